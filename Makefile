@@ -1,0 +1,31 @@
+# `make` lists what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+bin := .venv/bin
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Make .venv: the locked packages and Horovod (the first time on a machine: minutes)
+	@setup/environment.sh
+
+demo: setup ## Run the example job: New York's flights, from raw CSV to a registered model
+	$(bin)/farandole run jobs/flights/job.yaml
+
+test: setup ## Run the tests; PYTEST_ARGS="-k order -x" narrows them
+	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Check style, types, and that modules import only from below
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy platform/farandole
+	$(bin)/lint-imports --no-logo
+
+lock: setup ## Renew requirements.lock within the ranges of pyproject.toml
+	$(bin)/python setup/lock.py
+
+clean: ## Remove .venv and everything the tools have built and cached here
+	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache platform/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Build the Horovod wheel that fits one Python environment, once per machine, and print the wheel's path.
+#
+#   setup/horovod_wheel.sh [PYTHON]        PYTHON: an interpreter that has torch; default .venv/bin/python
+#   FARANDOLE_HOROVOD_GPU=1                all-reduce through NCCL (needs the CUDA toolkit and NCCL)
+#
+# Horovod publishes no wheels: it is compiled against the torch it will run with, which takes minutes. So the
+# wheel is kept in a cache under everything it depends on, and built anew only when one of those things changes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+horovod=0.28.1
+recipe=1 # raise it when the way of building below changes: wheels of the old way are then left alone
+python=${1:-.venv/bin/python}
+if [[ ${FARANDOLE_HOROVOD_GPU:-0} == 1 ]]; then device=gpu; else device=cpu; fi
+
+say() { printf 'horovod: %s\n' "$*" >&2; }
+
+# Where the wheel belongs ------------------------------------------------------------------------------------
+
+# For example 2.13.0+cpu-cpython-311-linux-x86_64-glibc-2.36: torch.__version__ tells CUDA builds from CPU builds.
+built_for=$("$python" - <<'PY'
+import platform, sys, sysconfig, torch
+print(torch.__version__, sys.implementation.cache_tag, sysconfig.get_platform(), *platform.libc_ver(), sep="-")
+PY
+)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/farandole/wheels
+key=horovod-$horovod-$device-torch-$built_for-r$recipe
+mkdir -p "$cache"
+
+found() { compgen -G "$cache/$key/horovod-*.whl"; }
+reuse() { found && say "reusing the wheel built earlier for torch ${built_for%%-*} ($device)"; }
+reuse && exit
+
+# One build at a time: whoever waited here finds the other's wheel.
+exec {lock}>"$cache/$key.lock"
+flock --nonblock "$lock" || { say "another build of this wheel is running; waiting for it" && flock "$lock"; }
+reuse && exit
+
+# Build it ---------------------------------------------------------------------------------------------------
+
+build=$cache/$key.build # a fixed name, so that what a killed build left behind is swept away by the next one
+log=$cache/$key.log
+trap 'rm -rf "$build"' EXIT
+rm -rf "$build" && mkdir "$build"
+
+compile() {
+    set -e
+    # cmake 4 and setuptools 81 no longer accept what Horovod's build files say; the lock holds older ones.
+    "$python" -m pip install --constraint requirements.lock \
+        setuptools wheel cmake cloudpickle psutil pyyaml packaging cffi
+    "$python" -m pip download --no-deps --no-binary horovod --no-build-isolation --dest "$build" "horovod==$horovod"
+    tar -xzf "$build/horovod-$horovod.tar.gz" -C "$build"
+    local source=$build/horovod-$horovod
+
+    # torch's headers need C++17; Horovod asks for C++14.
+    sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
+        "$source/CMakeLists.txt" "$source/horovod/torch/CMakeLists.txt"
+    # It takes its own path for a regular expression: with a + in it the library ends up outside the package.
+    # shellcheck disable=SC2016 # what stands in quotes is for CMake
+    sed -i 's|string(REGEX REPLACE "${PROJECT_SOURCE_DIR}(/)?"|string(REPLACE "${PROJECT_SOURCE_DIR}/"|' \
+        "$source/cmake/Utilities.cmake"
+    # The wheel serves every environment with this torch, so it must not look for torch where this one keeps it.
+    # `import horovod.torch` has torch loaded first anyway.
+    sed -i '/^set(CMAKE_CXX_STANDARD /a set(CMAKE_SKIP_RPATH ON)' "$source/CMakeLists.txt"
+    # No debug symbols: a smaller library, sooner built.
+    sed -i "s/'RelWithDebInfo'/'Release'/" "$source/setup.py"
+
+    # From gcc 13 on, <cstdint> no longer comes in by way of other headers: include it everywhere.
+    export CXXFLAGS="-include cstdint ${CXXFLAGS:-}"
+    MAKEFLAGS=-j$(nproc) # not those of a `make` that called us
+    export MAKEFLAGS
+    export HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1
+    export HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1
+    if [[ $device == gpu ]]; then export HOROVOD_GPU_OPERATIONS=NCCL; fi
+    # The build runs the `cmake` it finds on PATH, and must find the one just installed.
+    PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH \
+        "$python" -m pip wheel --no-deps --no-cache-dir --no-build-isolation --wheel-dir "$build/wheel" "$source"
+}
+
+say "building $horovod for torch ${built_for%%-*} ($device); once per machine, 3 minutes on 2 cores"
+SECONDS=0
+# A subshell of its own: `set -e` has no force inside a function that `if` or `||` tests.
+set +e
+(compile) &>"$log" </dev/null
+status=$?
+set -e
+if ((status != 0)); then
+    tail -n 15 "$log" >&2
+    say "the build failed; the whole log is $log"
+    exit 1
+fi
+mv -T "$build/wheel" "$cache/$key" # a rename: the wheel is there whole or not at all
+say "built in $SECONDS s"
+found
