@@ -1,0 +1,67 @@
+"""Farandole: from raw tables to a served model, by one job file.
+
+    import farandole
+
+    job = farandole.load_job("jobs/flights/job.yaml", ["train.epochs=2"])
+    finished = farandole.run(job)
+    print(finished.trained.training["metrics"]["test"])
+
+Names are imported when they are first used, so that `import farandole` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from farandole.api import Finished, prepare, run, train
+    from farandole.errors import FarandoleError, JobFailed, UserError
+    from farandole.loading import EvaluationLoader, TrainingLoader
+    from farandole.plan import plan
+    from farandole.shards import Dataset
+    from farandole.spec import Job, load_job, parse_job
+
+_HOMES = {
+    "Dataset": "farandole.shards",
+    "EvaluationLoader": "farandole.loading",
+    "FarandoleError": "farandole.errors",
+    "Finished": "farandole.api",
+    "Job": "farandole.spec",
+    "JobFailed": "farandole.errors",
+    "TrainingLoader": "farandole.loading",
+    "UserError": "farandole.errors",
+    "load_job": "farandole.spec",
+    "parse_job": "farandole.spec",
+    "plan": "farandole.plan",
+    "prepare": "farandole.api",
+    "run": "farandole.api",
+    "train": "farandole.api",
+}
+
+__all__ = [
+    "Dataset",
+    "EvaluationLoader",
+    "FarandoleError",
+    "Finished",
+    "Job",
+    "JobFailed",
+    "TrainingLoader",
+    "UserError",
+    "load_job",
+    "parse_job",
+    "plan",
+    "prepare",
+    "run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'farandole' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

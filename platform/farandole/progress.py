@@ -1,0 +1,78 @@
+"""What a running job tells its watcher: small immutable events, passed to one function.
+
+The stages know nothing of terminals; the CLI draws the events, the Python API may ignore them, and a worker on
+another machine sends them as lines of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage of the job began (`prepare`, `train`, `evaluate`, `register`)."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StageEnded:
+    """The stage ended well; `text` sums it up in a line."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Work done inside a stage.
+
+    Args:
+        stage: The stage that works.
+        done: Units done so far.
+        total: Units in all; 0 where it is not known yet.
+        unit: What is counted (`tasks`, `rows`).
+        text: What is being done right now.
+        rows_per_s: Rows per second of wall-clock time, where it is known.
+    """
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    text: str = ""
+    rows_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A line for the reader: a result on the way, or a warning."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+Event = StageStarted | StageEnded | Advanced | Noted
+Watcher = Callable[[Event], None]
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (StageStarted, StageEnded, Advanced, Noted)}
+
+
+def ignore(event: Event) -> None:
+    """The watcher of those who do not watch."""
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The event as plain data, to be sent as one line of JSON."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_dict(data: dict[str, Any]) -> Event:
+    """The event that `to_dict` made this of."""
+    fields = {key: value for key, value in data.items() if key != "event"}
+    event: Event = _KINDS[data["event"]](**fields)
+    return event

@@ -1,0 +1,72 @@
+"""What all parts of a job file share: frozen, unknown keys refused, paths that know where they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://")
+
+
+class Spec(BaseModel):
+    """The base of every part. The docstring under a field is its description in the JSON Schema."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+def changed(spec: Spec, *names: str) -> list[str]:
+    """Those of the fields that differ from their defaults: a spec that was written out in full and read again
+    says the same as the short one that the user wrote."""
+    return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
+
+
+def home() -> Path:
+    """Where datasets, jobs and the default MLflow store live: `$FARANDOLE_HOME`, or `~/.farandole`."""
+    return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` is a URI (`s3://…`, `package://…`) and not a path of this machine."""
+    return _SCHEME.match(path) is not None
+
+
+def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:
+    """Replace `${NAME}` and `${NAME:-default}`.
+
+    Raises:
+        ValueError: A variable is not set and has no default.
+    """
+    values = {"FARANDOLE_HOME": str(home()), **os.environ} if environment is None else environment
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        if values.get(name):
+            return values[name]
+        if default is not None:
+            return default
+        raise ValueError(f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+
+    return _VARIABLE.sub(replace, text)
+
+
+def _resolve(path: str, info: ValidationInfo) -> str:
+    """Expand variables and `~`; make a relative path absolute, from the job file's own folder."""
+    if not path:
+        raise ValueError("a path must not be empty")
+    expanded = expand_variables(path)
+    if is_remote(expanded):
+        return expanded
+    folder: Any = (info.context or {}).get("folder")
+    absolute = Path(folder or ".") / Path(expanded).expanduser()
+    return os.path.normpath(absolute.absolute())
+
+
+PathText = Annotated[str, AfterValidator(_resolve)]
+"""A path or URI: `~`, `${NAME}` and `${NAME:-default}` are expanded; relative to the job file's folder."""

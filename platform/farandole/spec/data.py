@@ -1,0 +1,106 @@
+"""The `data` part of a job file: from raw files to a dataset directory."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from farandole.spec.base import PathText, Spec, changed
+from farandole.spec.feature import Feature, Label, Name
+from farandole.spec.source import Source
+
+SPLITS = ("train", "validation", "test")
+"""The names of the splits, in the order in which they are written."""
+
+
+class Split(Spec):
+    """Which rows train, validate and test. A row's split follows from a keyed hash of its content."""
+
+    train: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """The share of rows to train on."""
+    validation: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of rows to validate on, after each epoch."""
+    test: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of rows to test on, once, at the end."""
+    by: tuple[str, ...] = ()
+    """Columns whose values stay together: rows that agree in them share a split. Default: the whole row."""
+    column: str | None = None
+    """A column of the data that says `train`, `validation` or `test`; replaces the shares and `by`."""
+    seed: int = 0
+    """The key of the hash: another seed, another split."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = self.train + self.validation + self.test
+        if self.column is None and abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares add up to {total:g}; they must add up to 1")
+        if self.column is None and self.train == 0:
+            raise ValueError("train is 0; a model needs rows to train on")
+        without_effect = changed(self, "train", "validation", "test", "by", "seed")
+        if self.column is not None and without_effect:
+            names = ", ".join(without_effect)
+            raise ValueError(f"{names} have no effect where split.column decides; remove them")
+        return self
+
+
+class Shards(Spec):
+    """The size of what is written."""
+
+    size_mib: Annotated[float, Field(gt=0, le=4096)] = 128
+    """The size of a shard, in MiB (64 to 256 suit most disks and object stores)."""
+    block_mib: Annotated[float, Field(gt=0, le=256)] = 8
+    """The size of a record batch, the block that is shuffled in the processor's cache, in MiB."""
+
+
+class Data(Spec):
+    """From sources to shards."""
+
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    """Named inputs; the query refers to them by these names."""
+    query: str | None = None
+    """Spark SQL over the sources. Default: all columns of the only source."""
+    features: Annotated[dict[Name, Feature], Field(min_length=1)]
+    """Name to feature, in the order in which they appear in their tensors."""
+    label: Label
+    """What the model learns to predict."""
+    split: Split = Split()
+    """Which rows train, validate and test."""
+    shards: Shards = Shards()
+    """The size of shards and blocks."""
+    output: PathText = "${FARANDOLE_HOME}/datasets/{name}"
+    """The dataset directory; `{name}` is the job's name."""
+    partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Spark's partitions while it prepares; never visible in the result. Default: by the size of the input."""
+    master: str | None = None
+    """Spark's master URL. Default: `local[*]`, all cores of this machine."""
+    memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "2g"
+    """The memory of Spark's driver, for example `4g`; in local mode all of Spark runs in it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.query is None and len(self.sources) > 1:
+            names = ", ".join(self.sources)
+            raise ValueError(f"{len(self.sources)} sources ({names}) need a `query` that joins them")
+        kinds: dict[str, str] = {}
+        for name, feature in self.features.items():
+            group, kind = group_of(feature)
+            if kinds.setdefault(group, kind) != kind:
+                raise ValueError(
+                    f"features.{name}: group {group} holds {kinds[group]}; a group holds either float32 numbers"
+                    " or int32 ids; name another group"
+                )
+        if "label" in kinds:
+            raise ValueError("a group cannot be named `label`; name another")
+        return self
+
+
+def group_of(feature: Feature) -> tuple[str, str]:
+    """The group that a feature belongs to, and what the group holds: `numbers` or `ids`."""
+    if feature.kind == "numeric":
+        return feature.group, "numbers"
+    if feature.kind == "categorical":
+        return feature.group, "ids"
+    if feature.encoding == "cyclic":
+        return feature.group or "dense", "numbers"
+    return feature.group or "categorical", "ids"

@@ -1,0 +1,113 @@
+"""Pydantic's findings in the project's form: `field.path: value, rule, remedy`."""
+
+from __future__ import annotations
+
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from farandole.errors import nearest
+from farandole.spec.job import Job
+
+_UNION = (Union, types.UnionType)
+
+
+def explain(error: ValidationError, raw: Any) -> list[str]:
+    """One line for each thing that is wrong.
+
+    Args:
+        error: What pydantic found.
+        raw: The data that it looked at: tells a real key from the name of a union's branch.
+    """
+    return list(dict.fromkeys(_line(details, raw) for details in error.errors()))
+
+
+def _line(details: ErrorDetails, raw: Any) -> str:
+    place = ".".join(_real_keys(details["loc"], raw))
+    prefix = f"{place}: " if place else ""
+    kind, value = details["type"], details.get("input")
+    if kind == "extra_forbidden":
+        return prefix + _unknown_key(details["loc"])
+    if kind == "missing":
+        return f"{prefix}is missing; the job needs it"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        context = details.get("ctx", {})
+        key = str(context.get("discriminator", "kind")).strip("'")
+        choices = str(context.get("expected_tags", "'numeric', 'categorical', 'time'")).replace("'", "")
+        found = f"{context['tag']!r} is not known; " if "tag" in context else ""
+        return f"{prefix}{found}write `{key}:` with one of {choices}"
+    if kind == "value_error":
+        reason = str(details["ctx"]["error"])
+        shown = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value) not in reason
+        return prefix + (f"{value!r}: {reason}" if shown else reason)
+    if kind == "source_format":
+        return prefix + details["msg"]
+    return f"{prefix}{_short(value)}: {_lower(details['msg'])}"
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    known = sorted(_fields_at(Job, loc[:-1]))
+    close = nearest(str(loc[-1]), known)
+    remedy = f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
+    return f"unknown key; {remedy}"
+
+
+def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
+    """The path without the names of union branches, which pydantic puts between real keys."""
+    keys = []
+    place = raw
+    for depth, key in enumerate(loc):
+        last = depth == len(loc) - 1
+        index = isinstance(place, list) and isinstance(key, int) and key < len(place)
+        if index or (isinstance(place, dict) and key in place):
+            place = place[key]
+        elif not (last and isinstance(place, dict) and place.get("kind", place.get("format")) != key):
+            continue  # a branch of a union; a missing key is the last one, and in a mapping
+        keys.append(str(key))
+    return keys
+
+
+def _fields_at(annotation: Any, loc: tuple[int | str, ...]) -> set[str]:
+    """The names of the fields of the model that `loc` leads to."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _fields_at(get_args(annotation)[0], loc)
+    if origin in _UNION:
+        branches = [_strip(branch) for branch in get_args(annotation)]
+        if loc and any(_tag(branch) == loc[0] for branch in branches):
+            chosen = next(branch for branch in branches if _tag(branch) == loc[0])
+            return _fields_at(chosen, loc[1:])
+        return set().union(*(_fields_at(branch, loc) for branch in branches))
+    if origin in (dict, tuple, list) and loc:
+        inner = get_args(annotation)[1 if origin is dict else 0]
+        return _fields_at(inner, loc[1:])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not loc:
+            return set(annotation.model_fields)
+        field = annotation.model_fields.get(str(loc[0]))
+        return _fields_at(field.annotation, loc[1:]) if field else set()
+    return set()
+
+
+def _strip(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _tag(model: Any) -> str | None:
+    """The value by which a union knows this branch."""
+    for name in ("kind", "format"):
+        field = getattr(model, "model_fields", {}).get(name)
+        if field is not None and get_origin(field.annotation) is Literal:
+            return str(get_args(field.annotation)[0])
+    return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,86 @@
+"""The job file as a whole, and the rules that span its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from farandole.spec.base import Spec
+from farandole.spec.data import Data
+from farandole.spec.train import METRICS, Model, Resources, Tracking, Train
+
+
+class Job(Spec):
+    """One job: the data, the model, how it is trained, on what, and where it is recorded."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
+    """Lower-case letters, digits and `-`, at most 53: it also names Kubernetes objects."""
+    data: Data
+    """From raw files to a dataset directory."""
+    model: Model
+    """Which network."""
+    train: Train = Train()
+    """How the model is fitted."""
+    resources: Resources = Resources()
+    """What the job runs on."""
+    tracking: Tracking = Tracking()
+    """Where the MLflow run is recorded."""
+    folder: str | None = None
+    """Where the user's own modules lie. Default: the job file's folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any, info: ValidationInfo) -> Any:
+        """The folder, and `{name}` in the two places that may hold it."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = {**raw}
+        folder = (info.context or {}).get("folder")
+        raw["folder"] = str(Path(folder or ".", raw.get("folder") or ".").absolute())
+        name = raw.get("name")
+        if isinstance(name, str):
+            if isinstance(raw.get("data"), dict):
+                output = raw["data"].get("output", Data.model_fields["output"].default)
+                raw["data"] = {**raw["data"], "output": _named(output, name)}
+            if isinstance(raw.get("tracking", {}), dict):
+                tracking = raw.get("tracking", {})
+                register_as = tracking.get("register_as", Tracking.model_fields["register_as"].default)
+                raw["tracking"] = {**tracking, "register_as": _named(register_as, name)}
+        return raw
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.train.global_batch_size < self.resources.workers:
+            rows, workers = self.train.global_batch_size, self.resources.workers
+            raise ValueError(
+                f"train.global_batch_size: {rows} rows for {workers} workers leave {workers - rows} without a row;"
+                f" use at least {workers}"
+            )
+        suitable = METRICS[self.data.label.kind]
+        for metric in self.train.metrics or ():
+            if metric not in suitable:
+                raise ValueError(
+                    f"train.metrics: {metric} does not suit a {self.data.label.kind} label; use {', '.join(suitable)}"
+                )
+        losses = {
+            "binary": {"auto", "binary_cross_entropy"},
+            "multiclass": {"auto", "cross_entropy"},
+            "regression": {"auto", "mse", "mae", "huber"},
+        }[self.data.label.kind]
+        if self.train.loss not in losses:
+            raise ValueError(
+                f"train.loss: {self.train.loss} does not suit a {self.data.label.kind} label;"
+                f" use {', '.join(sorted(losses))}"
+            )
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured, in the order in which it is shown."""
+        return self.train.metrics or METRICS[self.data.label.kind]
+
+
+def _named(template: Any, name: str) -> Any:
+    return template.replace("{name}", name) if isinstance(template, str) else template
