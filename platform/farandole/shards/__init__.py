@@ -1,0 +1,33 @@
+"""The dataset directory: Arrow shards and one manifest."""
+
+from farandole.shards.garbage import collect_garbage
+from farandole.shards.manifest import (
+    MANIFEST_NAME,
+    BlockInfo,
+    Manifest,
+    ShardInfo,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
+from farandole.shards.reader import Dataset, SplitReader
+from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
+from farandole.shards.writer import ShardWriter
+
+__all__ = [
+    "LABEL",
+    "MANIFEST_NAME",
+    "BlockInfo",
+    "Dataset",
+    "Group",
+    "LabelColumn",
+    "Manifest",
+    "Schema",
+    "ShardInfo",
+    "ShardWriter",
+    "SplitReader",
+    "collect_garbage",
+    "content_digest",
+    "read_manifest",
+    "write_manifest",
+]

@@ -1,0 +1,35 @@
+"""Removes files that no manifest refers to: temporary ones of dead tasks, and shards of earlier datasets."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from farandole.shards.manifest import Manifest
+
+MIN_AGE_S = 24 * 3600
+"""Younger files may belong to a preparation or a training that still goes on."""
+
+
+def collect_garbage(directory: Path, manifest: Manifest, *, min_age_s: float = MIN_AGE_S) -> list[str]:
+    """Remove unreferenced files of a dataset directory that are older than `min_age_s` seconds.
+
+    Returns:
+        What was removed, relative to the directory.
+    """
+    kept = {shard.file for shards in manifest.splits.values() for shard in shards}
+    removed = []
+    for split in manifest.splits:
+        for path in sorted((directory / split).glob("[0-9]*-*")):
+            name = f"{split}/{path.name}"
+            if name not in kept and path.suffix in (".arrow", ".tmp") and _age_s(path) > min_age_s:
+                path.unlink(missing_ok=True)
+                removed.append(name)
+    return removed
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,154 @@
+"""The manifest: a dataset's one index, written last. Without it there is no dataset.
+
+It carries a checksum of itself and is written in one canonical form, so any changed byte of it is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from farandole.errors import DatasetError
+from farandole.shards.schema import Schema
+from farandole.spec import SPLITS
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BlockInfo(_Part):
+    """One record batch of a shard: its rows, its place in the file in bytes, and the xxh3-64 of these bytes."""
+
+    rows: int
+    offset: int
+    bytes: int
+    xxh3_64: str
+
+
+class ShardInfo(_Part):
+    """One Arrow IPC file. `file` is relative to the dataset directory and ends in the file's own checksum."""
+
+    file: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+    blocks: tuple[BlockInfo, ...]
+
+
+class Manifest(_Part):
+    """Everything that is known about a dataset.
+
+    Args:
+        format_version: The version of this layout.
+        digest: SHA-256 over schema, preprocessing and the checksums of all shards: the dataset's identity.
+        columns: The columns of the shards.
+        splits: Name of a split to its shards, in order.
+        preprocessing: The fitted preprocessing, as data.
+        statistics: Of each raw column, on the training split.
+        split_rule: How rows were dealt to splits.
+        privacy: The privacy policies that were applied.
+        sources: The files that were read: path, size in bytes, time of change in ns.
+        request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
+        code_version: The versions of Farandole, of its preparing code, of pyarrow and of pyspark.
+    """
+
+    format_version: int = FORMAT_VERSION
+    digest: str
+    columns: Schema
+    splits: dict[str, tuple[ShardInfo, ...]]
+    preprocessing: dict[str, Any]
+    statistics: dict[str, dict[str, Any]]
+    split_rule: dict[str, Any]
+    privacy: tuple[dict[str, Any], ...] = ()
+    sources: tuple[dict[str, Any], ...]
+    request: str
+    code_version: dict[str, str]
+
+    def rows(self, split: str) -> int:
+        """The number of rows in a split."""
+        return sum(shard.rows for shard in self.splits.get(split, ()))
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Rows by split, in the order in which they are used."""
+        return {split: self.rows(split) for split in SPLITS}
+
+
+def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[str, tuple[ShardInfo, ...]]) -> str:
+    """The SHA-256 that identifies a dataset's content; names of files, times and machines do not enter it."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "columns": columns.fingerprint,
+        "preprocessing": preprocessing,
+        "splits": {
+            split: [[shard.rows, shard.bytes, shard.xxh3_128] for shard in shards] for split, shards in splits.items()
+        },
+    }
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Make the dataset exist: write the manifest beside its place, flush it, and rename it."""
+    text = _render(manifest.model_dump(mode="json"))
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{MANIFEST_NAME}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, directory / MANIFEST_NAME)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """The manifest of the dataset in `directory`.
+
+    Raises:
+        DatasetError: There is none, or it is damaged or of another version.
+    """
+    path = Path(directory) / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{directory}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"
+            " run `farandole prepare JOB.yaml`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); prepare the dataset again") from error
+    try:
+        data = json.loads(text)
+        damaged = not isinstance(data, dict) or _render({k: v for k, v in data.items() if k != "checksum"}) != text
+        version = data.get("format_version") if isinstance(data, dict) else None
+    except ValueError:
+        damaged, version = True, None
+    if damaged:
+        raise DatasetError(f"{path}: does not match its own checksum; it is damaged: prepare the dataset again")
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"{path}: format version {version}; this Farandole reads {FORMAT_VERSION}: prepare it again")
+    try:
+        return Manifest.model_validate({key: value for key, value in data.items() if key != "checksum"})
+    except ValidationError as error:
+        raise DatasetError(f"{path}: not a manifest of this version ({error}); prepare the dataset again") from error
+
+
+def _render(data: dict[str, Any]) -> str:
+    checksum = hashlib.sha256(_canonical(data).encode()).hexdigest()
+    return json.dumps({**data, "checksum": checksum}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,137 @@
+"""Writes one shard: arrays in, record batches of a fixed number of rows out, under a name made of its content."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from farandole.shards.manifest import BlockInfo, ShardInfo
+from farandole.shards.schema import Schema
+
+
+class ShardWriter:
+    """Collects rows and writes them as one Arrow IPC file, uncompressed, so that it can be memory-mapped.
+
+    The file is written under a temporary name. Only `close` renames it, to a name that ends in its checksum: two
+    attempts of one task that write the same rows give one file, and an attempt that dies leaves only a `.tmp`.
+
+    Args:
+        directory: The dataset directory.
+        split: The split, and subdirectory.
+        index: The shard's number in its split.
+        schema: The columns.
+        block_rows: Rows of a record batch; the last one may have fewer.
+    """
+
+    def __init__(self, directory: Path, split: str, index: int, schema: Schema, block_rows: int) -> None:
+        self._directory = directory
+        self._stem = f"{split}/{index:05d}"
+        self._schema = schema
+        self._block_rows = block_rows
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._pending_rows = 0
+        self._blocks: list[BlockInfo] = []
+        self._temporary = directory / f"{self._stem}-{uuid.uuid4().hex}.tmp"
+        self._temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._sink = _HashingFile(self._temporary)
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema.arrow)
+
+    def write(self, columns: dict[str, np.ndarray]) -> None:
+        """Add rows: `[rows, size]` for each group, `[rows]` for the label."""
+        self._pending.append(columns)
+        self._pending_rows += len(next(iter(columns.values())))
+        if self._pending_rows >= self._block_rows:
+            self._flush(last=False)
+
+    def close(self) -> ShardInfo:
+        """Write what is left, make the file durable and give it its name."""
+        self._flush(last=True)
+        self._writer.close()
+        checksum = self._sink.close_durably()
+        name = f"{self._stem}-{checksum[:16]}.arrow"
+        os.replace(self._temporary, self._directory / name)
+        return ShardInfo(
+            file=name,
+            rows=sum(block.rows for block in self._blocks),
+            bytes=self._sink.size,
+            xxh3_128=checksum,
+            blocks=tuple(self._blocks),
+        )
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        self._sink.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _flush(self, *, last: bool) -> None:
+        """Write all full blocks that are pending; with `last`, the rest too."""
+        rows = self._pending_rows
+        stop = rows if last else rows // self._block_rows * self._block_rows
+        if not stop:
+            return
+        joined = {name: np.concatenate([part[name] for part in self._pending]) for name in self._pending[0]}
+        for start in range(0, stop, self._block_rows):
+            end = min(start + self._block_rows, stop)
+            self._write_block({name: values[start:end] for name, values in joined.items()})
+        self._pending = [{name: values[stop:].copy() for name, values in joined.items()}] if stop < rows else []
+        self._pending_rows = rows - stop
+
+    def _write_block(self, columns: dict[str, np.ndarray]) -> None:
+        # Arrow writes the file's header together with the first batch: the first block's bytes include it.
+        offset = self._sink.start_block()
+        self._writer.write_batch(self._schema.record_batch(columns))
+        self._blocks.append(
+            BlockInfo(
+                rows=len(next(iter(columns.values()))),
+                offset=offset,
+                bytes=self._sink.size - offset,
+                xxh3_64=self._sink.block_checksum(),
+            )
+        )
+
+
+class _HashingFile:
+    """A file that knows its size, the xxh3-128 of all its bytes and the xxh3-64 of the block being written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._all = xxhash.xxh3_128()
+        self._block = xxhash.xxh3_64()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self._all.update(data)
+        self._block.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def start_block(self) -> int:
+        """Begin a block here; returns its offset in the file."""
+        self._block = xxhash.xxh3_64()
+        return self.size
+
+    def block_checksum(self) -> str:
+        return self._block.hexdigest()
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+    def close_durably(self) -> str:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.close()
+        return self._all.hexdigest()
