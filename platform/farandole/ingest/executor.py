@@ -1,0 +1,123 @@
+"""What runs inside Spark's Python workers: observing batches, and writing shards.
+
+An error of ours must reach the driver as itself, but Spark carries only text: it is packed into one line of JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from farandole.errors import ERRORS, FarandoleError, PreparationFailed
+from farandole.preprocess import Observations, Preprocessing
+from farandole.shards import ShardWriter
+
+SHARD = "_farandole_shard"
+"""The column that says which shard a row belongs to, counted over all splits."""
+OBSERVED = "seen binary"
+"""Spark's schema of what `observer` yields."""
+WRITTEN = "shard int, info string"
+"""Spark's schema of what `shard_writer` yields."""
+
+_MARK = "@farandole-error "
+
+BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+def observer(preprocessing: Preprocessing) -> BatchFunction:
+    """A function for `mapInArrow`: one pass of fitting over a partition gives one row."""
+
+    def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        seen = Observations()
+        with _speaking():
+            for batch in batches:
+                seen.add(preprocessing, batch)
+        yield pa.record_batch({"seen": pa.array([pickle.dumps(seen)], pa.binary())})
+
+    return observe
+
+
+@dataclass(frozen=True)
+class ShardPlace:
+    """Where one shard goes: its split, and its number in the split."""
+
+    split: str
+    index: int
+
+
+def shard_writer(
+    preprocessing: Preprocessing, directory: Path, places: list[ShardPlace], block_rows: int
+) -> BatchFunction:
+    """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row."""
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        schema = preprocessing.schema
+        writer: ShardWriter | None = None
+        current = -1
+        finished: list[tuple[int, str]] = []
+        with _speaking():
+            try:
+                for batch in batches:
+                    for shard, rows in _runs(batch):
+                        if writer is None or shard != current:
+                            if writer is not None:
+                                finished.append((current, writer.close().model_dump_json()))
+                            current, place = shard, places[shard]
+                            writer = ShardWriter(directory, place.split, place.index, schema, block_rows)
+                        writer.write(preprocessing.rows(rows))
+                if writer is not None:
+                    finished.append((current, writer.close().model_dump_json()))
+            except BaseException:
+                if writer is not None:
+                    writer.abandon()
+                raise
+        yield pa.record_batch(
+            {
+                "shard": pa.array([shard for shard, _ in finished], pa.int32()),
+                "info": pa.array([info for _, info in finished], pa.string()),
+            }
+        )
+
+    return write
+
+
+def error_in(text: str) -> FarandoleError | None:
+    """The error of ours that a worker packed into its message, if there is one."""
+    _, mark, rest = text.partition(_MARK)
+    if not mark:
+        return None
+    data, _ = json.JSONDecoder().raw_decode(rest)
+    return ERRORS[data["kind"]](data["message"], detail=text)
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Slices of a batch whose rows belong to one shard; the rows are sorted by it."""
+    encoded = batch.column(SHARD).to_numpy()
+    start = 0
+    while start < len(encoded):
+        shard = int(encoded[start])
+        stop = int(encoded.searchsorted(shard, side="right"))
+        yield shard, batch.slice(start, stop - start)
+        start = stop
+
+
+class _speaking:
+    """Packs errors of ours, and a full disk, into text that `error_in` understands."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error = PreparationFailed(
+                f"{error.filename or 'data.output'}: {error.strerror}; free some space, or choose another data.output"
+            )
+        if isinstance(error, FarandoleError):
+            packed = json.dumps({"kind": type(error).__name__, "message": str(error)})
+            raise RuntimeError(_MARK + packed) from error  # noqa: TRY004 - not about a type

@@ -1,0 +1,178 @@
+"""Which files a source names, without Spark: so that a missing file is told before anything starts."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import importlib.util
+import os
+import shutil
+import uuid
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from farandole.errors import DataError, nearest
+from farandole.spec import CsvSource, Source, home, is_remote
+
+_PACKAGE = "package://"
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of one source.
+
+    Args:
+        name: The source's name in the job file.
+        paths: Local files, sorted.
+        base: The directory that was named, if it was one: partition columns are read off paths below it.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    base: Path | None = None
+
+    @property
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """What tells whether the files changed: path, size in bytes, time of change in ns."""
+        return [
+            {"source": self.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+            for path, stat in ((path, path.stat()) for path in self.paths)
+        ]
+
+
+def find_files(name: str, source: Source, *, unpack: bool = True) -> SourceFiles:
+    """The files that a source names; a zip archive is unpacked once, into the cache.
+
+    Args:
+        name: The source's name in the job file.
+        source: The source.
+        unpack: False: write nothing; an archive that is not in the cache yet stands for its members.
+
+    Raises:
+        DataError: There are none, or they cannot be read.
+    """
+    place = f"data.sources.{name}.path"
+    if is_remote(source.path) and not source.path.startswith(_PACKAGE):
+        scheme = source.path.split("://")[0]
+        raise DataError(f"{place}: {source.path}: {scheme}:// cannot be read; use a local path or {_PACKAGE}")
+    path = _package_file(place, source.path) if source.path.startswith(_PACKAGE) else Path(source.path)
+    if glob.has_magic(str(path)):
+        found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        files, base = [file for file in found if file.is_file()], None
+        if not files:
+            raise DataError(f"{place}: {path}: no file matches; mend the pattern")
+    elif path.is_dir():
+        files, base = [file for file in path.rglob("*") if file.is_file() and not _hidden(file, path)], path
+        if not files:
+            raise DataError(f"{place}: {path}: the directory holds no data files; put {source.format} files into it")
+    elif path.is_file():
+        files, base = [path], None
+    else:
+        close = nearest(path.name, [entry.name for entry in path.parent.glob("*")]) if path.parent.is_dir() else None
+        hint = f"did you mean {path.with_name(close)}?" if close else "mend the path"
+        raise DataError(f"{place}: {path}: there is no such file or directory; {hint}")
+    for file in files:
+        if not os.access(file, os.R_OK):
+            raise DataError(f"{place}: {file}: may not be read by this user; change its permissions")
+    unpacked = [member for file in sorted(files) for member in _unpacked(place, file, unpack)]
+    return SourceFiles(name, tuple(unpacked), base)
+
+
+def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
+    """The columns of CSV files, from their first lines.
+
+    Spark reads fields by position: a file with other columns, or in another order, would give wrong values silently.
+
+    Raises:
+        DataError: A file is empty, its header differs from the first file's, or lacks a declared column.
+    """
+    if not source.header:
+        if source.columns is None:
+            raise DataError(f"data.sources.{name}: without a header, `columns` must name the columns in file order")
+        return list(source.columns)
+    expected: list[str] = []
+    for path in files.paths:
+        header = _first_row(path, source)
+        if header is None:
+            raise DataError(f"{path}: is empty; data.sources.{name} needs a first line with the column names")
+        repeated = sorted({column for column in header if header.count(column) > 1})
+        if repeated or "" in header:
+            what = f"names {', '.join(repeated)} twice" if repeated else "has a column without a name"
+            raise DataError(f"{path}: the header {what}; mend the first line")
+        if expected and header != expected:
+            raise DataError(
+                f"{path}: the header is {_listed(header)}, that of {files.paths[0].name} is {_listed(expected)};"
+                " all files of a source need the same columns in the same order"
+            )
+        expected = header
+        for column in source.columns or {}:
+            if column not in header:
+                close = nearest(column, header)
+                hint = f"did you mean {close}?" if close else f"the header has {_listed(header)}"
+                raise DataError(f"{path}: the header has no column {column}, declared in data.sources.{name}; {hint}")
+    return expected
+
+
+def _first_row(path: Path, source: CsvSource) -> list[str] | None:
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            line = stream.read(1 << 20).decode("utf-8-sig", errors="replace")
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not line.strip():
+        return None
+    return next(csv.reader(line.splitlines(), delimiter=source.separator, quotechar=source.quote))
+
+
+def _package_file(place: str, uri: str) -> Path:
+    package, _, rest = uri.removeprefix(_PACKAGE).partition("/")
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise DataError(f"{place}: {uri}: the Python package {package} is not installed; `pip install {package}`")
+    return Path(found.submodule_search_locations[0]) / rest
+
+
+def _unpacked(place: str, path: Path, allowed: bool) -> list[Path]:
+    """The members of a zip archive, unpacked into the cache under a name that changes with the archive."""
+    if path.suffix != ".zip":
+        return [path]
+    stat = path.stat()
+    key = xxhash.xxh3_64_hexdigest(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    target = home() / "cache" / "unpacked" / key
+    if not target.exists():
+        if not allowed:
+            return [path]
+        temporary = target.with_name(f"{key}.{uuid.uuid4().hex}.tmp")
+        temporary.mkdir(parents=True)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [info for info in archive.infolist() if not info.is_dir()]
+                archive.extractall(temporary, [info for info in members if not info.filename.startswith("__MACOSX/")])
+            # The same archive gives the same times of change, wherever and whenever it is unpacked.
+            for member in (file for file in temporary.rglob("*") if file.is_file()):
+                os.utime(member, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+            temporary.rename(target)
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{place}: {path}: is not a whole zip archive ({error}); fetch it again") from error
+        except OSError:
+            if not target.exists():  # another process may have been faster
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(file for file in target.rglob("*") if file.is_file())
+
+
+def _hidden(file: Path, base: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")

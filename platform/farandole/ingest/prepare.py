@@ -1,0 +1,261 @@
+"""The data's way, from raw files to a dataset directory. Reads top to bottom."""
+
+from __future__ import annotations
+
+import errno
+import math
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark import StorageLevel
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from farandole.errors import PreparationFailed
+from farandole.ingest.diagnose import explain
+from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
+from farandole.ingest.files import SourceFiles, find_files
+from farandole.ingest.frames import needed_columns, query_frame
+from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
+from farandole.ingest.request import code_version, existing_dataset, request_digest
+from farandole.ingest.session import spark_session
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge
+from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
+from farandole.shards import (
+    Manifest,
+    Schema,
+    ShardInfo,
+    collect_garbage,
+    content_digest,
+    write_manifest,
+)
+from farandole.spec import SPLITS, Job
+
+_MIB = 2**20
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that lies ready.
+
+    Args:
+        path: The dataset directory.
+        manifest: Its manifest.
+        reused: Whether it was there already, made of the same inputs by the same code.
+    """
+
+    path: Path
+    manifest: Manifest
+    reused: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `dataset` part of a result document."""
+        return {
+            "path": str(self.path),
+            "digest": self.manifest.digest,
+            "rows": self.manifest.row_counts,
+            "reused": self.reused,
+        }
+
+
+def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
+    """Make the dataset that the job describes, unless it is there already.
+
+    Args:
+        job: The job.
+        watch: Is told of each step.
+        force: Prepare even if nothing changed.
+
+    Raises:
+        DataError: The sources, the query or the declared features do not fit together.
+        PreparationFailed: Spark could not finish.
+        EnvironmentLacking: There is no Java, or Spark does not start.
+    """
+    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    code = code_version()
+    request = request_digest(job.data, files, code)
+    directory = Path(job.data.output)
+    watch(StageStarted("prepare", f"preparing {directory}"))
+    existing = None if force else existing_dataset(directory, request)
+    if existing is not None:
+        watch(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
+        return Prepared(directory, existing, reused=True)
+    _make_directory(directory)
+    watch(Advanced("prepare", 0, 0, "tasks", "starting Spark"))
+    with spark_session(job) as session, _watched(session, watch) as say:
+        try:
+            manifest = _prepare(session, job, files, code, request, directory, say)
+        except (PySparkException, Py4JError) as error:
+            raise explain(error, session, job, files) from error
+    for name in collect_garbage(directory, manifest):
+        watch(Noted(f"removed {name}, which no manifest refers to"))
+    watch(StageEnded("prepare", f"{_rows(manifest)} in {sum(len(s) for s in manifest.splits.values())} shards"))
+    return Prepared(directory, manifest, reused=False)
+
+
+def _prepare(
+    session: SparkSession,
+    job: Job,
+    files: dict[str, SourceFiles],
+    code: dict[str, str],
+    request: str,
+    directory: Path,
+    say: _Say,
+) -> Manifest:
+    data = job.data
+    unfitted = Preprocessing.from_spec(data)
+    say("reading the sources")
+    frame = needed_columns(query_frame(session, data, files), _wanted(job, unfitted))
+    unfitted = replace(unfitted, types=dict(frame.dtypes))
+    placed = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        counts = split_counts(placed, data.split)
+        say("fitting the preprocessing on the training split")
+        preprocessing, statistics = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
+        say("writing shards")
+        splits = _write(placed, preprocessing, counts, job, directory)
+    finally:
+        placed.unpersist()
+    schema, fitted = preprocessing.schema, preprocessing.to_dict()
+    manifest = Manifest(
+        digest=content_digest(schema, fitted, splits),
+        columns=schema,
+        splits=splits,
+        preprocessing=fitted,
+        statistics=statistics,
+        split_rule=data.split.model_dump(mode="json"),
+        sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
+        request=request,
+        code_version=code,
+    )
+    try:
+        write_manifest(directory, manifest)
+    except OSError as error:
+        raise _disk_error(directory, error) from error
+    return manifest
+
+
+def _wanted(job: Job, preprocessing: Preprocessing) -> dict[str, str]:
+    """Each raw column that the dataset is made of, and the field of the job file that asks for it."""
+    wanted = {transform.column: f"data.features.{transform.name}" for transform in preprocessing.transforms}
+    wanted.setdefault(job.data.label.column, "data.label.column")
+    for column in job.data.split.by:
+        wanted.setdefault(column, "data.split.by")
+    if job.data.split.column:
+        wanted.setdefault(job.data.split.column, "data.split.column")
+    return wanted
+
+
+def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
+    """The fitted preprocessing, and the statistics of the columns that the first pass looked at."""
+    statistics: dict[str, dict[str, Any]] = {}
+    columns = {transform.name: transform.column for transform in preprocessing.transforms}
+    columns[LABEL_KEY] = preprocessing.label.column
+    while not preprocessing.fitted:
+        rows = training.mapInArrow(observer(preprocessing), OBSERVED).collect()
+        seen: Observations = merge(pickle.loads(row["seen"]) for row in rows)
+        preprocessing = learn(preprocessing, seen)
+        for name, summary in seen.summaries.items():
+            statistics.setdefault(columns[name], summary.to_dict())
+        for name, counts in seen.counts.items():
+            top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
+            statistics.setdefault(
+                columns[name],
+                {
+                    "rows": sum(counts.values()),
+                    "distinct": len(counts),
+                    "most_frequent": [list(pair) for pair in top],
+                },
+            )
+    return preprocessing, dict(sorted(statistics.items()))
+
+
+def _write(
+    placed: DataFrame, preprocessing: Preprocessing, counts: list[int], job: Job, directory: Path
+) -> dict[str, tuple[ShardInfo, ...]]:
+    """Write all shards; only those that Spark's kept attempts report count."""
+    schema: Schema = preprocessing.schema
+    shard_rows = max(1, int(job.data.shards.size_mib * _MIB) // schema.row_bytes)
+    block_rows = max(1, int(job.data.shards.block_mib * _MIB) // schema.row_bytes)
+    shards_of_split = [math.ceil(count / shard_rows) for count in counts]
+    places = [
+        ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
+    ]
+    rows = sorted_into_shards(placed, shards_of_split)
+    written = rows.mapInArrow(shard_writer(preprocessing, directory, places, block_rows), WRITTEN).collect()
+    infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
+    splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
+    for number in sorted(infos):
+        splits[places[number].split] += (infos[number],)
+    found = [sum(shard.rows for shard in splits[split]) for split in SPLITS]
+    if found != counts:
+        raise PreparationFailed(
+            f"data: {sum(counts)} rows were read and {sum(found)} written; the sources changed meanwhile, or the query"
+            " gives other rows each time: prepare again"
+        )
+    return splits
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _disk_error(directory, error) from error
+
+
+def _disk_error(directory: Path, error: OSError) -> PreparationFailed:
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a directory you may write to"
+    return PreparationFailed(f"data.output: {directory}: {error.strerror or error}; {remedy}")
+
+
+def _rows(manifest: Manifest) -> str:
+    return ", ".join(f"{rows:,} {split}" for split, rows in manifest.row_counts.items()) + " rows"
+
+
+class _Say:
+    """Passes on what Spark is busy with: the step, and how many of its tasks are done."""
+
+    def __init__(self, session: SparkSession, watch: Watcher) -> None:
+        self._tracker = session.sparkContext.statusTracker()
+        self._watch = watch
+        self._text = ""
+        self.ended = threading.Event()
+
+    def __call__(self, text: str) -> None:
+        self._text = text
+        self._watch(Advanced("prepare", 0, 0, "tasks", text))
+
+    def poll(self) -> None:
+        last = (0, 0)
+        while not self.ended.wait(_POLL_S):
+            try:
+                stages = [self._tracker.getStageInfo(stage) for stage in self._tracker.getActiveStageIds()]
+            except (PySparkException, Py4JError, OSError):
+                return  # Spark is ending
+            now = (
+                sum(stage.numCompletedTasks for stage in stages if stage),
+                sum(stage.numTasks for stage in stages if stage),
+            )
+            if now != last and now[1]:
+                self._watch(Advanced("prepare", *now, "tasks", self._text))
+            last = now
+
+
+@contextmanager
+def _watched(session: SparkSession, watch: Watcher) -> Iterator[_Say]:
+    say = _Say(session, watch)
+    thread = threading.Thread(target=say.poll, name="farandole-spark-progress", daemon=True)
+    thread.start()
+    try:
+        yield say
+    finally:
+        say.ended.set()
+        thread.join()

@@ -1,0 +1,60 @@
+"""What was asked for, as one hash: a dataset made for the same request is used again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from farandole.errors import DatasetError
+from farandole.ingest.files import SourceFiles
+from farandole.shards import Manifest, read_manifest
+from farandole.spec import Data
+
+_PREPARING = ("ingest", "preprocess", "shards")
+_WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
+"""Fields of `data` that never show in a dataset."""
+
+
+def code_version() -> dict[str, str]:
+    """The versions of all that decides about the bytes of a dataset."""
+    package = Path(__file__).resolve().parents[1]
+    code = hashlib.sha256()
+    for folder in _PREPARING:
+        for path in sorted((package / folder).glob("*.py")):
+            code.update(f"{folder}/{path.name}\0".encode() + path.read_bytes())
+    return {
+        "farandole": version("farandole"),
+        "preparing_code": code.hexdigest(),
+        "numpy": version("numpy"),
+        "pyarrow": version("pyarrow"),
+        "pyspark": version("pyspark"),
+    }
+
+
+def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, str]) -> str:
+    """SHA-256 over the sources' files, the data part of the job and the code."""
+    asked: dict[str, Any] = {
+        "data": data.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        "files": [entry for name in sorted(files) for entry in files[name].fingerprint],
+        "code": code,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def existing_dataset(directory: Path, request: str) -> Manifest | None:
+    """The manifest in `directory`, if it was made for this request and its shards are there in full size."""
+    try:
+        manifest = read_manifest(directory)
+    except DatasetError:
+        return None
+    if manifest.request != request:
+        return None
+    for shards in manifest.splits.values():
+        for shard in shards:
+            path = directory / shard.file
+            if not path.is_file() or path.stat().st_size != shard.bytes:
+                return None
+    return manifest

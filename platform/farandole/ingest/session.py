@@ -1,0 +1,143 @@
+"""Spark's session: one of our own that ends with us, or the one that a notebook already has."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from farandole.errors import EnvironmentLacking
+from farandole.spec import Job
+
+MIN_JAVA = 17
+
+_QUERY_SETTINGS = {
+    # A cast that fails must fail, not become a missing value.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    # Pruned columns are not parsed, so a row with too many fields would pass unseen.
+    "spark.sql.csv.parser.columnPruning.enabled": "false",
+}
+
+
+@contextmanager
+def spark_session(job: Job) -> Iterator[SparkSession]:
+    """A session for one preparation.
+
+    Where one is active (in a notebook, or in a test), its Spark is used and goes on. Otherwise one is started, and
+    ended together with its JVM, which would keep its memory while the workers train.
+
+    Raises:
+        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        # Its own views and settings, on the same Spark: nothing of the notebook is touched.
+        session = active.newSession()
+        _configure(session, job)
+        yield session
+        return
+    require_java()
+    with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch:
+        session = _start(job, Path(scratch))
+        try:
+            yield session
+        finally:
+            _stop(session)
+
+
+def require_java() -> None:
+    """Check that a Java of at least version 17 answers.
+
+    Raises:
+        EnvironmentLacking: It does not.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    remedy = "install a JDK, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
+    if not java or not Path(java).exists():
+        where = f"JAVA_HOME is {home}, which holds no bin/java" if home else "there is no `java` on the PATH"
+        raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {where}; {remedy}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', said)
+    if version is None or int(version[1]) < MIN_JAVA:
+        found = said.splitlines()[0] if said else "nothing"
+        raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {java} says {found}; {remedy}")
+
+
+def _start(job: Job, scratch: Path) -> SparkSession:
+    # Executors must run the very Python that the driver runs.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    log = scratch / "spark.log"
+    properties = Path(__file__).with_name("log4j2.properties")
+    builder = (
+        SparkSession.builder.master(job.data.master or "local[*]")
+        .appName(f"farandole {job.name}")
+        .config("spark.driver.memory", job.data.memory)
+        .config(
+            "spark.driver.extraJavaOptions",
+            f"-Dlog4j2.configurationFile={properties} -Dfarandole.spark.log={log}",
+        )
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "50000")
+    )
+    if not os.environ.get("SPARK_LOCAL_DIRS"):
+        builder = builder.config("spark.local.dir", str(scratch))
+    if (job.data.master or "local").startswith("local"):
+        # A worker's address is of no use to anybody else here, and a host name may not resolve.
+        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+    try:
+        session = builder.getOrCreate()
+    except (PySparkException, RuntimeError, OSError) as error:
+        tail = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+        raise EnvironmentLacking(
+            f"data.master: Spark did not start on {job.data.master or 'local[*]'} ({_first_line(error)}); check the"
+            " master's URL and data.memory",
+            detail=f"{error}\n{tail}",
+        ) from error
+    _configure(session, job)
+    return session
+
+
+def _configure(session: SparkSession, job: Job) -> None:
+    for key, value in _QUERY_SETTINGS.items():
+        session.conf.set(key, value)
+    if job.data.partitions is not None:
+        session.conf.set("spark.sql.shuffle.partitions", str(job.data.partitions))
+
+
+def _stop(session: SparkSession) -> None:
+    """End the session and its JVM; `stop()` alone leaves the JVM until Python ends."""
+    gateway = SparkContext._gateway
+    with suppress(Exception):  # a JVM that died on its own cannot be stopped again, and need not be
+        session.stop()
+    if gateway is None:
+        return
+    with suppress(Exception):
+        gateway.shutdown()
+    process = getattr(gateway, "proc", None)
+    if process is not None:
+        process.stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
