@@ -1,0 +1,82 @@
+"""The Python API: what the commands do, as functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from farandole.plan import check_builder, stale_dataset
+from farandole.progress import Noted, Watcher, ignore
+from farandole.shards import read_manifest
+from farandole.spec import Job
+
+if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
+    from farandole.ingest.prepare import Prepared
+    from farandole.launch import Trained
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All that a job produced.
+
+    Args:
+        job: The job.
+        dataset: The dataset.
+        trained: The training and its model.
+    """
+
+    job: Job
+    dataset: Prepared
+    trained: Trained
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result document."""
+        return _document(self.job, self.trained, self.dataset.to_dict())
+
+
+def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
+    """Make the job's dataset, unless it is there already; see `farandole.ingest.prepare.prepare`."""
+    from farandole.ingest.prepare import prepare as prepare_dataset
+
+    check_builder(job)
+    return prepare_dataset(job, watch, force=force)
+
+
+def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
+    """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
+    from farandole.launch import train as train_model
+
+    check_builder(job)
+    if stale_dataset(job):
+        text = f"{job.data.output}: was made of other sources, features or code; `farandole prepare` renews it"
+        watch(Noted(text, level="warning"))
+    return train_model(job, watch, register=register, resume=resume)
+
+
+def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
+    """Prepare, train, evaluate, register."""
+    dataset = prepare(job, watch, force=force)
+    return Finished(job, dataset, train(job, watch, register=True))
+
+
+def train_document(job: Job, trained: Trained) -> dict[str, Any]:
+    """The result document of a training on a dataset that lay ready."""
+    manifest = read_manifest(job.data.output)
+    dataset = {
+        "path": job.data.output,
+        "digest": manifest.digest,
+        "rows": manifest.row_counts,
+        "reused": True,
+    }
+    return _document(job, trained, dataset)
+
+
+def _document(job: Job, trained: Trained, dataset: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "job": job.name,
+        "id": trained.job_id,
+        "directory": str(trained.directory),
+        "dataset": dataset,
+        "training": trained.training,
+        "model": {"uri": trained.model_uri},
+    }

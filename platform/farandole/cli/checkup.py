@@ -1,0 +1,79 @@
+"""What `farandole doctor` looks at."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from farandole.spec import Tracking, home
+
+_PACKAGES = ("pyspark", "pyarrow", "torch", "horovod", "mlflow")
+_MIN_FREE_GB = 2.0
+_MIN_JAVA = 17
+
+
+def check_machine() -> list[dict[str, Any]]:
+    """One finding for each thing that jobs need: `{"name", "ok", "found", "remedy"}`."""
+    findings = [_java()]
+    findings += [_package(name) for name in _PACKAGES]
+    findings += [_horovod_works(), _disk(), _store()]
+    return findings
+
+
+def _finding(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:
+    return {"name": name, "ok": ok, "found": found, "remedy": "" if ok else remedy}
+
+
+def _java() -> dict[str, Any]:
+    java = os.path.join(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
+    remedy = "install a JDK of at least 17, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError as error:
+        return _finding("java", False, f"{java}: {error.strerror}", remedy)
+    found = re.search(r'version "(\d+)', said)
+    return _finding("java", bool(found and int(found[1]) >= _MIN_JAVA), (said or "nothing").splitlines()[0], remedy)
+
+
+def _package(name: str) -> dict[str, Any]:
+    try:
+        return _finding(name, True, version(name), "")
+    except PackageNotFoundError:
+        return _finding(name, False, "not installed", "run `make setup`")
+
+
+def _horovod_works() -> dict[str, Any]:
+    """Whether Horovod's library loads with this torch: a wheel for another version fails only when it is imported."""
+    code = "import horovod.torch as h; print('gloo' if h.gloo_built() else '', 'nccl' if h.nccl_built() else '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = done.stdout.split() if done.returncode == 0 else [(done.stderr.strip() or "failed").splitlines()[-1]]
+    ok = done.returncode == 0 and "gloo" in found
+    return _finding("horovod.torch", ok, " ".join(found), "build its wheel for this torch: `make setup`")
+
+
+def _disk() -> dict[str, Any]:
+    place = home()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    ok = free_gb >= _MIN_FREE_GB and os.access(existing, os.W_OK)
+    return _finding("disk", ok, f"{free_gb:,.1f} GB free in {place}", "free some space, or set FARANDOLE_HOME")
+
+
+def _store() -> dict[str, Any]:
+    from farandole.tracking.store import store_of
+
+    store = store_of(Tracking())
+    if not store.is_server:
+        return _finding("MLflow store", True, store.shown, "")
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{store.uri.rstrip('/')}/health", timeout=5) as answer:
+            return _finding("MLflow store", answer.status == 200, f"{store.shown} answers {answer.status}", "")
+    except OSError as error:
+        return _finding("MLflow store", False, f"{store.shown}: {error}", "start the server, or mend the URI")

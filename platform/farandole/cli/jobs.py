@@ -1,0 +1,80 @@
+"""`run`, `prepare`, `train` and `plan`: the commands that take a job file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, for example train.epochs=2. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
+Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing changed.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (run, prepare, train, plan):
+        app.command()(command)
+
+
+def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
+    """Prepare, train, evaluate and register, in the foreground."""
+    from farandole import api
+    from farandole.cli import results
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        finished = api.run(job, watch, force=force)
+    results.show_run(job, finished.to_dict(), as_json=as_json)
+
+
+def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
+    """Make the dataset, unless it is there already."""
+    from farandole import api
+    from farandole.cli import results
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        prepared = api.prepare(job, watch, force=force)
+    results.show_dataset(job_file, prepared.to_dict(), as_json=as_json)
+
+
+def train(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest job of this name.")] = False,
+) -> None:
+    """Train on the dataset that lies ready."""
+    from farandole import api
+    from farandole.cli import results
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        trained = api.train(job, watch, register=register, resume=resume)
+    results.show_run(job, api.train_document(job, trained), as_json=as_json)
+
+
+def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check the job file and show what would happen; touches nothing."""
+    from farandole.cli import results
+    from farandole.plan import plan as plan_job
+    from farandole.spec import load_job
+
+    document = plan_job(load_job(job_file, overrides or ()))
+    results.show_plan(document, as_json=as_json)
+    if document["problems"]:
+        sys.exit(2)

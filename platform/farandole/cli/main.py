@@ -1,0 +1,84 @@
+"""The command `farandole`. The one place where an error becomes text and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from farandole.cli import jobs, tools
+from farandole.errors import FarandoleError
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="farandole",
+    help="From raw tables to a served model: Spark, Arrow shards, Horovod, PyTorch and MLflow behind one job file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+jobs.add_to(app)
+tools.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"farandole {version('farandole')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces, Java's and the workers' too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["FARANDOLE_DEBUG"] = "1"
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
+def main() -> None:
+    """Run a command; turn what it raises into a message on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except FarandoleError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("farandole: interrupted; everything that was started has ended", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except _Terminated:
+        print("farandole: terminated; everything that was started has ended", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _show(error: FarandoleError) -> None:
+    for line in str(error).splitlines():
+        print(f"farandole: {line}", file=sys.stderr)
+    if error.detail and os.environ.get("FARANDOLE_DEBUG"):
+        print(f"\n{error.detail}", file=sys.stderr)
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+    elif error.detail:
+        print("farandole: more with `farandole --debug …`", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

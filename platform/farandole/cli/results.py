@@ -1,0 +1,79 @@
+"""Shows results: one JSON document, or tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from farandole.spec import Job
+
+
+def show_run(job: Job, document: dict[str, Any], *, as_json: bool) -> None:
+    """The end of `run` and `train`."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    training, dataset = document["training"], document["dataset"]
+    table = Table(title=f"{job.name}: {document['model']['uri']}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for split in ("test", "validation"):
+        measured = training["metrics"][split]
+        table.add_row(f"{split} metrics", ", ".join(f"{k} {v:.4f}" for k, v in measured.items()) or "none")
+    table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in dataset["rows"].items()))
+    workers = f"{training['workers']} workers, {training['steps']:,} steps, attempt {training['attempts']}"
+    table.add_row("speed", f"{training['rows_per_s']:,.0f} rows/s ({workers})")
+    spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training["time_split"].items()}
+    table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
+    table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
+    table.add_row("MLflow run", training["mlflow_run_id"])
+    table.add_row("job", document["directory"])
+    table.add_row("next", "farandole ui" + ("" if job.tracking.uri is None else " JOB.yaml"))
+    Console().print(table)
+
+
+def show_dataset(job_file: Path, document: dict[str, Any], *, as_json: bool) -> None:
+    """The end of `prepare`."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    table = Table(title="dataset", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("path", document["path"] + (" (reused)" if document["reused"] else ""))
+    table.add_row("digest", document["digest"])
+    table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in document["rows"].items()))
+    table.add_row("next", f"farandole train {job_file}")
+    Console().print(table)
+
+
+def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
+    """What `plan` found: problems first."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    console = Console()
+    for problem in document["problems"]:
+        console.print(f"[red]✘[/red] {problem}", highlight=False, soft_wrap=True)
+    for number, step in enumerate(document["steps"], start=1):
+        console.print(f"{number}. [bold]{step['stage']}[/bold]: {step['text']}", highlight=False, soft_wrap=True)
+    if not document["problems"]:
+        console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
+
+
+def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:
+    """What `doctor` found."""
+    if as_json:
+        print(json.dumps({"findings": findings}, indent=2))
+        return
+    table = Table()
+    for column in ("", "what", "found", "remedy"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = "[green]✔" if finding["ok"] else "[red]✘"
+        table.add_row(mark, finding["name"], finding["found"], finding["remedy"])
+    Console().print(table)

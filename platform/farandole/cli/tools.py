@@ -1,0 +1,56 @@
+"""`ui`, `schema` and `doctor`: what helps around jobs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (ui, schema, doctor):
+        app.command()(command)
+
+
+def ui(
+    job_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[JOB.yaml]", help="Show the store of this job.", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 5000,
+) -> None:
+    """Open MLflow's UI on the store that the jobs use."""
+    from farandole.spec import Tracking, load_job
+    from farandole.tracking.store import store_of
+    from farandole.tracking.ui import become_ui
+
+    store = store_of(load_job(job_file).tracking if job_file else Tracking())
+    if store.is_server:
+        print(f"the MLflow server has its own UI: {store.shown}", file=sys.stderr)
+        typer.launch(store.shown)
+        return
+    print(f"MLflow's UI on {store.shown}: http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
+    become_ui(store, host, port)
+
+
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    from farandole.spec import Job
+
+    print(json.dumps(Job.model_json_schema(), indent=2))
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Check what this machine has: Java, Spark, Horovod, torch, MLflow, disk."""
+    from farandole.cli import results
+    from farandole.cli.checkup import check_machine
+
+    findings = check_machine()
+    results.show_findings(findings, as_json=as_json)
+    if not all(finding["ok"] for finding in findings):
+        sys.exit(3)

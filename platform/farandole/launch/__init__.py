@@ -1,0 +1,5 @@
+"""Starts gangs through Horovod's own launcher, and supervises them."""
+
+from farandole.launch.supervisor import Trained, train
+
+__all__ = ["Trained", "train"]

@@ -1,0 +1,164 @@
+"""What a job would do: every check that needs neither Spark nor torch, and the steps that would follow."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, nearest
+from farandole.ingest.files import SourceFiles, check_header, find_files
+from farandole.ingest.request import code_version, existing_dataset, request_digest
+from farandole.shards import Manifest, read_manifest
+from farandole.spec import CsvSource, Job
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """Check a job and say what it would do; nothing is written and nothing is started.
+
+    Returns:
+        `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": []}`.
+    """
+    problems: list[str] = []
+    files: dict[str, SourceFiles] = {}
+    for name, source in job.data.sources.items():
+        try:
+            files[name] = find_files(name, source, unpack=False)
+            if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
+                check_header(name, source, files[name])
+        except FarandoleError as error:
+            problems.append(str(error))
+    try:
+        check_builder(job)
+    except ModelError as error:
+        problems.append(str(error))
+    existing = None
+    if len(files) == len(job.data.sources):
+        existing = existing_dataset(Path(job.data.output), request_digest(job.data, files, code_version()))
+    steps = [
+        _prepare_step(job, files, existing),
+        _train_step(job, existing),
+        _evaluate_step(job),
+        _register_step(job),
+    ]
+    return {"problems": problems, "steps": steps, "objects": []}
+
+
+def stale_dataset(job: Job) -> bool:
+    """Whether the dataset that lies ready was made for another request than the job's, as far as can be told here."""
+    try:
+        manifest = read_manifest(job.data.output)
+        files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
+    except (DataError, DatasetError):
+        return False  # the raw files need not lie where the training runs
+    return manifest.request != request_digest(job.data, files, code_version())
+
+
+def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
+    inputs = [entry for source in files.values() for entry in source.fingerprint]
+    size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
+    action = "reuse" if existing else "prepare"
+    text = (
+        f"reuse the dataset in {job.data.output}: nothing changed since it was made"
+        if existing
+        else f"read {len(inputs)} files ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
+        f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
+    )
+    step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
+    if existing:
+        step |= {"digest": existing.digest, "rows": existing.row_counts}
+    return step
+
+
+def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
+    spec, resources = job.train, job.resources
+    cores = len(os.sched_getaffinity(0))
+    threads = resources.cpus or max(1, cores // resources.workers)
+    text = (
+        f"train {job.model.builder} for {spec.epochs} epochs of {spec.global_batch_size} rows a step on"
+        f" {resources.workers} workers with {threads} threads each"
+    )
+    if resources.gpus:
+        text += f" and {resources.gpus} GPU each"
+    if resources.workers * threads > cores:
+        text += f" ({resources.workers * threads} threads on {cores} cores: slower than fewer)"
+    step: dict[str, Any] = {"stage": "train", "text": text, "workers": resources.workers, "threads": threads}
+    if existing:
+        whole, rest = divmod(existing.rows("train"), spec.global_batch_size)
+        step["steps"] = spec.epochs * (whole + (rest > 0 and spec.tail == "weight"))
+        step["text"] += f": {step['steps']:,} steps"
+    return step
+
+
+def _evaluate_step(job: Job) -> dict[str, Any]:
+    return {
+        "stage": "evaluate",
+        "text": f"measure {', '.join(job.metrics)} on validation after each epoch and on test at the end",
+        "metrics": list(job.metrics),
+    }
+
+
+def _register_step(job: Job) -> dict[str, Any]:
+    from farandole.tracking.store import store_of
+
+    store = store_of(job.tracking).shown
+    name = job.tracking.register_as
+    what = f"add a version to the registered model {name}" if name else "log the model"
+    return {
+        "stage": "register",
+        "text": f"{what} in {store}, experiment {job.tracking.experiment}",
+        "model": name,
+    }
+
+
+def check_builder(job: Job) -> None:
+    """Find the builder's function without importing its module, which may bring torch.
+
+    Raises:
+        ModelError: There is no such module, or no such function in it.
+    """
+    module_name, function_name = job.model.builder.split(":")
+    place = f"model.builder: {job.model.builder}"
+    source = _source_of(module_name, Path(job.folder or "."))
+    if source is None:
+        try:
+            found = importlib.util.find_spec(module_name)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise ModelError(
+                f"{place}: there is no module {module_name}; put {module_name.split('.')[0]}.py beside the job file"
+                f" ({job.folder}), or use one of farandole.models"
+            )
+        source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
+    if source is None:
+        return  # compiled: only the worker can tell
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ModelError(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
+    names = _names_in(tree)
+    if function_name not in names:
+        close = nearest(function_name, names)
+        hint = f"did you mean {close}?" if close else f"it has {', '.join(names) or 'no functions'}"
+        raise ModelError(f"{place}: {source} has no function {function_name}; {hint}")
+
+
+def _source_of(module_name: str, folder: Path) -> Path | None:
+    path = folder.joinpath(*module_name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _names_in(tree: ast.Module) -> list[str]:
+    """Functions, classes and imported or assigned names at the top of a module."""
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names

@@ -1,0 +1,47 @@
+"""Calls the user's model builder and checks what it gives."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+from torch import nn
+
+from farandole.errors import ModelError
+from farandole.shards import Schema
+from farandole.spec import Job
+
+
+def build_model(job: Job, schema: Schema) -> nn.Module:
+    """The network that `model.builder` makes for a dataset.
+
+    Raises:
+        ModelError: The builder cannot be imported, raises, or returns no module with parameters that learn.
+    """
+    place = f"model.builder: {job.model.builder}"
+    module_name, function_name = job.model.builder.split(":")
+    if job.folder and job.folder not in sys.path:
+        sys.path.insert(0, job.folder)
+    try:
+        builder = getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:
+        raise ModelError(f"{place}: cannot be imported: {_one_line(error)}", detail=traceback.format_exc()) from error
+    try:
+        model = builder(schema, **job.model.options)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"{place}: raised {_one_line(error)} in {where.filename}, line {where.lineno}; options were"
+            f" {job.model.options}",
+            detail=traceback.format_exc(),
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{place}: returned {type(model).__name__}; return a torch.nn.Module")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(f"{place}: returned a module without parameters that learn; nothing could be trained")
+    return model
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,98 @@
+"""The process of one rank: `python -m farandole.training.worker --job JOB.json --directory DIR`.
+
+It meets the launcher in two places only: the files that it is given, and the lines that it says on its standard
+output. So it does not matter on which machine it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from farandole.errors import FarandoleError, TrainingFailed
+from farandole.training.messages import send
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Be one rank, from start to end."""
+    _end_with_parent()
+    arguments = _arguments()
+    try:
+        _enter_environment(arguments.environment)
+        # Only now: torch and NumPy read their variables when they are imported.
+        from farandole.spec import parse_job
+        from farandole.training.rank import be_rank
+
+        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
+        be_rank(job, Path(arguments.directory), arguments.mlflow_run_id, arguments.register)
+    except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
+        _report_failure(error)
+        # Not sys.exit: Horovod's background thread may wait for ranks that are gone.
+        os._exit(1)
+
+
+def _enter_environment(path: str | None) -> None:
+    """Take over the variables of the launcher. They come in a file that only this user may read, because Horovod's
+    launcher would write them on the workers' command lines, where everybody on the machine sees them."""
+    if path is not None:
+        for name, value in json.loads(Path(path).read_text(encoding="utf-8")).items():
+            os.environ.setdefault(name, value)
+
+
+def _report_failure(error: BaseException) -> None:
+    """Say what happened, truthfully: a rank that lost a peer is a victim, not the cause."""
+    import torch
+
+    from farandole.training.world import PeerLost
+
+    if isinstance(error, PeerLost):
+        failure: dict[str, str | None] = {"kind": "PeerLost", "message": "another rank ended"}
+    elif isinstance(error, FarandoleError):
+        failure = {"kind": type(error).__name__, "message": str(error), "detail": error.detail}
+    elif isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        message = "train.global_batch_size: a worker ran out of memory; use a smaller batch or model"
+        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename or 'the disk'}: {error.strerror}; free some space or mend the permissions"
+        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
+    else:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} in {where.filename}, line {where.lineno}"
+        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
+    send(
+        {
+            "event": "failed",
+            "rank": int(os.environ.get("HOROVOD_RANK", "0")),
+            "time_s": time.time(),
+            **failure,
+        }
+    )
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process with the one that started it: no orphan goes on training."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="farandole.training.worker")
+    parser.add_argument("--job", required=True, help="the serialized spec")
+    parser.add_argument("--environment", help="a JSON file with environment variables, secrets among them")
+    parser.add_argument("--directory", required=True, help="where the job keeps checkpoints and logs")
+    parser.add_argument("--mlflow-run-id", help="the MLflow run to go on with")
+    parser.add_argument("--register", action="store_true", help="add a model version")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
