@@ -21,6 +21,9 @@ from farandole.spec import Job
 
 MIN_JAVA = 17
 
+_LOG_NAME = "spark.log"
+_LOG_PROPERTIES = Path(__file__).with_name("log4j2.properties")
+
 _QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
@@ -75,40 +78,64 @@ def require_java() -> None:
         raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {java} says {found}; {remedy}")
 
 
+def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]:
+    """What Spark is started with; it cannot change as long as it runs.
+
+    Args:
+        scratch: A directory for its log and its temporary files.
+        memory: Of the driver, for example `2g`.
+        local: Whether all of Spark runs on this machine.
+    """
+    options = f"-Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
+    settings = {
+        "spark.driver.memory": memory,
+        "spark.driver.extraJavaOptions": options,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
+    }
+    if not os.environ.get("SPARK_LOCAL_DIRS"):
+        settings["spark.local.dir"] = str(scratch)
+    if local:
+        # A worker's address is of no use to anybody else here, and a host name may not resolve.
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return settings
+
+
 def _start(job: Job, scratch: Path) -> SparkSession:
     # Executors must run the very Python that the driver runs.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    log = scratch / "spark.log"
-    properties = Path(__file__).with_name("log4j2.properties")
-    builder = (
-        SparkSession.builder.master(job.data.master or "local[*]")
-        .appName(f"farandole {job.name}")
-        .config("spark.driver.memory", job.data.memory)
-        .config(
-            "spark.driver.extraJavaOptions",
-            f"-Dlog4j2.configurationFile={properties} -Dfarandole.spark.log={log}",
-        )
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "50000")
-    )
-    if not os.environ.get("SPARK_LOCAL_DIRS"):
-        builder = builder.config("spark.local.dir", str(scratch))
-    if (job.data.master or "local").startswith("local"):
-        # A worker's address is of no use to anybody else here, and a host name may not resolve.
-        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+    master, log = job.data.master or "local[*]", scratch / _LOG_NAME
+    builder = SparkSession.builder.master(master).appName(f"farandole {job.name}")
+    for key, value in spark_settings(scratch, memory=job.data.memory, local=master.startswith("local")).items():
+        builder = builder.config(key, value)
     try:
-        session = builder.getOrCreate()
+        with _stderr_to(log):
+            session = builder.getOrCreate()
     except (PySparkException, RuntimeError, OSError) as error:
         tail = log.read_text(errors="replace")[-4000:] if log.exists() else ""
         raise EnvironmentLacking(
-            f"data.master: Spark did not start on {job.data.master or 'local[*]'} ({_first_line(error)}); check the"
+            f"data.master: Spark did not start on {master} ({_first_line(error)}); check the"
             " master's URL and data.memory",
             detail=f"{error}\n{tail}",
         ) from error
     _configure(session, job)
     return session
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """What the JVM is started with as its standard error: it warns there about its own options."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _configure(session: SparkSession, job: Job) -> None:

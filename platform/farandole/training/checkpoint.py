@@ -24,7 +24,7 @@ class Checkpoint:
     Args:
         step: Steps done.
         epoch: Epochs done.
-        state: Model, optimizer and random states.
+        state: Model and optimizer.
     """
 
     step: int

@@ -170,19 +170,17 @@ class Trainer:
             return 0
         self.model.load_state_dict(found.state["model"])
         self._optimizer.load_state_dict(found.state["optimizer"])
-        torch.random.set_rng_state(found.state["random"])
-        self._fork_random(found.epoch)
         self.steps_done = found.step
         self.watch(Noted(f"goes on after epoch {found.epoch}, step {found.step}"))
         return int(found.epoch)
 
-    def _fork_random(self, epoch: int) -> None:
+    def _seed_epoch(self, epoch: int) -> None:
         """Dropout must differ between ranks, and be the same whether or not the training was interrupted."""
         torch.manual_seed((self.job.train.seed * 1_000_003 + epoch) * 4_096 + self.gang.rank)
 
     def _train_epoch(self, epoch: int, started: float, rows_before: int) -> int:
         self.model.train()
-        self._fork_random(epoch)
+        self._seed_epoch(epoch)
         spec, rows_done = self.job.train, 0
         loss_sum, loss_rows, reported = 0.0, 0, time.perf_counter()
         for batch in self._waited_for(self._loader.epoch(epoch)):
@@ -260,11 +258,8 @@ class Trainer:
         if not self.gang.is_chief or not (last or (epoch + 1) % spec.checkpoint.every_epochs == 0):
             return
         with self.time_split.spent_on("checkpoint"):
-            state: dict[str, Any] = {
-                "model": self.model.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "random": torch.random.get_rng_state(),
-            }
+            # No random state: each epoch seeds its own, so a resumed one draws the same numbers.
+            state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
             saved = checkpoint.Checkpoint(self.steps_done, epoch + 1, state)
             checkpoint.save(self.directory, saved, self.identity, spec.checkpoint.keep)
 
