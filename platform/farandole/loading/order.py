@@ -1,8 +1,8 @@
 """The order of rows: a pure function of (content digest, seed, epoch), the same for every number of workers.
 
-The blocks of the split are permuted and laid end to end. This sequence is cut into lanes of (nearly) equal length;
-every global batch takes the next few rows of each lane. Inside a lane the rows of a window of several blocks are
-permuted. So a row may meet any other row, while whoever serves a lane needs few blocks at a time.
+The blocks of the split are permuted and laid end to end, in a ring. This sequence is cut into lanes of (nearly) equal
+length; every global batch takes the next few rows of each lane. Inside a lane the rows of a window of several blocks
+are permuted. So a row may meet any other row, while whoever serves a lane needs few blocks at a time.
 
 After CorgiPile (Xu et al., SIGMOD 2022, arXiv 2206.05830, section 4), with lanes in place of its per-worker buffers,
 so that the order does not depend on the number of workers.
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from farandole.loading.assign import slice_of
-from farandole.loading.philox import permutation
+from farandole.loading.philox import permutation, philox
 
 ALGORITHM_VERSION = 1
 """Part of the key: a changed algorithm is a new version, and gives openly another order."""
@@ -27,6 +27,7 @@ WINDOW_BLOCKS = 4
 
 _BLOCK_STREAM = 2**63
 _TAIL_LANE = 2**31 - 1
+_SHIFT_COUNTER = np.full((1, 4), 2**32 - 1, dtype=np.uint32)
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class EpochOrder:
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
         blocks = permutation(len(self.block_rows), key, _BLOCK_STREAM)
         ends = np.cumsum(np.asarray(self.block_rows, dtype=np.int64)[blocks])
-        for name, value in (("_key", key), ("_blocks", blocks), ("_ends", ends)):
+        shift = philox(_SHIFT_COUNTER, key).view(np.uint64)[0, 0] % np.uint64(max(1, self.rows))
+        for name, value in (("_key", key), ("_blocks", blocks), ("_ends", ends), ("_shift", int(shift))):
             object.__setattr__(self, name, value)
 
     _key: int = field(init=False, repr=False, compare=False)
     _blocks: np.ndarray = field(init=False, repr=False, compare=False)
     _ends: np.ndarray = field(init=False, repr=False, compare=False)
+    _shift: int = field(init=False, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -136,7 +139,9 @@ class EpochOrder:
         return remembered[1]
 
     def _locate(self, sequence: np.ndarray) -> Places:
-        """Places in the sequence of permuted blocks, as blocks and rows."""
+        """Places in the sequence of permuted blocks, as blocks and rows. The sequence is a ring that each epoch enters
+        at another row, so that the tail is made of other rows too."""
+        sequence = (sequence + self._shift) % self.rows
         slot = np.searchsorted(self._ends, sequence, side="right")
         block = self._blocks[slot]
         begins = self._ends[slot] - np.asarray(self.block_rows, dtype=np.int64)[block]

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farandole.preprocess.categorical import VocabularyTransform
 from farandole.preprocess.label import ClassLabel
-from farandole.preprocess.preprocessing import Preprocessing
+from farandole.preprocess.numeric import NumericTransform
+from farandole.preprocess.preprocessing import Preprocessing, Transform
 from farandole.preprocess.summary import Summary
 
 LABEL_KEY = "label:"
@@ -67,12 +69,12 @@ def learn(preprocessing: Preprocessing, seen: Observations) -> Preprocessing:
     Raises:
         DataError: The training split cannot be learned from (no values, one class).
     """
-    transforms = []
+    transforms: list[Transform] = []
     for transform in preprocessing.transforms:
-        if not transform.fitted:
-            evidence = seen.summaries.get(transform.name, Summary())
-            counts = seen.counts.get(transform.name, Counter())
-            transform = transform.learn(evidence if transform.name in seen.summaries else counts)  # type: ignore[union-attr,arg-type]
+        if not transform.fitted and isinstance(transform, NumericTransform):
+            transform = transform.learn(seen.summaries.get(transform.name, Summary()))
+        elif not transform.fitted and isinstance(transform, VocabularyTransform):
+            transform = transform.learn(seen.counts.get(transform.name, Counter()))
         transforms.append(transform)
     label = preprocessing.label
     if isinstance(label, ClassLabel) and not label.fitted:

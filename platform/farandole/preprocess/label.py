@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -158,7 +159,7 @@ def label_from_dict(data: dict[str, Any]) -> ClassLabel | NumberLabel:
 
 
 def _is_whole(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and text.isascii()
+    return re.fullmatch(r"-?\d+", text, re.ASCII) is not None
 
 
 def _refuse_missing(column: str, missing: int, rows: int) -> None:

@@ -90,15 +90,15 @@ class NumericTransform:
         place = f"features.{self.name}: column {self.column}"
         if summary.infinite:
             raise DataError(
-                f"{place}: {summary.infinite} of {summary.rows} training rows hold an infinite number; make it missing"
-                " or finite in the query"
+                f"{place}: {summary.infinite} of {summary.rows} training rows hold an infinite number (or one beyond"
+                " 1e150); make it missing or finite in the query"
             )
         if self.spec.impute is None and summary.missing:
             raise DataError(
                 f"{place}: {summary.missing} of {summary.rows} training rows have no value and `impute` is null;"
                 " choose median, mean or a number, or filter the rows out in the query"
             )
-        if not summary.present and summary.rows:
+        if not summary.present:
             raise DataError(f"{place}: no training row has a value; remove the feature, or mend the query")
 
     def apply(self, values: pa.Array) -> np.ndarray:

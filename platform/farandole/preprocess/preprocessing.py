@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,22 @@ class Preprocessing:
             tuple(_transform(name, feature) for name, feature in data.features.items()),
             label_from_spec(data.label),
         )
+
+    def with_types(self, types: Mapping[str, str]) -> Preprocessing:
+        """The same, for raw columns of these types.
+
+        Args:
+            types: Raw column to its SQL type.
+
+        Raises:
+            DataError: No feature can be made of a column's type.
+        """
+        for transform in self.transforms:
+            try:
+                arrow_type(types[transform.column])
+            except DataError as error:
+                raise DataError(f"features.{transform.name}: column {transform.column}: {error}") from None
+        return replace(self, types=dict(types))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -136,6 +152,9 @@ class Preprocessing:
                 arrays[name] = chunks.cast(arrow_type(self.types[name])).combine_chunks()
             except (pa.ArrowException, TypeError, ValueError) as error:
                 raise DataError(f"column {name}: is not {self.types[name]} ({error}); send such values") from error
+        lengths = {name: len(values) for name, values in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the columns have different numbers of rows ({lengths}); send as many of each")
         return pa.record_batch(arrays)
 
     def example(self) -> dict[str, list[Any]]:
@@ -197,7 +216,11 @@ def _typical(transform: Transform, kind: pa.DataType) -> Any:
         return noon.date() if pa.types.is_date(kind) else noon
     if isinstance(transform, NumericTransform):
         number = transform.fill if transform.fill is not None else 0.0
-        return round(number) if pa.types.is_integer(kind) else number
+        whole = pa.types.is_integer(kind)
+        try:
+            return pa.array([round(number) if whole else number]).cast(kind)[0].as_py()
+        except pa.ArrowInvalid:  # a declared `impute` that the raw column could not hold
+            return pa.array([0]).cast(kind)[0].as_py()
     if isinstance(transform, VocabularyTransform) and transform.vocabulary:
         return pa.array([transform.vocabulary[0]]).cast(kind)[0].as_py()
     return pa.array(["1"]).cast(kind)[0].as_py() if not pa.types.is_temporal(kind) else None

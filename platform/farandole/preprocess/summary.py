@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 BUCKET_BITS = 12
-"""Mantissa bits that name a bucket: quantiles are right to a relative error of 2**-13 (0.012%), and whole numbers
+"""Mantissa bits that name a bucket: quantiles are right to a relative error of 2**-12 (0.024%), and whole numbers
 up to 4096 exactly."""
+LARGEST = 1e150
+"""Beyond it a number counts as infinite: its square would be, or nearly."""
 _DROPPED = 52 - BUCKET_BITS
 _SPLITTER = float(2**27 + 1)
 
@@ -48,7 +50,7 @@ class Summary:
         self.rows += len(values)
         present = values[~np.isnan(values)]
         self.missing += len(values) - len(present)
-        finite = present[np.isfinite(present)]
+        finite = present[np.abs(present) <= LARGEST]
         self.infinite += len(present) - len(finite)
         if not len(finite):
             return
@@ -133,16 +135,11 @@ def exact_sum(values: np.ndarray) -> Fraction:
 
 
 def _exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x*x as an unevaluated sum of two float64 (Dekker: "A floating-point technique …", 1971, section 5).
-
-    Beyond 1e140 the product would overflow; such values are bounded first, which only a column of absurd numbers
-    notices in its deviation.
-    """
-    bounded = np.clip(values, -1e140, 1e140)
-    square = bounded * bounded
-    scaled = bounded * _SPLITTER
-    high = scaled - (scaled - bounded)
-    low = bounded - high
+    """x*x as an unevaluated sum of two float64 (Dekker: "A floating-point technique …", 1971, section 5)."""
+    square = values * values
+    scaled = values * _SPLITTER
+    high = scaled - (scaled - values)
+    low = values - high
     return square, ((high * high - square) + 2.0 * high * low) + low * low
 
 

@@ -36,13 +36,17 @@ class BlockInfo(_Part):
 
 
 class ShardInfo(_Part):
-    """One Arrow IPC file. `file` is relative to the dataset directory and ends in the file's own checksum."""
+    """One Arrow IPC file. `file` is relative to the dataset directory and ends in the file's own checksum.
+
+    The blocks, of which the first includes the file's header, and the footer cover every byte.
+    """
 
     file: str
     rows: int
     bytes: int
     xxh3_128: str
     blocks: tuple[BlockInfo, ...]
+    footer_xxh3_64: str
 
 
 class Manifest(_Part):
@@ -99,10 +103,10 @@ def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Make the dataset exist: write the manifest beside its place, flush it, and rename it."""
-    text = _render(manifest.model_dump(mode="json"))
+    text = _render(manifest.model_dump())
     handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{MANIFEST_NAME}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -121,7 +125,7 @@ def read_manifest(directory: str | Path) -> Manifest:
     """
     path = Path(directory) / MANIFEST_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise DatasetError(
             f"{directory}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"

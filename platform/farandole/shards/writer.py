@@ -51,6 +51,7 @@ class ShardWriter:
     def close(self) -> ShardInfo:
         """Write what is left, make the file durable and give it its name."""
         self._flush(last=True)
+        self._sink.start_block()
         self._writer.close()
         checksum = self._sink.close_durably()
         name = f"{self._stem}-{checksum[:16]}.arrow"
@@ -61,6 +62,7 @@ class ShardWriter:
             bytes=self._sink.size,
             xxh3_128=checksum,
             blocks=tuple(self._blocks),
+            footer_xxh3_64=self._sink.block_checksum(),
         )
 
     def abandon(self) -> None:

@@ -13,11 +13,20 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://")
 
 
+class SecretError(ValueError):
+    """A value that holds a secret: no error text may repeat it."""
+
+
 class Spec(BaseModel):
     """The base of every part. The docstring under a field is its description in the JSON Schema."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
 
@@ -43,7 +52,7 @@ def expand_variables(text: str, environment: dict[str, str] | None = None) -> st
     Raises:
         ValueError: A variable is not set and has no default.
     """
-    values = {"FARANDOLE_HOME": str(home()), **os.environ} if environment is None else environment
+    values = {**os.environ, "FARANDOLE_HOME": str(home())} if environment is None else environment
 
     def replace(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]

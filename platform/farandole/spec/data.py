@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from farandole.spec.base import PathText, Spec, changed
 from farandole.spec.feature import Feature, Label, Name
@@ -12,6 +12,9 @@ from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
 """The names of the splits, in the order in which they are written."""
+
+
+_ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}
 
 
 class Split(Spec):
@@ -56,11 +59,11 @@ class Shards(Spec):
 class Data(Spec):
     """From sources to shards."""
 
-    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    sources: Annotated[dict[Name, Source], Field(min_length=1, json_schema_extra=_ONLY_NAMES)]
     """Named inputs; the query refers to them by these names."""
     query: str | None = None
     """Spark SQL over the sources. Default: all columns of the only source."""
-    features: Annotated[dict[Name, Feature], Field(min_length=1)]
+    features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=_ONLY_NAMES)]
     """Name to feature, in the order in which they appear in their tensors."""
     label: Label
     """What the model learns to predict."""

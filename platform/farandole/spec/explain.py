@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farandole.errors import nearest
+from farandole.spec.base import SecretError
 from farandole.spec.job import Job
 
 _UNION = (Union, types.UnionType)
@@ -39,8 +40,14 @@ def _line(details: ErrorDetails, raw: Any) -> str:
         found = f"{context['tag']!r} is not known; " if "tag" in context else ""
         return f"{prefix}{found}write `{key}:` with one of {choices}"
     if kind == "value_error":
-        reason = str(details["ctx"]["error"])
-        shown = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value) not in reason
+        found = details["ctx"]["error"]
+        reason = str(found)
+        shown = (
+            not isinstance(found, SecretError)
+            and isinstance(value, str | int | float)
+            and not isinstance(value, bool)
+            and str(value) not in reason
+        )
         return prefix + (f"{value!r}: {reason}" if shown else reason)
     if kind == "source_format":
         return prefix + details["msg"]

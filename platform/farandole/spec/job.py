@@ -37,8 +37,9 @@ class Job(Spec):
         if not isinstance(raw, dict):
             return raw
         raw = {**raw}
-        folder = (info.context or {}).get("folder")
-        raw["folder"] = str(Path(folder or ".", raw.get("folder") or ".").absolute())
+        folder = (info.context or {}).get("folder") or "."
+        if isinstance(raw.get("folder", ""), str):
+            raw["folder"] = str(Path(folder, raw.get("folder") or ".").absolute())
         name = raw.get("name")
         if isinstance(name, str):
             if isinstance(raw.get("data"), dict):

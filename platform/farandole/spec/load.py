@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,23 @@ from farandole.spec.job import Job
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as it is meant: a key that is written twice is a mistake, not an override."""
+    """YAML as it is meant: a key that is written twice is a mistake, `1e-3` is a number, a date is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag.endswith(":merge"):
+            continue
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, list | dict):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
@@ -86,7 +98,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: {line}{getattr(error, 'problem', None) or error}") from error
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: holds {type(raw).__name__}, not a mapping; start with `name: my-job`")
-    return raw
+    return {key: _unshared(value) for key, value in raw.items()}
+
+
+def _unshared(value: Any) -> Any:
+    """The same data, each alias (`*name`) a copy of its own: an override changes one place, not all that share it."""
+    if isinstance(value, dict):
+        return {key: _unshared(child) for key, child in value.items()}
+    return [_unshared(child) for child in value] if isinstance(value, list) else value
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -101,20 +120,20 @@ def _override(raw: dict[str, Any], override: str) -> None:
     *parents, last = keys.split(".")
     place: Any = raw
     for depth, key in enumerate(parents):
-        child = _child(place, key, override, ".".join(parents[:depth]))
-        if child is None:
-            child = place[key] = {}
-        place = child
-    _child(place, last, override, ".".join(parents))
-    place[int(last) if isinstance(place, list) else last] = value
+        index = _index(place, key, override, ".".join(parents[:depth]))
+        known = index in place if isinstance(place, dict) else True
+        if not known or place[index] is None:
+            place[index] = {}
+        place = place[index]
+    place[_index(place, last, override, ".".join(parents))] = value
 
 
-def _child(place: Any, key: str, override: str, path: str) -> Any:
-    """What lies at `key`, or None where a mapping has no such key yet."""
+def _index(place: Any, key: str, override: str, path: str) -> Any:
+    """What `key` is called in a mapping, which may not have it yet, or in a list, which must."""
     if isinstance(place, dict):
-        return place.get(key)
+        return key
     if isinstance(place, list):
-        if not key.isdigit() or int(key) >= len(place):
+        if not (key.isascii() and key.isdecimal()) or int(key) >= len(place):
             raise SpecError(f"--set {override}: {path} is a list of {len(place)}; {key} is not an index of it")
-        return place[int(key)]
+        return int(key)
     raise SpecError(f"--set {override}: {path} is the value {place!r}, which has no field {key}")

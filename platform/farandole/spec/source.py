@@ -91,6 +91,8 @@ def _format_of(value: Any) -> str | None:
 
 Source = Annotated[
     Annotated[CsvSource, Tag("csv")] | Annotated[ParquetSource, Tag("parquet")],
+    # Without `format`, the path decides: for a schema, which cannot, both may fit.
+    Field(json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf"))),
     Discriminator(
         _format_of,
         custom_error_type="source_format",

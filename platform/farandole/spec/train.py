@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, changed, expand_variables
+from farandole.spec.base import PathText, SecretError, Spec, changed, expand_variables
 
 Metric = Literal["roc_auc", "average_precision", "accuracy", "log_loss", "rmse", "mae", "r2"]
 METRICS: dict[str, tuple[Metric, ...]] = {
@@ -39,6 +39,14 @@ class Optimizer(Spec):
     """Per step; applied to weight matrices, not to biases, norms and other vectors."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other keyword arguments of torch's class, for example `{betas: [0.9, 0.98]}`."""
+
+    @field_validator("options")
+    @classmethod
+    def _no_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for option, field in (("lr", "learning_rate"), ("weight_decay", "weight_decay"), ("params", None)):
+            if option in value:
+                raise ValueError(f"{option} has no effect here; " + (f"use `{field}`" if field else "remove it"))
+        return value
 
 
 class Schedule(Spec):
@@ -85,7 +93,7 @@ class Train(Spec):
     """The largest norm of the reduced gradient."""
     loss: Literal["auto", "binary_cross_entropy", "cross_entropy", "mse", "mae", "huber"] = "auto"
     """`auto`: binary or multiclass cross-entropy, or the mean squared error, as the label asks for."""
-    metrics: tuple[Metric, ...] | None = None
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] | None = None
     """What is measured on validation and test. Default: all that suit the label."""
     checkpoint: Checkpoint = Checkpoint()
     """How often the state is saved."""
@@ -111,7 +119,7 @@ class Resources(Spec):
 def _without_password(uri: str) -> str:
     expanded = expand_variables(uri)
     if urlsplit(expanded).password:
-        raise ValueError(
+        raise SecretError(
             "a password does not belong in a job file; give it by PGPASSWORD or ~/.pgpass (PostgreSQL), or by"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (server)"
         )

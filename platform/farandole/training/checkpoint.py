@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import uuid
 from collections.abc import Callable
@@ -56,13 +57,14 @@ def save(directory: Path, checkpoint: Checkpoint, identity: str, keep: int) -> P
             "identity": identity,
             "sha256": _sha256(temporary / _STATE),
         }
-        (temporary / _META).write_text(json.dumps(meta), encoding="utf-8")
+        (temporary / _META).write_text(json.dumps({**meta, "checksum": _checksum(meta)}), encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
         temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in _newest_first(directory)[keep:]:
+    ours = [found for found in _newest_first(directory) if _identity(found) == identity]
+    for old in ours[keep:]:
         shutil.rmtree(old)
     return place
 
@@ -71,7 +73,7 @@ def load_newest(directory: Path, identity: str, warn: Callable[[str], None]) -> 
     """The newest whole checkpoint that belongs to this training; a damaged one is passed over with a warning."""
     for place in _newest_first(directory):
         try:
-            meta = json.loads((place / _META).read_text(encoding="utf-8"))
+            meta = _read_meta(place)
             if meta["identity"] != identity:
                 warn(f"{place}: belongs to another dataset, model or seed; it is passed over")
                 continue
@@ -79,7 +81,7 @@ def load_newest(directory: Path, identity: str, warn: Callable[[str], None]) -> 
                 warn(f"{place}: does not match its digest; it is passed over")
                 continue
             state = torch.load(place / _STATE, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             warn(f"{place}: cannot be read ({error}); it is passed over")
             continue
         return Checkpoint(meta["step"], meta["epoch"], state)
@@ -94,6 +96,30 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _read_meta(place: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        OSError: There is nothing.
+        ValueError: It does not match its own checksum.
+    """
+    meta = json.loads((place / _META).read_text(encoding="utf-8"))
+    if not isinstance(meta, dict) or meta.pop("checksum", None) != _checksum(meta):
+        raise ValueError(f"{_META} does not match its checksum")
+    return meta
+
+
+def _identity(place: Path) -> str | None:
+    try:
+        return str(_read_meta(place)["identity"])
+    except (OSError, ValueError):
+        return None
+
+
+def _checksum(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _newest_first(directory: Path) -> list[Path]:

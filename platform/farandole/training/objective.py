@@ -37,7 +37,8 @@ _SCORES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "r2": lambda scores, label: tmr.r2_score(scores, label),
 }
 
-_NEEDS_TWO_CLASSES = {"roc_auc", "average_precision"}
+_OF_RANKS = {"roc_auc", "average_precision"}
+"""Metrics of the order of rows alone; they need two classes."""
 
 
 def loss_function(name: str, label: LabelColumn) -> _Loss:
@@ -77,10 +78,12 @@ def measure(names: tuple[str, ...], outputs: torch.Tensor, label: torch.Tensor, 
         label: `[B]`.
         kind: The label's column.
     """
+    if not len(label):
+        return {}
     outputs, scores = outputs.float(), predictions(outputs.float(), kind)
     measured: dict[str, float] = {}
     for name in names:
-        if name in _NEEDS_TWO_CLASSES and len(torch.unique(label)) < 2:
+        if name in _OF_RANKS and len(torch.unique(label)) < 2:
             continue
         if name == "r2" and len(label) < 2:
             continue
@@ -89,7 +92,16 @@ def measure(names: tuple[str, ...], outputs: torch.Tensor, label: torch.Tensor, 
         elif name == "accuracy":
             chosen = (scores > 0.5).int() if kind.kind == "binary" else scores.argmax(1)
             value = (chosen == label).float().mean()
+        elif name in _OF_RANKS:
+            value = _SCORES[name](_ranks(outputs.squeeze(1)), label)
         else:
             value = _SCORES[name](scores, label)
         measured[name] = float(value)
     return measured
+
+
+def _ranks(logits: torch.Tensor) -> torch.Tensor:
+    """The order of the logits as float64 in [0, 1]: confident probabilities would all round to 1 and look equal."""
+    values, places = torch.unique(logits, return_inverse=True)
+    ranks: torch.Tensor = places.double() / max(1, len(values) - 1)
+    return ranks

@@ -1,0 +1,42 @@
+"""What all tests share: a home of their own for each, and one Spark for the whole run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(autouse=True)
+def farandole_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `FARANDOLE_HOME`: no test sees the user's own, or what another test left."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("FARANDOLE_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one Spark of the test run; a preparation takes a new session of it, as it does in a notebook."""
+    from pyspark.sql import SparkSession
+
+    from farandole.ingest.session import spark_settings
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master("local[2]").appName("farandole tests")
+    settings = spark_settings(tmp_path_factory.mktemp("spark"), memory="1g", local=True)
+    # Short jobs on little data: better code is not worth the time that the JVM takes to make it.
+    settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
+    settings["spark.sql.shuffle.partitions"] = "2"
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()

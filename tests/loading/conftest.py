@@ -1,0 +1,66 @@
+"""Datasets whose rows carry their own number, so that a batch tells which rows it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farandole.shards import (
+    LABEL,
+    Dataset,
+    Group,
+    LabelColumn,
+    Manifest,
+    Schema,
+    ShardWriter,
+    content_digest,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path) -> Callable[..., Dataset]:
+    """Shards of so many rows for each split, in blocks of `block_rows`; a row's features all derive from its number."""
+
+    def write_dataset(block_rows: int = 4, **splits: list[int]) -> Dataset:
+        schema = Schema(
+            groups=(
+                Group(name="dense", kind="numbers", features=("a", "b")),
+                Group(name="ids", kind="ids", features=("c",), cardinalities=(10_000,)),
+            ),
+            label=LabelColumn(kind="regression", column="y"),
+        )
+        written = {}
+        for split, shards in splits.items():
+            start, infos = 0, []
+            for index, count in enumerate(shards):
+                number = np.arange(start, start + count)
+                writer = ShardWriter(tmp_path, split, index, schema, block_rows)
+                writer.write(
+                    {
+                        "dense": np.stack([number, -number], axis=1).astype(np.float32),
+                        "ids": number[:, None].astype(np.int32),
+                        LABEL: (number * 2).astype(np.float32),
+                    }
+                )
+                infos.append(writer.close())
+                start += count
+            written[split] = tuple(infos)
+        manifest = Manifest(
+            digest=content_digest(schema, {}, written),
+            columns=schema,
+            splits=written,
+            preprocessing={},
+            statistics={},
+            split_rule={},
+            sources=(),
+            request="",
+            code_version={},
+        )
+        write_manifest(tmp_path, manifest)
+        return Dataset(tmp_path)
+
+    return write_dataset

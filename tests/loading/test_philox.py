@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from farandole.loading.philox import permutation, philox
+
+ALL = 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ((0, 0, 0, 0), 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ((ALL, ALL, ALL, ALL), 2**64 - 1, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            0x299F31D0_A4093822,
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_the_known_answers_of_random123(counter: tuple[int, ...], key: int, expected: str) -> None:
+    words = philox(np.array([counter], dtype=np.uint32), key)
+    assert words.dtype == np.uint32
+    assert " ".join(f"{word:08x}" for word in words[0]) == expected
+
+
+def test_each_counter_is_worked_on_alone() -> None:
+    counters = np.random.default_rng(0).integers(0, 2**32, (50, 4), dtype=np.uint32)
+    whole = philox(counters, 7)
+    assert all((philox(counters[row : row + 1], 7)[0] == whole[row]).all() for row in range(50))
+
+
+@given(size=st.integers(0, 300), key=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**64 - 1))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_a_permutation_holds_each_place_once(size: int, key: int, stream: int) -> None:
+    drawn = permutation(size, key, stream)
+    assert drawn.dtype == np.int64
+    assert sorted(drawn.tolist()) == list(range(size))
+    assert (permutation(size, key, stream) == drawn).all()
+
+
+def test_another_key_or_stream_gives_another_permutation() -> None:
+    drawn = {
+        tuple(permutation(20, key, stream).tolist())
+        for key in (0, 1, 2**32, 2**63)
+        for stream in (0, 1, 2**32, 2**63, 2**64 - 1)
+    }
+    assert len(drawn) == 20
+
+
+def test_permutations_never_change() -> None:
+    """Written down once: the order of rows of trainings that go on depends on them."""
+    assert permutation(8, 0, 0).tolist() == GOLDEN[0]
+    assert permutation(9, 0x0123456789ABCDEF, 2**63).tolist() == GOLDEN[1]
+
+
+GOLDEN = ([3, 5, 4, 2, 6, 7, 1, 0], [8, 7, 0, 6, 4, 2, 1, 3, 5])
+
+
+def test_all_places_are_equally_likely() -> None:
+    first = np.bincount([permutation(5, 1, stream)[0] for stream in range(5000)], minlength=5)
+    assert abs(first - 1000).max() < 150  # five standard deviations

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from farandole.models.mlp import build
+from farandole.shards import Group, LabelColumn, Schema
+
+DENSE = Group(name="dense", kind="numbers", features=("a", "b", "c"))
+IDS = Group(name="ids", kind="ids", features=("d", "e"), cardinalities=(5, 9))
+BINARY = LabelColumn(kind="binary", column="y", classes=("no", "yes"))
+MULTICLASS = LabelColumn(kind="multiclass", column="y", classes=("a", "b", "c"))
+BATCH = {"dense": torch.randn(7, 3), "ids": torch.tensor([[4, 8]] * 7, dtype=torch.int32)}
+
+
+@pytest.mark.parametrize("groups", [(DENSE,), (IDS,), (DENSE, IDS), (IDS, DENSE)])
+@pytest.mark.parametrize(("label", "outputs"), [(BINARY, 1), (MULTICLASS, 3)])
+def test_all_groups_become_outputs_and_every_parameter_learns(
+    groups: tuple[Group, ...], label: LabelColumn, outputs: int
+) -> None:
+    model = build(Schema(groups=groups, label=label), hidden=(8,))
+    out = model(**{group.name: BATCH[group.name] for group in groups})
+    assert out.shape == (7, outputs)
+    out.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_options_shape_the_network() -> None:
+    model = build(Schema(groups=(DENSE,), label=BINARY), hidden=[16, 4], dropout=0.25)
+    linear = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert linear == [(3, 16), (16, 4), (4, 1)]
+    dropped = [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)]
+    assert dropped.count(0.25) == 2
+
+
+def test_without_hidden_layers_it_is_a_linear_model() -> None:
+    model = build(Schema(groups=(DENSE,), label=BINARY), hidden=())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3 + 1
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build(Schema(groups=(DENSE, IDS), label=BINARY), hidden=(4,)).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from farandole.errors import DataError
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge
+
+Declare = Callable[..., Preprocessing]
+FEATURES: dict[str, Any] = {
+    "x": {"kind": "numeric"},
+    "plain": {"kind": "numeric", "scale": "none", "column": "x"},
+    "c": {"kind": "categorical"},
+    "h": {"kind": "categorical", "encoding": "hash", "buckets": 4, "column": "c"},
+}
+TYPES = {"x": "double", "c": "string"}
+
+
+def batch(x: list[float | None], c: list[str | None], y: list[str | None]) -> pa.RecordBatch:
+    """Raw rows."""
+    columns = {"x": pa.array(x, pa.float64()), "c": pa.array(c, pa.string()), "y": pa.array(y, pa.string())}
+    return pa.record_batch(columns)
+
+
+ROWS = batch([1.0, None, 3.0], ["a", "a", None], ["n", "p", "n"])
+
+
+def observed(preprocessing: Preprocessing, *batches: pa.RecordBatch) -> Observations:
+    """What one task saw."""
+    seen = Observations()
+    for one in batches:
+        seen.add(preprocessing, one)
+    return seen
+
+
+def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare) -> None:
+    first = declare(FEATURES, TYPES)
+    seen = observed(first, ROWS)
+    assert set(seen.summaries) == {"x", "plain"}
+    assert seen.counts == {"c": Counter(a=2), LABEL_KEY: Counter(n=2, p=1)}
+    assert (seen.summaries["x"].rows, seen.summaries["x"].missing) == (3, 1)
+    second = learn(first, seen)
+    assert not second.fitted
+    seen = observed(second, ROWS)
+    assert set(seen.summaries) == {"x"}
+    assert seen.counts == {}
+    assert learn(second, seen).fitted
+
+
+def test_merging_parts_is_like_seeing_all_rows(declare: Declare) -> None:
+    preprocessing = declare(FEATURES, TYPES)
+    others = batch([7.0], ["b"], ["p"])
+    whole = observed(preprocessing, ROWS, others)
+    parts = [observed(preprocessing, ROWS), observed(preprocessing, others), Observations()]
+    assert merge(parts) == whole
+    assert merge(parts[::-1]) == whole
+
+
+def test_what_was_seen_travels_between_processes(declare: Declare) -> None:
+    seen = observed(declare(FEATURES, TYPES), ROWS)
+    assert pickle.loads(pickle.dumps(seen)) == seen
+
+
+def test_learning_leaves_the_old_preprocessing_as_it_is(declare: Declare) -> None:
+    preprocessing = declare(FEATURES, TYPES)
+    learn(preprocessing, observed(preprocessing, ROWS))
+    assert preprocessing == declare(FEATURES, TYPES)
+
+
+def test_a_row_without_label_is_an_error(declare: Declare) -> None:
+    with pytest.raises(DataError, match="1 of a batch of 2 rows have no label"):
+        observed(declare(FEATURES, TYPES), batch([1.0, 2.0], ["a", "b"], ["n", None]))
+
+
+def test_nothing_seen_is_an_error(declare: Declare) -> None:
+    with pytest.raises(DataError):
+        learn(declare(FEATURES, TYPES), merge([]))

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from farandole.preprocess import Summary
+from farandole.preprocess.summary import exact_sum
+
+ANY = st.floats(allow_nan=False, allow_infinity=False)
+SENSIBLE = st.one_of(
+    st.just(0.0), st.floats(1e-100, 1e100), st.floats(-1e100, -1e-100), st.integers(-(2**53), 2**53).map(float)
+)
+MORE = hypothesis_settings(max_examples=60, deadline=None)
+
+
+def summary(*parts: list[float]) -> Summary:
+    """Each part summarised alone, then merged."""
+    merged = Summary()
+    for part in parts:
+        alone = Summary()
+        alone.add(np.array(part, dtype=np.float64))
+        merged.merge(alone)
+    return merged
+
+
+@given(st.lists(ANY, max_size=30))
+@MORE
+def test_a_sum_is_exact(values: list[float]) -> None:
+    total = exact_sum(np.array(values, dtype=np.float64))
+    assert total == sum((Fraction(value) for value in values), Fraction(0))
+    if all(abs(value) < 1e300 for value in values):  # beyond, fsum may overflow on its way
+        assert float(total) == math.fsum(values)
+
+
+def test_a_sum_survives_what_floating_point_loses() -> None:
+    assert exact_sum(np.array([1e300, 1.0, -1e300, 5e-324])) == 1 + Fraction(5e-324)
+    assert exact_sum(np.full(1000, -0.1)) == 1000 * Fraction(-0.1)
+
+
+@given(st.lists(st.one_of(SENSIBLE, st.just(math.nan), st.just(math.inf)), max_size=30), st.randoms())
+@MORE
+def test_neither_order_nor_partition_shows_in_a_summary(values: list[float], random: object) -> None:
+    whole = summary(values)
+    shuffled = list(values)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    cuts = sorted(random.randrange(len(values) + 1) for _ in range(3))  # type: ignore[attr-defined]
+    edges = [0, *cuts, len(values)]
+    parts = [shuffled[start:stop] for start, stop in itertools.pairwise(edges)]
+    assert summary(*parts) == whole
+    assert summary(*parts[::-1]) == whole
+    assert repr(summary(*parts).to_dict()) == repr(whole.to_dict())
+
+
+@given(st.lists(SENSIBLE, min_size=1, max_size=50))
+@MORE
+def test_mean_and_deviation_are_those_of_exact_arithmetic(values: list[float]) -> None:
+    found = summary(values)
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact, Fraction(0)) / len(exact)
+    variance = sum(((value - mean) ** 2 for value in exact), Fraction(0)) / len(exact)
+    assert found.mean == float(mean)
+    # The squares of numbers with 53 bits are kept to about 106 bits.
+    size = max(map(abs, values))
+    assert found.deviation == pytest.approx(math.sqrt(variance), rel=1e-9, abs=size * 1e-15)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, -1e9, 1e12])
+def test_mean_and_deviation_are_numpys_also_far_from_zero(offset: float) -> None:
+    values = np.random.default_rng(0).normal(offset, 3.0, 1000)
+    found = summary(values.tolist())
+    assert found.mean == pytest.approx(values.mean(), rel=1e-12, abs=1e-12)
+    assert found.deviation == pytest.approx((values - values.mean()).std(), rel=1e-9)
+
+
+@given(
+    st.lists(st.one_of(SENSIBLE, st.integers(-5000, 5000).map(float)), min_size=1, max_size=60),
+    st.sampled_from([0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0]),
+)
+@MORE
+def test_a_quantile_is_a_value_of_its_rank_to_the_width_of_a_bucket(values: list[float], share: float) -> None:
+    rank = min(math.floor(share * len(values)), len(values) - 1)
+    wanted = sorted(values)[rank]
+    found = summary(values).quantile(share)
+    assert found == pytest.approx(wanted, rel=2**-12, abs=1e-300)
+    assert min(values) <= found <= max(values)
+
+
+def test_quantiles_are_near_numpys() -> None:
+    values = np.random.default_rng(1).lognormal(0, 2, 10_001)
+    found = summary(values.tolist())
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        assert found.quantile(share) == pytest.approx(np.quantile(values, share, method="higher"), rel=1e-3)
+
+
+@given(st.lists(st.integers(-4096, 4096), min_size=1, max_size=40))
+@MORE
+def test_the_median_of_small_whole_numbers_is_exact(values: list[int]) -> None:
+    assert summary([float(value) for value in values]).quantile(0.5) == sorted(values)[len(values) // 2]
+
+
+def test_minus_zero_is_zero() -> None:
+    assert summary([-0.0]).buckets == summary([0.0]).buckets
+
+
+def test_missing_and_infinite_values_are_counted_and_leave_the_rest_alone() -> None:
+    found = summary([1.0, math.nan, 3.0, math.inf, -math.inf, math.nan])
+    assert (found.rows, found.missing, found.infinite, found.present) == (6, 2, 2, 2)
+    assert (found.minimum, found.maximum, found.mean, found.deviation) == (1.0, 3.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, math.nan]], ids=["no rows", "all missing"])
+def test_a_column_without_values_has_zeros_and_only_counts(values: list[float]) -> None:
+    found = summary(values)
+    assert (found.mean, found.deviation, found.quantile(0.5)) == (0.0, 0.0, 0.0)
+    assert found.to_dict() == {"rows": len(values), "missing": len(values)}
+
+
+def test_a_constant_column_deviates_by_nothing() -> None:
+    assert summary([0.1] * 7).deviation == 0.0
+
+
+@pytest.mark.parametrize("value", [1e160, -1e200, sys.float_info.max])
+def test_values_whose_square_is_infinite_count_as_infinite(value: float) -> None:
+    found = summary([value, value, 1.0, 1e150, -1e150])
+    assert (found.infinite, found.present) == (2, 3)
+    assert math.isfinite(found.deviation)
+
+
+def test_statistics_are_plain_numbers_in_order() -> None:
+    assert summary([float(value) for value in range(1, 101)]).to_dict() == {
+        "rows": 100,
+        "missing": 0,
+        "min": 1.0,
+        "max": 100.0,
+        "mean": 50.5,
+        "deviation": pytest.approx(28.86607),
+        "p01": 2.0,
+        "p25": 26.0,
+        "p50": 51.0,
+        "p75": 76.0,
+        "p99": 100.0,
+    }

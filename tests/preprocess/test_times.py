@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from farandole.errors import DataError
+from farandole.preprocess.times import TimeTransform
+from farandole.spec import Time
+
+LEAP_DAY = datetime.datetime(2024, 2, 29, 23, 59, 30)
+UTC = datetime.timezone.utc  # noqa: UP017
+PLACES = [
+    ("month", 12, 1),
+    ("day", 31, 28),
+    ("day_of_year", 366, 59),
+    ("weekday", 7, 3),
+    ("hour", 24, 23),
+    ("minute", 60, 59),
+]
+
+
+def transform(*parts: str, **spec: Any) -> TimeTransform:
+    """A transform of these parts."""
+    return TimeTransform("t", "raw", Time.model_validate({"kind": "time", "parts": parts, **spec}))
+
+
+def naive(*values: datetime.datetime | None) -> pa.Array:
+    """Timestamps without a zone."""
+    return pa.array(values, pa.timestamp("us"))
+
+
+@pytest.mark.parametrize(("part", "length", "place"), PLACES)
+def test_a_category_is_the_place_in_its_cycle_from_1_on(part: str, length: int, place: int) -> None:
+    time = transform(part, encoding="category")
+    result = time.apply(naive(LEAP_DAY, None))
+    assert result.dtype == np.int32
+    assert result.tolist() == [[place + 1], [0]]
+    assert time.cardinalities == (length + 1,)
+    assert time.features == (f"t_{part}",)
+    assert time.group == "categorical"
+
+
+@pytest.mark.parametrize(("part", "length", "place"), PLACES)
+def test_a_cyclic_part_is_a_point_on_a_circle(part: str, length: int, place: int) -> None:
+    time = transform(part)
+    result = time.apply(naive(LEAP_DAY, None))
+    angle = 2 * math.pi * place / length
+    assert result.dtype == np.float32
+    assert result[0].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-6)
+    assert result[1].tolist() == [0.0, 0.0]
+    assert time.cardinalities == ()
+    assert time.features == (f"t_{part}_sin", f"t_{part}_cos")
+    assert time.group == "dense"
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "last"),
+    [
+        ("month", datetime.datetime(2023, 1, 5), datetime.datetime(2023, 12, 5)),
+        ("day", datetime.datetime(2023, 1, 1), datetime.datetime(2023, 1, 31)),
+        ("day_of_year", datetime.datetime(2024, 1, 1), datetime.datetime(2024, 12, 31)),
+        ("weekday", datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 7)),
+        ("hour", datetime.datetime(2023, 1, 1, 0), datetime.datetime(2023, 1, 1, 23)),
+        ("minute", datetime.datetime(2023, 1, 1, 0, 0), datetime.datetime(2023, 1, 1, 0, 59)),
+    ],
+)
+def test_ids_go_from_1_to_the_length_of_the_cycle(part: str, first: datetime.datetime, last: datetime.datetime) -> None:
+    time = transform(part, encoding="category")
+    assert time.apply(naive(first, last)).tolist() == [[1], [time.cardinalities[0] - 1]]
+
+
+def test_parts_lie_side_by_side_in_declared_order() -> None:
+    time = transform("minute", "hour", "weekday", encoding="category")
+    assert time.apply(naive(LEAP_DAY)).tolist() == [[60, 24, 4]]
+    assert transform("minute", "hour").apply(naive(LEAP_DAY)).shape == (1, 4)
+
+
+def test_a_date_is_its_midnight() -> None:
+    dates = pa.array([datetime.date(2024, 2, 29), None], pa.date32())
+    assert transform("day", "hour", encoding="category").apply(dates).tolist() == [[29, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+05:30"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_with_a_zone_is_read_in_utc(zone: str, unit: str) -> None:
+    instant = datetime.datetime(2013, 7, 1, 0, 30, tzinfo=UTC)
+    times = pa.array([instant, None], pa.timestamp(unit, tz=zone))
+    assert transform("hour", "day", encoding="category").apply(times).tolist() == [[1, 1], [0, 0]]
+
+
+def test_times_before_1970_have_parts_too() -> None:
+    time = transform("hour", "weekday", encoding="category")
+    assert time.apply(naive(datetime.datetime(1969, 12, 31, 23, 0))).tolist() == [[24, 3]]
+
+
+@pytest.mark.parametrize("values", [pa.array(["2024-01-01"]), pa.array([1]), pa.array([datetime.time(1)])])
+def test_what_is_no_time_is_an_error(values: pa.Array) -> None:
+    with pytest.raises(DataError, match=r"column raw: .* is not a time, yet its feature is"):
+        transform("hour").apply(values)
+
+
+@pytest.mark.parametrize("encoding", ["cyclic", "category"])
+def test_the_declaration_survives_as_data(encoding: str) -> None:
+    time = transform("hour", "day", encoding=encoding, group="clock")
+    assert TimeTransform.from_dict(time.to_dict()) == time
+    assert time.group == "clock"
+
+
+def test_no_rows_give_no_rows() -> None:
+    assert transform("hour", "day").apply(naive()).shape == (0, 4)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Problems = Callable[[dict[str, Any]], list[str]]
+
+
+def put(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The job with one value changed."""
+    *parents, last = path.split(".")
+    place = raw
+    for key in parents:
+        place = place.setdefault(key, {})
+    place[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("trian", {}, "trian: unknown key; did you mean `train`?"),
+        ("train.epoch", 3, "train.epoch: unknown key; did you mean `epochs`?"),
+        ("train.optimizer.lerning_rate", 1, "train.optimizer.lerning_rate: unknown key; did you mean `learning_rate`?"),
+        ("data.split.validaton", 1, "data.split.validaton: unknown key; did you mean `validation`?"),
+        ("data.features.distance.scal", "none", "data.features.distance.scal: unknown key; did you mean `scale`?"),
+        ("data.features.start.part", [], "data.features.start.part: unknown key; did you mean `parts`?"),
+        (
+            "data.features.distance.clip",
+            {"uper": 3},
+            "data.features.distance.clip.uper: unknown key; did you mean `upper`?",
+        ),
+        ("data.sources.trips.seperator", ";", "data.sources.trips.seperator: unknown key; did you mean `separator`?"),
+        (
+            "train.schedule.zzz",
+            1,
+            "train.schedule.zzz: unknown key; known here: final, name, warmup",
+        ),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_nearest_known_one(
+    raw: dict[str, Any], problems: Problems, path: str, value: Any, problem: str
+) -> None:
+    assert f"job: {problem}" in problems(put(raw, path, value))
+
+
+def test_a_key_of_another_kind_of_feature_is_not_proposed(raw: dict[str, Any], problems: Problems) -> None:
+    (line,) = problems(put(raw, "data.features.carrier.log", True))
+    assert line.startswith("job: data.features.carrier.log: unknown key; ")
+    assert "min_count" in line
+    assert "impute" not in line
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical", "time"])
+def test_a_feature_that_is_named_like_a_kind_keeps_its_place(
+    raw: dict[str, Any], problems: Problems, kind: str
+) -> None:
+    raw["data"]["features"] = {kind: {"kind": kind, "parts": ["hour"]} if kind == "time" else {"kind": kind}}
+    raw["data"]["features"][kind]["colum"] = "x"
+    assert problems(raw) == [f"job: data.features.{kind}.colum: unknown key; did you mean `column`?"]
+
+
+def test_several_problems_come_together_and_each_once(raw: dict[str, Any], problems: Problems) -> None:
+    put(raw, "train.epochs", 0)
+    put(raw, "train.tail", "repeat")
+    put(raw, "resources.workers", "two")
+    put(raw, "data.features.start.parts", ["hour", "second"])
+    del raw["model"]["builder"]
+    found = problems(raw)
+    assert len(found) == len(set(found)) == 5
+    assert [line.split(": ")[1] for line in found] == [
+        "data.features.start.parts.1",
+        "model.builder",
+        "train.epochs",
+        "train.tail",
+        "resources.workers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("train.epochs", 0, "train.epochs: 0: input should be greater than or equal to 1"),
+        ("train.epochs", "many", "train.epochs: 'many': input should be a valid integer"),
+        ("train.optimizer.learning_rate", float("nan"), "learning_rate: nan: input should be a finite number"),
+        (
+            "data.features.distance.kind",
+            "number",
+            "data.features.distance: 'number' is not known; write `kind:` with one of numeric, categorical, time",
+        ),
+        ("data.features.distance", {}, "data.features.distance: write `kind:` with one of numeric, categorical, time"),
+        ("data.features.distance", None, "data.features.distance: "),
+        (
+            "data.sources.trips.path",
+            "trips.xls",
+            "data.sources.trips: the file format is not known; write `format: csv` or `format: parquet`",
+        ),
+        (
+            "data.sources.trips.format",
+            "json",
+            "data.sources.trips: the file format is not known; write `format: csv` or `format: parquet`",
+        ),
+        (
+            "data.sources.trips.columns",
+            {"a": "varchar"},
+            "data.sources.trips.columns.a: 'varchar': not a column type; use one of",
+        ),
+        ("data.features.a-b", {"kind": "numeric"}, "data.features.a-b"),
+        ("model.builder", "network", "model.builder: 'network': "),
+        (
+            "data.label.kind",
+            "ordinal",
+            "data.label.kind: 'ordinal': input should be 'binary', 'multiclass' or 'regression'",
+        ),
+    ],
+)
+def test_a_problem_names_place_value_and_rule(
+    raw: dict[str, Any], problems: Problems, path: str, value: Any, problem: str
+) -> None:
+    found = problems(put(raw, path, value))
+    assert any(problem in line for line in found), found
+
+
+def test_the_branches_of_a_union_do_not_show_in_places(raw: dict[str, Any], problems: Problems) -> None:
+    found = problems(put(raw, "data.features.distance.impute", "mode"))
+    assert [line.split(": ")[1] for line in found] == ["data.features.distance.impute"] * len(found)
+    assert any("'median' or 'mean'" in line for line in found)
+    assert any("number" in line for line in found)
+
+
+@pytest.mark.parametrize("part", ["name", "data", "model"])
+def test_a_missing_part_is_named(raw: dict[str, Any], problems: Problems, part: str) -> None:
+    del raw[part]
+    assert problems(raw) == [f"job: {part}: is missing; the job needs it"]
+
+
+def test_a_missing_field_of_a_union_is_named_without_its_branch(raw: dict[str, Any], problems: Problems) -> None:
+    del raw["data"]["features"]["start"]["parts"]
+    assert problems(raw) == ["job: data.features.start.parts: is missing; the job needs it"]
+
+
+def test_a_long_value_is_cut(raw: dict[str, Any], problems: Problems) -> None:
+    (line,) = problems(put(raw, "train.epochs", "x" * 500))
+    assert len(line) < 200
+    assert "..." in line
+
+
+@pytest.mark.parametrize("part", ["data", "train", "tracking", "resources", "model"])
+def test_a_part_that_is_no_mapping_is_refused(raw: dict[str, Any], problems: Problems, part: str) -> None:
+    (line,) = problems({**raw, part: "x"})
+    assert line.startswith(f"job: {part}: 'x': ")
+
+
+def test_a_key_that_is_no_text_is_refused(raw: dict[str, Any], problems: Problems) -> None:
+    assert any("1" in line for line in problems({**raw, 1: 2}))  # type: ignore[dict-item]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from farandole.spec import Categorical, Clip, Label, Numeric, Spec, Time
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "problem"),
+    [
+        (Clip, {}, "neither lower nor upper is set"),
+        (Clip, {"lower": 2, "upper": 1}, "lower 2.0 is not below upper 1.0"),
+        (Clip, {"lower": 1, "upper": 1}, "is not below"),
+        (Clip, {"by": "quantile", "upper": 99}, "must lie between 0 and 1"),
+        (Clip, {"upper": float("inf")}, "finite"),
+        (Numeric, {"kind": "numeric", "impute": float("nan")}, "finite"),
+        (Numeric, {"kind": "numeric", "group": "a b"}, "group"),
+        (Categorical, {"kind": "categorical", "encoding": "hash"}, "encoding hash needs `buckets`"),
+        (Categorical, {"kind": "categorical", "buckets": 8}, "buckets has no effect on a vocabulary"),
+        (
+            Categorical,
+            {"kind": "categorical", "encoding": "hash", "buckets": 8, "min_count": 2},
+            "min_count and max_size have no effect on `encoding: hash`",
+        ),
+        (Categorical, {"kind": "categorical", "max_size": 0}, "greater than or equal to 1"),
+        (Time, {"kind": "time", "parts": []}, "at least 1 item"),
+        (Time, {"kind": "time", "parts": ["hour", "hour"]}, "a part is named twice"),
+        (Time, {"kind": "time", "parts": ["year"]}, "parts"),
+        (Label, {"column": "y", "kind": "multiclass", "positive": "a"}, "positive has no effect on a multiclass label"),
+        (Label, {"column": "y", "kind": "regression", "positive": 1}, "positive has no effect on a regression label"),
+    ],
+)
+def test_a_declaration_that_means_nothing_is_refused(spec: type[Spec], fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec.model_validate(fields)
+    assert problem in str(caught.value)
+
+
+def test_bounds_may_be_on_one_side_only() -> None:
+    assert Clip(lower=0).upper is None
+    assert Clip(by="quantile", upper=0.99).lower is None
+
+
+@pytest.mark.parametrize("impute", ["median", "mean", -1.5, 0, None])
+def test_a_missing_value_becomes_a_statistic_a_number_or_an_error(impute: Any) -> None:
+    assert Numeric(kind="numeric", impute=impute).impute == impute
+
+
+@pytest.mark.parametrize("positive", [True, 1, "yes"])
+def test_the_positive_class_keeps_its_type(positive: Any) -> None:
+    kept = Label(column="y", kind="binary", positive=positive).positive
+    assert kept == positive
+    assert type(kept) is type(positive)

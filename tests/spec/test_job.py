@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from farandole.errors import SpecError
+from farandole.spec import Job, parse_job
+
+Problems = Callable[[dict[str, Any]], list[str]]
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every part of a JSON Schema that has properties."""
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            yield schema
+        for value in schema.values():
+            yield from objects(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from objects(value)
+
+
+@pytest.mark.parametrize("name", ["a", "flights", "a-1", "9", "x" * 53])
+def test_a_name_of_lower_case_letters_digits_and_dashes_is_good(raw: dict[str, Any], name: str) -> None:
+    assert parse_job({**raw, "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a b", "x" * 54, "a\n", "é"])
+def test_any_other_name_is_refused(raw: dict[str, Any], name: str) -> None:
+    with pytest.raises(SpecError, match="job: name: "):
+        parse_job({**raw, "name": name})
+
+
+def test_each_worker_needs_a_row_of_each_batch(raw: dict[str, Any], problems: Problems) -> None:
+    raw |= {"train": {"global_batch_size": 4}, "resources": {"workers": 8}}
+    assert problems(raw) == ["job: train.global_batch_size: 4 rows for 8 workers leave 4 without a row; use at least 8"]
+    raw["resources"]["workers"] = 4
+    assert parse_job(raw).resources.workers == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("binary", "rmse"), ("multiclass", "roc_auc"), ("regression", "accuracy")]
+)
+def test_a_metric_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, metric: str) -> None:
+    raw["data"]["label"]["kind"] = kind
+    raw["train"] = {"metrics": [metric]}
+    (line,) = problems(raw)
+    assert line.startswith(f"job: train.metrics: {metric} does not suit a {kind} label; use ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"), [("binary", "mse"), ("multiclass", "binary_cross_entropy"), ("regression", "cross_entropy")]
+)
+def test_a_loss_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, loss: str) -> None:
+    raw["data"]["label"]["kind"] = kind
+    raw["train"] = {"loss": loss}
+    (line,) = problems(raw)
+    assert line.startswith(f"job: train.loss: {loss} does not suit a {kind} label; use auto, ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics"),
+    [
+        ("binary", ("roc_auc", "average_precision", "accuracy", "log_loss")),
+        ("multiclass", ("accuracy", "log_loss")),
+        ("regression", ("rmse", "mae", "r2")),
+    ],
+)
+def test_all_metrics_that_suit_are_measured_where_none_is_chosen(
+    raw: dict[str, Any], kind: str, metrics: tuple[str, ...]
+) -> None:
+    raw["data"]["label"]["kind"] = kind
+    assert parse_job(raw).metrics == metrics
+    raw["train"] = {"metrics": [metrics[1]]}
+    assert parse_job(raw).metrics == (metrics[1],)
+
+
+def test_a_folder_that_is_no_text_is_refused(raw: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="folder"):
+        parse_job({**raw, "folder": 5})
+
+
+def test_the_json_schema_is_valid_and_knows_all_parts() -> None:
+    schema = Job.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert set(schema["required"]) == {"name", "data", "model"}
+    assert schema["additionalProperties"] is False
+
+
+def test_every_field_of_the_json_schema_is_described() -> None:
+    schema = Job.model_json_schema()
+
+    def description(field: dict[str, Any]) -> str:
+        # A field that says the same as the part that it refers to leaves the words to that part.
+        part = schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
+        return str(field.get("description") or part.get("description", ""))
+
+    bare = [
+        f"{part['title']}.{name}"
+        for part in objects(schema)
+        for name, field in part["properties"].items()
+        if len(description(field)) < 10
+    ]
+    assert bare == []
+
+
+def test_a_good_job_is_valid_by_the_json_schema(raw: dict[str, Any]) -> None:
+    jsonschema.validate(parse_job(raw).model_dump(mode="json"), Job.model_json_schema())
+    raw["data"]["sources"]["trips"]["format"] = "csv"
+    jsonschema.validate(raw, Job.model_json_schema())
+
+
+def test_the_json_schema_takes_a_source_whose_format_is_told_by_its_path(raw: dict[str, Any]) -> None:
+    assert parse_job(raw).data.sources["trips"].format == "csv"
+    jsonschema.validate(raw, Job.model_json_schema())
+
+
+def test_the_json_schema_refuses_an_unknown_key(raw: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="epoch"):
+        jsonschema.validate({**raw, "train": {"epoch": 1}}, Job.model_json_schema())

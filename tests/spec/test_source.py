@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from farandole.spec import CsvSource, ParquetSource, Source
+
+SOURCE: TypeAdapter[Any] = TypeAdapter(Source)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/d/a.csv", CsvSource),
+        ("/d/a.tsv", CsvSource),
+        ("/d/a.csv.gz", CsvSource),
+        ("/d/a.csv.zip", CsvSource),
+        ("/d/*.csv", CsvSource),
+        ("/d/a.parquet", ParquetSource),
+        ("/d/a.parquet/*", ParquetSource),
+        ("/d/a.pq", ParquetSource),
+        ("package://p/a.csv", CsvSource),
+    ],
+)
+def test_the_end_of_the_path_tells_the_format(path: str, kind: type) -> None:
+    assert type(SOURCE.validate_python({"path": path})) is kind
+
+
+def test_a_declared_format_overrules_the_path() -> None:
+    assert type(SOURCE.validate_python({"path": "/d/a.csv", "format": "parquet"})) is ParquetSource
+
+
+@pytest.mark.parametrize("source", [{"path": "/d/a"}, {"path": "/d/a.json"}, {}, {"format": "orc", "path": "/d/a"}])
+def test_an_unknown_format_is_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="the file format is not known"):
+        SOURCE.validate_python(source)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("int", "int"),
+        ("INTEGER", "int"),
+        ("long", "bigint"),
+        ("Double", "double"),
+        ("decimal(10, 2)", "decimal(10,2)"),
+        ("timestamp", "timestamp"),
+    ],
+)
+def test_column_types_have_one_spelling(written: str, meant: str) -> None:
+    assert CsvSource(path="/a.csv", columns={"x": written}).columns == {"x": meant}
+
+
+@pytest.mark.parametrize("written", ["varchar", "decimal", "decimal(10)", "array<int>", ""])
+def test_an_unknown_column_type_is_refused(written: str) -> None:
+    with pytest.raises(ValidationError, match="not a column type; use one of boolean, int,"):
+        CsvSource(path="/a.csv", columns={"x": written})
+
+
+@pytest.mark.parametrize("field", ["separator", "quote"])
+def test_separator_and_quote_are_one_character(field: str) -> None:
+    for value in ("", ";;"):
+        with pytest.raises(ValidationError, match=field):
+            CsvSource.model_validate({"path": "/a.csv", field: value})
+
+
+def test_what_only_text_has_is_refused_for_parquet() -> None:
+    with pytest.raises(ValidationError, match="null_values"):
+        SOURCE.validate_python({"path": "/a.parquet", "null_values": ["NA"]})

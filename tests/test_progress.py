@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from farandole.progress import Advanced, Event, Noted, StageEnded, StageStarted, from_dict, ignore, to_dict
+
+EVENTS: list[Event] = [
+    StageStarted("prepare", "reading"),
+    StageEnded("train", "done"),
+    Advanced("train", 3, 10, "rows", text="epoch 1", rows_per_s=12.5),
+    Advanced("prepare", 0, 0, "tasks"),
+    Noted("look here", level="warning"),
+    Noted("line\nline é"),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_survives_as_one_line_of_json(event: Event) -> None:
+    line = json.dumps(to_dict(event))
+    assert "\n" not in line
+    assert from_dict(json.loads(line)) == event
+
+
+def test_events_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Noted("a").text = "b"  # type: ignore[misc]
+
+
+def test_who_does_not_watch_ignores_all() -> None:
+    assert [ignore(event) for event in EVENTS] == [None] * len(EVENTS)  # type: ignore[func-returns-value]
