@@ -54,11 +54,12 @@ def describe(schema: Schema) -> Callable[..., Manifest]:
     """The manifest of shards."""
 
     def describe(**splits: tuple[ShardInfo, ...]) -> Manifest:
+        preprocessing = {"transforms": [{"offset": 0.1, "factor": 1e-300, "vocabulary": ["é", "\u2028", "a"]}]}
         return Manifest(
-            digest=content_digest(schema, {}, splits),
+            digest=content_digest(schema, preprocessing, splits),
             columns=schema,
             splits=splits,
-            preprocessing={"transforms": [{"offset": 0.1, "factor": 1e-300, "vocabulary": ["é", "\u2028", "a"]}]},
+            preprocessing=preprocessing,
             statistics={"a": {"rows": 3, "mean": 1 / 3}},
             split_rule={"train": 1.0},
             sources=({"path": "/a.csv", "bytes": 1, "changed_ns": 2**60},),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farandole.cli import jobs, tools
+from farandole.cli import data, jobs, tools
 from farandole.errors import FarandoleError
 
 _INTERRUPTED = 130
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 jobs.add_to(app)
+app.add_typer(data.app, name="data")
 tools.add_to(app)
 
 
@@ -60,7 +61,10 @@ def main() -> None:
     except FarandoleError as error:
         _show(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # typer makes a silent exit of Ctrl-C
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
         print("farandole: interrupted; everything that was started has ended", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except _Terminated:

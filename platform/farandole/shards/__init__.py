@@ -1,5 +1,6 @@
 """The dataset directory: Arrow shards and one manifest."""
 
+from farandole.shards.compare import compare
 from farandole.shards.garbage import collect_garbage
 from farandole.shards.manifest import (
     MANIFEST_NAME,
@@ -12,6 +13,7 @@ from farandole.shards.manifest import (
 )
 from farandole.shards.reader import Dataset, SplitReader
 from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
+from farandole.shards.verify import Problem, verify
 from farandole.shards.writer import ShardWriter
 
 __all__ = [
@@ -22,12 +24,15 @@ __all__ = [
     "Group",
     "LabelColumn",
     "Manifest",
+    "Problem",
     "Schema",
     "ShardInfo",
     "ShardWriter",
     "SplitReader",
     "collect_garbage",
+    "compare",
     "content_digest",
     "read_manifest",
+    "verify",
     "write_manifest",
 ]

@@ -1,0 +1,78 @@
+"""`farandole data …`: looks at datasets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset directory.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+app = typer.Typer(
+    help="Look at datasets: what is in them, whether they are whole, how they differ.", no_args_is_help=True
+)
+
+
+@app.command()
+def inspect(directory: Directory, as_json: AsJson = False) -> None:
+    """Show rows, sizes, columns, statistics and lineage."""
+    from farandole.cli import datasets
+    from farandole.shards import read_manifest
+
+    datasets.show(directory, read_manifest(directory), as_json=as_json)
+
+
+@app.command()
+def head(
+    directory: Directory,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows.")] = 5,
+    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows of a split, as models see them."""
+    from farandole.cli import datasets
+    from farandole.shards import Dataset
+
+    datasets.show_rows(Dataset(directory), split, rows, as_json=as_json)
+
+
+@app.command()
+def verify(directory: Directory, as_json: AsJson = False) -> None:
+    """Read every byte and name what is damaged; exit code 2 if anything is."""
+    from farandole.shards import read_manifest
+    from farandole.shards import verify as verify_dataset
+
+    problems = verify_dataset(directory)
+    if as_json:
+        print(json.dumps({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
+    for problem in problems:
+        place = "manifest" if problem.shard is None else str(directory / problem.shard)
+        block = "" if problem.block is None else f": record batch {problem.block}"
+        print(f"{place}{block}: {problem.text}; prepare the dataset again", file=sys.stderr)
+    if problems:
+        sys.exit(2)
+    if not as_json:
+        manifest = read_manifest(directory)
+        shards = [shard for group in manifest.splits.values() for shard in group]
+        size_mb = sum(shard.bytes for shard in shards) / 1e6
+        print(f"{directory}: all {len(shards)} shards ({size_mb:,.1f} MB) are as the manifest has them")
+
+
+@app.command()
+def diff(
+    first: Directory,
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show how two datasets differ; exit code 1 if they do."""
+    from farandole.cli import datasets
+    from farandole.shards import compare, read_manifest
+
+    differences: list[dict[str, Any]] = compare(read_manifest(first), read_manifest(second))
+    datasets.show_differences(first, second, differences, as_json=as_json)
+    if differences:
+        sys.exit(1)

@@ -1,0 +1,131 @@
+"""Shows datasets: one JSON document, or tables."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from farandole.shards import LABEL, Dataset, Manifest
+
+_MOST_SHOWN = 12
+
+
+def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
+    """All that a manifest tells."""
+    if as_json:
+        print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
+        return
+    console = Console()
+    console.print(f"[bold]{directory}[/bold]\ndigest {manifest.digest}", highlight=False)
+    console.print(_splits(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n")
+
+
+def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None:
+    """The first rows of a split, one column for each feature."""
+    schema = dataset.manifest.columns
+    names = [(group.name, index, feature) for group in schema.groups for index, feature in enumerate(group.features)]
+    found: list[dict[str, Any]] = []
+    for row in itertools.islice(_rows(dataset, split), rows):
+        values = {feature: row[group][index].item() for group, index, feature in names}
+        found.append({**values, LABEL: row[LABEL].item()})
+    if as_json:
+        print(json.dumps({"split": split, "rows": found}, indent=2))
+        return
+    table = Table(
+        title=f"{split}, the first {len(found)} of {dataset.manifest.rows(split):,} rows", title_justify="left"
+    )
+    table.add_column("feature", style="bold")
+    for number in range(len(found)):
+        table.add_column(str(number), justify="right")
+    for name in [feature for _, _, feature in names] + [LABEL]:
+        table.add_row(name, *(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for row in found))
+    Console().print(table)
+
+
+def show_differences(first: Path, second: Path, differences: list[dict[str, Any]], *, as_json: bool) -> None:
+    """What differs between two datasets."""
+    if as_json:
+        print(json.dumps({"first": str(first), "second": str(second), "differences": differences}, indent=2))
+        return
+    if not differences:
+        print(f"{first} and {second} have the same content")
+        return
+    table = Table()
+    for column in ("what", str(first), str(second)):
+        table.add_column(column, overflow="fold")
+    for entry in differences:
+        table.add_row(entry["what"], _short(entry["first"]), _short(entry["second"]))
+    Console().print(table)
+
+
+def _rows(dataset: Dataset, split: str) -> Any:
+    reader = dataset.split(split)
+    for number, rows in enumerate(reader.block_rows):
+        block = reader.block(number)
+        for row in range(rows):
+            yield {name: values[row] for name, values in block.items()}
+
+
+def _splits(manifest: Manifest) -> Table:
+    table = Table("split", title="rows", title_justify="left")
+    for column in ("rows", "shards", "record batches", "MB"):
+        table.add_column(column, justify="right")
+    for split in manifest.row_counts:
+        shards = manifest.splits[split]
+        size_mb = sum(shard.bytes for shard in shards) / 1e6
+        blocks = sum(len(shard.blocks) for shard in shards)
+        table.add_row(split, f"{manifest.rows(split):,}", str(len(shards)), str(blocks), f"{size_mb:,.1f}")
+    return table
+
+
+def _groups(manifest: Manifest) -> Table:
+    table = Table("group", "type", "features", title="columns", title_justify="left")
+    for group in manifest.columns.groups:
+        kind = f"{group.dtype}[{group.size}]"
+        features = list(group.features)
+        if group.kind == "ids":
+            features = [f"{name} ({count})" for name, count in zip(features, group.cardinalities, strict=True)]
+        table.add_row(group.name, kind, ", ".join(features))
+    label = manifest.columns.label
+    table.add_row(
+        LABEL,
+        str(label.dtype),
+        f"{label.column}, {label.kind}" + (f": {', '.join(label.classes)}" if label.classes else ""),
+    )
+    return table
+
+
+def _statistics(manifest: Manifest) -> Table:
+    table = Table("column", title="statistics of the training split", title_justify="left")
+    for column in ("missing", "min", "median", "mean", "max", "values"):
+        table.add_column(column, justify="left" if column == "values" else "right", overflow="fold")
+    for column, found in manifest.statistics.items():
+        if "distinct" in found:
+            frequent = ", ".join(f"{value} {count:,}" for value, count in found["most_frequent"][:3])
+            table.add_row(column, "", "", "", "", "", f"{found['distinct']:,}: {frequent}, …")
+        else:
+            numbers = [f"{found[key]:,.4g}" if key in found else "" for key in ("min", "p50", "mean", "max")]
+            table.add_row(column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, "")
+    return table
+
+
+def _lineage(manifest: Manifest) -> Table:
+    table = Table("source", "file", title="made of", title_justify="left")
+    table.add_column("MB", justify="right")
+    for entry in manifest.sources[:_MOST_SHOWN]:
+        table.add_row(entry["source"], entry["path"], f"{entry['bytes'] / 1e6:,.1f}")
+    if len(manifest.sources) > _MOST_SHOWN:
+        table.add_row("…", f"{len(manifest.sources) - _MOST_SHOWN} more", "")
+    versions = ", ".join(f"{name} {text[:12]}" for name, text in manifest.code_version.items())
+    table.add_row("by", versions, "")
+    return table
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,116 @@
+"""Reads every byte of a dataset and says what is not as the manifest has it."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from farandole.shards.manifest import Manifest, ShardInfo, content_digest, read_manifest
+from farandole.shards.schema import Schema
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        shard: The shard's file, relative to the dataset directory; None: the manifest.
+        block: The number of the bad record batch in the shard; None: not in one.
+        text: What is wrong.
+    """
+
+    shard: str | None
+    block: int | None
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def verify(directory: Path, watch: Callable[[int, int], None] | None = None) -> list[Problem]:
+    """Compare every byte of all shards with the manifest.
+
+    Args:
+        directory: The dataset directory.
+        watch: Is told the bytes read so far, and those in all.
+
+    Returns:
+        What is wrong; empty if nothing is.
+
+    Raises:
+        DatasetError: There is no manifest, or it is damaged itself.
+    """
+    manifest = read_manifest(directory)
+    problems = _check_manifest(manifest)
+    shards = [shard for group in manifest.splits.values() for shard in group]
+    total, done = sum(shard.bytes for shard in shards), 0
+    for shard in shards:
+        problems += _check_shard(directory / shard.file, shard, manifest.columns)
+        done += shard.bytes
+        if watch is not None:
+            watch(done, total)
+    return problems
+
+
+def _check_manifest(manifest: Manifest) -> list[Problem]:
+    problems = []
+    if content_digest(manifest.columns, manifest.preprocessing, manifest.splits) != manifest.digest:
+        problems.append(Problem(None, None, "the content digest does not follow from the shards that are listed"))
+    problems += [
+        Problem(shard.file, None, f"{shard.rows} rows, but its record batches have others in sum")
+        for shards in manifest.splits.values()
+        for shard in shards
+        if sum(block.rows for block in shard.blocks) != shard.rows
+    ]
+    return problems
+
+
+def _check_shard(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        return [Problem(shard.file, None, f"cannot be read: {error.strerror}")]
+    if size != shard.bytes:
+        return [Problem(shard.file, None, f"{size} bytes; the manifest says {shard.bytes}")]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+        view = memoryview(memory)
+        try:
+            problems = _check_bytes(view, shard)
+        finally:
+            view.release()
+    return problems or _check_arrow(path, shard, schema)
+
+
+def _check_bytes(view: memoryview, shard: ShardInfo) -> list[Problem]:
+    problems = [
+        Problem(shard.file, number, "does not match its checksum")
+        for number, block in enumerate(shard.blocks)
+        if xxhash.xxh3_64_hexdigest(view[block.offset : block.offset + block.bytes]) != block.xxh3_64
+    ]
+    end = shard.blocks[-1].offset + shard.blocks[-1].bytes
+    if xxhash.xxh3_64_hexdigest(view[end:]) != shard.footer_xxh3_64:
+        problems.append(Problem(shard.file, None, "the footer does not match its checksum"))
+    if not problems and xxhash.xxh3_128_hexdigest(view) != shard.xxh3_128:
+        problems.append(Problem(shard.file, None, "does not match its checksum"))
+    return problems
+
+
+def _check_arrow(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
+    """Whether the file, whole as it is, holds what the manifest says."""
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            if not reader.schema.equals(schema.arrow):
+                return [Problem(shard.file, None, "has other columns than the manifest says")]
+            rows = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
+    except (OSError, pa.ArrowException) as error:
+        return [Problem(shard.file, None, f"is not an Arrow IPC file ({error})")]
+    if rows != [block.rows for block in shard.blocks]:
+        return [Problem(shard.file, None, "has other record batches than the manifest says")]
+    return []
