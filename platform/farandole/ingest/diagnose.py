@@ -6,7 +6,10 @@ second time, leniently, to find out what it was.
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -16,8 +19,12 @@ from pyspark.sql import functions as F
 from farandole.errors import DataError, FarandoleError, PreparationFailed
 from farandole.ingest.executor import error_in
 from farandole.ingest.files import SourceFiles, check_header
-from farandole.ingest.frames import CORRUPT, present_text, read_text, try_cast_text
+from farandole.ingest.frames import CORRUPT, plain, present_text, read_text, try_cast_text
 from farandole.spec import CsvSource, Job
+
+_CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] .+")
+"""How a message of Spark starts that says what is wrong: `[DIVIDE_BY_ZERO] Division by zero. …`."""
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?P<uri>\S+)\. (?P<why>.*)")
 
 
 def explain(error: Exception, session: SparkSession, job: Job, files: dict[str, SourceFiles]) -> FarandoleError:
@@ -49,6 +56,10 @@ def explain(error: Exception, session: SparkSession, job: Job, files: dict[str, 
 
 
 def _generic(error: Exception, text: str) -> FarandoleError:
+    unreadable = _UNREADABLE.search(text)
+    if unreadable:
+        why = plain(unreadable["why"]) or "its content is damaged"
+        return DataError(f"{_local(unreadable['uri'])}: cannot be read: {why}; write the file again", detail=text)
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     reason = _headline(text)
     if condition is None or condition.startswith(("INTERNAL_ERROR", "_LEGACY")) or "Job aborted" in reason:
@@ -73,10 +84,10 @@ def _problems(session: SparkSession, name: str, source: CsvSource, files: Source
 
 
 def _wrong_shape(source: CsvSource, header: list[str], uri: str, record: str, count: int) -> str:
-    path = Path(uri.removeprefix("file:").replace("///", "/"))
+    path = _local(uri)
     line = _line_of(path, record)
     place = f"{path}: line {line}" if line else str(path)
-    fields = len(record.split(source.separator))
+    fields = len(next(csv.reader([record], delimiter=source.separator, quotechar=source.quote)))
     shown = record if len(record) <= 120 else record[:117] + "..."
     return (
         f"{place}: {fields} fields where the header has {len(header)}: {shown!r} ({count} such rows);"
@@ -98,12 +109,17 @@ def _wrong_values(text, name: str, source: CsvSource, files: SourceFiles) -> lis
             continue
         rows = wrong.count()
         values = ", ".join(repr(row["value"]) for row in found[:3]) + (", …" if len(found) > 3 else "")
-        path = found[0]["file"].removeprefix("file:").replace("///", "/")
         problems.append(
-            f"{path}: column {column}: {values} in {rows} rows is not {kind}; if it stands for a missing value, write"
-            f" `null_values: [{found[0]['value']}]` in data.sources.{name}, or declare the column as string"
+            f"{_local(found[0]['file'])}: column {column}: {values} in {rows} rows is not {kind}; if it stands for a"
+            f" missing value, write `null_values: [{found[0]['value']}]` in data.sources.{name}, or declare the column"
+            " as string"
         )
     return problems
+
+
+def _local(uri: str) -> Path:
+    """The file that Spark names by a URI."""
+    return Path(unquote(urlsplit(uri).path))
 
 
 def _line_of(path: Path, record: str) -> int | None:
@@ -121,6 +137,6 @@ def _line_of(path: Path, record: str) -> int | None:
 
 def _headline(text: str) -> str:
     """The first telling line of Spark's message, without its stack trace."""
+    telling = _CONDITION.search(text)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
-    telling = [line for line in lines if line.startswith("[") and "]" in line]
-    return (telling or lines or ["no message"])[0][:400]
+    return plain(telling[0] if telling else (lines or ["no message"])[0])[:400]

@@ -61,7 +61,7 @@ def shard_writer(
         writer: ShardWriter | None = None
         current = -1
         finished: list[tuple[int, str]] = []
-        with _speaking():
+        with _speaking(directory):
             try:
                 for batch in batches:
                     for shard, rows in _runs(batch):
@@ -108,15 +108,23 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 class _speaking:
-    """Packs errors of ours, and a full disk, into text that `error_in` understands."""
+    """Packs errors of ours, and a full disk, into text that `error_in` understands.
+
+    Args:
+        directory: Where is written to, if anywhere.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = self._directory or error.filename
             error = PreparationFailed(
-                f"{error.filename or 'data.output'}: {error.strerror}; free some space, or choose another data.output"
+                f"data.output: {place}: {error.strerror}; free some space, or choose another data.output"
             )
         if isinstance(error, FarandoleError):
             packed = json.dumps({"kind": type(error).__name__, "message": str(error)})

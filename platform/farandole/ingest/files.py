@@ -9,15 +9,17 @@ import os
 import shutil
 import uuid
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 
-from farandole.errors import DataError, nearest
-from farandole.spec import CsvSource, Source, home, is_remote
+from farandole.errors import DataError, PreparationFailed, nearest
+from farandole.spec import CsvSource, ParquetSource, Source, home, is_remote
 
 _PACKAGE = "package://"
 
@@ -61,13 +63,13 @@ def find_files(name: str, source: Source, *, unpack: bool = True) -> SourceFiles
         scheme = source.path.split("://")[0]
         raise DataError(f"{place}: {source.path}: {scheme}:// cannot be read; use a local path or {_PACKAGE}")
     path = _package_file(place, source.path) if source.path.startswith(_PACKAGE) else Path(source.path)
-    if glob.has_magic(str(path)):
+    if glob.has_magic(str(path)) and not path.exists():
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        files, base = [file for file in found if file.is_file()], None
+        files, base = [file for file in found if file.is_file() and not _hidden(Path(file.name))], None
         if not files:
             raise DataError(f"{place}: {path}: no file matches; mend the pattern")
     elif path.is_dir():
-        files, base = [file for file in path.rglob("*") if file.is_file() and not _hidden(file, path)], path
+        files, base = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))], path
         if not files:
             raise DataError(f"{place}: {path}: the directory holds no data files; put {source.format} files into it")
     elif path.is_file():
@@ -79,6 +81,8 @@ def find_files(name: str, source: Source, *, unpack: bool = True) -> SourceFiles
     for file in files:
         if not os.access(file, os.R_OK):
             raise DataError(f"{place}: {file}: may not be read by this user; change its permissions")
+        if _hidden(Path(file.name)):
+            raise DataError(f"{place}: {file}: Spark skips files whose names start with `_` or `.`; rename it")
     unpacked = [member for file in sorted(files) for member in _unpacked(place, file, unpack)]
     return SourceFiles(name, tuple(unpacked), base)
 
@@ -89,7 +93,7 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
     Spark reads fields by position: a file with other columns, or in another order, would give wrong values silently.
 
     Raises:
-        DataError: A file is empty, its header differs from the first file's, or lacks a declared column.
+        DataError: A file is empty or not UTF-8, its header differs from the first file's, or lacks a declared column.
     """
     if not source.header:
         if source.columns is None:
@@ -100,6 +104,8 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
         header = _first_row(path, source)
         if header is None:
             raise DataError(f"{path}: is empty; data.sources.{name} needs a first line with the column names")
+        if any("\ufffd" in column or "\0" in column for column in header):
+            raise DataError(f"{path}: the header is not UTF-8 text ({_listed(header)}); save the file as UTF-8")
         repeated = sorted({column for column in header if header.count(column) > 1})
         if repeated or "" in header:
             what = f"names {', '.join(repeated)} twice" if repeated else "has a column without a name"
@@ -116,6 +122,28 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
                 hint = f"did you mean {close}?" if close else f"the header has {_listed(header)}"
                 raise DataError(f"{path}: the header has no column {column}, declared in data.sources.{name}; {hint}")
     return expected
+
+
+def check_parquet(name: str, source: ParquetSource, files: SourceFiles) -> None:
+    """Look into the footers of Parquet files.
+
+    Spark takes the columns of one file for those of all: what another file lacks would be missing values silently.
+
+    Raises:
+        DataError: A file cannot be read, its columns differ from the first file's, or a declared column is missing.
+    """
+    expected: list[str] = []
+    for path in files.paths:
+        try:
+            columns = pq.read_schema(path).names
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: is not a whole Parquet file ({error}); write it again") from error
+        if expected and sorted(columns) != sorted(expected):
+            raise DataError(
+                f"{path}: the columns are {_listed(columns)}, those of {files.paths[0].name} are {_listed(expected)};"
+                " all files of a source need the same columns"
+            )
+        expected = columns
 
 
 def _first_row(path: Path, source: CsvSource) -> list[str] | None:
@@ -160,18 +188,25 @@ def _unpacked(place: str, path: Path, allowed: bool) -> list[Path]:
             for member in (file for file in temporary.rglob("*") if file.is_file()):
                 os.utime(member, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
             temporary.rename(target)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DataError(f"{place}: {path}: is not a whole zip archive ({error}); fetch it again") from error
-        except OSError:
+        except OSError as error:
             if not target.exists():  # another process may have been faster
-                raise
+                raise PreparationFailed(
+                    f"{target.parent}: {error.strerror or error} while {path.name} was unpacked; free some space, or"
+                    " set FARANDOLE_HOME"
+                ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return sorted(file for file in target.rglob("*") if file.is_file())
+    found = sorted(file for file in target.rglob("*") if file.is_file() and not _hidden(file.relative_to(target)))
+    if not found:
+        raise DataError(f"{place}: {path}: the archive holds no data files; put one into it")
+    return found
 
 
-def _hidden(file: Path, base: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in file.relative_to(base).parts)
+def _hidden(path: Path) -> bool:
+    """Whether Spark would skip the file."""
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _listed(names: list[str]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, nearest
-from farandole.ingest.files import SourceFiles, check_header
+from farandole.ingest.files import SourceFiles, check_header, check_parquet
 from farandole.spec import CsvSource, Data, ParquetSource, Source
 
 CORRUPT = "_corrupt_record"
@@ -28,7 +30,7 @@ def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]
     try:
         frame = session.sql(data.query)
     except (ParseException, AnalysisException) as error:
-        raise DataError(f"data.query: {_reason(error)}", detail=str(error)) from error
+        raise DataError(f"data.query: {plain(str(error))}", detail=str(error)) from error
     if not frame._jdf.queryExecution().analyzed().deterministic():
         raise DataError(
             "data.query: uses a function whose value changes when Spark repeats a task (rand, uuid,"
@@ -93,7 +95,7 @@ def read_text(session: SparkSession, source: CsvSource, files: SourceFiles, head
         columnNameOfCorruptRecord=CORRUPT,
         maxCharsPerColumn=-1,
     )
-    return reader.csv([str(path) for path in files.paths])
+    return reader.csv(_literal(files))
 
 
 def cast_text(source: CsvSource, column: str, kind: str) -> Column:
@@ -105,7 +107,7 @@ def cast_text(source: CsvSource, column: str, kind: str) -> Column:
         return F.to_timestamp(text, source.timestamp_format)
     if kind == "date" and source.date_format:
         return F.to_date(text, source.date_format)
-    return text.cast(kind)
+    return _dated(text, kind).cast(kind)
 
 
 def try_cast_text(source: CsvSource, column: str, kind: str) -> Column:
@@ -115,13 +117,21 @@ def try_cast_text(source: CsvSource, column: str, kind: str) -> Column:
         return F.try_to_timestamp(text, F.lit(source.timestamp_format))
     if kind == "date" and source.date_format:
         return F.try_to_timestamp(text, F.lit(source.date_format)).cast("date")
-    return text.try_cast(kind)
+    return _dated(text, kind).try_cast(kind)
 
 
 def present_text(source: CsvSource, column: str) -> Column:
     """A text column without the texts that stand for a missing value."""
     text = F.col(f"`{column}`")
     return F.when(~text.isin(*source.null_values), text) if source.null_values else text
+
+
+def _dated(text: Column, kind: str) -> Column:
+    """The text; for a timestamp, one that does not fit where the date is left out: Spark would take today's."""
+    if kind != "timestamp":
+        return text
+    # The first colon of the shortest timestamp, `2013-1-1 5:15`, is its eleventh character.
+    return F.when(F.instr(F.ltrim(text), ":").between(1, 10), "a time without a date").otherwise(text)
 
 
 def _guess(text: DataFrame, source: CsvSource) -> dict[str, str]:
@@ -140,13 +150,14 @@ def _guess(text: DataFrame, source: CsvSource) -> dict[str, str]:
 
 
 def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:
+    check_parquet(name, source, files)
     reader = session.read.option("mergeSchema", "false")
     if files.base is not None:
         reader = reader.option("basePath", str(files.base))
     try:
-        frame = reader.parquet(*(str(path) for path in files.paths))
+        frame = reader.parquet(*_literal(files))
     except AnalysisException as error:
-        raise DataError(f"data.sources.{name}: {_reason(error)}", detail=str(error)) from error
+        raise DataError(f"data.sources.{name}: {plain(str(error))}", detail=str(error)) from error
     if source.columns is None:
         return frame
     for column in source.columns:
@@ -157,7 +168,13 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
     return frame.select(*source.columns)
 
 
-def _reason(error: AnalysisException | ParseException) -> str:
-    """Spark's own words, without its plan."""
-    text = str(error).split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== SQL")[0]
-    return " ".join(text.split())
+def _literal(files: SourceFiles) -> list[str]:
+    """Paths as Spark takes them: it reads patterns, so signs that mean something in one are escaped."""
+    return [re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path)) for path in files.paths]
+
+
+def plain(text: str) -> str:
+    """Spark's own words, without its plan, its codes and its advice to change settings."""
+    text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
+    text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
+    return re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text)

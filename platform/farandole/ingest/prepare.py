@@ -8,7 +8,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def _prepare(
     unfitted = Preprocessing.from_spec(data)
     say("reading the sources")
     frame = needed_columns(query_frame(session, data, files), _wanted(job, unfitted))
-    unfitted = replace(unfitted, types=dict(frame.dtypes))
+    unfitted = unfitted.with_types(dict(frame.dtypes))
     placed = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counts = split_counts(placed, data.split)

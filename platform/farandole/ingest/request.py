@@ -39,9 +39,10 @@ def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, st
     asked: dict[str, Any] = {
         "data": data.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "files": [entry for name in sorted(files) for entry in files[name].fingerprint],
-        "code": code,
+        "code": sorted(code.items()),
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    # Keys are not sorted: the order of features is that in the tensors, and columns may stand for places in a file.
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def existing_dataset(directory: Path, request: str) -> Manifest | None:

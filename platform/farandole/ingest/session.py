@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from farandole.errors import EnvironmentLacking
@@ -48,10 +50,11 @@ def spark_session(job: Job) -> Iterator[SparkSession]:
         # Its own views and settings, on the same Spark: nothing of the notebook is touched.
         session = active.newSession()
         _configure(session, job)
-        yield session
+        with _errors_not_logged():
+            yield session
         return
     require_java()
-    with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch, _errors_not_logged():
         session = _start(job, Path(scratch))
         try:
             yield session
@@ -71,7 +74,10 @@ def require_java() -> None:
     if not java or not Path(java).exists():
         where = f"JAVA_HOME is {home}, which holds no bin/java" if home else "there is no `java` on the PATH"
         raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {where}; {remedy}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError as error:
+        said = str(error)
     version = re.search(r'version "(\d+)', said)
     if version is None or int(version[1]) < MIN_JAVA:
         found = said.splitlines()[0] if said else "nothing"
@@ -136,6 +142,20 @@ def _stderr_to(path: Path) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextmanager
+def _errors_not_logged() -> Iterator[None]:
+    """PySpark prints each failed query to standard error; here it becomes an error of ours instead."""
+    loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _configure(session: SparkSession, job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,8 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Remove what was written so far."""
-        self._sink.close()
+        with suppress(OSError):  # on a full disk, what is still buffered cannot be written
+            self._sink.close()
         self._temporary.unlink(missing_ok=True)
 
     def _flush(self, *, last: bool) -> None:
