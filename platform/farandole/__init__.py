@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from farandole.api import Finished, prepare, run, train
     from farandole.errors import FarandoleError, JobFailed, UserError
     from farandole.loading import EvaluationLoader, TrainingLoader
-    from farandole.plan import plan
+    from farandole.planning import plan
     from farandole.shards import Dataset
     from farandole.spec import Job, load_job, parse_job
 
@@ -33,7 +33,7 @@ _HOMES = {
     "UserError": "farandole.errors",
     "load_job": "farandole.spec",
     "parse_job": "farandole.spec",
-    "plan": "farandole.plan",
+    "plan": "farandole.planning",
     "prepare": "farandole.api",
     "run": "farandole.api",
     "train": "farandole.api",

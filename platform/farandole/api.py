@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from farandole.plan import check_builder, stale_dataset
+from farandole.planning import check_builder, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
 from farandole.shards import read_manifest
 from farandole.spec import Job

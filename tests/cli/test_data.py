@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from datasets import Made
 from farandole.cli.main import app
 from farandole.shards import MANIFEST_NAME, Dataset, write_manifest
+from made_data import Made
 
 
 def _json(*arguments: str) -> dict[str, object]:

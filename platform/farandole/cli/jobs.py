@@ -71,7 +71,7 @@ def train(
 def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Check the job file and show what would happen; touches nothing."""
     from farandole.cli import results
-    from farandole.plan import plan as plan_job
+    from farandole.planning import plan as plan_job
     from farandole.spec import load_job
 
     document = plan_job(load_job(job_file, overrides or ()))

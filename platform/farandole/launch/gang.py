@@ -36,11 +36,13 @@ class Attempt:
 
     Args:
         mlflow_run_id: The MLflow run that the chief opened or continued.
+        met: Whether all workers have met.
         result: The chief's result document, once it is there.
         error: Why there is none: what the first worker that failed says, or how it ended.
     """
 
     mlflow_run_id: str | None = None
+    met: bool = False
     result: dict[str, Any] | None = None
     error: FarandoleError | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +79,8 @@ def run_gang(
             assert process.stdout is not None
             for line in process.stdout:
                 _hear(line, attempt, files, watch)
+                if attempt.met:  # every worker has read it; should this process be killed, it does not lie about
+                    environment.unlink(missing_ok=True)
             code = process.wait()
     if code != 0 or attempt.result is None:
         attempt.error = _cause(attempt, code, logs)
@@ -184,7 +188,7 @@ def _hear(line: str, attempt: Attempt, logs: _Logs, watch: Watcher) -> None:
     if data is None:
         logs.write(f"rank-{match['rank']}", match["text"])
     elif data["event"] == "mlflow_run":
-        attempt.mlflow_run_id = data["id"]
+        attempt.mlflow_run_id, attempt.met = data["id"], True
     elif data["event"] == "result":
         attempt.result = data
     elif data["event"] == "failed":

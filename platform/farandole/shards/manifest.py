@@ -146,7 +146,11 @@ def read_manifest(directory: str | Path) -> Manifest:
     try:
         return Manifest.model_validate({key: value for key, value in data.items() if key != "checksum"})
     except ValidationError as error:
-        raise DatasetError(f"{path}: not a manifest of this version ({error}); prepare the dataset again") from error
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(key) for key in first["loc"])
+        raise DatasetError(
+            f"{path}: {place}: {first['msg']}: not a manifest of this version; prepare the dataset again"
+        ) from error
 
 
 def _render(data: dict[str, Any]) -> str:

@@ -8,12 +8,14 @@ import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 from torch import nn
 
 from farandole.preprocess import Preprocessing
@@ -83,13 +85,8 @@ class _Exported(nn.Module):
 
 
 def _signature(preprocessing: Preprocessing) -> ModelSignature:
-    # The widest type of a family: MLflow refuses to narrow, and `raw_batch` casts to the exact one.
-    kinds = {"boolean": "boolean", "string": "string"}
-    kinds |= dict.fromkeys(("tinyint", "smallint", "int", "bigint"), "long")
-    kinds |= dict.fromkeys(("date", "timestamp", "timestamp_ntz"), "datetime")
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(kinds.get(preprocessing.types[column], "double"), column, required=False)
-        for column in preprocessing.columns
+        ColSpec(_input_type(preprocessing.types[column]), column, required=False) for column in preprocessing.columns
     ]
     label = preprocessing.schema.label
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double" if label.kind == "regression" else "string", "prediction")]
@@ -98,3 +95,16 @@ def _signature(preprocessing: Preprocessing) -> ModelSignature:
     elif label.kind == "multiclass":
         outputs += [ColSpec("double", f"probability_{name}") for name in label.classes]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _input_type(name: str) -> Any:
+    """MLflow's type for a raw column. `raw_batch` casts to the exact one later.
+
+    Whole numbers are of any type: pandas makes floats of them where one is missing, which MLflow takes neither for
+    whole numbers nor, without gaps, the other way round.
+    """
+    if name in ("tinyint", "smallint", "int", "bigint"):
+        return AnyType()  # type: ignore[no-untyped-call]
+    if name in ("date", "timestamp", "timestamp_ntz"):
+        return "datetime"
+    return name if name in ("boolean", "string") else "double"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GIT_DIFF_BYTES = 1_000_000
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_RETRIES_AT_START = "3"
+"""Some 15 seconds. MLflow's own number takes minutes, which suits a server that goes away while a job trains, and
+not one that was never there."""
 
 
 class Recorder:
@@ -54,9 +59,14 @@ class Recorder:
         )
 
     def params(self, job: Job) -> None:
-        """Log the flattened spec. Params never change: a later attempt logs the same ones again."""
+        """Log the flattened spec. Params never change: what differs in a later attempt (a job that is resumed with
+        more epochs) becomes a tag."""
         flat = _flatten(job.model_dump(mode="json", exclude={"folder"}))
-        mlflow.log_params({name: str(value)[:6000] for name, value in flat.items()})
+        params = {name: str(value)[:6000] for name, value in flat.items()}
+        known = self._client.get_run(self.run_id).data.params
+        mlflow.log_params({name: value for name, value in params.items() if name not in known})
+        changed = {name: value for name, value in params.items() if known.get(name, value) != value}
+        self.tags({f"farandole.changed.{name}": value for name, value in changed.items()})
 
     def dataset(self, manifest: Manifest, directory: str) -> None:
         """Log the dataset as an input, under its content digest (MLflow keeps 36 characters of it)."""
@@ -119,19 +129,21 @@ def recording(job: Job, run_id: str | None, run_name: str) -> Iterator[Recorder]
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "2")
     try:
-        mlflow.set_tracking_uri(store.uri)
-        mlflow.set_registry_uri(store.uri)
-        experiment_id = _experiment(store, job.tracking.experiment)
-        active = mlflow.start_run(
-            run_id=run_id,
-            experiment_id=experiment_id,
-            run_name=run_name,
-            log_system_metrics=job.tracking.system_metrics,
-        )
+        uri = _sign_in(store)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        with _few_retries():
+            experiment_id = _experiment(store, job.tracking.experiment)
+            active = mlflow.start_run(
+                run_id=run_id,
+                experiment_id=experiment_id,
+                run_name=run_name,
+                log_system_metrics=job.tracking.system_metrics,
+            )
     except (MlflowException, OSError) as error:
         raise EnvironmentLacking(
             f"tracking.uri: {store.shown}: the MLflow store does not answer"
-            f" ({' '.join(str(error).split())[:300]}); start it, or mend tracking.uri"
+            f" ({' '.join(str(error).replace(store.uri, store.shown).split())[:300]}); start it, or mend tracking.uri"
         ) from error
     ended = "FAILED"
     try:
@@ -140,6 +152,29 @@ def recording(job: Job, run_id: str | None, run_name: str) -> Iterator[Recorder]
     finally:
         mlflow.flush_async_logging()
         mlflow.end_run(ended)
+
+
+def _sign_in(store: Store) -> str:
+    """The URI for MLflow. A server's user and password go by variables: MLflow's errors show the URI as it is."""
+    parts = urlsplit(store.uri)
+    if not store.is_server or parts.username is None:
+        return store.uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return store.shown
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Give up soon on a server that does not answer, unless the user has said how often to try."""
+    if _RETRIES in os.environ:
+        yield
+        return
+    os.environ[_RETRIES] = _RETRIES_AT_START
+    try:
+        yield
+    finally:
+        del os.environ[_RETRIES]
 
 
 def _experiment(store: Store, name: str) -> str:

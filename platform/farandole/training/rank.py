@@ -65,6 +65,7 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             watch=_tell if gang.is_chief else ignore,
             log=recorder.metrics if recorder else lambda values, step: None,
         )
+        world.meet("recorder")  # the chief has been busy with MLflow for seconds
         _say(gang, StageStarted("train", f"training on {gang.size} workers"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))

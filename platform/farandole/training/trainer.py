@@ -120,6 +120,8 @@ class Trainer:
             rows_trained += self._train_epoch(epoch, started, rows_trained)
             self._validate(epoch)
             self._save(epoch)
+        if first_epoch == self.job.train.epochs:  # it broke after its last epoch: nothing to train, much to tell
+            self._validate(first_epoch - 1)
         trained_s = self.time_split.data_wait_s + self.time_split.compute_s + self.time_split.all_reduce_wait_s
         self.rows_per_s = rows_trained / trained_s if trained_s else 0.0
 
@@ -261,7 +263,14 @@ class Trainer:
             # No random state: each epoch seeds its own, so a resumed one draws the same numbers.
             state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
             saved = checkpoint.Checkpoint(self.steps_done, epoch + 1, state)
-            checkpoint.save(self.directory, saved, self.identity, spec.checkpoint.keep)
+            try:
+                checkpoint.save(self.directory, saved, self.identity, spec.checkpoint.keep)
+            except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
+                reason = (error.strerror if isinstance(error, OSError) else None) or error
+                raise TrainingFailed(
+                    f"{self.directory}: the checkpoint of epoch {epoch + 1} cannot be written ({reason}); free some"
+                    " space or mend the permissions, then `farandole train --resume` goes on from the one before"
+                ) from error
 
     def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
         rows = self.dataset.manifest.rows("train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from farandole.errors import EnvironmentLacking
 
 WORKERS_VARIABLE = "FARANDOLE_WORKERS"
 """Set by the launcher: how many ranks there must be."""
+
+_POLL_S = 0.01
 
 PeerLost = HorovodInternalError
 """What a collective operation raises in the ranks that live when another one has died."""
@@ -63,6 +66,14 @@ def join() -> Iterator[World]:
         yield World(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
     finally:
         hvd.shutdown()
+
+
+def meet(name: str) -> None:
+    """Return when all ranks have come here. Horovod's own waiting spins, which takes a core from a rank that works."""
+    handle = hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name=f"meet.{name}")
+    while not hvd.poll(handle):
+        time.sleep(_POLL_S)
+    hvd.synchronize(handle)
 
 
 def broadcast_weights(model: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,10 @@ def check_builder(job: Job) -> None:
         except (ImportError, ValueError):
             found = None
         if found is None:
-            raise ModelError(
-                f"{place}: there is no module {module_name}; put {module_name.split('.')[0]}.py beside the job file"
-                f" ({job.folder}), or use one of farandole.models"
-            )
+            top = module_name.split(".")[0]
+            ours = top == "farandole"
+            put = "" if ours else f"put {top}.py beside the job file ({job.folder}), or "
+            raise ModelError(f"{place}: there is no module {module_name}; {put}use one of farandole.models")
         source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
     if source is None:
         return  # compiled: only the worker can tell
@@ -139,8 +140,8 @@ def check_builder(job: Job) -> None:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ModelError(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
-    names = _names_in(tree)
-    if function_name not in names:
+    names = _names_in(tree.body)
+    if function_name not in names and "*" not in names:
         close = nearest(function_name, names)
         hint = f"did you mean {close}?" if close else f"it has {', '.join(names) or 'no functions'}"
         raise ModelError(f"{place}: {source} has no function {function_name}; {hint}")
@@ -151,14 +152,18 @@ def _source_of(module_name: str, folder: Path) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _names_in(tree: ast.Module) -> list[str]:
-    """Functions, classes and imported or assigned names at the top of a module."""
+def _names_in(statements: Sequence[ast.AST]) -> list[str]:
+    """Functions, classes and imported or assigned names at the top of a module, also below `if` and `try`."""
     names: list[str] = []
-    for node in tree.body:
+    for node in statements:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names += [alias.asname or alias.name for alias in node.names]
         elif isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+        elif isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
+            names += _names_in(list(ast.iter_child_nodes(node)))
     return names

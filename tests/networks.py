@@ -1,0 +1,133 @@
+"""What a user's builders do, well and badly. The tests lay this file beside their job files, as `network.py`.
+
+Option names: `marks`, a directory in which a network notes what it went through; `step`, when something happens.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from farandole.models.mlp import Mlp
+from farandole.shards import Schema
+
+RANK = int(os.environ.get("HOROVOD_RANK", "0"))
+
+
+class Network(Mlp):
+    """A small network that can do something before each training step."""
+
+    def __init__(self, schema: Schema, before: Callable[[int, dict[str, torch.Tensor]], None] | None = None) -> None:
+        super().__init__(schema, hidden=(16,), dropout=0.1, embedding_dropout=0.0, max_embedding=4)
+        self._before = before
+        self._step = 0
+
+    def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+        if self.training and self._before is not None:
+            self._step += 1
+            self._before(self._step, groups)
+        return super().forward(**groups)
+
+
+def build(schema: Schema) -> nn.Module:
+    return Network(schema)
+
+
+def build_noting_rows(schema: Schema, marks: str) -> nn.Module:
+    """Notes the `row` of each row, a line for each step. Without dropout: it draws per rank."""
+
+    def note(step: int, groups: dict[str, torch.Tensor]) -> None:
+        with Path(marks, f"rank-{RANK}").open("a") as file:
+            file.write(" ".join(repr(value) for value in groups["row"][:, 0].tolist()) + "\n")
+
+    network = Network(schema, note)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return network
+
+
+def build_branching(schema: Schema) -> nn.Module:
+    """Takes a branch that depends on the data, which torch.export cannot follow."""
+
+    class Branching(Network):
+        def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(**groups)
+            return outputs if float(groups["dense"].sum()) > -1e9 else -outputs
+
+    return Branching(schema)
+
+
+def build_raising(schema: Schema, **options: Any) -> nn.Module:
+    raise KeyError("no such layer")
+
+
+def build_nothing(schema: Schema) -> Any:
+    return "a network"
+
+
+def build_fixed(schema: Schema) -> nn.Module:
+    return nn.Identity()
+
+
+def build_two_wide(schema: Schema) -> nn.Module:
+    class TwoWide(Network):
+        def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(**groups)
+            return torch.cat([outputs, outputs], dim=1)
+
+    return TwoWide(schema)
+
+
+def build_diverging(schema: Schema) -> nn.Module:
+    class Diverging(Network):
+        def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+            return super().forward(**groups) * float("nan")
+
+    return Diverging(schema)
+
+
+def build_failing(schema: Schema, how: str, rank: int, step: int, marks: str | None = None) -> nn.Module:
+    """Breaks one rank at a step: only the first time, if there is a place for a mark of it."""
+
+    def fail(now: int, groups: dict[str, torch.Tensor]) -> None:
+        if rank != RANK or now != step:
+            return
+        if marks is not None:
+            mark = Path(marks, "failed")
+            if mark.exists():
+                return
+            mark.touch()
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "exit":
+            print("about to leave", flush=True)
+            os._exit(7)
+        raise ValueError("the third step is too much")
+
+    return Network(schema, fail)
+
+
+def build_slow(schema: Schema, marks: str, step_s: float) -> nn.Module:
+    """Says that it has begun, and takes its time."""
+
+    def wait(step: int, groups: dict[str, torch.Tensor]) -> None:
+        Path(marks, f"rank-{RANK}-began").write_text(str(os.getpid()))
+        time.sleep(step_s)
+
+    return Network(schema, wait)
+
+
+def build_in_the_know(schema: Schema, marks: str) -> nn.Module:
+    """Reads a secret from its environment, and looks at what everybody on this machine can see."""
+    secret = os.environ["MY_SECRET"]
+    seen = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    Path(marks, f"rank-{RANK}").write_text(f"{len(secret)} {sum(secret.encode() in line for line in seen)}")
+    return Network(schema)

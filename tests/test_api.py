@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import farandole
+from farandole import api
+from farandole.errors import ModelError
+from farandole.launch import Trained
+from farandole.progress import Event, Noted
+from farandole.spec import Job
+from made_data import empty_store, home, made, make_job, write_job
+
+__all__ = ["empty_store", "home", "made", "make_job", "write_job"]
+
+MakeJob = Callable[..., Job]
+
+
+def test_every_public_name_is_there_and_they_are_sorted() -> None:
+    assert farandole.__all__ == sorted(farandole.__all__, key=str)
+    assert dir(farandole) == farandole.__all__
+    for name in set(farandole.__all__) - {"plan"}:
+        assert getattr(farandole, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = farandole.trian
+
+
+def test_plan_stays_a_function() -> None:
+    assert callable(farandole.plan)
+
+
+def test_importing_the_package_imports_none_of_its_modules() -> None:
+    code = "import sys, farandole; print(sorted(name for name in sys.modules if name.startswith('farandole.')))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+@pytest.mark.parametrize("stage", [api.prepare, api.train, api.run])
+def test_no_stage_starts_with_a_builder_that_is_not_there(
+    home: Path, make_job: MakeJob, stage: Callable[[Job], object]
+) -> None:
+    with pytest.raises(ModelError, match="there is no module nowhere"):
+        stage(make_job(model={"builder": "nowhere:build", "options": {}}))
+    assert not (home / "jobs").exists()
+
+
+def test_a_dataset_that_lies_ready_is_reused_without_spark(home: Path, make_job: MakeJob) -> None:
+    told: list[Event] = []
+    prepared = api.prepare(make_job(), told.append)
+    assert prepared.reused
+    assert "pyspark.sql.session" not in sys.modules or prepared.to_dict()["reused"] is True
+
+
+def test_the_result_document_has_the_keys_of_the_contract(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job()
+    trained = Trained("small-1", tmp_path, {"steps": 3}, "models:/small/1")
+    document = api.train_document(job, trained)
+    assert document == {
+        "job": "small",
+        "id": "small-1",
+        "directory": str(tmp_path),
+        "dataset": {**api.prepare(job).to_dict(), "reused": True},
+        "training": {"steps": 3},
+        "model": {"uri": "models:/small/1"},
+    }
+    assert api.Finished(job, api.prepare(job), trained).to_dict() == document
+
+
+def test_training_on_a_stale_dataset_warns(
+    home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = Trained("small-1", tmp_path, {}, "models:/small/1")
+    monkeypatch.setattr("farandole.launch.train", lambda *_, **__: trained)
+    told: list[Event] = []
+    assert api.train(make_job(), told.append) is trained
+    assert told == []
+    api.train(make_job(data__features={"width": {"kind": "numeric"}}), told.append)
+    (note,) = told
+    assert isinstance(note, Noted)
+    assert note.level == "warning"
+    assert note.text.endswith("was made of other sources, features or code; `farandole prepare` renews it")

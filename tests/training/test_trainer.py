@@ -1,0 +1,183 @@
+"""The training loop, by a real Horovod gang of one; gangs of several are in tests/launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from farandole.errors import ModelError, TrainingFailed
+from farandole.progress import Advanced, Event, Noted
+from farandole.shards import Dataset
+from farandole.spec import Job
+from farandole.training import world
+from farandole.training.builder import build_model
+from farandole.training.checkpoint import weights_digest
+from farandole.training.trainer import Trainer
+from made_data import BATCH_ROWS, ROWS, Made
+
+MakeJob = Callable[..., Job]
+STEPS = -(-ROWS["train"] // BATCH_ROWS)
+
+
+class Sitting:
+    """Makes trainers, and remembers what they say and log."""
+
+    def __init__(self, gang: world.World, directory: Path) -> None:
+        self._gang, self._directory = gang, directory
+        self.events: list[Event] = []
+        self.logged: dict[str, list[tuple[int, float]]] = {}
+
+    def trainer(self, job: Job) -> Trainer:
+        dataset = Dataset(job.data.output)
+        torch.manual_seed(job.train.seed)
+        return Trainer(
+            job=job,
+            dataset=dataset,
+            model=build_model(job, dataset.manifest.columns),
+            gang=self._gang,
+            device=torch.device("cpu"),
+            directory=self._directory,
+            identity="the same",
+            watch=self.events.append,
+            log=self._log,
+        )
+
+    def fitted(self, job: Job) -> Trainer:
+        trainer = self.trainer(job)
+        trainer.fit()
+        return trainer
+
+    def notes(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Noted)]
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.logged.setdefault(name, []).append((step, value))
+
+
+@pytest.fixture
+def sitting(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sitting]:
+    monkeypatch.setenv(world.WORKERS_VARIABLE, "1")
+    # Each test has a module `network` of its own folder.
+    monkeypatch.delitem(__import__("sys").modules, "network", raising=False)
+    with world.join() as gang:
+        yield Sitting(gang, tmp_path / "checkpoints")
+
+
+def test_the_loss_falls_and_every_step_and_epoch_is_logged(sitting: Sitting, make_job: MakeJob) -> None:
+    trainer = sitting.fitted(make_job())
+    losses = sitting.logged["train.loss"]
+    assert [step for step, _ in losses] == list(range(1, 2 * STEPS + 1))
+    assert losses[-2][1] < 0.6 * losses[0][1]
+    assert [step for step, _ in sitting.logged["validation.roc_auc"]] == [STEPS, 2 * STEPS]
+    assert trainer.validation["roc_auc"] == sitting.logged["validation.roc_auc"][-1][1] > 0.9
+    assert trainer.rows_per_s > 0
+    assert trainer.time_split.compute_s > 0
+
+
+@pytest.mark.parametrize(("kind", "metric", "least"), [("multiclass", "accuracy", 0.7), ("regression", "r2", 0.7)])
+def test_every_kind_of_label_is_learned(
+    sitting: Sitting, make_job: MakeJob, kind: str, metric: str, least: float
+) -> None:
+    trainer = sitting.fitted(make_job(kind, train__epochs=6))
+    result = trainer.evaluate("test")
+    assert result is not None
+    assert result.metrics[metric] > least
+    assert len(result.label) == ROWS["test"]
+
+
+def test_training_goes_on_where_it_was_interrupted_with_the_same_bits(sitting: Sitting, make_job: MakeJob) -> None:
+    schedule = {"schedule": {"name": "constant"}, "global_batch_size": 100, "tail": "drop"}
+    whole = sitting.fitted(make_job(train={"epochs": 3, "checkpoint": {"keep": 3}, **schedule}))
+    digest = weights_digest(whole.model.state_dict())
+    newest = max(sitting._directory.glob("step-*"))
+    (newest / "state.pt").write_bytes(b"torn")
+
+    again = sitting.fitted(make_job(train={"epochs": 3, "checkpoint": {"keep": 3}, **schedule}))
+
+    assert weights_digest(again.model.state_dict()) == digest
+    assert again.steps_done == whole.steps_done == 3 * (ROWS["train"] // 100)
+    assert f"goes on after epoch 2, step {2 * (ROWS['train'] // 100)}" in sitting.notes()
+
+
+def test_a_finished_training_that_is_resumed_keeps_its_weights(sitting: Sitting, make_job: MakeJob) -> None:
+    job = make_job(train__epochs=1)
+    first = sitting.fitted(job)
+    again = sitting.fitted(job)
+    assert again.steps_done == first.steps_done
+    assert weights_digest(again.model.state_dict()) == weights_digest(first.model.state_dict())
+    assert again.validation == first.validation
+
+
+def test_a_loss_that_is_no_number_ends_the_training(sitting: Sitting, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_diverging", "options": {}})
+    with pytest.raises(TrainingFailed, match=r"train: the loss is nan at step 1 on rank 0; lower .*\(0\.02\) or set"):
+        sitting.fitted(job)
+
+
+def test_outputs_of_a_wrong_shape_are_the_users_error(sitting: Sitting, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_two_wide", "options": {}})
+    with pytest.raises(ModelError, match=r"forward returned torch\.float32 \[64, 2\]; return .* shape \[64, 1\]"):
+        sitting.fitted(job)
+
+
+@pytest.mark.parametrize(
+    ("builder", "text"),
+    [
+        ("build_nothing", "returned str; return a torch.nn.Module"),
+        ("build_fixed", "returned a module without parameters that learn"),
+    ],
+)
+def test_what_is_no_network_is_refused(sitting: Sitting, make_job: MakeJob, builder: str, text: str) -> None:
+    with pytest.raises(ModelError, match=text):
+        sitting.trainer(make_job(model={"builder": f"network:{builder}", "options": {}}))
+
+
+def test_a_clipped_gradient_moves_the_weights_no_further_than_the_norm(sitting: Sitting, make_job: MakeJob) -> None:
+    sgd: dict[str, Any] = {"name": "sgd", "learning_rate": 1.0}
+    job = make_job(train={"epochs": 1, "global_batch_size": ROWS["train"], "optimizer": sgd, "clip_norm": 0.001})
+    before = {name: value.clone() for name, value in sitting.trainer(job).model.state_dict().items()}
+    after = sitting.fitted(job).model.state_dict()
+    moved = torch.sqrt(sum(((after[name] - before[name]) ** 2).sum() for name in before))
+    assert float(moved) == pytest.approx(0.001, rel=1e-3)
+
+
+def test_the_schedule_reaches_the_optimizer(sitting: Sitting, make_job: MakeJob) -> None:
+    schedule = {"name": "linear", "warmup": 0.5, "final": 0.0}
+    sitting.fitted(make_job(train__epochs=1, train__schedule=schedule, train__log_every_steps=1))
+    rates = [rate for _, rate in sitting.logged["train.learning_rate"]]
+    assert max(rates) == pytest.approx(0.02)
+    assert rates[0] < rates[4] < max(rates) > rates[-1] > 0
+
+
+def test_progress_counts_every_row(sitting: Sitting, make_job: MakeJob) -> None:
+    sitting.fitted(make_job())
+    last = [event for event in sitting.events if isinstance(event, Advanced)][-1]
+    assert (last.done, last.total) == (2 * ROWS["train"], 2 * ROWS["train"])
+    assert last.text == "epoch 2 of 2"
+
+
+def test_a_split_without_rows_is_not_evaluated(
+    sitting: Sitting, make_job: MakeJob, made: Callable[..., Made], tmp_path: Path
+) -> None:
+    from farandole.shards import write_manifest
+
+    whole = made().manifest
+    (tmp_path / "part").mkdir()
+    for name in ("train", "validation", "test"):
+        (tmp_path / "part" / name).symlink_to(made().path / name)
+    write_manifest(tmp_path / "part", whole.model_copy(update={"splits": {**whole.splits, "validation": ()}}))
+    trainer = sitting.fitted(make_job(data__output=str(tmp_path / "part"), train__epochs=1))
+    assert trainer.validation == {}
+    assert trainer.evaluate("validation") is None
+    assert not any(name.startswith("validation.") for name in sitting.logged)
+
+
+def test_checkpoints_follow_the_spec(sitting: Sitting, make_job: MakeJob) -> None:
+    sitting.fitted(make_job(train__epochs=5, train__checkpoint={"every_epochs": 2, "keep": 2}))
+    steps = sorted(path.name for path in sitting._directory.iterdir())
+    assert steps == [f"step-{4 * STEPS:09d}", f"step-{5 * STEPS:09d}"]  # the last epoch is always saved

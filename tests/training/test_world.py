@@ -1,0 +1,45 @@
+"""Collective operations, in a gang of one; gangs of several are in tests/launch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from farandole.errors import EnvironmentLacking
+from farandole.training import world
+
+
+def test_a_worker_that_was_not_started_by_the_launcher_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(world.WORKERS_VARIABLE, "2")
+    with (
+        pytest.raises(
+            EnvironmentLacking, match=r"resources\.workers: 2 workers were asked for .* in a gang of 1; start"
+        ),
+        world.join(),
+    ):
+        pytest.fail("it trained alone")
+
+
+def test_a_gang_of_one_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(world.WORKERS_VARIABLE, raising=False)
+    with world.join() as gang:
+        assert gang == world.World(rank=0, size=1, local_rank=0, local_size=1)
+        assert gang.is_chief
+        assert world.sum_over_ranks([1.5, 2.0], "sums") == [1.5, 2.0]
+        assert world.broadcast_object({"epoch": 3}, "object") == {"epoch": 3}
+        rows = torch.arange(12).reshape(3, 4).T
+        torch.testing.assert_close(world.gather_rows(rows, "rows"), rows)
+
+
+def test_the_optimizer_moves_by_the_gradients_as_they_are_at_its_step() -> None:
+    with world.join():
+        model = torch.nn.Linear(2, 1, bias=False)
+        before = model.weight.detach().clone()
+        optimizer = world.sum_gradients(torch.optim.SGD(model.parameters(), lr=0.1), model)
+        model(torch.tensor([[3.0, 4.0]])).sum().backward()
+        optimizer.wait()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # what is clipped stays clipped
+        optimizer.step()
+        optimizer.zero_grad()
+        torch.testing.assert_close(before - model.weight.detach(), torch.tensor([[0.06, 0.08]]))
+        assert model.weight.grad is None or not model.weight.grad.any()
