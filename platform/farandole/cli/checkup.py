@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from farandole.errors import EnvironmentLacking
+from farandole.ingest.java import require_java
 from farandole.spec import Tracking, home
 
 _PACKAGES = ("pyspark", "pyarrow", "torch", "horovod", "mlflow")
 _MIN_FREE_GB = 2.0
-_MIN_JAVA = 17
 
 
 def check_machine() -> list[dict[str, Any]]:
@@ -30,14 +30,11 @@ def _finding(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:
 
 
 def _java() -> dict[str, Any]:
-    java = os.path.join(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
-    remedy = "install a JDK of at least 17, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    except OSError as error:
-        return _finding("java", False, f"{java}: {error.strerror}", remedy)
-    found = re.search(r'version "(\d+)', said)
-    return _finding("java", bool(found and int(found[1]) >= _MIN_JAVA), (said or "nothing").splitlines()[0], remedy)
+        return _finding("java", True, require_java(), "")
+    except EnvironmentLacking as error:
+        found, _, remedy = str(error).partition("; ")
+        return _finding("java", False, found, remedy)
 
 
 def _package(name: str) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,9 +17,8 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from farandole.errors import EnvironmentLacking
+from farandole.ingest.java import require_java
 from farandole.spec import Job
-
-MIN_JAVA = 17
 
 _LOG_NAME = "spark.log"
 _LOG_PROPERTIES = Path(__file__).with_name("log4j2.properties")
@@ -60,28 +57,6 @@ def spark_session(job: Job) -> Iterator[SparkSession]:
             yield session
         finally:
             _stop(session)
-
-
-def require_java() -> None:
-    """Check that a Java of at least version 17 answers.
-
-    Raises:
-        EnvironmentLacking: It does not.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    remedy = "install a JDK, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
-    if not java or not Path(java).exists():
-        where = f"JAVA_HOME is {home}, which holds no bin/java" if home else "there is no `java` on the PATH"
-        raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {where}; {remedy}")
-    try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    except OSError as error:
-        said = str(error)
-    version = re.search(r'version "(\d+)', said)
-    if version is None or int(version[1]) < MIN_JAVA:
-        found = said.splitlines()[0] if said else "nothing"
-        raise EnvironmentLacking(f"Spark needs Java {MIN_JAVA} or newer: {java} says {found}; {remedy}")
 
 
 def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from farandole.errors import ERRORS, FarandoleError, TrainingFailed
+from farandole.launch.horovodrun import PARENT_VARIABLE
 from farandole.progress import StageStarted, Watcher, from_dict
 from farandole.spec import Job
 from farandole.training.messages import received
@@ -130,6 +131,7 @@ def _process(command: list[str], job: Job) -> Iterator[subprocess.Popen[str]]:
     """Horovod's launcher, ended with all its workers however the block ends."""
     variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
     variables["FARANDOLE_WORKERS"] = str(job.resources.workers)
+    variables[PARENT_VARIABLE] = str(os.getpid())
     process = subprocess.Popen(
         command,
         env=variables,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from farandole.training.parent import end_with_parent
+
+PARENT_VARIABLE = "FARANDOLE_PARENT"
+"""Set by the one that starts this process: its process id."""
 
 
 def main() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, then be `horovodrun`, which ends its workers on SIGTERM."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:
-            sys.exit("the parent ended before the launcher began")
+    """Be `horovodrun`, which ends its workers on SIGTERM, and get SIGTERM when the parent dies."""
+    end_with_parent(signal.SIGTERM)
+    if os.getppid() != int(os.environ.pop(PARENT_VARIABLE)):
+        sys.exit("the parent ended before the launcher began")
     from horovod.runner.launch import run_commandline
 
     run_commandline()

@@ -7,24 +7,21 @@ output. So it does not matter on which machine it runs.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
-import sys
 import time
 import traceback
 from pathlib import Path
 
 from farandole.errors import FarandoleError, TrainingFailed
 from farandole.training.messages import send
-
-_PR_SET_PDEATHSIG = 1
+from farandole.training.parent import end_with_parent
 
 
 def main() -> None:
     """Be one rank, from start to end."""
-    _end_with_parent()
+    end_with_parent(signal.SIGKILL)  # no orphan goes on training
     arguments = _arguments()
     try:
         _enter_environment(arguments.environment)
@@ -76,12 +73,6 @@ def _report_failure(error: BaseException) -> None:
             **failure,
         }
     )
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process with the one that started it: no orphan goes on training."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _arguments() -> argparse.Namespace:
