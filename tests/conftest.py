@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def farandole_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `FARANDOLE_HOME`: no test sees the user's own, or what another test left."""
+    """An empty `FARANDOLE_HOME` and no other MLflow store: no test sees the user's own, or what another test left."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, "")  # so that what MLflow sets by itself in a test is taken back after it
+        monkeypatch.delenv(name)
     home = tmp_path / "home"
     monkeypatch.setenv("FARANDOLE_HOME", str(home))
     return home

@@ -56,13 +56,14 @@ def test_a_dataset_that_lies_ready_is_reused_without_spark(home: Path, make_job:
 
 def test_the_result_document_has_the_keys_of_the_contract(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job()
-    trained = Trained("small-1", tmp_path, {"steps": 3}, "models:/small/1")
+    dataset = {**api.prepare(job).to_dict(), "reused": True}
+    trained = Trained("small-1", tmp_path, dataset, {"steps": 3}, "models:/small/1")
     document = api.train_document(job, trained)
     assert document == {
         "job": "small",
         "id": "small-1",
         "directory": str(tmp_path),
-        "dataset": {**api.prepare(job).to_dict(), "reused": True},
+        "dataset": dataset,
         "training": {"steps": 3},
         "model": {"uri": "models:/small/1"},
     }
@@ -72,7 +73,7 @@ def test_the_result_document_has_the_keys_of_the_contract(home: Path, make_job: 
 def test_training_on_a_stale_dataset_warns(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    trained = Trained("small-1", tmp_path, {}, "models:/small/1")
+    trained = Trained("small-1", tmp_path, {}, {}, "models:/small/1")
     monkeypatch.setattr("farandole.launch.train", lambda *_, **__: trained)
     told: list[Event] = []
     assert api.train(make_job(), told.append) is trained

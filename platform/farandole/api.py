@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from farandole.planning import check_builder, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
-from farandole.shards import read_manifest
 from farandole.spec import Job
 
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
@@ -61,14 +60,7 @@ def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
 
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:
     """The result document of a training on a dataset that lay ready."""
-    manifest = read_manifest(job.data.output)
-    dataset = {
-        "path": job.data.output,
-        "digest": manifest.digest,
-        "rows": manifest.row_counts,
-        "reused": True,
-    }
-    return _document(job, trained, dataset)
+    return _document(job, trained, trained.dataset)
 
 
 def _document(job: Job, trained: Trained, dataset: dict[str, Any]) -> dict[str, Any]:

@@ -76,10 +76,10 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
 def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
     spec, resources = job.train, job.resources
     cores = len(os.sched_getaffinity(0))
-    threads = resources.cpus or max(1, cores // resources.workers)
+    threads = resources.threads(cores, resources.workers)
     text = (
         f"train {job.model.builder} for {spec.epochs} epochs of {spec.global_batch_size} rows a step on"
-        f" {resources.workers} workers with {threads} threads each"
+        f" {resources.workers} workers, {threads} threads each"
     )
     if resources.gpus:
         text += f" and {resources.gpus} GPU each"

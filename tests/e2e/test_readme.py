@@ -33,7 +33,8 @@ def _commands() -> list[str]:
 def _variables(home: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # FARANDOLE_HOME is left out, so that `~/.farandole` is where the README says it is.
-    inherited = {name: value for name, value in os.environ.items() if name != "FARANDOLE_HOME"}
+    ours = ("FARANDOLE_", "MLFLOW_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**inherited, "HOME": str(home), "PATH": path, "COLUMNS": "100"}
 
 

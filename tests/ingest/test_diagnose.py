@@ -31,7 +31,7 @@ def test_a_text_in_a_number_column_is_told_with_its_rows(write: Write, make_job:
     error = refuse(make_job(rows={"path": "with space.csv"}))
     assert str(error) == (
         f"{path}: column size: 'NA', '-' in 3 rows is not double; if it stands for a missing value, write"
-        " `null_values: [NA]` in data.sources.rows, or declare the column as string"
+        ' `null_values: ["NA"]` in data.sources.rows, or declare the column as string'
     )
     assert error.detail is not None
     assert "CAST_INVALID_INPUT" in error.detail

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, ModelError, TrainingFailed
 from farandole.launch import gang, train
@@ -32,6 +33,9 @@ def test_a_rank_that_leaves_is_named_with_its_exit_code_and_its_last_words(home:
     error = _failure(make_job(model=_failing("exit")))
     (log,) = home.glob("jobs/*/logs/attempt-1/rank-1.log")
     assert str(error) == f"train: worker 1 ended with exit code 7; its log is {log}"
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    (run,) = client.search_runs([entry.experiment_id for entry in client.search_experiments()])
+    assert run.info.status == "FAILED"
     assert error.detail is not None
     assert "about to leave" in error.detail
 
@@ -106,11 +110,12 @@ def test_an_exit_status_is_put_into_words(status: int, text: str) -> None:
 
 def test_the_first_to_fail_is_the_cause_and_those_that_lost_a_peer_are_not(tmp_path: Path) -> None:
     attempt = gang.Attempt(
+        1,
         failures=[
             {"kind": "PeerLost", "rank": 0, "time_s": 1.0, "message": "another rank ended"},
             {"kind": "ModelError", "rank": 2, "time_s": 3.0, "message": "late", "detail": None},
             {"kind": "ModelError", "rank": 1, "time_s": 2.0, "message": "early", "detail": "traceback"},
-        ]
+        ],
     )
     error = gang._cause(attempt, 1, tmp_path)
     assert isinstance(error, ModelError)
@@ -119,6 +124,7 @@ def test_the_first_to_fail_is_the_cause_and_those_that_lost_a_peer_are_not(tmp_p
 
 def test_a_silent_end_is_told_from_the_exit_codes_of_those_that_lost_no_peer(tmp_path: Path) -> None:
     attempt = gang.Attempt(
+        1,
         failures=[{"kind": "PeerLost", "rank": 0, "time_s": 1.0, "message": "another rank ended"}],
         exits=[(0, 1), (1, 139)],
     )
@@ -128,7 +134,7 @@ def test_a_silent_end_is_told_from_the_exit_codes_of_those_that_lost_no_peer(tmp
 
 
 def test_a_launcher_that_fails_alone_is_told_with_its_own_words(tmp_path: Path) -> None:
-    error = gang._cause(gang.Attempt(words=["no route to host"]), 1, tmp_path)
+    error = gang._cause(gang.Attempt(1, words=["no route to host"]), 1, tmp_path)
     assert isinstance(error, JobFailed)
     assert str(error) == f"train: Horovod's launcher ended with 1 and no result; see {tmp_path}"
     assert error.detail == "no route to host"

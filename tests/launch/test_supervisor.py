@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -259,7 +260,7 @@ def test_resuming_with_other_data_starts_afresh_with_a_warning_in_the_same_mlflo
     resumed = train(job, told, resume=True)
 
     assert resumed.directory == broken.trained.directory
-    assert sum("belongs to another dataset, model or seed" in text for text in told.warnings) >= 1
+    assert sum("belongs to another dataset, model or way of training" in text for text in told.warnings) >= 1
     assert resumed.training["steps"] == FULL_STEPS + 1
     run = _client(module_home).get_run(broken.trained.training["mlflow_run_id"])
     assert resumed.training["mlflow_run_id"] == run.info.run_id
@@ -343,3 +344,26 @@ def test_a_secret_in_the_environment_reaches_the_workers_and_nothing_else(
     assert len(files) > 10
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
     assert not (trained.directory / "environment.json").exists()
+
+
+def test_a_job_that_is_still_training_is_not_resumed(home: Path, make_job: MakeJob) -> None:
+    job = make_job()
+    directory = home / "jobs" / f"{job.name}-earlier"
+    directory.mkdir(parents=True)
+    (directory / "job.json").write_text(job.model_dump_json())
+    (home / "jobs" / f"{job.name}-torn").mkdir()
+    (home / "jobs" / f"{job.name}-torn" / "job.json").write_text("{")
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SpecError, match=f"--resume: {directory.name} is still training"):
+            train(job, resume=True)
+    finally:
+        os.close(held)
+
+
+def test_a_home_that_cannot_be_written_is_told(home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job()
+    monkeypatch.setenv("FARANDOLE_HOME", "/dev/null/home")
+    with pytest.raises(TrainingFailed, match=r"/dev/null/home/jobs.*: Not a directory; free some space, or set FARAND"):
+        train(job)

@@ -138,3 +138,9 @@ def test_no_rows_give_no_rows(transform: VocabularyTransform | HashTransform) ->
 def test_a_slice_of_a_column_gives_the_ids_of_the_slice(transform: VocabularyTransform | HashTransform) -> None:
     values = pa.array(["a", None, "b", "a", "c"])
     assert ids(transform, values.slice(1, 3)) == ids(transform, values)[1:4]
+
+
+def test_a_value_that_was_not_utf8_is_refused_while_fitting() -> None:
+    transform = VocabularyTransform("x", "city", Categorical(kind="categorical"))
+    with pytest.raises(DataError, match=r"column city: 'Z.rich' was not UTF-8 text in its file \(1 rows of a batch\)"):
+        transform.observe(pa.array(["Bern", "Z\ufffdrich", None]))

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from farandole.shards import Dataset, Manifest, collect_garbage
+from farandole.shards import Dataset, Manifest, collect_garbage, spare, verify
 
 HOUR_S = 3600
 Written = tuple[Path, Manifest]
@@ -62,3 +62,11 @@ def test_files_of_others_stay(dataset: Written) -> None:
     others.append(put(directory / "mine" / "00000-0123456789abcdef.arrow", 1000 * HOUR_S))
     assert collect_garbage(directory, manifest) == []
     assert all(path.exists() for path in others)
+
+
+def test_shards_that_are_about_to_be_replaced_count_as_new(dataset: Written) -> None:
+    directory, manifest = dataset
+    age(directory, 10 * 24 * 3600)
+    spare(directory, manifest)
+    assert collect_garbage(directory, manifest.model_copy(update={"splits": {"train": ()}})) == []
+    assert verify(directory) == []

@@ -122,3 +122,10 @@ def test_the_json_schema_takes_a_source_whose_format_is_told_by_its_path(raw: di
 def test_the_json_schema_refuses_an_unknown_key(raw: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError, match="epoch"):
         jsonschema.validate({**raw, "train": {"epoch": 1}}, Job.model_json_schema())
+
+
+def test_rules_that_span_parts_are_shown_together(raw: dict[str, Any], problems: Problems) -> None:
+    raw["train"] = {"global_batch_size": 1, "metrics": ["rmse"], "loss": "mse"}
+    raw["resources"] = {"workers": 3}
+    found = problems(raw)
+    assert [problem.split(": ")[1] for problem in found] == ["train.global_batch_size", "train.metrics", "train.loss"]

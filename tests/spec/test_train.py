@@ -82,3 +82,10 @@ def test_each_kind_of_label_has_its_metrics() -> None:
         "multiclass": "accuracy",
         "regression": "rmse",
     }
+
+
+@pytest.mark.parametrize("uri", ["postgresql://h/db?user=u&password=s3cr3t", "postgresql://h/db?sslpassword=s3cr3t"])
+def test_a_password_among_the_options_of_a_uri_is_refused_without_repeating_it(uri: str) -> None:
+    with pytest.raises(ValidationError, match="a password does not belong in a job file") as caught:
+        Tracking.model_validate({"uri": uri})
+    assert "s3cr3t" not in str(caught.value)

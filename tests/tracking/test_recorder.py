@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from farandole.errors import EnvironmentLacking
 from farandole.spec import Job
-from farandole.tracking.recorder import recording
+from farandole.tracking.recorder import _flatten, close_run, recording
 from farandole.training import rank
 from made_data import Made
 
@@ -159,7 +159,10 @@ def test_the_digest_of_the_weights_is_what_the_contract_says(recorded: Recorded)
     assert recorded.run.data.tags["farandole.weights_digest"] == digest.hexdigest()
 
 
-def test_a_resumed_run_keeps_its_params_and_tags_what_changed(recorded: Recorded) -> None:
+def test_a_resumed_run_keeps_its_params_and_tags_what_changed(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARANDOLE_HOME", str(recorded.home))
     changed = recorded.job.model_copy(update={"train": recorded.job.train.model_copy(update={"epochs": 5})})
     with recording(changed, recorded.run.info.run_id, "ignored") as recorder:
         recorder.params(changed)
@@ -194,3 +197,19 @@ def test_a_server_that_is_not_there_is_told_soon_and_without_its_password(
     assert "s3cret" not in str(caught.value)
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ada", "s3cret")
+
+
+def test_names_that_mlflow_refuses_stay_together_in_one_param() -> None:
+    columns = {"Temp (C)": "double", "price$": "int"}
+    flat = _flatten({"data": {"sources": {"s": {"columns": columns}}, "memory": "2g"}})
+    assert flat == {"data.sources.s.columns": json.dumps(columns), "data.memory": "2g"}
+
+
+def test_a_run_that_was_left_open_is_closed_and_an_ended_one_stays_as_it_is(home: Path, make_job: MakeJob) -> None:
+    job = make_job()
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    run_id = client.create_run("0").info.run_id
+    close_run(job, run_id, "KILLED")
+    assert client.get_run(run_id).info.status == "KILLED"
+    close_run(job, run_id, "FAILED")
+    assert client.get_run(run_id).info.status == "KILLED"

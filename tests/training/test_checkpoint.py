@@ -145,7 +145,7 @@ def test_one_of_another_training_is_passed_over_with_a_warning(tmp_path: Path) -
     step, warnings = newest(tmp_path)
     assert step == 5
     assert len(warnings) == 1
-    assert "belongs to another dataset, model or seed; it is passed over" in warnings[0]
+    assert "belongs to another dataset, model or way of training; it is passed over" in warnings[0]
 
 
 def test_those_of_another_training_do_not_push_out_ours(tmp_path: Path) -> None:

@@ -20,11 +20,16 @@ def test_an_event_crosses_as_one_line(event: Event, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert said.startswith(MARK)
     assert said.count("\n") == 1
-    data = received(said)
+    output, data = received(said)
+    assert output == ""
     assert data is not None
     assert from_dict(data) == event
 
 
-@pytest.mark.parametrize("line", ["", "loss 0.5", " @farandole {}", "farandole {}"])
+@pytest.mark.parametrize("line", ["", "loss 0.5", "farandole {}"])
 def test_other_output_is_no_message(line: str) -> None:
-    assert received(line) is None
+    assert received(line) == (line, None)
+
+
+def test_a_message_is_heard_behind_output_without_a_lines_end() -> None:
+    assert received('...@farandole {"event": "result"}\n') == ("...", {"event": "result"})

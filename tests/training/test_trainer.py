@@ -72,7 +72,8 @@ def test_the_loss_falls_and_every_step_and_epoch_is_logged(sitting: Sitting, mak
     trainer = sitting.fitted(make_job())
     losses = sitting.logged["train.loss"]
     assert [step for step, _ in losses] == list(range(1, 2 * STEPS + 1))
-    assert losses[-2][1] < 0.6 * losses[0][1]
+    values = [value for _, value in losses]
+    assert sum(values[-8:]) / 8 < 0.8 * values[0]
     assert [step for step, _ in sitting.logged["validation.roc_auc"]] == [STEPS, 2 * STEPS]
     assert trainer.validation["roc_auc"] == sitting.logged["validation.roc_auc"][-1][1] > 0.9
     assert trainer.rows_per_s > 0

@@ -24,7 +24,7 @@ def _said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> dict[str,
         raise error
     except BaseException as raised:  # noqa: BLE001 - as the worker does
         worker._report_failure(raised)
-    data = received(capsys.readouterr().out)
+    _, data = received(capsys.readouterr().out)
     assert data is not None
     return data
 
@@ -85,7 +85,7 @@ def test_a_worker_that_is_started_by_hand_for_a_gang_says_so(
     environment = {**os.environ, "FARANDOLE_WORKERS": "2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    said = received(done.stdout.splitlines()[-1])
+    _, said = received(done.stdout.splitlines()[-1])
     assert said is not None
     assert said["kind"] == "EnvironmentLacking"
     assert "2 workers were asked for and this one is in a gang of 1" in said["message"]

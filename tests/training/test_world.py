@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from farandole.errors import EnvironmentLacking
-from farandole.training import world
+from farandole.training import messages, world
 
 
 def test_a_worker_that_was_not_started_by_the_launcher_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(world.WORKERS_VARIABLE, "2")
+    monkeypatch.setenv(messages.WORKERS_VARIABLE, "2")
     with (
         pytest.raises(
             EnvironmentLacking, match=r"resources\.workers: 2 workers were asked for .* in a gang of 1; start"
@@ -21,7 +21,7 @@ def test_a_worker_that_was_not_started_by_the_launcher_is_told(monkeypatch: pyte
 
 
 def test_a_gang_of_one_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(world.WORKERS_VARIABLE, raising=False)
+    monkeypatch.delenv(messages.WORKERS_VARIABLE, raising=False)
     with world.join() as gang:
         assert gang == world.World(rank=0, size=1, local_rank=0, local_size=1)
         assert gang.is_chief
@@ -43,3 +43,14 @@ def test_the_optimizer_moves_by_the_gradients_as_they_are_at_its_step() -> None:
         optimizer.zero_grad()
         torch.testing.assert_close(before - model.weight.detach(), torch.tensor([[0.06, 0.08]]))
         assert model.weight.grad is None or not model.weight.grad.any()
+
+
+def test_buffers_are_shared_and_a_model_may_have_none() -> None:
+    with world.join():
+        model = torch.nn.BatchNorm1d(2)
+        model(torch.randn(8, 2))
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        world.broadcast_buffers(model)
+        world.broadcast_buffers(torch.nn.Linear(1, 1))
+        for name, buffer in model.named_buffers():
+            torch.testing.assert_close(buffer, before[name])

@@ -70,7 +70,7 @@ def _store() -> dict[str, Any]:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{store.uri.rstrip('/')}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{store.shown.rstrip('/')}/health", timeout=5) as answer:
             return _finding("MLflow store", answer.status == 200, f"{store.shown} answers {answer.status}", "")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return _finding("MLflow store", False, f"{store.shown}: {error}", "start the server, or mend the URI")

@@ -21,7 +21,7 @@ def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
         print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
         return
     console = Console()
-    console.print(f"[bold]{directory}[/bold]\ndigest {manifest.digest}", highlight=False)
+    console.print(f"{directory}\ndigest {manifest.digest}", highlight=False, markup=False)
     console.print(_splits(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n")
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from farandole.errors import SpecError
+
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -33,7 +35,7 @@ def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False,
     job = load_job(job_file, overrides or ())
     with watching() as watch:
         finished = api.run(job, watch, force=force)
-    results.show_run(job, finished.to_dict(), as_json=as_json)
+    results.show_run(job_file, job, finished.to_dict(), as_json=as_json)
 
 
 def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
@@ -65,7 +67,7 @@ def train(
     job = load_job(job_file, overrides or ())
     with watching() as watch:
         trained = api.train(job, watch, register=register, resume=resume)
-    results.show_run(job, api.train_document(job, trained), as_json=as_json)
+    results.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)
 
 
 def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -74,7 +76,12 @@ def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False
     from farandole.planning import plan as plan_job
     from farandole.spec import load_job
 
-    document = plan_job(load_job(job_file, overrides or ()))
+    try:
+        document = plan_job(load_job(job_file, overrides or ()))
+    except SpecError as error:
+        if not as_json:
+            raise
+        document = {"problems": str(error).splitlines(), "steps": [], "objects": []}
     results.show_plan(document, as_json=as_json)
     if document["problems"]:
         sys.exit(2)

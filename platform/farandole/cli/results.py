@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from farandole.spec import Job
 
 
-def show_run(job: Job, document: dict[str, Any], *, as_json: bool) -> None:
+def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: bool) -> None:
     """The end of `run` and `train`."""
     if as_json:
         print(json.dumps(document, indent=2))
@@ -32,7 +35,7 @@ def show_run(job: Job, document: dict[str, Any], *, as_json: bool) -> None:
     table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
     table.add_row("MLflow run", training["mlflow_run_id"])
     table.add_row("job", document["directory"])
-    table.add_row("next", "farandole ui" + ("" if job.tracking.uri is None else " JOB.yaml"))
+    table.add_row("next", f"{_command()} ui" + ("" if job.tracking.uri is None else f" {job_file}"))
     Console().print(table)
 
 
@@ -47,7 +50,7 @@ def show_dataset(job_file: Path, document: dict[str, Any], *, as_json: bool) -> 
     table.add_row("path", document["path"] + (" (reused)" if document["reused"] else ""))
     table.add_row("digest", document["digest"])
     table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in document["rows"].items()))
-    table.add_row("next", f"farandole train {job_file}")
+    table.add_row("next", f"{_command()} train {job_file}")
     Console().print(table)
 
 
@@ -58,9 +61,11 @@ def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
         return
     console = Console()
     for problem in document["problems"]:
-        console.print(f"[red]✘[/red] {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[red]✘[/red] {escape(problem)}", highlight=False, soft_wrap=True)
     for number, step in enumerate(document["steps"], start=1):
-        console.print(f"{number}. [bold]{step['stage']}[/bold]: {step['text']}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{number}. [bold]{step['stage']}[/bold]: {escape(step['text'])}", highlight=False, soft_wrap=True
+        )
     if not document["problems"]:
         console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
 
@@ -75,5 +80,10 @@ def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for finding in findings:
         mark = "[green]✔" if finding["ok"] else "[red]✘"
-        table.add_row(mark, finding["name"], finding["found"], finding["remedy"])
+        table.add_row(mark, finding["name"], escape(finding["found"]), escape(finding["remedy"]))
     Console().print(table)
+
+
+def _command() -> str:
+    """How the user can call this command again: by its name, or by the path that was used where it is not found."""
+    return "farandole" if shutil.which("farandole") else sys.argv[0]

@@ -70,7 +70,7 @@ def _bars() -> Iterator[Watcher]:
     columns = (
         SpinnerColumn(finished_text="[green]✔"),
         TextColumn("{task.fields[stage]:<9}", style="bold"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[rate]}", style="cyan"),
         TimeElapsedColumn(),
@@ -82,7 +82,7 @@ def _bars() -> Iterator[Watcher]:
 
         def watch(event: Event) -> None:
             if isinstance(event, Noted):
-                progress.console.print(event.text, style="yellow" if event.level == "warning" else "dim")
+                progress.console.print(event.text, style="yellow" if event.level == "warning" else "dim", markup=False)
                 return
             if event.stage not in tasks:
                 tasks[event.stage] = progress.add_task("", stage=event.stage, rate="", total=None)

@@ -7,11 +7,13 @@ second time, leniently, to find out what it was.
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -33,6 +35,12 @@ def explain(error: Exception, session: SparkSession, job: Job, files: dict[str, 
     ours = error_in(text)
     if ours is not None:
         return ours
+    if isinstance(error, ConnectionError | Py4JNetworkError):
+        return PreparationFailed(
+            "data.memory: Spark's Java process ended (the kernel does this when memory runs out);"
+            f" {job.data.memory} may be more than this machine has left",
+            detail=text,
+        )
     if "No space left on device" in text:
         return PreparationFailed(
             "data: the disk with Spark's scratch space is full; free some space, or point SPARK_LOCAL_DIRS at another"
@@ -48,7 +56,7 @@ def explain(error: Exception, session: SparkSession, job: Job, files: dict[str, 
             if isinstance(source, CsvSource)
             for problem in _problems(session, name, source, files[name])
         ]
-    except PySparkException as second:
+    except (PySparkException, Py4JError, ConnectionError) as second:
         problems, text = [], f"{text}\n\nWhile looking for the cause: {second}"
     if problems:
         return DataError("\n".join(problems), detail=text)
@@ -109,10 +117,10 @@ def _wrong_values(text, name: str, source: CsvSource, files: SourceFiles) -> lis
             continue
         rows = wrong.count()
         values = ", ".join(repr(row["value"]) for row in found[:3]) + (", …" if len(found) > 3 else "")
+        advice = f"null_values: [{json.dumps(found[0]['value'])}]"
         problems.append(
             f"{_local(found[0]['file'])}: column {column}: {values} in {rows} rows is not {kind}; if it stands for a"
-            f" missing value, write `null_values: [{found[0]['value']}]` in data.sources.{name}, or declare the column"
-            " as string"
+            f" missing value, write `{advice}` in data.sources.{name}, or declare the column as string"
         )
     return problems
 

@@ -7,7 +7,7 @@ import math
 import pickle
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from farandole.errors import PreparationFailed
+from farandole.errors import DatasetError, PreparationFailed
 from farandole.ingest.diagnose import explain
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
 from farandole.ingest.files import SourceFiles, find_files
 from farandole.ingest.frames import needed_columns, query_frame
 from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
-from farandole.ingest.request import code_version, existing_dataset, request_digest
+from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
 from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
@@ -34,6 +34,8 @@ from farandole.shards import (
     ShardInfo,
     collect_garbage,
     content_digest,
+    read_manifest,
+    spare,
     write_manifest,
 )
 from farandole.spec import SPLITS, Job
@@ -93,7 +95,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     with spark_session(job) as session, _watched(session, watch) as say:
         try:
             manifest = _prepare(session, job, files, code, request, directory, say)
-        except (PySparkException, Py4JError) as error:
+        except (PySparkException, Py4JError, ConnectionError) as error:
             raise explain(error, session, job, files) from error
     for name in collect_garbage(directory, manifest):
         watch(Noted(f"removed {name}, which no manifest refers to"))
@@ -123,7 +125,8 @@ def _prepare(
         say("writing shards")
         splits = _write(placed, preprocessing, counts, job, directory)
     finally:
-        placed.unpersist()
+        with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
+            placed.unpersist()
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     manifest = Manifest(
         digest=content_digest(schema, fitted, splits),
@@ -137,6 +140,8 @@ def _prepare(
         code_version=code,
     )
     try:
+        with suppress(DatasetError):  # there may be none yet
+            spare(directory, read_manifest(directory))
         write_manifest(directory, manifest)
     except OSError as error:
         raise _disk_error(directory, error) from error
@@ -200,6 +205,12 @@ def _write(
         raise PreparationFailed(
             f"data: {sum(counts)} rows were read and {sum(found)} written; the sources changed meanwhile, or the query"
             " gives other rows each time: prepare again"
+        )
+    missing = missing_shards(directory, splits)
+    if missing:
+        raise PreparationFailed(
+            f"data.output: {missing[0]} was written by a Spark executor and is not here; give all executors and this"
+            " machine the same directory, or use data.master local[*]"
         )
     return splits
 

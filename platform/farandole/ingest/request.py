@@ -10,7 +10,7 @@ from typing import Any
 
 from farandole.errors import DatasetError
 from farandole.ingest.files import SourceFiles
-from farandole.shards import Manifest, read_manifest
+from farandole.shards import Manifest, ShardInfo, read_manifest
 from farandole.spec import Data
 
 _PREPARING = ("ingest", "preprocess", "shards")
@@ -53,9 +53,10 @@ def existing_dataset(directory: Path, request: str) -> Manifest | None:
         return None
     if manifest.request != request:
         return None
-    for shards in manifest.splits.values():
-        for shard in shards:
-            path = directory / shard.file
-            if not path.is_file() or path.stat().st_size != shard.bytes:
-                return None
-    return manifest
+    return manifest if not missing_shards(directory, manifest.splits) else None
+
+
+def missing_shards(directory: Path, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
+    """Shards that do not lie in the directory in their full size."""
+    places = [(directory / shard.file, shard.bytes) for shards in splits.values() for shard in shards]
+    return [str(path) for path, size in places if not path.is_file() or path.stat().st_size != size]

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from farandole.errors import ERRORS, FarandoleError, TrainingFailed
-from farandole.launch.horovodrun import PARENT_VARIABLE
 from farandole.progress import StageStarted, Watcher, from_dict
 from farandole.spec import Job
-from farandole.training.messages import received
+from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE, received
 
 _LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
 _EXIT = re.compile(r"^Process (?P<rank>\d+) exit with status code (?P<code>-?\d+)\.")
@@ -36,12 +35,14 @@ class Attempt:
     """What was heard from one gang.
 
     Args:
-        mlflow_run_id: The MLflow run that the chief opened or continued.
+        number: From 1; names the logs.
+        mlflow_run_id: The MLflow run to go on with; then the one that the chief opened or continued.
         met: Whether all workers have met.
         result: The chief's result document, once it is there.
         error: Why there is none: what the first worker that failed says, or how it ended.
     """
 
+    number: int
     mlflow_run_id: str | None = None
     met: bool = False
     result: dict[str, Any] | None = None
@@ -51,31 +52,21 @@ class Attempt:
     words: list[str] = field(default_factory=list)
 
 
-def run_gang(
-    job: Job,
-    directory: Path,
-    attempt_number: int,
-    *,
-    mlflow_run_id: str | None,
-    register: bool,
-    watch: Watcher,
-) -> Attempt:
-    """Start the workers, and return when all have ended; how they ended is in `Attempt.error`.
+def run_gang(job: Job, directory: Path, attempt: Attempt, *, register: bool, watch: Watcher) -> None:
+    """Start the workers, and return when all have ended. What is heard of them is put into `attempt` at once.
 
     Args:
         job: The job.
         directory: Where the job keeps its spec, checkpoints and logs.
-        attempt_number: From 1; names the logs.
-        mlflow_run_id: The MLflow run to go on with; None: a new one.
+        attempt: A new attempt.
         register: Whether the chief adds a model version.
         watch: Is told what the chief says.
     """
-    logs = directory / "logs" / f"attempt-{attempt_number}"
+    logs = directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
     watch(StageStarted("train", f"starting {job.resources.workers} workers"))
-    attempt = Attempt(mlflow_run_id=mlflow_run_id)
     with _environment_file(job, directory) as environment:
-        command = _command(job, directory, environment, mlflow_run_id, register)
+        command = _command(job, directory, environment, attempt.mlflow_run_id, register)
         with _process(command, job) as process, _Logs(logs) as files:
             assert process.stdout is not None
             for line in process.stdout:
@@ -85,7 +76,6 @@ def run_gang(
             code = process.wait()
     if code != 0 or attempt.result is None:
         attempt.error = _cause(attempt, code, logs)
-    return attempt
 
 
 def _command(job: Job, directory: Path, environment: Path, mlflow_run_id: str | None, register: bool) -> list[str]:
@@ -109,7 +99,7 @@ def _command(job: Job, directory: Path, environment: Path, mlflow_run_id: str | 
 
 
 def _threads(job: Job) -> int:
-    return job.resources.cpus or max(1, len(os.sched_getaffinity(0)) // job.resources.workers)
+    return job.resources.threads(len(os.sched_getaffinity(0)), job.resources.workers)
 
 
 @contextmanager
@@ -130,7 +120,7 @@ def _environment_file(job: Job, directory: Path) -> Iterator[Path]:
 def _process(command: list[str], job: Job) -> Iterator[subprocess.Popen[str]]:
     """Horovod's launcher, ended with all its workers however the block ends."""
     variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
-    variables["FARANDOLE_WORKERS"] = str(job.resources.workers)
+    variables[WORKERS_VARIABLE] = str(job.resources.workers)
     variables[PARENT_VARIABLE] = str(os.getpid())
     process = subprocess.Popen(
         command,
@@ -186,10 +176,12 @@ def _hear(line: str, attempt: Attempt, logs: _Logs, watch: Watcher) -> None:
         if exited:
             attempt.exits.append((int(exited["rank"]), int(exited["code"])))
         return
-    data = received(match["text"]) if match["stream"] == "stdout" else None
+    output, data = received(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
+    if output:
+        logs.write(f"rank-{match['rank']}", output if output.endswith("\n") else output + "\n")
     if data is None:
-        logs.write(f"rank-{match['rank']}", match["text"])
-    elif data["event"] == "mlflow_run":
+        return
+    if data["event"] == "mlflow_run":
         attempt.mlflow_run_id, attempt.met = data["id"], True
     elif data["event"] == "result":
         attempt.result = data

@@ -6,10 +6,8 @@ import os
 import signal
 import sys
 
+from farandole.training.messages import PARENT_VARIABLE
 from farandole.training.parent import end_with_parent
-
-PARENT_VARIABLE = "FARANDOLE_PARENT"
-"""Set by the one that starts this process: its process id."""
 
 
 def main() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import FarandoleError, JobFailed, SpecError, TrainingFailed
-from farandole.launch.gang import run_gang
+from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, SpecError, TrainingFailed
+from farandole.launch.gang import Attempt, run_gang
 from farandole.progress import Noted, Watcher, ignore
 from farandole.shards import read_manifest
 from farandole.spec import Job, home
@@ -23,12 +27,14 @@ class Trained:
     Args:
         job_id: The job's id.
         directory: Where the job keeps its spec, checkpoints and logs.
+        dataset: The `dataset` part of a result document, as the workers saw it.
         training: The `training` part of a result document.
         model_uri: The logged or registered model.
     """
 
     job_id: str
     directory: Path
+    dataset: dict[str, Any]
     training: dict[str, Any]
     model_uri: str
 
@@ -45,31 +51,65 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
     Raises:
         DatasetError: There is no dataset.
         ModelError: The builder cannot be used.
-        TrainingFailed: The training broke more often than `resources.max_restarts` allows.
+        TrainingFailed: The training broke more often than `resources.max_restarts` allows, or the disk is full.
     """
     read_manifest(job.data.output)
-    directory = _newest_directory(job) if resume else _new_directory(job)
-    (directory / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    try:
+        directory = _newest_directory(job) if resume else _new_directory(job)
+        with _locked(directory):
+            return _supervise(job, directory, register, watch)
+    except OSError as error:
+        place = error.filename or home() / "jobs"
+        raise TrainingFailed(
+            f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place you may write to"
+        ) from error
+
+
+def _supervise(job: Job, directory: Path, register: bool, watch: Watcher) -> Trained:
+    """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
+    _write(directory / "job.json", job.model_dump_json(indent=1))
     known = directory / "mlflow_run_id"
-    mlflow_run_id = known.read_text(encoding="utf-8") if known.exists() else None
-    for number in range(1, job.resources.max_restarts + 2):
-        attempt = run_gang(job, directory, number, mlflow_run_id=mlflow_run_id, register=register, watch=watch)
-        mlflow_run_id = attempt.mlflow_run_id
-        if mlflow_run_id:
-            known.write_text(mlflow_run_id, encoding="utf-8")
-        if attempt.result is not None and attempt.error is None:
-            training = {**attempt.result["training"], "attempts": number}
-            return Trained(directory.name, directory, training, attempt.result["model"]["uri"])
-        error = attempt.error or TrainingFailed("train: the workers ended without a result")
-        if not _worth_another(error) or number > job.resources.max_restarts:
-            raise error
-        watch(Noted(f"attempt {number} failed: {error}; starting again from the last checkpoint", level="warning"))
-    raise AssertionError("the loop returns or raises")
+    attempt = Attempt(len(list(directory.glob("logs/attempt-*"))))
+    attempt.mlflow_run_id = known.read_text(encoding="utf-8") if known.exists() else None
+    last = attempt.number + 1 + job.resources.max_restarts
+    while True:
+        attempt = Attempt(attempt.number + 1, mlflow_run_id=attempt.mlflow_run_id)
+        try:
+            run_gang(job, directory, attempt, register=register, watch=watch)
+            if attempt.mlflow_run_id:
+                _write(known, attempt.mlflow_run_id)
+            if attempt.result is not None and attempt.error is None:
+                return _trained(directory, attempt, attempt.result)
+            failure = attempt.error or TrainingFailed("train: the workers ended without a result")
+            if not _worth_another(failure) or attempt.number == last:
+                raise failure
+        except BaseException as error:
+            _close_run(job, attempt.mlflow_run_id, error, watch)
+            raise
+        text = f"attempt {attempt.number} failed: {failure}; starting again from the last checkpoint"
+        watch(Noted(text, level="warning"))
+
+
+def _trained(directory: Path, attempt: Attempt, result: dict[str, Any]) -> Trained:
+    training = {**result["training"], "attempts": attempt.number}
+    return Trained(directory.name, directory, result["dataset"], training, result["model"]["uri"])
 
 
 def _worth_another(error: FarandoleError) -> bool:
     """Wrong input and a missing program stay what they are; only broken jobs may do better next time."""
     return isinstance(error, JobFailed)
+
+
+def _close_run(job: Job, run_id: str | None, error: BaseException, watch: Watcher) -> None:
+    """Say in MLflow that the job has ended: a chief that was killed could not."""
+    if run_id is None:
+        return
+    from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
+
+    try:
+        close_run(job, run_id, "FAILED" if isinstance(error, FarandoleError) else "KILLED")
+    except EnvironmentLacking as problem:
+        watch(Noted(str(problem), level="warning"))
 
 
 def _new_directory(job: Job) -> Path:
@@ -80,8 +120,34 @@ def _new_directory(job: Job) -> Path:
 
 
 def _newest_directory(job: Job) -> Path:
-    specs = (home() / "jobs").glob(f"{job.name}-*/job.json")
-    found = [path.parent for path in specs if json.loads(path.read_text(encoding="utf-8"))["name"] == job.name]
+    found = [path.parent for path in (home() / "jobs").glob(f"{job.name}-*/job.json") if _name_in(path) == job.name]
     if not found:
         raise SpecError(f"--resume: no job named {job.name} has been started here; leave --resume out")
     return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _name_in(spec: Path) -> str | None:
+    try:
+        return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not a spec of ours, so not the job that is looked for
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """One training at a time in a job's directory; the lock ends with this process, however it ends."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpecError(f"--resume: {directory.name} is still training; wait for it, or end it first") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

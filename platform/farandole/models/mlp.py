@@ -32,7 +32,7 @@ class Mlp(nn.Module):
         for group in schema.groups:
             if group.kind == "ids":
                 embedded = Embeddings(group, max_embedding)
-                self.embeddings[group.name] = embedded
+                self.embeddings[f"group_{group.name}"] = embedded  # a module may not be named `items`
                 width += embedded.width
             else:
                 width += group.size
@@ -47,8 +47,10 @@ class Mlp(nn.Module):
         """Logits or values `[B, O]` of the groups `[B, F]` float32 and `[B, K]` int32."""
         parts = []
         for name in self.groups:
-            embedded = name in self.embeddings
-            parts.append(self.embedding_dropout(self.embeddings[name](groups[name])) if embedded else groups[name])
+            part = groups[name]
+            if f"group_{name}" in self.embeddings:
+                part = self.embedding_dropout(self.embeddings[f"group_{name}"](part))
+            parts.append(part)
         outputs: torch.Tensor = self.layers(torch.cat(parts, dim=1))
         return outputs
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from farandole.preprocess.values import as_text
+from farandole.preprocess.values import as_text, refuse_mangled
 from farandole.spec import Categorical
 
 UNKNOWN, MISSING = 0, 1
@@ -49,8 +49,14 @@ class VocabularyTransform:
         return self.vocabulary is not None
 
     def observe(self, values: pa.Array) -> pa.StringArray:
-        """What this pass must count."""
-        return as_text(self.column, values)
+        """What this pass must count.
+
+        Raises:
+            DataError: A value was not UTF-8 in its file.
+        """
+        text = as_text(self.column, values)
+        refuse_mangled(self.column, text)
+        return text
 
     def learn(self, counts: Counter[str]) -> VocabularyTransform:
         """The transform with its vocabulary: by falling count, then by value, so that no order is left to chance."""

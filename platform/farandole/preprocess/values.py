@@ -45,6 +45,20 @@ def as_text(column: str, values: pa.Array) -> pa.StringArray:
         ) from error
 
 
+def refuse_mangled(column: str, text: pa.StringArray) -> None:
+    """Check that no value holds the sign that stands for bytes which were not UTF-8.
+
+    Raises:
+        DataError: One does: different values may have become the same.
+    """
+    found = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
+    if len(found):
+        raise DataError(
+            f"column {column}: {found[0].as_py()!r} was not UTF-8 text in its file ({len(found)} rows of a batch); save"
+            " the file as UTF-8"
+        )
+
+
 def as_time(column: str, values: pa.Array) -> pa.Array:
     """Timestamps in UTC.
 

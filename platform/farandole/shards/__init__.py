@@ -1,7 +1,7 @@
 """The dataset directory: Arrow shards and one manifest."""
 
 from farandole.shards.compare import compare
-from farandole.shards.garbage import collect_garbage
+from farandole.shards.garbage import collect_garbage, spare
 from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "content_digest",
     "read_manifest",
+    "spare",
     "verify",
     "write_manifest",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from farandole.shards.manifest import Manifest
@@ -26,6 +28,13 @@ def collect_garbage(directory: Path, manifest: Manifest, *, min_age_s: float = M
                 path.unlink(missing_ok=True)
                 removed.append(name)
     return removed
+
+
+def spare(directory: Path, manifest: Manifest) -> None:
+    """Let the shards of a manifest that is about to be replaced count as new: trainings may still read them."""
+    for shard in (shard for shards in manifest.splits.values() for shard in shards):
+        with suppress(FileNotFoundError):
+            os.utime(directory / shard.file)
 
 
 def _age_s(path: Path) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, changed
+from farandole.spec.base import PathText, Spec, changed, is_remote
 from farandole.spec.feature import Feature, Label, Name
 from farandole.spec.source import Source
 
@@ -79,6 +79,13 @@ class Data(Spec):
     """Spark's master URL. Default: `local[*]`, all cores of this machine."""
     memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "2g"
     """The memory of Spark's driver, for example `4g`; in local mode all of Spark runs in it."""
+
+    @field_validator("output")
+    @classmethod
+    def _local(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError("datasets are written to local directories; give a path of this machine")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -22,7 +22,8 @@ def explain(error: ValidationError, raw: Any) -> list[str]:
         error: What pydantic found.
         raw: The data that it looked at: tells a real key from the name of a union's branch.
     """
-    return list(dict.fromkeys(_line(details, raw) for details in error.errors()))
+    lines = [line for details in error.errors() for line in _line(details, raw).splitlines()]
+    return list(dict.fromkeys(lines))
 
 
 def _line(details: ErrorDetails, raw: Any) -> str:

@@ -53,29 +53,33 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.train.global_batch_size < self.resources.workers:
-            rows, workers = self.train.global_batch_size, self.resources.workers
-            raise ValueError(
-                f"train.global_batch_size: {rows} rows for {workers} workers leave {workers - rows} without a row;"
-                f" use at least {workers}"
-            )
-        suitable = METRICS[self.data.label.kind]
-        for metric in self.train.metrics or ():
-            if metric not in suitable:
-                raise ValueError(
-                    f"train.metrics: {metric} does not suit a {self.data.label.kind} label; use {', '.join(suitable)}"
-                )
-        losses = {
-            "binary": {"auto", "binary_cross_entropy"},
-            "multiclass": {"auto", "cross_entropy"},
-            "regression": {"auto", "mse", "mae", "huber"},
-        }[self.data.label.kind]
-        if self.train.loss not in losses:
-            raise ValueError(
-                f"train.loss: {self.train.loss} does not suit a {self.data.label.kind} label;"
-                f" use {', '.join(sorted(losses))}"
-            )
+        problems = [*self._batch_problems(), *self._label_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    def _batch_problems(self) -> list[str]:
+        rows, workers = self.train.global_batch_size, self.resources.workers
+        if rows >= workers:
+            return []
+        return [
+            f"train.global_batch_size: {rows} rows for {workers} workers leave {workers - rows} without a row; use at"
+            f" least {workers}"
+        ]
+
+    def _label_problems(self) -> list[str]:
+        kind = self.data.label.kind
+        losses = {
+            "binary": ("auto", "binary_cross_entropy"),
+            "multiclass": ("auto", "cross_entropy"),
+            "regression": ("auto", "mse", "mae", "huber"),
+        }[kind]
+        named = [("metrics", metric, METRICS[kind]) for metric in self.train.metrics or ()]
+        return [
+            f"train.{field}: {value} does not suit a {kind} label; use {', '.join(suitable)}"
+            for field, value, suitable in [*named, ("loss", self.train.loss, losses)]
+            if value not in suitable
+        ]
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -99,7 +99,7 @@ class Train(Spec):
     """How often the state is saved."""
     log_every_steps: Annotated[int, Field(ge=1)] = 50
     """Steps between two training losses in MLflow."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides the first weights, dropout and the order of rows."""
 
 
@@ -115,10 +115,15 @@ class Resources(Spec):
     max_restarts: Annotated[int, Field(ge=0)] = 0
     """How often a broken training is started again from its last checkpoint."""
 
+    def threads(self, cores: int, workers: int) -> int:
+        """Threads of each worker on a machine with so many cores and workers."""
+        return self.cpus or max(1, cores // workers)
+
 
 def _without_password(uri: str) -> str:
     expanded = expand_variables(uri)
-    if urlsplit(expanded).password:
+    parts = urlsplit(expanded)
+    if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
         raise SecretError(
             "a password does not belong in a job file; give it by PGPASSWORD or ~/.pgpass (PostgreSQL), or by"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (server)"

@@ -32,15 +32,17 @@ def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tup
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     example = pd.DataFrame(preprocessing.example())
-    with tempfile.TemporaryDirectory(prefix="farandole-model-") as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.export and MLflow, about their own insides
-        place = Path(folder)
+        place = Path(scratch)
         (place / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
         problem = _write_network(network.cpu().eval(), preprocessing, job, place)
         code = [str(Path(__file__).resolve().parents[1])]
         if problem is not None and not job.model.builder.startswith("farandole."):
-            module = job.model.builder.split(":")[0].split(".")[0]
-            code += [str(path) for path in Path(job.folder or ".").glob(f"{module}*") if path.stem == module]
+            folder = Path(job.folder or ".")
+            code += [
+                str(path) for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))
+            ]
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served_model.py")),

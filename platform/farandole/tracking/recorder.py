@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import mlflow
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GIT_DIFF_BYTES = 1_000_000
+_IN_NAMES = re.compile(r"[\w -]{1,60}", re.ASCII)
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _RETRIES_AT_START = "3"
 """Some 15 seconds. MLflow's own number takes minutes, which suits a server that goes away while a job trains, and
@@ -44,6 +46,7 @@ class Recorder:
         self.run_id = run_id
         self.experiment_id = experiment_id
         self._client = mlflow.MlflowClient()
+        self._pending: list[Any] = []
         self.history: dict[str, list[tuple[int, float]]] = {}
         """Every metric logged by this attempt: name to (step, value)."""
 
@@ -52,11 +55,19 @@ class Recorder:
         now_ms = int(time.time() * 1000)
         for name, value in values.items():
             self.history.setdefault(name, []).append((step, value))
-        self._client.log_batch(
-            self.run_id,
-            metrics=[Metric(name, value, now_ms, step) for name, value in values.items()],
-            synchronous=False,
-        )
+        metrics = [Metric(name, value, now_ms, step) for name, value in values.items()]
+        self._pending.append(self._client.log_batch(self.run_id, metrics=metrics, synchronous=False))
+
+    def settle(self) -> list[str]:
+        """Wait until all metrics are written; returns why some are not."""
+        problems = []
+        for operations in self._pending:
+            try:
+                operations.wait()
+            except MlflowException as error:
+                problems.append(" ".join(str(error).split())[:300])
+        self._pending = []
+        return problems
 
     def params(self, job: Job) -> None:
         """Log the flattened spec. Params never change: what differs in a later attempt (a job that is resumed with
@@ -154,6 +165,25 @@ def recording(job: Job, run_id: str | None, run_name: str) -> Iterator[Recorder]
         mlflow.end_run(ended)
 
 
+def close_run(job: Job, run_id: str, status: Literal["FAILED", "KILLED"]) -> None:
+    """Say that an MLflow run has ended whose own process could not say it any more.
+
+    Raises:
+        EnvironmentLacking: The tracking store does not answer.
+    """
+    store = store_of(job.tracking)
+    try:
+        client = mlflow.MlflowClient(_sign_in(store))
+        with _few_retries():
+            if client.get_run(run_id).info.status == "RUNNING":
+                client.set_terminated(run_id, status)
+    except (MlflowException, OSError) as error:
+        raise EnvironmentLacking(
+            f"tracking.uri: {store.shown}: the MLflow run {run_id} cannot be closed"
+            f" ({' '.join(str(error).replace(store.uri, store.shown).split())[:300]})"
+        ) from error
+
+
 def _sign_in(store: Store) -> str:
     """The URI for MLflow. A server's user and password go by variables: MLflow's errors show the URI as it is."""
     parts = urlsplit(store.uri)
@@ -195,9 +225,9 @@ def _uri(place: str) -> str:
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted names."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
+    """Nested mappings as one level of dotted names; one whose keys MLflow refuses in a name stays together."""
+    if not isinstance(value, dict) or not value or not all(_IN_NAMES.fullmatch(str(key)) for key in value):
+        return {prefix: json.dumps(value) if isinstance(value, dict) else value}
     flat: dict[str, Any] = {}
     for key, child in value.items():
         flat |= _flatten(child, f"{prefix}.{key}" if prefix else str(key))
@@ -207,7 +237,12 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 def _git(folder: str | None, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", folder or ".", *arguments], capture_output=True, text=True, check=False, timeout=20
+            ["git", "-C", folder or ".", *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None  # no git, no commit: the run is tracked without one

@@ -22,9 +22,9 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The URI without a user's name and password, for messages."""
+        """The URI without a user's name, password and options, for messages."""
         scheme, mark, rest = self.uri.partition("://")
-        return scheme + mark + rest.rpartition("@")[2]
+        return scheme + mark + rest.partition("?")[0].rpartition("@")[2]
 
     @property
     def is_server(self) -> bool:

@@ -75,7 +75,7 @@ def load_newest(directory: Path, identity: str, warn: Callable[[str], None]) -> 
         try:
             meta = _read_meta(place)
             if meta["identity"] != identity:
-                warn(f"{place}: belongs to another dataset, model or seed; it is passed over")
+                warn(f"{place}: belongs to another dataset, model or way of training; it is passed over")
                 continue
             if meta["sha256"] != _sha256(place / _STATE):
                 warn(f"{place}: does not match its digest; it is passed over")

@@ -1,4 +1,4 @@
-"""The only words between a worker and its launcher: lines of JSON on standard output, each after a mark.
+"""What passes between a worker and its launcher: a few variables, and marked lines of JSON on standard output.
 
 Standard output reaches the launcher from any machine, by pipe, by SSH or from a pod's log.
 """
@@ -8,6 +8,11 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+
+WORKERS_VARIABLE = "FARANDOLE_WORKERS"
+"""Set by the launcher: how many ranks there must be."""
+PARENT_VARIABLE = "FARANDOLE_PARENT"
+"""Set for Horovod's launcher by the one that starts it: its process id."""
 
 MARK = "@farandole "
 """Before each line that the launcher reads; no other line has it."""
@@ -19,9 +24,10 @@ def send(data: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def received(line: str) -> dict[str, Any] | None:
-    """What a worker said in a line of its output; None where it is just output."""
-    if not line.startswith(MARK):
-        return None
-    data: dict[str, Any] = json.loads(line[len(MARK) :])
-    return data
+def received(line: str) -> tuple[str, dict[str, Any] | None]:
+    """A line of a worker's output: what is just output, and what it said, if anything.
+
+    Output may stand before a message in one line, where somebody printed without a line's end.
+    """
+    output, mark, message = line.partition(MARK)
+    return (output, json.loads(message)) if mark else (line, None)

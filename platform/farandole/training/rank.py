@@ -102,6 +102,9 @@ def _finish(
         _tell(Noted(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
     if register and job.tracking.register_as:
         uri = recorder.register(uri, job.tracking.register_as)
+    lost = recorder.settle()
+    if lost:
+        _tell(Noted(f"{lost[0]}: MLflow lost {len(lost)} batches of metrics; the run is incomplete", level="warning"))
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
@@ -112,15 +115,17 @@ def _finish(
         "metrics": {"test": test.metrics if test else {}, "validation": trainer.validation},
         "time_split": time_split,
     }
-    send({"event": "result", "training": training, "model": {"uri": uri}})
+    manifest = dataset.manifest
+    described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
+    send({"event": "result", "dataset": described, "training": training, "model": {"uri": uri}})
 
 
 def _identity(job: Job, dataset: Dataset) -> str:
-    """What a checkpoint belongs to: it may be resumed with another number of workers, not with other data."""
+    """What a checkpoint belongs to: it may be resumed with other workers or more epochs, not with other data."""
     parts = {
         "dataset": dataset.manifest.digest,
         "model": job.model.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude={"checkpoint", "log_every_steps", "metrics"}),
+        "train": job.train.model_dump(mode="json", exclude={"epochs", "checkpoint", "log_every_steps", "metrics"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -139,7 +144,7 @@ def _device(job: Job, gang: World) -> torch.device:
 
 def _use_threads(job: Job, gang: World) -> None:
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(job.resources.cpus or max(1, cores // gang.local_size))
+    torch.set_num_threads(job.resources.threads(cores, gang.local_size))
 
 
 def _say(gang: World, event: Event) -> None:

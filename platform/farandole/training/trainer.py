@@ -112,12 +112,14 @@ class Trainer:
             TrainingFailed: A loss is not finite, or there is no full batch.
             ModelError: The network returns something of a wrong shape.
         """
-        self._agree_on_steps()
+        self._agree()
         first_epoch = self._restore()
         world.broadcast_weights(self.model)
         started, rows_trained = time.perf_counter(), 0
         for epoch in range(first_epoch, self.job.train.epochs):
             rows_trained += self._train_epoch(epoch, started, rows_trained)
+            # Buffers follow the rows that a rank saw; from here on all go by the chief's, which are the model's.
+            world.broadcast_buffers(self.model)
             self._validate(epoch)
             self._save(epoch)
         if first_epoch == self.job.train.epochs:  # it broke after its last epoch: nothing to train, much to tell
@@ -144,8 +146,14 @@ class Trainer:
         all_labels = world.gather_rows(torch.cat([empty_label, *labels]), f"{split}.label")
         return Evaluated(all_outputs, all_labels, measure(self.job.metrics, all_outputs, all_labels, self._label))
 
-    def _agree_on_steps(self) -> None:
-        """All ranks must make the same number of steps, or the last ones would wait for ever."""
+    def _agree(self) -> None:
+        """All ranks must read the same dataset, and make the same number of steps, or the last would wait for ever."""
+        digest = self.dataset.manifest.digest
+        if world.broadcast_object(digest, "digest") != digest:
+            raise TrainingFailed(
+                f"{self.dataset.directory}: rank {self.gang.rank} reads another dataset than rank 0; it was prepared"
+                " again meanwhile, or the hosts have different ones: train again"
+            )
         steps = self._loader.steps
         total = world.sum_over_ranks([float(steps)], "steps")[0]
         if total != steps * self.gang.size:
@@ -190,13 +198,15 @@ class Trainer:
             self.steps_done += 1
             rows_done += batch.global_rows
             loss_sum, loss_rows = loss_sum + loss, loss_rows + batch.rows
-            if self.steps_done % spec.log_every_steps == 0 or self.steps_done == self._total_steps:
+            if self.steps_done % spec.log_every_steps == 0:
                 self._log_loss(loss_sum, loss_rows)
                 loss_sum, loss_rows = 0.0, 0
             now = time.perf_counter()
             if now - reported > _REPORT_S:
                 reported = now
                 self._report(epoch, rows_done, rows_before + rows_done, now - started)
+        if self.steps_done % spec.log_every_steps:
+            self._log_loss(loss_sum, loss_rows)
         self._report(epoch, rows_done, rows_before + rows_done, time.perf_counter() - started)
         return rows_done
 

@@ -15,9 +15,7 @@ from horovod.common.exceptions import HorovodInternalError
 from torch import nn
 
 from farandole.errors import EnvironmentLacking
-
-WORKERS_VARIABLE = "FARANDOLE_WORKERS"
-"""Set by the launcher: how many ranks there must be."""
+from farandole.training.messages import WORKERS_VARIABLE
 
 _POLL_S = 0.01
 
@@ -79,6 +77,13 @@ def meet(name: str) -> None:
 def broadcast_weights(model: nn.Module) -> None:
     """Give every rank rank 0's parameters and buffers."""
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give every rank rank 0's buffers, for example the running means of a batch normalization."""
+    buffers = dict(model.named_buffers())
+    if buffers:
+        hvd.broadcast_parameters(buffers, root_rank=0)
 
 
 def broadcast_object(value: Any, name: str) -> Any:
