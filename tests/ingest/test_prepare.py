@@ -247,19 +247,27 @@ def test_the_earlier_dataset_stays_until_the_new_manifest_is_there(
     assert verify(second.path)["digest"] == second.manifest.digest != first.manifest.digest
 
 
-def test_old_shards_that_no_manifest_names_are_removed(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
+def test_shards_that_are_replaced_stay_for_a_day_and_are_removed_then(
+    write: Write, make_job: MakeJob, prepare: Prepare
+) -> None:
     write()
     first = prepare(make_job())
-    names = [shard.file for shards in first.manifest.splits.values() for shard in shards]
+    old = [shard.file for shards in first.manifest.splits.values() for shard in shards]
     two_days_ago = time.time() - 2 * 24 * 3600
-    for name in names[:-1]:
+    for name in old:  # an old dataset, that a training may be reading right now
         os.utime(first.path / name, (two_days_ago, two_days_ago))
-    events: list[Event] = []
-    second = prepare(make_job({"query": "SELECT * FROM rows WHERE id > 9"}), events.append)
+    job = make_job({"query": "SELECT * FROM rows WHERE id > 9"})
+    second = prepare(job)
     kept = {shard.file for shards in second.manifest.splits.values() for shard in shards}
-    assert set(shard_bytes(second.path)) == kept | {names[-1]}
+    assert set(shard_bytes(second.path)) == kept | set(old)
+
+    for name in old[:-1]:
+        os.utime(second.path / name, (two_days_ago, two_days_ago))
+    events: list[Event] = []
+    prepare(job, events.append, force=True)
+    assert set(shard_bytes(second.path)) == kept | {old[-1]}
     assert [event.text for event in events if isinstance(event, Noted)] == [
-        f"removed {name}, which no manifest refers to" for name in names[:-1]
+        f"removed {name}, which no manifest refers to" for name in old[:-1]
     ]
 
 
