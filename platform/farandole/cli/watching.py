@@ -7,6 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
 from farandole.progress import Advanced, Event, Noted, StageEnded, StageStarted, Watcher
 
 _PLAIN_EVERY_S = 10.0
@@ -55,50 +68,54 @@ class _Lines:
 
 @contextmanager
 def _bars() -> Iterator[Watcher]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    def column(least: int) -> Column:
+        return Column(no_wrap=True, min_width=least)
 
-    console = Console(stderr=True)
     columns = (
-        SpinnerColumn(finished_text="[green]✔"),
-        TextColumn("{task.fields[stage]:<9}", style="bold"),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[rate]}", style="cyan"),
-        TimeElapsedColumn(),
-        TextColumn("left", style="dim"),
-        TimeRemainingColumn(),
+        SpinnerColumn(),
+        TextColumn("{task.fields[stage]:<9}", style="bold", table_column=column(9)),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=16, table_column=column(16)),
+        TextColumn("{task.fields[rate]}", style="cyan", table_column=column(14)),
+        TimeElapsedColumn(table_column=column(7)),
+        TextColumn("left", style="dim", table_column=column(4)),
+        TimeRemainingColumn(table_column=column(7)),
     )
-    with Progress(*columns, console=console, transient=False) as progress:
-        tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bars(progress)
 
-        def watch(event: Event) -> None:
-            if isinstance(event, Noted):
-                progress.console.print(event.text, style="yellow" if event.level == "warning" else "dim", markup=False)
-                return
-            if event.stage not in tasks:
-                tasks[event.stage] = progress.add_task("", stage=event.stage, rate="", total=None)
-            task = tasks[event.stage]
-            if isinstance(event, StageStarted):
-                progress.update(task, description=event.text)
-            elif isinstance(event, StageEnded):
-                progress.update(task, description=event.text, total=1, completed=1)
-            else:
-                rate = f"{event.rows_per_s:,.0f} rows/s" if event.rows_per_s else ""
-                progress.update(
-                    task,
-                    description=event.text,
-                    total=event.total or None,
-                    completed=event.done,
-                    rate=rate,
-                )
 
-        yield watch
+class _Bars:
+    """A bar for the stage that goes on; stages that ended, and notes, are lines above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Noted):
+            style = "yellow" if event.level == "warning" else "dim"
+            self._progress.console.print(event.text, style=style, markup=False, highlight=False)
+        elif isinstance(event, StageEnded):
+            self._end(event)
+        elif isinstance(event, StageStarted):
+            self._progress.update(self._task(event.stage), description=event.text)
+        else:
+            rate = f"{event.rows_per_s:,.0f} rows/s" if event.rows_per_s else ""
+            total = event.total or None
+            task = self._task(event.stage)
+            self._progress.update(task, description=event.text, total=total, completed=event.done, rate=rate)
+
+    def _task(self, stage: str) -> TaskID:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task("", stage=stage, rate="", total=None)
+        return self._tasks[stage]
+
+    def _end(self, event: StageEnded) -> None:
+        task = self._tasks.pop(event.stage, None)
+        spent_s = 0.0
+        if task is not None:
+            spent_s = self._progress.tasks[self._progress.task_ids.index(task)].elapsed or 0.0
+            self._progress.remove_task(task)
+        line = f"[green]✔[/green] [bold]{event.stage:<9}[/bold] {escape(event.text)} [dim]({spent_s:.0f} s)[/dim]"
+        self._progress.console.print(line, highlight=False)
