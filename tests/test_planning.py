@@ -100,6 +100,7 @@ def test_a_builder_may_be_anything_with_the_name(home: Path, make_job: MakeJob, 
     package.mkdir()
     (package / "networks.py").write_text(source)
     check_builder(job)
+    assert plan(job)["problems"] == []
 
 
 def test_a_dataset_of_other_features_is_stale(home: Path, make_job: MakeJob) -> None:

@@ -27,7 +27,7 @@ def lacking(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_java_of_this_machine_is_new_enough() -> None:
-    require_java()
+    assert 'version "' in require_java()
 
 
 def test_a_java_home_without_java_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_java_that_is_too_old_is_told_with_its_version(
 def test_a_newer_java_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     fake_java(tmp_path, says=f'openjdk version "{version}" 2024-01-16')
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    require_java()
+    assert require_java() == f'openjdk version "{version}" 2024-01-16'
 
 
 def test_a_java_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

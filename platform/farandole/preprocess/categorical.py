@@ -20,13 +20,12 @@ FIRST = 2
 
 
 @dataclass(frozen=True)
-class VocabularyTransform:
-    """The values of the training split, the most frequent first."""
+class _OneId:
+    """One category as one int32 id."""
 
     name: str
     column: str
     spec: Categorical
-    vocabulary: tuple[str, ...] | None = None
 
     @property
     def group(self) -> str:
@@ -37,6 +36,13 @@ class VocabularyTransform:
     def features(self) -> tuple[str, ...]:
         """The name of its column in the group."""
         return (self.name,)
+
+
+@dataclass(frozen=True)
+class VocabularyTransform(_OneId):
+    """The values of the training split, the most frequent first."""
+
+    vocabulary: tuple[str, ...] | None = None
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -90,24 +96,10 @@ class VocabularyTransform:
 
 
 @dataclass(frozen=True)
-class HashTransform:
+class HashTransform(_OneId):
     """A fixed number of buckets: nothing to learn, and values may collide."""
 
-    name: str
-    column: str
-    spec: Categorical
-
     fitted = True
-
-    @property
-    def group(self) -> str:
-        """The group that it belongs to."""
-        return self.spec.group
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The name of its column in the group."""
-        return (self.name,)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
