@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, nearest
+from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, SpecError, nearest
 from farandole.ingest.files import SourceFiles, check_header, find_files
 from farandole.ingest.request import code_version, existing_dataset, request_digest
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import CsvSource, Job
+
+_NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
 
 def plan(job: Job) -> dict[str, Any]:
@@ -23,6 +25,8 @@ def plan(job: Job) -> dict[str, Any]:
         `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": []}`.
     """
     problems: list[str] = []
+    if job.data.label is None:
+        problems.append(_NO_LABEL)
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
         try:
@@ -112,6 +116,16 @@ def _register_step(job: Job) -> dict[str, Any]:
         "text": f"{what} in {store}, experiment {job.tracking.experiment}",
         "model": name,
     }
+
+
+def check_label(job: Job) -> None:
+    """Whether there is something to learn.
+
+    Raises:
+        SpecError: There is no label.
+    """
+    if job.data.label is None:
+        raise SpecError(_NO_LABEL)
 
 
 def check_builder(job: Job) -> None:

@@ -41,7 +41,7 @@ def loader_threads() -> list[threading.Thread]:
 
 def batch_of(*values: int) -> Batch:
     """A batch that holds these numbers."""
-    return Batch({}, torch.tensor(values), len(values))
+    return Batch({}, torch.tensor(values), len(values), len(values))
 
 
 def test_all_ranks_together_read_the_same_rows_in_the_same_order(write_dataset: Write) -> None:

@@ -32,7 +32,8 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
     found: list[dict[str, Any]] = []
     for row in itertools.islice(_rows(dataset, split), rows):
         values = {feature: row[group][index].item() for group, index, feature in names}
-        found.append({**values, LABEL: row[LABEL].item()})
+        label = {LABEL: row[LABEL].item()} if schema.label else {}
+        found.append({**values, **label})
     if as_json:
         print(json.dumps({"split": split, "rows": found}, indent=2))
         return
@@ -42,7 +43,7 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
     table.add_column("feature", style="bold")
     for number in range(len(found)):
         table.add_column(str(number), justify="right")
-    for name in [feature for _, _, feature in names] + [LABEL]:
+    for name in found[0] if found else ():
         table.add_row(name, *(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for row in found))
     Console().print(table)
 
@@ -86,17 +87,15 @@ def _splits(manifest: Manifest) -> Table:
 def _groups(manifest: Manifest) -> Table:
     table = Table("group", "type", "features", title="columns", title_justify="left")
     for group in manifest.columns.groups:
-        kind = f"{group.dtype}[{group.size}]"
+        kind = f"{group.dtype}{list(group.shape)}"
         features = list(group.features)
         if group.kind == "ids":
             features = [f"{name} ({count})" for name, count in zip(features, group.cardinalities, strict=True)]
         table.add_row(group.name, kind, ", ".join(features))
     label = manifest.columns.label
-    table.add_row(
-        LABEL,
-        str(label.dtype),
-        f"{label.column}, {label.kind}" + (f": {', '.join(label.classes)}" if label.classes else ""),
-    )
+    if label is not None:
+        classes = f": {', '.join(label.classes)}" if label.classes else ""
+        table.add_row(LABEL, str(label.dtype), f"{label.column}, {label.kind}{classes}")
     return table
 
 

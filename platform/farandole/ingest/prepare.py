@@ -151,7 +151,8 @@ def _prepare(
 def _wanted(job: Job, preprocessing: Preprocessing) -> dict[str, str]:
     """Each raw column that the dataset is made of, and the field of the job file that asks for it."""
     wanted = {transform.column: f"data.features.{transform.name}" for transform in preprocessing.transforms}
-    wanted.setdefault(job.data.label.column, "data.label.column")
+    if job.data.label is not None:
+        wanted.setdefault(job.data.label.column, "data.label.column")
     for column in job.data.split.by:
         wanted.setdefault(column, "data.split.by")
     if job.data.split.column:
@@ -163,7 +164,8 @@ def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessi
     """The fitted preprocessing, and the statistics of the columns that the first pass looked at."""
     statistics: dict[str, dict[str, Any]] = {}
     columns = {transform.name: transform.column for transform in preprocessing.transforms}
-    columns[LABEL_KEY] = preprocessing.label.column
+    if preprocessing.label is not None:
+        columns[LABEL_KEY] = preprocessing.label.column
     while not preprocessing.fitted:
         rows = training.mapInArrow(observer(preprocessing), OBSERVED).collect()
         seen: Observations = merge(pickle.loads(row["seen"]) for row in rows)

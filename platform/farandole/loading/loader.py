@@ -26,25 +26,22 @@ class Batch:
 
     Args:
         features: For each group a tensor `[rows, size]`, float32 or int32.
-        label: `[rows]`, int32 or float32.
+        label: `[rows]`, int32 or float32; empty where the dataset has no label.
+        rows: The rows of this rank.
         global_rows: The rows of the batch over all ranks; what a sum of losses is divided by.
     """
 
     features: dict[str, torch.Tensor]
     label: torch.Tensor
+    rows: int
     global_rows: int
-
-    @property
-    def rows(self) -> int:
-        """The rows of this rank."""
-        return len(self.label)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         if device.type == "cpu":
             return self
         features = {name: tensor.to(device, non_blocking=True) for name, tensor in self.features.items()}
-        return Batch(features, self.label.to(device, non_blocking=True), self.global_rows)
+        return Batch(features, self.label.to(device, non_blocking=True), self.rows, self.global_rows)
 
 
 class TrainingLoader:
@@ -179,11 +176,11 @@ def _batch(reader: SplitReader, places: Places, global_rows: int, pin: bool) -> 
         rows = places.row[chosen]
         for name, view in views.items():
             if name not in tensors:
-                dtype = torch.float32 if view.dtype == np.float32 else torch.int32
+                dtype = torch.from_numpy(np.empty(0, view.dtype)).dtype
                 tensors[name] = torch.empty((len(places.row), *view.shape[1:]), dtype=dtype, pin_memory=pin)
             if len(blocks) == 1:
                 np.take(view, rows, axis=0, out=tensors[name].numpy())
             else:
                 tensors[name].numpy()[chosen] = view[rows]
-    label = tensors.pop(LABEL)
-    return Batch(tensors, label, global_rows)
+    label = tensors.pop(LABEL) if LABEL in tensors else torch.empty(0)
+    return Batch(tensors, label, len(places.row), global_rows)

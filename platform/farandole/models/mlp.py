@@ -14,7 +14,7 @@ from farandole.shards import Schema
 class Mlp(nn.Module):
     """Embeds ids, lays them beside the numbers of all groups, and maps them through hidden layers to the outputs.
 
-    Shapes: B rows, F numbers of a group, K ids of a group, O outputs (`Schema.label.num_outputs`).
+    Shapes: B rows, F numbers of a group, K ids of a group, O outputs (`Schema.target.num_outputs`).
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Mlp(nn.Module):
         for size in hidden:
             layers += [nn.Linear(width, size), nn.LayerNorm(size), nn.ReLU(), nn.Dropout(dropout)]
             width = size
-        self.layers = nn.Sequential(*layers, nn.Linear(width, schema.label.num_outputs))
+        self.layers = nn.Sequential(*layers, nn.Linear(width, schema.target.num_outputs))
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
         """Logits or values `[B, O]` of the groups `[B, F]` float32 and `[B, K]` int32."""

@@ -39,7 +39,7 @@ class Observations:
         """
         learners = [(transform.name, transform) for transform in preprocessing.transforms]
         for key, learner in [*learners, (LABEL_KEY, preprocessing.label)]:
-            if learner.fitted:
+            if learner is None or learner.fitted:
                 continue
             seen = learner.observe(batch.column(learner.column))  # type: ignore[union-attr]
             if isinstance(seen, pa.Array):

@@ -52,12 +52,12 @@ class Preprocessing:
 
     Args:
         transforms: One for each declared feature.
-        label: The label's.
+        label: The label's; None: there is no label.
         types: Raw column to its SQL type: what rows from elsewhere than Spark are cast to first.
     """
 
     transforms: tuple[Transform, ...]
-    label: ClassLabel | NumberLabel
+    label: ClassLabel | NumberLabel | None
     types: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -65,7 +65,7 @@ class Preprocessing:
         """As the job file declares it, not fitted."""
         return cls(
             tuple(_transform(name, feature) for name, feature in data.features.items()),
-            label_from_spec(data.label),
+            label_from_spec(data.label) if data.label else None,
         )
 
     def with_types(self, types: Mapping[str, str]) -> Preprocessing:
@@ -92,7 +92,7 @@ class Preprocessing:
     @property
     def fitted(self) -> bool:
         """Whether nothing is left to learn."""
-        return self.label.fitted and all(transform.fitted for transform in self.transforms)
+        return (self.label is None or self.label.fitted) and all(transform.fitted for transform in self.transforms)
 
     @property
     def schema(self) -> Schema:
@@ -109,7 +109,7 @@ class Preprocessing:
                     cardinalities=cardinalities,
                 )
             )
-        return Schema(groups=tuple(groups), label=self.label.schema)
+        return Schema(groups=tuple(groups), label=self.label.schema if self.label else None)
 
     def features(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """The feature groups of raw rows.
@@ -130,8 +130,11 @@ class Preprocessing:
         return {group: np.concatenate(arrays, axis=1) for group, arrays in parts.items()}
 
     def rows(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Like `features`, with the label as `[rows]`."""
-        return {**self.features(batch), LABEL: self.label.apply(_column(batch, self.label.column))}
+        """Like `features`, with the label, if there is one, as `[rows]`."""
+        rows = self.features(batch)
+        if self.label is not None:
+            rows[LABEL] = self.label.apply(_column(batch, self.label.column))
+        return rows
 
     def raw_batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
         """Raw rows from elsewhere, in the types that the transforms were fitted on.
@@ -172,7 +175,7 @@ class Preprocessing:
         return {
             "types": {column: self.types[column] for column in self.columns if column in self.types},
             "transforms": [{"kind": _kind(transform), **transform.to_dict()} for transform in self.transforms],
-            "label": self.label.to_dict(),
+            "label": self.label.to_dict() if self.label else None,
         }
 
     @classmethod
@@ -182,7 +185,8 @@ class Preprocessing:
         for entry in data["transforms"]:
             fields = {key: value for key, value in entry.items() if key != "kind"}
             transforms.append(_KINDS[entry["kind"]].from_dict(fields))
-        return cls(tuple(transforms), label_from_dict(data["label"]), data["types"])
+        label = label_from_dict(data["label"]) if data["label"] else None
+        return cls(tuple(transforms), label, data["types"])
 
 
 def arrow_type(name: str) -> pa.DataType:

@@ -28,7 +28,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "digest": manifest.digest,
         **{f"rows.{split}": manifest.rows(split) for split in manifest.splits},
         **{f"groups.{group.name}": list(group.features) for group in manifest.columns.groups},
-        "label": manifest.columns.label.model_dump(),
+        "label": manifest.columns.label.model_dump() if manifest.columns.label else None,
         **{f"preprocessing.{entry.get('name')}": entry for entry in manifest.preprocessing.get("transforms", [])},
         **{f"statistics.{column}": found for column, found in manifest.statistics.items()},
         "split_rule": manifest.split_rule,

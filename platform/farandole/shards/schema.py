@@ -1,21 +1,38 @@
 """The columns of a dataset: feature groups as fixed-size lists, and the label.
 
 A group of F numbers is one non-null `FixedSizeList<float32>[F]` column, so that a batch is one gather over one
-2-D array; a group of K categories is a `FixedSizeList<int32>[K]`.
+2-D array; a group of K categories is a `FixedSizeList<int32>[K]`, an image a `FixedSizeList<uint8>` whose shape is in
+the field's metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from farandole.errors import DatasetError
 
 LABEL = "label"
 """The name of the label's column."""
+
+
+Kind = Literal["numbers", "ids", "tokens", "mask", "image", "tensor"]
+"""What a group holds: float32 numbers; int32 ids, each feature with its own set; int32 ids of one vocabulary, in
+order; 1 where another group holds something and 0 where it is padding; uint8 pixels; anything of a fixed shape."""
+
+_VALUE_TYPES: dict[Kind, str] = {
+    "numbers": "float32",
+    "ids": "int32",
+    "tokens": "int32",
+    "mask": "uint8",
+    "image": "uint8",
+}
 
 
 class Group(BaseModel):
@@ -23,27 +40,37 @@ class Group(BaseModel):
 
     Args:
         name: The column, and the model's keyword argument.
-        kind: `numbers` (float32) or `ids` (int32).
-        features: The names of its columns, in order.
-        cardinalities: For ids: how many ids each feature has, from 0 up.
+        kind: What it holds.
+        features: The names of its features, in order. Numbers and ids have one for each value of a row.
+        cardinalities: For ids and tokens: how many ids each feature has, from 0 up.
+        shape: The shape of a row's values, `(features,)` where it is not given.
+        value_type: The NumPy name of a value's type; follows from the kind, but for tensors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["numbers", "ids"]
+    kind: Kind
     features: tuple[str, ...]
     cardinalities: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    value_type: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
+        shape = values.get("shape") or (len(values["features"]),)
+        return {"value_type": _VALUE_TYPES.get(values["kind"], ""), **values, "shape": shape}
 
     @property
     def size(self) -> int:
         """How many values a row has in this group."""
-        return len(self.features)
+        return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype:
         """The type of one value."""
-        return np.dtype(np.float32 if self.kind == "numbers" else np.int32)
+        return np.dtype(self.value_type)
 
 
 class LabelColumn(BaseModel):
@@ -77,21 +104,43 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     groups: tuple[Group, ...]
-    label: LabelColumn
+    label: LabelColumn | None = None
+
+    @property
+    def target(self) -> LabelColumn:
+        """The label, where one is needed.
+
+        Raises:
+            DatasetError: The dataset has none.
+        """
+        if self.label is None:
+            raise DatasetError(
+                "data.label: the dataset was prepared without a label, and training needs one; declare it and prepare"
+                " again, or use the loader in a script of your own"
+            )
+        return self.label
 
     @property
     def row_bytes(self) -> int:
         """The size of one row in a shard, in bytes."""
-        return sum(group.size * group.dtype.itemsize for group in self.groups) + self.label.dtype.itemsize
+        label_bytes = self.label.dtype.itemsize if self.label else 0
+        return sum(group.size * group.dtype.itemsize for group in self.groups) + label_bytes
 
     @property
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a shard."""
         fields = [
-            pa.field(group.name, pa.list_(pa.field("item", _arrow_type(group.dtype), False), group.size), False)
+            pa.field(
+                group.name,
+                pa.list_(pa.field("item", _arrow_type(group.dtype), False), group.size),
+                nullable=False,
+                metadata={"shape": json.dumps(group.shape)},
+            )
             for group in self.groups
         ]
-        return pa.schema([*fields, pa.field(LABEL, _arrow_type(self.label.dtype), False)])
+        if self.label is not None:
+            fields.append(pa.field(LABEL, _arrow_type(self.label.dtype), False))
+        return pa.schema(fields)
 
     @property
     def fingerprint(self) -> str:
@@ -103,22 +152,24 @@ class Schema(BaseModel):
         """An Arrow batch out of arrays.
 
         Args:
-            columns: For each group an array `[rows, size]`, for the label `[rows]`, in the dtypes of this schema.
+            columns: For each group an array `[rows, *shape]`, for the label `[rows]`, in the dtypes of this schema.
         """
+        schema = self.arrow
         arrays: list[pa.Array] = []
         for group in self.groups:
             values = columns[group.name]
             assert values.dtype == group.dtype, f"{group.name}: {values.dtype}"
-            assert values.shape[1:] == (group.size,), f"{group.name}: {values.shape}"
+            assert values.shape[1:] == group.shape, f"{group.name}: {values.shape}"
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=self.arrow.field(group.name).type))
-        label = columns[LABEL]
-        assert label.dtype == self.label.dtype, f"label: {label.dtype}"
-        arrays.append(pa.array(label))
-        return pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(group.name).type))
+        if self.label is not None:
+            label = columns[LABEL]
+            assert label.dtype == self.label.dtype, f"label: {label.dtype}"
+            arrays.append(pa.array(label))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Read-only views of a batch's memory: `[rows, size]` for each group, `[rows]` for the label."""
+        """Read-only views of a batch's memory: `[rows, *shape]` for each group, `[rows]` for the label."""
         views = {}
         for group in self.groups:
             column = batch.column(group.name)
@@ -126,8 +177,9 @@ class Schema(BaseModel):
             # and the length is checked.
             values = column.flatten().to_numpy(zero_copy_only=True)
             assert len(values) == batch.num_rows * group.size, f"{group.name}: rows are missing"
-            views[group.name] = values.reshape(batch.num_rows, group.size)
-        views[LABEL] = batch.column(LABEL).to_numpy(zero_copy_only=True)
+            views[group.name] = values.reshape(batch.num_rows, *group.shape)
+        if self.label is not None:
+            views[LABEL] = batch.column(LABEL).to_numpy(zero_copy_only=True)
         return views
 
 

@@ -65,8 +65,8 @@ class Data(Spec):
     """Spark SQL over the sources. Default: all columns of the only source."""
     features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=_ONLY_NAMES)]
     """Name to feature, in the order in which they appear in their tensors."""
-    label: Label
-    """What the model learns to predict."""
+    label: Label | None = None
+    """What the model learns to predict. Without one, the dataset serves only scripts of your own."""
     split: Split = Split()
     """Which rows train, validate and test."""
     shards: Shards = Shards()

@@ -68,6 +68,8 @@ class Job(Spec):
         ]
 
     def _label_problems(self) -> list[str]:
+        if self.data.label is None:
+            return []  # it may be prepared; `train` and `plan` say what is missing
         kind = self.data.label.kind
         losses = {
             "binary": ("auto", "binary_cross_entropy"),
@@ -84,7 +86,7 @@ class Job(Spec):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What is measured, in the order in which it is shown."""
-        return self.train.metrics or METRICS[self.data.label.kind]
+        return self.train.metrics or (METRICS[self.data.label.kind] if self.data.label else ())
 
 
 def _named(template: Any, name: str) -> Any:

@@ -90,7 +90,7 @@ def _signature(preprocessing: Preprocessing) -> ModelSignature:
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(_input_type(preprocessing.types[column]), column, required=False) for column in preprocessing.columns
     ]
-    label = preprocessing.schema.label
+    label = preprocessing.schema.target
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double" if label.kind == "regression" else "string", "prediction")]
     if label.kind == "binary":
         outputs.append(ColSpec("double", "probability"))

@@ -28,7 +28,7 @@ class ServedModel(PythonModel):
         """Read what was logged."""
         folder = Path(context.artifacts["model"])
         self._preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessing.json").read_text()))
-        self._label = self._preprocessing.schema.label
+        self._label = self._preprocessing.schema.target
         self._network = _load_network(folder, self._preprocessing)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def _finish(
     from farandole.tracking.model import log_model
     from farandole.training import plots
 
-    label = dataset.manifest.columns.label
+    label = dataset.manifest.columns.target
     time_split = {name: round(value, 3) for name, value in vars(trainer.time_split).items()}
     final = {f"time.{name}": value for name, value in time_split.items()}
     final["train.rows_per_s"] = trainer.rows_per_s

@@ -90,7 +90,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         spec = self.job.train
-        self._label = self.dataset.manifest.columns.label
+        self._label = self.dataset.manifest.columns.target
         self._loss = loss_function(spec.loss, self._label)
         self.model.to(self.device)
         self._optimizer = world.sum_gradients(build_optimizer(spec.optimizer, self.model), self.model)
