@@ -147,4 +147,10 @@ def test_statistics_are_plain_numbers_in_order() -> None:
         "p50": 51.0,
         "p75": 76.0,
         "p99": 100.0,
+        "histogram": {
+            "edges": [1.5 + 4 * number for number in range(26)],
+            "counts": [4] * 24 + [3],
+            "below": 1,
+            "above": 0,
+        },
     }

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from farandole.preprocess.histogram import histogram
+
 BUCKET_BITS = 12
 """Mantissa bits that name a bucket: quantiles are right to a relative error of 2**-12 (0.024%), and whole numbers
 up to 4096 exactly."""
@@ -96,15 +98,17 @@ class Summary:
         if not self.present:
             return 0.0
         wanted = min(math.floor(share * self.present), self.present - 1)
-        seen = 0
-        for bucket in sorted(self.buckets):
-            seen += self.buckets[bucket]
-            if seen > wanted:
-                return min(max(_bucket_value(bucket), self.minimum), self.maximum)
-        raise AssertionError("the buckets hold fewer values than were counted")
+        values, counts = self._distribution()
+        return float(values[np.searchsorted(np.cumsum(counts), wanted, side="right")])
+
+    def _distribution(self) -> tuple[np.ndarray, np.ndarray]:
+        """The middle of each bucket, rising, and how many values it holds."""
+        buckets = np.array(sorted(self.buckets), dtype=np.int64)
+        counts = np.array([self.buckets[bucket] for bucket in buckets.tolist()], dtype=np.int64)
+        return np.clip(_bucket_values(buckets), self.minimum, self.maximum), counts
 
     def to_dict(self) -> dict[str, Any]:
-        """The statistics that go into the manifest."""
+        """The statistics that go into the manifest; the histogram reaches from the first percentile to the 99th."""
         numbers: dict[str, Any] = {"rows": self.rows, "missing": self.missing}
         if self.present:
             numbers |= {
@@ -114,6 +118,7 @@ class Summary:
                 "deviation": self.deviation,
             }
             numbers |= {f"p{percent:02d}": self.quantile(percent / 100) for percent in (1, 25, 50, 75, 99)}
+            numbers["histogram"] = histogram(*self._distribution(), numbers["p01"], numbers["p99"])
         return numbers
 
 
@@ -149,11 +154,10 @@ def _bucket(values: np.ndarray) -> np.ndarray:
     return np.where(bits < 0, np.int64(-(2 ** (63 - _DROPPED))) - 1 - bits, bits)
 
 
-def _bucket_value(bucket: int) -> float:
-    """The middle of a bucket; a whole number stays itself."""
-    bits = bucket if bucket >= 0 else -(2 ** (63 - _DROPPED)) - 1 - bucket
-    edge = np.array([bits << _DROPPED], dtype=np.int64).view(np.float64)[0]
-    if edge == np.floor(edge) and abs(edge) <= 2**BUCKET_BITS:
-        return float(edge)
-    middle = np.array([(bits << _DROPPED) + (1 << (_DROPPED - 1))], dtype=np.int64).view(np.float64)[0]
-    return float(middle)
+def _bucket_values(buckets: np.ndarray) -> np.ndarray:
+    """The middle of each bucket; a whole number stays itself."""
+    bits = np.where(buckets < 0, -(2 ** (63 - _DROPPED)) - 1 - buckets, buckets)
+    edges = (bits << _DROPPED).view(np.float64)
+    middles = ((bits << _DROPPED) + (1 << (_DROPPED - 1))).view(np.float64)
+    whole = (edges == np.floor(edges)) & (np.abs(edges) <= 2**BUCKET_BITS)
+    return np.where(whole, edges, middles)
