@@ -1,5 +1,6 @@
 """What a user writes: the job file, checked before anything starts."""
 
+from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment
 from farandole.spec.base import Spec, home, is_remote
 from farandole.spec.data import SPLITS, Data, Shards, Split, group_of
 from farandole.spec.feature import Categorical, Clip, Feature, Label, Numeric, Time
@@ -11,15 +12,19 @@ from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resource
 __all__ = [
     "METRICS",
     "SPLITS",
+    "Augment",
     "Categorical",
     "Checkpoint",
     "Clip",
     "CsvSource",
     "Data",
     "Feature",
+    "IdsAugment",
+    "ImageAugment",
     "Job",
     "Label",
     "Model",
+    "NumbersAugment",
     "Numeric",
     "Optimizer",
     "ParquetSource",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, changed, is_remote
-from farandole.spec.feature import Feature, Label, Name
+from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name
 from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
 """The names of the splits, in the order in which they are written."""
-
-
-_ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}
 
 
 class Split(Spec):
@@ -59,11 +56,11 @@ class Shards(Spec):
 class Data(Spec):
     """From sources to shards."""
 
-    sources: Annotated[dict[Name, Source], Field(min_length=1, json_schema_extra=_ONLY_NAMES)]
+    sources: Annotated[dict[Name, Source], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
     """Named inputs; the query refers to them by these names."""
     query: str | None = None
     """Spark SQL over the sources. Default: all columns of the only source."""
-    features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=_ONLY_NAMES)]
+    features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
     """Name to feature, in the order in which they appear in their tensors."""
     label: Label | None = None
     """What the model learns to predict. Without one, the dataset serves only scripts of your own."""

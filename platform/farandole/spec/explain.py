@@ -37,7 +37,7 @@ def _line(details: ErrorDetails, raw: Any) -> str:
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         context = details.get("ctx", {})
         key = str(context.get("discriminator", "kind")).strip("'")
-        choices = str(context.get("expected_tags", "'numeric', 'categorical', 'time'")).replace("'", "")
+        choices = ", ".join(tag for tag in map(_tag, _models_at(Job, details["loc"])) if tag)
         found = f"{context['tag']!r} is not known; " if "tag" in context else ""
         return f"{prefix}{found}write `{key}:` with one of {choices}"
     if kind == "value_error":
@@ -56,7 +56,7 @@ def _line(details: ErrorDetails, raw: Any) -> str:
 
 
 def _unknown_key(loc: tuple[int | str, ...]) -> str:
-    known = sorted(_fields_at(Job, loc[:-1]))
+    known = sorted({field for model in _models_at(Job, loc[:-1]) for field in model.model_fields})
     close = nearest(str(loc[-1]), known)
     remedy = f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
     return f"unknown key; {remedy}"
@@ -77,26 +77,26 @@ def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
     return keys
 
 
-def _fields_at(annotation: Any, loc: tuple[int | str, ...]) -> set[str]:
-    """The names of the fields of the model that `loc` leads to."""
+def _models_at(annotation: Any, loc: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The models that may stand where `loc` leads to: several where a union does not know its branch."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _fields_at(get_args(annotation)[0], loc)
+        return _models_at(get_args(annotation)[0], loc)
     if origin in _UNION:
         branches = [_strip(branch) for branch in get_args(annotation)]
         if loc and any(_tag(branch) == loc[0] for branch in branches):
             chosen = next(branch for branch in branches if _tag(branch) == loc[0])
-            return _fields_at(chosen, loc[1:])
-        return set().union(*(_fields_at(branch, loc) for branch in branches))
+            return _models_at(chosen, loc[1:])
+        return [model for branch in branches for model in _models_at(branch, loc)]
     if origin in (dict, tuple, list) and loc:
         inner = get_args(annotation)[1 if origin is dict else 0]
-        return _fields_at(inner, loc[1:])
+        return _models_at(inner, loc[1:])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if not loc:
-            return set(annotation.model_fields)
+            return [annotation]
         field = annotation.model_fields.get(str(loc[0]))
-        return _fields_at(field.annotation, loc[1:]) if field else set()
-    return set()
+        return _models_at(field.annotation, loc[1:]) if field else []
+    return []
 
 
 def _strip(annotation: Any) -> Any:

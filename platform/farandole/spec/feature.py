@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from farandole.spec.base import Spec, changed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """A name that is also a Python identifier: models receive feature groups as keyword arguments."""
+ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}
+"""For the JSON Schema of a mapping by names: other keys are mistakes."""
 
 
 class Clip(Spec):

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from farandole.errors import nearest
 from farandole.spec.base import Spec
-from farandole.spec.data import Data
+from farandole.spec.data import Data, group_of
 from farandole.spec.train import METRICS, Model, Resources, Tracking, Train
 
 
@@ -53,7 +54,7 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [*self._batch_problems(), *self._label_problems()]
+        problems = [*self._batch_problems(), *self._label_problems(), *self._augment_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -82,6 +83,19 @@ class Job(Spec):
             for field, value, suitable in [*named, ("loss", self.train.loss, losses)]
             if value not in suitable
         ]
+
+    def _augment_problems(self) -> list[str]:
+        kinds = dict(group_of(feature) for feature in self.data.features.values())
+        problems = []
+        for name, augment in self.train.augment.items():
+            place = f"train.augment.{name}"
+            if name not in kinds:
+                close = nearest(name, list(kinds))
+                hint = f"did you mean {close}?" if close else f"there are {', '.join(kinds)}"
+                problems.append(f"{place}: no feature belongs to the group {name}; {hint}")
+            elif kinds[name] != augment.kind:
+                problems.append(f"{place}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
+        return problems
 
     @property
     def metrics(self) -> tuple[str, ...]:

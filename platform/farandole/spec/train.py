@@ -7,7 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from farandole.spec.augment import Augment
 from farandole.spec.base import PathText, SecretError, Spec, changed, expand_variables
+from farandole.spec.feature import ONLY_NAMES, Name
 
 Metric = Literal["roc_auc", "average_precision", "accuracy", "log_loss", "rmse", "mae", "r2"]
 METRICS: dict[str, tuple[Metric, ...]] = {
@@ -89,6 +91,9 @@ class Train(Spec):
     """How gradients move the weights."""
     schedule: Schedule = Schedule()
     """How the learning rate changes."""
+    augment: Annotated[dict[Name, Augment], Field(json_schema_extra=ONLY_NAMES)] = Field(default_factory=dict)
+    """Feature group to random changes of its training rows. They follow from the seed, the epoch and the row alone;
+    validation and test are never changed."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """The largest norm of the reduced gradient."""
     loss: Literal["auto", "binary_cross_entropy", "cross_entropy", "mse", "mae", "huber"] = "auto"

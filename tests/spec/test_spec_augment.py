@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farandole.spec import ImageAugment, NumbersAugment, parse_job
+
+Problems = Callable[[dict[str, Any]], list[str]]
+
+
+def with_augment(raw: dict[str, Any], **groups: dict[str, Any]) -> dict[str, Any]:
+    """The small job, with changes of these groups."""
+    return {**raw, "train": {"augment": groups}}
+
+
+def test_each_group_has_its_own_changes(raw: dict[str, Any]) -> None:
+    augment = parse_job(
+        with_augment(raw, dense={"kind": "numbers", "noise": 0.1}, categorical={"kind": "ids", "dropout": 0.05})
+    ).train.augment
+    assert augment["dense"] == NumbersAugment(kind="numbers", noise=0.1)
+    assert list(augment) == ["dense", "categorical"]
+
+
+def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
+    assert parse_job(raw).train.augment == {}
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        (
+            {"dens": {"kind": "numbers", "noise": 1}},
+            "job: train.augment.dens: no feature belongs to the group dens; did you mean dense?",
+        ),
+        (
+            {"pictures": {"kind": "image", "flip_vertical": 1}},
+            "job: train.augment.pictures: no feature belongs to the group pictures; there are dense, categorical",
+        ),
+        (
+            {"categorical": {"kind": "numbers", "noise": 1}},
+            "job: train.augment.categorical.kind: numbers, but the group holds ids; write that",
+        ),
+        (
+            {"dense": {"kind": "numbers"}},
+            "job: train.augment.dense: nothing is changed; set one of noise, dropout above 0, or remove the group",
+        ),
+        (
+            {"dense": {"kind": "numbers", "noize": 0.1}},
+            "job: train.augment.dense.noize: unknown key; did you mean `noise`?",
+        ),
+        (
+            {"dense": {"noise": 0.1}},
+            "job: train.augment.dense: write `kind:` with one of image, numbers, ids",
+        ),
+        (
+            {"dense": {"kind": "numbers", "dropout": 1.5}},
+            "job: train.augment.dense.dropout: 1.5: input should be less than or equal to 1",
+        ),
+        (
+            {"dense": {"kind": "image", "flip_vertical": 0.5, "padding": "constant"}},
+            "job: train.augment.dense: padding has no effect without `crop`; remove it",
+        ),
+    ],
+)
+def test_what_cannot_be_changed_is_refused(
+    raw: dict[str, Any], problems: Problems, groups: dict[str, Any], problem: str
+) -> None:
+    assert problems(with_augment(raw, **groups)) == [problem]
+
+
+def test_a_crop_alone_is_a_change() -> None:
+    assert ImageAugment(kind="image", crop=4).padding == "reflect"
