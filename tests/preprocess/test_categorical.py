@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from farandole.errors import DataError
 from farandole.preprocess.categorical import HashTransform, VocabularyTransform
+from farandole.preprocess.transform import VALUES
 from farandole.spec import Categorical
 
 
 def vocabulary(counts: dict[str, int], **spec: Any) -> VocabularyTransform:
     """A vocabulary of counted values."""
     transform = VocabularyTransform("x", "raw", Categorical.model_validate({"kind": "categorical", **spec}))
-    return transform.learn(Counter(counts))
+    return transform.learn({VALUES: Counter(counts)})
 
 
 def hashed(buckets: int, column: str = "raw") -> HashTransform:
@@ -144,3 +145,21 @@ def test_a_value_that_was_not_utf8_is_refused_while_fitting() -> None:
     transform = VocabularyTransform("x", "city", Categorical(kind="categorical"))
     with pytest.raises(DataError, match=r"column city: 'Z.rich' was not UTF-8 text in its file \(1 rows of a batch\)"):
         transform.observe(pa.array(["Bern", "Z\ufffdrich", None]))
+
+
+def test_onehot_has_a_named_column_for_each_value_and_for_missing_ones() -> None:
+    transform = vocabulary({"b": 2, "a": 3}, encoding="onehot")
+    assert transform.features == ("x=a", "x=b", "x_missing")
+    assert transform.cardinalities == ()
+    assert transform.group == "dense"
+    result = transform.apply(pa.array(["a", "b", None, "other"]))
+    assert result.dtype == np.float32
+    assert result.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert VocabularyTransform.from_dict(transform.to_dict()) == transform
+
+
+def test_too_many_values_for_columns_are_an_error() -> None:
+    counts = {str(number): 1 for number in range(1001)}
+    with pytest.raises(DataError, match=r"1,001 values would become as many columns.*at most 1,000; set max_size"):
+        vocabulary(counts, encoding="onehot")
+    assert len(vocabulary(counts, encoding="onehot", max_size=5).features) == 6

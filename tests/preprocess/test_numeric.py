@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from farandole.errors import DataError
 from farandole.preprocess import Summary
 from farandole.preprocess.numeric import NumericTransform
+from farandole.preprocess.transform import VALUES
 from farandole.spec import Numeric
 
 THOUSANDTHS = st.integers(-(10**9), 10**9).map(lambda value: value / 1000)
@@ -24,8 +25,8 @@ def fitted(values: Any, **spec: Any) -> NumericTransform:
     transform = NumericTransform("x", "raw", Numeric.model_validate({"kind": "numeric", **spec}))
     while not transform.fitted:
         seen = Summary()
-        seen.add(transform.observe(as_array(values)))
-        transform = transform.learn(seen)
+        seen.add(transform.observe(as_array(values))[VALUES])
+        transform = transform.learn({VALUES: seen})
     return transform
 
 
@@ -57,8 +58,8 @@ def test_minmax_scaling_gives_0_to_1_on_the_training_split_and_more_beyond() -> 
 def test_without_scaling_values_stay_and_one_pass_is_enough() -> None:
     transform = NumericTransform("x", "raw", Numeric(kind="numeric", scale="none"))
     seen = Summary()
-    seen.add(transform.observe(as_array([1.0, 2.0])))
-    assert transform.learn(seen).fitted
+    seen.add(transform.observe(as_array([1.0, 2.0]))[VALUES])
+    assert transform.learn({VALUES: seen}).fitted
     assert applied(fitted([1.0, 2.0], scale="none"), [1.5, -7.0]) == [1.5, -7.0]
 
 
@@ -202,3 +203,16 @@ def test_what_was_learned_survives_as_data(spec: dict[str, Any]) -> None:
 
 def test_no_rows_give_no_rows() -> None:
     assert fitted([1.0, 2.0], indicator=True).apply(as_array([])).shape == (0, 2)
+
+
+def test_robust_scaling_puts_the_median_at_0_and_the_quartiles_1_apart() -> None:
+    values = [*map(float, range(101)), 1e9]
+    transform = fitted(values, scale="robust")
+    assert applied(transform, [51.0, 25.5, 76.5, 1e9]) == pytest.approx([0.0, -0.5, 0.5, (1e9 - 51) / 51], rel=1e-6)
+    assert NumericTransform.from_dict(transform.to_dict()) == transform
+
+
+def test_robust_scaling_of_a_column_that_mostly_agrees_uses_its_deviation() -> None:
+    values = [0.0] * 90 + [10.0] * 10
+    assert applied(fitted(values, scale="robust"), [0.0, 10.0]) == pytest.approx([0.0, 10 / 3])
+    assert applied(fitted([4.0] * 9, scale="robust"), [4.0, 5.0]) == [0.0, 0.0]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from farandole.errors import DataError
 from farandole.preprocess import Preprocessing
-from farandole.preprocess.preprocessing import arrow_type
+from farandole.preprocess.raw_types import arrow_type
 from farandole.shards import LABEL, Group
 
 Declare = Callable[..., Preprocessing]
@@ -276,13 +276,18 @@ def test_the_example_row_holds_what_was_learned_once_for_each_column(declare: De
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("int", pa.int32()), ("timestamp", pa.timestamp("us", tz="UTC")), ("decimal(10,2)", pa.decimal128(10, 2))],
+    [
+        ("int", pa.int32()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("decimal(10,2)", pa.decimal128(10, 2)),
+        ("array<array<float>>", pa.list_(pa.list_(pa.float32()))),
+    ],
 )
 def test_sql_types_have_arrow_types(name: str, kind: pa.DataType) -> None:
     assert arrow_type(name) == kind
 
 
-@pytest.mark.parametrize("name", ["array<int>", "binary", "decimal(10)", ""])
+@pytest.mark.parametrize("name", ["map<string,int>", "array<void>", "decimal(10)", ""])
 def test_a_type_that_cannot_be_a_feature_is_refused(name: str) -> None:
     with pytest.raises(DataError, match="cannot be a feature; cast it in the query"):
         arrow_type(name)

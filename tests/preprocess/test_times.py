@@ -9,18 +9,22 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess.times import TimeTransform
+from farandole.preprocess import Summary
+from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
 from farandole.spec import Time
 
 LEAP_DAY = datetime.datetime(2024, 2, 29, 23, 59, 30)
 UTC = datetime.timezone.utc  # noqa: UP017
 PLACES = [
+    ("quarter", 4, 0),
     ("month", 12, 1),
+    ("week", 53, 8),
     ("day", 31, 28),
     ("day_of_year", 366, 59),
     ("weekday", 7, 3),
     ("hour", 24, 23),
     ("minute", 60, 59),
+    ("second", 60, 30),
 ]
 
 
@@ -113,3 +117,51 @@ def test_the_declaration_survives_as_data(encoding: str) -> None:
 
 def test_no_rows_give_no_rows() -> None:
     assert transform("hour", "day").apply(naive()).shape == (0, 4)
+
+
+# Numbers ------------------------------------------------------------------------------------------------------
+
+
+def as_numbers_of(*parts: str, values: pa.Array, scale: str = "none") -> TimeNumbersTransform:
+    """A fitted transform of these parts."""
+    spec = Time.model_validate({"kind": "time", "parts": parts, "encoding": "number", "scale": scale})
+    time = TimeNumbersTransform("t", "raw", spec)
+    while not time.fitted:
+        summaries = {part: Summary() for part in parts}
+        for part, numbers in time.observe(values).items():
+            summaries[part].add(numbers)
+        time = time.learn(summaries)
+    return time
+
+
+def test_parts_as_numbers_are_those_of_the_calendar() -> None:
+    values = naive(LEAP_DAY, datetime.datetime(2021, 1, 3, 6))
+    parts = ("year", "quarter", "month", "week", "day", "day_of_year", "weekday", "is_weekend", "hour", "minute")
+    time = as_numbers_of(*parts, "second", "days", values=values)
+    assert time.features == tuple(f"t_{part}" for part in (*parts, "second", "days"))
+    assert (time.group, time.cardinalities) == ("dense", ())
+    first, second = time.apply(values).tolist()
+    assert first[:-1] == [2024, 1, 2, 9, 29, 60, 3, 0, 23, 59, 30]
+    assert second == [2021, 1, 1, 53, 3, 3, 6, 1, 6, 0, 0, 18630.25]
+    assert first[-1] == pytest.approx(19782 + (24 * 3600 - 30) / 86400, abs=1e-3)
+
+
+def test_numbers_are_scaled_and_a_missing_time_becomes_the_median() -> None:
+    years = [datetime.datetime(year, 5, 1) for year in (2010, 2012, 2014)]
+    time = as_numbers_of("year", "month", values=naive(*years, None), scale="minmax")
+    assert time.apply(naive(*years, None))[:, 0].tolist() == [0, 0.5, 1, 0.5]
+    assert time.apply(naive(*years))[:, 1].tolist() == [0, 0, 0]
+    again = TimeNumbersTransform.from_dict(time.to_dict())
+    assert again == time
+    assert again.fitted
+
+
+def test_dates_are_times_at_midnight() -> None:
+    day = datetime.date(2024, 3, 2)
+    time = as_numbers_of("days", "is_weekend", values=pa.array([day]))
+    assert time.apply(pa.array([day])).tolist() == [[19784.0, 1.0]]
+
+
+def test_no_time_at_all_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"features\.t_year: column raw: no training row has a value"):
+        as_numbers_of("year", values=naive(None))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Categorical, Data, Feature, Numeric, Split, Time, group_of
+from farandole.spec import Bucket, Categorical, Data, Feature, Numeric, Split, Tensor, Time
 
 Problems = Callable[[dict[str, Any]], list[str]]
 
@@ -53,6 +53,15 @@ def test_a_group_holds_numbers_or_ids_but_not_both(raw: dict[str, Any], problems
     assert "features.carrier: group dense holds numbers; a group holds either float32 numbers or int32 ids" in line
 
 
+def test_a_tensor_shares_its_group_with_nobody(raw: dict[str, Any], problems: Problems) -> None:
+    raw["data"]["features"]["vector"] = {"kind": "tensor", "shape": [3], "group": "dense"}
+    (line,) = problems(raw)
+    assert "features.vector: group dense is that of features." in line
+    raw["data"]["features"] = {name: {"kind": "tensor", "shape": [3], "group": "same"} for name in ("one", "two")}
+    (line,) = problems(raw)
+    assert "features.two: group same is that of features.one" in line
+
+
 def test_no_group_takes_the_name_of_the_label(raw: dict[str, Any], problems: Problems) -> None:
     raw["data"]["features"]["carrier"]["group"] = "label"
     (line,) = problems(raw)
@@ -65,13 +74,19 @@ def test_no_group_takes_the_name_of_the_label(raw: dict[str, Any], problems: Pro
         (Numeric(kind="numeric"), ("dense", "numbers")),
         (Numeric(kind="numeric", group="wide"), ("wide", "numbers")),
         (Categorical(kind="categorical"), ("categorical", "ids")),
+        (Categorical(kind="categorical", encoding="onehot"), ("dense", "numbers")),
+        (Bucket(kind="bucket"), ("categorical", "ids")),
+        (Bucket(kind="bucket", encoding="onehot", group="wide"), ("wide", "numbers")),
+        (Time(kind="time", parts=("year",), encoding="number"), ("dense", "numbers")),
+        (Tensor(kind="tensor", shape=(2,)), ("x", "tensor")),
+        (Tensor(kind="tensor", shape=(2,), group="wide"), ("wide", "tensor")),
         (Time(kind="time", parts=("hour",)), ("dense", "numbers")),
         (Time(kind="time", parts=("hour",), encoding="category"), ("categorical", "ids")),
         (Time(kind="time", parts=("hour",), encoding="category", group="clock"), ("clock", "ids")),
     ],
 )
 def test_each_kind_of_feature_has_its_group(feature: Feature, group: tuple[str, str]) -> None:
-    assert group_of(feature) == group
+    assert feature.groups("x") == dict([group])
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
     put(raw, "train.epochs", 0)
     put(raw, "train.tail", "repeat")
     put(raw, "resources.workers", "two")
-    put(raw, "data.features.start.parts", ["hour", "second"])
+    put(raw, "data.features.start.parts", ["hour", "decade"])
     del raw["model"]["builder"]
     found = problems(raw)
     assert len(found) == len(set(found)) == 5
@@ -88,9 +88,9 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         (
             "data.features.distance.kind",
             "number",
-            "data.features.distance: 'number' is not known; write `kind:` with one of numeric, categorical, time",
+            "data.features.distance: 'number' is not known; write `kind:` with one of numeric, categorical, bucket",
         ),
-        ("data.features.distance", {}, "data.features.distance: write `kind:` with one of numeric, categorical, time"),
+        ("data.features.distance", {}, "data.features.distance: write `kind:` with one of numeric, categorical, bucket"),
         ("data.features.distance", None, "data.features.distance: "),
         (
             "data.sources.trips.path",

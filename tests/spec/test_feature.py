@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Categorical, Clip, Label, Numeric, Spec, Time
+from farandole.spec import Bucket, Categorical, Clip, Label, Numeric, Spec, Tensor, Time
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,19 @@ from farandole.spec import Categorical, Clip, Label, Numeric, Spec, Time
         (Categorical, {"kind": "categorical", "max_size": 0}, "greater than or equal to 1"),
         (Time, {"kind": "time", "parts": []}, "at least 1 item"),
         (Time, {"kind": "time", "parts": ["hour", "hour"]}, "a part is named twice"),
-        (Time, {"kind": "time", "parts": ["year"]}, "parts"),
+        (Categorical, {"kind": "categorical", "encoding": "onehot", "buckets": 8}, "buckets has no effect on a"),
+        (Bucket, {"kind": "bucket", "quantiles": 5, "boundaries": [1]}, "quantiles has no effect where boundaries"),
+        (Bucket, {"kind": "bucket", "boundaries": [1, 1]}, "boundaries [1.0, 1.0] do not rise"),
+        (Bucket, {"kind": "bucket", "boundaries": [2, 1]}, "do not rise"),
+        (Bucket, {"kind": "bucket", "boundaries": [float("inf")]}, "finite"),
+        (Bucket, {"kind": "bucket", "quantiles": 1}, "greater than or equal to 2"),
+        (Tensor, {"kind": "tensor", "shape": []}, "at least 1 item"),
+        (Tensor, {"kind": "tensor", "shape": [2, 0]}, "greater than or equal to 1"),
+        (Tensor, {"kind": "tensor", "shape": [10000, 10000]}, "100,000,000 values; at most 67,108,864"),
+        (Tensor, {"kind": "tensor", "shape": [2], "dtype": "complex64"}, "dtype"),
+        (Time, {"kind": "time", "parts": ["year"]}, "year does not come round again, so it cannot be cyclic"),
+        (Time, {"kind": "time", "parts": ["days"], "encoding": "category"}, "days is not one of a fixed number"),
+        (Time, {"kind": "time", "parts": ["hour"], "scale": "none"}, "scale has no effect on `encoding: cyclic`"),
         (Label, {"column": "y", "kind": "multiclass", "positive": "a"}, "positive has no effect on a multiclass label"),
         (Label, {"column": "y", "kind": "regression", "positive": 1}, "positive has no effect on a regression label"),
     ],

@@ -26,7 +26,7 @@ from farandole.ingest.frames import needed_columns, query_frame
 from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
-from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge
+from farandole.preprocess import Observations, Preprocessing, learn, merge, statistics
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
 from farandole.shards import (
     Manifest,
@@ -121,7 +121,7 @@ def _prepare(
     try:
         counts = split_counts(placed, data.split)
         say("fitting the preprocessing on the training split")
-        preprocessing, statistics = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
+        preprocessing, known = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
         say("writing shards")
         splits = _write(placed, preprocessing, counts, job, directory)
     finally:
@@ -133,7 +133,7 @@ def _prepare(
         columns=schema,
         splits=splits,
         preprocessing=fitted,
-        statistics=statistics,
+        statistics=known,
         split_rule=data.split.model_dump(mode="json"),
         sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
         request=request,
@@ -162,27 +162,13 @@ def _wanted(job: Job, preprocessing: Preprocessing) -> dict[str, str]:
 
 def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
     """The fitted preprocessing, and the statistics of the columns that the first pass looked at."""
-    statistics: dict[str, dict[str, Any]] = {}
-    columns = {transform.name: transform.column for transform in preprocessing.transforms}
-    if preprocessing.label is not None:
-        columns[LABEL_KEY] = preprocessing.label.column
+    known: dict[str, dict[str, Any]] = {}
     while not preprocessing.fitted:
         rows = training.mapInArrow(observer(preprocessing), OBSERVED).collect()
         seen: Observations = merge(pickle.loads(row["seen"]) for row in rows)
+        known = statistics(preprocessing, seen) | known
         preprocessing = learn(preprocessing, seen)
-        for name, summary in seen.summaries.items():
-            statistics.setdefault(columns[name], summary.to_dict())
-        for name, counts in seen.counts.items():
-            top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
-            statistics.setdefault(
-                columns[name],
-                {
-                    "rows": sum(counts.values()),
-                    "distinct": len(counts),
-                    "most_frequent": [list(pair) for pair in top],
-                },
-            )
-    return preprocessing, dict(sorted(statistics.items()))
+    return preprocessing, dict(sorted(known.items()))
 
 
 def _write(

@@ -1,7 +1,7 @@
 """The one implementation of every transform, on Arrow record batches: for Spark's executors and for serving."""
 
-from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge
+from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing
 from farandole.preprocess.summary import Summary
 
-__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "Summary", "learn", "merge"]
+__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "Summary", "learn", "merge", "statistics"]

@@ -1,4 +1,4 @@
-"""Categories: a vocabulary of the training split, or a hash. Id 0 is unknown, id 1 is missing."""
+"""Categories: a vocabulary of the training split, as ids or as columns, or a hash. Id 0 is unknown, id 1 is missing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from farandole.errors import DataError
+from farandole.preprocess.transform import VALUES, Columns, Seen, onehot
 from farandole.preprocess.values import as_text, refuse_mangled
 from farandole.spec import Categorical
 
@@ -19,87 +21,94 @@ FIRST = 2
 """The first id that stands for a value."""
 
 
+MOST_COLUMNS = 1000
+"""Values that are given a column each; more are no longer a set that columns suit."""
+
+
 @dataclass(frozen=True)
-class _OneId:
-    """One category as one int32 id."""
+class VocabularyTransform(Columns):
+    """The values of the training split, the most frequent first: one int32 id, or a float32 column for each."""
 
-    name: str
-    column: str
     spec: Categorical
+    vocabulary: tuple[str, ...] | None = None
 
-    @property
-    def group(self) -> str:
-        """The group that it belongs to."""
-        return self.spec.group
+    SPEC = Categorical
+    LEARNED = ("vocabulary",)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The name of its column in the group."""
-        return (self.name,)
-
-
-@dataclass(frozen=True)
-class VocabularyTransform(_OneId):
-    """The values of the training split, the most frequent first."""
-
-    vocabulary: tuple[str, ...] | None = None
+        """The names of its columns in the group."""
+        if self.spec.encoding == "vocabulary":
+            return (self.name,)
+        return (*(f"{self.name}={value}" for value in self.vocabulary or ()), f"{self.name}_missing")
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """How many ids there are."""
-        return (FIRST + len(self.vocabulary or ()),)
+        return (FIRST + len(self.vocabulary or ()),) if self.spec.encoding == "vocabulary" else ()
 
     @property
     def fitted(self) -> bool:
         """Whether nothing is left to learn."""
         return self.vocabulary is not None
 
-    def observe(self, values: pa.Array) -> pa.StringArray:
-        """What this pass must count.
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """The values to count.
 
         Raises:
             DataError: A value was not UTF-8 in its file.
         """
         text = as_text(self.column, values)
         refuse_mangled(self.column, text)
-        return text
+        return {VALUES: text}
 
-    def learn(self, counts: Counter[str]) -> VocabularyTransform:
-        """The transform with its vocabulary: by falling count, then by value, so that no order is left to chance."""
+    def learn(self, seen: Seen) -> VocabularyTransform:
+        """The transform with its vocabulary: by falling count, then by value, so that no order is left to chance.
+
+        Raises:
+            DataError: There are more values than can have a column each.
+        """
+        counts = seen.get(VALUES, Counter())
+        assert isinstance(counts, Counter)
         frequent = [(value, count) for value, count in counts.items() if count >= self.spec.min_count]
         frequent.sort(key=lambda pair: (-pair[1], pair[0]))
-        return replace(self, vocabulary=tuple(value for value, _ in frequent[: self.spec.max_size]))
+        vocabulary = tuple(value for value, _ in frequent[: self.spec.max_size])
+        if self.spec.encoding == "onehot" and len(vocabulary) > MOST_COLUMNS:
+            raise DataError(
+                f"{self.place}: {len(vocabulary):,} values would become as many columns, and onehot makes at most"
+                f" {MOST_COLUMNS:,}; set max_size or min_count, or use `encoding: vocabulary`"
+            )
+        return replace(self, vocabulary=vocabulary)
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """int32 `[rows, 1]`."""
+        """int32 `[rows, 1]`, or float32 `[rows, values + 1]`."""
         assert self.vocabulary is not None, f"{self.name} is not fitted"
         text = as_text(self.column, values)
         found = pc.index_in(text, value_set=pa.array(self.vocabulary, pa.string()), skip_nulls=True)
         ids = pc.fill_null(pc.add(found, FIRST), UNKNOWN)
         ids = pc.if_else(pc.is_null(text), MISSING, ids)
-        return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int32).reshape(-1, 1)
+        numbers = np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int32)
+        if self.spec.encoding == "onehot":
+            return onehot(numbers, FIRST, MISSING, len(self.vocabulary))
+        return numbers.reshape(-1, 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest."""
-        return {
-            "name": self.name,
-            "column": self.column,
-            "spec": self.spec.model_dump(mode="json"),
-            "vocabulary": list(self.vocabulary or ()),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> VocabularyTransform:
-        """What `to_dict` was made of."""
-        spec = Categorical.model_validate(data["spec"])
-        return cls(data["name"], data["column"], spec, tuple(data["vocabulary"]))
+    def typical(self, kind: pa.DataType) -> Any:
+        """The most frequent value."""
+        return pa.array([self.vocabulary[0]]).cast(kind)[0].as_py() if self.vocabulary else _any_value(kind)
 
 
 @dataclass(frozen=True)
-class HashTransform(_OneId):
-    """A fixed number of buckets: nothing to learn, and values may collide."""
+class HashTransform(Columns):
+    """A fixed number of buckets as one int32 id: nothing to learn, and values may collide."""
 
-    fitted = True
+    spec: Categorical
+
+    SPEC = Categorical
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The name of its column in the group."""
+        return (self.name,)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -121,12 +130,11 @@ class HashTransform(_OneId):
         ids: np.ndarray = table[indices].reshape(-1, 1)
         return ids
 
-    def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest."""
-        spec = self.spec.model_dump(mode="json")
-        return {"name": self.name, "column": self.column, "spec": spec}
+    def typical(self, kind: pa.DataType) -> Any:
+        """Any value."""
+        return _any_value(kind)
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> HashTransform:
-        """What `to_dict` was made of."""
-        return cls(data["name"], data["column"], Categorical.model_validate(data["spec"]))
+
+def _any_value(kind: pa.DataType) -> Any:
+    """A value of a type, where none was learned; None for times."""
+    return pa.array(["1"]).cast(kind)[0].as_py() if not pa.types.is_temporal(kind) else None

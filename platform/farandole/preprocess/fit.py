@@ -10,23 +10,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.preprocess.categorical import VocabularyTransform
 from farandole.preprocess.label import ClassLabel
-from farandole.preprocess.numeric import NumericTransform
-from farandole.preprocess.preprocessing import Preprocessing, Transform
+from farandole.preprocess.preprocessing import Preprocessing
 from farandole.preprocess.summary import Summary
+from farandole.preprocess.transform import VALUES, Transform
 
 LABEL_KEY = "label:"
-"""The key of the label's observation; a feature's key is its name, which has no colon."""
+"""The key of the label's observation; a feature's keys are its name and `NAME:MEASURE`, and no name has a colon."""
+_MOST_FREQUENT = 10
+"""Values that the statistics of a category list."""
 
 
 @dataclass
 class Observations:
-    """What was seen in one pass: summaries of numbers, counts of categories, by feature."""
+    """What was seen in one pass: summaries of numbers, counts of categories, by feature and measure."""
 
     summaries: dict[str, Summary] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -37,15 +40,30 @@ class Observations:
         Raises:
             DataError: A label is missing, or a column has the wrong type.
         """
-        learners = [(transform.name, transform) for transform in preprocessing.transforms]
-        for key, learner in [*learners, (LABEL_KEY, preprocessing.label)]:
-            if learner is None or learner.fitted:
+        for transform in preprocessing.transforms:
+            if transform.fitted:
                 continue
-            seen = learner.observe(batch.column(learner.column))  # type: ignore[union-attr]
-            if isinstance(seen, pa.Array):
-                self.counts.setdefault(key, Counter()).update(_count(seen))
-            else:
-                self.summaries.setdefault(key, Summary()).add(seen)
+            for measure, seen in transform.observe(batch.column(transform.column)).items():
+                self._take(_key(transform, measure), seen)
+        label = preprocessing.label
+        if isinstance(label, ClassLabel) and not label.fitted:
+            self._take(LABEL_KEY, label.observe(batch.column(label.column)))
+
+    def _take(self, key: str, seen: np.ndarray | pa.Array) -> None:
+        if isinstance(seen, pa.Array):
+            self.counts.setdefault(key, Counter()).update(_count(seen))
+        else:
+            self.summaries.setdefault(key, Summary()).add(seen)
+
+    def of(self, transform: Transform) -> dict[str, Summary | Counter[str]]:
+        """What was seen of one feature, by measure."""
+        everything: dict[str, Summary | Counter[str]] = {**self.summaries, **self.counts}
+        found = {}
+        for key, seen in everything.items():
+            name, _, measure = key.partition(":")
+            if name == transform.name and key != LABEL_KEY:
+                found[measure] = seen
+        return found
 
     def merge(self, other: Observations) -> None:
         """Take in what others saw; the order does not matter."""
@@ -69,17 +87,41 @@ def learn(preprocessing: Preprocessing, seen: Observations) -> Preprocessing:
     Raises:
         DataError: The training split cannot be learned from (no values, one class).
     """
-    transforms: list[Transform] = []
-    for transform in preprocessing.transforms:
-        if not transform.fitted and isinstance(transform, NumericTransform):
-            transform = transform.learn(seen.summaries.get(transform.name, Summary()))
-        elif not transform.fitted and isinstance(transform, VocabularyTransform):
-            transform = transform.learn(seen.counts.get(transform.name, Counter()))
-        transforms.append(transform)
+    transforms = tuple(
+        transform if transform.fitted else transform.learn(seen.of(transform)) for transform in preprocessing.transforms
+    )
     label = preprocessing.label
     if isinstance(label, ClassLabel) and not label.fitted:
         label = label.learn(seen.counts.get(LABEL_KEY, Counter()))
-    return replace(preprocessing, transforms=tuple(transforms), label=label)
+    return replace(preprocessing, transforms=transforms, label=label)
+
+
+def statistics(preprocessing: Preprocessing, seen: Observations) -> dict[str, dict[str, Any]]:
+    """What a pass tells about the raw columns, for the manifest.
+
+    Returns:
+        Column, or `COLUMN.MEASURE`, to a summary or to the count of distinct values and the most frequent ones. Only a
+        category's own values are named; pieces of texts are not.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for transform in preprocessing.transforms:
+        for measure, what in seen.of(transform).items():
+            if isinstance(what, Summary):
+                found.setdefault(f"{transform.column}.{measure}" if measure else transform.column, what.to_dict())
+            elif measure == VALUES:
+                found.setdefault(transform.column, _frequent(what))
+    if preprocessing.label is not None and LABEL_KEY in seen.counts:
+        found.setdefault(preprocessing.label.column, _frequent(seen.counts[LABEL_KEY]))
+    return found
+
+
+def _frequent(counts: Counter[str]) -> dict[str, Any]:
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]
+    return {"rows": sum(counts.values()), "distinct": len(counts), "most_frequent": [list(pair) for pair in top]}
+
+
+def _key(transform: Transform, measure: str) -> str:
+    return f"{transform.name}:{measure}" if measure else transform.name
 
 
 def _count(values: pa.Array) -> dict[str, int]:

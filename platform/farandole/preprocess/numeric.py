@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,32 +11,29 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
+from farandole.preprocess.transform import VALUES, Columns, Seen
 from farandole.preprocess.values import as_numbers
 from farandole.spec import Numeric
 
 
 @dataclass(frozen=True)
-class NumericTransform:
+class NumericTransform(Columns):
     """One number as one float32 (and its indicator of a missing value as a second).
 
-    What is `None` below is learned in two passes: first what the raw values tell (`fill`, `lower`, `upper`), then
-    what the imputed, clipped and logged values tell (`offset`, `factor`).
+    It is learned in two passes: first what the raw values tell (`fill`, `lower`, `upper`), then what the imputed,
+    clipped and logged values tell (`offset`, `factor`).
     """
 
-    name: str
-    column: str
     spec: Numeric
     fill: float | None = None
     lower: float | None = None
     upper: float | None = None
-    knows_raw: bool = False
     offset: float = 0.0
     factor: float | None = None
+    knows_raw: bool = False
 
-    @property
-    def group(self) -> str:
-        """The group that it belongs to."""
-        return self.spec.group
+    SPEC = Numeric
+    LEARNED = ("fill", "lower", "upper", "offset", "factor")
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -43,26 +41,23 @@ class NumericTransform:
         return (self.name, f"{self.name}_missing") if self.spec.indicator else (self.name,)
 
     @property
-    def cardinalities(self) -> tuple[int, ...]:
-        """Numbers have none."""
-        return ()
-
-    @property
     def fitted(self) -> bool:
         """Whether nothing is left to learn."""
         return self.factor is not None
 
-    def observe(self, values: pa.Array) -> np.ndarray:
-        """What this pass must summarise: float64 `[rows]`."""
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """The numbers as this pass must summarise them."""
         numbers = as_numbers(self.column, values)
-        return self._before_scale(numbers) if self.knows_raw else numbers
+        return {VALUES: self._before_scale(numbers) if self.knows_raw else numbers}
 
-    def learn(self, summary: Summary) -> NumericTransform:
+    def learn(self, seen: Seen) -> NumericTransform:
         """The transform with what the pass told.
 
         Raises:
             DataError: The training split holds no usable value, or infinite ones.
         """
+        summary = seen.get(VALUES, Summary())
+        assert isinstance(summary, Summary)
         return self._learn_scale(summary) if self.knows_raw else self._learn_raw(summary)
 
     def _learn_raw(self, summary: Summary) -> NumericTransform:
@@ -78,16 +73,13 @@ class NumericTransform:
         return replace(learned, factor=1.0) if self.spec.scale == "none" else learned
 
     def _learn_scale(self, summary: Summary) -> NumericTransform:
-        if self.spec.scale == "standard":
-            offset, width = summary.mean, summary.deviation
-        else:
-            offset, width = summary.minimum, summary.maximum - summary.minimum
+        offset, width = _middle_and_width(self.spec.scale, summary)
         # A constant column becomes 0 everywhere. Its deviation may be a rounding error above 0.
         constant = width <= 1e-12 * max(abs(offset), 1e-300)
         return replace(self, offset=offset, factor=0.0 if constant else 1.0 / width)
 
     def _check(self, summary: Summary) -> None:
-        place = f"features.{self.name}: column {self.column}"
+        place = self.place
         if summary.infinite:
             raise DataError(
                 f"{place}: {summary.infinite} of {summary.rows} training rows hold an infinite number (or one beyond"
@@ -113,7 +105,7 @@ class NumericTransform:
         if not np.isfinite(scaled).all():
             bad = numbers[~np.isfinite(scaled)]
             raise DataError(
-                f"features.{self.name}: column {self.column}: {len(bad)} values such as {bad[0]} cannot become a"
+                f"{self.place}: {len(bad)} values such as {bad[0]} cannot become a"
                 " finite number; set `impute`, or mend them in the query"
             )
         columns = [scaled]
@@ -130,17 +122,26 @@ class NumericTransform:
             numbers = np.sign(numbers) * np.log1p(np.abs(numbers))
         return numbers
 
-    def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest."""
-        learned = {key: getattr(self, key) for key in ("fill", "lower", "upper", "offset", "factor")}
-        return {
-            "name": self.name,
-            "column": self.column,
-            "spec": self.spec.model_dump(mode="json"),
-            **learned,
-        }
-
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> NumericTransform:
+    def from_dict(cls, data: Mapping[str, Any]) -> NumericTransform:
         """What `to_dict` was made of."""
-        return cls(**{**data, "spec": Numeric.model_validate(data["spec"])}, knows_raw=True)
+        return replace(super().from_dict(data), knows_raw=True)
+
+    def typical(self, kind: pa.DataType) -> Any:
+        """What a missing value becomes, as far as the column can hold it."""
+        number = self.fill if self.fill is not None else 0.0
+        whole = pa.types.is_integer(kind)
+        try:
+            return pa.array([round(number) if whole else number]).cast(kind)[0].as_py()
+        except pa.ArrowInvalid:  # a declared `impute` that the raw column could not hold
+            return pa.array([0]).cast(kind)[0].as_py()
+
+
+def _middle_and_width(scale: str, summary: Summary) -> tuple[float, float]:
+    """What becomes 0, and what becomes the distance 1 from it."""
+    if scale == "minmax":
+        return summary.minimum, summary.maximum - summary.minimum
+    if scale == "robust":
+        width = summary.quantile(0.75) - summary.quantile(0.25)
+        return summary.quantile(0.5), width or summary.deviation
+    return summary.mean, summary.deviation

@@ -5,8 +5,6 @@ There is one implementation. Spark's executors run it to write shards, and a ser
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,35 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from farandole.errors import DataError
-from farandole.preprocess.categorical import HashTransform, VocabularyTransform
+from farandole.preprocess.kinds import transform_from_dict, transform_from_spec, transform_to_dict
 from farandole.preprocess.label import ClassLabel, NumberLabel, label_from_dict, label_from_spec
-from farandole.preprocess.numeric import NumericTransform
-from farandole.preprocess.times import TimeTransform
+from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.transform import Transform
 from farandole.shards import LABEL, Group, Schema
-from farandole.spec import Categorical, Data, Feature, Numeric
-
-Transform = NumericTransform | VocabularyTransform | HashTransform | TimeTransform
-
-_ARROW_TYPES: dict[str, pa.DataType] = {
-    "boolean": pa.bool_(),
-    "tinyint": pa.int8(),
-    "smallint": pa.int16(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "timestamp_ntz": pa.timestamp("us"),
-}
-
-_KINDS: dict[str, type[Any]] = {
-    "numeric": NumericTransform,
-    "vocabulary": VocabularyTransform,
-    "hash": HashTransform,
-    "time": TimeTransform,
-}
+from farandole.spec import Data
 
 
 @dataclass(frozen=True)
@@ -64,7 +39,7 @@ class Preprocessing:
     def from_spec(cls, data: Data) -> Preprocessing:
         """As the job file declares it, not fitted."""
         return cls(
-            tuple(_transform(name, feature) for name, feature in data.features.items()),
+            tuple(transform_from_spec(name, feature) for name, feature in data.features.items()),
             label_from_spec(data.label) if data.label else None,
         )
 
@@ -97,19 +72,11 @@ class Preprocessing:
     @property
     def schema(self) -> Schema:
         """The columns of the dataset."""
-        groups = []
-        for name in dict.fromkeys(transform.group for transform in self.transforms):
-            members = [transform for transform in self.transforms if transform.group == name]
-            cardinalities = tuple(count for member in members for count in member.cardinalities)
-            groups.append(
-                Group(
-                    name=name,
-                    kind="ids" if cardinalities else "numbers",
-                    features=tuple(feature for member in members for feature in member.features),
-                    cardinalities=cardinalities,
-                )
-            )
-        return Schema(groups=tuple(groups), label=self.label.schema if self.label else None)
+        groups: dict[str, Group] = {}
+        for transform in self.transforms:
+            for part in transform.groups:
+                groups[part.name] = _joined(groups[part.name], part) if part.name in groups else part
+        return Schema(groups=tuple(groups.values()), label=self.label.schema if self.label else None)
 
     def features(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """The feature groups of raw rows.
@@ -118,16 +85,18 @@ class Preprocessing:
             batch: Raw rows; it needs the columns of `columns`, others are not looked at.
 
         Returns:
-            For each group an array `[rows, size]`, float32 or int32.
+            For each group an array `[rows, *shape]`, in the group's type.
 
         Raises:
             DataError: A column is missing, has another type, or holds a value that no rule covers.
         """
         parts: dict[str, list[np.ndarray]] = {}
         for transform in self.transforms:
-            values = _column(batch, transform.column)
-            parts.setdefault(transform.group, []).append(transform.apply(values))
-        return {group: np.concatenate(arrays, axis=1) for group, arrays in parts.items()}
+            for group, array in transform.arrays(_column(batch, transform.column)).items():
+                parts.setdefault(group, []).append(array)
+        return {
+            group: np.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0] for group, arrays in parts.items()
+        }
 
     def rows(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Like `features`, with the label, if there is one, as `[rows]`."""
@@ -164,8 +133,7 @@ class Preprocessing:
         """A row that a served model can be tried with: typical values made from what was learned, nobody's row."""
         row: dict[str, list[Any]] = {}
         for transform in self.transforms:
-            kind = arrow_type(self.types[transform.column])
-            value = _typical(transform, kind)
+            value = transform.typical(arrow_type(self.types[transform.column]))
             if value is not None:
                 row.setdefault(transform.column, [value])
         return {column: row.get(column, [None]) for column in self.columns}
@@ -174,64 +142,26 @@ class Preprocessing:
         """As data, for the manifest and for the logged model."""
         return {
             "types": {column: self.types[column] for column in self.columns if column in self.types},
-            "transforms": [{"kind": _kind(transform), **transform.to_dict()} for transform in self.transforms],
+            "transforms": [transform_to_dict(transform) for transform in self.transforms],
             "label": self.label.to_dict() if self.label else None,
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocessing:
         """What `to_dict` was made of."""
-        transforms = []
-        for entry in data["transforms"]:
-            fields = {key: value for key, value in entry.items() if key != "kind"}
-            transforms.append(_KINDS[entry["kind"]].from_dict(fields))
+        transforms = tuple(transform_from_dict(entry) for entry in data["transforms"])
         label = label_from_dict(data["label"]) if data["label"] else None
-        return cls(tuple(transforms), label, data["types"])
+        return cls(transforms, label, data["types"])
 
 
-def arrow_type(name: str) -> pa.DataType:
-    """The Arrow type of a SQL type's name.
-
-    Raises:
-        DataError: There is none that a feature could be made of.
-    """
-    decimal = re.fullmatch(r"decimal\((\d+),(\d+)\)", name)
-    if decimal:
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if name not in _ARROW_TYPES:
-        raise DataError(f"a column of type {name} cannot be a feature; cast it in the query")
-    return _ARROW_TYPES[name]
-
-
-def _transform(name: str, feature: Feature) -> Transform:
-    column = feature.column or name
-    if isinstance(feature, Numeric):
-        return NumericTransform(name, column, feature)
-    if isinstance(feature, Categorical):
-        kind = VocabularyTransform if feature.encoding == "vocabulary" else HashTransform
-        return kind(name, column, feature)
-    return TimeTransform(name, column, feature)
-
-
-def _typical(transform: Transform, kind: pa.DataType) -> Any:
-    """A value that the transform was made for, as Python sees it in a column of this type."""
-    if isinstance(transform, TimeTransform):
-        noon = datetime.datetime(2024, 1, 1, 12)
-        return noon.date() if pa.types.is_date(kind) else noon
-    if isinstance(transform, NumericTransform):
-        number = transform.fill if transform.fill is not None else 0.0
-        whole = pa.types.is_integer(kind)
-        try:
-            return pa.array([round(number) if whole else number]).cast(kind)[0].as_py()
-        except pa.ArrowInvalid:  # a declared `impute` that the raw column could not hold
-            return pa.array([0]).cast(kind)[0].as_py()
-    if isinstance(transform, VocabularyTransform) and transform.vocabulary:
-        return pa.array([transform.vocabulary[0]]).cast(kind)[0].as_py()
-    return pa.array(["1"]).cast(kind)[0].as_py() if not pa.types.is_temporal(kind) else None
-
-
-def _kind(transform: Transform) -> str:
-    return next(kind for kind, made in _KINDS.items() if type(transform) is made)
+def _joined(first: Group, second: Group) -> Group:
+    """A group with the columns of both."""
+    return Group(
+        name=first.name,
+        kind=first.kind,
+        features=first.features + second.features,
+        cardinalities=first.cardinalities + second.cardinalities,
+    )
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

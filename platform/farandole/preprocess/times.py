@@ -1,44 +1,61 @@
-"""Parts of a time, as places on a circle or as categories."""
+"""Parts of a time, as places on a circle, as categories or as numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farandole.preprocess.numeric import NumericTransform
+from farandole.preprocess.transform import VALUES, Columns, Seen
 from farandole.preprocess.values import as_time
-from farandole.spec import Time
+from farandole.spec import Numeric, Time
 from farandole.spec.feature import Part
 
-_PARTS: dict[Part, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
+_DAY_US = 24 * 60 * 60 * 10**6
+_FRIDAY = 4
+
+
+def _is_weekend(times: pa.Array) -> pa.Array:
+    return pc.greater(pc.day_of_week(times), _FRIDAY).cast(pa.int64())
+
+
+def _days(times: pa.Array) -> pa.Array:
+    return pc.divide(times.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False), float(_DAY_US))
+
+
+_CYCLES: dict[Part, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
+    "quarter": (pc.quarter, 1, 4),
     "month": (pc.month, 1, 12),
+    "week": (pc.iso_week, 1, 53),
     "day": (pc.day, 1, 31),
     "day_of_year": (pc.day_of_year, 1, 366),
     "weekday": (pc.day_of_week, 0, 7),
+    "is_weekend": (_is_weekend, 0, 2),
     "hour": (pc.hour, 0, 24),
     "minute": (pc.minute, 0, 60),
+    "second": (pc.second, 0, 60),
 }
 """How to read each part, its first value, and the length of its cycle. Weekday 0 is Monday."""
+_READERS: dict[Part, Callable[[pa.Array], pa.Array]] = {
+    "year": pc.year,
+    "days": _days,
+    **{part: read for part, (read, _, _) in _CYCLES.items()},
+}
 
 
 @dataclass(frozen=True)
-class TimeTransform:
+class TimeTransform(Columns):
     """The parts of one time: two float32 each (sine, cosine), or one int32 id each, where 0 is missing."""
 
-    name: str
-    column: str
     spec: Time
 
-    fitted = True
-
-    @property
-    def group(self) -> str:
-        """The group that it belongs to."""
-        return self.spec.group or ("dense" if self.spec.encoding == "cyclic" else "categorical")
+    SPEC = Time
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -53,7 +70,7 @@ class TimeTransform:
         """How many ids each part has."""
         if self.spec.encoding == "cyclic":
             return ()
-        return tuple(1 + _PARTS[part][2] for part in self.spec.parts)
+        return tuple(1 + _CYCLES[part][2] for part in self.spec.parts)
 
     def apply(self, values: pa.Array) -> np.ndarray:
         """float32 `[rows, 2 * parts]` (0, 0 where missing) or int32 `[rows, parts]`."""
@@ -61,7 +78,7 @@ class TimeTransform:
         missing = pc.is_null(times).to_numpy(zero_copy_only=False)
         columns: list[np.ndarray] = []
         for part in self.spec.parts:
-            read, first, length = _PARTS[part]
+            read, first, length = _CYCLES[part]
             place = pc.fill_null(read(times), first).to_numpy(zero_copy_only=False) - first
             if self.spec.encoding == "category":
                 columns.append(np.where(missing, 0, place + 1).astype(np.int32))
@@ -70,11 +87,79 @@ class TimeTransform:
             columns += [np.where(missing, 0, wave(angle)).astype(np.float32) for wave in (np.sin, np.cos)]
         return np.stack(columns, axis=1)
 
+    def typical(self, kind: pa.DataType) -> Any:
+        """A noon of no meaning."""
+        return _noon(kind)
+
+
+@dataclass(frozen=True)
+class TimeNumbersTransform(Columns):
+    """The parts of one time as numbers, each treated as a numeric feature is: one float32 each.
+
+    Args:
+        parts: One numeric transform for each part, named `NAME_PART`.
+    """
+
+    spec: Time
+    parts: tuple[NumericTransform, ...] = ()
+
+    SPEC = Time
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            spec = Numeric(kind="numeric", scale=self.spec.scale)
+            made = (NumericTransform(f"{self.name}_{part}", self.column, spec) for part in self.spec.parts)
+            object.__setattr__(self, "parts", tuple(made))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its columns in the group."""
+        return tuple(part.name for part in self.parts)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether nothing is left to learn."""
+        return all(part.fitted for part in self.parts)
+
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """Each part's numbers; the measure is the part's name."""
+        times = as_time(self.column, values)
+        named = zip(self.spec.parts, self.parts, strict=True)
+        return {name: part.observe(_READERS[name](times))[VALUES] for name, part in named if not part.fitted}
+
+    def learn(self, seen: Seen) -> TimeNumbersTransform:
+        """The transform with what the pass told about each part.
+
+        Raises:
+            DataError: No training row has a time.
+        """
+        named = zip(self.spec.parts, self.parts, strict=True)
+        learned = (
+            part if part.fitted else part.learn({VALUES: seen[name]} if name in seen else {}) for name, part in named
+        )
+        return replace(self, parts=tuple(learned))
+
+    def apply(self, values: pa.Array) -> np.ndarray:
+        """float32 `[rows, parts]`."""
+        times = as_time(self.column, values)
+        named = zip(self.spec.parts, self.parts, strict=True)
+        return np.concatenate([part.apply(_READERS[name](times)) for name, part in named], axis=1)
+
+    def typical(self, kind: pa.DataType) -> Any:
+        """A noon of no meaning."""
+        return _noon(kind)
+
     def to_dict(self) -> dict[str, Any]:
         """As data, for the manifest."""
-        return {"name": self.name, "column": self.column, "spec": self.spec.model_dump(mode="json")}
+        return {**super().to_dict(), "parts": [part.to_dict() for part in self.parts]}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TimeTransform:
+    def from_dict(cls, data: Mapping[str, Any]) -> TimeNumbersTransform:
         """What `to_dict` was made of."""
-        return cls(data["name"], data["column"], Time.model_validate(data["spec"]))
+        made = super().from_dict(data)
+        return replace(made, parts=tuple(NumericTransform.from_dict(part) for part in data["parts"]))
+
+
+def _noon(kind: pa.DataType) -> Any:
+    noon = datetime.datetime(2024, 1, 1, 12)
+    return noon.date() if pa.types.is_date(kind) else noon

@@ -37,6 +37,11 @@ def as_text(column: str, values: pa.Array) -> pa.StringArray:
     """
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        raise DataError(
+            f"column {column}: {values.type} cannot be a category or text; use `kind: image` or `kind: tensor`, or"
+            " decode it in the query"
+        )
     try:
         return values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:

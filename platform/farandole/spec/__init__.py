@@ -2,8 +2,8 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment
 from farandole.spec.base import Spec, home, is_remote
-from farandole.spec.data import SPLITS, Data, Shards, Split, group_of
-from farandole.spec.feature import Categorical, Clip, Feature, Label, Numeric, Time
+from farandole.spec.data import SPLITS, Data, Shards, Split
+from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Label, Numeric, Tensor, Time
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.source import CsvSource, ParquetSource, Source
@@ -13,6 +13,7 @@ __all__ = [
     "METRICS",
     "SPLITS",
     "Augment",
+    "Bucket",
     "Categorical",
     "Checkpoint",
     "Clip",
@@ -34,10 +35,10 @@ __all__ = [
     "Source",
     "Spec",
     "Split",
+    "Tensor",
     "Time",
     "Tracking",
     "Train",
-    "group_of",
     "home",
     "is_remote",
     "load_job",

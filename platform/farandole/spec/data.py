@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, changed, is_remote
-from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name
+from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, check_groups
 from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
@@ -89,25 +89,5 @@ class Data(Spec):
         if self.query is None and len(self.sources) > 1:
             names = ", ".join(self.sources)
             raise ValueError(f"{len(self.sources)} sources ({names}) need a `query` that joins them")
-        kinds: dict[str, str] = {}
-        for name, feature in self.features.items():
-            group, kind = group_of(feature)
-            if kinds.setdefault(group, kind) != kind:
-                raise ValueError(
-                    f"features.{name}: group {group} holds {kinds[group]}; a group holds either float32 numbers"
-                    " or int32 ids; name another group"
-                )
-        if "label" in kinds:
-            raise ValueError("a group cannot be named `label`; name another")
+        check_groups(self.features)
         return self
-
-
-def group_of(feature: Feature) -> tuple[str, str]:
-    """The group that a feature belongs to, and what the group holds: `numbers` or `ids`."""
-    if feature.kind == "numeric":
-        return feature.group, "numbers"
-    if feature.kind == "categorical":
-        return feature.group, "ids"
-    if feature.encoding == "cyclic":
-        return feature.group or "dense", "numbers"
-    return feature.group or "categorical", "ids"

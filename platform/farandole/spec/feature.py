@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -36,6 +37,9 @@ class Clip(Spec):
         return self
 
 
+Scale = Literal["standard", "minmax", "robust", "none"]
+
+
 class Numeric(Spec):
     """A number. Applied in this order: impute, clip, log, scale."""
 
@@ -51,42 +55,102 @@ class Numeric(Spec):
     """Bounds that outliers are moved to."""
     log: bool = False
     """Take sign(x) * log(1 + |x|)."""
-    scale: Literal["standard", "minmax", "none"] = "standard"
-    """`standard`: mean 0 and deviation 1; `minmax`: 0 to 1, both measured on the training split."""
+    scale: Scale = "standard"
+    """`standard`: mean 0 and deviation 1; `minmax`: 0 to 1; `robust`: median 0 and interquartile range 1, which few
+    outliers do not move (where half of the rows agree, so that this range is 0, the deviation takes its place). All
+    are measured on the training split."""
     group: Name = "dense"
     """The tensor that this feature becomes a column of."""
 
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name belongs to, and what each holds."""
+        return {self.group: "numbers"}
+
 
 class Categorical(Spec):
-    """A value out of a set: becomes one int32 id, for an embedding. Id 0 is unknown, id 1 is missing."""
+    """A value out of a set: becomes one int32 id, for an embedding, or a float32 column for each value."""
 
     kind: Literal["categorical"]
-    """A value becomes one int32 id."""
+    """A value out of a set becomes an id, or columns of 0 and 1."""
     column: str | None = None
     """The raw column. Default: the feature's own name."""
-    encoding: Literal["vocabulary", "hash"] = "vocabulary"
-    """`vocabulary`: the values of the training split, the most frequent first; `hash`: a fixed number of buckets."""
+    encoding: Literal["vocabulary", "hash", "onehot"] = "vocabulary"
+    """`vocabulary`: ids of the values of the training split, the most frequent first, from 2 on; id 0 is unknown and
+    id 1 missing. `hash`: ids of a fixed number of buckets. `onehot`: a column `NAME=VALUE` for each value of the
+    vocabulary (at most 1,000) and `NAME_missing`; an unknown value is 0 in all of them."""
     min_count: Annotated[int, Field(ge=1)] = 1
     """Vocabulary: values seen fewer times in the training split are unknown."""
     max_size: Annotated[int, Field(ge=1)] = 100_000
     """Vocabulary: the most values it keeps."""
     buckets: Annotated[int, Field(ge=1, le=2**30)] | None = None
     """Hash: the number of buckets."""
-    group: Name = "categorical"
-    """The tensor that this feature becomes a column of."""
+    group: Name | None = None
+    """The tensor that this feature becomes columns of. Default: `dense` for onehot, else `categorical`."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name belongs to, and what each holds."""
+        onehot = self.encoding == "onehot"
+        return {self.group or ("dense" if onehot else "categorical"): "numbers" if onehot else "ids"}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.encoding == "hash" and self.buckets is None:
             raise ValueError("encoding hash needs `buckets`, for example 1024")
-        if self.encoding == "vocabulary" and self.buckets is not None:
+        if self.encoding != "hash" and self.buckets is not None:
             raise ValueError("buckets has no effect on a vocabulary; use `encoding: hash`, or remove it")
         if self.encoding == "hash" and changed(self, "min_count", "max_size"):
             raise ValueError("min_count and max_size have no effect on `encoding: hash`; remove them")
         return self
 
 
-Part = Literal["month", "day", "day_of_year", "weekday", "hour", "minute"]
+class Bucket(Spec):
+    """A number as the interval that it lies in: becomes one int32 id, or a float32 column for each interval."""
+
+    kind: Literal["bucket"]
+    """A number becomes the interval that it lies in."""
+    column: str | None = None
+    """The raw column. Default: the feature's own name."""
+    quantiles: Annotated[int, Field(ge=2, le=1000)] = 10
+    """So many intervals that each hold about as many training rows; fewer where many rows agree."""
+    boundaries: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """Where one interval ends and the next begins, rising; a boundary belongs to the interval above it. Replaces
+    `quantiles`."""
+    encoding: Literal["category", "onehot"] = "category"
+    """`category`: an int32 id, from 1 for the lowest interval on, where 0 is missing; `onehot`: a column of 0 and 1
+    for each interval, and `NAME_missing`."""
+    group: Name | None = None
+    """The tensor that this feature becomes columns of. Default: `dense` for onehot, else `categorical`."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name belongs to, and what each holds."""
+        onehot = self.encoding == "onehot"
+        return {self.group or ("dense" if onehot else "categorical"): "numbers" if onehot else "ids"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.boundaries is not None and changed(self, "quantiles"):
+            raise ValueError("quantiles has no effect where boundaries are given; remove one of them")
+        if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"boundaries {list(self.boundaries)} do not rise; sort them, each once")
+        return self
+
+
+Part = Literal[
+    "year",
+    "quarter",
+    "month",
+    "week",
+    "day",
+    "day_of_year",
+    "weekday",
+    "is_weekend",
+    "hour",
+    "minute",
+    "second",
+    "days",
+]
+_WITHOUT_CYCLE = {"year", "days", "is_weekend"}
+_UNBOUNDED = {"year", "days"}
 
 
 class Time(Spec):
@@ -97,22 +161,97 @@ class Time(Spec):
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
-    """Which parts; each is a feature named `NAME_PART`."""
-    encoding: Literal["cyclic", "category"] = "cyclic"
+    """Which parts; each is a feature named `NAME_PART`. `week` is that of ISO 8601, `weekday` begins with Monday,
+    `is_weekend` is 1 on Saturdays and Sundays, and `days` are those since 1970-01-01, with their fraction."""
+    encoding: Literal["cyclic", "category", "number"] = "cyclic"
     """`cyclic`: the sine and cosine of the part's place in its cycle (two float32 features);
-    `category`: an int32 id, where 0 is missing."""
+    `category`: an int32 id, where 0 is missing; `number`: one float32, scaled, where a missing one becomes the
+    median."""
+    scale: Scale = "standard"
+    """Of numbers: as of a numeric feature."""
     group: Name | None = None
-    """The tensor. Default: `dense` for cyclic parts, `categorical` for categories."""
+    """The tensor. Default: `categorical` for categories, else `dense`."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name belongs to, and what each holds."""
+        category = self.encoding == "category"
+        return {self.group or ("categorical" if category else "dense"): "ids" if category else "numbers"}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.parts)) != len(self.parts):
             raise ValueError(f"a part is named twice in {list(self.parts)}; name each once")
+        unfit = {"cyclic": _WITHOUT_CYCLE, "category": _UNBOUNDED, "number": set[str]()}[self.encoding]
+        for part in self.parts:
+            if part in unfit:
+                why = "does not come round again" if self.encoding == "cyclic" else "is not one of a fixed number"
+                raise ValueError(f"{part} {why}, so it cannot be {self.encoding}; use `encoding: number`")
+        if self.encoding != "number" and changed(self, "scale"):
+            raise ValueError(f"scale has no effect on `encoding: {self.encoding}`; remove it")
         return self
 
 
-Feature = Annotated[Numeric | Categorical | Time, Field(discriminator="kind")]
+class Tensor(Spec):
+    """Numbers of a fixed shape, taken over as they are."""
+
+    kind: Literal["tensor"]
+    """An array of a fixed shape becomes a tensor of its own."""
+    column: str | None = None
+    """The raw column: arrays of numbers (also nested ones), or bytes, which hold the values in C order and little
+    endian. Default: the feature's own name."""
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    """The shape of one row's values."""
+    dtype: Literal["float32", "float64", "int8", "int16", "int32", "int64", "uint8"] = "float32"
+    """The type of a value. A number that it cannot hold is an error."""
+    group: Name | None = None
+    """The tensor. Default: the feature's own name."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name makes, and what each holds."""
+        return {self.group or name: "tensor"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if math.prod(self.shape) > _MOST_VALUES:
+            raise ValueError(f"shape {list(self.shape)} has {math.prod(self.shape):,} values; at most {_MOST_VALUES:,}")
+        return self
+
+
+_MOST_VALUES = 2**26
+"""Values of one row in one group: a shard's block holds at least one row."""
+
+Feature = Annotated[Numeric | Categorical | Bucket | Time | Tensor, Field(discriminator="kind")]
 """One declared feature."""
+
+_SHARED = ("numbers", "ids")
+"""What features share groups of, as columns."""
+
+
+def check_groups(features: dict[str, Feature]) -> None:
+    """Check that each group holds one thing.
+
+    Args:
+        features: Name to feature.
+
+    Raises:
+        ValueError: Features that cannot be columns of one tensor share a group, or a group is called `label`.
+    """
+    owners: dict[str, tuple[str, str]] = {}
+    for name, feature in features.items():
+        for group, kind in feature.groups(name).items():
+            owner, held = owners.setdefault(group, (name, kind))
+            if group == "label":
+                raise ValueError(f"features.{name}: a group cannot be named `label`; name another")
+            if held != kind and held in _SHARED and kind in _SHARED:
+                raise ValueError(
+                    f"features.{name}: group {group} holds {held}; a group holds either float32 numbers or int32 ids;"
+                    " name another group"
+                )
+            if owner != name and not (held in _SHARED and kind in _SHARED):
+                raise ValueError(
+                    f"features.{name}: group {group} is that of features.{owner}; texts, images and tensors have groups"
+                    " of their own: name another group"
+                )
 
 
 class Label(Spec):

@@ -1,0 +1,102 @@
+"""Numbers as intervals, whose boundaries are declared or measured on the training split."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from farandole.errors import DataError
+from farandole.preprocess.summary import Summary
+from farandole.preprocess.transform import VALUES, Columns, Seen, onehot
+from farandole.preprocess.values import as_numbers
+from farandole.spec import Bucket
+
+MISSING, FIRST = 0, 1
+"""The id of a missing value, and that of the lowest interval."""
+
+
+@dataclass(frozen=True)
+class BucketTransform(Columns):
+    """One number as one int32 id, or as a float32 column for each interval and one for missing values.
+
+    Interval k reaches from boundary k-1, which belongs to it, to boundary k, which does not; the first and the last are
+    open, so an infinite number lies in one of them.
+    """
+
+    spec: Bucket
+    boundaries: tuple[float, ...] | None = None
+
+    SPEC = Bucket
+    LEARNED = ("boundaries",)
+
+    @property
+    def num_intervals(self) -> int:
+        """How many intervals there are."""
+        return 1 + len(self.boundaries or ())
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its columns in the group: `x<1.5`, `1.5<=x<2`, `x>=2`, `x_missing`."""
+        if self.spec.encoding == "category":
+            return (self.name,)
+        assert self.boundaries, f"{self.name} is not fitted"
+        edges = [repr(boundary).removesuffix(".0") for boundary in self.boundaries]
+        between = [f"{low}<={self.name}<{high}" for low, high in itertools.pairwise(edges)]
+        return (f"{self.name}<{edges[0]}", *between, f"{self.name}>={edges[-1]}", f"{self.name}_missing")
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """How many ids there are."""
+        return (FIRST + self.num_intervals,) if self.spec.encoding == "category" else ()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether nothing is left to learn."""
+        return self.boundaries is not None
+
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """The numbers to summarise."""
+        return {VALUES: as_numbers(self.column, values)}
+
+    def learn(self, seen: Seen) -> BucketTransform:
+        """The transform with its boundaries: the declared ones, or quantiles, of which equal ones count once.
+
+        Raises:
+            DataError: The training split has fewer than two values.
+        """
+        if self.spec.boundaries is not None:
+            return replace(self, boundaries=self.spec.boundaries)
+        summary = seen.get(VALUES, Summary())
+        assert isinstance(summary, Summary)
+        shares = [number / self.spec.quantiles for number in range(1, self.spec.quantiles)]
+        found = sorted({summary.quantile(share) for share in shares} - {summary.minimum})
+        if not summary.present or not found:
+            what = f"all training rows hold {summary.minimum:g}" if summary.present else "no training row has a value"
+            raise DataError(
+                f"{self.place}: {what}, so there is no interval to tell from another; give `boundaries`, or remove the"
+                " feature"
+            )
+        return replace(self, boundaries=tuple(found))
+
+    def apply(self, values: pa.Array) -> np.ndarray:
+        """int32 `[rows, 1]`, or float32 `[rows, intervals + 1]`."""
+        assert self.boundaries is not None, f"{self.name} is not fitted"
+        numbers = as_numbers(self.column, values)
+        places = FIRST + np.searchsorted(np.array(self.boundaries), numbers, side="right")
+        ids = np.where(np.isnan(numbers), MISSING, places).astype(np.int32)
+        if self.spec.encoding == "onehot":
+            return onehot(ids, FIRST, MISSING, self.num_intervals)
+        return ids.reshape(-1, 1)
+
+    def typical(self, kind: pa.DataType) -> Any:
+        """The middle boundary, as far as the column can hold it."""
+        boundaries = self.boundaries or (0.0,)
+        number = boundaries[len(boundaries) // 2]
+        try:
+            return pa.array([round(number) if pa.types.is_integer(kind) else number]).cast(kind)[0].as_py()
+        except pa.ArrowInvalid:  # a declared boundary that the raw column could not hold
+            return pa.array([0]).cast(kind)[0].as_py()

@@ -1,0 +1,123 @@
+"""Arrays of a fixed shape, taken over as they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from farandole.errors import DataError
+from farandole.preprocess.transform import Transform
+from farandole.shards import Group
+from farandole.spec import Tensor
+
+
+@dataclass(frozen=True)
+class TensorTransform(Transform):
+    """A list of numbers, a list of such lists, or bytes: as one tensor. Nothing to learn."""
+
+    spec: Tensor
+
+    SPEC = Tensor
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Its own group."""
+        (name,) = self.spec.groups(self.name)
+        group = Group(
+            name=name, kind="tensor", features=(self.name,), shape=self.spec.shape, value_type=self.spec.dtype
+        )
+        return (group,)
+
+    def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
+        """The values as `[rows, *shape]`; -0.0 becomes 0.0, which Spark takes for the same when it sorts rows.
+
+        Raises:
+            DataError: A row is missing, has another number of values, or a value that the type cannot hold.
+        """
+        if values.null_count:
+            raise DataError(
+                f"{self.place}: {values.null_count} of a batch of {len(values)} rows have no array; filter them out in"
+                f" the query: WHERE {self.column} IS NOT NULL"
+            )
+        kind = values.type
+        flat = self._from_bytes(values) if pa.types.is_binary(kind) else self._from_lists(values)
+        if flat.dtype.kind == "f":
+            if not np.isfinite(flat).all():
+                raise DataError(
+                    f"{self.place}: {int((~np.isfinite(flat)).sum())} values of a batch are not finite as"
+                    f" {self.spec.dtype}; mend or filter them out in the query"
+                )
+            flat = flat + flat.dtype.type(0)
+        return {self.groups[0].name: flat.reshape(len(values), *self.spec.shape)}
+
+    def _from_bytes(self, values: pa.Array) -> np.ndarray:
+        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
+        size = math.prod(self.spec.shape) * dtype.itemsize
+        self._check_lengths(pc.binary_length(values), size, "bytes")
+        if not len(values):
+            return np.empty(0, dtype.newbyteorder("="))
+        _, offsets, data = values.buffers()
+        start = int(np.frombuffer(offsets, np.int32)[values.offset])
+        return np.frombuffer(data, dtype, count=len(values) * math.prod(self.spec.shape), offset=start).astype(
+            dtype.newbyteorder("=")
+        )
+
+    def _from_lists(self, values: pa.Array) -> np.ndarray:
+        """Level by level, so that [[1, 2], [3, 4]] does not pass for a row of another shape; a flat list of all the
+        values will do too."""
+        nested = _depth(values.type) == len(self.spec.shape)
+        lengths = self.spec.shape if nested else (math.prod(self.spec.shape),)
+        for length in lengths:
+            if not pa.types.is_list(values.type) and not pa.types.is_fixed_size_list(values.type):
+                raise DataError(
+                    f"{self.place}: {values.type} is not an array of shape {list(self.spec.shape)}; give arrays of"
+                    " numbers, nested as deep as the shape or flat, or bytes"
+                )
+            self._check_lengths(pc.list_value_length(values), length, "values")
+            values = values.flatten()
+            if values.null_count:
+                raise DataError(
+                    f"{self.place}: {values.null_count} values inside the arrays of a batch are missing; fill them in"
+                    " the query, for example by transform(…, x -> coalesce(x, 0))"
+                )
+        wanted = pa.from_numpy_dtype(np.dtype(self.spec.dtype))
+        try:
+            if pa.types.is_boolean(values.type):
+                values = values.cast(pa.uint8())
+            # Rounding to a shorter float is what the job asks for; anything else must be exact.
+            rounds = pa.types.is_floating(values.type) and pa.types.is_floating(wanted)
+            return np.asarray(values.cast(wanted, safe=not rounds).to_numpy(zero_copy_only=False))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"{self.place}: {values.type} does not fit into {self.spec.dtype} ({error}); choose another dtype, or"
+                " cast in the query"
+            ) from error
+
+    def _check_lengths(self, lengths: pa.Array, wanted: int, what: str) -> None:
+        wrong = lengths.filter(pc.not_equal(lengths, wanted))
+        if len(wrong):
+            raise DataError(
+                f"{self.place}: {len(wrong)} of {len(lengths)} have {wrong[0].as_py()} {what} (the first of them), and"
+                f" {self.spec.dtype}{list(self.spec.shape)} needs {wanted}; mend the query or `shape`"
+            )
+
+    def typical(self, kind: pa.DataType) -> Any:
+        """Zeros."""
+        size = math.prod(self.spec.shape)
+        if pa.types.is_binary(kind):
+            return bytes(size * np.dtype(self.spec.dtype).itemsize)
+        shape = self.spec.shape if _depth(kind) == len(self.spec.shape) else (size,)
+        return np.zeros(shape, dtype=np.int64).tolist()
+
+
+def _depth(kind: pa.DataType) -> int:
+    """How deep lists are nested."""
+    depth = 0
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        depth, kind = depth + 1, kind.value_type
+    return depth
