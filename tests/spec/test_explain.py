@@ -88,9 +88,9 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         (
             "data.features.distance.kind",
             "number",
-            "data.features.distance: 'number' is not known; write `kind:` with one of numeric, categorical, bucket",
+            "data.features.distance: 'number' is not known; write `kind:` with one of numeric, categorical,",
         ),
-        ("data.features.distance", {}, "data.features.distance: write `kind:` with one of numeric, categorical, bucket"),
+        ("data.features.distance", {}, "data.features.distance: write `kind:` with one of numeric, categorical,"),
         ("data.features.distance", None, "data.features.distance: "),
         (
             "data.sources.trips.path",

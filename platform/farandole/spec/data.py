@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, changed, is_remote
-from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, check_groups
+from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, groups_of
 from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
@@ -89,5 +89,5 @@ class Data(Spec):
         if self.query is None and len(self.sources) > 1:
             names = ", ".join(self.sources)
             raise ValueError(f"{len(self.sources)} sources ({names}) need a `query` that joins them")
-        check_groups(self.features)
+        groups_of(self.features)
         return self

@@ -227,8 +227,8 @@ _SHARED = ("numbers", "ids")
 """What features share groups of, as columns."""
 
 
-def check_groups(features: dict[str, Feature]) -> None:
-    """Check that each group holds one thing.
+def groups_of(features: dict[str, Feature]) -> dict[str, str]:
+    """The groups of all features together, and what each holds.
 
     Args:
         features: Name to feature.
@@ -252,6 +252,7 @@ def check_groups(features: dict[str, Feature]) -> None:
                     f"features.{name}: group {group} is that of features.{owner}; texts, images and tensors have groups"
                     " of their own: name another group"
                 )
+    return {group: kind for group, (_, kind) in owners.items()}
 
 
 class Label(Spec):

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from farandole.errors import nearest
 from farandole.spec.base import Spec
-from farandole.spec.data import Data, group_of
+from farandole.spec.data import Data
+from farandole.spec.feature import groups_of
 from farandole.spec.train import METRICS, Model, Resources, Tracking, Train
 
 
@@ -85,7 +86,7 @@ class Job(Spec):
         ]
 
     def _augment_problems(self) -> list[str]:
-        kinds = dict(group_of(feature) for feature in self.data.features.values())
+        kinds = groups_of(self.data.features)
         problems = []
         for name, augment in self.train.augment.items():
             place = f"train.augment.{name}"
