@@ -31,3 +31,13 @@ def test_events_cannot_be_changed() -> None:
 
 def test_who_does_not_watch_ignores_all() -> None:
     assert [ignore(event) for event in EVENTS] == [None] * len(EVENTS)  # type: ignore[func-returns-value]
+
+
+def test_an_event_prints_as_a_line_for_the_reader() -> None:
+    assert [str(event) for event in EVENTS[:5]] == [
+        "prepare: reading",
+        "train: done",
+        "train: epoch 1, 3 of 10 rows, 12 rows/s",
+        "prepare: ",
+        "warning: look here",
+    ]

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from farandole.api import Finished, prepare, run, train
     from farandole.errors import FarandoleError, JobFailed, UserError
-    from farandole.loading import EvaluationLoader, TrainingLoader
+    from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
     from farandole.planning import plan
     from farandole.shards import Dataset
-    from farandole.spec import Job, load_job, parse_job
+    from farandole.spec import Job, load_job, parse_job, save_job
 
 _HOMES = {
+    "Augmentation": "farandole.loading",
     "Dataset": "farandole.shards",
     "EvaluationLoader": "farandole.loading",
     "FarandoleError": "farandole.errors",
@@ -36,10 +37,12 @@ _HOMES = {
     "plan": "farandole.planning",
     "prepare": "farandole.api",
     "run": "farandole.api",
+    "save_job": "farandole.spec",
     "train": "farandole.api",
 }
 
 __all__ = [
+    "Augmentation",
     "Dataset",
     "EvaluationLoader",
     "FarandoleError",
@@ -53,6 +56,7 @@ __all__ = [
     "plan",
     "prepare",
     "run",
+    "save_job",
     "train",
 ]
 

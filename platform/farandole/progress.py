@@ -18,6 +18,9 @@ class StageStarted:
     stage: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
+
 
 @dataclass(frozen=True)
 class StageEnded:
@@ -25,6 +28,9 @@ class StageEnded:
 
     stage: str
     text: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Advanced:
     text: str = ""
     rows_per_s: float | None = None
 
+    def __str__(self) -> str:
+        done = f", {self.done:,} of {self.total:,} {self.unit}" if self.total else ""
+        rate = f", {self.rows_per_s:,.0f} rows/s" if self.rows_per_s else ""
+        return f"{self.stage}: {self.text}{done}{rate}"
+
 
 @dataclass(frozen=True)
 class Noted:
@@ -54,6 +65,9 @@ class Noted:
 
     text: str
     level: Literal["info", "warning"] = "info"
+
+    def __str__(self) -> str:
+        return f"{'warning: ' if self.level == 'warning' else ''}{self.text}"
 
 
 Event = StageStarted | StageEnded | Advanced | Noted

@@ -46,10 +46,8 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Advanced):
             self._advance(event)
-        elif isinstance(event, Noted):
-            self._print(f"{'warning: ' if event.level == 'warning' else ''}{event.text}")
         else:
-            self._print(f"{event.stage}: {event.text}")
+            self._print(str(event))
 
     def _advance(self, event: Advanced) -> None:
         now = time.monotonic()
@@ -58,9 +56,7 @@ class _Lines:
         if event.unit == "rows" and now - self._told < _PLAIN_EVERY_S:
             return
         self._told, self._text = now, event.text
-        done = f", {event.done:,} of {event.total:,} {event.unit}" if event.total else ""
-        rate = f", {event.rows_per_s:,.0f} rows/s" if event.rows_per_s else ""
-        self._print(f"{event.stage}: {event.text}{done}{rate}")
+        self._print(str(event))
 
     def _print(self, text: str) -> None:
         print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)

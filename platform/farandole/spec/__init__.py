@@ -6,6 +6,7 @@ from farandole.spec.data import SPLITS, Data, Shards, Split
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Label, Numeric, Tensor, Time
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
+from farandole.spec.save import save_job
 from farandole.spec.source import CsvSource, ParquetSource, Source
 from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resources, Schedule, Tracking, Train
 
@@ -43,4 +44,5 @@ __all__ = [
     "is_remote",
     "load_job",
     "parse_job",
+    "save_job",
 ]
