@@ -15,9 +15,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.api import Finished, prepare, run, train
+    from farandole.api import Finished, prepare, run, source_files, train
     from farandole.errors import FarandoleError, JobFailed, UserError
+    from farandole.ingest.session import start_spark
     from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
+    from farandole.pages import dataset_page
     from farandole.planning import plan
     from farandole.shards import Dataset
     from farandole.spec import Job, load_job, parse_job, save_job
@@ -32,12 +34,15 @@ _HOMES = {
     "JobFailed": "farandole.errors",
     "TrainingLoader": "farandole.loading",
     "UserError": "farandole.errors",
+    "dataset_page": "farandole.pages",
     "load_job": "farandole.spec",
     "parse_job": "farandole.spec",
     "plan": "farandole.planning",
     "prepare": "farandole.api",
     "run": "farandole.api",
     "save_job": "farandole.spec",
+    "source_files": "farandole.api",
+    "start_spark": "farandole.ingest.session",
     "train": "farandole.api",
 }
 
@@ -51,12 +56,15 @@ __all__ = [
     "JobFailed",
     "TrainingLoader",
     "UserError",
+    "dataset_page",
     "load_job",
     "parse_job",
     "plan",
     "prepare",
     "run",
     "save_job",
+    "source_files",
+    "start_spark",
     "train",
 ]
 

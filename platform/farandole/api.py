@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farandole.planning import check_builder, check_label, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
-from farandole.spec import Job
+from farandole.spec import CsvSource, Job
 
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
     from farandole.ingest.prepare import Prepared
@@ -31,6 +32,20 @@ class Finished:
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
         return _document(self.job, self.trained, self.dataset.to_dict())
+
+
+def source_files(path: str) -> tuple[Path, ...]:
+    """The files that a source's `path` in a job file stands for; an archive is unpacked first.
+
+    Args:
+        path: A file, a directory, a glob, or `package://NAME/FILE`.
+
+    Raises:
+        DataError: There are none, or they cannot be read.
+    """
+    from farandole.ingest.files import find_files
+
+    return find_files("files", CsvSource(path=path)).paths
 
 
 def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:

@@ -57,6 +57,44 @@ def test_settings_keep_scratch_files_together(tmp_path: Path, monkeypatch: pytes
     assert "spark.local.dir" not in spark_settings(tmp_path, memory="3g", local=True)
 
 
+def test_executors_on_this_machine_run_the_drivers_python(spark: SparkSession, make_job: MakeJob, write: Write) -> None:
+    """A notebook's Spark runs whichever `python3` comes first on the path, which need not have our packages."""
+    write()
+    kept = spark.sparkContext.pythonExec
+    spark.sparkContext.pythonExec = "python3"
+    try:
+        with spark_session(make_job()) as session:
+            assert session.sparkContext.pythonExec == sys.executable
+        assert spark.sparkContext.pythonExec == "python3"
+    finally:
+        spark.sparkContext.pythonExec = kept
+
+
+_NOTEBOOK = """
+import farandole
+from pyspark.sql import SparkSession
+
+spark = farandole.start_spark(master="local[1]", memory="1g")
+assert SparkSession.getActiveSession() is spark
+assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+print(spark.range(7).count())
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+def test_a_spark_to_explore_with_is_quiet_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NOTEBOOK],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
+    assert list(tmp_path.glob("farandole-spark-*")) == []
+
+
 _OWN_SPARK = """
 import json, sys
 from pathlib import Path

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from farandole.errors import DatasetError
 from farandole.shards import LABEL, Group, LabelColumn, Schema
 
 Columns = dict[str, np.ndarray]
@@ -99,3 +100,11 @@ def test_the_kind_of_label_decides_outputs_and_type(
 def test_a_group_knows_its_size_and_type() -> None:
     group = Group(name="g", kind="ids", features=("a", "b"), cardinalities=(3, 4))
     assert (group.size, group.dtype) == (2, np.dtype(np.int32))
+
+
+def test_a_group_is_found_by_its_name() -> None:
+    dense = Group(name="dense", kind="numbers", features=("a",))
+    schema = Schema(groups=(dense,))
+    assert schema.group("dense") is dense
+    with pytest.raises(DatasetError, match=r"the dataset has no group dens; did you mean dense\?"):
+        schema.group("dens")

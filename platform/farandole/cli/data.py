@@ -18,11 +18,25 @@ app = typer.Typer(
 
 
 @app.command()
-def inspect(directory: Directory, as_json: AsJson = False) -> None:
+def inspect(
+    directory: Directory,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="With --html: where to write it.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write a page with histograms to FILE, by default NAME.html in this folder.")
+    ] = False,
+) -> None:
     """Show rows, sizes, columns, statistics and lineage."""
     from farandole.cli import datasets
     from farandole.shards import read_manifest
 
+    if file is not None and not html:
+        raise typer.BadParameter(f"{file}: only --html writes a file; add it, or leave the file out")
+    if html:
+        datasets.write_page(directory, file or Path(f"{directory.absolute().name}.html"), as_json=as_json)
+        return
     datasets.show(directory, read_manifest(directory), as_json=as_json)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from farandole.errors import UserError
 from farandole.shards import LABEL, Dataset, Manifest
 
 _MOST_SHOWN = 12
@@ -23,6 +27,26 @@ def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
     console = Console()
     console.print(f"{directory}\ndigest {manifest.digest}", highlight=False, markup=False)
     console.print(_splits(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n")
+
+
+def write_page(directory: Path, file: Path, *, as_json: bool) -> None:
+    """The dataset's page, into a file, whole or not at all.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    from farandole.pages import dataset_page
+
+    page = dataset_page(directory)
+    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{file}: cannot be written ({error.strerror or error}); choose another place") from error
+    print(json.dumps({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
 
 
 def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,16 +49,37 @@ def spark_session(job: Job) -> Iterator[SparkSession]:
         # Its own views and settings, on the same Spark: nothing of the notebook is touched.
         session = active.newSession()
         _configure(session, job)
-        with _errors_not_logged():
+        with _errors_not_logged(), _own_python(session):
             yield session
         return
     require_java()
     with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch, _errors_not_logged():
-        session = _start(job, Path(scratch))
+        session = _start(f"farandole {job.name}", job.data.master, job.data.memory, Path(scratch))
+        _configure(session, job)
         try:
             yield session
         finally:
             _stop(session)
+
+
+def start_spark(*, master: str | None = None, memory: str = "2g") -> SparkSession:
+    """A session to explore raw data with, set up as the one that a preparation starts. As long as it is active,
+    `prepare` uses its Spark; `stop()` ends it.
+
+    Args:
+        master: Spark's master URL. Default: `local[*]`, all cores of this machine.
+        memory: The memory of Spark's driver.
+
+    Raises:
+        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+    """
+    require_java()
+    scratch = Path(tempfile.mkdtemp(prefix="farandole-spark-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    session = _start("farandole", master, memory, scratch)
+    for key, value in _QUERY_SETTINGS.items():
+        session.conf.set(key, value)
+    return session
 
 
 def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]:
@@ -84,12 +107,12 @@ def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]
     return settings
 
 
-def _start(job: Job, scratch: Path) -> SparkSession:
+def _start(name: str, master: str | None, memory: str, scratch: Path) -> SparkSession:
     # Executors must run the very Python that the driver runs.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    master, log = job.data.master or "local[*]", scratch / _LOG_NAME
-    builder = SparkSession.builder.master(master).appName(f"farandole {job.name}")
-    for key, value in spark_settings(scratch, memory=job.data.memory, local=master.startswith("local")).items():
+    master, log = master or "local[*]", scratch / _LOG_NAME
+    builder = SparkSession.builder.master(master).appName(name)
+    for key, value in spark_settings(scratch, memory=memory, local=master.startswith("local")).items():
         builder = builder.config(key, value)
     try:
         with _stderr_to(log):
@@ -101,7 +124,6 @@ def _start(job: Job, scratch: Path) -> SparkSession:
             " master's URL and data.memory",
             detail=f"{error}\n{tail}",
         ) from error
-    _configure(session, job)
     return session
 
 
@@ -131,6 +153,19 @@ def _errors_not_logged() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _own_python(session: SparkSession) -> Iterator[None]:
+    """Executors on this machine run the driver's Python, whichever `python3` a notebook's Spark was started with."""
+    context = session.sparkContext
+    kept = context.pythonExec
+    if str(context.master).startswith("local"):
+        context.pythonExec = sys.executable
+    try:
+        yield
+    finally:
+        context.pythonExec = kept
 
 
 def _configure(session: SparkSession, job: Job) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from farandole.errors import DatasetError
+from farandole.errors import DatasetError, nearest
 
 LABEL = "label"
 """The name of the label's column."""
@@ -119,6 +119,19 @@ class Schema(BaseModel):
                 " again, or use the loader in a script of your own"
             )
         return self.label
+
+    def group(self, name: str) -> Group:
+        """The group of this name.
+
+        Raises:
+            DatasetError: There is none.
+        """
+        groups = {group.name: group for group in self.groups}
+        if name not in groups:
+            close = nearest(name, list(groups))
+            hint = f"did you mean {close}?" if close else f"it has {', '.join(groups)}"
+            raise DatasetError(f"the dataset has no group {name}; {hint}")
+        return groups[name]
 
     @property
     def row_bytes(self) -> int:

@@ -1,0 +1,85 @@
+"""What the fitted preprocessing does to a column, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from farandole.pages.page import number
+
+
+def in_words(transform: dict[str, Any]) -> list[str]:
+    """What becomes of a raw value, step by step.
+
+    Args:
+        transform: One of the manifest's `preprocessing.transforms`.
+    """
+    describe = _DESCRIPTIONS.get(transform["kind"])
+    return describe(transform) if describe else _anything(transform)
+
+
+def _numeric(transform: dict[str, Any]) -> list[str]:
+    spec, steps = transform["spec"], []
+    fill = transform.get("fill")
+    if fill is None:
+        steps.append("a missing value is an error")
+    else:
+        source = f", the {spec['impute']}" if isinstance(spec["impute"], str) else ""
+        steps.append(f"a missing value becomes {number(fill)}{source}")
+    if spec.get("indicator"):
+        steps.append(f"{transform['name']}_missing tells where one was missing")
+    bounds = [
+        f"{word} {number(transform[side])}"
+        for side, word in (("lower", "from"), ("upper", "up to"))
+        if transform.get(side) is not None
+    ]
+    if bounds:
+        steps.append(f"clipped {' '.join(bounds)}")
+    if spec.get("log"):
+        steps.append("sign(x) · log(1 + |x|)")
+    offset, factor = transform.get("offset"), transform.get("factor")
+    if spec.get("scale") != "none" and offset is not None and factor is not None:
+        scaled = f"(x - {number(offset)}) / {number(1 / factor)}" if factor else "a constant: 0 everywhere"
+        steps.append(f"{_SCALES.get(spec['scale'], spec['scale'])}: {scaled}")
+    return steps
+
+
+_SCALES = {"standard": "mean 0, deviation 1", "minmax": "0 to 1"}
+
+
+def _vocabulary(transform: dict[str, Any]) -> list[str]:
+    spec, size = transform["spec"], len(transform["vocabulary"])
+    rare = f", those seen at least {spec['min_count']:,} times" if spec.get("min_count", 1) > 1 else ""
+    return [f"an id for each of {size:,} known values{rare}", "0 is unknown, 1 is missing"]
+
+
+def _hash(transform: dict[str, Any]) -> list[str]:
+    return [f"hashed to one of {transform['spec']['buckets']:,} ids", "1 is missing"]
+
+
+def _time(transform: dict[str, Any]) -> list[str]:
+    spec = transform["spec"]
+    parts = ", ".join(part.replace("_", " ") for part in spec["parts"])
+    how = "sine and cosine of each" if spec.get("encoding") == "cyclic" else "an id for each; 0 is missing"
+    return [parts, how]
+
+
+def _anything(transform: dict[str, Any]) -> list[str]:
+    """A transform that this page has no words for: what was asked for, as it was written."""
+    spec = transform.get("spec", {})
+    asked = {key: value for key, value in spec.items() if value not in (None, False) and key not in ("kind", "column")}
+    return [transform["kind"], *(f"{key}: {_short(value)}" for key, value in asked.items())]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+_DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "numeric": _numeric,
+    "vocabulary": _vocabulary,
+    "hash": _hash,
+    "time": _time,
+}
