@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from farandole.cli.main import app
-from farandole.shards import MANIFEST_NAME, Dataset, write_manifest
+from farandole.errors import UserError
+from farandole.shards import MANIFEST_NAME, Dataset, Group, Manifest, Schema, ShardWriter, write_manifest
 from made_data import Made
 
 
@@ -51,6 +53,79 @@ def test_head_gives_the_first_rows_by_feature(whole: Made) -> None:
     assert [row["label"] for row in rows] == block["label"][:3].tolist()
     shown = CliRunner().invoke(app, ["data", "head", str(whole.path)], catch_exceptions=False).stdout
     assert "the first 5 of 962 rows" in shown
+
+
+def test_inspect_writes_a_page(whole: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    done = runner.invoke(app, ["data", "inspect", str(whole.path), "--html"], catch_exceptions=False)
+    assert done.stdout == "dataset.html\n"
+    assert _json("inspect", str(whole.path), "--html", "other.html") == {"path": str(whole.path), "page": "other.html"}
+    page = Path("other.html").read_text(encoding="utf-8")
+    assert page == Path("dataset.html").read_text(encoding="utf-8")
+    assert whole.manifest.digest in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.html", "other.html"]
+
+
+def test_a_page_that_cannot_be_written_is_told_and_nothing_is_left(whole: Made, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    arguments = ["data", "inspect", str(whole.path), "--html"]
+    with pytest.raises(UserError, match=r"none/a\.html: cannot be written \(No such file or directory\); choose"):
+        CliRunner().invoke(app, [*arguments, str(tmp_path / "none" / "a.html")], catch_exceptions=False)
+    with pytest.raises(UserError, match="folder: cannot be written"):
+        CliRunner().invoke(app, [*arguments, str(tmp_path / "folder")], catch_exceptions=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_file_without_html_is_a_mistake(whole: Made) -> None:
+    done = CliRunner().invoke(app, ["data", "inspect", str(whole.path), "page.html"])
+    assert done.exit_code == 2
+    assert "only --html writes a file" in " ".join(done.stderr.split())
+
+
+def test_head_sums_up_what_has_a_shape(tmp_path: Path) -> None:
+    groups = (
+        Group(name="dense", kind="numbers", features=("a",)),
+        Group(name="picture", kind="image", features=("picture",), shape=(2, 3, 3)),
+        Group(name="words", kind="tokens", features=("words",), cardinalities=(99,), shape=(4,)),
+    )
+    picture = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
+    rows = {
+        "dense": np.array([[0.5], [1.5]], dtype=np.float32),
+        "picture": picture,
+        "words": np.array([[7, 8, 0, 0], [1, 2, 3, 4]], dtype=np.int32),
+    }
+    schema = Schema(groups=groups)
+    writer = ShardWriter(tmp_path, "train", 0, schema, 10)
+    writer.write(rows)
+    manifest = Manifest(
+        digest="d",
+        columns=schema,
+        splits={"train": (writer.close(),)},
+        preprocessing={},
+        statistics={},
+        split_rule={},
+        sources=(),
+        request="",
+        code_version={},
+    )
+    write_manifest(tmp_path, manifest)
+    found = _json("head", str(tmp_path))["rows"]
+    assert found == [
+        {
+            "a": 0.5,
+            "picture": {"shape": [2, 3, 3], "min": 0, "max": 17, "first": [0, 1, 2, 3, 4, 5, 6, 7]},
+            "words": {"shape": [4], "min": 0, "max": 8, "first": [7, 8, 0, 0]},
+        },
+        {
+            "a": 1.5,
+            "picture": {"shape": [2, 3, 3], "min": 18, "max": 35, "first": [18, 19, 20, 21, 22, 23, 24, 25]},
+            "words": {"shape": [4], "min": 1, "max": 4, "first": [1, 2, 3, 4]},
+        },
+    ]
+    shown = CliRunner().invoke(app, ["data", "head", str(tmp_path)], catch_exceptions=False).stdout
+    for text in ("[2 x 3 x 3]", "0 to 17", "0 1 2 3 4 5 6 7 …", "7 8 0 0 "):
+        assert text in shown
 
 
 def test_verify_says_whole_and_names_what_is_not(copy: Path) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from farandole.errors import UserError
-from farandole.shards import LABEL, Dataset, Manifest
+from farandole.shards import LABEL, Dataset, Group, Manifest
 
 _MOST_SHOWN = 12
+_FIRST_VALUES = 8
 
 
 def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
@@ -50,14 +54,14 @@ def write_page(directory: Path, file: Path, *, as_json: bool) -> None:
 
 
 def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None:
-    """The first rows of a split, one column for each feature."""
+    """The first rows of a split: a line for each number and id; for an image, a text or a tensor what is in it."""
     schema = dataset.manifest.columns
-    names = [(group.name, index, feature) for group in schema.groups for index, feature in enumerate(group.features)]
     found: list[dict[str, Any]] = []
     for row in itertools.islice(_rows(dataset, split), rows):
-        values = {feature: row[group][index].item() for group, index, feature in names}
-        label = {LABEL: row[LABEL].item()} if schema.label else {}
-        found.append({**values, **label})
+        values: dict[str, Any] = {}
+        for group in schema.groups:
+            values |= _cells(group, row[group.name])
+        found.append(values | ({LABEL: row[LABEL].item()} if schema.label else {}))
     if as_json:
         print(json.dumps({"split": split, "rows": found}, indent=2))
         return
@@ -68,8 +72,26 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
     for number in range(len(found)):
         table.add_column(str(number), justify="right")
     for name in found[0] if found else ():
-        table.add_row(name, *(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for row in found))
+        table.add_row(name, *(escape(_cell(row[name])) for row in found))
     Console().print(table)
+
+
+def _cells(group: Group, values: np.ndarray) -> dict[str, Any]:
+    """One row's values in a group: each under its feature's name, or all of them summed up under the group's."""
+    if group.kind in ("numbers", "ids"):
+        return dict(zip(group.features, values.tolist(), strict=True))
+    flat = values.reshape(-1)
+    numbers = {"shape": list(values.shape), "min": flat.min().item(), "max": flat.max().item()}
+    return {group.name: {**numbers, "first": flat[:_FIRST_VALUES].tolist()}}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        shape = " x ".join(str(side) for side in value["shape"])
+        first = " ".join(_cell(number) for number in value["first"])
+        more = " …" if math.prod(value["shape"]) > len(value["first"]) else ""
+        return f"[{shape}]\n{_cell(value['min'])} to {_cell(value['max'])}\n{first}{more}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_differences(first: Path, second: Path, differences: list[dict[str, Any]], *, as_json: bool) -> None:

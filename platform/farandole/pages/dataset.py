@@ -9,8 +9,9 @@ from typing import Any
 
 from farandole.pages import chart
 from farandole.pages.page import Page, number, render
-from farandole.pages.words import in_words
+from farandole.pages.words import in_words, split_in_words
 from farandole.shards import Manifest, read_manifest
+from farandole.spec import SPLITS
 
 _MOST_SHOWN = 50
 """Files and vocabulary entries beyond it are only counted."""
@@ -47,7 +48,7 @@ def _view(manifest: Manifest) -> dict[str, Any]:
         "groups": [_group(group) for group in raw["columns"]["groups"]],
         "label": manifest.columns.label,
         "columns": _columns(manifest),
-        "split_rule": _plain({key: value for key, value in manifest.split_rule.items() if value not in (None, [])}),
+        "split_rule": split_in_words(manifest.split_rule),
         "others": [(title, _plain(raw[key])) for key, title in _OTHER_SECTIONS.items() if raw.get(key)],
         "sources": [_source(entry) for entry in raw["sources"][:_MOST_SHOWN]],
         "more_sources": max(0, len(raw["sources"]) - _MOST_SHOWN),
@@ -58,7 +59,7 @@ def _view(manifest: Manifest) -> dict[str, Any]:
 
 
 def _splits(manifest: Manifest) -> list[dict[str, Any]]:
-    rows = {split: manifest.rows(split) for split in manifest.splits}
+    rows = manifest.row_counts
     total = max(1, sum(rows.values()))
     return [
         {
@@ -70,11 +71,9 @@ def _splits(manifest: Manifest) -> list[dict[str, Any]]:
             "bytes": sum(shard.bytes for shard in shards),
             "size": _size(sum(shard.bytes for shard in shards)),
         }
-        for split, shards in sorted(manifest.splits.items(), key=lambda item: _SPLIT_ORDER.get(item[0], 9))
+        for split in SPLITS
+        for shards in [manifest.splits.get(split, ())]
     ]
-
-
-_SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
 def _group(group: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from farandole.pages.page import number
+from farandole.spec import SPLITS
 
 
 def in_words(transform: dict[str, Any]) -> list[str]:
@@ -17,6 +18,18 @@ def in_words(transform: dict[str, Any]) -> list[str]:
     """
     describe = _DESCRIPTIONS.get(transform["kind"])
     return describe(transform) if describe else _anything(transform)
+
+
+def split_in_words(rule: dict[str, Any]) -> str:
+    """How rows were dealt to splits, in a sentence; empty where a manifest does not tell."""
+    if rule.get("column"):
+        return f"The column {rule['column']} says which split a row belongs to."
+    shares = [f"{name} {number(100 * rule[name])}%" for name in SPLITS if rule.get(name)]
+    if not shares:
+        return ""
+    by = ", ".join(rule.get("by") or ())
+    what = f"of {by}: rows that agree in it share a split" if by else "of the whole row"
+    return f"{', '.join(shares)}, by a hash {what}. Seed {rule.get('seed', 0)}."
 
 
 def _numeric(transform: dict[str, Any]) -> list[str]:
@@ -45,17 +58,35 @@ def _numeric(transform: dict[str, Any]) -> list[str]:
     return steps
 
 
-_SCALES = {"standard": "mean 0, deviation 1", "minmax": "0 to 1"}
+_SCALES = {"standard": "mean 0, deviation 1", "minmax": "0 to 1", "robust": "median 0, quartiles 1 apart"}
 
 
 def _vocabulary(transform: dict[str, Any]) -> list[str]:
     spec, size = transform["spec"], len(transform["vocabulary"])
     rare = f", those seen at least {spec['min_count']:,} times" if spec.get("min_count", 1) > 1 else ""
+    if spec.get("encoding") == "onehot":
+        return [f"a column of 0 and 1 for each of {size:,} known values{rare}", "and one for a missing value"]
     return [f"an id for each of {size:,} known values{rare}", "0 is unknown, 1 is missing"]
 
 
 def _hash(transform: dict[str, Any]) -> list[str]:
     return [f"hashed to one of {transform['spec']['buckets']:,} ids", "1 is missing"]
+
+
+def _bucket(transform: dict[str, Any]) -> list[str]:
+    boundaries = transform["boundaries"]
+    what = "a column of 0 and 1" if transform["spec"].get("encoding") == "onehot" else "an id"
+    shown = ", ".join(number(boundary) for boundary in boundaries[:_FEW])
+    more = ", …" if len(boundaries) > _FEW else ""
+    return [f"{what} for each of {len(boundaries) + 1} intervals", f"bounds: {shown}{more}"]
+
+
+_FEW = 12
+
+
+def _tensor(transform: dict[str, Any]) -> list[str]:
+    shape = " x ".join(str(side) for side in transform["spec"]["shape"])
+    return [f"{transform['spec']['dtype']} [{shape}], as it is"]
 
 
 def _time(transform: dict[str, Any]) -> list[str]:
@@ -81,5 +112,7 @@ _DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "numeric": _numeric,
     "vocabulary": _vocabulary,
     "hash": _hash,
+    "bucket": _bucket,
     "time": _time,
+    "tensor": _tensor,
 }

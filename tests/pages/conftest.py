@@ -1,0 +1,3 @@
+from made_data import made
+
+__all__ = ["made"]
