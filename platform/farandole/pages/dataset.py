@@ -65,7 +65,7 @@ def _splits(manifest: Manifest) -> list[dict[str, Any]]:
         {
             "name": split,
             "rows": rows[split],
-            "share": round(100 * rows[split] / total, 2),
+            "share": f"{rows[split] / total:.1%}",
             "shards": len(shards),
             "blocks": sum(len(shard.blocks) for shard in shards),
             "bytes": sum(shard.bytes for shard in shards),
