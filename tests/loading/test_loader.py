@@ -9,7 +9,7 @@ import torch
 
 from farandole.errors import DatasetError
 from farandole.loading import Batch, EvaluationLoader, TrainingLoader
-from farandole.loading.loader import read_ahead
+from farandole.loading.ahead import made_ahead
 from farandole.shards import Dataset
 
 Write = Callable[..., Dataset]
@@ -141,7 +141,7 @@ def test_a_missing_shard_reaches_the_caller(write_dataset: Write) -> None:
 
 def test_reading_ahead_changes_nothing_in_the_batches() -> None:
     made = [batch_of(number) for number in range(50)]
-    assert list(read_ahead(iter(made))) == made
+    assert list(made_ahead(iter(made))) == made
     assert loader_threads() == []
 
 
@@ -151,7 +151,7 @@ def test_an_exception_in_the_thread_reaches_the_caller_after_the_batches_before_
         yield batch_of(1)
         raise OSError(5, "the disk is gone")
 
-    batches = read_ahead(fail())
+    batches = made_ahead(fail())
     assert [int(next(batches).label[0]) for _ in range(2)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
@@ -166,7 +166,7 @@ def test_stopping_early_leaves_no_thread_behind() -> None:
             made.append(len(made))
             yield batch_of(len(made))
 
-    batches = read_ahead(endless(), depth=2)
+    batches = made_ahead(endless(), depth=2)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert loader_threads() == []
@@ -201,7 +201,7 @@ def test_the_thread_reads_only_a_few_batches_ahead() -> None:
             made.append(number)
             yield batch_of(number)
 
-    batches = read_ahead(slow_caller(), depth=2)
+    batches = made_ahead(slow_caller(), depth=2)
     next(batches)
     time.sleep(0.3)
     assert len(made) <= 4

@@ -2,7 +2,18 @@
 
 from farandole.loading.assign import slice_of
 from farandole.loading.augment import Augmentation
-from farandole.loading.loader import Batch, EvaluationLoader, TrainingLoader
+from farandole.loading.batch import Batch
+from farandole.loading.evaluation import EvaluationLoader
+from farandole.loading.loader import TrainingLoader, Transform
 from farandole.loading.order import ALGORITHM_VERSION, EpochOrder
 
-__all__ = ["ALGORITHM_VERSION", "Augmentation", "Batch", "EpochOrder", "EvaluationLoader", "TrainingLoader", "slice_of"]
+__all__ = [
+    "ALGORITHM_VERSION",
+    "Augmentation",
+    "Batch",
+    "EpochOrder",
+    "EvaluationLoader",
+    "TrainingLoader",
+    "Transform",
+    "slice_of",
+]

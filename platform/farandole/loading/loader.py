@@ -1,60 +1,47 @@
-"""Batches of tensors for one rank, read ahead by a thread."""
+"""Batches of tensors for one rank, in the order of rows."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
+from farandole.errors import DatasetError
 from farandole.loading.assign import slice_of
-from farandole.loading.order import EpochOrder, Places
-from farandole.shards import LABEL, Dataset, SplitReader
+from farandole.loading.batch import Batch
+from farandole.loading.buffers import ROW_IDS, BatchBuffers, BatchMemory, columns_of
+from farandole.loading.gather import RankGather
+from farandole.loading.lanes import BlockRows
+from farandole.loading.order import ALGORITHM_VERSION, EpochOrder, Tail
+from farandole.loading.ahead import READ_AHEAD, made_ahead
+from farandole.shards import LABEL, Dataset
 
-_READ_AHEAD = 2
-_EVALUATION_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class Batch:
-    """This rank's part of one global batch.
-
-    Args:
-        features: For each group a tensor `[rows, size]`, float32 or int32.
-        label: `[rows]`, int32 or float32; empty where the dataset has no label.
-        rows: The rows of this rank.
-        global_rows: The rows of the batch over all ranks; what a sum of losses is divided by.
-    """
-
-    features: dict[str, torch.Tensor]
-    label: torch.Tensor
-    rows: int
-    global_rows: int
-
-    def to(self, device: torch.device) -> Batch:
-        """The batch on a device."""
-        if device.type == "cpu":
-            return self
-        features = {name: tensor.to(device, non_blocking=True) for name, tensor in self.features.items()}
-        return Batch(features, self.label.to(device, non_blocking=True), self.rows, self.global_rows)
+Transform = Callable[[dict[str, torch.Tensor], np.ndarray, int], dict[str, torch.Tensor]]
+"""Changes the features of training rows: gets them, the numbers of their rows in the split (int64 `[rows]`), and the
+epoch. It must work row by row, so that the result is the same for any number of ranks."""
 
 
 class TrainingLoader:
     """The training split in the order of rows, shuffled anew in each epoch.
 
+    `for batch in loader` goes through what is left of the current epoch and moves on to the next one; `state_dict`
+    says, at any time, where it is.
+
     Args:
         dataset: The dataset.
         global_batch_size: Rows of one step over all ranks.
         rank: This rank.
-        size: The number of ranks.
+        size: The number of ranks. The global batches are the same for every number.
         seed: Decides the order.
-        tail: What becomes of the rows that do not fill a batch.
+        tail: What becomes of the rows that do not fill a batch: `weight` makes a smaller batch of them, `pad` fills it
+            up with zeros that `Batch.mask` marks, `drop` leaves them out (other rows in every epoch).
         pin: Use pinned memory, for copies to a GPU that do not wait.
+        read_ahead: Batches that a thread makes while the caller computes; 0: no thread.
+        row_ids: Give each batch the numbers of its rows in the split.
+        transform: Changes the features of every batch.
+        split: The split that is read.
     """
 
     def __init__(
@@ -65,122 +52,114 @@ class TrainingLoader:
         rank: int = 0,
         size: int = 1,
         seed: int = 0,
-        tail: Literal["weight", "drop"] = "weight",
+        tail: Tail = "weight",
         pin: bool = False,
+        read_ahead: int = READ_AHEAD,
+        row_ids: bool = False,
+        transform: Transform | None = None,
+        split: str = "train",
     ) -> None:
-        self._reader = dataset.split("train")
+        assert 0 <= rank < size, f"rank {rank} of {size}"
+        assert global_batch_size > 0, f"global_batch_size {global_batch_size}"
+        self.dataset = dataset
+        self._reader = dataset.split(split)
         self._digest = dataset.manifest.digest
         self._global_batch_size = global_batch_size
         self._rank, self._size = rank, size
-        self._seed, self._tail, self._pin = seed, tail, pin
+        self._seed, self._tail, self._pin, self._depth = seed, tail, pin, read_ahead
+        self._with_row_ids, self._transform = row_ids, transform
+        self._columns = columns_of(self._reader.schema, row_ids=row_ids or transform is not None)
+        self._epoch, self._step = 0, 0
 
     def order(self, epoch: int) -> EpochOrder:
         """The order of rows in an epoch."""
-        return EpochOrder(self._reader.block_rows, self._global_batch_size, self._tail, self._digest, self._seed, epoch)
+        reader = self._reader
+        return EpochOrder(
+            reader.block_rows,
+            reader.schema.row_bytes,
+            self._global_batch_size,
+            self._tail,
+            self._digest,
+            self._seed,
+            epoch,
+        )
 
     @property
     def steps(self) -> int:
         """Steps of an epoch, the same on all ranks."""
         return self.order(0).steps
 
+    def __len__(self) -> int:
+        return self.steps
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of this rank, from `first_step` on."""
-        order = self.order(epoch)
-
-        def batches() -> Iterator[Batch]:
-            for step in range(first_step, order.steps):
-                rows = order.batch_rows(step)
-                places = order.places(step, *slice_of(self._rank, self._size, rows))
-                yield _batch(self._reader, places, rows, self._pin)
-
-        return read_ahead(batches())
-
-
-class EvaluationLoader:
-    """A split in its written order, each row once, dealt evenly to the ranks.
-
-    Args:
-        dataset: The dataset.
-        split: `train`, `validation` or `test`.
-        rank: This rank.
-        size: The number of ranks.
-        batch_rows: Rows of one batch of this rank.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        split: str,
-        *,
-        rank: int = 0,
-        size: int = 1,
-        batch_rows: int = _EVALUATION_ROWS,
-    ) -> None:
-        self._reader = dataset.split(split)
-        self._start, self._stop = slice_of(rank, size, self._reader.rows)
-        self._batch_rows = batch_rows
+        """The batches of this rank in an epoch, from `first_step` on; `state_dict` knows nothing of them."""
+        return made_ahead(self._batches(epoch, first_step), self._depth)
 
     def __iter__(self) -> Iterator[Batch]:
-        ends = np.cumsum(self._reader.block_rows, dtype=np.int64)
+        """What is left of the current epoch; after its last batch, the next epoch is the current one."""
+        epoch, steps = self._epoch, self.steps
+        for step, batch in enumerate(self.epoch(epoch, self._step), start=self._step):
+            # Before the caller has it: a state taken while it works on the batch counts the batch as used.
+            self._epoch, self._step = (epoch, step + 1) if step + 1 < steps else (epoch + 1, 0)
+            yield batch
 
-        def batches() -> Iterator[Batch]:
-            for start in range(self._start, self._stop, self._batch_rows):
-                rows = np.arange(start, min(start + self._batch_rows, self._stop))
-                block = np.searchsorted(ends, rows, side="right")
-                begins = ends[block] - np.asarray(self._reader.block_rows)[block]
-                yield _batch(self._reader, Places(block, rows - begins), len(rows), pin=False)
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, the same on every rank; plain numbers and text."""
+        return {
+            "algorithm": ALGORITHM_VERSION,
+            "digest": self._digest,
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "rows": self._step * self._global_batch_size,
+            "global_batch_size": self._global_batch_size,
+        }
 
-        return read_ahead(batches())
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another loader was, of any number of ranks. The seed of the state replaces this loader's.
 
+        Raises:
+            DatasetError: The state belongs to another dataset, or to another order of its rows.
+        """
+        place = f"{self.dataset.directory}: the loader's state"
+        if state.get("digest") != self._digest:
+            raise DatasetError(
+                f"{place} belongs to the dataset {str(state.get('digest'))[:12]}…, this one is {self._digest[:12]}…; give the"
+                " loader the dataset that it was saved with, or begin anew"
+            )
+        for name, ours in (("algorithm", ALGORITHM_VERSION), ("global_batch_size", self._global_batch_size)):
+            if state.get(name) != ours:
+                raise DatasetError(
+                    f"{place} was saved with {name} {state.get(name)}, this loader has {ours}: the order of rows is"
+                    " another one; use the same, or begin anew"
+                )
+        self._seed, self._epoch = int(state["seed"]), int(state["epoch"])
+        self._step = int(state["rows"]) // self._global_batch_size
 
-def read_ahead(batches: Iterator[Batch], depth: int = _READ_AHEAD) -> Iterator[Batch]:
-    """The same batches, made by a thread while the caller computes. What the thread raises, the caller gets."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=depth)
-    unwanted = threading.Event()
+    def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        order = self.order(epoch)
+        start, stop = slice_of(self._rank, self._size, self._global_batch_size)
+        buffers = BatchBuffers(self._columns, stop - start, self._pin)
+        self._reader.announce(order.blocks_in_order(first_step))
+        blocks = BlockRows(self._reader, self._columns)
+        gather = RankGather(blocks, self._columns, order, self._rank, self._size, buffers)
+        for step, (memory, rows) in enumerate(gather.steps(first_step), start=first_step):
+            yield self._finish(memory, rows, order.batch_rows(step), epoch)
+            del memory  # or it could not be used for the next batch
 
-    def put(item: Batch | BaseException | None) -> None:
-        while not unwanted.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if unwanted.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
-            put(error)
-
-    thread = threading.Thread(target=work, name="farandole-loader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        unwanted.set()
-        thread.join()
-
-
-def _batch(reader: SplitReader, places: Places, global_rows: int, pin: bool) -> Batch:
-    """Gather rows, block by block, into tensors of our own: Arrow's memory is read-only."""
-    tensors: dict[str, torch.Tensor] = {}
-    blocks = np.unique(places.block)
-    for number in blocks.tolist() or [0]:
-        views = reader.block(number)
-        chosen = np.flatnonzero(places.block == number)
-        rows = places.row[chosen]
-        for name, view in views.items():
-            if name not in tensors:
-                dtype = torch.from_numpy(np.empty(0, view.dtype)).dtype
-                tensors[name] = torch.empty((len(places.row), *view.shape[1:]), dtype=dtype, pin_memory=pin)
-            if len(blocks) == 1:
-                np.take(view, rows, axis=0, out=tensors[name].numpy())
-            else:
-                tensors[name].numpy()[chosen] = view[rows]
-    label = tensors.pop(LABEL) if LABEL in tensors else torch.empty(0)
-    return Batch(tensors, label, len(places.row), global_rows)
+    def _finish(self, memory: BatchMemory, rows: int, global_rows: int, epoch: int) -> Batch:
+        mask = None
+        if self._tail == "pad":
+            start, stop = slice_of(self._rank, self._size, self._global_batch_size)
+            mask = torch.ones(stop - start, dtype=torch.bool)
+            if rows < stop - start:
+                mask[rows:] = False
+                memory.blank(rows, stop - start)
+                rows = stop - start
+        tensors = memory.tensors(rows)
+        row_ids = tensors.pop(ROW_IDS).numpy() if ROW_IDS in tensors else None
+        label = tensors.pop(LABEL) if LABEL in tensors else torch.empty(0)
+        if self._transform is not None:
+            assert row_ids is not None
+            tensors = self._transform(tensors, row_ids, epoch)
+        return Batch(tensors, label, rows, global_rows, mask, row_ids if self._with_row_ids else None)

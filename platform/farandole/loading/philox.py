@@ -1,7 +1,9 @@
-"""Philox4x32-10, the counter-based random number generator, for whole arrays.
+"""Philox, the counter-based random number generator, for whole arrays, and permutations drawn from it.
 
-Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.2 and table 2. It is
-written out here because the order of rows must never change, and the permutations of libraries do.
+Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.2 and table 2. Both are
+exactly specified, and tests hold both to the published known answers: Philox4x32-10 with any counters, written out
+here, and the stream of Philox4x64-10 that NumPy makes, many times faster. Only raw bits are taken from NumPy: the order
+of rows must never change, and the permutations of libraries do.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
+
+_WORDS_OF_A_STREAM = 2**64
+"""A stream is the upper half of the counter's 128 lower bits, so no two streams ever meet."""
 
 
 def philox(counters: np.ndarray, key: int) -> np.ndarray:
@@ -39,21 +44,41 @@ def philox(counters: np.ndarray, key: int) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def permutation(size: int, key: int, stream: int) -> np.ndarray:
-    """A permutation of `size` places, drawn by sorting random numbers of 64 bits.
+def random_words(count: int, key: int, stream: int) -> np.ndarray:
+    """The first words of one of a key's streams.
 
     Args:
-        size: How many.
+        count: How many.
+        key: 64 bits; another key, other words.
+        stream: Which of a key's streams, 0 to 2**64 - 1.
+
+    Returns:
+        uint64 `[count]`.
+    """
+    # NumPy adds one to the counter before it makes the first four words.
+    before = (stream * _WORDS_OF_A_STREAM - 1) % 2**256
+    return np.asarray(np.random.Philox(key=key, counter=before).random_raw(count), dtype=np.uint64)
+
+
+def permutation(size: int, key: int, stream: int) -> np.ndarray:
+    """A permutation of `size` places: the places, sorted by a random number that each has.
+
+    The place itself fills the low bits of its number. So no two are equal, every correct way of sorting gives the same
+    result, and the sorted numbers say the places: three times faster than `argsort`, which no vector instruction helps.
+
+    Args:
+        size: How many; less than 2**32, which leaves each more than 32 random bits.
         key: 64 bits; another key, another permutation.
         stream: Which of a key's permutations, 0 to 2**64 - 1.
 
     Returns:
         int64 `[size]`.
     """
-    counters = np.zeros(((size + 1) // 2, 4), dtype=np.uint32)
-    counters[:, 0] = np.arange(len(counters), dtype=np.uint32)
-    counters[:, 2] = stream & 0xFFFFFFFF
-    counters[:, 3] = stream >> 32
-    words = philox(counters, key).view(np.uint64).reshape(-1)[:size]
-    # Two equal numbers of 64 bits are next to impossible; a stable sort settles them the same way everywhere.
-    return np.argsort(words, kind="stable")
+    assert size < 2**32, f"{size} places"
+    low = np.uint64((1 << size.bit_length()) - 1)
+    numbers = random_words(size, key, stream)
+    numbers &= ~low
+    numbers |= np.arange(size, dtype=np.uint64)
+    numbers.sort()
+    numbers &= low
+    return numbers.view(np.int64)

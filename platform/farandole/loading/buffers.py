@@ -1,0 +1,138 @@
+"""Memory for batches, used again as soon as nobody holds it."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from farandole.shards import LABEL, Schema
+
+ROW_IDS = "\0row_ids"
+"""The column of row numbers; no group of a schema has such a name."""
+
+_HUGE_PAGE_BYTES = 2 * 1024 * 1024
+_MOST_SETS = 8
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a batch.
+
+    Args:
+        name: A group, `LABEL` or `ROW_IDS`.
+        dtype: The type of a value in a shard.
+        shape: The shape of a row's values.
+        batch_dtype: The type of a value in a batch, of the same size.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    batch_dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Values of a row."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def columns_of(schema: Schema, *, row_ids: bool = False) -> tuple[Column, ...]:
+    """The columns of a schema's batches."""
+    columns = [
+        Column(group.name, group.dtype, group.shape, np.dtype(np.bool_) if group.kind == "mask" else group.dtype)
+        for group in schema.groups
+    ]
+    if schema.label is not None:
+        columns.append(Column(LABEL, schema.label.dtype, (), schema.label.dtype))
+    if row_ids:
+        columns.append(Column(ROW_IDS, np.dtype(np.int64), (), np.dtype(np.int64)))
+    return tuple(columns)
+
+
+class BatchMemory:
+    """The arrays of one batch: where rows are gathered to, and the tensors over the same memory.
+
+    Args:
+        columns: The columns.
+        rows: Room for so many rows.
+        pin: Use pinned memory.
+    """
+
+    def __init__(self, columns: tuple[Column, ...], rows: int, pin: bool) -> None:
+        self._columns = columns
+        self._arrays = [_new_array(column, rows, pin) for column in columns]
+        self._flat = [
+            array.view(column.dtype).reshape(rows, column.size)
+            for array, column in zip(self._arrays, columns, strict=True)
+        ]
+        self._counts = [sys.getrefcount(array) for array in self._arrays]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody else holds any of the memory: every tensor over it, and every view of one, counts."""
+        return [sys.getrefcount(array) for array in self._arrays] == self._counts
+
+    def targets(self, rows: int) -> list[np.ndarray]:
+        """For each column the first rows, `[rows, size]`, in the type of the shards; to be forgotten after the use."""
+        return [flat[:rows] for flat in self._flat]
+
+    def blank(self, start: int, stop: int) -> None:
+        """Make padding of rows: zeros, and -1 for their numbers."""
+        for column, flat in zip(self._columns, self._flat, strict=True):
+            flat[start:stop] = -1 if column.name == ROW_IDS else 0
+
+    def tensors(self, rows: int) -> dict[str, torch.Tensor]:
+        """For each column the first rows, `[rows, *shape]`."""
+        return {
+            column.name: torch.from_numpy(array[:rows])
+            for column, array in zip(self._columns, self._arrays, strict=True)
+        }
+
+
+class BatchBuffers:
+    """Gives out memory for batches, the latest used first, for it may still lie in the processor's cache.
+
+    Pinned memory is new each time: torch keeps it for itself, and knows which copies to a GPU still read it.
+    """
+
+    def __init__(self, columns: tuple[Column, ...], rows: int, pin: bool = False) -> None:
+        self._columns, self._rows, self._pin = columns, rows, pin
+        self._sets: list[BatchMemory] = []
+
+    def take(self) -> BatchMemory:
+        """Memory that nobody holds, with room for the loader's largest batch."""
+        if self._pin:
+            return BatchMemory(self._columns, self._rows, pin=True)
+        for place, memory in enumerate(self._sets):
+            if memory.is_idle:
+                if place:
+                    self._sets.insert(0, self._sets.pop(place))
+                return memory
+        memory = BatchMemory(self._columns, self._rows, pin=False)
+        # Those beyond are forgotten, not freed: whoever holds their tensors goes on holding them.
+        self._sets = [memory, *self._sets[: _MOST_SETS - 1]]
+        return memory
+
+
+def _new_array(column: Column, rows: int, pin: bool) -> np.ndarray:
+    if not pin:
+        return np.empty((rows, *column.shape), dtype=column.batch_dtype)
+    dtype = torch.from_numpy(np.empty(0, column.batch_dtype)).dtype
+    array: np.ndarray = torch.empty((rows, *column.shape), dtype=dtype, pin_memory=True).numpy()
+    return array
+
+
+def large_array(rows: int, column: Column) -> np.ndarray:
+    """An array `[rows, size]` in huge pages where the system has them: rows are read from it in random order, and
+    with pages of 4 KiB each would first need its address looked up."""
+    size = max(1, rows * column.size * column.dtype.itemsize)
+    memory = mmap.mmap(-1, size + _HUGE_PAGE_BYTES)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    raw = np.frombuffer(memory, dtype=np.uint8)
+    start = -raw.ctypes.data % _HUGE_PAGE_BYTES
+    return raw[start : start + rows * column.size * column.dtype.itemsize].view(column.dtype).reshape(rows, column.size)
