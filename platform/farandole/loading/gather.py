@@ -59,9 +59,7 @@ class RankGather:
             targets, place = memory.targets(rows), 0
             for lane, (number, start, stop) in zip(lanes, self._shares, strict=True):
                 origin = step * _width(self._order, number)
-                lane.copy(
-                    origin + start, origin + stop, [target[place : place + stop - start] for target in targets]
-                )
+                lane.copy(origin + start, origin + stop, [target[place : place + stop - start] for target in targets])
                 place += stop - start
             del targets
             yield memory, rows

@@ -179,7 +179,9 @@ class EpochOrder:
             first, stop = self._lane_bounds(lane)
             start, end = self.lane_slice(lane)
             position = min(step, self.full_steps) * (end - start)
-            for slot in range(int(np.searchsorted(self._slots.ends, first + position, side="right")), self._slots.count):
+            for slot in range(
+                int(np.searchsorted(self._slots.ends, first + position, side="right")), self._slots.count
+            ):
                 begin = max(int(self._slots.ends[slot] - self._slots.rows[slot]), first)
                 if begin >= stop:
                     break
