@@ -185,8 +185,8 @@ def test_every_row_comes_early_in_some_epochs_and_late_in_others() -> None:
         for step in range(order.steps):
             steps[epoch, flat(order, step)] = step
     assert abs(steps.mean(axis=0) - 14.5).max() < 4
-    assert steps.min() == steps.min(axis=0).max() == 0
-    assert steps.max(axis=0).min() == 29
+    assert steps.min(axis=0).max() <= 1
+    assert steps.max(axis=0).min() >= 28
 
 
 @pytest.mark.parametrize("row_bytes", [NARROW, FOUR_A_RUN])

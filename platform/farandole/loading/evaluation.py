@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import BatchBuffers, columns_of
 from farandole.loading.lanes import BlockRows
-from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.shards import LABEL, Dataset
 
 _BATCH_ROWS = 8192

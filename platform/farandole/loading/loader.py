@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from farandole.errors import DatasetError
+from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import ROW_IDS, BatchBuffers, BatchMemory, columns_of
 from farandole.loading.gather import RankGather
 from farandole.loading.lanes import BlockRows
 from farandole.loading.order import ALGORITHM_VERSION, EpochOrder, Tail
-from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.shards import LABEL, Dataset
 
 Transform = Callable[[dict[str, torch.Tensor], np.ndarray, int], dict[str, torch.Tensor]]
@@ -124,8 +124,8 @@ class TrainingLoader:
         place = f"{self.dataset.directory}: the loader's state"
         if state.get("digest") != self._digest:
             raise DatasetError(
-                f"{place} belongs to the dataset {str(state.get('digest'))[:12]}…, this one is {self._digest[:12]}…; give the"
-                " loader the dataset that it was saved with, or begin anew"
+                f"{place} belongs to the dataset {str(state.get('digest'))[:12]}…, and this one is {self._digest[:12]}…"
+                "; give the loader the dataset that it was saved with, or begin anew"
             )
         for name, ours in (("algorithm", ALGORITHM_VERSION), ("global_batch_size", self._global_batch_size)):
             if state.get(name) != ours:

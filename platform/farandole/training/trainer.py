@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from farandole.errors import TrainingFailed
-from farandole.loading import Batch, EvaluationLoader, TrainingLoader
+from farandole.loading import Augmentation, Batch, EvaluationLoader, TrainingLoader
 from farandole.progress import Advanced, Noted, Watcher
 from farandole.shards import Dataset
 from farandole.spec import Job
@@ -102,6 +102,7 @@ class Trainer:
             seed=spec.seed,
             tail=spec.tail,
             pin=self.device.type == "cuda",
+            transform=Augmentation(spec.augment, self.dataset, spec.seed) if spec.augment else None,
         )
         self._total_steps = spec.epochs * self._loader.steps
 
