@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farandole.planning import check_builder, check_label, stale_dataset
+from farandole.planning import check_builder, check_label, check_transform, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
 from farandole.spec import CsvSource, Job
 
@@ -53,6 +53,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     from farandole.ingest.prepare import prepare as prepare_dataset
 
     check_builder(job)
+    check_transform(job)
     return prepare_dataset(job, watch, force=force)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, SpecError, nearest
+from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, SpecError, UserError, nearest
 from farandole.ingest.files import SourceFiles, check_header, find_files
+from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
+from farandole.privacy import missing_policies
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import CsvSource, Job
 
@@ -39,9 +41,15 @@ def plan(job: Job) -> dict[str, Any]:
         check_builder(job)
     except ModelError as error:
         problems.append(str(error))
+    try:
+        check_transform(job)
+        request = request_digest(job.data, files, code_version(), job.folder)
+    except FarandoleError as error:
+        problems.append(str(error))
+        request = None
     existing = None
-    if len(files) == len(job.data.sources):
-        existing = existing_dataset(Path(job.data.output), request_digest(job.data, files, code_version()))
+    if request is not None and len(files) == len(job.data.sources):
+        existing = existing_dataset(Path(job.data.output), request)
     steps = [
         _prepare_step(job, files, existing),
         _train_step(job, existing),
@@ -56,9 +64,10 @@ def stale_dataset(job: Job) -> bool:
     try:
         manifest = read_manifest(job.data.output)
         files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-    except (DataError, DatasetError):
-        return False  # the raw files need not lie where the training runs
-    return manifest.request != request_digest(job.data, files, code_version())
+        request = request_digest(job.data, files, code_version(), job.folder)
+    except (DataError, DatasetError, SpecError):
+        return False  # neither the raw files nor the keys of their privacy need lie where the training runs
+    return manifest.request != request
 
 
 def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
@@ -74,7 +83,20 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
+    else:
+        lacking = lacking_policies(job)
+        if lacking:
+            step |= {"lacking": lacking}
+            step["text"] += f"; training refuses the one that lies there ({lacking[0]})"
     return step
+
+
+def lacking_policies(job: Job) -> list[str]:
+    """What the job's privacy part demands and the dataset that lies ready lacks; nothing where there is no dataset."""
+    try:
+        return missing_policies(job.data.privacy, read_manifest(job.data.output).privacy)
+    except DatasetError:
+        return []
 
 
 def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
@@ -136,7 +158,7 @@ def check_builder(job: Job) -> None:
     """
     module_name, function_name = job.model.builder.split(":")
     place = f"model.builder: {job.model.builder}"
-    source = _source_of(module_name, Path(job.folder or "."))
+    source = module_file(module_name, Path(job.folder or "."))
     if source is None:
         try:
             found = importlib.util.find_spec(module_name)
@@ -150,20 +172,31 @@ def check_builder(job: Job) -> None:
         source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
     if source is None:
         return  # compiled: only the worker can tell
+    _check_function(place, source, function_name, ModelError)
+
+
+def check_transform(job: Job) -> None:
+    """Find the function of `data.transform` without importing its module.
+
+    Raises:
+        DataError: There is no such module, or no such function in it.
+    """
+    reference = job.data.transform
+    if reference is not None:
+        source = next(iter(hook_sources(reference, job.folder).values()))
+        _check_function(f"data.transform: {reference}", source, reference.split(":")[1], DataError)
+
+
+def _check_function(place: str, source: Path, name: str, error_type: type[UserError]) -> None:
     try:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise ModelError(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
+        raise error_type(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
     names = _names_in(tree.body)
-    if function_name not in names and "*" not in names:
-        close = nearest(function_name, names)
+    if name not in names and "*" not in names:
+        close = nearest(name, names)
         hint = f"did you mean {close}?" if close else f"it has {', '.join(names) or 'no functions'}"
-        raise ModelError(f"{place}: {source} has no function {function_name}; {hint}")
-
-
-def _source_of(module_name: str, folder: Path) -> Path | None:
-    path = folder.joinpath(*module_name.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+        raise error_type(f"{place}: {source} has no function {name}; {hint}")
 
 
 def _names_in(statements: Sequence[ast.AST]) -> list[str]:

@@ -35,7 +35,7 @@ def observer(preprocessing: Preprocessing) -> BatchFunction:
 
     def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen = Observations()
-        with _speaking():
+        with speaking():
             for batch in batches:
                 seen.add(preprocessing, batch)
         yield pa.record_batch({"seen": pa.array([pickle.dumps(seen)], pa.binary())})
@@ -61,7 +61,7 @@ def shard_writer(
         writer: ShardWriter | None = None
         current = -1
         finished: list[tuple[int, str]] = []
-        with _speaking(directory):
+        with speaking(directory):
             try:
                 for batch in batches:
                     for shard, rows in _runs(batch):
@@ -107,7 +107,7 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
         start = stop
 
 
-class _speaking:
+class speaking:
     """Packs errors of ours, and a full disk, into text that `error_in` understands.
 
     Args:

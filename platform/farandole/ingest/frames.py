@@ -31,15 +31,28 @@ def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]
         frame = session.sql(data.query)
     except (ParseException, AnalysisException) as error:
         raise DataError(f"data.query: {plain(str(error))}", detail=str(error)) from error
+    check_repeatable(frame, "data.query")
+    return frame
+
+
+def check_repeatable(frame: DataFrame, place: str) -> None:
+    """Whether a frame gives the same rows each time, under names that each stand for one column.
+
+    Args:
+        frame: Rows that the user described.
+        place: Where, for errors.
+
+    Raises:
+        DataError: It does not.
+    """
     if not frame._jdf.queryExecution().analyzed().deterministic():
         raise DataError(
-            "data.query: uses a function whose value changes when Spark repeats a task (rand, uuid,"
+            f"{place}: uses a function whose value changes when Spark repeats a task (rand, uuid,"
             " monotonically_increasing_id, …); use a hash of columns instead, for example xxhash64(id)"
         )
     repeated = sorted({column for column in frame.columns if frame.columns.count(column) > 1})
     if repeated:
-        raise DataError(f"data.query: gives {', '.join(repeated)} twice; name one of them with AS")
-    return frame
+        raise DataError(f"{place}: gives {', '.join(repeated)} twice; name one of them with AS")
 
 
 def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:

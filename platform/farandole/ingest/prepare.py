@@ -19,11 +19,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DatasetError, PreparationFailed
-from farandole.ingest.diagnose import explain
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
 from farandole.ingest.files import SourceFiles, find_files
-from farandole.ingest.frames import needed_columns, query_frame
 from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
+from farandole.ingest.raw import RawRows
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
 from farandole.preprocess import Observations, Preprocessing, learn, merge, statistics
@@ -83,7 +82,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     """
     files = {name: find_files(name, source) for name, source in job.data.sources.items()}
     code = code_version()
-    request = request_digest(job.data, files, code)
+    request = request_digest(job.data, files, code, job.folder)
     directory = Path(job.data.output)
     watch(StageStarted("prepare", f"preparing {directory}"))
     existing = None if force else existing_dataset(directory, request)
@@ -92,11 +91,11 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
         return Prepared(directory, existing, reused=True)
     _make_directory(directory)
     watch(Advanced("prepare", 0, 0, "tasks", "starting Spark"))
-    with spark_session(job) as session, _watched(session, watch) as say:
+    with RawRows(job, files) as raw, spark_session(job) as session, _watched(session, watch) as say:
         try:
-            manifest = _prepare(session, job, files, code, request, directory, say)
+            manifest = _prepare(session, job, files, raw, code, request, directory, say)
         except (PySparkException, Py4JError, ConnectionError) as error:
-            raise explain(error, session, job, files) from error
+            raise raw.explain(error, session) from raw.cause(error)
     for name in collect_garbage(directory, manifest):
         watch(Noted(f"removed {name}, which no manifest refers to"))
     watch(StageEnded("prepare", f"{_rows(manifest)} in {sum(len(s) for s in manifest.splits.values())} shards"))
@@ -107,6 +106,7 @@ def _prepare(
     session: SparkSession,
     job: Job,
     files: dict[str, SourceFiles],
+    raw: RawRows,
     code: dict[str, str],
     request: str,
     directory: Path,
@@ -115,10 +115,12 @@ def _prepare(
     data = job.data
     unfitted = Preprocessing.from_spec(data)
     say("reading the sources")
-    frame = needed_columns(query_frame(session, data, files), _wanted(job, unfitted))
+    frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
-    placed = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
+    cached = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
     try:
+        say("looking at the rows")
+        placed = raw.examined(cached)
         counts = split_counts(placed, data.split)
         say("fitting the preprocessing on the training split")
         preprocessing, known = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
@@ -126,7 +128,7 @@ def _prepare(
         splits = _write(placed, preprocessing, counts, job, directory)
     finally:
         with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
-            placed.unpersist()
+            cached.unpersist()
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     manifest = Manifest(
         digest=content_digest(schema, fitted, splits),
@@ -138,6 +140,7 @@ def _prepare(
         sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
         request=request,
         code_version=code,
+        **raw.recorded(),
     )
     try:
         with suppress(DatasetError):  # there may be none yet
@@ -146,18 +149,6 @@ def _prepare(
     except OSError as error:
         raise _disk_error(directory, error) from error
     return manifest
-
-
-def _wanted(job: Job, preprocessing: Preprocessing) -> dict[str, str]:
-    """Each raw column that the dataset is made of, and the field of the job file that asks for it."""
-    wanted = {transform.column: f"data.features.{transform.name}" for transform in preprocessing.transforms}
-    if job.data.label is not None:
-        wanted.setdefault(job.data.label.column, "data.label.column")
-    for column in job.data.split.by:
-        wanted.setdefault(column, "data.split.by")
-    if job.data.split.column:
-        wanted.setdefault(job.data.split.column, "data.split.column")
-    return wanted
 
 
 def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
@@ -231,6 +222,9 @@ class _Say:
     def __call__(self, text: str) -> None:
         self._text = text
         self._watch(Advanced("prepare", 0, 0, "tasks", text))
+
+    def warn(self, text: str) -> None:
+        self._watch(Noted(text, level="warning"))
 
     def poll(self) -> None:
         last = (0, 0)

@@ -10,10 +10,12 @@ from typing import Any
 
 from farandole.errors import DatasetError
 from farandole.ingest.files import SourceFiles
+from farandole.ingest.hook_source import hook_digest, hook_sources
+from farandole.privacy import read_key
 from farandole.shards import Manifest, ShardInfo, read_manifest
-from farandole.spec import Data
+from farandole.spec import Data, Key
 
-_PREPARING = ("ingest", "preprocess", "shards")
+_PREPARING = ("ingest", "preprocess", "privacy", "shards")
 _WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
 """Fields of `data` that never show in a dataset."""
 
@@ -34,15 +36,34 @@ def code_version() -> dict[str, str]:
     }
 
 
-def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, str]) -> str:
-    """SHA-256 over the sources' files, the data part of the job and the code."""
+def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, str], folder: str | None = None) -> str:
+    """SHA-256 over the sources' files, the data part of the job, the code, the transform and the keys' fingerprints.
+
+    Args:
+        data: The data part of the job.
+        files: The files of its sources.
+        code: What `code_version` gave.
+        folder: Where the transform's module lies.
+
+    Raises:
+        SpecError: A key is not there, or is none.
+        DataError: The transform's module is not there.
+    """
     asked: dict[str, Any] = {
         "data": data.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "files": [entry for name in sorted(files) for entry in files[name].fingerprint],
         "code": sorted(code.items()),
+        "transform": hook_digest(hook_sources(data.transform, folder)) if data.transform else None,
+        "keys": [read_key(key, place).fingerprint for place, key in _keys(data)],
     }
     # Keys are not sorted: the order of features is that in the tensors, and columns may stand for places in a file.
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _keys(data: Data) -> list[tuple[str, Key]]:
+    """The keys that decide about the bytes of a dataset, by the field that names them."""
+    keys = {"data.privacy.key": data.privacy.key}
+    return [(place, key) for place, key in keys.items() if key is not None]
 
 
 def existing_dataset(directory: Path, request: str) -> Manifest | None:

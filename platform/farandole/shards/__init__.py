@@ -2,6 +2,7 @@
 
 from farandole.shards.compare import compare
 from farandole.shards.garbage import collect_garbage, spare
+from farandole.shards.gate import require_policies
 from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
@@ -33,6 +34,7 @@ __all__ = [
     "compare",
     "content_digest",
     "read_manifest",
+    "require_policies",
     "spare",
     "verify",
     "write_manifest",

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farandole.errors import DatasetError
 from farandole.shards.schema import Schema
@@ -60,7 +60,9 @@ class Manifest(_Part):
         preprocessing: The fitted preprocessing, as data.
         statistics: Of each raw column, on the training split.
         split_rule: How rows were dealt to splits.
-        privacy: The privacy policies that were applied.
+        transform: The user's function between query and features: `module:function`, options, SHA-256 of its source.
+        expectations: What was expected of the rows, and what was found.
+        privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
         sources: The files that were read: path, size in bytes, time of change in ns.
         request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
         code_version: The versions of Farandole, of its preparing code, of pyarrow and of pyspark.
@@ -73,7 +75,9 @@ class Manifest(_Part):
     preprocessing: dict[str, Any]
     statistics: dict[str, dict[str, Any]]
     split_rule: dict[str, Any]
-    privacy: tuple[dict[str, Any], ...] = ()
+    transform: dict[str, Any] | None = None
+    expectations: tuple[dict[str, Any], ...] = ()
+    privacy: dict[str, Any] = Field(default_factory=dict)
     sources: tuple[dict[str, Any], ...]
     request: str
     code_version: dict[str, str]

@@ -3,9 +3,11 @@
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment
 from farandole.spec.base import Spec, home, is_remote
 from farandole.spec.data import SPLITS, Data, Shards, Split
+from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Label, Numeric, Tensor, Time
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
+from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
 from farandole.spec.save import save_job
 from farandole.spec.source import CsvSource, ParquetSource, Source
 from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resources, Schedule, Tracking, Train
@@ -13,24 +15,40 @@ from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resource
 __all__ = [
     "METRICS",
     "SPLITS",
+    "Allow",
+    "Allowed",
     "Augment",
     "Bucket",
     "Categorical",
     "Checkpoint",
     "Clip",
+    "Condition",
     "CsvSource",
     "Data",
+    "Drop",
+    "Encrypt",
+    "Expectation",
     "Feature",
+    "Generalise",
     "IdsAugment",
     "ImageAugment",
     "Job",
+    "Key",
     "Label",
+    "Mask",
     "Model",
+    "Nulls",
     "NumbersAugment",
     "Numeric",
     "Optimizer",
     "ParquetSource",
+    "Pattern",
+    "Policy",
+    "Privacy",
+    "Pseudonymise",
+    "Range",
     "Resources",
+    "Rows",
     "Schedule",
     "Shards",
     "Source",
@@ -40,6 +58,7 @@ __all__ = [
     "Time",
     "Tracking",
     "Train",
+    "Unique",
     "home",
     "is_remote",
     "load_job",

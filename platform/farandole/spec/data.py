@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, changed, is_remote
+from farandole.spec.expect import Expectation
 from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, groups_of
+from farandole.spec.privacy import Drop, Privacy
 from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
@@ -60,6 +62,15 @@ class Data(Spec):
     """Named inputs; the query refers to them by these names."""
     query: str | None = None
     """Spark SQL over the sources. Default: all columns of the only source."""
+    transform: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    """`module:function`, a module beside the job file: Python of your own that gets the query's Spark DataFrame (and
+    `transform_options`) and returns another one."""
+    transform_options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keyword arguments of the transform."""
+    expect: tuple[Expectation, ...] = ()
+    """What must be true of the rows that the query and the transform give."""
+    privacy: Privacy = Privacy()
+    """What becomes of personal data: by column, before anything is fitted, counted or written."""
     features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
     """Name to feature, in the order in which they appear in their tensors."""
     label: Label | None = None
@@ -90,4 +101,41 @@ class Data(Spec):
             names = ", ".join(self.sources)
             raise ValueError(f"{len(self.sources)} sources ({names}) need a `query` that joins them")
         groups_of(self.features)
+        if self.transform is None and self.transform_options:
+            raise ValueError("transform_options has no effect without `transform`; remove it")
+        self._check_privacy()
         return self
+
+    @property
+    def entering(self) -> dict[str, str]:
+        """Each raw column that the dataset is made of, and the field that asks for it."""
+        wanted = {feature.column or name: f"data.features.{name}" for name, feature in self.features.items()}
+        if self.label is not None:
+            wanted.setdefault(self.label.column, "data.label.column")
+        for column in self.split.by:
+            wanted.setdefault(column, "data.split.by")
+        if self.split.column:
+            wanted.setdefault(self.split.column, "data.split.column")
+        return wanted
+
+    def _check_privacy(self) -> None:
+        """Whether features can be made of what the policies leave."""
+        entering, texts = self.entering, self.privacy.text_columns
+        for column, policy in self.privacy.columns.items():
+            if isinstance(policy, Drop) and column in entering:
+                field = entering[column].removeprefix("data.")
+                raise ValueError(f"privacy.columns.{column}: is dropped, yet {field} needs it; choose another policy")
+        for name, feature in self.features.items():
+            column = feature.column or name
+            if column in texts and feature.kind != "categorical":
+                raise ValueError(
+                    f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) makes text of"
+                    " its values; use `kind: categorical`, or generalise the column"
+                )
+        if self.privacy.k_anonymity is not None:
+            for column in self.privacy.k_anonymity.columns:
+                if column not in entering:
+                    raise ValueError(
+                        f"privacy.k_anonymity.columns: {column} does not enter the dataset, so it points at nobody in"
+                        " it; remove it"
+                    )

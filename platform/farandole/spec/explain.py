@@ -13,6 +13,8 @@ from farandole.spec.base import SecretError
 from farandole.spec.job import Job
 
 _UNION = (Union, types.UnionType)
+_TAGS = ("kind", "format", "policy")
+"""The fields by which unions tell their branches apart."""
 
 
 def explain(error: ValidationError, raw: Any) -> list[str]:
@@ -71,7 +73,7 @@ def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
         index = isinstance(place, list) and isinstance(key, int) and key < len(place)
         if index or (isinstance(place, dict) and key in place):
             place = place[key]
-        elif not (last and isinstance(place, dict) and place.get("kind", place.get("format")) != key):
+        elif not (last and isinstance(place, dict) and key not in (place.get(tag) for tag in _TAGS)):
             continue  # a branch of a union; a missing key is the last one, and in a mapping
         keys.append(str(key))
     return keys
@@ -105,7 +107,7 @@ def _strip(annotation: Any) -> Any:
 
 def _tag(model: Any) -> str | None:
     """The value by which a union knows this branch."""
-    for name in ("kind", "format"):
+    for name in _TAGS:
         field = getattr(model, "model_fields", {}).get(name)
         if field is not None and get_origin(field.annotation) is Literal:
             return str(get_args(field.annotation)[0])

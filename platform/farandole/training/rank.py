@@ -14,7 +14,7 @@ import torch
 from farandole.errors import EnvironmentLacking
 from farandole.preprocess import Preprocessing
 from farandole.progress import Event, Noted, StageEnded, StageStarted, ignore, to_dict
-from farandole.shards import Dataset
+from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
 from farandole.training import world
 from farandole.training.builder import build_model
@@ -40,6 +40,7 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
 def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
     """Train, evaluate, and record the results."""
     dataset = Dataset(job.data.output)
+    require_policies(job.data, dataset.manifest)
     _use_threads(job, gang)
     device = _device(job, gang)
     torch.manual_seed(job.train.seed)

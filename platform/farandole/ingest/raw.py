@@ -1,0 +1,93 @@
+"""The raw rows of a dataset: query, transform, expectations, privacy, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from farandole.errors import FarandoleError
+from farandole.ingest import expect
+from farandole.ingest.diagnose import explain
+from farandole.ingest.files import SourceFiles
+from farandole.ingest.frames import needed_columns, query_frame
+from farandole.ingest.hook import Hook
+from farandole.ingest.privacy import Gate
+from farandole.privacy import read_key
+from farandole.spec import Job
+
+
+class RawRows:
+    """All that happens to rows before they become features, and what the manifest keeps of it. A context manager: as
+    long as it is open, Spark's workers can run the user's transform.
+
+    Args:
+        job: The job.
+        files: The files of its sources.
+
+    Raises:
+        SpecError: The key of the privacy policies is not there, or is none.
+        DataError: The transform's module is not there.
+    """
+
+    def __init__(self, job: Job, files: dict[str, SourceFiles]) -> None:
+        self._job = job
+        self._files = files
+        key = job.data.privacy.key
+        self._gate = Gate(job.data.privacy, read_key(key, "data.privacy.key") if key else None)
+        self._hook = Hook(job) if job.data.transform else None
+        self._expectations: list[dict[str, Any]] = []
+
+    def __enter__(self) -> RawRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hook is not None:
+            self._hook.close()
+
+    def frame(self, session: SparkSession, warn: Callable[[str], None]) -> DataFrame:
+        """The columns that the dataset is made of, as the privacy policies leave them.
+
+        Args:
+            session: Spark.
+            warn: Is told of expectations that are not met and only warn.
+
+        Raises:
+            DataError: The sources, the query, the transform, the expectations and the policies do not fit together.
+        """
+        rows = query_frame(session, self._job.data, self._files)
+        if self._hook is not None:
+            rows = self._hook.apply(rows)
+        self._gate.check_columns(rows)
+        self._expectations = expect.check(rows, self._job.data, warn)
+        return self._gate.protected(needed_columns(rows, self._job.data.entering))
+
+    def examined(self, frame: DataFrame) -> DataFrame:
+        """The rows that may be written. What was given should be cached: it is read once or twice.
+
+        Args:
+            frame: What `frame` gave, perhaps with further columns.
+
+        Raises:
+            DataError: There is personal data without a policy, or rows that too few others are like.
+        """
+        self._gate.detect(frame.select(*(f"`{column}`" for column in sorted(self._job.data.entering))))
+        return self._gate.anonymous(frame)
+
+    def explain(self, error: Exception, session: SparkSession) -> FarandoleError:
+        """The error of ours that a failure in Spark stands for; without values, where columns are protected."""
+        ours = self._hook.explain(str(error)) if self._hook is not None else None
+        return self._gate.without_values(ours or explain(error, session, self._job, self._files))
+
+    def cause(self, error: Exception) -> Exception | None:
+        """What an explained error may name as its cause: nothing that holds values of protected columns."""
+        return None if self._job.data.privacy.protected else error
+
+    def recorded(self) -> dict[str, Any]:
+        """Fields of the manifest."""
+        return {
+            "privacy": self._gate.to_dict(),
+            "expectations": tuple(self._expectations),
+            "transform": self._hook.to_dict() if self._hook is not None else None,
+        }

@@ -1,0 +1,25 @@
+"""What a job demands of a dataset before it may be trained on."""
+
+from __future__ import annotations
+
+from farandole.errors import DatasetError
+from farandole.privacy import missing_policies
+from farandole.shards.manifest import Manifest
+from farandole.spec import Data
+
+
+def require_policies(data: Data, manifest: Manifest) -> None:
+    """Whether a dataset was protected as the job demands.
+
+    Args:
+        data: The data part of the job.
+        manifest: Of the dataset in `data.output`.
+
+    Raises:
+        DatasetError: A policy is missing or another one was applied; the text names column and policy.
+    """
+    lacking = missing_policies(data.privacy, manifest.privacy)
+    if lacking:
+        raise DatasetError(
+            "\n".join(f"{text}; training refuses {data.output}: run `farandole prepare`" for text in lacking)
+        )

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import datetime
+import math
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from farandole.errors import DataError
+from farandole.privacy import Protection, Secret, decrypt_text, protected_type
+from farandole.spec import Policy
+
+SECRET = Secret(b"k" * 32, "spring")
+_POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
+
+
+def policy(**fields: Any) -> Policy:
+    return _POLICY.validate_python(fields)
+
+
+def protect(values: Any, kind: pa.DataType, secret: Secret = SECRET, **fields: Any) -> list[Any]:
+    array = values if isinstance(values, pa.Array) else pa.array(values, kind)
+    made = Protection({"c": policy(**fields)}, secret).protect("c", array)
+    assert made.type == protected_type("c", policy(**fields), kind)
+    found: list[Any] = made.to_pylist()
+    return found
+
+
+texts = st.lists(st.none() | st.text(max_size=12), max_size=30)
+
+
+@given(texts, st.integers(0, 6))
+def test_a_masked_value_shows_its_end_at_most(values: list[str | None], keep: int) -> None:
+    for value, masked in zip(values, protect(values, pa.string(), policy="mask", keep_last=keep), strict=True):
+        if value is None:
+            assert masked is None
+        elif len(value) <= keep:
+            assert masked == "*" * len(value)
+        else:
+            assert masked == "*" * (len(value) - keep) + (value[-keep:] if keep else "")
+
+
+@given(texts)
+def test_pseudonyms_stand_for_equal_values_and_depend_on_the_key(values: list[str | None]) -> None:
+    made = protect(values, pa.string(), policy="pseudonymise")
+    others = protect(values, pa.string(), Secret(b"o" * 32, "o"), policy="pseudonymise")
+    assert [name is None for name in made] == [value is None for value in values]
+    assert len({name for name in made if name}) == len({value for value in values if value is not None})
+    assert not {name for name in made if name} & {name for name in others if name}
+    assert protect(values, pa.string(), policy="pseudonymise", length=16) == [name and name[:16] for name in made]
+
+
+def test_a_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
+    as_number = protect([5], pa.int64(), policy="pseudonymise")
+    assert as_number == protect(["5"], pa.string(), policy="pseudonymise")
+    elsewhere = Protection({"d": policy(policy="pseudonymise")}, SECRET).protect("d", pa.array([5]))
+    assert elsewhere.to_pylist() == as_number
+
+
+@given(texts)
+def test_encrypted_values_come_back(values: list[str | None]) -> None:
+    made = protect(values, pa.string(), policy="encrypt")
+    assert [None if text is None else decrypt_text(SECRET, "c", text) for text in made] == values
+
+
+@given(st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20), st.integers(1, 1000))
+def test_whole_numbers_become_the_start_of_their_range(values: list[int | None], width: int) -> None:
+    low = -(2**31)
+    if any(value is not None and value // width * width < low for value in values):
+        with pytest.raises(DataError, match="the start of a range does not fit"):
+            protect(values, pa.int32(), policy="generalise", width=width)
+        return
+    expected = [None if value is None else value // width * width for value in values]
+    assert protect(values, pa.int32(), policy="generalise", width=width) == expected
+
+
+def test_other_numbers_become_the_start_of_their_range() -> None:
+    assert protect([0.0, 0.26, -0.1, None], pa.float64(), policy="generalise", width=0.25) == [0.0, 0.25, -0.25, None]
+    assert math.isnan(protect([math.nan], pa.float32(), policy="generalise", width=2)[0])
+    assert protect([Decimal("12.34"), None], pa.decimal128(5, 2), policy="generalise", width=5) == [10.0, None]
+    assert protect([200, 7], pa.uint8(), policy="generalise", width=1000) == [0, 0]
+
+
+def test_times_become_the_start_of_their_month() -> None:
+    day = datetime.date(2024, 2, 29)
+    assert protect([day, None], pa.date32(), policy="generalise", to="month") == [datetime.date(2024, 2, 1), None]
+    assert protect([day], pa.date32(), policy="generalise", to="year") == [datetime.date(2024, 1, 1)]
+    instant = datetime.datetime(1969, 7, 20, 20, 17, 40, tzinfo=datetime.UTC)
+    kind = pa.timestamp("us", tz="UTC")
+    assert protect([instant], kind, policy="generalise", to="hour") == [instant.replace(minute=0, second=0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "text"),
+    [
+        (pa.string(), {"policy": "generalise", "width": 5}, "width is for numbers, and the column is string"),
+        (pa.int32(), {"policy": "generalise", "width": 0.5}, "width 0.5 for whole numbers"),
+        (pa.int32(), {"policy": "generalise", "to": "month"}, "to month is for dates and timestamps"),
+        (pa.date32(), {"policy": "generalise", "to": "hour"}, "a date has no hours"),
+        (pa.binary(), {"policy": "mask"}, "mask needs text, numbers or dates, not binary"),
+        (pa.list_(pa.int8()), {"policy": "encrypt"}, "encrypt needs text, numbers or dates, not list"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_refused(kind: pa.DataType, fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        Protection({"c": policy(**fields)}, SECRET).protect("c", pa.array([], kind))
+
+
+def test_a_batch_keeps_what_has_no_policy_and_loses_what_is_dropped() -> None:
+    batch = pa.record_batch({"a": pa.array([1, 2]), "b": pa.array(["x", "y"]), "c": pa.array(["12345", None])})
+    policies = {"a": policy(policy="drop"), "b": policy(policy="allow"), "c": policy(policy="mask", keep_last=2)}
+    assert Protection(policies).apply(batch).to_pydict() == {"b": ["x", "y"], "c": ["***45", None]}
