@@ -107,3 +107,23 @@ def test_a_dataset_of_other_features_is_stale(home: Path, make_job: MakeJob) -> 
     assert not stale_dataset(make_job())
     assert stale_dataset(make_job(data__features={"width": {"kind": "numeric"}}))
     assert not stale_dataset(make_job(data__sources={"things": {"path": "/nowhere.csv"}}))
+
+
+def test_a_dataset_without_the_policies_of_the_job_is_prepared_again_and_would_be_refused(
+    home: Path, make_job: MakeJob
+) -> None:
+    job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
+    step = plan(job)["steps"][0]
+    demand = "data.privacy.columns.colour: the job demands mask (keep_last 0), the dataset has no policy"
+    assert step["action"] == "prepare"
+    assert step["lacking"] == [demand]
+    assert step["text"].endswith(f"training refuses the one that lies there ({demand})")
+
+
+def test_a_key_that_is_not_there_is_a_problem(home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THE_KEY", raising=False)
+    columns = {"colour": {"policy": "pseudonymise"}}
+    job = make_job(data__privacy={"columns": columns, "key": {"environment": "THE_KEY"}})
+    (problem,) = plan(job)["problems"]
+    assert problem.startswith("data.privacy.key.environment: THE_KEY: the variable is not set")
+    assert not stale_dataset(job)  # which a machine that only trains cannot tell

@@ -43,7 +43,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         {"kind": "allowed", "column": "color", "values": ["a", "b"], "max_share": 0.25},
         "column color: one of 'a', 'b' is expected; 20 of 60 rows (33.33%) break this (25.00% may): 'c' in 20",
     ),
-    ({"kind": "pattern", "column": "color", "regex": "a|b"}, "values that match a|b are expected; 20 of 60"),
+    (
+        {"kind": "pattern", "column": "color", "regex": "a|b"},
+        "column color: values that match a|b are expected; 20 of 60",
+    ),
     ({"kind": "nulls", "column": "gaps", "max_share": 0.05}, "column gaps: no missing values are expected; 6 of 60"),
     ({"kind": "nulls", "column": "holes"}, "column holes: no missing values are expected; 6 of 60"),
     (

@@ -268,6 +268,15 @@ def test_resuming_with_other_data_starts_afresh_with_a_warning_in_the_same_mlflo
     assert run.data.tags["farandole.changed.train.epochs"] == "1"
 
 
+def test_a_dataset_that_lacks_a_policy_of_the_job_is_refused_before_anything_starts(
+    home: Path, make_job: MakeJob
+) -> None:
+    job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
+    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.colour: the job demands mask"):
+        train(job)
+    assert not (home / "jobs").exists()
+
+
 def test_resuming_what_never_began_is_refused(home: Path, make_job: MakeJob) -> None:
     with pytest.raises(SpecError, match="--resume: no job named small has been started here; leave --resume out"):
         train(make_job(), resume=True)

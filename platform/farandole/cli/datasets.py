@@ -31,6 +31,10 @@ def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
     console = Console()
     console.print(f"{directory}\ndigest {manifest.digest}", highlight=False, markup=False)
     console.print(_splits(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n")
+    if manifest.expectations:
+        console.print(_expectations(manifest))
+    if manifest.privacy.get("columns") or manifest.privacy.get("k_anonymity"):
+        console.print(_privacy(manifest))
 
 
 def write_page(directory: Path, file: Path, *, as_json: bool) -> None:
@@ -168,6 +172,30 @@ def _lineage(manifest: Manifest) -> Table:
         table.add_row("…", f"{len(manifest.sources) - _MOST_SHOWN} more", "")
     versions = ", ".join(f"{name} {text[:12]}" for name, text in manifest.code_version.items())
     table.add_row("by", versions, "")
+    return table
+
+
+def _expectations(manifest: Manifest) -> Table:
+    table = Table("expected", title="expectations", title_justify="left")
+    table.add_column("rows that break it", justify="right")
+    table.add_column("")
+    for found in manifest.expectations:
+        rule = ", ".join(f"{key} {_short(value)}" for key, value in found["expected"].items() if key != "on_failure")
+        broken = f"{found['broken']:,} ({found['share']:.2%})"
+        table.add_row(rule, broken, "met" if found["passed"] else "not met, warned")
+    return table
+
+
+def _privacy(manifest: Manifest) -> Table:
+    table = Table("column", "policy", title="privacy", title_justify="left")
+    for column, policy in manifest.privacy.get("columns", {}).items():
+        options = [f"{key} {value}" for key, value in policy.items() if key != "policy" and value is not None]
+        table.add_row(column, ", ".join([policy["policy"], *options]))
+    group = manifest.privacy.get("k_anonymity")
+    if group:
+        text = f"the smallest of {group['groups']:,} groups has {group['smallest_group']:,} rows"
+        left_out = group["suppressed_rows"]
+        table.add_row(", ".join(group["columns"]), text + (f", {left_out:,} rows were left out" if left_out else ""))
     return table
 
 

@@ -1,8 +1,8 @@
 """The dataset directory: Arrow shards and one manifest."""
 
 from farandole.shards.compare import compare
+from farandole.shards.demands import require_policies
 from farandole.shards.garbage import collect_garbage, spare
-from farandole.shards.gate import require_policies
 from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
