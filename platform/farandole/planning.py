@@ -107,6 +107,8 @@ def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
         f"train {job.model.builder} for {spec.epochs} epochs of {spec.global_batch_size} rows a step on"
         f" {resources.workers} workers, {threads} threads each"
     )
+    if spec.augment:
+        text += f", {', '.join(spec.augment)} changed at random"
     if resources.gpus:
         text += f" and {resources.gpus} GPU each"
     if resources.workers * threads > cores:

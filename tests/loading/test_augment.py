@@ -12,9 +12,9 @@ import torch
 from pydantic import TypeAdapter
 
 from farandole.errors import SpecError
-from farandole.loading import Augmentation
+from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import Dataset, Group, Manifest, Schema, write_manifest
-from farandole.spec import Augment
+from farandole.spec import Augment, IdsAugment, NumbersAugment
 
 Make = Callable[..., Augmentation]
 
@@ -175,6 +175,41 @@ def test_ids_of_chosen_columns_only(make: Make) -> None:
     changed = make(spec)(features, np.arange(50), 0)["categorical"]
     assert torch.equal(changed[:, 0], features["categorical"][:, 0])
     assert (changed[:, 1] == 0).all()
+
+
+# Through a loader -----------------------------------------------------------------------------------------------
+
+
+def epoch(write_dataset: Callable[..., Dataset], size: int, **options: Any) -> list[dict[str, torch.Tensor]]:
+    """The augmented global batches of epoch 2, put together from all ranks."""
+    dataset = write_dataset(train=[120, 80], block_rows=16)
+    specs: dict[str, Augment] = {
+        "dense": NumbersAugment(kind="numbers", noise=1.0, dropout=0.1),
+        "ids": IdsAugment(kind="ids", dropout=0.2),
+    }
+    ranks = []
+    for rank in range(size):
+        transform = Augmentation(specs, dataset, seed=4)
+        loader = TrainingLoader(
+            dataset, global_batch_size=23, rank=rank, size=size, seed=4, transform=transform, **options
+        )
+        # A batch's memory may be used again for a later one.
+        ranks.append([{name: part.clone() for name, part in batch.features.items()} for batch in loader.epoch(2)])
+    return [
+        {name: torch.cat([part[name] for part in step]) for name in ("dense", "ids")}
+        for step in zip(*ranks, strict=True)
+    ]
+
+
+def test_the_global_batches_are_the_same_for_any_number_of_ranks(write_dataset: Callable[..., Dataset]) -> None:
+    alone = epoch(write_dataset, 1)
+    assert sum(len(batch["ids"]) for batch in alone) == 200
+    dense = torch.cat([batch["dense"] for batch in alone])
+    assert (dense != dense.round()).any()  # without noise they are whole numbers
+    for size in (2, 3):
+        for one, other in zip(alone, epoch(write_dataset, size), strict=True):
+            assert torch.equal(one["dense"], other["dense"])
+            assert torch.equal(one["ids"], other["ids"])
 
 
 # What does not fit the dataset ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from farandole.errors import ModelError, TrainingFailed
+from farandole.errors import ModelError, SpecError, TrainingFailed
 from farandole.progress import Advanced, Event, Noted
 from farandole.shards import Dataset
 from farandole.spec import Job
@@ -182,3 +182,26 @@ def test_checkpoints_follow_the_spec(sitting: Sitting, make_job: MakeJob) -> Non
     sitting.fitted(make_job(train__epochs=5, train__checkpoint={"every_epochs": 2, "keep": 2}))
     steps = sorted(path.name for path in sitting._directory.iterdir())
     assert steps == [f"step-{4 * STEPS:09d}", f"step-{5 * STEPS:09d}"]  # the last epoch is always saved
+
+
+def test_training_rows_are_augmented_and_the_others_never(sitting: Sitting, make_job: MakeJob, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    model = {"builder": "network:build_noting_rows", "options": {"marks": str(marks)}}
+    augment = {"row": {"kind": "numbers", "dropout": 1.0}, "dense": {"kind": "numbers", "noise": 0.1}}
+    trainer = sitting.fitted(make_job(model=model, train__epochs=1, train__augment=augment))
+    assert set((marks / "rank-0").read_text().split()) == {"0.0"}
+    result = trainer.evaluate("test")
+    assert result is not None
+    block = Dataset(trainer.job.data.output).split("test").block(0)
+    trainer.model.eval()
+    with torch.no_grad():
+        groups = {name: torch.tensor(values) for name, values in block.items() if name != "label"}
+        assert torch.allclose(trainer.model(**groups), result.outputs[: len(block["label"])])
+    assert block["row"].any()
+
+
+def test_an_augmentation_that_does_not_fit_the_dataset_is_refused(sitting: Sitting, make_job: MakeJob) -> None:
+    job = make_job(train__augment={"dense": {"kind": "numbers", "noise": 1, "features": ["widht"]}})
+    with pytest.raises(SpecError, match=r"train\.augment\.dense\.features: .* no column widht; did you mean width"):
+        sitting.trainer(job)
