@@ -85,7 +85,7 @@ def test_a_changed_file_enters(digest: Digest, tmp_path: Path) -> None:
 
 def test_the_code_version_names_all_that_decides_about_the_bytes() -> None:
     version = code_version()
-    assert set(version) == {"farandole", "preparing_code", "numpy", "pyarrow", "pyspark"}
+    assert set(version) == {"farandole", "preparing_code", "numpy", "pillow", "pyarrow", "pyspark", "tokenizers"}
     assert version == code_version()
 
 

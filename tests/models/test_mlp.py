@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from farandole.errors import ModelError
 from farandole.models.mlp import build
 from farandole.shards import Group, LabelColumn, Schema
 
@@ -24,6 +25,13 @@ def test_all_groups_become_outputs_and_every_parameter_learns(
     assert out.shape == (7, outputs)
     out.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["tokens", "mask", "image"])
+def test_groups_of_another_kind_are_refused(kind: str) -> None:
+    other = Group(name="other", kind=kind, features=("o",), shape=(2, 2, 3))
+    with pytest.raises(ModelError, match=f"reads groups of numbers and ids, and other holds {kind}; write a builder"):
+        build(Schema(groups=(DENSE, other), label=BINARY))
 
 
 def test_options_shape_the_network() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Bucket, Categorical, Data, Feature, Numeric, Split, Tensor, Time
+from farandole.spec import Bucket, Categorical, Data, Feature, Image, Numeric, Split, Tensor, Text, Time
 
 Problems = Callable[[dict[str, Any]], list[str]]
 
@@ -62,6 +62,18 @@ def test_a_tensor_shares_its_group_with_nobody(raw: dict[str, Any], problems: Pr
     assert "features.two: group same is that of features.one" in line
 
 
+def test_packed_texts_stand_alone_and_have_no_label(raw: dict[str, Any], problems: Problems) -> None:
+    packed = {"kind": "text", "length": 8, "mode": "pack"}
+    raw["data"]["features"]["body"] = packed
+    (line,) = problems(raw)
+    assert "features.body: `mode: pack` joins rows, so no other feature can stand beside it; remove " in line
+    raw["data"]["features"] = {"body": packed}
+    (line,) = problems(raw)
+    assert "features.body: `mode: pack` joins rows, so a row has no label; remove the label" in line
+    del raw["data"]["label"]
+    assert Data.model_validate(raw["data"]).label is None
+
+
 def test_no_group_takes_the_name_of_the_label(raw: dict[str, Any], problems: Problems) -> None:
     raw["data"]["features"]["carrier"]["group"] = "label"
     (line,) = problems(raw)
@@ -80,6 +92,8 @@ def test_no_group_takes_the_name_of_the_label(raw: dict[str, Any], problems: Pro
         (Time(kind="time", parts=("year",), encoding="number"), ("dense", "numbers")),
         (Tensor(kind="tensor", shape=(2,)), ("x", "tensor")),
         (Tensor(kind="tensor", shape=(2,), group="wide"), ("wide", "tensor")),
+        (Image(kind="image", size=(2, 2)), ("x", "image")),
+        (Text(kind="text", length=2, mode="pack"), ("x", "tokens")),
         (Time(kind="time", parts=("hour",)), ("dense", "numbers")),
         (Time(kind="time", parts=("hour",), encoding="category"), ("categorical", "ids")),
         (Time(kind="time", parts=("hour",), encoding="category", group="clock"), ("clock", "ids")),

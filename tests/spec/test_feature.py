@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Bucket, Categorical, Clip, Label, Numeric, Spec, Tensor, Time
+from farandole.spec import Bucket, Categorical, Clip, Image, Label, Numeric, Spec, Tensor, Text, Time
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,14 @@ from farandole.spec import Bucket, Categorical, Clip, Label, Numeric, Spec, Tens
         (Tensor, {"kind": "tensor", "shape": [2, 0]}, "greater than or equal to 1"),
         (Tensor, {"kind": "tensor", "shape": [10000, 10000]}, "100,000,000 values; at most 67,108,864"),
         (Tensor, {"kind": "tensor", "shape": [2], "dtype": "complex64"}, "dtype"),
+        (Image, {"kind": "image"}, "size"),
+        (Image, {"kind": "image", "size": [0, 3]}, "greater than or equal to 1"),
+        (Image, {"kind": "image", "size": [3, 3], "max_pixels": 10**9}, "less than or equal to 89000000"),
+        (Text, {"kind": "text"}, "length"),
+        (Text, {"kind": "text", "length": 4, "mode": "pack", "truncate": "error"}, "truncate has no effect on"),
+        (Text, {"kind": "text", "length": 4, "vocab_size": 100}, "vocab_size 100: bpe needs at least 259"),
+        (Text, {"kind": "text", "length": 4, "special_tokens": ["a b"]}, "'a b' has blanks in it"),
+        (Text, {"kind": "text", "length": 4, "special_tokens": ["a", "a"]}, "a token is named twice"),
         (Time, {"kind": "time", "parts": ["year"]}, "year does not come round again, so it cannot be cyclic"),
         (Time, {"kind": "time", "parts": ["days"], "encoding": "category"}, "days is not one of a fixed number"),
         (Time, {"kind": "time", "parts": ["hour"], "scale": "none"}, "scale has no effect on `encoding: cyclic`"),

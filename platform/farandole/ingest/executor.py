@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
-from farandole.preprocess import Observations, Preprocessing
+from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.shards import ShardWriter
 
 SHARD = "_farandole_shard"
 """The column that says which shard a row belongs to, counted over all splits."""
 OBSERVED = "seen binary"
 """Spark's schema of what `observer` yields."""
-WRITTEN = "shard int, info string"
-"""Spark's schema of what `shard_writer` yields."""
+WRITTEN = "shard int, info string, raw_rows long"
+"""Spark's schema of what `shard_writer` yields: for each shard its number, its entry in the manifest as JSON, and how
+many raw rows went into it."""
+_WRITTEN = pa.schema({"shard": pa.int32(), "info": pa.string(), "raw_rows": pa.int64()})
 
 _MARK = "@farandole-error "
 
@@ -57,34 +61,49 @@ def shard_writer(
     """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row."""
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        schema = preprocessing.schema
-        writer: ShardWriter | None = None
-        current = -1
-        finished: list[tuple[int, str]] = []
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Spark runs a worker on each core already
+        open_shard: _OpenShard | None = None
+        finished: list[dict[str, Any]] = []
         with speaking(directory):
             try:
                 for batch in batches:
-                    for shard, rows in _runs(batch):
-                        if writer is None or shard != current:
-                            if writer is not None:
-                                finished.append((current, writer.close().model_dump_json()))
-                            current, place = shard, places[shard]
-                            writer = ShardWriter(directory, place.split, place.index, schema, block_rows)
-                        writer.write(preprocessing.rows(rows))
-                if writer is not None:
-                    finished.append((current, writer.close().model_dump_json()))
+                    for number, rows in _runs(batch):
+                        if open_shard is None or number != open_shard.number:
+                            if open_shard is not None:
+                                finished.append(open_shard.close())
+                            place = places[number]
+                            writer = ShardWriter(directory, place.split, place.index, preprocessing.schema, block_rows)
+                            open_shard = _OpenShard(number, writer, RowStream(preprocessing))
+                        open_shard.write(rows)
+                if open_shard is not None:
+                    finished.append(open_shard.close())
             except BaseException:
-                if writer is not None:
-                    writer.abandon()
+                if open_shard is not None:
+                    open_shard.writer.abandon()
                 raise
-        yield pa.record_batch(
-            {
-                "shard": pa.array([shard for shard, _ in finished], pa.int32()),
-                "info": pa.array([info for _, info in finished], pa.string()),
-            }
-        )
+        yield pa.RecordBatch.from_pylist(finished, _WRITTEN)
 
     return write
+
+
+@dataclass(frozen=True)
+class _OpenShard:
+    """A shard that is being written."""
+
+    number: int
+    writer: ShardWriter
+    stream: RowStream
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self.writer.write(self.stream.add(batch))
+
+    def close(self) -> dict[str, Any]:
+        """Write what is left; what the driver is told."""
+        rest = self.stream.end()
+        if rest:
+            self.writer.write(rest)
+        info = self.writer.close().model_dump_json()
+        return {"shard": self.number, "info": info, "raw_rows": self.stream.raw_rows}
 
 
 def error_in(text: str) -> FarandoleError | None:

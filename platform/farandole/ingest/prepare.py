@@ -169,7 +169,7 @@ def _write(
     schema: Schema = preprocessing.schema
     shard_rows = max(1, int(job.data.shards.size_mib * _MIB) // schema.row_bytes)
     block_rows = max(1, int(job.data.shards.block_mib * _MIB) // schema.row_bytes)
-    shards_of_split = [math.ceil(count / shard_rows) for count in counts]
+    shards_of_split = [math.ceil(preprocessing.num_rows(count) / shard_rows) for count in counts]
     places = [
         ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
@@ -179,7 +179,7 @@ def _write(
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
     for number in sorted(infos):
         splits[places[number].split] += (infos[number],)
-    found = [sum(shard.rows for shard in splits[split]) for split in SPLITS]
+    found = [sum(row["raw_rows"] for row in written if places[row["shard"]].split == split) for split in SPLITS]
     if found != counts:
         raise PreparationFailed(
             f"data: {sum(counts)} rows were read and {sum(found)} written; the sources changed meanwhile, or the query"

@@ -31,8 +31,10 @@ def code_version() -> dict[str, str]:
         "farandole": version("farandole"),
         "preparing_code": code.hexdigest(),
         "numpy": version("numpy"),
+        "pillow": version("pillow"),
         "pyarrow": version("pyarrow"),
         "pyspark": version("pyspark"),
+        "tokenizers": version("tokenizers"),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from farandole.errors import ModelError
 from farandole.models.embedding import Embeddings
 from farandole.shards import Schema
 
@@ -71,5 +72,14 @@ def build(
         dropout: The share of hidden activations that training drops.
         embedding_dropout: The share of embedded numbers that training drops; guards against learning rare ids by heart.
         max_embedding: The greatest length of an embedding.
+
+    Raises:
+        ModelError: The dataset has texts, images or tensors.
     """
+    for group in schema.groups:
+        if group.kind not in ("numbers", "ids"):
+            raise ModelError(
+                f"model.builder: farandole.models.mlp reads groups of numbers and ids, and {group.name} holds"
+                f" {group.kind}; write a builder of your own, or remove the feature"
+            )
     return Mlp(schema, hidden, dropout, embedding_dropout, max_embedding)

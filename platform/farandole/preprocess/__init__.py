@@ -2,6 +2,7 @@
 
 from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing
+from farandole.preprocess.stream import RowStream
 from farandole.preprocess.summary import Summary
 
-__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "Summary", "learn", "merge", "statistics"]
+__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "RowStream", "Summary", "learn", "merge", "statistics"]

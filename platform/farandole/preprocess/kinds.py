@@ -7,8 +7,10 @@ from typing import Any
 
 from farandole.preprocess.bucket import BucketTransform
 from farandole.preprocess.categorical import HashTransform, VocabularyTransform
+from farandole.preprocess.image import ImageTransform
 from farandole.preprocess.numeric import NumericTransform
 from farandole.preprocess.tensor import TensorTransform
+from farandole.preprocess.text import TextTransform
 from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
 from farandole.preprocess.transform import Transform
 from farandole.spec import Feature
@@ -20,7 +22,9 @@ _KINDS: dict[str, type[Transform]] = {
     "bucket": BucketTransform,
     "time": TimeTransform,
     "time numbers": TimeNumbersTransform,
+    "text": TextTransform,
     "tensor": TensorTransform,
+    "image": ImageTransform,
 }
 """By the names that manifests carry."""
 

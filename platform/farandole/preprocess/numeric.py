@@ -101,7 +101,8 @@ class NumericTransform(Columns):
         """
         assert self.factor is not None, f"{self.name} is not fitted"
         numbers = as_numbers(self.column, values)
-        scaled = ((self._before_scale(numbers) - self.offset) * self.factor).astype(np.float32)
+        with np.errstate(over="ignore"):  # it is told below
+            scaled = ((self._before_scale(numbers) - self.offset) * self.factor).astype(np.float32)
         if not np.isfinite(scaled).all():
             bad = numbers[~np.isfinite(scaled)]
             raise DataError(

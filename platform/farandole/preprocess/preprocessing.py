@@ -5,6 +5,7 @@ There is one implementation. Spark's executors run it to write shards, and a ser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from farandole.errors import DataError
 from farandole.preprocess.kinds import transform_from_dict, transform_from_spec, transform_to_dict
 from farandole.preprocess.label import ClassLabel, NumberLabel, label_from_dict, label_from_spec
 from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.text import TextTransform
 from farandole.preprocess.transform import Transform
 from farandole.shards import LABEL, Group, Schema
 from farandole.spec import Data
@@ -77,6 +79,14 @@ class Preprocessing:
             for part in transform.groups:
                 groups[part.name] = _joined(groups[part.name], part) if part.name in groups else part
         return Schema(groups=tuple(groups.values()), label=self.label.schema if self.label else None)
+
+    def num_rows(self, raw_rows: int) -> int:
+        """How many rows so many raw ones become: as many, or about as many windows as packed texts fill."""
+        packed = [made for made in self.transforms if isinstance(made, TextTransform) and made.packs]
+        if not packed or not raw_rows:
+            return raw_rows
+        (transform,) = packed
+        return math.ceil(raw_rows * (transform.tokens_per_row + 1) / transform.spec.length)
 
     def features(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """The feature groups of raw rows.

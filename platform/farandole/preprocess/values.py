@@ -8,9 +8,12 @@ import pyarrow.compute as pc
 
 from farandole.errors import DataError
 
+_SHOWN = 60
+"""Characters of a value that an error shows."""
+
 
 def as_numbers(column: str, values: pa.Array) -> np.ndarray:
-    """float64 `[rows]`, NaN where missing.
+    """float64 `[rows]`, NaN where missing; -0.0 is 0.0, as it is for Spark.
 
     Raises:
         DataError: The column holds no numbers.
@@ -26,7 +29,7 @@ def as_numbers(column: str, values: pa.Array) -> np.ndarray:
             " the query, or use `kind: categorical`"
         )
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return np.asarray(numbers, dtype=np.float64)
+    return np.asarray(numbers, dtype=np.float64) + 0.0
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:
@@ -36,17 +39,31 @@ def as_text(column: str, values: pa.Array) -> pa.StringArray:
         DataError: The column holds lists, structs or bytes.
     """
     if pa.types.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        # NaN is missing, and -0.0 is 0.0.
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), pc.add(values, pa.scalar(0, values.type)))
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         raise DataError(
             f"column {column}: {values.type} cannot be a category or text; use `kind: image` or `kind: tensor`, or"
             " decode it in the query"
         )
+    if pa.types.is_string(values.type):
+        _refuse_bytes(column, values)
     try:
         return values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise DataError(
             f"column {column}: {values.type} cannot be a category; choose a column of text, numbers or dates"
+        ) from error
+
+
+def _refuse_bytes(column: str, text: pa.StringArray) -> None:
+    """Check that text is UTF-8; Spark passes on bytes that were cast to text as they are."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"column {column}: holds bytes that are not UTF-8 text ({error}); decode them in the query, for example"
+            f" by decode({column}, 'ISO-8859-1')"
         ) from error
 
 
@@ -58,8 +75,9 @@ def refuse_mangled(column: str, text: pa.StringArray) -> None:
     """
     found = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
     if len(found):
+        shown = found[0].as_py()[:_SHOWN]
         raise DataError(
-            f"column {column}: {found[0].as_py()!r} was not UTF-8 text in its file ({len(found)} rows of a batch); save"
+            f"column {column}: {shown!r} was not UTF-8 text in its file ({len(found)} rows of a batch); save"
             " the file as UTF-8"
         )
 

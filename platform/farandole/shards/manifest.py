@@ -65,7 +65,7 @@ class Manifest(_Part):
         privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
         sources: The files that were read: path, size in bytes, time of change in ns.
         request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
-        code_version: The versions of Farandole, of its preparing code, of pyarrow and of pyspark.
+        code_version: The versions of Farandole, of its preparing code and of the libraries that prepare.
     """
 
     format_version: int = FORMAT_VERSION

@@ -4,7 +4,7 @@ from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAug
 from farandole.spec.base import Spec, home, is_remote
 from farandole.spec.data import SPLITS, Data, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
-from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Label, Numeric, Tensor, Time
+from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
@@ -31,6 +31,7 @@ __all__ = [
     "Feature",
     "Generalise",
     "IdsAugment",
+    "Image",
     "ImageAugment",
     "Job",
     "Key",
@@ -55,6 +56,7 @@ __all__ = [
     "Spec",
     "Split",
     "Tensor",
+    "Text",
     "Time",
     "Tracking",
     "Train",

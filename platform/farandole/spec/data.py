@@ -104,6 +104,12 @@ class Data(Spec):
         if self.transform is None and self.transform_options:
             raise ValueError("transform_options has no effect without `transform`; remove it")
         self._check_privacy()
+        packed = [name for name, feature in self.features.items() if feature.kind == "text" and feature.mode == "pack"]
+        if packed and self.label is not None:
+            raise ValueError(
+                f"features.{packed[0]}: `mode: pack` joins rows, so a row has no label; remove the label, or use"
+                " `mode: pad`"
+            )
         return self
 
     @property

@@ -217,10 +217,92 @@ class Tensor(Spec):
         return self
 
 
+class Text(Spec):
+    """A text, taken apart into tokens by a tokenizer that is trained on the training split. Id 0 is padding, id 1 an
+    unknown token, id 2 the end of a text; then come `special_tokens`."""
+
+    kind: Literal["text"]
+    """A text becomes int32 ids of tokens."""
+    column: str | None = None
+    """The raw column. Default: the feature's own name."""
+    mode: Literal["pad", "pack"] = "pad"
+    """`pad`: one window for each text, and a second tensor `GROUP_mask` that is 1 where there is a token and 0 where
+    there is padding. `pack`: for language models, the texts of a shard one after the other, each with an end token,
+    cut into windows, of which only a shard's last one is padded; it must be the only feature, without a label, and the
+    rows of the dataset are windows."""
+    length: Annotated[int, Field(ge=1, le=2**20)]
+    """How many tokens a window has."""
+    truncate: Literal["end", "start", "error"] = "end"
+    """What is cut off a text that is longer than its window, or that it is an error."""
+    tokenizer: Literal["bpe", "wordpiece", "words", "whitespace"] = "bpe"
+    """`bpe`: pieces of words down to single bytes, so nothing is unknown (as GPT-2's); `wordpiece`: pieces of words, as
+    BERT's; `words`: whole words, and signs between them; `whitespace`: what stands between blanks."""
+    vocab_size: Annotated[int, Field(ge=8, le=1_000_000)] = 8000
+    """How many tokens there are at most."""
+    min_count: Annotated[int, Field(ge=1)] = 2
+    """How often words, or pairs of pieces that could be joined, must occur in the training split to be a token."""
+    special_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts such as `<sep>` that are one token each wherever they occur."""
+    unicode: Literal["nfc", "nfkc", "none"] = "nfc"
+    """The form of Unicode that texts are brought to; `nfkc` also makes one of characters that mean the same."""
+    lower: bool = False
+    """Make all letters small."""
+    strip_accents: bool = False
+    """Take accents off letters."""
+    group: Name | None = None
+    """The tensor. Default: the feature's own name."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name makes, and what each holds."""
+        group = self.group or name
+        return {group: "tokens"} if self.mode == "pack" else {group: "tokens", f"{group}_mask": "mask"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mode == "pack" and changed(self, "truncate"):
+            raise ValueError("truncate has no effect on `mode: pack`, which cuts nothing off; remove it")
+        if len(set(self.special_tokens)) != len(self.special_tokens):
+            raise ValueError(f"a token is named twice in {list(self.special_tokens)}; name each once")
+        for token in self.special_tokens:
+            if token != "".join(token.split()):
+                raise ValueError(f"the special token {token!r} has blanks in it; leave them out")
+        least = 3 + len(self.special_tokens) + (256 if self.tokenizer == "bpe" else 1)
+        if self.vocab_size < least:
+            raise ValueError(f"vocab_size {self.vocab_size}: {self.tokenizer} needs at least {least}")
+        return self
+
+
+class Image(Spec):
+    """A picture, decoded and brought to one size."""
+
+    kind: Literal["image"]
+    """The bytes of an image file become a tensor of pixels: uint8 `[height, width, channels]`."""
+    column: str | None = None
+    """The raw column, of bytes: PNG, JPEG, WebP, GIF (its first frame), TIFF, BMP or PPM. Default: the feature's own
+    name."""
+    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+    """The height and the width, in pixels."""
+    mode: Literal["rgb", "gray"] = "rgb"
+    """Three channels, or one. What is transparent becomes white."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How an image of other proportions is brought to the size: `crop` fills it and cuts off what juts out, evenly on
+    both sides; `pad` shows all of it, between black bars; `stretch` changes the proportions."""
+    missing: Literal["error", "blank"] = "error"
+    """What a row without an image is: an error, or a black one."""
+    max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
+    """An image of more pixels is an error: a small file may unpack to one that fills the memory."""
+    group: Name | None = None
+    """The tensor. Default: the feature's own name."""
+
+    def groups(self, name: str) -> dict[str, str]:
+        """The groups that the feature of this name makes, and what each holds."""
+        return {self.group or name: "image"}
+
+
 _MOST_VALUES = 2**26
 """Values of one row in one group: a shard's block holds at least one row."""
 
-Feature = Annotated[Numeric | Categorical | Bucket | Time | Tensor, Field(discriminator="kind")]
+Feature = Annotated[Numeric | Categorical | Bucket | Time | Text | Image | Tensor, Field(discriminator="kind")]
 """One declared feature."""
 
 _SHARED = ("numbers", "ids")
@@ -252,6 +334,11 @@ def groups_of(features: dict[str, Feature]) -> dict[str, str]:
                     f"features.{name}: group {group} is that of features.{owner}; texts, images and tensors have groups"
                     " of their own: name another group"
                 )
+        if isinstance(feature, Text) and feature.mode == "pack" and len(features) > 1:
+            raise ValueError(
+                f"features.{name}: `mode: pack` joins rows, so no other feature can stand beside it; remove"
+                f" {', '.join(other for other in features if other != name)}, or use `mode: pad`"
+            )
     return {group: kind for group, (_, kind) in owners.items()}
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from farandole.preprocess import Preprocessing
 from farandole.spec import Job
 
-_REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "torch", "xxhash")
+_REQUIREMENTS = ("numpy", "pandas", "pillow", "pyarrow", "pydantic", "PyYAML", "tokenizers", "torch", "xxhash")
 
 
 def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tuple[str, str | None]:

@@ -1,0 +1,158 @@
+"""Encoded images as pixels of one size.
+
+Shapes: B images, H x W pixels, C channels. Pixels are kept as decoders give them, `[B, H, W, C]`: for torch,
+`.permute(0, 3, 1, 2)` makes `[B, C, H, W]` of them without a copy, in the memory format `channels_last`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from farandole.errors import DataError
+from farandole.preprocess.transform import Seen, Transform
+from farandole.shards import Group
+from farandole.spec import Image
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow knows more, some of which run programs of their own."""
+_CHANNELS = {"rgb": 3, "gray": 1}
+_MODES = {"rgb": "RGB", "gray": "L"}
+_FILTER = Pillow.Resampling.BILINEAR
+"""It looks at all pixels that fall into one, so that shrinking does not make patterns of its own."""
+
+
+@dataclass(frozen=True)
+class ImageTransform(Transform):
+    """Bytes of image files as one uint8 tensor. Its one pass of fitting only measures the images.
+
+    Args:
+        measured: Whether that pass is over.
+    """
+
+    spec: Image
+    measured: bool = False
+
+    SPEC = Image
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Its own group."""
+        (name,) = self.spec.groups(self.name)
+        shape = (*self.spec.size, _CHANNELS[self.spec.mode])
+        return (Group(name=name, kind="image", features=(self.name,), shape=shape),)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the images have been measured."""
+        return self.measured
+
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """Widths and heights in pixels, before resizing.
+
+        Raises:
+            DataError: A value is no image that can be read.
+        """
+        sizes = self._each(values, lambda image: image.size)
+        found = np.array([size or (np.nan, np.nan) for size in sizes], dtype=np.float64).reshape(-1, 2)
+        return {"width": found[:, 0], "height": found[:, 1]}
+
+    def learn(self, seen: Seen) -> ImageTransform:
+        """The same, measured."""
+        return replace(self, measured=True)
+
+    def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
+        """uint8 `[B, H, W, C]`.
+
+        Raises:
+            DataError: A value is missing, or no image that can be read.
+        """
+        (group,) = self.groups
+        pixels = np.zeros((len(values), *group.shape), dtype=np.uint8)
+        for row, image in enumerate(self._each(values, self._pixels)):
+            if image is not None:
+                pixels[row] = image
+        return {group.name: pixels}
+
+    def _each(self, values: pa.Array, make: Callable[[Pillow.Image], Any]) -> list[Any]:
+        """What `make` gives for each image, None for a missing one; all that fail are counted in one error."""
+        if not pa.types.is_binary(values.type):
+            raise DataError(
+                f"{self.place}: {values.type} is not an encoded image; give the bytes of image files (binary)"
+            )
+        if values.null_count and self.spec.missing == "error":
+            raise DataError(
+                f"{self.place}: {values.null_count} of a batch of {len(values)} rows have no image; filter them out in"
+                f" the query (WHERE {self.column} IS NOT NULL), or set `missing: blank`"
+            )
+        made: list[Any] = []
+        problems: list[str] = []
+        for content in values.to_pylist():
+            try:
+                made.append(None if content is None else make(self._open(content)))
+            except Exception as error:  # noqa: BLE001 - each decoder has errors of its own for broken bytes
+                problems.append(" ".join(str(error).split()) or type(error).__name__)
+        if problems:
+            raise DataError(
+                f"{self.place}: {len(problems)} of a batch of {len(values)} rows hold no image that can be read (the"
+                f" first: {problems[0]}); mend the files, or leave these rows out"
+            )
+        return made
+
+    def _open(self, content: bytes) -> Pillow.Image:
+        """The image, of which only the header has been read."""
+        try:
+            image = Pillow.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(f"its {len(content)} bytes are none of {', '.join(FORMATS)}") from None
+        width, height = image.size
+        if width * height > self.spec.max_pixels:
+            raise ValueError(f"{width} x {height} pixels are more than max_pixels, {self.spec.max_pixels:,}")
+        return image
+
+    def _pixels(self, image: Pillow.Image) -> np.ndarray:
+        """uint8 `[H, W, C]`."""
+        height, width = self.spec.size
+        # A JPEG can be decoded at a half, a quarter or an eighth of its size. It may lie on its side.
+        least = 2 * max(height, width)
+        if min(image.size) > 2 * least:
+            image.draft(_MODES[self.spec.mode], (least * image.width // min(image.size), least))
+        image = _in_mode(ImageOps.exif_transpose(image), _MODES[self.spec.mode])
+        if self.spec.fit == "crop":
+            image = ImageOps.fit(image, (width, height), _FILTER)
+        elif self.spec.fit == "pad":
+            image = ImageOps.pad(image, (width, height), _FILTER, color=0)
+        else:
+            image = image.resize((width, height), _FILTER)
+        return np.asarray(image).reshape(height, width, -1)
+
+    def typical(self, kind: pa.DataType) -> Any:
+        """A black image."""
+        height, width = self.spec.size
+        file = io.BytesIO()
+        Pillow.new(_MODES[self.spec.mode], (width, height)).save(file, "PNG")
+        return file.getvalue()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
+        """What `to_dict` was made of."""
+        return replace(super().from_dict(data), measured=True)
+
+
+def _in_mode(image: Pillow.Image, mode: str) -> Pillow.Image:
+    """The image with 8 bits for each channel; what is transparent becomes white."""
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip instead of scaling
+        image = Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits each; save it with 8 or 16")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)

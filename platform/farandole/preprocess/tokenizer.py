@@ -1,0 +1,170 @@
+"""Tokenizers of the library `tokenizers`, trained on exact counts of words.
+
+The library's own training takes texts one after the other; where its result depends on the order of words, or on its
+random hash maps, the order is fixed here. So the same training rows give the same tokenizer, byte for byte.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.normalizers import Normalizer
+from tokenizers.pre_tokenizers import PreTokenizer
+
+from farandole.spec import Text
+
+PADDING, UNKNOWN, END = 0, 1, 2
+"""The ids that every tokenizer has."""
+RESERVED = ("<padding of a window>", "<unknown token>", "<end of text>")
+"""Their tokens. The blanks in them keep texts from forging one: no piece of a text has a blank."""
+MOST_WORDS = 20_000_000
+"""Words that a training reads; beyond, all counts are divided alike."""
+_MOST_CHARACTERS = 1000
+"""Different characters that a WordPiece vocabulary has, as BERT's; others are unknown."""
+_BETWEEN = "\x1f"
+_WORDS_AT_ONCE = 1000
+
+
+def words_of(text: pa.StringArray, spec: Text) -> pa.StringArray:
+    """The words of all texts, each with the blanks before it, to be counted: tokens never reach over a blank."""
+    text = text.filter(pc.greater(pc.fill_null(pc.binary_length(text), 0), 0))
+    if spec.tokenizer == "bpe":  # whose words begin with a blank, also the first
+        text = pc.if_else(pc.starts_with(text, " "), text, pc.binary_join_element_wise(" ", text, ""))
+    marked = pc.replace_substring_regex(text, r"(\s+)", _BETWEEN + r"\1")
+    return pc.split_pattern(marked, _BETWEEN).flatten()
+
+
+def train(spec: Text, words: Counter[str]) -> str:
+    """A tokenizer as JSON.
+
+    Args:
+        spec: What kind, and how large.
+        words: What `words_of` gave, counted over the training split.
+    """
+    normalizer, splitter = _normalizer(spec), _splitter(spec)
+    pieces: Counter[str] = Counter()
+    for word, count in words.items():
+        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
+            pieces[piece] += count
+    tokenizer = Tokenizer(_model(spec, pieces))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    if spec.tokenizer == "bpe":
+        tokenizer.decoder = decoders.ByteLevel()
+    elif spec.tokenizer == "wordpiece":
+        tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in spec.special_tokens])
+    return tokenizer.to_str()
+
+
+@functools.lru_cache(maxsize=16)
+def load(json: str, length: int | None = None, keep: Literal["start", "end"] = "start") -> Tokenizer:
+    """The tokenizer that `train` wrote.
+
+    Args:
+        json: What `train` gave.
+        length: The most tokens that it gives for a text; None: all.
+        keep: Which of them.
+    """
+    tokenizer = Tokenizer.from_str(json)
+    if length is not None:
+        tokenizer.enable_truncation(length, direction="right" if keep == "start" else "left")
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of many texts, one after the other.
+
+    Returns:
+        int32 `[tokens of all texts]`, and int64 `[texts]`: how many of them each text has.
+    """
+    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    ids = [one.ids for one in encoded]
+    lengths = np.array([len(one) for one in ids], dtype=np.int64)
+    flat = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
+    return flat, lengths
+
+
+def _normalizer(spec: Text) -> Normalizer:
+    steps: list[Normalizer] = []
+    if spec.strip_accents:
+        steps += [normalizers.NFKD() if spec.unicode == "nfkc" else normalizers.NFD(), normalizers.StripAccents()]
+    if spec.lower:
+        steps.append(normalizers.Lowercase())
+    if spec.unicode != "none":
+        steps.append(normalizers.NFKC() if spec.unicode == "nfkc" else normalizers.NFC())
+    return normalizers.Sequence(steps)
+
+
+def _splitter(spec: Text) -> PreTokenizer:
+    if spec.tokenizer == "bpe":
+        return pre_tokenizers.ByteLevel(add_prefix_space=True)
+    if spec.tokenizer == "wordpiece":
+        return pre_tokenizers.BertPreTokenizer()
+    return pre_tokenizers.Whitespace() if spec.tokenizer == "words" else pre_tokenizers.WhitespaceSplit()
+
+
+def _model(spec: Text, pieces: Counter[str]) -> models.Model:
+    reserved = [*RESERVED, *spec.special_tokens]
+    if spec.tokenizer in ("words", "whitespace"):
+        frequent = sorted((-count, piece) for piece, count in pieces.items() if count >= spec.min_count)
+        known = [piece for _, piece in frequent if piece not in reserved][: spec.vocab_size - len(reserved)]
+        vocabulary = {token: number for number, token in enumerate([*reserved, *known])}
+        return models.WordLevel(vocab=vocabulary, unk_token=RESERVED[UNKNOWN])
+    divisor = max(1, math.ceil(pieces.total() / MOST_WORDS))
+    counts = {piece: math.ceil(count / divisor) for piece, count in pieces.items()}
+    fewest = math.ceil(spec.min_count / divisor)
+    if spec.tokenizer == "bpe":
+        trainer = trainers.BpeTrainer(
+            vocab_size=spec.vocab_size,
+            min_frequency=fewest,
+            show_progress=False,
+            special_tokens=reserved,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
+        return _trained(models.BPE(), trainer, counts)
+    counts, characters = _common_characters(counts, (spec.vocab_size - len(reserved)) // 4)
+    pieces_trainer = trainers.WordPieceTrainer(
+        vocab_size=spec.vocab_size,
+        min_frequency=fewest,
+        show_progress=False,
+        # The trainer numbers characters inside words as it meets them, in the order of a random hash map.
+        special_tokens=[*reserved, *(f"##{character}" for character in characters)],
+    )
+    return _trained(models.WordPiece(unk_token=RESERVED[UNKNOWN]), pieces_trainer, counts)
+
+
+def _common_characters(counts: dict[str, int], most: int) -> tuple[dict[str, int], list[str]]:
+    """The words that are made of the most frequent characters alone, and these characters, sorted."""
+    occurrences: Counter[str] = Counter()
+    for word, count in counts.items():
+        for character in word:
+            occurrences[character] += count
+    ranked = sorted(occurrences, key=lambda character: (-occurrences[character], character))
+    kept = set(ranked[: min(most, _MOST_CHARACTERS)])
+    return {word: count for word, count in counts.items() if kept.issuperset(word)}, sorted(kept)
+
+
+def _trained(
+    model: models.Model, trainer: trainers.BpeTrainer | trainers.WordPieceTrainer, counts: dict[str, int]
+) -> models.Model:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
+    tokenizer.train_from_iterator(_repeated(counts), trainer)
+    trained: models.Model = tokenizer.model
+    return trained
+
+
+def _repeated(counts: dict[str, int]) -> Iterator[str]:
+    """Each word as often as it was counted, which is how the library wants to be told."""
+    for word in sorted(counts):
+        for start in range(0, counts[word], _WORDS_AT_ONCE):
+            yield " ".join([word] * min(_WORDS_AT_ONCE, counts[word] - start))

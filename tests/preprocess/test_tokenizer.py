@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from farandole.preprocess.tokenizer import RESERVED, encode, load, train, words_of
+from farandole.spec import Text
+
+TOKENIZERS = ("bpe", "wordpiece", "words", "whitespace")
+LINES = [
+    "The quick brown fox jumps over the lazy dog.",
+    "  Pack my box\nwith five dozen liquor jugs; the box, the jugs!",
+    "Åse fra Ærø spiser blåbær på øen, og Ærø er en ø.",
+    "速い茶色の狐 飛び越える 怠けた犬 狐 狐",
+    "the fox\tthe dog the box 12 123 1234 \u00a0 12",
+    "",
+] * 3
+
+
+def text(tokenizer: str, **fields: Any) -> Text:
+    """A declaration of small windows."""
+    return Text.model_validate({"kind": "text", "length": 8, "tokenizer": tokenizer, "vocab_size": 400, **fields})
+
+
+def counted(lines: list[str], spec: Text) -> Counter[str]:
+    """The words of lines."""
+    return Counter(words_of(pa.array(lines, pa.string()), spec).to_pylist())
+
+
+def trained(tokenizer: str, lines: list[str] = LINES, **fields: Any) -> Tokenizer:
+    """A tokenizer of these lines."""
+    spec = text(tokenizer, **fields)
+    return load(train(spec, counted(lines, spec)))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_the_first_ids_are_padding_unknown_end_and_the_special_ones(tokenizer: str) -> None:
+    made = trained(tokenizer, special_tokens=["<sep>", "<cls>"])
+    assert [made.id_to_token(number) for number in range(5)] == [*RESERVED, "<sep>", "<cls>"]
+    assert sorted(made.get_vocab().values()) == list(range(made.get_vocab_size()))
+    assert made.get_vocab_size() <= 400
+    ids, lengths = encode(made, ["the<sep>fox", "", "<cls>"])
+    assert list(ids).count(3) == 1
+    assert ids[-1] == 4
+    assert lengths.tolist() == [len(ids) - 1, 0, 1]
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_no_text_forges_padding_or_an_end(tokenizer: str) -> None:
+    forged = [*RESERVED, *(token.replace(" ", "") for token in RESERVED), "<pad>", "[PAD]"] * 3
+    ids, _ = encode(trained(tokenizer, forged, min_count=1), forged)
+    assert not {0, 2} & set(ids.tolist())
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_the_order_of_words_does_not_show(tokenizer: str) -> None:
+    spec = text(tokenizer, min_count=1)
+    words = list(counted(LINES * 5, spec).items())
+    first = train(spec, Counter(dict(words)))
+    for seed in range(8):
+        random.Random(seed).shuffle(words)
+        assert train(spec, Counter(dict(words))) == first
+
+
+def test_another_process_trains_the_same_tokenizers() -> None:
+    """Hash maps differ from process to process."""
+    code = (
+        "import test_tokenizer as t; from farandole.preprocess.tokenizer import train; import hashlib\n"
+        "for name in t.TOKENIZERS:\n"
+        "    spec = t.text(name, min_count=1)\n"
+        "    print(hashlib.sha256(train(spec, t.counted(t.LINES, spec)).encode()).hexdigest())"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=__file__.rpartition("/")[0], check=True, capture_output=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 1
+    assert len(runs.pop().split()) == len(TOKENIZERS)
+
+
+BLANKS = st.sampled_from([" ", "  ", "\n", "\t", " \n\n ", "\r\n"])
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=6)
+TEXTS = st.lists(st.tuples(BLANKS | st.just(""), WORDS), max_size=8).map(lambda parts: "".join(map("".join, parts)))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@given(texts=st.lists(TEXTS, max_size=6))
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_words_taken_apart_are_the_pieces_that_the_library_sees(tokenizer: str, texts: list[str]) -> None:
+    spec = text(tokenizer, unicode="nfkc", lower=True)
+    made = trained(tokenizer, unicode="nfkc", lower=True)
+
+    def pieces(of: list[str]) -> Counter[str]:
+        assert made.normalizer is not None
+        assert made.pre_tokenizer is not None
+        split = (made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(one)) for one in of)
+        return Counter(piece for one in split for piece, _ in one)
+
+    assert pieces(words_of(pa.array(texts, pa.string()), spec).to_pylist()) == pieces(texts)
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=6))
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_bpe_knows_every_text_and_gives_it_back(texts: list[str]) -> None:
+    made = trained("bpe", unicode="none")
+    ids, lengths = encode(made, texts)
+    assert 1 not in ids
+    start = 0
+    for one, length in zip(texts, lengths.tolist(), strict=True):
+        back = made.decode(ids[start : start + length].tolist())
+        assert back == (one if one.startswith(" ") or not one else " " + one)
+        start += length
+
+
+def test_words_are_the_most_frequent_first_and_equal_ones_by_themselves() -> None:
+    made = trained("words", ["b a. b, a c", "a b z"], min_count=2)
+    assert [made.id_to_token(number) for number in range(3, made.get_vocab_size())] == ["a", "b"]
+    assert encode(made, ["a z b"])[0].tolist() == [3, 1, 4]
+    assert trained("words", ["a b c d e f g"] * 2, vocab_size=8).get_vocab_size() == 8
+
+
+def test_whitespace_leaves_signs_with_their_words() -> None:
+    made = trained("whitespace", ["well, well,"])
+    assert made.token_to_id("well,") == 3
+
+
+def test_wordpiece_takes_words_apart() -> None:
+    made = trained("wordpiece", ["low lower lowest"] * 9, vocab_size=60)
+    tokens = [made.id_to_token(token) for token in encode(made, ["lowes"])[0].tolist()]
+    assert "".join(token.removeprefix("##") for token in tokens) == "lowes"
+    assert encode(made, ["日"])[0].tolist() == [1]
+
+
+def test_rare_characters_of_a_small_wordpiece_vocabulary_are_unknown() -> None:
+    made = trained("wordpiece", ["a a a b b c", "d"] * 2, vocab_size=15)
+    assert made.get_vocab_size() <= 15
+    assert 1 not in encode(made, ["a b c"])[0]
+    assert encode(made, ["d"])[0].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "one", "other"),
+    [
+        ({"unicode": "nfc"}, "é", "e\u0301"),
+        ({"unicode": "nfkc"}, "ﬁve ①", "five 1"),
+        ({"lower": True}, "ÅSE", "åse"),
+        ({"strip_accents": True}, "Åse blåbær", "Ase blabær"),
+        ({"strip_accents": True, "lower": True, "unicode": "none"}, "É", "e"),
+    ],
+)
+def test_texts_are_brought_to_one_form(fields: dict[str, Any], one: str, other: str) -> None:
+    made = trained("bpe", **fields)
+    assert encode(made, [one])[0].tolist() == encode(made, [other])[0].tolist()
+
+
+def test_more_words_than_are_read_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farandole.preprocess.tokenizer.MOST_WORDS", 100)
+    made = trained("bpe", ["banana bandana"] * 1000)
+    assert len(encode(made, ["banana"])[0]) <= 2
