@@ -123,6 +123,23 @@ def test_data_stays_data(made: Callable[..., Made], page: Callable[..., Parsed])
     assert handlers == []
 
 
+def test_what_was_expected_and_kept_private_is_told(page: Callable[..., Parsed]) -> None:
+    expected = {"column": "fare", "min": 0, "values": None}
+    found = page(
+        expectations=[{"broken": 12, "examples": [{"rows": 4, "value": EVIL}], "expected": expected, "passed": False}],
+        privacy={
+            "columns": {"email": {"policy": "mask", "keep": 4}},
+            "detect": True,
+            "key": {},
+            "together": ["a", "b"],
+        },
+    )
+    text = " ".join(found.text.split())
+    assert f"Expectations expected passed broken examples column fare min 0 no 12 value rows {EVIL} 4" in text
+    assert "Privacy columns email policy mask keep 4 detect yes together a, b" in text
+    assert found.of("script") == []
+
+
 def test_it_needs_nothing_from_anywhere(page: Callable[..., Parsed]) -> None:
     found = page(statistics={"width": summary()})
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in found.elements}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -152,18 +153,30 @@ def _source(entry: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Data of any make as what the template can draw: `table`, `pairs`, `entries` or `text`."""
     if isinstance(value, dict):
-        return {"pairs": [(key.replace("_", " "), _plain(inner)) for key, inner in value.items() if inner is not None]}
+        told = {key: inner for key, inner in value.items() if inner is not None and inner != {} and inner != []}
+        return {"pairs": [(key.replace("_", " "), _plain(told[key])) for key in _ordered(told)]}
     if isinstance(value, list | tuple):
         if value and all(isinstance(row, dict) for row in value):
-            heads = list(dict.fromkeys(key for row in value for key in row))
+            heads = _ordered(key for row in value for key in row)
             rows = [[_plain(row.get(head)) for head in heads] for row in value]
             return {"table": {"heads": [head.replace("_", " ") for head in heads], "rows": rows}}
+        if not any(isinstance(inner, dict | list | tuple) for inner in value):
+            more = [f"and {len(value) - _MOST_SHOWN:,} more"] if len(value) > _MOST_SHOWN else []
+            return {"text": ", ".join([*(_plain(inner)["text"] for inner in value[:_MOST_SHOWN]), *more])}
         return {"entries": [_plain(inner) for inner in value[:_MOST_SHOWN]]}
     if isinstance(value, bool):
         return {"text": "yes" if value else "no"}
     if isinstance(value, int | float):
         return {"text": number(value)}
     return {"text": "" if value is None else value if isinstance(value, str) else json.dumps(value)}
+
+
+def _ordered(keys: Iterable[str]) -> list[str]:
+    """Each key once, what says of what the rest is told first."""
+    return sorted(dict.fromkeys(keys), key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+
+
+_FIRST = ("source", "column", "expected", "passed", "policy", "kind", "reason", "value", "rows", "broken", "share")
 
 
 def _size(size_bytes: int) -> str:
