@@ -57,7 +57,7 @@ def head(
 @app.command()
 def verify(directory: Directory, as_json: AsJson = False) -> None:
     """Read every byte and name what is damaged; exit code 2 if anything is."""
-    from farandole.shards import read_manifest
+    from farandole.shards import has_key, read_manifest
     from farandole.shards import verify as verify_dataset
 
     problems = verify_dataset(directory)
@@ -74,6 +74,8 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
         shards = [shard for group in manifest.splits.values() for shard in group]
         size_mb = sum(shard.bytes for shard in shards) / 1e6
         print(f"{directory}: all {len(shards)} shards ({size_mb:,.1f} MB) are as the manifest has them")
+        if not has_key(manifest):
+            print(f"{directory}: the shards are encrypted and the key is not here, so they were not decrypted")
 
 
 @app.command()

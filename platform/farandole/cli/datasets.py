@@ -170,6 +170,9 @@ def _lineage(manifest: Manifest) -> Table:
         table.add_row(entry["source"], entry["path"], f"{entry['bytes'] / 1e6:,.1f}")
     if len(manifest.sources) > _MOST_SHOWN:
         table.add_row("…", f"{len(manifest.sources) - _MOST_SHOWN} more", "")
+    if manifest.encryption is not None:
+        key = manifest.encryption
+        table.add_row("encrypted", f"{key.algorithm}; key {key.key}, fingerprint {key.fingerprint}", "")
     versions = ", ".join(f"{name} {text[:12]}" for name, text in manifest.code_version.items())
     table.add_row("by", versions, "")
     return table

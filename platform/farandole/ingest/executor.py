@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
 from farandole.preprocess import Observations, Preprocessing, RowStream
+from farandole.privacy import Secret
 from farandole.shards import ShardWriter
 
 SHARD = "_farandole_shard"
@@ -56,7 +57,11 @@ class ShardPlace:
 
 
 def shard_writer(
-    preprocessing: Preprocessing, directory: Path, places: list[ShardPlace], block_rows: int
+    preprocessing: Preprocessing,
+    directory: Path,
+    places: list[ShardPlace],
+    block_rows: int,
+    secret: Secret | None = None,
 ) -> BatchFunction:
     """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row."""
 
@@ -72,7 +77,9 @@ def shard_writer(
                             if open_shard is not None:
                                 finished.append(open_shard.close())
                             place = places[number]
-                            writer = ShardWriter(directory, place.split, place.index, preprocessing.schema, block_rows)
+                            writer = ShardWriter(
+                                directory, place.split, place.index, preprocessing.schema, block_rows, secret
+                            )
                             open_shard = _OpenShard(number, writer, RowStream(preprocessing))
                         open_shard.write(rows)
                 if open_shard is not None:

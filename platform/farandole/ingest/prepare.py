@@ -26,6 +26,7 @@ from farandole.ingest.raw import RawRows
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
 from farandole.preprocess import Observations, Preprocessing, learn, merge, statistics
+from farandole.privacy import Secret, read_key
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
 from farandole.shards import (
     Manifest,
@@ -33,6 +34,7 @@ from farandole.shards import (
     ShardInfo,
     collect_garbage,
     content_digest,
+    describe,
     read_manifest,
     spare,
     write_manifest,
@@ -114,6 +116,7 @@ def _prepare(
 ) -> Manifest:
     data = job.data
     unfitted = Preprocessing.from_spec(data)
+    secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
     say("reading the sources")
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
@@ -125,13 +128,14 @@ def _prepare(
         say("fitting the preprocessing on the training split")
         preprocessing, known = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
         say("writing shards")
-        splits = _write(placed, preprocessing, counts, job, directory)
+        splits = _write(placed, preprocessing, counts, job, directory, secret)
     finally:
         with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
             cached.unpersist()
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
+    digest = content_digest(schema, fitted, splits)
     manifest = Manifest(
-        digest=content_digest(schema, fitted, splits),
+        digest=digest,
         columns=schema,
         splits=splits,
         preprocessing=fitted,
@@ -140,6 +144,7 @@ def _prepare(
         sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
         request=request,
         code_version=code,
+        encryption=describe(secret, data.shard_key, digest) if secret and data.shard_key else None,
         **raw.recorded(),
     )
     try:
@@ -163,7 +168,12 @@ def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessi
 
 
 def _write(
-    placed: DataFrame, preprocessing: Preprocessing, counts: list[int], job: Job, directory: Path
+    placed: DataFrame,
+    preprocessing: Preprocessing,
+    counts: list[int],
+    job: Job,
+    directory: Path,
+    secret: Secret | None,
 ) -> dict[str, tuple[ShardInfo, ...]]:
     """Write all shards; only those that Spark's kept attempts report count."""
     schema: Schema = preprocessing.schema
@@ -174,7 +184,8 @@ def _write(
         ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
     rows = sorted_into_shards(placed, shards_of_split)
-    written = rows.mapInArrow(shard_writer(preprocessing, directory, places, block_rows), WRITTEN).collect()
+    writer = shard_writer(preprocessing, directory, places, block_rows, secret)
+    written = rows.mapInArrow(writer, WRITTEN).collect()
     infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
     for number in sorted(infos):

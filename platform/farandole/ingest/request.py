@@ -64,7 +64,7 @@ def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, st
 
 def _keys(data: Data) -> list[tuple[str, Key]]:
     """The keys that decide about the bytes of a dataset, by the field that names them."""
-    keys = {"data.privacy.key": data.privacy.key}
+    keys = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
     return [(place, key) for place, key in keys.items() if key is not None]
 
 

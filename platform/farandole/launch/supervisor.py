@@ -16,7 +16,7 @@ from typing import Any
 from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, SpecError, TrainingFailed
 from farandole.launch.gang import Attempt, run_gang
 from farandole.progress import Noted, Watcher, ignore
-from farandole.shards import read_manifest, require_policies
+from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
 
 
@@ -49,11 +49,13 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
         resume: Go on with the newest job of this name instead of starting a new one.
 
     Raises:
-        DatasetError: There is no dataset, or it was not protected as the job demands.
+        DatasetError: There is no dataset, it was not protected as the job demands, or the key of its shards is missing.
         ModelError: The builder cannot be used.
         TrainingFailed: The training broke more often than `resources.max_restarts` allows, or the disk is full.
     """
-    require_policies(job.data, read_manifest(job.data.output))
+    manifest = read_manifest(job.data.output)
+    require_policies(job.data, manifest)
+    open_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
         directory = _newest_directory(job) if resume else _new_directory(job)
         with _locked(directory):

@@ -2,10 +2,12 @@
 
 from farandole.shards.compare import compare
 from farandole.shards.demands import require_policies
+from farandole.shards.encryption import describe, has_key, open_key
 from farandole.shards.garbage import collect_garbage, spare
 from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
+    EncryptionInfo,
     Manifest,
     ShardInfo,
     content_digest,
@@ -22,6 +24,7 @@ __all__ = [
     "MANIFEST_NAME",
     "BlockInfo",
     "Dataset",
+    "EncryptionInfo",
     "Group",
     "LabelColumn",
     "Manifest",
@@ -33,6 +36,9 @@ __all__ = [
     "collect_garbage",
     "compare",
     "content_digest",
+    "describe",
+    "has_key",
+    "open_key",
     "read_manifest",
     "require_policies",
     "spare",

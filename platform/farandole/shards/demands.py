@@ -16,9 +16,12 @@ def require_policies(data: Data, manifest: Manifest) -> None:
         manifest: Of the dataset in `data.output`.
 
     Raises:
-        DatasetError: A policy is missing or another one was applied; the text names column and policy.
+        DatasetError: A policy is missing or another one was applied, the text names column and policy; or shards are
+            not encrypted.
     """
     lacking = missing_policies(data.privacy, manifest.privacy)
+    if data.shard_key is not None and manifest.encryption is None:
+        lacking.append("data.shards.encryption: the job demands encrypted shards, those of the dataset are not")
     if lacking:
         raise DatasetError(
             "\n".join(f"{text}; training refuses {data.output}: run `farandole prepare`" for text in lacking)

@@ -49,6 +49,26 @@ class ShardInfo(_Part):
     footer_xxh3_64: str
 
 
+class EncryptionInfo(_Part):
+    """How the shards are encrypted.
+
+    Args:
+        algorithm: The ciphers.
+        key: What the key is called.
+        environment: The environment variable that held it when the dataset was made.
+        file: Or the file.
+        fingerprint: By which the key is recognised.
+        proof: HMAC-SHA256 of the content digest under a key derived from it: who has no key cannot list other shards.
+    """
+
+    algorithm: str
+    key: str
+    environment: str | None = None
+    file: str | None = None
+    fingerprint: str
+    proof: str
+
+
 class Manifest(_Part):
     """Everything that is known about a dataset.
 
@@ -63,6 +83,7 @@ class Manifest(_Part):
         transform: The user's function between query and features: `module:function`, options, SHA-256 of its source.
         expectations: What was expected of the rows, and what was found.
         privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
+        encryption: How the shards are encrypted; None: they are not. Checksums are those of the encrypted bytes.
         sources: The files that were read: path, size in bytes, time of change in ns.
         request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
         code_version: The versions of Farandole, of its preparing code and of the libraries that prepare.
@@ -78,6 +99,7 @@ class Manifest(_Part):
     transform: dict[str, Any] | None = None
     expectations: tuple[dict[str, Any], ...] = ()
     privacy: dict[str, Any] = Field(default_factory=dict)
+    encryption: EncryptionInfo | None = None
     sources: tuple[dict[str, Any], ...]
     request: str
     code_version: dict[str, str]

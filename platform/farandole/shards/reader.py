@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import xxhash
 
 from farandole.errors import DatasetError
+from farandole.privacy import Secret
+from farandole.shards.encryption import open_key
 from farandole.shards.manifest import Manifest, ShardInfo, read_manifest
+from farandole.shards.mapped import MappedShard
 from farandole.shards.schema import Schema
+from farandole.shards.sealed import OpenedBlocks, SealedShard
+from farandole.spec import Key
 
 
 class Dataset:
@@ -20,17 +23,32 @@ class Dataset:
 
     Args:
         directory: Where the manifest lies.
+        key: Where the key of encrypted shards lies. Default: where it lay when they were made.
 
     Raises:
         DatasetError: There is no manifest, or it is damaged.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, key: Key | None = None) -> None:
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(directory)
+        self._key = key
+
+    @cached_property
+    def secret(self) -> Secret | None:
+        """The key of its shards; None where they are not encrypted.
+
+        Raises:
+            DatasetError: It is not there, or is another one.
+        """
+        return open_key(self.manifest, self.directory, self._key)
 
     def split(self, name: str) -> SplitReader:
-        """The rows of one split, block by block."""
+        """The rows of one split, block by block.
+
+        Raises:
+            DatasetError: There is no such split, or the shards are encrypted and the key is not there.
+        """
         if name not in self.manifest.splits:
             known = ", ".join(self.manifest.splits)
             raise DatasetError(f"{self.directory}: no split {name!r}; it has {known}")
@@ -48,7 +66,9 @@ class SplitReader:
     def __init__(self, dataset: Dataset, shards: tuple[ShardInfo, ...]) -> None:
         self._dataset = dataset
         self._places = [(shard, index) for shard in shards for index in range(len(shard.blocks))]
-        self._mapped: dict[str, _MappedShard] = {}
+        self._mapped: dict[str, MappedShard | SealedShard] = {}
+        self._secret = dataset.secret
+        self._opened = OpenedBlocks()
         self._trusted: set[int] = set()
         self.schema: Schema = dataset.manifest.columns
         self.block_rows: tuple[int, ...] = tuple(block.rows for shard in shards for block in shard.blocks)
@@ -71,12 +91,21 @@ class SplitReader:
         shard, index = self._places[number]
         mapped = self._mapped.get(shard.file)
         if mapped is None:
-            mapped = _MappedShard(self._dataset.local_path(shard), shard, self.schema)
-            self._mapped[shard.file] = mapped
+            mapped = self._map(shard)
         if number not in self._trusted:
             mapped.check_block(index)
             self._trusted.add(number)
         return mapped.arrays(index)
+
+    def _map(self, shard: ShardInfo) -> MappedShard | SealedShard:
+        path = self._dataset.local_path(shard)
+        mapped: MappedShard | SealedShard
+        if self._secret is None:
+            mapped = MappedShard(path, shard, self.schema)
+        else:
+            mapped = SealedShard(path, shard, self.schema, self._secret, self._opened)
+        self._mapped[shard.file] = mapped
+        return mapped
 
     def release(self, number: int) -> None:
         """Take a block's pages out of this process's memory. Views of it stay good: what is read again is mapped
@@ -84,56 +113,3 @@ class SplitReader:
         shard, index = self._places[number]
         if shard.file in self._mapped:
             self._mapped[shard.file].release(index)
-
-
-class _MappedShard:
-    """One shard in memory, its size, footer and columns compared with the manifest."""
-
-    def __init__(self, path: Path, shard: ShardInfo, schema: Schema) -> None:
-        self._path = path
-        self._shard = shard
-        self._schema = schema
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                if size != shard.bytes:
-                    raise DatasetError(
-                        f"{path}: {size} bytes, the manifest says {shard.bytes}; prepare the dataset again"
-                    )
-                self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise DatasetError(f"{path}: the shard is missing; prepare the dataset again") from error
-        last = shard.blocks[-1]
-        end = last.offset + last.bytes
-        self._compare(end, size - end, shard.footer_xxh3_64, "its footer")
-        try:
-            self._reader = pa.ipc.open_file(pa.py_buffer(self._memory))
-        except (OSError, pa.ArrowException) as error:
-            raise DatasetError(f"{path}: not an Arrow IPC file ({error}); prepare the dataset again") from error
-        if not self._reader.schema.equals(schema.arrow) or self._reader.num_record_batches != len(shard.blocks):
-            raise DatasetError(f"{path}: other columns or blocks than the manifest says; prepare the dataset again")
-
-    def arrays(self, index: int) -> dict[str, np.ndarray]:
-        """Views of a block's columns."""
-        return self._schema.arrays(self._reader.get_batch(index))
-
-    def release(self, index: int) -> None:
-        """Unmap the whole pages of a block."""
-        block = self._shard.blocks[index]
-        start = -(-block.offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        stop = (block.offset + block.bytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if start < stop:
-            self._memory.madvise(mmap.MADV_DONTNEED, start, stop - start)
-
-    def check_block(self, index: int) -> None:
-        """Compare the bytes of a block with its checksum."""
-        block = self._shard.blocks[index]
-        self._compare(block.offset, block.bytes, block.xxh3_64, f"record batch {index}")
-
-    def _compare(self, offset: int, size: int, checksum: str, what: str) -> None:
-        with memoryview(self._memory) as view, view[offset : offset + size] as part:
-            found = xxhash.xxh3_64_hexdigest(part)
-        if found != checksum:
-            raise DatasetError(
-                f"{self._path}: {what} is damaged (bytes {offset} to {offset + size}); prepare the dataset again"
-            )

@@ -11,8 +11,13 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from farandole.errors import DatasetError
+from farandole.privacy import Secret
+from farandole.shards.encryption import NotOpened, has_key, open_key
 from farandole.shards.manifest import Manifest, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
+from farandole.shards.sealed import OpenedBlocks, SealedShard
+from farandole.spec import Key
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,27 @@ class Problem:
         return asdict(self)
 
 
-def verify(directory: Path, watch: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Compare every byte of all shards with the manifest.
+def verify(directory: Path, watch: Callable[[int, int], None] | None = None, key: Key | None = None) -> list[Problem]:
+    """Compare every byte of all shards with the manifest. Encrypted ones are also decrypted, if the key is there.
 
     Args:
         directory: The dataset directory.
         watch: Is told the bytes read so far, and those in all.
+        key: Where the key of encrypted shards lies. Default: where it lay when they were made.
 
     Returns:
         What is wrong; empty if nothing is.
 
     Raises:
-        DatasetError: There is no manifest, or it is damaged itself.
+        DatasetError: There is no manifest, it is damaged itself, or the key that is there is another one.
     """
     manifest = read_manifest(directory)
+    secret = open_key(manifest, directory, key) if has_key(manifest, key) else None
     problems = _check_manifest(manifest)
     shards = [shard for group in manifest.splits.values() for shard in group]
     total, done = sum(shard.bytes for shard in shards), 0
     for shard in shards:
-        problems += _check_shard(directory / shard.file, shard, manifest.columns)
+        problems += _check_shard(directory / shard.file, shard, manifest, secret)
         done += shard.bytes
         if watch is not None:
             watch(done, total)
@@ -72,7 +79,7 @@ def _check_manifest(manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _check_shard(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
+def _check_shard(path: Path, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -85,7 +92,11 @@ def _check_shard(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
             problems = _check_bytes(view, shard)
         finally:
             view.release()
-    return problems or _check_arrow(path, shard, schema)
+    if problems:
+        return problems
+    if manifest.encryption is None:
+        return _check_arrow(path, shard, manifest.columns)
+    return _check_sealed(path, shard, manifest.columns, secret) if secret is not None else []
 
 
 def _check_bytes(view: memoryview, shard: ShardInfo) -> list[Problem]:
@@ -114,3 +125,19 @@ def _check_arrow(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
     if rows != [block.rows for block in shard.blocks]:
         return [Problem(shard.file, None, "has other record batches than the manifest says")]
     return []
+
+
+def _check_sealed(path: Path, shard: ShardInfo, schema: Schema, secret: Secret) -> list[Problem]:
+    """Whether the file, whole as it is, can be decrypted and holds what the manifest says."""
+    sealed = SealedShard(path, shard, schema, secret, OpenedBlocks())
+    problems = []
+    for index in range(len(shard.blocks)):
+        try:
+            sealed.batch(index)
+        except DatasetError as error:
+            problems.append(Problem(shard.file, index, str(error).partition(f"batch {index} ")[2].split("; prep")[0]))
+    try:
+        sealed.check_footer()
+    except NotOpened:
+        problems.append(Problem(shard.file, None, "the footer cannot be decrypted"))
+    return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from contextlib import suppress
@@ -11,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from farandole.privacy import Secret
+from farandole.shards.encryption import Seal
 from farandole.shards.manifest import BlockInfo, ShardInfo
 from farandole.shards.schema import Schema
 
@@ -27,9 +30,12 @@ class ShardWriter:
         index: The shard's number in its split.
         schema: The columns.
         block_rows: Rows of a record batch; the last one may have fewer.
+        secret: The key to encrypt blocks with; None: they are not encrypted.
     """
 
-    def __init__(self, directory: Path, split: str, index: int, schema: Schema, block_rows: int) -> None:
+    def __init__(
+        self, directory: Path, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
+    ) -> None:
         self._directory = directory
         self._stem = f"{split}/{index:05d}"
         self._schema = schema
@@ -39,7 +45,8 @@ class ShardWriter:
         self._blocks: list[BlockInfo] = []
         self._temporary = directory / f"{self._stem}-{uuid.uuid4().hex}.tmp"
         self._temporary.parent.mkdir(parents=True, exist_ok=True)
-        self._sink = _HashingFile(self._temporary)
+        seal = Seal(secret, split, index, schema.fingerprint) if secret is not None else None
+        self._sink = _HashingFile(self._temporary) if seal is None else _SealingFile(self._temporary, seal)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema.arrow)
 
     def write(self, columns: dict[str, np.ndarray]) -> None:
@@ -54,6 +61,7 @@ class ShardWriter:
         self._flush(last=True)
         self._sink.start_block()
         self._writer.close()
+        self._sink.end_block()
         checksum = self._sink.close_durably()
         name = f"{self._stem}-{checksum[:16]}.arrow"
         os.replace(self._temporary, self._directory / name)
@@ -89,6 +97,7 @@ class ShardWriter:
         # Arrow writes the file's header together with the first batch: the first block's bytes include it.
         offset = self._sink.start_block()
         self._writer.write_batch(self._schema.record_batch(columns))
+        self._sink.end_block()
         self._blocks.append(
             BlockInfo(
                 rows=len(next(iter(columns.values()))),
@@ -121,6 +130,9 @@ class _HashingFile:
         self._block = xxhash.xxh3_64()
         return self.size
 
+    def end_block(self) -> None:
+        """Everything of the block was written."""
+
     def block_checksum(self) -> str:
         return self._block.hexdigest()
 
@@ -139,3 +151,27 @@ class _HashingFile:
         os.fsync(self._file.fileno())
         self.close()
         return self._all.hexdigest()
+
+
+class _SealingFile(_HashingFile):
+    """A file whose blocks are encrypted. Arrow, which writes places of blocks into its footer, sees a plain one."""
+
+    def __init__(self, path: Path, seal: Seal) -> None:
+        super().__init__(path)
+        self._seal = seal
+        self._pieces = 0
+        self._plain = io.BytesIO()
+        self._plain_size = 0
+
+    def write(self, data: bytes) -> int:
+        self._plain_size += len(data)
+        return self._plain.write(data)
+
+    def tell(self) -> int:
+        return self._plain_size
+
+    def end_block(self) -> None:
+        with self._plain.getbuffer() as plain:
+            super().write(self._seal.close(self._pieces, plain))
+        self._pieces += 1
+        self._plain = io.BytesIO()

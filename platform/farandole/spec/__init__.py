@@ -2,7 +2,7 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment
 from farandole.spec.base import Spec, home, is_remote
-from farandole.spec.data import SPLITS, Data, Shards, Split
+from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.job import Job
@@ -27,6 +27,7 @@ __all__ = [
     "Data",
     "Drop",
     "Encrypt",
+    "Encryption",
     "Expectation",
     "Feature",
     "Generalise",

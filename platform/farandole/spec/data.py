@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from farandole.spec.base import PathText, Spec, changed, is_remote
 from farandole.spec.expect import Expectation
 from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, groups_of
-from farandole.spec.privacy import Drop, Privacy
+from farandole.spec.privacy import Drop, Key, Privacy
 from farandole.spec.source import Source
 
 SPLITS = ("train", "validation", "test")
@@ -46,13 +46,22 @@ class Split(Spec):
         return self
 
 
+class Encryption(Spec):
+    """Shards encrypted at rest, by AES-256-GCM. The manifest, with vocabularies and statistics, is not."""
+
+    key: Key
+    """The key. Who reads the dataset needs it in the same place, or names another place in the job."""
+
+
 class Shards(Spec):
-    """The size of what is written."""
+    """The size of what is written, and whether it is encrypted."""
 
     size_mib: Annotated[float, Field(gt=0, le=4096)] = 128
     """The size of a shard, in MiB (64 to 256 suit most disks and object stores)."""
     block_mib: Annotated[float, Field(gt=0, le=256)] = 8
     """The size of a record batch, the block that is shuffled in the processor's cache, in MiB."""
+    encryption: Encryption | None = None
+    """Encrypt each block of each shard. Default: shards are not encrypted."""
 
 
 class Data(Spec):
@@ -78,7 +87,7 @@ class Data(Spec):
     split: Split = Split()
     """Which rows train, validate and test."""
     shards: Shards = Shards()
-    """The size of shards and blocks."""
+    """The size of shards and blocks, and their encryption."""
     output: PathText = "${FARANDOLE_HOME}/datasets/{name}"
     """The dataset directory; `{name}` is the job's name."""
     partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -111,6 +120,11 @@ class Data(Spec):
                 " `mode: pad`"
             )
         return self
+
+    @property
+    def shard_key(self) -> Key | None:
+        """Where the key of the shards lies; None: they are not encrypted."""
+        return self.shards.encryption.key if self.shards.encryption else None
 
     @property
     def entering(self) -> dict[str, str]:

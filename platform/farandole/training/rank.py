@@ -39,7 +39,7 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
 
 def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
     """Train, evaluate, and record the results."""
-    dataset = Dataset(job.data.output)
+    dataset = Dataset(job.data.output, job.data.shard_key)
     require_policies(job.data, dataset.manifest)
     _use_threads(job, gang)
     device = _device(job, gang)
