@@ -147,7 +147,7 @@ class Data(Spec):
                 raise ValueError(f"privacy.columns.{column}: is dropped, yet {field} needs it; choose another policy")
         for name, feature in self.features.items():
             column = feature.column or name
-            if column in texts and feature.kind != "categorical":
+            if column in texts and feature.kind not in ("categorical", "text"):
                 raise ValueError(
                     f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) makes text of"
                     " its values; use `kind: categorical`, or generalise the column"
