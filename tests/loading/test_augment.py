@@ -23,18 +23,21 @@ GROUPS = (
     Group(name="categorical", kind="ids", features=("colour", "shape"), cardinalities=(5, 9)),
     Group(name="picture", kind="image", features=("picture",), shape=(8, 6, 3)),
     Group(name="grey", kind="image", features=("grey",), shape=(5, 5, 1)),
+    Group(name="words", kind="tokens", features=("title",), cardinalities=(60,), shape=(12,)),
     Group(name="masks", kind="image", features=("masks",), shape=(5, 5, 2)),
 )
 TRANSFORMS = [
     {"kind": "numeric", "name": "width"},
     {"kind": "time", "name": "hour"},
     {"kind": "numeric", "name": "height"},
+    {"kind": "text", "name": "title", "spec": {"special_tokens": ["<a>", "<b>"]}},
 ]
 EVERYTHING: dict[str, dict[str, Any]] = {
     "dense": {"kind": "numbers", "noise": 0.5, "dropout": 0.2},
     "categorical": {"kind": "ids", "dropout": 0.3},
     "picture": {"kind": "image", "flip_horizontal": 0.5, "crop": 2, "brightness": 0.3, "saturation": 0.3},
     "grey": {"kind": "image", "flip_vertical": 0.5, "crop": 1, "padding": "constant", "contrast": 0.5},
+    "words": {"kind": "tokens", "dropout": 0.3},
 }
 ROWS = 4096
 
@@ -70,6 +73,7 @@ def rows(count: int = ROWS) -> dict[str, torch.Tensor]:
         "categorical": random.integers(1, 5, (count, 2)).astype(np.int32),
         "picture": random.integers(0, 256, (count, 8, 6, 3)).astype(np.uint8),
         "grey": random.integers(0, 256, (count, 5, 5, 1)).astype(np.uint8),
+        "words": random.integers(0, 60, (count, 12)).astype(np.int32),
         "masks": random.integers(0, 256, (count, 5, 5, 2)).astype(np.uint8),
     }
     return {name: torch.from_numpy(values) for name, values in made.items()}
@@ -175,6 +179,20 @@ def test_ids_of_chosen_columns_only(make: Make) -> None:
     changed = make(spec)(features, np.arange(50), 0)["categorical"]
     assert torch.equal(changed[:, 0], features["categorical"][:, 0])
     assert (changed[:, 1] == 0).all()
+
+
+# Tokens -------------------------------------------------------------------------------------------------------
+
+
+def test_dropped_tokens_become_the_unknown_one_and_special_ones_stay(make: Make) -> None:
+    features = rows()
+    given = features["words"]
+    changed = make({"words": {"kind": "tokens", "dropout": 0.3}})(features, np.arange(ROWS), 0)["words"]
+    special = given < 5  # padding, unknown, end, and the two that the job file names
+    assert torch.equal(changed[special], given[special])
+    dropped = changed[~special] == 1
+    assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(changed[~special][~dropped], given[~special][~dropped])
 
 
 # Through a loader -----------------------------------------------------------------------------------------------

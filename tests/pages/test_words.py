@@ -59,6 +59,24 @@ NUMERIC: dict[str, Any] = {
         ),
         ({"kind": "tensor", "spec": {"dtype": "float32", "shape": [3, 4]}}, ["float32 [3 x 4], as it is"]),
         (
+            {"kind": "text", "spec": {"tokenizer": "bpe", "mode": "pad", "length": 2048, "truncate": "start"}},
+            [
+                "tokens by bpe, learned on the training split",
+                "a window of 2,048 tokens; a longer text loses its start",
+            ],
+        ),
+        (
+            {"kind": "text", "spec": {"tokenizer": "words", "mode": "pack", "length": 64}},
+            [
+                "tokens by words, learned on the training split",
+                "all texts one after the other, in windows of 64 tokens",
+            ],
+        ),
+        (
+            {"kind": "image", "spec": {"mode": "rgb", "size": [32, 48], "fit": "crop"}},
+            ["rgb, 32 x 48 pixels; other proportions: crop"],
+        ),
+        (
             {"kind": "spectrum", "spec": {"kind": "spectrum", "bands": 12, "window": None, "log": False, "of": ["a"]}},
             ["spectrum", "bands: 12", 'of: ["a"]'],
         ),

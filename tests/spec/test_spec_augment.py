@@ -52,7 +52,7 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
         (
             {"dense": {"noise": 0.1}},
-            "job: train.augment.dense: write `kind:` with one of image, numbers, ids",
+            "job: train.augment.dense: write `kind:` with one of image, numbers, ids, tokens",
         ),
         (
             {"dense": {"kind": "numbers", "dropout": 1.5}},

@@ -16,8 +16,10 @@ from farandole.errors import SpecError, nearest
 from farandole.loading.draws import draws, happens, normal
 from farandole.loading.images import augment_images
 from farandole.preprocess.categorical import UNKNOWN
+from farandole.preprocess.tokenizer import RESERVED
+from farandole.preprocess.tokenizer import UNKNOWN as UNKNOWN_TOKEN
 from farandole.shards import Dataset, Group, Manifest
-from farandole.spec import Augment, IdsAugment, ImageAugment, NumbersAugment
+from farandole.spec import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 
 ALGORITHM_VERSION = 1
 """Part of the key: a changed algorithm is a new version, and gives openly other numbers."""
@@ -89,7 +91,9 @@ def _change(place: str, name: str, spec: Augment, manifest: Manifest) -> _Change
         return _image_change(place, spec, group)
     if isinstance(spec, NumbersAugment):
         return _numbers_change(spec, _columns(place, spec.features or _numeric_features(manifest, group), group))
-    return _ids_change(spec, _columns(place, spec.features or group.features, group))
+    if isinstance(spec, IdsAugment):
+        return _ids_change(spec, _columns(place, spec.features or group.features, group))
+    return _tokens_change(spec, _num_special_tokens(manifest, group))
 
 
 def _image_change(place: str, spec: ImageAugment, group: Group) -> _Change:
@@ -126,6 +130,21 @@ def _ids_change(spec: IdsAugment, chosen: np.ndarray) -> _Change:
         return np.where(dropped, ids.dtype.type(UNKNOWN), ids)
 
     return change
+
+
+def _tokens_change(spec: TokensAugment, num_special: int) -> _Change:
+    def change(ids: np.ndarray, key: int, row_ids: np.ndarray) -> np.ndarray:
+        dropped = happens(draws(key, row_ids, ids.shape[1], _DROPOUT), spec.dropout) & (ids >= num_special)
+        return np.where(dropped, ids.dtype.type(UNKNOWN_TOKEN), ids)
+
+    return change
+
+
+def _num_special_tokens(manifest: Manifest, group: Group) -> int:
+    """How many of the first ids stand for padding, the end of a text and the like."""
+    transforms = manifest.preprocessing.get("transforms", ())
+    specs = [entry["spec"] for entry in transforms if entry["kind"] == "text" and entry["name"] in group.features]
+    return len(RESERVED) + sum(len(spec["special_tokens"]) for spec in specs)
 
 
 def _columns(place: str, names: Iterable[str], group: Group) -> np.ndarray:

@@ -89,6 +89,21 @@ def _tensor(transform: dict[str, Any]) -> list[str]:
     return [f"{transform['spec']['dtype']} [{shape}], as it is"]
 
 
+def _text(transform: dict[str, Any]) -> list[str]:
+    spec = transform["spec"]
+    steps = [f"tokens by {spec['tokenizer']}, learned on the training split"]
+    if spec["mode"] == "pack":
+        return [*steps, f"all texts one after the other, in windows of {spec['length']:,} tokens"]
+    longer = {"end": "loses its end", "start": "loses its start", "error": "is an error"}[spec["truncate"]]
+    return [*steps, f"a window of {spec['length']:,} tokens; a longer text {longer}"]
+
+
+def _image(transform: dict[str, Any]) -> list[str]:
+    spec = transform["spec"]
+    height, width = spec["size"]
+    return [f"{spec['mode']}, {height} x {width} pixels; other proportions: {spec['fit']}"]
+
+
 def _time(transform: dict[str, Any]) -> list[str]:
     spec = transform["spec"]
     parts = ", ".join(part.replace("_", " ") for part in spec["parts"])
@@ -113,6 +128,8 @@ _DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "vocabulary": _vocabulary,
     "hash": _hash,
     "bucket": _bucket,
+    "text": _text,
+    "image": _image,
     "time": _time,
     "tensor": _tensor,
 }

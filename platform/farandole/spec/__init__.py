@@ -1,6 +1,6 @@
 """What a user writes: the job file, checked before anything starts."""
 
-from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment
+from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.base import Spec, home, is_remote
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
@@ -59,6 +59,7 @@ __all__ = [
     "Tensor",
     "Text",
     "Time",
+    "TokensAugment",
     "Tracking",
     "Train",
     "Unique",

@@ -78,5 +78,14 @@ class IdsAugment(_Augment):
     """Which columns of the group. Default: all."""
 
 
-Augment = Annotated[ImageAugment | NumbersAugment | IdsAugment, Field(discriminator="kind")]
+class TokensAugment(_Augment):
+    """Text."""
+
+    kind: Literal["tokens"]
+    """The group holds int32 ids of tokens, in order."""
+    dropout: Probability = 0
+    """The share of tokens that become the unknown one. Padding, the end of a text and other special tokens stay."""
+
+
+Augment = Annotated[ImageAugment | NumbersAugment | IdsAugment | TokensAugment, Field(discriminator="kind")]
 """How the training rows of one feature group are changed."""
