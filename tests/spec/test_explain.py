@@ -95,12 +95,12 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         (
             "data.sources.trips.path",
             "trips.xls",
-            "data.sources.trips: the file format is not known; write `format: csv` or `format: parquet`",
+            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images",
         ),
         (
             "data.sources.trips.format",
             "json",
-            "data.sources.trips: the file format is not known; write `format: csv` or `format: parquet`",
+            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images",
         ),
         (
             "data.sources.trips.columns",

@@ -32,7 +32,7 @@ def test_a_declared_format_overrules_the_path() -> None:
     assert type(SOURCE.validate_python({"path": "/d/a.csv", "format": "parquet"})) is ParquetSource
 
 
-@pytest.mark.parametrize("source", [{"path": "/d/a"}, {"path": "/d/a.json"}, {}, {"format": "orc", "path": "/d/a"}])
+@pytest.mark.parametrize("source", [{"path": "/d/a"}, {"path": "/d/a.xml"}, {}, {"format": "orc", "path": "/d/a"}])
 def test_an_unknown_format_is_refused(source: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="the file format is not known"):
         SOURCE.validate_python(source)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
 from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.privacy import Secret
+from farandole.ingest.rows import MalformedRow
 from farandole.shards import ShardWriter
 
 SHARD = "_farandole_shard"
@@ -119,7 +120,8 @@ def error_in(text: str) -> FarandoleError | None:
     if not mark:
         return None
     data, _ = json.JSONDecoder().raw_decode(rest)
-    return ERRORS[data["kind"]](data["message"], detail=text)
+    kinds: dict[str, type[FarandoleError]] = {**ERRORS, MalformedRow.__name__: MalformedRow}
+    return kinds[data["kind"]](data["message"], detail=text)
 
 
 def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import importlib.util
+import io
 import os
+import re
 import shutil
 import uuid
 import zipfile
@@ -19,9 +22,11 @@ import pyarrow.parquet as pq
 import xxhash
 
 from farandole.errors import DataError, PreparationFailed, nearest
+from farandole.ingest.records import foreign_mark, open_bytes
 from farandole.spec import CsvSource, ParquetSource, Source, home, is_remote
 
 _PACKAGE = "package://"
+_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
     Spark reads fields by position: a file with other columns, or in another order, would give wrong values silently.
 
     Raises:
-        DataError: A file is empty or not UTF-8, its header differs from the first file's, or lacks a declared column.
+        DataError: A file is empty or not in its encoding; its header differs from the first file's, or lacks a
+            declared column.
     """
     if not source.header:
         if source.columns is None:
@@ -101,11 +107,19 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
         return list(source.columns)
     expected: list[str] = []
     for path in files.paths:
-        header = _first_row(path, source)
+        header = _first_row(name, path, source)
         if header is None:
             raise DataError(f"{path}: is empty; data.sources.{name} needs a first line with the column names")
-        if any("\ufffd" in column or "\0" in column for column in header):
-            raise DataError(f"{path}: the header is not UTF-8 text ({_listed(header)}); save the file as UTF-8")
+        if any(sign in column for column in header for sign in "\ufffd\0"):
+            raise DataError(
+                f"{path}: the header is not {source.encoding.upper()} text ({_listed(header)}); save the file as UTF-8,"
+                f" or set `encoding` of data.sources.{name}"
+            )
+        if not source.multiline and any(sign in column for column in header for sign in "\r\n"):
+            raise DataError(
+                f"{path}: the header has a line break in a quoted name, or a quote that is not closed; mend the first"
+                f" line, or set `multiline: true` in data.sources.{name}"
+            )
         repeated = sorted({column for column in header if header.count(column) > 1})
         if repeated or "" in header:
             what = f"names {', '.join(repeated)} twice" if repeated else "has a column without a name"
@@ -132,29 +146,61 @@ def check_parquet(name: str, source: ParquetSource, files: SourceFiles) -> None:
     Raises:
         DataError: A file cannot be read, its columns differ from the first file's, or a declared column is missing.
     """
-    expected: list[str] = []
+    expected: dict[str, str] = {}
     for path in files.paths:
         try:
-            columns = pq.read_schema(path).names
+            found = _parquet_types(path)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: is not a whole Parquet file ({error}); write it again") from error
-        if expected and sorted(columns) != sorted(expected):
+        first = files.paths[0].name
+        if expected and found.keys() != expected.keys():
             raise DataError(
-                f"{path}: the columns are {_listed(columns)}, those of {files.paths[0].name} are {_listed(expected)};"
+                f"{path}: the columns are {_listed(list(found))}, those of {first} are {_listed(list(expected))};"
                 " all files of a source need the same columns"
             )
-        expected = columns
+        for column in source.columns or found:
+            if expected.get(column, found.get(column)) != found.get(column):
+                raise DataError(
+                    f"{path}: column {column} is {found[column]}, in {first} it is {expected[column]}; all files of a"
+                    " source need the same types: write the file again"
+                )
+        expected = expected or found
 
 
-def _first_row(path: Path, source: CsvSource) -> list[str] | None:
+def _parquet_types(path: Path) -> dict[str, str]:
+    """Column to its type, in the words of Parquet; what writers differ in without effect (nullability) is left out."""
+    schema = pq.ParquetFile(path).schema
+    types: dict[str, str] = {}
+    for column in (schema.column(index) for index in range(len(schema))):
+        top, _, rest = column.path.partition(".")
+        kind = f"{column.physical_type} {column.logical_type}".removesuffix(" None")
+        types[top] = f"{types[top]}, {rest} {kind}" if top in types else f"{rest} {kind}".strip()
+    return types
+
+
+def _first_row(name: str, path: Path, source: CsvSource) -> list[str] | None:
+    """The fields of the first line that is not blank, None if there is none."""
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            line = stream.read(1 << 20).decode("utf-8-sig", errors="replace")
-    except (OSError, pa.ArrowException) as error:
+        mark = foreign_mark(path, source.encoding)
+        if mark:
+            raise DataError(
+                f"{path}: begins with the byte order mark of {mark}, yet is read as {source.encoding}; set"
+                f" `encoding: {mark}` in data.sources.{name}"
+            )
+        with open_bytes(path) as stream:
+            text = _start(stream, source.encoding)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=source.separator, quotechar=source.quote)
+        return next((row for row in rows if "".join(row).strip()), None)
+    except (OSError, EOFError, pa.ArrowException, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if not line.strip():
-        return None
-    return next(csv.reader(line.splitlines(), delimiter=source.separator, quotechar=source.quote))
+
+
+def _start(stream: Any, encoding: str) -> str:
+    """The text up to a line end at least, without a byte order mark."""
+    decoder, text = codecs.getincrementaldecoder(encoding)("replace"), ""
+    while not re.search(r"[^\r\n\ufeff][\r\n]", text) and (data := stream.read(_HEADER_BYTES)):
+        text += decoder.decode(data)
+    return text.removeprefix("\ufeff")
 
 
 def _package_file(place: str, uri: str) -> Path:

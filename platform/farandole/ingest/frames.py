@@ -10,11 +10,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, nearest
-from farandole.ingest.files import SourceFiles, check_header, check_parquet
-from farandole.spec import CsvSource, Data, ParquetSource, Source
-
-CORRUPT = "_corrupt_record"
-_GUESSES = ("bigint", "double", "boolean", "timestamp")
+from farandole.ingest.files import SourceFiles, check_parquet
+from farandole.ingest.reading import reader_of, row_frame
+from farandole.spec import Data, ParquetSource, Source
 
 
 def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]) -> DataFrame:
@@ -88,78 +86,7 @@ def source_frame(session: SparkSession, name: str, source: Source, files: Source
     """
     if isinstance(source, ParquetSource):
         return _parquet_frame(session, name, source, files)
-    text = read_text(session, source, files, check_header(name, source, files), mode="FAILFAST")
-    columns = dict(source.columns) if source.columns is not None else _guess(text, source)
-    return text.select(*(cast_text(source, column, kind).alias(column) for column, kind in columns.items()))
-
-
-def read_text(session: SparkSession, source: CsvSource, files: SourceFiles, header: list[str], mode: str) -> DataFrame:
-    """A CSV source with all its columns as text. Mode PERMISSIVE keeps wrong rows whole, in `_corrupt_record`."""
-    schema = T.StructType([T.StructField(column, T.StringType()) for column in header])
-    if mode == "PERMISSIVE":
-        schema = schema.add(CORRUPT, T.StringType())
-    reader = session.read.schema(schema).options(
-        header=source.header,
-        sep=source.separator,
-        quote=source.quote,
-        escape=source.quote,
-        multiLine=source.multiline,
-        mode=mode,
-        columnNameOfCorruptRecord=CORRUPT,
-        maxCharsPerColumn=-1,
-    )
-    return reader.csv(_literal(files))
-
-
-def cast_text(source: CsvSource, column: str, kind: str) -> Column:
-    """A text column in its declared type; the source's null values become null."""
-    text = present_text(source, column)
-    if kind == "string":
-        return text
-    if kind == "timestamp" and source.timestamp_format:
-        return F.to_timestamp(text, source.timestamp_format)
-    if kind == "date" and source.date_format:
-        return F.to_date(text, source.date_format)
-    return _dated(text, kind).cast(kind)
-
-
-def try_cast_text(source: CsvSource, column: str, kind: str) -> Column:
-    """Like `cast_text`, but null where the text does not fit."""
-    text = present_text(source, column)
-    if kind == "timestamp" and source.timestamp_format:
-        return F.try_to_timestamp(text, F.lit(source.timestamp_format))
-    if kind == "date" and source.date_format:
-        return F.try_to_timestamp(text, F.lit(source.date_format)).cast("date")
-    return _dated(text, kind).try_cast(kind)
-
-
-def present_text(source: CsvSource, column: str) -> Column:
-    """A text column without the texts that stand for a missing value."""
-    text = F.col(f"`{column}`")
-    return F.when(~text.isin(*source.null_values), text) if source.null_values else text
-
-
-def _dated(text: Column, kind: str) -> Column:
-    """The text; for a timestamp, one that does not fit where the date is left out: Spark would take today's."""
-    if kind != "timestamp":
-        return text
-    # The first colon of the shortest timestamp, `2013-1-1 5:15`, is its eleventh character.
-    return F.when(F.instr(F.ltrim(text), ":").between(1, 10), "a time without a date").otherwise(text)
-
-
-def _guess(text: DataFrame, source: CsvSource) -> dict[str, str]:
-    """The narrowest type that all values of each column fit."""
-    counts = [
-        F.count_if(try_cast_text(source, column, kind).isNull() & present_text(source, column).isNotNull())
-        for column in text.columns
-        for kind in _GUESSES
-    ]
-    misfits = iter(text.agg(*(count.alias(str(i)) for i, count in enumerate(counts))).collect()[0])
-    columns = {}
-    for column in text.columns:
-        fits = [kind for kind, misfit in [(kind, next(misfits)) for kind in _GUESSES] if not misfit]
-        columns[column] = fits[0] if fits else "string"
-    return columns
+    return row_frame(session, source, *reader_of(session, name, source, files))
 
 
 def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:

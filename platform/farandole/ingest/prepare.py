@@ -21,14 +21,17 @@ from pyspark.sql import functions as F
 from farandole.errors import DatasetError, PreparationFailed
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
 from farandole.ingest.files import SourceFiles, find_files
+from farandole.ingest.malformed import leave_out
 from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
 from farandole.ingest.raw import RawRows
+from farandole.ingest.reading import reader_of
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
 from farandole.preprocess import Observations, Preprocessing, learn, merge, statistics
 from farandole.privacy import Secret, read_key
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
 from farandole.shards import (
+    MalformedRows,
     Manifest,
     Schema,
     ShardInfo,
@@ -39,7 +42,7 @@ from farandole.shards import (
     spare,
     write_manifest,
 )
-from farandole.spec import SPLITS, Job
+from farandole.spec import SPLITS, Data, Job, RowSource
 
 _MIB = 2**20
 _POLL_S = 0.2
@@ -66,6 +69,7 @@ class Prepared:
             "digest": self.manifest.digest,
             "rows": self.manifest.row_counts,
             "reused": self.reused,
+            "left_out": {entry.source: entry.rows for entry in self.manifest.malformed},
         }
 
 
@@ -98,6 +102,9 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
             manifest = _prepare(session, job, files, raw, code, request, directory, say)
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise raw.explain(error, session) from raw.cause(error)
+    for entry in manifest.malformed:
+        if entry.rows:
+            watch(Noted(_told(entry), "warning"))
     for name in collect_garbage(directory, manifest):
         watch(Noted(f"removed {name}, which no manifest refers to"))
     watch(StageEnded("prepare", f"{_rows(manifest)} in {sum(len(s) for s in manifest.splits.values())} shards"))
@@ -118,6 +125,7 @@ def _prepare(
     unfitted = Preprocessing.from_spec(data)
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
     say("reading the sources")
+    malformed = _left_out(session, data, files, directory)
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
     cached = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
@@ -142,6 +150,7 @@ def _prepare(
         statistics=known,
         split_rule=data.split.model_dump(mode="json"),
         sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
+        malformed=malformed,
         request=request,
         code_version=code,
         encryption=describe(secret, data.shard_key, digest) if secret and data.shard_key else None,
@@ -154,6 +163,29 @@ def _prepare(
     except OSError as error:
         raise _disk_error(directory, error) from error
     return manifest
+
+
+def _left_out(
+    session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Path
+) -> tuple[MalformedRows, ...]:
+    """What is left out of each source that allows it."""
+    left_out = []
+    for name, source in sorted(data.sources.items()):
+        if isinstance(source, RowSource) and source.malformed != "fail":
+            reader, tasks = reader_of(session, name, source, files[name])
+            left_out.append(leave_out(session, name, source, reader, tasks, directory))
+    return tuple(left_out)
+
+
+def _told(entry: MalformedRows) -> str:
+    """What was left out of one source, in a line."""
+    reasons = ", ".join(
+        f"{found['reason']}{' in ' + found['column'] if found['column'] else ''} {found['rows']:,}"
+        for found in entry.reasons
+    )
+    where = f"; they are kept in {entry.quarantine.file}" if entry.quarantine else ""
+    total = entry.read + entry.rows
+    return f"{entry.rows:,} of {total:,} rows of {entry.source} could not be read and were left out ({reasons}){where}"
 
 
 def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:

@@ -8,12 +8,15 @@ from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
     EncryptionInfo,
+    MalformedRows,
     Manifest,
+    QuarantineFile,
     ShardInfo,
     content_digest,
     read_manifest,
     write_manifest,
 )
+from farandole.shards.quarantine import QuarantineWriter
 from farandole.shards.reader import Dataset, SplitReader
 from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
 from farandole.shards.verify import Problem, verify
@@ -27,8 +30,11 @@ __all__ = [
     "EncryptionInfo",
     "Group",
     "LabelColumn",
+    "MalformedRows",
     "Manifest",
     "Problem",
+    "QuarantineFile",
+    "QuarantineWriter",
     "Schema",
     "ShardInfo",
     "ShardWriter",

@@ -69,6 +69,37 @@ class EncryptionInfo(_Part):
     proof: str
 
 
+class QuarantineFile(_Part):
+    """One Parquet file of records that could not be read. `file` is relative to the dataset directory and ends in
+    its own checksum."""
+
+    file: str
+    rows: int
+    bytes: int
+    xxh3_128: str
+
+
+class MalformedRows(_Part):
+    """What was left out of one source.
+
+    Args:
+        source: The source's name.
+        policy: `drop` or `quarantine`.
+        read: The rows that could be read.
+        rows: The records that could not.
+        reasons: The same by reason and column: `{"reason", "column", "rows", "examples": [{"file", "line"}, ...]}`;
+            the records' values are not among them.
+        quarantine: Where they are kept; None: nowhere.
+    """
+
+    source: str
+    policy: str
+    read: int
+    rows: int
+    reasons: tuple[dict[str, Any], ...] = ()
+    quarantine: QuarantineFile | None = None
+
+
 class Manifest(_Part):
     """Everything that is known about a dataset.
 
@@ -85,6 +116,7 @@ class Manifest(_Part):
         privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
         encryption: How the shards are encrypted; None: they are not. Checksums are those of the encrypted bytes.
         sources: The files that were read: path, size in bytes, time of change in ns.
+        malformed: What was left out of sources that allow it.
         request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
         code_version: The versions of Farandole, of its preparing code and of the libraries that prepare.
     """
@@ -101,12 +133,18 @@ class Manifest(_Part):
     privacy: dict[str, Any] = Field(default_factory=dict)
     encryption: EncryptionInfo | None = None
     sources: tuple[dict[str, Any], ...]
+    malformed: tuple[MalformedRows, ...] = ()
     request: str
     code_version: dict[str, str]
 
     def rows(self, split: str) -> int:
         """The number of rows in a split."""
         return sum(shard.rows for shard in self.splits.get(split, ()))
+
+    @property
+    def quarantine(self) -> tuple[QuarantineFile, ...]:
+        """The files that hold what was left out."""
+        return tuple(entry.quarantine for entry in self.malformed if entry.quarantine)
 
     @property
     def row_counts(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ import xxhash
 from farandole.errors import DatasetError
 from farandole.privacy import Secret
 from farandole.shards.encryption import NotOpened, has_key, open_key
-from farandole.shards.manifest import Manifest, ShardInfo, content_digest, read_manifest
+from farandole.shards.manifest import Manifest, QuarantineFile, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
 from farandole.shards.sealed import OpenedBlocks, SealedShard
 from farandole.spec import Key
@@ -63,7 +63,16 @@ def verify(directory: Path, watch: Callable[[int, int], None] | None = None, key
         done += shard.bytes
         if watch is not None:
             watch(done, total)
-    return problems
+    return problems + [problem for entry in manifest.quarantine for problem in _check_quarantine(directory, entry)]
+
+
+def _check_quarantine(directory: Path, entry: QuarantineFile) -> list[Problem]:
+    try:
+        content = (directory / entry.file).read_bytes()
+    except OSError as error:
+        return [Problem(entry.file, None, f"cannot be read: {error.strerror}")]
+    whole = len(content) == entry.bytes and xxhash.xxh3_128_hexdigest(content) == entry.xxh3_128
+    return [] if whole else [Problem(entry.file, None, "does not match its checksum")]
 
 
 def _check_manifest(manifest: Manifest) -> list[Problem]:

@@ -9,11 +9,13 @@ from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
 from farandole.spec.save import save_job
-from farandole.spec.source import CsvSource, ParquetSource, Source
+from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
+from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resources, Schedule, Tracking, Train
 
 __all__ = [
     "METRICS",
+    "MONTHS",
     "SPLITS",
     "Allow",
     "Allowed",
@@ -34,8 +36,10 @@ __all__ = [
     "IdsAugment",
     "Image",
     "ImageAugment",
+    "ImageSource",
     "Job",
     "Key",
+    "JsonSource",
     "Label",
     "Mask",
     "Model",
@@ -51,6 +55,7 @@ __all__ = [
     "Range",
     "Resources",
     "Rows",
+    "RowSource",
     "Schedule",
     "Shards",
     "Source",
@@ -68,4 +73,6 @@ __all__ = [
     "load_job",
     "parse_job",
     "save_job",
+    "split_members",
+    "time_regex",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from farandole.spec.base import PathText, Spec
+from farandole.spec.base import PathText, Spec, changed
+from farandole.spec.time_pattern import TimePattern
 
 _SIMPLE_TYPES = {
     "boolean": "boolean",
@@ -34,33 +36,136 @@ def _column_type(name: str) -> str:
 
 
 ColumnType = Annotated[str, AfterValidator(_column_type)]
-"""A Spark SQL type name that a text field can be cast to."""
+"""The SQL type that a text is read as. A number is decimal digits and finite, a date exists (ISO 8601), a boolean is
+true/false, t/f, yes/no, y/n or 1/0; spaces around are not looked at, and a timestamp is cut to microseconds."""
 
 
-class CsvSource(Spec):
-    """Text files with separated fields. Every row must have as many fields as the header."""
+def _nested_type(name: str) -> str:
+    """A column type of JSON: a simple one, `array<…>` or `struct<name:…,…>`."""
+    text = re.sub(r"\s*([<>:,()])\s*", r"\1", name.strip())
+    inner = re.fullmatch(r"array<(.*)>", text, re.IGNORECASE)
+    if inner:
+        return f"array<{_inner_type(inner[1])}>"
+    inner = re.fullmatch(r"struct<(.*)>", text, re.IGNORECASE)
+    if inner:
+        members = [member.partition(":") for member in split_members(inner[1])]
+        if not all(field.isidentifier() for field, _, _ in members):
+            raise ValueError("not a column type; write `struct<name:type,…>` with plain names")
+        return "struct<" + ",".join(f"{field}:{_inner_type(kind)}" for field, _, kind in members) + ">"
+    return _column_type(text)
+
+
+def _inner_type(name: str) -> str:
+    kind = _nested_type(name)
+    if kind in ("date", "timestamp"):
+        raise ValueError(f"{kind} inside an array or a struct cannot be read; declare it as string and cast it")
+    return kind
+
+
+def split_members(text: str) -> list[str]:
+    """The members of a struct type: `text` cut at the commas that no bracket encloses."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "<(") - (sign in ">)")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+JsonColumnType = Annotated[str, AfterValidator(_nested_type)]
+"""As for CSV, or `array<type>`, or `struct<name:type,…>`, whose members the query reads as `column.name`."""
+
+
+class RowSource(Spec):
+    """What sources have in common that are read row by row: what becomes of a row that cannot be read."""
+
+    malformed: Literal["fail", "drop", "quarantine"] = "fail"
+    """What to do with rows that cannot be read as declared. `fail`: stop, and name file, line, column and value.
+    `drop`: leave them out and count them in the manifest. `quarantine`: leave them out, count them, and keep them in
+    a Parquet file beside the dataset."""
+    max_malformed: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The greatest share of a source's rows that may be dropped or quarantined; more are an error."""
+
+    @model_validator(mode="after")
+    def _share_has_an_effect(self) -> Self:
+        if self.malformed == "fail" and changed(self, "max_malformed"):
+            raise ValueError("max_malformed has no effect where `malformed` is fail; set that to drop or quarantine")
+        return self
+
+
+def _encoding(name: str) -> str:
+    try:
+        known = codecs.lookup(name).name
+    except LookupError:
+        known = ""
+    if not known or not getattr(codecs.lookup(name), "_is_text_encoding", False):
+        raise ValueError("not an encoding of text; use utf-8, utf-16, latin-1, cp1252 or another that Python knows")
+    return known.removesuffix("-sig")  # a byte order mark is no text, whether it is asked for or not
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+"""The name of a text encoding, in Python's spelling."""
+
+
+OneSign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\t -~]$")]
+"""One ASCII character."""
+
+
+class CsvSource(RowSource):
+    """Text files with separated fields (RFC 4180). Every row must have as many fields as the header; blank lines are
+    not rows."""
 
     format: Literal["csv"] = "csv"
     """The file format; may be left out where the path ends in `.csv`, `.tsv`, `.csv.gz` or `.csv.zip`."""
     path: PathText
     """A file, a directory, a glob, or `package://NAME/FILE` for data that an installed Python package ships."""
     columns: dict[str, ColumnType] | None = None
-    """Column name to type. Only these columns are read. Left out: all columns, their types inferred by Spark,
-    which reads the files twice."""
+    """Column name to type. Only these columns are read. Left out: all columns, each in the narrowest type that fits
+    all of its values, for which the files are read twice."""
+    encoding: Encoding = "utf-8"
+    """The encoding of the text, for example `latin-1`, `cp1252` or `utf-16`."""
     null_values: tuple[str, ...] = ()
     """Texts that stand for a missing value, for example `[NA]`. An empty field is always missing."""
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    separator: OneSign = ","
     """The character between two fields."""
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    quote: OneSign = '"'
     """The character around a field that contains separators; doubled inside such a field (RFC 4180)."""
     header: bool = True
     """Whether the first line of every file names the columns. Without it `columns` names them, in file order."""
     multiline: bool = False
     """Whether a quoted field may contain line breaks; such files cannot be split between tasks."""
-    timestamp_format: str | None = None
+    timestamp_format: TimePattern | None = None
     """Spark's pattern for timestamp columns, for example `yyyy-MM-dd HH:mm:ss`. Default: ISO 8601."""
-    date_format: str | None = None
+    date_format: TimePattern | None = None
     """Spark's pattern for date columns. Default: ISO 8601."""
+
+
+class JsonSource(RowSource):
+    """JSON lines in UTF-8: one object on each line. A member that a line lacks is missing in that row."""
+
+    format: Literal["json"] = "json"
+    """The file format; may be left out where the path ends in `.jsonl`, `.ndjson` or `.json`, or these and `.gz`."""
+    path: PathText
+    """A file, a directory, a glob, or `package://NAME/FILE` for data that an installed Python package ships."""
+    columns: dict[str, JsonColumnType] | None = None
+    """Member name to type; others are not read. Left out: all members, their types inferred from all lines, for
+    which the files are read twice."""
+    timestamp_format: TimePattern | None = None
+    """Spark's pattern for timestamp columns, for example `yyyy-MM-dd HH:mm:ss`. Default: ISO 8601."""
+    date_format: TimePattern | None = None
+    """Spark's pattern for date columns. Default: ISO 8601."""
+
+
+class ImageSource(RowSource):
+    """A folder of images, one row each, with the columns `path` (relative to the folder), `label` (the name of the
+    folder that holds the file) and `image` (the file's bytes). Files without the suffix of an image are not read."""
+
+    format: Literal["images"] = "images"
+    """The file format; always to be written."""
+    path: PathText
+    """A folder, or a glob of image files."""
 
 
 class ParquetSource(Spec):
@@ -74,12 +179,20 @@ class ParquetSource(Spec):
     """The columns to read. Left out: all."""
 
 
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
 
 
 def _format_of(value: Any) -> str | None:
     """The tag of the source: its `format`, or what its path ends in (compression set aside)."""
-    if isinstance(value, CsvSource | ParquetSource):
+    if isinstance(value, CsvSource | ParquetSource | JsonSource | ImageSource):
         return value.format
     if not isinstance(value, dict):
         return None
@@ -90,13 +203,16 @@ def _format_of(value: Any) -> str | None:
 
 
 Source = Annotated[
-    Annotated[CsvSource, Tag("csv")] | Annotated[ParquetSource, Tag("parquet")],
+    Annotated[CsvSource, Tag("csv")]
+    | Annotated[ParquetSource, Tag("parquet")]
+    | Annotated[JsonSource, Tag("json")]
+    | Annotated[ImageSource, Tag("images")],
     # Without `format`, the path decides: for a schema, which cannot, both may fit.
     Field(json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf"))),
     Discriminator(
         _format_of,
         custom_error_type="source_format",
-        custom_error_message="the file format is not known; write `format: csv` or `format: parquet`",
+        custom_error_message="the file format is not known; write `format:` with one of csv, parquet, json, images",
     ),
 ]
 """One named input of the preparation."""

@@ -1,0 +1,91 @@
+"""Writes the records that could not be read into one Parquet file beside the shards, named by its content."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from farandole.shards.manifest import QuarantineFile
+
+QUARANTINE = "quarantine"
+"""The folder in the dataset directory."""
+_ROW_GROUP_ROWS = 10_000
+_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("record", pa.binary()),
+        ("reason", pa.string()),
+        ("column", pa.string()),
+    ]
+)
+
+
+class QuarantineWriter:
+    """Collects malformed records and writes them to `quarantine/SOURCE-CHECKSUM.parquet`.
+
+    The same records in the same order give the same bytes, however they are cut into batches. What is not closed when
+    the context ends is removed.
+
+    Args:
+        directory: The dataset directory.
+        source: The source's name.
+    """
+
+    def __init__(self, directory: Path, source: str) -> None:
+        self._folder = directory / QUARANTINE
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._stem = re.sub(r"[^\w.]", "_", source)
+        self._temporary = self._folder / f"{self._stem}-{uuid.uuid4().hex}.tmp"
+        self._writer = pq.ParquetWriter(self._temporary, _SCHEMA, compression="zstd")
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = 0
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._temporary.unlink(missing_ok=True)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add records: the columns source, file, line, record, reason and column."""
+        self._pending.append(batch.cast(_SCHEMA))
+        self._pending_rows += len(batch)
+        if self._pending_rows >= _ROW_GROUP_ROWS:
+            self._flush(last=False)
+
+    def close(self) -> QuarantineFile:
+        """Write what is left, make the file durable and give it its name."""
+        self._flush(last=True)
+        self._writer.close()
+        with self._temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+            content = xxhash.xxh3_128()
+            while data := file.read(1 << 20):
+                content.update(data)
+            size = file.tell()
+        checksum = content.hexdigest()
+        name = f"{self._stem}-{checksum[:16]}.parquet"
+        os.replace(self._temporary, self._folder / name)
+        return QuarantineFile(file=f"{QUARANTINE}/{name}", rows=self._rows, bytes=size, xxh3_128=checksum)
+
+    def _flush(self, *, last: bool) -> None:
+        """Write whole row groups, and at the end what is left."""
+        table = pa.Table.from_batches(self._pending, _SCHEMA)
+        whole = len(table) if last else len(table) - len(table) % _ROW_GROUP_ROWS
+        for start in range(0, whole, _ROW_GROUP_ROWS):
+            self._writer.write_table(table.slice(start, min(_ROW_GROUP_ROWS, whole - start)).combine_chunks())
+        rest = table.slice(whole)
+        self._pending, self._pending_rows, self._rows = rest.to_batches(), len(rest), self._rows + whole
