@@ -80,6 +80,12 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
         else f"read {len(inputs)} files ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
     )
+    lenient = [name for name, source in job.data.sources.items() if getattr(source, "malformed", "fail") != "fail"]
+    if lenient and not existing:
+        text += f"; malformed rows of {', '.join(lenient)} are left out"
+    left_out = sum(entry.rows for entry in existing.malformed) if existing else 0
+    if left_out:
+        text += f"; {left_out:,} malformed rows were left out of it"
     step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}

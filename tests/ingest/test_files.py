@@ -261,14 +261,37 @@ def test_a_header_with_an_unnamed_column_is_refused(write: Write) -> None:
     assert "has a column without a name; mend the first line" in header_refused(write("a.csv", "a,,b\n"))
 
 
-@pytest.mark.parametrize(
-    "content", ["a,pr\xe9nom\n1,2\n".encode("latin-1"), "a,b\n1,2\n".encode("utf-16")], ids=["latin-1", "utf-16"]
-)
-def test_a_header_that_is_not_utf_8_is_refused(write: Write, content: bytes) -> None:
-    path = write("a.csv", content)
+def test_a_header_that_is_not_utf_8_is_refused(write: Write) -> None:
+    path = write("a.csv", "a,pr\xe9nom\n1,2\n".encode("latin-1"))
     message = header_refused(path)
     assert message.startswith(f"{path}: the header is not UTF-8 text (")
-    assert message.endswith("); save the file as UTF-8")
+    assert message.endswith("); save the file as UTF-8, or set `encoding` of data.sources.rows")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le"])
+def test_a_header_is_read_in_its_encoding(write: Write, encoding: str) -> None:
+    path = write("a.csv", "pr\xe9nom,b\n1,2\n".encode(encoding))
+    assert check_header("rows", csv(path, encoding=encoding), SourceFiles("rows", (path,))) == ["pr\xe9nom", "b"]
+
+
+def test_a_byte_order_mark_of_another_encoding_is_told(write: Write) -> None:
+    path = write("a.csv", "a,b\n1,2\n".encode("utf-16"))
+    assert header_refused(path) == (
+        f"{path}: begins with the byte order mark of utf-16, yet is read as utf-8; set `encoding: utf-16` in"
+        " data.sources.rows"
+    )
+
+
+def test_a_header_with_a_line_break_needs_multiline(write: Write) -> None:
+    path = write("a.csv", '"a\nb",c\n1,2\n')
+    assert "has a line break in a quoted name" in header_refused(path)
+    assert check_header("rows", csv(path, multiline=True), SourceFiles("rows", (path,))) == ["a\nb", "c"]
+
+
+def test_a_header_of_very_many_and_very_long_columns_is_read(write: Write) -> None:
+    names = [f"column {number}" for number in range(30_000)] + ["x" * 1_000_000]
+    path = write("a.csv", ",".join(names) + "\n")
+    assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == names
 
 
 def test_a_compressed_file_that_is_cut_short_is_refused(write: Write) -> None:

@@ -48,6 +48,7 @@ def test_a_csv_becomes_a_dataset_whose_every_value_is_as_declared(
         "digest": prepared.manifest.digest,
         "rows": {"train": 40, "validation": 10, "test": 10},
         "reused": False,
+        "left_out": {},
     }
     verify(prepared.path)
     first = 0

@@ -99,7 +99,7 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         ),
         (
             "data.sources.trips.format",
-            "json",
+            "xml",
             "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images",
         ),
         (

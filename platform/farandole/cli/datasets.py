@@ -30,7 +30,9 @@ def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"{directory}\ndigest {manifest.digest}", highlight=False, markup=False)
-    console.print(_splits(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n")
+    console.print(
+        _splits(manifest), *_left_out(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n"
+    )
     if manifest.expectations:
         console.print(_expectations(manifest))
     if manifest.privacy.get("columns") or manifest.privacy.get("k_anonymity"):
@@ -132,6 +134,24 @@ def _splits(manifest: Manifest) -> Table:
         blocks = sum(len(shard.blocks) for shard in shards)
         table.add_row(split, f"{manifest.rows(split):,}", str(len(shards)), str(blocks), f"{size_mb:,.1f}")
     return table
+
+
+def _left_out(manifest: Manifest) -> list[Table]:
+    """What could not be read, where sources allow it."""
+    if not any(entry.rows for entry in manifest.malformed):
+        return []
+    table = Table("source", "what is wrong", title="left out", title_justify="left")
+    table.add_column("rows", justify="right")
+    table.add_column("first at", overflow="fold")
+    table.add_column("kept in", overflow="fold")
+    for entry in manifest.malformed:
+        kept = entry.quarantine.file if entry.quarantine else "nowhere"
+        for found in entry.reasons:
+            column = f"{found['column']}: " if found["column"] else ""
+            first = found["examples"][0]
+            place = f"{first['file']}:{first['line']}" if first["line"] else first["file"]
+            table.add_row(entry.source, column + found["reason"], f"{found['rows']:,}", place, kept)
+    return [table]
 
 
 def _groups(manifest: Manifest) -> Table:

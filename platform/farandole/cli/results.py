@@ -50,6 +50,9 @@ def show_dataset(job_file: Path, document: dict[str, Any], *, as_json: bool) -> 
     table.add_row("path", document["path"] + (" (reused)" if document["reused"] else ""))
     table.add_row("digest", document["digest"])
     table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in document["rows"].items()))
+    if any(document["left_out"].values()):
+        left_out = ", ".join(f"{rows:,} of {source}" for source, rows in document["left_out"].items() if rows)
+        table.add_row("left out", f"{left_out}; see {_command()} data inspect")
     table.add_row("next", f"{_command()} train {job_file}")
     Console().print(table)
 

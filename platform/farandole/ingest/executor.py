@@ -31,7 +31,8 @@ WRITTEN = "shard int, info string, raw_rows long"
 many raw rows went into it."""
 _WRITTEN = pa.schema({"shard": pa.int32(), "info": pa.string(), "raw_rows": pa.int64()})
 
-_MARK = "@farandole-error "
+MARK = "@farandole-error "
+"""What comes before an error of ours in the text of a failure."""
 
 BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -116,7 +117,7 @@ class _OpenShard:
 
 def error_in(text: str) -> FarandoleError | None:
     """The error of ours that a worker packed into its message, if there is one."""
-    _, mark, rest = text.partition(_MARK)
+    _, mark, rest = text.partition(MARK)
     if not mark:
         return None
     data, _ = json.JSONDecoder().raw_decode(rest)
@@ -156,4 +157,4 @@ class speaking:
             )
         if isinstance(error, FarandoleError):
             packed = json.dumps({"kind": type(error).__name__, "message": str(error)})
-            raise RuntimeError(_MARK + packed) from error  # noqa: TRY004 - not about a type
+            raise RuntimeError(MARK + packed) from error  # noqa: TRY004 - not about a type

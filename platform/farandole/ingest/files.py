@@ -13,6 +13,7 @@ import shutil
 import uuid
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from farandole.spec import CsvSource, ParquetSource, Source, home, is_remote
 
 _PACKAGE = "package://"
 _HEADER_BYTES = 1 << 20
+csv.field_size_limit(1 << 30)  # of a name in a header; Python's own limit is 128 KiB
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
                 f"{path}: the header has a line break in a quoted name, or a quote that is not closed; mend the first"
                 f" line, or set `multiline: true` in data.sources.{name}"
             )
-        repeated = sorted({column for column in header if header.count(column) > 1})
+        repeated = sorted(column for column, count in Counter(header).items() if count > 1)
         if repeated or "" in header:
             what = f"names {', '.join(repeated)} twice" if repeated else "has a column without a name"
             raise DataError(f"{path}: the header {what}; mend the first line")
@@ -129,9 +131,9 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
                 f"{path}: the header is {_listed(header)}, that of {files.paths[0].name} is {_listed(expected)};"
                 " all files of a source need the same columns in the same order"
             )
-        expected = header
+        expected, names = header, set(header)
         for column in source.columns or {}:
-            if column not in header:
+            if column not in names:
                 close = nearest(column, header)
                 hint = f"did you mean {close}?" if close else f"the header has {_listed(header)}"
                 raise DataError(f"{path}: the header has no column {column}, declared in data.sources.{name}; {hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -10,9 +11,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, nearest
+from farandole.ingest.executor import MARK
 from farandole.ingest.files import SourceFiles, check_parquet
 from farandole.ingest.reading import reader_of, row_frame
 from farandole.spec import Data, ParquetSource, Source
+
+_UNSAFE = str.maketrans({'"': "'", "\\": "/"})
+"""What a column's name must not bring into JSON."""
 
 
 def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]) -> DataFrame:
@@ -48,7 +53,7 @@ def check_repeatable(frame: DataFrame, place: str) -> None:
             f"{place}: uses a function whose value changes when Spark repeats a task (rand, uuid,"
             " monotonically_increasing_id, …); use a hash of columns instead, for example xxhash64(id)"
         )
-    repeated = sorted({column for column in frame.columns if frame.columns.count(column) > 1})
+    repeated = sorted(column for column, count in Counter(frame.columns).items() if count > 1)
     if repeated:
         raise DataError(f"{place}: gives {', '.join(repeated)} twice; name one of them with AS")
 
@@ -98,14 +103,25 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
         frame = reader.parquet(*_literal(files))
     except AnalysisException as error:
         raise DataError(f"data.sources.{name}: {plain(str(error))}", detail=str(error)) from error
-    if source.columns is None:
-        return frame
-    for column in source.columns:
+    for column in source.columns or ():
         if column not in frame.columns:
             close = nearest(column, frame.columns)
             hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
             raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    return frame.select(*source.columns)
+    return frame.select(*(_valid_text(frame, column) for column in source.columns or frame.columns))
+
+
+def _valid_text(frame: DataFrame, name: str) -> Column:
+    """A column; text in it that is not UTF-8, which Parquet does not check, fails the job."""
+    column = F.col(f"`{name}`")
+    if not isinstance(frame.schema[name].dataType, T.StringType):
+        return column
+    message = F.concat(
+        F.lit(MARK + '{"kind": "DataError", "message": "'),
+        F.input_file_name(),
+        F.lit(f': column {name.translate(_UNSAFE)}: holds text that is not UTF-8; write the file again"}}'),
+    )
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(F.raise_error(message)).alias(name)
 
 
 def _literal(files: SourceFiles) -> list[str]:

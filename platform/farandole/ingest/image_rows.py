@@ -46,7 +46,7 @@ class ImageReader:
             raise DataError(f"{part.path}: cannot be read ({error.strerror}); write the file again") from error
         reason = flaw(content) if self.check else ""
         if reason:
-            yield Rows(_SCHEMA.empty_table().to_batches()[0], [Malformed(str(part.path), None, content, reason)])
+            yield Rows(pa.RecordBatch.from_pylist([], _SCHEMA), [Malformed(str(part.path), None, content, reason)])
             return
         path = part.path.relative_to(self.base)
         yield Rows(pa.record_batch([[path.as_posix()], [part.path.parent.name], [content]], schema=_SCHEMA))

@@ -121,12 +121,12 @@ def _problem(name: str, source: RowSource, kind: Kind) -> str:
     place = f"{file}: line {line}" if line else file
     policy = "set `malformed: drop` or `quarantine` of the source"
     if kind.column is not None:
-        shown = ", ".join(_short(repr(value)) for value in kind.values[:_NUM_VALUES])
+        shown = ", ".join(repr(_short(value)) for value in kind.values[:_NUM_VALUES])
         more = ", …" if len(kind.values) > _NUM_VALUES else ""
         rule = kind.reason.replace("not ", "is not ", 1)
         what = f"{place}: column {kind.column}: {shown}{more} in {kind.rows} rows {rule}"
         if isinstance(source, CsvSource):
-            advice = f"null_values: [{json.dumps(kind.values[0], ensure_ascii=False)}]"
+            advice = f"null_values: [{json.dumps(_short(kind.values[0]), ensure_ascii=False)}]"
             return (
                 f"{what}; if it stands for a missing value, write `{advice}` in data.sources.{name}, or declare the"
                 f" column as string, or {policy}"
@@ -135,7 +135,7 @@ def _problem(name: str, source: RowSource, kind: Kind) -> str:
     what = kind.values[0] if kind.reason == "wrong number of fields" else kind.reason
     remedy = _REMEDIES.get(kind.reason, "mend the rows")
     if isinstance(source, CsvSource | JsonSource):
-        what += f": {_short(repr(kind.record))}"
+        what += f": {_short(kind.record)!r}"
     return f"{place}: {what} ({kind.rows} such rows); {remedy}, or {policy}"
 
 

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from farandole.errors import DatasetError, PreparationFailed
+from farandole.errors import DataError, DatasetError, PreparationFailed
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
 from farandole.ingest.files import SourceFiles, find_files
 from farandole.ingest.malformed import leave_out
@@ -125,7 +125,10 @@ def _prepare(
     unfitted = Preprocessing.from_spec(data)
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
     say("reading the sources")
-    malformed = _left_out(session, data, files, directory)
+    try:
+        malformed = _left_out(session, data, files, directory)
+    except DataError as error:
+        raise raw.without_values(error) from raw.cause(error)
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
     cached = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)

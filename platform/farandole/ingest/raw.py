@@ -80,6 +80,10 @@ class RawRows:
         ours = self._hook.explain(str(error)) if self._hook is not None else None
         return self._gate.without_values(ours or explain(error, session, self._job, self._files))
 
+    def without_values(self, error: FarandoleError) -> FarandoleError:
+        """An error of ours, without values where columns are protected."""
+        return self._gate.without_values(error)
+
     def cause(self, error: Exception) -> Exception | None:
         """What an explained error may name as its cause: nothing that holds values of protected columns."""
         return None if self._job.data.privacy.protected else error

@@ -141,6 +141,12 @@ class Data(Spec):
     def _check_privacy(self) -> None:
         """Whether features can be made of what the policies leave."""
         entering, texts = self.entering, self.privacy.text_columns
+        for name, source in self.sources.items():
+            if self.privacy.protected and getattr(source, "malformed", None) == "quarantine":
+                raise ValueError(
+                    f"sources.{name}.malformed: quarantine keeps records as they are, past the policies of privacy; use"
+                    " drop"
+                )
         for column, policy in self.privacy.columns.items():
             if isinstance(policy, Drop) and column in entering:
                 field = entering[column].removeprefix("data.")
