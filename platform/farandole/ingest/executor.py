@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
+from farandole.ingest.rows import MalformedRow
 from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.privacy import Secret
-from farandole.ingest.rows import MalformedRow
 from farandole.shards import ShardWriter
 
 SHARD = "_farandole_shard"

@@ -141,11 +141,12 @@ class Data(Spec):
     def _check_privacy(self) -> None:
         """Whether features can be made of what the policies leave."""
         entering, texts = self.entering, self.privacy.text_columns
+        hidden = bool(self.privacy.protected) or self.shards.encryption is not None
         for name, source in self.sources.items():
-            if self.privacy.protected and getattr(source, "malformed", None) == "quarantine":
+            if hidden and getattr(source, "malformed", None) == "quarantine":
                 raise ValueError(
-                    f"sources.{name}.malformed: quarantine keeps records as they are, past the policies of privacy; use"
-                    " drop"
+                    f"sources.{name}.malformed: quarantine keeps records as they are, past `privacy` and"
+                    " `shards.encryption`; use drop"
                 )
         for column, policy in self.privacy.columns.items():
             if isinstance(policy, Drop) and column in entering:
