@@ -124,10 +124,16 @@ def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
 def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     import yaml
 
-    (text,) = _blocks("yaml")
-    job = parse_job(yaml.safe_load(text), folder=tmp_path)
+    whole, privacy = map(yaml.safe_load, _blocks("yaml"))
+    job = parse_job(whole, folder=tmp_path)
     assert job.name == "taxi"
     assert job.resources.workers == 2
+    people = {
+        **whole["data"],
+        **privacy["data"],
+        "features": {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}},
+    }
+    assert len(parse_job({**whole, "data": people}, folder=tmp_path).data.privacy.columns) == 7
 
 
 def test_the_words_of_the_readme_about_python_are_those_of_the_package() -> None:
