@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from inputs import MakeJob, Prepare, Refuse, Write, columns, shard_bytes
-from people import CARDS, KEY, KEY_VARIABLE, OTHER_KEY, PEOPLE, POLICIES, SECRETS, people_csv, people_data, texts_below
 
-from farandole.errors import SpecError
+from farandole.errors import DataError, SpecError
+from farandole.ingest.privacy import Gate
 from farandole.privacy import decrypt_text, read_key
 from farandole.progress import Event
-from farandole.spec import Job, Key
+from farandole.spec import Job, Key, Privacy
+from people import CARDS, KEY, KEY_VARIABLE, OTHER_KEY, PEOPLE, POLICIES, SECRETS, people_csv, people_data, texts_below
 
 PeopleJob = Callable[..., Job]
 
@@ -210,3 +211,27 @@ def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
     assert error.detail is None
     assert error.__cause__ is None
     assert not any(secret in str(error) for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            'The value \'O\'Brien\' of the type "STRING" cannot be cast to "DOUBLE" because it is malformed.',
+            'The value \'…\' of the type "STRING" cannot be cast to "DOUBLE" because it is malformed.',
+        ),
+        (
+            "/data/a.csv: column name: 'Ada', 'Bob' in 2 rows is not int",
+            "/data/a.csv: column name: '…' in 2 rows is not int",
+        ),
+        ('line 3: "O\'Brien,5" (1 such rows)', "line 3: '…' (1 such rows)"),
+        ("of ada@mail.example, unquoted", "of [e-mail addresses], unquoted"),
+    ],
+)
+def test_what_may_be_a_value_is_cut_out_of_errors(text: str, shown: str) -> None:
+    privacy = Privacy.model_validate({"columns": {"name": {"policy": "mask"}}})
+    hidden = Gate(privacy, None).without_values(DataError(text, detail="Ada"))
+    assert str(hidden) == f"{shown} (values are not shown: data.privacy protects columns of this job)"
+    assert hidden.detail is None
+    open_ones = Gate(Privacy(), None).without_values(DataError(text, detail="Ada"))
+    assert (str(open_ones), open_ones.detail) == (text, "Ada")

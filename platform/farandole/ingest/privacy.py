@@ -25,7 +25,11 @@ from farandole.privacy import Detector, Finding, Protection, Secret, protected_t
 from farandole.spec import Allow, Drop, Privacy
 from farandole.spec.privacy import KAnonymity
 
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(r"'.*'|\"[^\"]*\"")
+"""What may be a value in an error: all from the first single quote of a line to its last one, for values may hold such
+quotes, and what stands in double quotes."""
+_TYPE = re.compile(r"\"[A-Z0-9_(), ]+\"")
+"""What Spark writes in double quotes that is no value: the name of a type."""
 
 
 @dataclass
@@ -162,7 +166,8 @@ class Gate:
         """The error without anything that may be a value of a protected column: quoted texts, and Spark's evidence."""
         if not self.privacy.protected:
             return error
-        text = redacted(_QUOTED.sub("'…'", str(error)))
+        text = _QUOTED.sub(lambda found: found[0] if _TYPE.fullmatch(found[0]) else "'…'", str(error))
+        text = redacted(text)
         hidden = "" if text == str(error) else " (values are not shown: data.privacy protects columns of this job)"
         return type(error)(text + hidden)
 
