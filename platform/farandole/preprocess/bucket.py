@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,15 +73,16 @@ class BucketTransform(Columns):
             return replace(self, boundaries=self.spec.boundaries)
         summary = seen.get(VALUES, Summary())
         assert isinstance(summary, Summary)
-        shares = [number / self.spec.quantiles for number in range(1, self.spec.quantiles)]
-        found = sorted({summary.quantile(share) for share in shares} - {summary.minimum})
-        if not summary.present or not found:
+        if summary.minimum >= summary.maximum:
             what = f"all training rows hold {summary.minimum:g}" if summary.present else "no training row has a value"
             raise DataError(
                 f"{self.place}: {what}, so there is no interval to tell from another; give `boundaries`, or remove the"
                 " feature"
             )
-        return replace(self, boundaries=tuple(found))
+        shares = [number / self.spec.quantiles for number in range(1, self.spec.quantiles)]
+        found = sorted({summary.quantile(share) for share in shares} - {summary.minimum})
+        # Where nearly all rows hold the least value, it stands against all others.
+        return replace(self, boundaries=tuple(found) or (math.nextafter(summary.minimum, math.inf),))
 
     def apply(self, values: pa.Array) -> np.ndarray:
         """int32 `[rows, 1]`, or float32 `[rows, intervals + 1]`."""

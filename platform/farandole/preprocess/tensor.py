@@ -52,7 +52,7 @@ class TensorTransform(Transform):
                     f"{self.place}: {int((~np.isfinite(flat)).sum())} values of a batch are not finite as"
                     f" {self.spec.dtype}; mend or filter them out in the query"
                 )
-            flat = flat + flat.dtype.type(0)
+            flat += 0
         return {self.groups[0].name: flat.reshape(len(values), *self.spec.shape)}
 
     def _from_bytes(self, values: pa.Array) -> np.ndarray:
@@ -91,7 +91,7 @@ class TensorTransform(Transform):
                 values = values.cast(pa.uint8())
             # Rounding to a shorter float is what the job asks for; anything else must be exact.
             rounds = pa.types.is_floating(values.type) and pa.types.is_floating(wanted)
-            return np.asarray(values.cast(wanted, safe=not rounds).to_numpy(zero_copy_only=False))
+            return np.array(values.cast(wanted, safe=not rounds).to_numpy(zero_copy_only=False))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(
                 f"{self.place}: {values.type} does not fit into {self.spec.dtype} ({error}); choose another dtype, or"

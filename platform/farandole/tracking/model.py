@@ -59,7 +59,9 @@ def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, p
     """As a program of torch.export, which needs none of the user's code; else as builder and weights."""
     batch = preprocessing.raw_batch(preprocessing.example())
     # Two rows: torch.export would take a batch of one for a batch of always one.
-    groups = {name: torch.from_numpy(values).repeat(2, 1) for name, values in preprocessing.features(batch).items()}
+    groups = {
+        name: torch.from_numpy(values).repeat_interleave(2, 0) for name, values in preprocessing.features(batch).items()
+    }
     rows = torch.export.Dim("rows")
     try:
         shapes = ({name: {0: rows} for name in groups},)
@@ -103,10 +105,10 @@ def _input_type(name: str) -> Any:
     """MLflow's type for a raw column. `raw_batch` casts to the exact one later.
 
     Whole numbers are of any type: pandas makes floats of them where one is missing, which MLflow takes neither for
-    whole numbers nor, without gaps, the other way round.
+    whole numbers nor, without gaps, the other way round. So are arrays, whose numbers would have to be of one type.
     """
-    if name in ("tinyint", "smallint", "int", "bigint"):
+    if name in ("tinyint", "smallint", "int", "bigint") or name.startswith("array<"):
         return AnyType()  # type: ignore[no-untyped-call]
     if name in ("date", "timestamp", "timestamp_ntz"):
         return "datetime"
-    return name if name in ("boolean", "string") else "double"
+    return name if name in ("boolean", "string", "binary") else "double"
