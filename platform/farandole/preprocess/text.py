@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +72,7 @@ class TextTransform(Transform):
         text = as_text(self.column, values)
         refuse_mangled(self.column, text)
         lengths = pc.utf8_length(text).cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return {CHARACTERS: np.asarray(lengths, dtype=np.float64), WORDS: words_of(text, self.spec)}
+        return {CHARACTERS: np.asarray(lengths, dtype=np.float64), WORDS: words_of(text, self.spec).flatten()}
 
     def learn(self, seen: Seen) -> TextTransform:
         """The transform with its tokenizer.
@@ -86,9 +86,9 @@ class TextTransform(Transform):
         if not any(word.strip() for word in words):
             raise DataError(f"{self.place}: no training row has a text; remove the feature, or mend the query")
         tokenizer = train(self.spec, words)
-        distinct = sorted(words)
+        distinct = pa.array([[word] for word in sorted(words)], pa.list_(pa.string()))
         _, lengths = encode(load(tokenizer), distinct)
-        counts = np.array([words[word] for word in distinct], dtype=np.int64)
+        counts = np.array([words[word] for word in sorted(words)], dtype=np.int64)
         return replace(self, tokenizer=tokenizer, tokens_per_row=float(lengths @ counts) / characters.rows)
 
     def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
@@ -103,25 +103,25 @@ class TextTransform(Transform):
             whole, rest = packer.add(values), packer.end()
             return {self.groups[0].name: np.concatenate([whole, rest])}
         tokens, mask = self.spec.groups(self.name)
-        keep: Literal["start", "end"] = "end" if self.spec.truncate == "start" else "start"
-        flat, lengths = self.ids(values, None if self.spec.truncate == "error" else self.spec.length, keep)
-        if len(lengths) and lengths.max() > self.spec.length:
+        flat, lengths = self.ids(values)
+        length = self.spec.length
+        if self.spec.truncate == "error" and len(lengths) and lengths.max() > length:
             raise DataError(
-                f"{self.place}: {int((lengths > self.spec.length).sum())} of a batch of {len(lengths)} texts have more"
-                f" than {self.spec.length} tokens, up to {lengths.max()}; raise `length`, or let `truncate` cut them"
+                f"{self.place}: {int((lengths > length).sum())} of a batch of {len(lengths)} texts have more than"
+                f" {length} tokens, up to {lengths.max()}; raise `length`, or let `truncate` cut them"
             )
-        filled = np.arange(self.spec.length) < lengths[:, None]
+        kept = np.minimum(lengths, length)
+        ends = np.cumsum(lengths)
+        firsts = ends - (kept if self.spec.truncate == "start" else lengths)
+        filled = np.arange(length) < kept[:, None]
         windows = np.full(filled.shape, PADDING, dtype=np.int32)
-        windows[filled] = flat
+        windows[filled] = flat[(firsts[:, None] + np.arange(length))[filled]]
         return {tokens: windows, mask: filled.astype(np.uint8)}
 
-    def ids(
-        self, values: pa.Array, length: int | None = None, keep: Literal["start", "end"] = "start"
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts, one after the other, and how many each text has."""
+    def ids(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of all texts, one after the other, int32, and how many each text has, int64 `[B]`."""
         assert self.tokenizer is not None, f"{self.name} is not fitted"
-        texts = pc.fill_null(as_text(self.column, values), "").to_pylist()
-        return encode(load(self.tokenizer, length, keep), texts)
+        return encode(load(self.tokenizer), words_of(as_text(self.column, values), self.spec))
 
     def typical(self, kind: pa.DataType) -> Any:
         """The first token that was learned and is longer than a letter: of no text in particular."""

@@ -11,7 +11,6 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,13 +33,16 @@ _BETWEEN = "\x1f"
 _WORDS_AT_ONCE = 1000
 
 
-def words_of(text: pa.StringArray, spec: Text) -> pa.StringArray:
-    """The words of all texts, each with the blanks before it, to be counted: tokens never reach over a blank."""
-    text = text.filter(pc.greater(pc.fill_null(pc.binary_length(text), 0), 0))
+def words_of(text: pa.StringArray, spec: Text) -> pa.ListArray:
+    """The words of each text, with the blanks before them: tokens never reach over the border between two.
+
+    A missing text has no words, and neither has an empty one.
+    """
+    text = pc.fill_null(text, "")
     if spec.tokenizer == "bpe":  # whose words begin with a blank, also the first
-        text = pc.if_else(pc.starts_with(text, " "), text, pc.binary_join_element_wise(" ", text, ""))
-    marked = pc.replace_substring_regex(text, r"(\s+)", _BETWEEN + r"\1")
-    return pc.split_pattern(marked, _BETWEEN).flatten()
+        plain = pc.or_(pc.starts_with(text, " "), pc.equal(text, ""))
+        text = pc.if_else(plain, text, pc.binary_join_element_wise(" ", text, ""))
+    return pc.split_pattern(pc.replace_substring_regex(text, r"(\s+)", _BETWEEN + r"\1"), _BETWEEN)
 
 
 def train(spec: Text, words: Counter[str]) -> str:
@@ -48,15 +50,15 @@ def train(spec: Text, words: Counter[str]) -> str:
 
     Args:
         spec: What kind, and how large.
-        words: What `words_of` gave, counted over the training split.
+        words: The words that `words_of` gave, counted over the training split.
     """
-    normalizer, splitter = _normalizer(spec), _splitter(spec)
+    normalizer, splitter = _normalizer(spec), _splitter(spec, whole=False)
     pieces: Counter[str] = Counter()
     for word, count in words.items():
         for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
             pieces[piece] += count
     tokenizer = Tokenizer(_model(spec, pieces))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, _splitter(spec, whole=True)
     if spec.tokenizer == "bpe":
         tokenizer.decoder = decoders.ByteLevel()
     elif spec.tokenizer == "wordpiece":
@@ -66,31 +68,40 @@ def train(spec: Text, words: Counter[str]) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def load(json: str, length: int | None = None, keep: Literal["start", "end"] = "start") -> Tokenizer:
-    """The tokenizer that `train` wrote.
-
-    Args:
-        json: What `train` gave.
-        length: The most tokens that it gives for a text; None: all.
-        keep: Which of them.
-    """
+def load(json: str) -> Tokenizer:
+    """The tokenizer that `train` wrote, to be given one word after the other."""
     tokenizer = Tokenizer.from_str(json)
-    if length is not None:
-        tokenizer.enable_truncation(length, direction="right" if keep == "start" else "left")
+    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
+        tokenizer.pre_tokenizer.add_prefix_space = False  # `words_of` has put it where it belongs
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of many texts, one after the other.
+def encode(tokenizer: Tokenizer, words: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of many texts, one after the other. Each distinct word is encoded once.
+
+    Args:
+        tokenizer: What `load` gave.
+        words: What `words_of` gave.
 
     Returns:
         int32 `[tokens of all texts]`, and int64 `[texts]`: how many of them each text has.
     """
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    ids = [one.ids for one in encoded]
+    encoded = words.flatten().dictionary_encode()
+    ids, lengths = _encode(tokenizer, encoded.dictionary.to_pylist())
+    chosen = encoded.indices.to_numpy()
+    starts, counts = (np.cumsum(lengths) - lengths)[chosen], lengths[chosen]
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    flat = ids[np.repeat(starts - (ends - counts), counts) + np.arange(total)]
+    borders = np.concatenate([[0], ends])[np.concatenate([[0], np.cumsum(pc.list_value_length(words).to_numpy())])]
+    return flat, np.diff(borders)
+
+
+def _encode(tokenizer: Tokenizer, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of words, one after the other, and how many each has."""
+    ids = [one.ids for one in tokenizer.encode_batch_fast(words, add_special_tokens=False)]
     lengths = np.array([len(one) for one in ids], dtype=np.int64)
-    flat = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
-    return flat, lengths
+    return np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths
 
 
 def _normalizer(spec: Text) -> Normalizer:
@@ -104,9 +115,10 @@ def _normalizer(spec: Text) -> Normalizer:
     return normalizers.Sequence(steps)
 
 
-def _splitter(spec: Text) -> PreTokenizer:
+def _splitter(spec: Text, *, whole: bool) -> PreTokenizer:
+    """What takes a whole text, or one of its words, apart."""
     if spec.tokenizer == "bpe":
-        return pre_tokenizers.ByteLevel(add_prefix_space=True)
+        return pre_tokenizers.ByteLevel(add_prefix_space=whole)
     if spec.tokenizer == "wordpiece":
         return pre_tokenizers.BertPreTokenizer()
     return pre_tokenizers.Whitespace() if spec.tokenizer == "words" else pre_tokenizers.WhitespaceSplit()
