@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from object_store import object_store, proxy, s3
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+__all__ = ["object_store", "proxy", "s3"]
 
 
 @pytest.fixture(autouse=True)
 def farandole_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `FARANDOLE_HOME` and no other MLflow store: no test sees the user's own, or what another test left."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "FARANDOLE_CACHE_DIR", "FARANDOLE_CACHE_GB"):
         monkeypatch.setenv(name, "")  # so that what MLflow sets by itself in a test is taken back after it
         monkeypatch.delenv(name)
     home = tmp_path / "home"

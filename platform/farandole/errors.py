@@ -5,9 +5,11 @@
     │   ├── SpecError                            a job file or an override
     │   ├── DataError                            source data that cannot become a dataset
     │   ├── DatasetError                         a dataset directory that is missing, damaged or does not fit
+    │   ├── StorageRefused                       an object store says no: wrong keys, no such bucket
     │   └── ModelError                           a model builder or the module that it returned
     ├── JobFailed                  exit code 1   the input was right, yet the job did not end well
     │   ├── PreparationFailed                    Spark gave up
+    │   ├── StorageFailed                        an object store does not answer, or the cache's disk is full
     │   └── TrainingFailed                       a worker died, raised or ran out of disk
     └── EnvironmentLacking         exit code 3   a program, a device or a server is missing
 
@@ -51,6 +53,10 @@ class DatasetError(UserError):
     """A dataset directory is missing, incomplete, damaged or of another make."""
 
 
+class StorageRefused(UserError):
+    """An object store understood and refused: wrong or missing keys, no such bucket, a URI it cannot have."""
+
+
 class ModelError(UserError):
     """A model builder cannot be found, raises, or returns something else than a usable module."""
 
@@ -61,6 +67,10 @@ class JobFailed(FarandoleError):
 
 class PreparationFailed(JobFailed):
     """Spark could not finish the preparation (disk, memory, a lost executor)."""
+
+
+class StorageFailed(JobFailed):
+    """An object store did not answer, however often it was asked; or there is no room for what it sent."""
 
 
 class TrainingFailed(JobFailed):
@@ -81,9 +91,11 @@ ERRORS: dict[str, type[FarandoleError]] = {
         SpecError,
         DataError,
         DatasetError,
+        StorageRefused,
         ModelError,
         JobFailed,
         PreparationFailed,
+        StorageFailed,
         TrainingFailed,
         EnvironmentLacking,
     )

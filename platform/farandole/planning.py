@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DataError, DatasetError, FarandoleError, ModelError, SpecError, UserError, nearest
+from farandole.errors import (
+    DataError,
+    DatasetError,
+    FarandoleError,
+    ModelError,
+    SpecError,
+    StorageFailed,
+    UserError,
+    nearest,
+)
 from farandole.ingest.files import SourceFiles, check_header, find_files
 from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
 from farandole.privacy import missing_policies
-from farandole.shards import Manifest, read_manifest
+from farandole.shards import Manifest, place_of, read_manifest
 from farandole.spec import CsvSource, Job
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
@@ -49,7 +58,10 @@ def plan(job: Job) -> dict[str, Any]:
         request = None
     existing = None
     if request is not None and len(files) == len(job.data.sources):
-        existing = existing_dataset(Path(job.data.output), request)
+        try:
+            existing = existing_dataset(place_of(job.data.output), request)
+        except FarandoleError as error:  # an object store that refuses or does not answer
+            problems.append(f"data.output: {error}")
     steps = [
         _prepare_step(job, files, existing),
         _train_step(job, existing),
@@ -65,8 +77,8 @@ def stale_dataset(job: Job) -> bool:
         manifest = read_manifest(job.data.output)
         files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
         request = request_digest(job.data, files, code_version(), job.folder)
-    except (DataError, DatasetError, SpecError):
-        return False  # neither the raw files nor the keys of their privacy need lie where the training runs
+    except (UserError, StorageFailed):
+        return False  # neither the raw files nor the keys of their privacy need be within reach where the training runs
     return manifest.request != request
 
 

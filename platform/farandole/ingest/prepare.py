@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -19,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError, DatasetError, PreparationFailed
+from farandole.ingest.environment import environment_file
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
 from farandole.ingest.files import SourceFiles, find_files
 from farandole.ingest.malformed import leave_out
@@ -33,13 +33,16 @@ from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watche
 from farandole.shards import (
     MalformedRows,
     Manifest,
+    Place,
     Schema,
     ShardInfo,
     collect_garbage,
     content_digest,
     describe,
+    place_of,
     read_manifest,
     spare,
+    storage_of,
     write_manifest,
 )
 from farandole.spec import SPLITS, Data, Job, RowSource
@@ -53,12 +56,12 @@ class Prepared:
     """A dataset that lies ready.
 
     Args:
-        path: The dataset directory.
+        path: The dataset directory: a path, or the URI of a remote one.
         manifest: Its manifest.
         reused: Whether it was there already, made of the same inputs by the same code.
     """
 
-    path: Path
+    path: Place
     manifest: Manifest
     reused: bool
 
@@ -84,13 +87,15 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     Raises:
         DataError: The sources, the query or the declared features do not fit together.
         PreparationFailed: Spark could not finish.
+        StorageRefused: An object store will not give a source or take the dataset.
+        StorageFailed: An object store does not answer.
         EnvironmentLacking: There is no Java, or Spark does not start.
     """
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    directory = place_of(job.data.output)
+    watch(StageStarted("prepare", f"preparing {directory}"))
+    files = {name: find_files(name, source, watch=watch) for name, source in job.data.sources.items()}
     code = code_version()
     request = request_digest(job.data, files, code, job.folder)
-    directory = Path(job.data.output)
-    watch(StageStarted("prepare", f"preparing {directory}"))
     existing = None if force else existing_dataset(directory, request)
     if existing is not None:
         watch(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
@@ -118,7 +123,7 @@ def _prepare(
     raw: RawRows,
     code: dict[str, str],
     request: str,
-    directory: Path,
+    directory: Place,
     say: _Say,
 ) -> Manifest:
     data = job.data
@@ -169,7 +174,7 @@ def _prepare(
 
 
 def _left_out(
-    session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Path
+    session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Place
 ) -> tuple[MalformedRows, ...]:
     """What is left out of each source that allows it."""
     left_out = []
@@ -207,7 +212,7 @@ def _write(
     preprocessing: Preprocessing,
     counts: list[int],
     job: Job,
-    directory: Path,
+    directory: Place,
     secret: Secret | None,
 ) -> dict[str, tuple[ShardInfo, ...]]:
     """Write all shards; only those that Spark's kept attempts report count."""
@@ -219,8 +224,9 @@ def _write(
         ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
     rows = sorted_into_shards(placed, shards_of_split)
-    writer = shard_writer(preprocessing, directory, places, block_rows, secret)
-    written = rows.mapInArrow(writer, WRITTEN).collect()
+    with environment_file(directory) as environment:
+        write = shard_writer(preprocessing, directory, places, block_rows, secret, environment)
+        written = rows.mapInArrow(write, WRITTEN).collect()
     infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
     for number in sorted(infos):
@@ -240,14 +246,14 @@ def _write(
     return splits
 
 
-def _make_directory(directory: Path) -> None:
+def _make_directory(directory: Place) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        storage_of(directory).create()
     except OSError as error:
         raise _disk_error(directory, error) from error
 
 
-def _disk_error(directory: Path, error: OSError) -> PreparationFailed:
+def _disk_error(directory: Place, error: OSError) -> PreparationFailed:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a directory you may write to"
     return PreparationFailed(f"data.output: {directory}: {error.strerror or error}; {remedy}")
 

@@ -12,7 +12,7 @@ from farandole.errors import DatasetError
 from farandole.ingest.files import SourceFiles
 from farandole.ingest.hook_source import hook_digest, hook_sources
 from farandole.privacy import read_key
-from farandole.shards import Manifest, ShardInfo, read_manifest
+from farandole.shards import Manifest, Place, ShardInfo, read_manifest, storage_of
 from farandole.spec import Data, Key
 
 _PREPARING = ("ingest", "preprocess", "privacy", "shards")
@@ -68,18 +68,24 @@ def _keys(data: Data) -> list[tuple[str, Key]]:
     return [(place, key) for place, key in keys.items() if key is not None]
 
 
-def existing_dataset(directory: Path, request: str) -> Manifest | None:
-    """The manifest in `directory`, if it was made for this request and its shards are there in full size."""
+def existing_dataset(place: Place, request: str) -> Manifest | None:
+    """The manifest in a dataset directory, if it was made for this request and its shards are there in full size."""
     try:
-        manifest = read_manifest(directory)
+        manifest = read_manifest(place)
     except DatasetError:
         return None
     if manifest.request != request:
         return None
-    return manifest if not missing_shards(directory, manifest.splits) else None
+    return manifest if not missing_shards(place, manifest.splits) else None
 
 
-def missing_shards(directory: Path, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
-    """Shards that do not lie in the directory in their full size."""
-    places = [(directory / shard.file, shard.bytes) for shards in splits.values() for shard in shards]
-    return [str(path) for path, size in places if not path.is_file() or path.stat().st_size != size]
+def missing_shards(place: Place, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
+    """Shards that do not lie in the dataset directory in their full size."""
+    storage = storage_of(place)
+    found = {file.name: file.bytes for file in storage.files(splits)}
+    return [
+        storage.shown(shard.file)
+        for shards in splits.values()
+        for shard in shards
+        if found.get(shard.file) != shard.bytes
+    ]

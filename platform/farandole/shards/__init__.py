@@ -19,6 +19,7 @@ from farandole.shards.manifest import (
 from farandole.shards.quarantine import QuarantineWriter
 from farandole.shards.reader import Dataset, SplitReader
 from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
+from farandole.shards.storage import LocalStorage, Place, Storage, place_of, storage_of
 from farandole.shards.verify import Problem, verify
 from farandole.shards.writer import ShardWriter
 
@@ -30,8 +31,10 @@ __all__ = [
     "EncryptionInfo",
     "Group",
     "LabelColumn",
+    "LocalStorage",
     "MalformedRows",
     "Manifest",
+    "Place",
     "Problem",
     "QuarantineFile",
     "QuarantineWriter",
@@ -39,15 +42,18 @@ __all__ = [
     "ShardInfo",
     "ShardWriter",
     "SplitReader",
+    "Storage",
     "collect_garbage",
     "compare",
     "content_digest",
     "describe",
     "has_key",
     "open_key",
+    "place_of",
     "read_manifest",
     "require_policies",
     "spare",
+    "storage_of",
     "verify",
     "write_manifest",
 ]

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farandole.errors import DatasetError
 from farandole.shards.schema import Schema
+from farandole.shards.storage import Place, storage_of
 from farandole.spec import SPLITS
 
 FORMAT_VERSION = 1
@@ -165,34 +163,26 @@ def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Make the dataset exist: write the manifest beside its place, flush it, and rename it."""
-    text = _render(manifest.model_dump())
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{MANIFEST_NAME}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, directory / MANIFEST_NAME)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_manifest(place: Place, manifest: Manifest) -> None:
+    """Make the dataset exist: put the manifest into its directory, whole or not at all."""
+    storage_of(place).write(MANIFEST_NAME, _render(manifest.model_dump()).encode())
 
 
-def read_manifest(directory: str | Path) -> Manifest:
-    """The manifest of the dataset in `directory`.
+def read_manifest(place: Place) -> Manifest:
+    """The manifest of the dataset in a directory, local or remote.
 
     Raises:
         DatasetError: There is none, or it is damaged or of another version.
+        StorageRefused: The object store will not give it.
+        StorageFailed: The object store does not answer.
     """
-    path = Path(directory) / MANIFEST_NAME
+    storage = storage_of(place)
+    path = storage.shown(MANIFEST_NAME)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = storage.read(MANIFEST_NAME).decode("utf-8")
     except FileNotFoundError:
         raise DatasetError(
-            f"{directory}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"
+            f"{storage.shown('')}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"
             " run `farandole prepare JOB.yaml`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from farandole.shards.manifest import QuarantineFile
+from farandole.shards.storage import Place, storage_of
 
 QUARANTINE = "quarantine"
 """The folder in the dataset directory."""
@@ -37,16 +36,16 @@ class QuarantineWriter:
     the context ends is removed.
 
     Args:
-        directory: The dataset directory.
+        place: The dataset directory, local or remote.
         source: The source's name.
     """
 
-    def __init__(self, directory: Path, source: str) -> None:
-        self._folder = directory / QUARANTINE
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._stem = re.sub(r"[^\w.]", "_", source)
-        self._temporary = self._folder / f"{self._stem}-{uuid.uuid4().hex}.tmp"
-        self._writer = pq.ParquetWriter(self._temporary, _SCHEMA, compression="zstd")
+    def __init__(self, place: Place, source: str) -> None:
+        self._storage = storage_of(place)
+        stem = re.sub(r"[^\w.]", "_", source)
+        self._stem = f"{QUARANTINE}/{stem}"
+        self._draft = self._storage.draft(self._stem)
+        self._writer = pq.ParquetWriter(self._draft, _SCHEMA, compression="zstd")
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._rows = 0
@@ -57,7 +56,7 @@ class QuarantineWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._temporary.unlink(missing_ok=True)
+        self._draft.unlink(missing_ok=True)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add records: the columns source, file, line, record, reason and column."""
@@ -70,7 +69,7 @@ class QuarantineWriter:
         """Write what is left, make the file durable and give it its name."""
         self._flush(last=True)
         self._writer.close()
-        with self._temporary.open("rb+") as file:
+        with self._draft.open("rb+") as file:
             os.fsync(file.fileno())
             content = xxhash.xxh3_128()
             while data := file.read(1 << 20):
@@ -78,8 +77,8 @@ class QuarantineWriter:
             size = file.tell()
         checksum = content.hexdigest()
         name = f"{self._stem}-{checksum[:16]}.parquet"
-        os.replace(self._temporary, self._folder / name)
-        return QuarantineFile(file=f"{QUARANTINE}/{name}", rows=self._rows, bytes=size, xxh3_128=checksum)
+        self._storage.publish(self._draft, name)
+        return QuarantineFile(file=name, rows=self._rows, bytes=size, xxh3_128=checksum)
 
     def _flush(self, *, last: bool) -> None:
         """Write whole row groups, and at the end what is left."""

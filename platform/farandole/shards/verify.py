@@ -17,6 +17,7 @@ from farandole.shards.encryption import NotOpened, has_key, open_key
 from farandole.shards.manifest import Manifest, QuarantineFile, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
 from farandole.shards.sealed import OpenedBlocks, SealedShard
+from farandole.shards.storage import Place, Storage, storage_of
 from farandole.spec import Key
 
 
@@ -39,11 +40,11 @@ class Problem:
         return asdict(self)
 
 
-def verify(directory: Path, watch: Callable[[int, int], None] | None = None, key: Key | None = None) -> list[Problem]:
+def verify(place: Place, watch: Callable[[int, int], None] | None = None, key: Key | None = None) -> list[Problem]:
     """Compare every byte of all shards with the manifest. Encrypted ones are also decrypted, if the key is there.
 
     Args:
-        directory: The dataset directory.
+        place: The dataset directory, local or remote.
         watch: Is told the bytes read so far, and those in all.
         key: Where the key of encrypted shards lies. Default: where it lay when they were made.
 
@@ -53,22 +54,23 @@ def verify(directory: Path, watch: Callable[[int, int], None] | None = None, key
     Raises:
         DatasetError: There is no manifest, it is damaged itself, or the key that is there is another one.
     """
-    manifest = read_manifest(directory)
-    secret = open_key(manifest, directory, key) if has_key(manifest, key) else None
+    manifest = read_manifest(place)
+    storage = storage_of(place)
+    secret = open_key(manifest, place, key) if has_key(manifest, key) else None
     problems = _check_manifest(manifest)
     shards = [shard for group in manifest.splits.values() for shard in group]
     total, done = sum(shard.bytes for shard in shards), 0
     for shard in shards:
-        problems += _check_shard(directory / shard.file, shard, manifest, secret)
+        problems += _check_shard(storage, shard, manifest, secret)
         done += shard.bytes
         if watch is not None:
             watch(done, total)
-    return problems + [problem for entry in manifest.quarantine for problem in _check_quarantine(directory, entry)]
+    return problems + [problem for entry in manifest.quarantine for problem in _check_quarantine(storage, entry)]
 
 
-def _check_quarantine(directory: Path, entry: QuarantineFile) -> list[Problem]:
+def _check_quarantine(storage: Storage, entry: QuarantineFile) -> list[Problem]:
     try:
-        content = (directory / entry.file).read_bytes()
+        content = storage.read(entry.file)
     except OSError as error:
         return [Problem(entry.file, None, f"cannot be read: {error.strerror}")]
     whole = len(content) == entry.bytes and xxhash.xxh3_128_hexdigest(content) == entry.xxh3_128
@@ -88,11 +90,16 @@ def _check_manifest(manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _check_shard(path: Path, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
+def _check_shard(storage: Storage, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
     try:
-        size = path.stat().st_size
+        with storage.fetched(shard.file) as path:
+            return _check_file(path, shard, manifest, secret)
     except OSError as error:
         return [Problem(shard.file, None, f"cannot be read: {error.strerror}")]
+
+
+def _check_file(path: Path, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
+    size = path.stat().st_size
     if size != shard.bytes:
         return [Problem(shard.file, None, f"{size} bytes; the manifest says {shard.bytes}")]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:

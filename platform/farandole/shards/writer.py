@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,16 +15,18 @@ from farandole.privacy import Secret
 from farandole.shards.encryption import Seal
 from farandole.shards.manifest import BlockInfo, ShardInfo
 from farandole.shards.schema import Schema
+from farandole.shards.storage import Place, storage_of
 
 
 class ShardWriter:
     """Collects rows and writes them as one Arrow IPC file, uncompressed, so that it can be memory-mapped.
 
-    The file is written under a temporary name. Only `close` renames it, to a name that ends in its checksum: two
-    attempts of one task that write the same rows give one file, and an attempt that dies leaves only a `.tmp`.
+    The file is drafted under a temporary name. Only `close` publishes it, by a rename or an upload, under a name that
+    ends in its checksum: two attempts of one task that write the same rows give one file, and an attempt that dies
+    leaves only a `.tmp`.
 
     Args:
-        directory: The dataset directory.
+        place: The dataset directory, local or remote.
         split: The split, and subdirectory.
         index: The shard's number in its split.
         schema: The columns.
@@ -34,19 +35,18 @@ class ShardWriter:
     """
 
     def __init__(
-        self, directory: Path, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
+        self, place: Place, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
     ) -> None:
-        self._directory = directory
+        self._storage = storage_of(place)
         self._stem = f"{split}/{index:05d}"
         self._schema = schema
         self._block_rows = block_rows
         self._pending: list[dict[str, np.ndarray]] = []
         self._pending_rows = 0
         self._blocks: list[BlockInfo] = []
-        self._temporary = directory / f"{self._stem}-{uuid.uuid4().hex}.tmp"
-        self._temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._draft = self._storage.draft(self._stem)
         seal = Seal(secret, split, index, schema.fingerprint) if secret is not None else None
-        self._sink = _HashingFile(self._temporary) if seal is None else _SealingFile(self._temporary, seal)
+        self._sink = _HashingFile(self._draft) if seal is None else _SealingFile(self._draft, seal)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema.arrow)
 
     def write(self, columns: dict[str, np.ndarray]) -> None:
@@ -64,7 +64,7 @@ class ShardWriter:
         self._sink.end_block()
         checksum = self._sink.close_durably()
         name = f"{self._stem}-{checksum[:16]}.arrow"
-        os.replace(self._temporary, self._directory / name)
+        self._storage.publish(self._draft, name)
         return ShardInfo(
             file=name,
             rows=sum(block.rows for block in self._blocks),
@@ -78,7 +78,7 @@ class ShardWriter:
         """Remove what was written so far."""
         with suppress(OSError):  # on a full disk, what is still buffered cannot be written
             self._sink.close()
-        self._temporary.unlink(missing_ok=True)
+        self._draft.unlink(missing_ok=True)
 
     def _flush(self, *, last: bool) -> None:
         """Write all full blocks that are pending; with `last`, the rest too."""

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
@@ -70,7 +71,15 @@ def _resolve(path: str, info: ValidationInfo) -> str:
     if not path:
         raise ValueError("a path must not be empty")
     expanded = expand_variables(path)
+    if expanded.startswith("file://"):
+        expanded = unquote(urlsplit(expanded).path)
     if is_remote(expanded):
+        parts = urlsplit(expanded)
+        if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):
+            raise SecretError(
+                f"the {parts.scheme}:// URI holds credentials, and job files are stored and logged; set"
+                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or use a profile"
+            )
         return expanded
     folder: Any = (info.context or {}).get("folder")
     absolute = Path(folder or ".") / Path(expanded).expanduser()

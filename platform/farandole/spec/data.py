@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, changed, is_remote
+from farandole.spec.base import PathText, Spec, changed
 from farandole.spec.expect import Expectation
 from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, groups_of
 from farandole.spec.privacy import Drop, Key, Privacy
@@ -89,7 +89,7 @@ class Data(Spec):
     shards: Shards = Shards()
     """The size of shards and blocks, and their encryption."""
     output: PathText = "${FARANDOLE_HOME}/datasets/{name}"
-    """The dataset directory; `{name}` is the job's name."""
+    """The dataset directory, a path or a URI such as `s3://bucket/folder/{name}`; `{name}` is the job's name."""
     partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Spark's partitions while it prepares; never visible in the result. Default: by the size of the input."""
     master: str | None = None
@@ -99,9 +99,9 @@ class Data(Spec):
 
     @field_validator("output")
     @classmethod
-    def _local(cls, value: str) -> str:
-        if is_remote(value):
-            raise ValueError("datasets are written to local directories; give a path of this machine")
+    def _writable(cls, value: str) -> str:
+        if value.startswith("package://"):
+            raise ValueError("datasets are not written into packages; give a path, or a URI such as s3://BUCKET/FOLDER")
         return value
 
     @model_validator(mode="after")

@@ -120,7 +120,8 @@ class CsvSource(RowSource):
     format: Literal["csv"] = "csv"
     """The file format; may be left out where the path ends in `.csv`, `.tsv`, `.csv.gz` or `.csv.zip`."""
     path: PathText
-    """A file, a directory, a glob, or `package://NAME/FILE` for data that an installed Python package ships."""
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
     columns: dict[str, ColumnType] | None = None
     """Column name to type. Only these columns are read. Left out: all columns, each in the narrowest type that fits
     all of its values, for which the files are read twice."""
@@ -174,7 +175,8 @@ class ParquetSource(Spec):
     format: Literal["parquet"] = "parquet"
     """The file format; may be left out where the path ends in `.parquet`."""
     path: PathText
-    """A file, a directory, a glob, or `package://NAME/FILE` for data that an installed Python package ships."""
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
     columns: tuple[str, ...] | None = None
     """The columns to read. Left out: all."""
 

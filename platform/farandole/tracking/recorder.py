@@ -84,7 +84,7 @@ class Recorder:
         dataset = Dataset(
             name=Path(directory).name,
             digest=manifest.digest[:36],
-            source_type="local",
+            source_type=urlsplit(directory).scheme or "local",
             source=json.dumps({"uri": directory}),
             profile=json.dumps({"rows": manifest.row_counts}),
         )
