@@ -56,14 +56,15 @@ def plan(job: Job) -> dict[str, Any]:
     except FarandoleError as error:
         problems.append(str(error))
         request = None
-    existing = None
+    existing, within_reach = None, True
     if request is not None and len(files) == len(job.data.sources):
         try:
             existing = existing_dataset(place_of(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
+            within_reach = False
     steps = [
-        _prepare_step(job, files, existing),
+        _prepare_step(job, files, existing, within_reach),
         _train_step(job, existing),
         _evaluate_step(job),
         _register_step(job),
@@ -82,7 +83,9 @@ def stale_dataset(job: Job) -> bool:
     return manifest.request != request
 
 
-def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
+def _prepare_step(
+    job: Job, files: dict[str, SourceFiles], existing: Manifest | None, within_reach: bool
+) -> dict[str, Any]:
     inputs = [entry for source in files.values() for entry in source.fingerprint]
     size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
     action = "reuse" if existing else "prepare"
@@ -102,7 +105,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
     else:
-        lacking = lacking_policies(job)
+        lacking = lacking_policies(job) if within_reach else []
         if lacking:
             step |= {"lacking": lacking}
             step["text"] += f"; training refuses the one that lies there ({lacking[0]})"
