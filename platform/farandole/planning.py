@@ -56,15 +56,14 @@ def plan(job: Job) -> dict[str, Any]:
     except FarandoleError as error:
         problems.append(str(error))
         request = None
-    existing, within_reach = None, True
+    existing = None
     if request is not None and len(files) == len(job.data.sources):
         try:
             existing = existing_dataset(place_of(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
-            within_reach = False
     steps = [
-        _prepare_step(job, files, existing, within_reach),
+        _prepare_step(job, files, existing),
         _train_step(job, existing),
         _evaluate_step(job),
         _register_step(job),
@@ -83,9 +82,7 @@ def stale_dataset(job: Job) -> bool:
     return manifest.request != request
 
 
-def _prepare_step(
-    job: Job, files: dict[str, SourceFiles], existing: Manifest | None, within_reach: bool
-) -> dict[str, Any]:
+def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
     inputs = [entry for source in files.values() for entry in source.fingerprint]
     size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
     action = "reuse" if existing else "prepare"
@@ -105,7 +102,10 @@ def _prepare_step(
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
     else:
-        lacking = lacking_policies(job) if within_reach else []
+        try:
+            lacking = lacking_policies(job)
+        except FarandoleError:  # the store is out of reach, which `plan` lists as a problem
+            lacking = []
         if lacking:
             step |= {"lacking": lacking}
             step["text"] += f"; training refuses the one that lies there ({lacking[0]})"
