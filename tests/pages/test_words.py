@@ -54,6 +54,10 @@ NUMERIC: dict[str, Any] = {
             ["an id for each of 3 intervals", "bounds: 1, 2.5"],
         ),
         (
+            {"kind": "time numbers", "spec": {"parts": ["year"], "encoding": "number", "scale": "robust"}},
+            ["year", "a number for each, scaled: robust; a missing one becomes the median"],
+        ),
+        (
             {"kind": "time", "spec": {"parts": ["day_of_year", "hour"], "encoding": "cyclic"}},
             ["day of year, hour", "sine and cosine of each"],
         ),

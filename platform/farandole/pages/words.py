@@ -107,7 +107,11 @@ def _image(transform: dict[str, Any]) -> list[str]:
 def _time(transform: dict[str, Any]) -> list[str]:
     spec = transform["spec"]
     parts = ", ".join(part.replace("_", " ") for part in spec["parts"])
-    how = "sine and cosine of each" if spec.get("encoding") == "cyclic" else "an id for each; 0 is missing"
+    how = {
+        "cyclic": "sine and cosine of each",
+        "category": "an id for each; 0 is missing",
+        "number": f"a number for each, scaled: {spec.get('scale')}; a missing one becomes the median",
+    }[spec["encoding"]]
     return [parts, how]
 
 
@@ -131,5 +135,6 @@ _DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "text": _text,
     "image": _image,
     "time": _time,
+    "time numbers": _time,
     "tensor": _tensor,
 }
