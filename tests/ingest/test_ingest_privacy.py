@@ -235,3 +235,21 @@ def test_what_may_be_a_value_is_cut_out_of_errors(text: str, shown: str) -> None
     assert hidden.detail is None
     open_ones = Gate(Privacy(), None).without_values(DataError(text, detail="Ada"))
     assert (str(open_ones), open_ones.detail) == (text, "Ada")
+
+
+@pytest.mark.parametrize("changed", ["ragged", "wrong type", "unclosed quote"])
+def test_rows_that_cannot_be_read_are_told_without_their_values(
+    people_job: PeopleJob, refuse: Refuse, write: Write, changed: str
+) -> None:
+    rows = people_csv().splitlines()
+    row = rows[7].split(",")
+    row = {
+        "ragged": [*row, "more"],
+        "wrong type": [row[1], *row[1:]],
+        "unclosed quote": [*row[:2], '"' + row[2], *row[3:]],
+    }[changed]
+    write("people.csv", "\n".join([*rows[:7], ",".join(row), *rows[8:]]) + "\n")
+    error = refuse(people_job())
+    assert "people.csv" in str(error)
+    assert leaks({"error": f"{error} {error.detail}".encode()}, *SECRETS) == []
+    assert error.__cause__ is None
