@@ -186,7 +186,9 @@ class CsvReader:
         quote, separator = re.escape(self.source.quote).encode(), re.escape(self.source.separator).encode()
         broken = b"" if self.source.multiline else rb"\r\n"
         quoted = b"%b(?:[^%b%b]++|%b%b)*+%b" % (quote, quote, broken, quote, quote, quote)
-        return b"(?:%b|[^%b%b\\r\\n][^%b\\r\\n]*+|)" % (quoted, quote, separator, separator)
+        # Where rows are left out, a quote in a bare field may be the rest of a record whose first line was left out.
+        inside = b"" if self.source.malformed == "fail" else quote
+        return b"(?:%b|[^%b%b\\r\\n][^%b%b\\r\\n]*+|)" % (quoted, quote, separator, inside, separator)
 
     def _well_formed(self) -> re.Pattern[bytes]:
         """A whole record, up to its line end."""

@@ -132,7 +132,8 @@ class CsvSource(RowSource):
     separator: OneSign = ","
     """The character between two fields."""
     quote: OneSign = '"'
-    """The character around a field that contains separators; doubled inside such a field (RFC 4180)."""
+    """The character around a field that contains separators; doubled inside such a field (RFC 4180). In a field
+    that does not begin with it, it stands for itself; yet where malformed rows are left out, it makes one."""
     header: bool = True
     """Whether the first line of every file names the columns. Without it `columns` names them, in file order."""
     multiline: bool = False
