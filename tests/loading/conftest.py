@@ -23,25 +23,31 @@ from farandole.shards import (
 
 @pytest.fixture
 def write_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Shards of so many rows for each split, in blocks of `block_rows`; a row's features all derive from its number."""
+    """Shards of so many rows for each split, in blocks of `block_rows`; a row's features all derive from its number.
+    A dataset of another `name` lies beside the first; `first` is the number of its first row."""
 
-    def write_dataset(block_rows: int = 4, **splits: list[int]) -> Dataset:
+    def write_dataset(
+        block_rows: int = 4, name: str = "dataset", first: int = 0, wide: bool = False, **splits: list[int]
+    ) -> Dataset:
+        directory = tmp_path / name
+        dense = 512 if wide else 2
         schema = Schema(
             groups=(
-                Group(name="dense", kind="numbers", features=("a", "b")),
+                Group(name="dense", kind="numbers", features=tuple(f"a{index}" for index in range(dense))),
                 Group(name="ids", kind="ids", features=("c",), cardinalities=(10_000,)),
             ),
             label=LabelColumn(kind="regression", column="y"),
         )
+        directory.mkdir(exist_ok=True)
         written = {}
         for split, shards in splits.items():
-            start, infos = 0, []
+            start, infos = first, []
             for index, count in enumerate(shards):
                 number = np.arange(start, start + count)
-                writer = ShardWriter(tmp_path, split, index, schema, block_rows)
+                writer = ShardWriter(directory, split, index, schema, block_rows)
                 writer.write(
                     {
-                        "dense": np.stack([number, -number], axis=1).astype(np.float32),
+                        "dense": np.stack([number, -number] * (dense // 2), axis=1).astype(np.float32),
                         "ids": number[:, None].astype(np.int32),
                         LABEL: (number * 2).astype(np.float32),
                     }
@@ -60,7 +66,7 @@ def write_dataset(tmp_path: Path) -> Callable[..., Dataset]:
             request="",
             code_version={},
         )
-        write_manifest(tmp_path, manifest)
-        return Dataset(tmp_path)
+        write_manifest(directory, manifest)
+        return Dataset(directory)
 
     return write_dataset

@@ -5,6 +5,7 @@ from farandole.loading.augment import Augmentation
 from farandole.loading.batch import Batch
 from farandole.loading.evaluation import EvaluationLoader
 from farandole.loading.loader import TrainingLoader, Transform
+from farandole.loading.mixing import MixedLoader
 from farandole.loading.order import ALGORITHM_VERSION, EpochOrder
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Batch",
     "EpochOrder",
     "EvaluationLoader",
+    "MixedLoader",
     "TrainingLoader",
     "Transform",
     "slice_of",

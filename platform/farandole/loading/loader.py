@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from farandole.errors import DatasetError
 from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import ROW_IDS, BatchBuffers, BatchMemory, columns_of
 from farandole.loading.gather import RankGather
 from farandole.loading.lanes import BlockRows
-from farandole.loading.order import ALGORITHM_VERSION, EpochOrder, Tail
+from farandole.loading.order import EpochOrder, Tail
+from farandole.loading.position import Position
 from farandole.shards import LABEL, Dataset
 
 Transform = Callable[[dict[str, torch.Tensor], np.ndarray, int], dict[str, torch.Tensor]]
@@ -63,13 +63,12 @@ class TrainingLoader:
         assert global_batch_size > 0, f"global_batch_size {global_batch_size}"
         self.dataset = dataset
         self._reader = dataset.split(split)
-        self._digest = dataset.manifest.digest
+        self._position = Position(str(dataset.directory), dataset.manifest.digest, seed, global_batch_size)
         self._global_batch_size = global_batch_size
         self._rank, self._size = rank, size
-        self._seed, self._tail, self._pin, self._depth = seed, tail, pin, read_ahead
+        self._tail, self._pin, self._depth = tail, pin, read_ahead
         self._with_row_ids, self._transform = row_ids, transform
         self._columns = columns_of(self._reader.schema, row_ids=row_ids or transform is not None)
-        self._epoch, self._step = 0, 0
 
     def order(self, epoch: int) -> EpochOrder:
         """The order of rows in an epoch."""
@@ -79,8 +78,8 @@ class TrainingLoader:
             reader.schema.row_bytes,
             self._global_batch_size,
             self._tail,
-            self._digest,
-            self._seed,
+            self.dataset.manifest.digest,
+            self._position.seed,
             epoch,
         )
 
@@ -98,22 +97,12 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """What is left of the current epoch; after its last batch, the next epoch is the current one."""
-        epoch, steps = self._epoch, self.steps
-        for step, batch in enumerate(self.epoch(epoch, self._step), start=self._step):
-            # Before the caller has it: a state taken while it works on the batch counts the batch as used.
-            self._epoch, self._step = (epoch, step + 1) if step + 1 < steps else (epoch + 1, 0)
-            yield batch
+        return self._position.counted(self.epoch(self._position.epoch, self._position.step), self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, the same on every rank; plain numbers and text."""
-        return {
-            "algorithm": ALGORITHM_VERSION,
-            "digest": self._digest,
-            "seed": self._seed,
-            "epoch": self._epoch,
-            "rows": self._step * self._global_batch_size,
-            "global_batch_size": self._global_batch_size,
-        }
+        """Where the loader is, the same on every rank: the dataset's digest, the seed, the epoch, and the rows of it
+        that were handed out; plain numbers and text."""
+        return self._position.to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another loader was, of any number of ranks. The seed of the state replaces this loader's.
@@ -121,20 +110,11 @@ class TrainingLoader:
         Raises:
             DatasetError: The state belongs to another dataset, or to another order of its rows.
         """
-        place = f"{self.dataset.directory}: the loader's state"
-        if state.get("digest") != self._digest:
-            raise DatasetError(
-                f"{place} belongs to the dataset {str(state.get('digest'))[:12]}…, and this one is {self._digest[:12]}…"
-                "; give the loader the dataset that it was saved with, or begin anew"
-            )
-        for name, ours in (("algorithm", ALGORITHM_VERSION), ("global_batch_size", self._global_batch_size)):
-            if state.get(name) != ours:
-                raise DatasetError(
-                    f"{place} was saved with {name} {state.get(name)}, this loader has {ours}: the order of rows is"
-                    " another one; use the same, or begin anew"
-                )
-        self._seed, self._epoch = int(state["seed"]), int(state["epoch"])
-        self._step = int(state["rows"]) // self._global_batch_size
+        self._position.load(state)
+
+    def reseed(self, seed: int) -> None:
+        """Read in the order of another seed from now on."""
+        self._position.seed = seed
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self.order(epoch)
