@@ -14,10 +14,16 @@ READ_AHEAD = 2
 
 
 def made_ahead(batches: Iterator[Batch], depth: int = READ_AHEAD) -> Iterator[Batch]:
-    """The same batches, made by a thread while the caller computes. What the thread raises, the caller gets."""
-    if not depth:
-        yield from batches
-        return
+    """The same batches, made by a thread while the caller computes. What the thread raises, the caller gets.
+
+    Args:
+        batches: The batches.
+        depth: How many may lie ready; 0: there is no thread, and the caller's own makes them.
+    """
+    return _from_thread(batches, depth) if depth else batches
+
+
+def _from_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=depth)
     unwanted = threading.Event()
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """This rank's part of one global batch. Its tensors are the caller's: they may be kept and changed.
 

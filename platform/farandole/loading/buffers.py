@@ -16,6 +16,7 @@ ROW_IDS = "\0row_ids"
 
 _HUGE_PAGE_BYTES = 2 * 1024 * 1024
 _MOST_SETS = 8
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def columns_of(schema: Schema, *, row_ids: bool = False) -> tuple[Column, ...]:
 
 
 class BatchMemory:
-    """The arrays of one batch: where rows are gathered to, and the tensors over the same memory.
+    """The memory of one batch: where rows are gathered to, and the tensors over it.
 
     Args:
         columns: The columns.
@@ -63,34 +64,39 @@ class BatchMemory:
     """
 
     def __init__(self, columns: tuple[Column, ...], rows: int, pin: bool) -> None:
-        self._columns = columns
-        self._arrays = [_new_array(column, rows, pin) for column in columns]
-        self._flat = [
-            array.view(column.dtype).reshape(rows, column.size)
-            for array, column in zip(self._arrays, columns, strict=True)
+        sizes = [rows * column.size * column.dtype.itemsize for column in columns]
+        starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
+        # One array under all columns: the references to it count everybody who holds any part of the batch.
+        self._memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True).numpy() if pin else None
+        if self._memory is None:
+            self._memory = np.empty(starts[-1], dtype=np.uint8)
+        parts = [self._memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+        self.rows = rows
+        self.targets = [
+            part.view(column.dtype).reshape(rows, column.size) for part, column in zip(parts, columns, strict=True)
         ]
-        self._counts = [sys.getrefcount(array) for array in self._arrays]
+        """For each column `[rows, size]`, in the type of the shards. A view of one must not be kept."""
+        self._arrays = [
+            (column.name, part.view(column.batch_dtype).reshape(rows, *column.shape))
+            for part, column in zip(parts, columns, strict=True)
+        ]
+        del parts
+        self._holders = sys.getrefcount(self._memory)
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody else holds any of the memory: every tensor over it, and every view of one, counts."""
-        return [sys.getrefcount(array) for array in self._arrays] == self._counts
-
-    def targets(self, rows: int) -> list[np.ndarray]:
-        """For each column the first rows, `[rows, size]`, in the type of the shards; to be forgotten after the use."""
-        return [flat[:rows] for flat in self._flat]
+        return sys.getrefcount(self._memory) == self._holders
 
     def blank(self, start: int, stop: int) -> None:
         """Make padding of rows: zeros, and -1 for their numbers."""
-        for column, flat in zip(self._columns, self._flat, strict=True):
-            flat[start:stop] = -1 if column.name == ROW_IDS else 0
+        for (name, _), target in zip(self._arrays, self.targets, strict=True):
+            target[start:stop] = -1 if name == ROW_IDS else 0
 
     def tensors(self, rows: int) -> dict[str, torch.Tensor]:
         """For each column the first rows, `[rows, *shape]`."""
-        return {
-            column.name: torch.from_numpy(array[:rows])
-            for column, array in zip(self._columns, self._arrays, strict=True)
-        }
+        # Always a new view: the tensor over it holds the view, and the view counts as a holder of the memory.
+        return {name: torch.from_numpy(array[:rows]) for name, array in self._arrays}
 
 
 class BatchBuffers:
@@ -118,19 +124,11 @@ class BatchBuffers:
         return memory
 
 
-def _new_array(column: Column, rows: int, pin: bool) -> np.ndarray:
-    if not pin:
-        return np.empty((rows, *column.shape), dtype=column.batch_dtype)
-    dtype = torch.from_numpy(np.empty(0, column.batch_dtype)).dtype
-    array: np.ndarray = torch.empty((rows, *column.shape), dtype=dtype, pin_memory=True).numpy()
-    return array
-
-
 def large_array(rows: int, column: Column) -> np.ndarray:
     """An array `[rows, size]` in huge pages where the system has them: rows are read from it in random order, and
     with pages of 4 KiB each would first need its address looked up."""
     size = max(1, rows * column.size * column.dtype.itemsize)
-    memory = mmap.mmap(-1, size + _HUGE_PAGE_BYTES)
+    memory = mmap.mmap(-1, size + _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     raw = np.frombuffer(memory, dtype=np.uint8)

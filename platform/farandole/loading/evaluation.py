@@ -59,7 +59,7 @@ class EvaluationLoader:
         for start in range(self._start, self._stop, self._batch_rows):
             stop = min(start + self._batch_rows, self._stop)
             memory, row = buffers.take(), start
-            targets = memory.targets(stop - start)
+            targets = memory.targets
             while row < stop:
                 if row >= ends[number]:
                     number += 1

@@ -48,22 +48,23 @@ class RankGather:
         if first_step < order.steps and order.steps > order.full_steps:
             start, stop = slice_of(self._rank, self._size, order.batch_rows(order.full_steps))
             memory = self._buffers.take()
-            gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets(stop - start))
+            gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
             yield memory, stop - start
 
     def _plain(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[BatchMemory, int]]:
         """Wide rows go straight into the batch."""
-        rows = sum(stop - start for _, start, stop in self._shares)
+        shares = [
+            (lane, _width(self._order, number), start, stop)
+            for lane, (number, start, stop) in zip(lanes, self._shares, strict=True)
+        ]
+        rows = sum(stop - start for _, _, start, stop in shares)
         for step in range(first_step, self._order.full_steps):
-            memory = self._buffers.take()
-            targets, place = memory.targets(rows), 0
-            for lane, (number, start, stop) in zip(lanes, self._shares, strict=True):
-                origin = step * _width(self._order, number)
-                lane.copy(origin + start, origin + stop, [target[place : place + stop - start] for target in targets])
-                place += stop - start
-            del targets
+            memory, at = self._buffers.take(), 0
+            for lane, width, start, stop in shares:
+                lane.copy(step * width + start, step * width + stop, memory.targets, at)
+                at += stop - start
             yield memory, rows
-            del memory
+            del memory  # or it could not be used for the next batch
 
     def _mixed(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[BatchMemory, int]]:
         """Narrow rows are copied for a whole window, run by run, and then gathered step by step."""
@@ -76,34 +77,33 @@ class RankGather:
             window = step // order.window_steps
             first, steps = order.window_bounds(window)
             chosen = self._fill(pool, lanes, window)
-            for place in range(step - first, steps):
+            for rows_of_step in chosen[step - first :]:
                 memory = self._buffers.take()
-                for source, target in zip(pool, memory.targets(rows), strict=True):
-                    source.take(chosen[place], axis=0, out=target, mode="clip")
-                del source, target
+                for source, target in zip(pool, memory.targets, strict=True):
+                    source.take(rows_of_step, 0, target[:rows], "clip")
                 yield memory, rows
-                del memory
+                del memory, target
             step = first + steps
 
     def _fill(self, pool: list[np.ndarray], lanes: list[LaneReader], window: int) -> np.ndarray:
         """Copy what the lanes give to a window; returns which of these rows each step takes, `[steps, rows]`."""
         order = self._order
         first, steps = order.window_bounds(window)
-        chosen, base = [], 0
+        rows = sum(stop - start for _, start, stop in self._shares)
+        chosen, base, at = np.empty((steps, rows), np.int64), 0, 0
         for lane, (number, start, stop) in zip(lanes, self._shares, strict=True):
             width = _width(order, number)
             count = steps * width
-            lane.copy(first * width, first * width + count, [part[base : base + count] for part in pool])
+            lane.copy(first * width, first * width + count, pool, base)
             mixed = order.window_permutation(window, count).reshape(steps, width)
-            chosen.append(mixed[:, start:stop] + base)
+            np.add(mixed[:, start:stop], base, out=chosen[:, at : at + stop - start])
             base += count
-        if not chosen:
-            return np.empty((steps, 0), np.int64)
-        return np.concatenate(chosen, axis=1)
+            at += stop - start
+        return chosen
 
 
 def gather_places(blocks: BlockRows, places: Places, targets: list[np.ndarray]) -> None:
-    """Gather any rows, block by block, into arrays `[rows, size]`."""
+    """Gather any rows, block by block, into the first rows of arrays `[rows, size]`."""
     for block in np.unique(places.block).tolist():
         chosen = np.flatnonzero(places.block == block)
         for view, target in zip(blocks.open(block), targets, strict=True):

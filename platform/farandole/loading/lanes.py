@@ -42,23 +42,20 @@ class LaneReader:
         self._blocks, self._order, self._lane = blocks, order, lane
         self._open: _OpenPiece | None = None
 
-    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray]) -> None:
+    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
         """Copy the lane's rows [begin, end), counted from the start of the epoch.
 
         Args:
             begin: The first row.
             end: The row after the last.
-            targets: For each column a contiguous array `[end - begin, size]`.
+            targets: For each column a contiguous array `[rows, size]`.
+            at: The row of the targets that gets the first row.
         """
-        done = 0
         while begin < end:
             piece = self._at(begin)
             upto = min(end, piece.stop)
-            if done or upto < end:
-                piece.copy(begin, upto, [target[done : done + upto - begin] for target in targets])
-            else:
-                piece.copy(begin, upto, targets)
-            done += upto - begin
+            piece.copy(begin, upto, targets, at)
+            at += upto - begin
             begin = upto
 
     def close(self) -> None:
@@ -88,24 +85,25 @@ class _OpenPiece:
         runs = slice(first, first + self._num_runs * piece.run_rows)
         self._runs = [view[runs].reshape(self._num_runs, piece.run_rows * view.shape[1]) for view in views]
 
-    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray]) -> None:
+    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
         run_rows = self._run_rows
         first = max(0, -((self._first_run - begin) // run_rows))
         last = min(self._num_runs, (end - self._first_run) // run_rows)
         if first >= last:
-            self._copy_rows(begin, end, targets, begin)
+            self._copy_rows(begin, end, targets, at)
             return
         runs_begin, runs_end = self._first_run + first * run_rows, self._first_run + last * run_rows
         order = self._piece.run_order[first:last]
+        start, stop = at + runs_begin - begin, at + runs_end - begin
         for runs, target in zip(self._runs, targets, strict=True):
-            into = target[runs_begin - begin : runs_end - begin].reshape(last - first, runs.shape[1])
-            runs.take(order, axis=0, out=into, mode="clip")  # any other mode copies a second time
+            into = target[start:stop].reshape(last - first, runs.shape[1])
+            runs.take(order, 0, into, "clip")  # any other mode copies a second time
         if begin < runs_begin:
-            self._copy_rows(begin, runs_begin, targets, begin)
+            self._copy_rows(begin, runs_begin, targets, at)
         if runs_end < end:
-            self._copy_rows(runs_end, end, targets, begin)
+            self._copy_rows(runs_end, end, targets, stop)
 
-    def _copy_rows(self, begin: int, end: int, targets: Sequence[np.ndarray], origin: int) -> None:
+    def _copy_rows(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
         rows = self._piece.rows_of_block(np.arange(begin - self.start, end - self.start))
         for view, target in zip(self._views, targets, strict=True):
-            view.take(rows, axis=0, out=target[begin - origin : end - origin], mode="clip")
+            view.take(rows, 0, target[at : at + end - begin], "clip")
