@@ -79,6 +79,7 @@ def test_every_command_of_the_readme_works(readme_home: Path) -> None:
         "data",
         "data",
         "data",
+        "bench",
         "doctor",
         "schema",
         "ui",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farandole.cli import data, jobs, tools
+from farandole.cli import bench, data, jobs, tools
 from farandole.errors import FarandoleError
 
 _INTERRUPTED = 130
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 jobs.add_to(app)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 tools.add_to(app)
 
 

@@ -1,0 +1,196 @@
+"""One Spark session and the systems that write with it, in turn: `python -m farandole.bench.writers REQUEST`.
+
+Also runs in the interpreter of the peers, for MosaicML's `dataframe_to_mds`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from farandole.bench.flights import flights_job
+from farandole.bench.peers import import_streaming
+from farandole.ingest.files import find_files
+from farandole.ingest.frames import needed_columns, query_frame
+from farandole.ingest.session import spark_session
+from farandole.preprocess import Preprocessing
+from farandole.shards import LABEL, read_manifest, verify
+from farandole.spec import Job
+
+_SAMPLE_S = 0.2
+ABOUT = {
+    "farandole": "prepare(), whole: read, place, fit, shuffle, sort, transform, write, checksums, fsync, manifest",
+    "parquet": "Spark's write.parquet of the transformed rows: the same query, the same transforms (fitted before) by"
+    " mapInArrow, one column for each feature",
+    "parquet_raw": "Spark's write.parquet of the rows of the query, not transformed",
+    "mds": "MosaicML's dataframe_to_mds of the transformed rows, uncompressed",
+}
+"""What is measured, by system."""
+_PACKAGES = {"farandole": "farandole", "parquet": "pyspark", "parquet_raw": "pyspark", "mds": "mosaicml-streaming"}
+
+
+def main() -> None:
+    """Do what the request says; print a JSON document, and nothing else, on standard output."""
+    request = json.loads(sys.argv[1])
+    result_file = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with contextlib.redirect_stdout(sys.stderr):
+        result = _measure(request)
+    json.dump(result, result_file)
+    result_file.flush()
+
+
+def _measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Start Spark, let each system write the few rows of `warm_up`, and then time each, in turn."""
+    scratch = Path(request["directory"])
+    known = Path(request["dataset"])
+    memory = request["memory"]
+    runs: dict[str, list[dict[str, float]]] = {system: [] for system in request["systems"]}
+    start = time.perf_counter()
+    warm_up = flights_job(Path(request["warm_up"]), known, memory)
+    with spark_session(warm_up) as session:
+        start_s = time.perf_counter() - start
+        for system in runs:
+            _timed(system, session, warm_up, scratch, known)
+        for _ in range(request["repeats"]):
+            for system, found in runs.items():
+                job = flights_job(Path(request["source"]), known, memory)
+                found.append(_timed(system, session, job, scratch, known))
+    told = {system: {"version": version(_PACKAGES[system]), "about": ABOUT[system]} for system in runs}
+    return {"start_s": start_s, "runs": runs, "told": told}
+
+
+def _timed(system: str, session: Any, job: Job, scratch: Path, known: Path) -> dict[str, float]:
+    """One run of one system into an empty directory."""
+    output = known if system == "farandole" else scratch / system
+    shutil.rmtree(output, ignore_errors=True)
+    with _peak_memory() as peak:
+        start = time.perf_counter()
+        _WRITERS[system](session, job, output)
+        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    if system == "farandole":
+        assert not verify(output)
+    verify_s = time.perf_counter() - start
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    figures = {"rows": _rows_in(output), "seconds": seconds, "written_mb": size / 1e6, "peak_rss_mb": max(peak)}
+    return figures | ({"verify_s": verify_s} if system == "farandole" else {})
+
+
+def _rows_in(output: Path) -> int:
+    """The rows that were written, as the written files tell."""
+    if (output / "manifest.json").exists():
+        return sum(read_manifest(output).row_counts.values())
+    if (output / "index.json").exists():
+        index = json.loads((output / "index.json").read_text(encoding="utf-8"))
+        return sum(shard["samples"] for shard in index["shards"])
+    rows: int = pads.dataset(output, format="parquet").count_rows()
+    return rows
+
+
+def _prepare(session: Any, job: Job, output: Path) -> None:
+    from farandole.ingest.prepare import prepare
+
+    prepare(job, force=True)
+
+
+def _parquet(session: Any, job: Job, output: Path) -> None:
+    _transformed(session, job).write.parquet(str(output))
+
+
+def _parquet_raw(session: Any, job: Job, output: Path) -> None:
+    _raw(session, job).write.parquet(str(output))
+
+
+def _mds(session: Any, job: Job, output: Path) -> None:
+    import_streaming()
+    from streaming.base.converters import dataframe_to_mds
+
+    kinds = {"float": "float32", "int": "int"}
+    frame = _transformed(session, job)
+    columns = {name: kinds[kind] for name, kind in frame.dtypes}
+    dataframe_to_mds(frame, mds_kwargs={"out": str(output), "columns": columns, "compression": None})
+
+
+_WRITERS: dict[str, Callable[[Any, Job, Path], None]] = {
+    "farandole": _prepare,
+    "parquet": _parquet,
+    "parquet_raw": _parquet_raw,
+    "mds": _mds,
+}
+
+
+def _raw(session: Any, job: Job) -> Any:
+    """The frame that preparation starts from: the query's rows, with the columns that the dataset is made of."""
+    own = session.newSession()
+    own.conf.set("spark.sql.session.timeZone", "UTC")
+    own.conf.set("spark.sql.csv.parser.columnPruning.enabled", "false")
+    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    columns = Preprocessing.from_spec(job.data).columns
+    assert job.data.label is not None
+    return needed_columns(query_frame(own, job.data, files), dict.fromkeys([*columns, job.data.label.column], ""))
+
+
+def _transformed(session: Any, job: Job) -> Any:
+    """The rows as models see them, one column for each feature; fitted when Farandole prepared them."""
+    preprocessing = Preprocessing.from_dict(read_manifest(job.data.output).preprocessing)
+    schema = preprocessing.schema
+    kinds = {"float32": "float", "int32": "int"}
+    columns = [(feature, kinds[str(group.dtype)]) for group in schema.groups for feature in group.features]
+    ddl = ", ".join(f"`{name}` {kind}" for name, kind in [*columns, (LABEL, "int")])
+    return _raw(session, job).mapInArrow(_flat(preprocessing), ddl)
+
+
+def _flat(preprocessing: Preprocessing) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def transform(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        groups = preprocessing.schema.groups
+        for batch in batches:
+            rows = preprocessing.rows(batch)
+            columns = {
+                feature: pa.array(rows[group.name][:, number].copy())
+                for group in groups
+                for number, feature in enumerate(group.features)
+            }
+            yield pa.record_batch(columns | {LABEL: pa.array(rows[LABEL])})
+
+    return transform
+
+
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """Resident memory in MB of this process and all below it (Java, Python workers), sampled."""
+    seen: list[float] = [0.0]
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(_SAMPLE_S):
+            total = 0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                    total += process.memory_info().rss
+            seen.append(total / 1e6)
+
+    thread = threading.Thread(target=sample, name="farandole-bench-memory", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

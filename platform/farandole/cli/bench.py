@@ -1,0 +1,99 @@
+"""`farandole bench …`: measures this machine, next to others."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from farandole.errors import SpecError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as they stand in BENCHMARKS.md.")]
+Systems = Annotated[
+    list[str] | None,
+    typer.Option("--system", metavar="NAME", help="Only this system. Repeatable. Default: all that are installed."),
+]
+PeersPython = Annotated[
+    str, typer.Option(metavar="PATH", help="The interpreter that has the peers, if another than this one.")
+]
+Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system, of which the fastest counts.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to see that it works, not to compare.")]
+
+app = typer.Typer(
+    help="Measure loading and preparing, next to memcpy, torch, Spark and other libraries.", no_args_is_help=True
+)
+
+
+@app.command()
+def loader(
+    cases: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="Only this case: table, table10, images, tokens. Repeatable."),
+    ] = None,
+    systems: Systems = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows of each case.", show_default="the case's own")] = None,
+    peer_rows: Annotated[int, typer.Option(min=1, help="The most rows that a peer reads; they are slow.")] = 50_000,
+    repeats: Repeats = 3,
+    peers_python: PeersPython = sys.executable,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Shuffled batches of 1,024 rows: rows/s, first batch, resume, memory."""
+    from farandole.bench.cases import CASES
+    from farandole.bench.loader import LoaderBench, bench_loader
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+
+    _refuse_both(as_json, as_markdown)
+    bench = LoaderBench(
+        cases=cases or tuple(CASES),
+        systems=systems or (),
+        rows=rows,
+        peer_rows=peer_rows,
+        repeats=repeats,
+        peers_python=peers_python,
+        quick=quick,
+    )
+    with watching() as watch:
+        document = bench_loader(bench, watch)
+    measurements.show(document, measurements.LOADER, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def ingest(
+    systems: Systems = None,
+    times: Annotated[int, typer.Option(min=1, help="How often the 336,776 flights of 2013 are repeated.")] = 10,
+    peer_times: Annotated[int, typer.Option(min=1, help="How often at most for peers; they are slow.")] = 1,
+    repeats: Repeats = 3,
+    memory: Annotated[str, typer.Option(help="The memory of Spark's driver.")] = "2g",
+    peers_python: PeersPython = sys.executable,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """CSV of flights to a dataset, next to Spark's Parquet: rows/s, memory."""
+    from farandole.bench.ingest import IngestBench, bench_ingest
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+
+    _refuse_both(as_json, as_markdown)
+    bench = IngestBench(
+        systems=systems or (),
+        times=times,
+        peer_times=peer_times,
+        repeats=repeats,
+        memory=memory,
+        peers_python=peers_python,
+        quick=quick,
+    )
+    with watching() as watch:
+        document = bench_ingest(bench, watch)
+    measurements.show(document, measurements.INGEST, as_json=as_json, as_markdown=as_markdown)
+
+
+def _refuse_both(as_json: bool, as_markdown: bool) -> None:
+    if as_json and as_markdown:
+        raise SpecError("--json, --markdown: one document can have one form only; leave one out")

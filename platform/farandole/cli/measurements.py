@@ -1,0 +1,126 @@
+"""Shows measurements: one JSON document, tables, or tables in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        title: What stands above it.
+        text: The text of a result, given the results of the same case by system.
+        wide: Whether it only stands in Markdown: a terminal has no room for it.
+    """
+
+    title: str
+    text: Callable[[Result, dict[str, Result]], str]
+    wide: bool = False
+
+
+def _figure(key: str, form: str) -> Callable[[Result, dict[str, Result]], str]:
+    def text(result: Result, case: dict[str, Result]) -> str:
+        value = result.get(key)
+        return "" if value is None else format(value, form)
+
+    return text
+
+
+def _ratio(of: str, *, inverse: bool = False) -> Callable[[Result, dict[str, Result]], str]:
+    """Rows per second as a share of those of another system, or the other way round."""
+
+    def text(result: Result, case: dict[str, Result]) -> str:
+        if of not in case or result["system"] == of:
+            return ""
+        share = result["rows_per_s"] / case[of]["rows_per_s"]
+        return f"{1 / share if inverse else share:.3g}"
+
+    return text
+
+
+_COMMON = (
+    Column("system", lambda result, case: result["system"]),
+    Column("version", lambda result, case: result["version"], wide=True),
+    Column("rows", _figure("rows", ",")),
+    Column("rows/s", _figure("rows_per_s", ",")),
+    Column("MB/s", _figure("mb_per_s", ",.0f")),
+)
+LOADER = (
+    *_COMMON,
+    Column("of memcpy", _ratio("memcpy")),
+    Column("farandole is N times faster", _ratio("farandole", inverse=True)),
+    Column("first epoch rows/s", _figure("first_epoch_rows_per_s", ","), wide=True),
+    Column("open ms", _figure("open_ms", ",.0f"), wide=True),
+    Column("first batch ms", _figure("first_batch_ms", ",.1f")),
+    Column("resume ms", _figure("resume_ms", ",.1f")),
+    Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
+    Column("beyond torch MB", _figure("beyond_torch_mb", ",.0f")),
+    Column("of it own MB", _figure("own_beyond_torch_mb", ",.0f"), wide=True),
+)
+"""The columns of `bench loader`."""
+INGEST = (
+    *_COMMON,
+    Column("farandole is N times faster", _ratio("farandole", inverse=True)),
+    Column("s", _figure("seconds", ",.1f")),
+    Column("s with start of Spark", _figure("with_start_s", ",.1f")),
+    Column("written MB", _figure("written_mb", ",.0f"), wide=True),
+    Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
+)
+"""The columns of `bench ingest`."""
+
+
+def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:
+    """The document of a bench, in one of its forms."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    # Ratios between cases of different sizes are allowed: rows per second do not depend on the number of rows.
+    cases: dict[str, dict[str, Result]] = {}
+    for result in document["results"]:
+        cases.setdefault(result["case"].split(" x ")[0], {})[result["system"]] = result
+    for case, results in cases.items():
+        rows = [[column.text(result, results) for column in columns] for result in results.values()]
+        shown = [place for place, column in enumerate(columns) if as_markdown or not column.wide]
+        used = [place for place in shown if any(row[place] for row in rows)]
+        titles = [columns[place].title for place in used]
+        cells = [[row[place] for place in used] for row in rows]
+        (_print_markdown if as_markdown else _print_table)(case, titles, cells)
+    ways = {result["system"]: result["about"] for result in document["results"]}
+    _print_ways(ways, document["machine"], as_markdown=as_markdown)
+
+
+def _print_table(case: str, titles: list[str], cells: list[list[str]]) -> None:
+    table = Table(title=case, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="right" if number else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _print_markdown(case: str, titles: list[str], cells: list[list[str]]) -> None:
+    print(f"\n### {case}\n")
+    print(f"| {' | '.join(titles)} |")
+    print(f"|---|{'---:|' * (len(titles) - 1)}")
+    for row in cells:
+        print(f"| {' | '.join(row)} |")
+
+
+def _print_ways(ways: dict[str, str], machine: dict[str, Any], *, as_markdown: bool) -> None:
+    mark = "- " if as_markdown else ""
+    print()
+    for system, about in ways.items():
+        print(f"{mark}{system}: {about}")
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "pyarrow", "pyspark"))
+    print(f"{mark}machine: {machine['cores']} cores, {machine['cpu']}, load {machine['load_1min']}; {versions}")
