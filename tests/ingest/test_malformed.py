@@ -159,7 +159,8 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path: Path, make_job: Ma
     (tmp_path / "images" / "README.txt").write_text("no image")
     job = make_job(
         {
-            "query": "SELECT length(image) AS size, label AS color, label = 'a' AS bought FROM rows",
+            # With its path, each row differs from all others: equal rows would share a split.
+            "query": "SELECT length(image) AS size, path AS color, label = 'a' AS bought FROM rows",
             "features": {"size": {"kind": "numeric"}, "color": {"kind": "categorical"}},
         },
         rows={"path": "images", "format": "images", "columns": ..., "malformed": "quarantine"},

@@ -118,7 +118,7 @@ def _valid_text(frame: DataFrame, name: str) -> Column:
         return column
     message = F.concat(
         F.lit(MARK + '{"kind": "DataError", "message": "'),
-        F.input_file_name(),
+        F.col("_metadata.file_path"),  # input_file_name() counts as a function whose value changes
         F.lit(f': column {name.translate(_UNSAFE)}: holds text that is not UTF-8; write the file again"}}'),
     )
     return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(F.raise_error(message)).alias(name)
