@@ -6,13 +6,11 @@ Runs in an interpreter that has them; needs no other part of Farandole than `mea
 from __future__ import annotations
 
 import functools
-import importlib
+import os
 import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,23 +21,31 @@ _SEED = 7
 _SHARD_BYTES = 64 * 2**20
 
 
-def import_streaming() -> None:
-    """Import MosaicML Streaming, also where torchvision is not installed (there is no build of it for every torch).
+def spare_torchvision(directory: Path) -> None:
+    """Let MosaicML Streaming be imported where torchvision is not installed (there is no build of it for every torch).
 
-    It needs two names of torchvision, for image datasets of its own that are not used here.
+    It needs two names of torchvision, for image datasets of its own that are not used here. Processes that this one
+    starts, such as Spark's workers, find them too.
+
+    Args:
+        directory: Where a package with the two names is written.
     """
-    lacking = find_spec("torchvision") is None
-    names = [f"torchvision{name}" for name in ("", ".datasets", ".transforms", ".transforms.functional")]
-    if lacking:
-        for name in names:
-            sys.modules[name] = ModuleType(name)
-            sys.modules[name].__spec__ = ModuleSpec(name, None)
-        sys.modules["torchvision.datasets"].VisionDataset = object  # type: ignore[attr-defined]
-        sys.modules["torchvision.transforms.functional"].to_tensor = None  # type: ignore[attr-defined]
-    importlib.import_module("streaming")
-    if lacking:
-        for name in names:
-            del sys.modules[name]
+    if find_spec("torchvision") is not None:
+        return
+    for name, text in _TWO_NAMES.items():
+        path = directory / "torchvision" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    sys.path.append(str(directory))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(directory))))
+
+
+_TWO_NAMES = {
+    "__init__.py": "",
+    "datasets.py": "class VisionDataset: ...\n",
+    "transforms/__init__.py": "",
+    "transforms/functional.py": "def to_tensor(image): raise NotImplementedError\n",
+}
 
 
 class _Loaded:
@@ -68,7 +74,7 @@ def _row(arrays: dict[str, np.ndarray], index: int) -> dict[str, Any]:
 
 
 def _write_streaming(arrays: Path, directory: Path) -> None:
-    import_streaming()
+    spare_torchvision(directory.with_name("spare"))
     from streaming import MDSWriter
 
     values = _arrays(arrays)
@@ -83,7 +89,7 @@ def _write_streaming(arrays: Path, directory: Path) -> None:
 
 
 def _open_streaming(directory: Path, batch_rows: int) -> _Loaded:
-    import_streaming()
+    spare_torchvision(directory.with_name("spare"))
     from streaming import StreamingDataLoader, StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from farandole.bench.flights import flights_job
-from farandole.bench.peers import import_streaming
+from farandole.bench.peers import spare_torchvision
 from farandole.ingest.files import find_files
 from farandole.ingest.frames import needed_columns, query_frame
 from farandole.ingest.session import spark_session
@@ -59,6 +59,8 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     known = Path(request["dataset"])
     memory = request["memory"]
     runs: dict[str, list[dict[str, float]]] = {system: [] for system in request["systems"]}
+    if "mds" in runs:
+        spare_torchvision(scratch.with_name("spare"))  # before Spark starts: its workers inherit the path
     start = time.perf_counter()
     warm_up = flights_job(Path(request["warm_up"]), known, memory)
     with spark_session(warm_up) as session:
@@ -116,10 +118,9 @@ def _parquet_raw(session: Any, job: Job, output: Path) -> None:
 
 
 def _mds(session: Any, job: Job, output: Path) -> None:
-    import_streaming()
     from streaming.base.converters import dataframe_to_mds
 
-    kinds = {"float": "float32", "int": "int"}
+    kinds = {"float": "float32", "int": "int32"}
     frame = _transformed(session, job)
     columns = {name: kinds[kind] for name, kind in frame.dtypes}
     dataframe_to_mds(frame, mds_kwargs={"out": str(output), "columns": columns, "compression": None})
