@@ -55,7 +55,7 @@ def columns_of(schema: Schema, *, row_ids: bool = False) -> tuple[Column, ...]:
 
 
 class BatchMemory:
-    """The memory of one batch: where rows are gathered to, and the tensors over it.
+    """The memory of one or several batches: where rows are gathered to, and the tensors over it.
 
     Args:
         columns: The columns.
@@ -98,9 +98,19 @@ class BatchMemory:
         # Always a new view: the tensor over it holds the view, and the view counts as a holder of the memory.
         return {name: torch.from_numpy(array[:rows]) for name, array in self._arrays}
 
+    def batches(self, number: int, rows: int) -> list[dict[str, torch.Tensor]]:
+        """The first `number * rows` rows as so many batches: for each column `[rows, *shape]`, without a copy."""
+        # One call of torch for all batches of a column: made one by one, they would cost as much as their gathering.
+        parts = [
+            torch.from_numpy(array[: number * rows]).view(number, rows, *array.shape[1:]).unbind(0)
+            for _, array in self._arrays
+        ]
+        names = [name for name, _ in self._arrays]
+        return [dict(zip(names, tensors, strict=True)) for tensors in zip(*parts, strict=True)]
+
 
 class BatchBuffers:
-    """Gives out memory for batches, the latest used first, for it may still lie in the processor's cache.
+    """Gives out memory for so many rows, the latest used first, for it may still lie in the processor's cache.
 
     Pinned memory is new each time: torch keeps it for itself, and knows which copies to a GPU still read it.
     """
@@ -110,7 +120,7 @@ class BatchBuffers:
         self._sets: list[BatchMemory] = []
 
     def take(self) -> BatchMemory:
-        """Memory that nobody holds, with room for the loader's largest batch."""
+        """Memory that nobody holds, with the room that was asked for."""
         if self._pin:
             return BatchMemory(self._columns, self._rows, pin=True)
         for place, memory in enumerate(self._sets):

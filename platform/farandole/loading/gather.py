@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from farandole.loading.assign import slice_of
 from farandole.loading.buffers import BatchBuffers, BatchMemory, Column, large_array
@@ -21,7 +22,8 @@ class RankGather:
         order: The order of rows.
         rank: This rank.
         size: The number of ranks.
-        buffers: Memory for the batches.
+        pin: Use pinned memory.
+        pad: Fill the last batch up with padding.
     """
 
     def __init__(
@@ -31,14 +33,18 @@ class RankGather:
         order: EpochOrder,
         rank: int,
         size: int,
-        buffers: BatchBuffers,
+        *,
+        pin: bool = False,
+        pad: bool = False,
     ) -> None:
         self._blocks, self._columns, self._order = blocks, columns, order
-        self._rank, self._size, self._buffers = rank, size, buffers
-        self._shares = _lane_shares(order, *slice_of(rank, size, order.global_batch_size))
+        self._rank, self._size, self._pin, self._pad = rank, size, pin, pad
+        start, stop = slice_of(rank, size, order.global_batch_size)
+        self._rows = stop - start
+        self._shares = _lane_shares(order, start, stop)
 
-    def steps(self, first_step: int) -> Iterator[tuple[BatchMemory, int]]:
-        """The memory of each step from `first_step` on, and the number of its rows."""
+    def steps(self, first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
+        """The tensors of each step from `first_step` on, and the number of rows that are no padding."""
         order = self._order
         lanes = [LaneReader(self._blocks, order, lane) for lane, _, _ in self._shares]
         if first_step < order.full_steps:
@@ -46,51 +52,57 @@ class RankGather:
         for lane in lanes:
             lane.close()
         if first_step < order.steps and order.steps > order.full_steps:
-            start, stop = slice_of(self._rank, self._size, order.batch_rows(order.full_steps))
-            memory = self._buffers.take()
-            gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
-            yield memory, stop - start
+            yield self._tail()
 
-    def _plain(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[BatchMemory, int]]:
+    def _tail(self) -> tuple[dict[str, torch.Tensor], int]:
+        order = self._order
+        start, stop = slice_of(self._rank, self._size, order.batch_rows(order.full_steps))
+        rows = stop - start
+        memory = BatchMemory(self._columns, self._rows, self._pin)
+        gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
+        if not self._pad:
+            return memory.tensors(rows), rows
+        memory.blank(rows, self._rows)
+        return memory.tensors(self._rows), rows
+
+    def _plain(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
         """Wide rows go straight into the batch."""
         shares = [
             (lane, _width(self._order, number), start, stop)
             for lane, (number, start, stop) in zip(lanes, self._shares, strict=True)
         ]
-        rows = sum(stop - start for _, _, start, stop in shares)
+        buffers = BatchBuffers(self._columns, self._rows, self._pin)
         for step in range(first_step, self._order.full_steps):
-            memory, at = self._buffers.take(), 0
+            memory, at = buffers.take(), 0
             for lane, width, start, stop in shares:
                 lane.copy(step * width + start, step * width + stop, memory.targets, at)
                 at += stop - start
-            yield memory, rows
-            del memory  # or it could not be used for the next batch
+            yield memory.tensors(self._rows), self._rows
 
-    def _mixed(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[BatchMemory, int]]:
-        """Narrow rows are copied for a whole window, run by run, and then gathered step by step."""
+    def _mixed(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
+        """Narrow rows are copied run by run for a whole window, and then gathered for all its steps."""
         order = self._order
         room = sum(order.window_steps * _width(order, lane) for lane, _, _ in self._shares)
         pool = [large_array(room, column) for column in self._columns]
-        rows = sum(stop - start for _, start, stop in self._shares)
+        buffers = BatchBuffers(self._columns, order.window_steps * self._rows, self._pin)
         step = first_step
         while step < order.full_steps:
             window = step // order.window_steps
             first, steps = order.window_bounds(window)
-            chosen = self._fill(pool, lanes, window)
-            for rows_of_step in chosen[step - first :]:
-                memory = self._buffers.take()
-                for source, target in zip(pool, memory.targets, strict=True):
-                    source.take(rows_of_step, 0, target[:rows], "clip")
-                yield memory, rows
-                del memory, target
+            chosen = self._fill(pool, lanes, window)[step - first :].reshape(-1)
+            memory = buffers.take()
+            for source, target in zip(pool, memory.targets, strict=True):
+                source.take(chosen, 0, target[: len(chosen)], "clip")
+            del target  # a view that is kept would make the memory look used
+            for tensors in memory.batches(first + steps - step, self._rows):
+                yield tensors, self._rows
             step = first + steps
 
     def _fill(self, pool: list[np.ndarray], lanes: list[LaneReader], window: int) -> np.ndarray:
         """Copy what the lanes give to a window; returns which of these rows each step takes, `[steps, rows]`."""
         order = self._order
         first, steps = order.window_bounds(window)
-        rows = sum(stop - start for _, start, stop in self._shares)
-        chosen, base, at = np.empty((steps, rows), np.int64), 0, 0
+        chosen, base, at = np.empty((steps, self._rows), np.int64), 0, 0
         for lane, (number, start, stop) in zip(lanes, self._shares, strict=True):
             width = _width(order, number)
             count = steps * width

@@ -11,7 +11,7 @@ import torch
 from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
-from farandole.loading.buffers import ROW_IDS, BatchBuffers, BatchMemory, columns_of
+from farandole.loading.buffers import ROW_IDS, columns_of
 from farandole.loading.gather import RankGather
 from farandole.loading.lanes import BlockRows
 from farandole.loading.order import EpochOrder, Tail
@@ -118,25 +118,21 @@ class TrainingLoader:
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self.order(epoch)
-        start, stop = slice_of(self._rank, self._size, self._global_batch_size)
-        buffers = BatchBuffers(self._columns, stop - start, self._pin)
+        pad = self._tail == "pad"
         self._reader.announce(order.blocks_in_order(first_step))
         blocks = BlockRows(self._reader, self._columns)
-        gather = RankGather(blocks, self._columns, order, self._rank, self._size, buffers)
-        for step, (memory, rows) in enumerate(gather.steps(first_step), start=first_step):
-            yield self._finish(memory, rows, order.batch_rows(step), epoch)
-            del memory  # or it could not be used for the next batch
+        gather = RankGather(blocks, self._columns, order, self._rank, self._size, pin=self._pin, pad=pad)
+        for step, (tensors, rows) in enumerate(gather.steps(first_step), start=first_step):
+            yield self._finish(tensors, rows, order.batch_rows(step), epoch)
+            del tensors  # or their memory could not be used again
 
-    def _finish(self, memory: BatchMemory, rows: int, global_rows: int, epoch: int) -> Batch:
+    def _finish(self, tensors: dict[str, torch.Tensor], rows: int, global_rows: int, epoch: int) -> Batch:
         mask = None
         if self._tail == "pad":
             start, stop = slice_of(self._rank, self._size, self._global_batch_size)
             mask = torch.ones(stop - start, dtype=torch.bool)
-            if rows < stop - start:
-                mask[rows:] = False
-                memory.blank(rows, stop - start)
-                rows = stop - start
-        tensors = memory.tensors(rows)
+            mask[rows:] = False
+            rows = stop - start
         row_ids = tensors.pop(ROW_IDS).numpy() if ROW_IDS in tensors else None
         label = tensors.pop(LABEL) if LABEL in tensors else torch.empty(0)
         if self._transform is not None:

@@ -81,10 +81,14 @@ class MappedShard(ShardFile):
             raise DatasetError(f"{path}: not an Arrow IPC file ({error}); prepare the dataset again") from error
         if not self._reader.schema.equals(schema.arrow) or self._reader.num_record_batches != len(shard.blocks):
             raise DatasetError(f"{path}: other columns or blocks than the manifest says; prepare the dataset again")
+        self._views: dict[int, dict[str, np.ndarray]] = {}
 
     def arrays(self, index: int) -> dict[str, np.ndarray]:
         """Views of a block's columns."""
-        return self.schema.arrays(self._reader.get_batch(index))
+        views = self._views.get(index)
+        if views is None:  # to make them costs as much as to copy a thousand rows, and in each epoch they are the same
+            views = self._views[index] = self.schema.arrays(self._reader.get_batch(index))
+        return views
 
     def release(self, index: int) -> None:
         """Free a block's memory; views of it stay good."""
