@@ -120,6 +120,14 @@ def test_a_dataset_without_the_policies_of_the_job_is_prepared_again_and_would_b
     assert step["text"].endswith(f"training refuses the one that lies there ({demand})")
 
 
+def test_a_dataset_that_is_not_encrypted_as_the_job_demands_would_be_refused(
+    home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", "5f" * 32)
+    step = plan(make_job(data__shards={"encryption": {"key": {"environment": "THE_KEY"}}}))["steps"][0]
+    assert step["lacking"] == ["data.shards.encryption: the job demands encrypted shards, those of the dataset are not"]
+
+
 def test_a_key_that_is_not_there_is_a_problem(home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THE_KEY", raising=False)
     columns = {"colour": {"policy": "pseudonymise"}}

@@ -22,8 +22,7 @@ from farandole.errors import (
 from farandole.ingest.files import SourceFiles, check_header, find_files
 from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
-from farandole.privacy import missing_policies
-from farandole.shards import Manifest, place_of, read_manifest
+from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
 from farandole.spec import CsvSource, Job
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
@@ -103,7 +102,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
         step |= {"digest": existing.digest, "rows": existing.row_counts}
     else:
         try:
-            lacking = lacking_policies(job)
+            lacking = _lacking(job)
         except FarandoleError:  # the store is out of reach, which `plan` lists as a problem
             lacking = []
         if lacking:
@@ -112,10 +111,10 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     return step
 
 
-def lacking_policies(job: Job) -> list[str]:
-    """What the job's privacy part demands and the dataset that lies ready lacks; nothing where there is no dataset."""
+def _lacking(job: Job) -> list[str]:
+    """What the job demands and the dataset that lies ready lacks; nothing where there is no dataset."""
     try:
-        return missing_policies(job.data.privacy, read_manifest(job.data.output).privacy)
+        return unmet_demands(job.data, read_manifest(job.data.output))
     except DatasetError:
         return []
 
@@ -215,6 +214,8 @@ def _check_function(place: str, source: Path, name: str, error_type: type[UserEr
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise error_type(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
+    except (OSError, ValueError) as error:  # it may not be read, or is no text
+        raise error_type(f"{place}: {source}: cannot be read as Python ({error}); mend the module") from error
     names = _names_in(tree.body)
     if name not in names and "*" not in names:
         close = nearest(name, names)

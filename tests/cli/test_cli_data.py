@@ -150,3 +150,12 @@ def test_diff_is_empty_for_a_copy_and_names_the_digests_otherwise(whole: Made, c
     done = CliRunner().invoke(app, ["data", "diff", str(whole.path), str(copy)])
     assert done.exit_code == 1
     assert whole.manifest.digest[:8] in done.stdout
+
+
+def test_values_that_look_like_markup_are_shown_as_they_are(copy: Path) -> None:
+    manifest = Dataset(copy).manifest
+    statistics = {"[/red]": {"rows": 9, "distinct": 1, "most_frequent": [["[/b] :smile:", 9]]}}
+    write_manifest(copy, manifest.model_copy(update={"statistics": statistics}))
+    shown = CliRunner().invoke(app, ["data", "inspect", str(copy)], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert "[/red]" in shown.stdout
+    assert "[/b] :smile:" in shown.stdout

@@ -227,7 +227,7 @@ def test_without_a_header_the_declared_columns_stand(write: Write) -> None:
     )
 
 
-@pytest.mark.parametrize("content", ["", "\n", "  \n"])
+@pytest.mark.parametrize("content", ["", "\n", "\r\n\n"])
 def test_an_empty_file_is_refused(write: Write, content: str) -> None:
     path = write("a.csv", content)
     assert header_refused(path) == f"{path}: is empty; data.sources.rows needs a first line with the column names"
@@ -254,8 +254,10 @@ def test_a_header_that_names_a_column_twice_is_refused(write: Write) -> None:
     assert header_refused(path) == f"{path}: the header names a twice; mend the first line"
 
 
-def test_a_header_with_an_unnamed_column_is_refused(write: Write) -> None:
-    assert "has a column without a name; mend the first line" in header_refused(write("a.csv", "a,,b\n"))
+@pytest.mark.parametrize("header", ["a,,b", ",,", "a, ,b", "   ", '""'])
+def test_a_header_with_an_unnamed_column_is_refused(write: Write, header: str) -> None:
+    path = write("a.csv", f"{header}\nx,y,z\n1,2,3\n")
+    assert "has a column without a name; mend the first line" in header_refused(path)
 
 
 def test_a_header_that_is_not_utf_8_is_refused(write: Write) -> None:

@@ -97,6 +97,24 @@ def test_what_it_raises_in_a_worker_is_told_with_file_and_line(hook: Any, make_j
     assert str(error).endswith("factors.py, line 3")
 
 
+@pytest.mark.parametrize("where", ["driver", "worker"])
+def test_what_it_raises_over_protected_columns_is_told_without_its_text(
+    hook: Any, make_job: MakeJob, refuse: Refuse, where: str
+) -> None:
+    raising = "raise ValueError('%s is 8451' % 'Quinlan')"
+    if where == "driver":
+        hook(f"def clean(frame):\n    {raising}\n")
+    else:
+        hook(factors=f"def times(size):\n    {raising}\n")
+    privacy = {"columns": {"id": {"policy": "mask"}}}
+    error = refuse(make_job({"transform": "clean:clean", "features": FEATURES, "privacy": privacy}))
+    assert "raised ValueError (its text may hold values, and data.privacy protects columns of this job)" in str(error)
+    assert "line 2" in str(error)
+    assert "Quinlan" not in f"{error} {error.detail}"
+    assert "8451" not in f"{error} {error.detail}"
+    assert error.__cause__ is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

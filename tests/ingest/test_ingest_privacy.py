@@ -218,13 +218,24 @@ def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
     [
         (
             'The value \'O\'Brien\' of the type "STRING" cannot be cast to "DOUBLE" because it is malformed.',
-            'The value \'…\' of the type "STRING" cannot be cast to "DOUBLE" because it is malformed.',
+            "The value '…' of the type STRING cannot be cast to DOUBLE because it is malformed.",
+        ),
+        (
+            'data.query: [CAST_OVERFLOW] The value 5123456789L of the type "BIGINT" cannot be cast to "INT"',
+            "data.query: [CAST_OVERFLOW] The value … of the type BIGINT cannot be cast to INT",
+        ),
+        (
+            "data.query: [CAST_INVALID_INPUT] The value 'Ada",
+            "data.query: [CAST_INVALID_INPUT] The value '…",
         ),
         (
             "/data/a.csv: column name: 'Ada', 'Bob' in 2 rows is not int",
             "/data/a.csv: column name: '…' in 2 rows is not int",
         ),
         ('line 3: "O\'Brien,5" (1 such rows)', "line 3: '…' (1 such rows)"),
+        ("column name: 'Ada', \"O'Brien\" in 2 rows", "column name: '…' in 2 rows"),
+        ('column name: \'a"b\' in 1 rows; write `["a\\"b"]` of it', "column name: '…'] of it".replace("]", "]`")),
+        ('one of ["SMITH"] is expected', "one of ['…'] is expected"),
         ("of ada@mail.example, unquoted", "of [e-mail addresses], unquoted"),
     ],
 )

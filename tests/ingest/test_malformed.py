@@ -149,6 +149,23 @@ def test_json_lines_that_do_not_fit_are_left_out(write: Write, make_job: MakeJob
     assert shard_bytes(prepared.path) == shard_bytes(prepare(make_job({"output": "csv"})).path)
 
 
+def test_a_member_that_no_line_has_is_told_wherever_it_may_be(
+    write: Write, make_job: MakeJob, prepare: Prepare, refuse: Refuse
+) -> None:
+    def lines(last: str) -> str:
+        rows = [f'{{"id": {n}, "size": {n * 0.5}, "bought": {int(n % 4 == 0)}}}' for n in range(1500)]
+        return "\n".join([*rows, last, ""])
+
+    job = make_job(rows={"path": "small.jsonl"})
+    write("small.jsonl", lines('{"id": 1500, "size": 1, "bought": 0, "\\u0063olor": "a"}'))
+    assert sum(prepare(job).manifest.row_counts.values()) == 1501
+    (Path(job.data.output) / "manifest.json").unlink()
+    write("small.jsonl", lines('{"id": 1500, "size": 1, "bought": 0, "colour": "color"}'))
+    assert str(refuse(job)) == (
+        "data.sources.rows.columns: no line of the files has the member color; mend its name, or remove it"
+    )
+
+
 def test_images_that_cannot_be_decoded_are_left_out(tmp_path: Path, make_job: MakeJob, prepare: Prepare) -> None:
     for number in range(100):
         path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"

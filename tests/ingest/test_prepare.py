@@ -220,6 +220,25 @@ def test_a_preparation_that_fails_leaves_the_earlier_dataset_whole(
     assert prepare(make_job()).reused
 
 
+@pytest.mark.parametrize("change", ["grows", "goes"])
+def test_a_source_that_changes_while_it_is_read_makes_no_dataset(
+    write: Write, make_job: MakeJob, prepare: Prepare, change: str
+) -> None:
+    path = write()
+
+    def disturb(event: Event) -> None:
+        if isinstance(event, Advanced) and event.text == "writing shards":
+            if change == "goes":
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(path.read_bytes() + b"60,1.5,a,1\n")
+
+    job = make_job()
+    with pytest.raises(DataError, match=r"data\.sources: files changed while they were read; prepare again"):
+        prepare(job, disturb)
+    assert not (Path(job.data.output) / "manifest.json").exists()
+
+
 def test_a_first_preparation_that_fails_leaves_no_dataset(
     write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path
 ) -> None:

@@ -81,6 +81,8 @@ def test_whole_numbers_become_the_start_of_their_range(values: list[int | None],
 
 def test_other_numbers_become_the_start_of_their_range() -> None:
     assert protect([0.0, 0.26, -0.1, None], pa.float64(), policy="generalise", width=0.25) == [0.0, 0.25, -0.25, None]
+    starts = [number * 0.1 for number in (3, 7, 2, -3, 6)]
+    assert protect([0.3, 0.7, 0.29, -0.3, 0.6], pa.float64(), policy="generalise", width=0.1) == starts
     assert math.isnan(protect([math.nan], pa.float32(), policy="generalise", width=2)[0])
     assert protect([Decimal("12.34"), None], pa.decimal128(5, 2), policy="generalise", width=5) == [10.0, None]
     assert protect([200, 7], pa.uint8(), policy="generalise", width=1000) == [0, 0]

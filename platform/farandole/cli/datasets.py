@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from farandole.errors import UserError
@@ -28,8 +27,8 @@ def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
         return
-    console = Console()
-    console.print(f"{directory}\ndigest {manifest.digest}", highlight=False, markup=False)
+    console = _console()
+    console.print(f"{directory}\ndigest {manifest.digest}", highlight=False)
     console.print(
         _splits(manifest), *_left_out(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n"
     )
@@ -37,6 +36,11 @@ def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
         console.print(_expectations(manifest))
     if manifest.privacy.get("columns") or manifest.privacy.get("k_anonymity"):
         console.print(_privacy(manifest))
+
+
+def _console() -> Console:
+    """Shows texts as they are: a value such as `[/b]` or `:smile:` is no markup."""
+    return Console(markup=False, emoji=False)
 
 
 def write_page(directory: str, file: Path, *, as_json: bool) -> None:
@@ -78,8 +82,8 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
     for number in range(len(found)):
         table.add_column(str(number), justify="right")
     for name in found[0] if found else ():
-        table.add_row(name, *(escape(_cell(row[name])) for row in found))
-    Console().print(table)
+        table.add_row(name, *(_cell(row[name]) for row in found))
+    _console().print(table)
 
 
 def _cells(group: Group, values: np.ndarray) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def show_differences(first: str, second: str, differences: list[dict[str, Any]],
         table.add_column(column, overflow="fold")
     for entry in differences:
         table.add_row(entry["what"], _short(entry["first"]), _short(entry["second"]))
-    Console().print(table)
+    _console().print(table)
 
 
 def _rows(dataset: Dataset, split: str) -> Any:

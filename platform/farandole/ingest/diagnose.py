@@ -80,7 +80,7 @@ def _problems(session: SparkSession, job: Job, files: dict[str, SourceFiles]) ->
             reader, tasks = reader_of(session, name, source, files[name])
             if isinstance(reader, ImageReader):
                 reader = replace(reader, check=True)
-            found += problems(session, name, source, reader, tasks)
+            found += problems(session, name, source, reader, tasks, show_values=not job.data.privacy.protected)
     return found
 
 

@@ -62,6 +62,11 @@ class SourceFiles:
         ]
 
 
+def fingerprints(files: dict[str, SourceFiles]) -> list[dict[str, Any]]:
+    """What tells whether any file of any source changed, by the names of the sources."""
+    return [entry for name in sorted(files) for entry in files[name].fingerprint]
+
+
 def find_files(name: str, source: Source, *, unpack: bool = True, watch: Watcher = ignore) -> SourceFiles:
     """The files that a source names. Those of an object store are fetched, and zip archives unpacked, once each, into
     the cache.
@@ -122,7 +127,7 @@ def _remote_files(name: str, place: str, source: Source, fetch: bool, watch: Wat
 def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
     """The columns of CSV files, from their first lines.
 
-    Spark reads fields by position: a file with other columns, or in another order, would give wrong values silently.
+    Fields are read by position: a file with other columns, or in another order, would give wrong values silently.
 
     Raises:
         DataError: A file is empty or not in its encoding; its header differs from the first file's, or lacks a
@@ -147,8 +152,8 @@ def check_header(name: str, source: CsvSource, files: SourceFiles) -> list[str]:
                 f"{path}: the header has a line break in a quoted name, or a quote that is not closed; mend the first"
                 f" line, or set `multiline: true` in data.sources.{name}"
             )
-        repeated = sorted(column for column, count in Counter(header).items() if count > 1)
-        if repeated or "" in header:
+        repeated = sorted(column for column, count in Counter(header).items() if count > 1 and column.strip())
+        if repeated or not all(column.strip() for column in header):
             what = f"names {', '.join(repeated)} twice" if repeated else "has a column without a name"
             raise DataError(f"{path}: the header {what}; mend the first line")
         if expected and header != expected:
@@ -206,7 +211,7 @@ def _parquet_types(path: Path) -> dict[str, str]:
 
 
 def _first_row(name: str, path: Path, source: CsvSource) -> list[str] | None:
-    """The fields of the first line that is not blank, None if there is none."""
+    """The fields of the first line that is not empty, None if there is none."""
     try:
         mark = foreign_mark(path, source.encoding)
         if mark:
@@ -217,7 +222,7 @@ def _first_row(name: str, path: Path, source: CsvSource) -> list[str] | None:
         with open_bytes(path) as stream:
             text = _start(stream, source.encoding)
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=source.separator, quotechar=source.quote)
-        return next((row for row in rows if "".join(row).strip()), None)
+        return next((row for row in rows if row), None)
     except (OSError, EOFError, pa.ArrowException, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 

@@ -24,6 +24,8 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:: .*)?)$", re.MULTILINE)
 """The line of a Python stack trace that names the error: the first one after the frames that is not indented."""
 
+_HIDDEN = "its text may hold values, and data.privacy protects columns of this job"
+
 
 class Hook:
     """The transform of a job, imported; its modules are those that lie beside the job file now.
@@ -42,6 +44,7 @@ class Hook:
         self._folder = str(Path(job.folder or "."))
         self._sources = hook_sources(self.reference, self._folder)
         self._digest = hook_digest(self._sources)
+        self._show_values = not job.data.privacy.protected
         self._modules: list[ModuleType] = []
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +76,8 @@ class Hook:
             return None
         raised = _RAISED.search(text, own[-1].end())
         reason = raised[0].strip()[:300] if raised else "an error"
+        if not self._show_values:
+            reason = f"{reason.partition(':')[0]} ({_HIDDEN})"
         return DataError(
             f"data.transform: {self.reference}: raised {reason} in {own[-1]['file']}, line {own[-1]['line']}",
             detail=text,
@@ -87,8 +92,8 @@ class Hook:
         try:
             with redirect_stdout(sys.stderr):
                 importlib.import_module(next(iter(self._sources)))
-        except Exception as error:
-            raise self._raised("cannot be imported:", error) from error
+        except Exception as error:  # noqa: BLE001 - raised again as one of ours
+            raise self._raised("cannot be imported:", error) from (error if self._show_values else None)
         finally:
             sys.path.remove(self._folder)
         return [sys.modules[name] for name in self._sources if name in sys.modules]
@@ -108,8 +113,8 @@ class Hook:
             check_repeatable(made, place)
         except DataError:
             raise
-        except Exception as error:
-            raise self._raised("raised", error) from error
+        except Exception as error:  # noqa: BLE001 - raised again as one of ours
+            raise self._raised("raised", error) from (error if self._show_values else None)
         finally:
             sys.path.remove(self._folder)
         return made
@@ -121,6 +126,8 @@ class Hook:
         if isinstance(error, SyntaxError) and not frames:
             where = f" in {error.filename}, line {error.lineno}"
         text = plain(str(error)) if isinstance(error, PySparkException) else str(error)
+        if not self._show_values:
+            return DataError(f"data.transform: {self.reference}: {verb} {type(error).__name__} ({_HIDDEN}){where}")
         reason = " ".join(f"{type(error).__name__}: {text}".split())[:400]
         return DataError(
             f"data.transform: {self.reference}: {verb} {reason}{where}",

@@ -3,10 +3,12 @@ parsed by Arrow as a whole; any other is taken apart line by line."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,32 @@ def infer_types(part: Part) -> pa.Schema:
             raise _mixed(part.path, [found.schema for line in good if (found := parse_lines(line, None)) is not None])
         schemas.append(table.schema)
     return unify(part.path, schemas)
+
+
+def members(part: Part, wanted: Set[str], *, most_lines: int | None = None) -> set[str]:
+    """Those of the wanted members that objects of a part have, whatever their values.
+
+    Args:
+        part: What to look through, until all are found.
+        wanted: The names.
+        most_lines: Look at no more lines than these. Default: at all.
+    """
+    found: set[str] = set()
+    lines = (line for chunk in chunks(part, cut_at_line_end) for line in _lines_that_may_have(wanted, chunk.data))
+    for line in itertools.islice(lines, most_lines):
+        with suppress(ValueError, RecursionError):  # malformed lines are told where the rows are read
+            value = json.loads(line)
+            found |= wanted & value.keys() if isinstance(value, dict) else set()
+        if found == wanted:
+            break
+    return found
+
+
+def _lines_that_may_have(wanted: Set[str], data: bytes) -> Iterator[bytes]:
+    """All lines of a piece; none where the names stand nowhere in it, plainly or with escapes."""
+    names = [json.dumps(name, ensure_ascii=False).encode() for name in wanted]
+    if b"\\u" in data or b"\\/" in data or any(name in data for name in names):
+        yield from (data[start:stop] for start, stop in _lines(data))
 
 
 def unify(path: Path, schemas: list[pa.Schema]) -> pa.Schema:

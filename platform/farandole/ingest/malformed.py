@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError
+from farandole.ingest.environment import enter_environment, environment_file
 from farandole.ingest.executor import speaking
 from farandole.ingest.reading import Tasks, malformed_frame
 from farandole.ingest.rows import RowReader
@@ -47,9 +48,25 @@ class Kind:
 
 
 def leave_out(
-    session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, directory: Place
+    session: SparkSession,
+    name: str,
+    source: RowSource,
+    reader: RowReader,
+    tasks: Tasks,
+    directory: Place,
+    *,
+    show_values: bool = True,
 ) -> MalformedRows:
     """Count the records that cannot be read, and keep them if the source says so.
+
+    Args:
+        session: Spark.
+        name: The source's name.
+        source: The source.
+        reader: What reads it.
+        tasks: What each task reads of it.
+        directory: The dataset directory.
+        show_values: Whether an error may show wrong values.
 
     Raises:
         DataError: They are more than the source allows.
@@ -59,7 +76,7 @@ def leave_out(
         good, kinds = _count(found)
         bad = sum(kind.rows for kind in kinds)
         if bad > source.max_malformed * (good + bad):
-            problems = "\n".join(_problem(name, source, kind) for kind in kinds[:_MOST_PROBLEMS])
+            problems = "\n".join(_problem(name, source, kind, show_values) for kind in kinds[:_MOST_PROBLEMS])
             raise DataError(
                 f"data.sources.{name}.max_malformed: {bad} of {good + bad} rows cannot be read, more than"
                 f" {source.max_malformed:.2%}; mend them, or allow more:\n{problems}"
@@ -80,11 +97,13 @@ def leave_out(
         found.unpersist()
 
 
-def problems(session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks) -> list[str]:
-    """What is wrong with a source: one text for each kind of malformed record."""
+def problems(
+    session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, *, show_values: bool = True
+) -> list[str]:
+    """What is wrong with a source: one text for each kind of malformed record, with its values or without."""
     found = malformed_frame(session, reader, tasks).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        return [_problem(name, source, kind) for kind in _count(found)[1][:_MOST_PROBLEMS]]
+        return [_problem(name, source, kind, show_values) for kind in _count(found)[1][:_MOST_PROBLEMS]]
     finally:
         found.unpersist()
 
@@ -115,17 +134,19 @@ def _place(kind: Kind) -> tuple[str, int]:
     return kind.examples[0]["file"], kind.examples[0]["line"] or 0
 
 
-def _problem(name: str, source: RowSource, kind: Kind) -> str:
+def _problem(name: str, source: RowSource, kind: Kind, show_values: bool) -> str:
     file, line = _place(kind)
     place = f"{file}: line {line}" if line else file
     policy = "set `malformed: drop` or `quarantine` of the source"
     if kind.column is not None:
-        shown = ", ".join(repr(_short(value)) for value in kind.values[:_NUM_VALUES])
-        more = ", …" if len(kind.values) > _NUM_VALUES else ""
+        values = [repr(_short(value)) for value in kind.values[:_NUM_VALUES]] if show_values else ["'…'"]
+        shown = ", ".join(values)
+        more = ", …" if len(kind.values) > _NUM_VALUES and show_values else ""
         rule = kind.reason.replace("not ", "is not ", 1)
         what = f"{place}: column {kind.column}: {shown}{more} in {kind.rows} rows {rule}"
         if isinstance(source, CsvSource):
-            advice = f"null_values: [{json.dumps(_short(kind.values[0]), ensure_ascii=False)}]"
+            example = json.dumps(_short(kind.values[0]), ensure_ascii=False) if show_values else "…"
+            advice = f"null_values: [{example}]"
             return (
                 f"{what}; if it stands for a missing value, write `{advice}` in data.sources.{name}, or declare the"
                 f" column as string, or {policy}"
@@ -133,7 +154,7 @@ def _problem(name: str, source: RowSource, kind: Kind) -> str:
         return f"{what}; mend the rows, or declare another type, or {policy}"
     what = kind.values[0] if kind.reason == "wrong number of fields" else kind.reason
     remedy = _REMEDIES.get(kind.reason, "mend the rows")
-    if isinstance(source, CsvSource | JsonSource):
+    if isinstance(source, CsvSource | JsonSource) and show_values:
         what += f": {_short(kind.record)!r}"
     return f"{place}: {what} ({kind.rows} such rows); {remedy}, or {policy}"
 
@@ -158,6 +179,7 @@ def _keep(found: DataFrame, name: str, directory: Place) -> QuarantineFile:
     one = found.where("reason IS NOT NULL").coalesce(1).sortWithinPartitions(*_ORDER)
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        enter_environment(environment)
         with speaking(directory), QuarantineWriter(directory, name) as writer:
             for batch in batches:
                 writer.write(batch)
@@ -165,5 +187,6 @@ def _keep(found: DataFrame, name: str, directory: Place) -> QuarantineFile:
         yield pa.record_batch({"info": [info.model_dump_json()]})
 
     columns = one.select(F.lit(name).alias("source"), *_ORDER[:2], "record", "reason", "column")
-    row = columns.mapInArrow(work, "info string").collect()[0]
+    with environment_file(directory) as environment:
+        row = columns.mapInArrow(work, "info string").collect()[0]
     return QuarantineFile.model_validate_json(row["info"])

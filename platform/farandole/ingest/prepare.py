@@ -20,10 +20,11 @@ from pyspark.sql import functions as F
 from farandole.errors import DataError, DatasetError, PreparationFailed
 from farandole.ingest.environment import environment_file
 from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
-from farandole.ingest.files import SourceFiles, find_files
+from farandole.ingest.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.malformed import leave_out
 from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
 from farandole.ingest.raw import RawRows
+from farandole.ingest.reach import check_reach
 from farandole.ingest.reading import reader_of
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
 from farandole.ingest.session import spark_session
@@ -127,8 +128,10 @@ def _prepare(
     say: _Say,
 ) -> Manifest:
     data = job.data
+    read = fingerprints(files)
     unfitted = Preprocessing.from_spec(data)
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
+    check_reach(session, files)
     say("reading the sources")
     try:
         malformed = _left_out(session, data, files, directory)
@@ -137,9 +140,12 @@ def _prepare(
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
     cached = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
+    placed = cached
     try:
         say("looking at the rows")
         placed = raw.examined(cached)
+        if placed is not cached:  # rows are left out, which takes a join: once, not in each pass
+            placed = placed.persist(StorageLevel.MEMORY_AND_DISK)
         counts = split_counts(placed, data.split)
         say("fitting the preprocessing on the training split")
         preprocessing, known = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
@@ -147,6 +153,7 @@ def _prepare(
         splits = _write(placed, preprocessing, counts, job, directory, secret)
     finally:
         with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
+            placed.unpersist()
             cached.unpersist()
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     digest = content_digest(schema, fitted, splits)
@@ -157,7 +164,7 @@ def _prepare(
         preprocessing=fitted,
         statistics=known,
         split_rule=data.split.model_dump(mode="json"),
-        sources=tuple(entry for name in sorted(files) for entry in files[name].fingerprint),
+        sources=tuple(_unchanged(files, read)),
         malformed=malformed,
         request=request,
         code_version=code,
@@ -173,6 +180,16 @@ def _prepare(
     return manifest
 
 
+def _unchanged(files: dict[str, SourceFiles], read: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fingerprints of the sources, which must still be those from before they were read."""
+    try:
+        if fingerprints(files) == read:
+            return read
+    except OSError:  # a file is gone
+        pass
+    raise DataError("data.sources: files changed while they were read; prepare again when they are at rest")
+
+
 def _left_out(
     session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Place
 ) -> tuple[MalformedRows, ...]:
@@ -181,7 +198,8 @@ def _left_out(
     for name, source in sorted(data.sources.items()):
         if isinstance(source, RowSource) and source.malformed != "fail":
             reader, tasks = reader_of(session, name, source, files[name])
-            left_out.append(leave_out(session, name, source, reader, tasks, directory))
+            shown = not data.privacy.protected
+            left_out.append(leave_out(session, name, source, reader, tasks, directory, show_values=shown))
     return tuple(left_out)
 
 

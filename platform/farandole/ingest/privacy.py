@@ -25,11 +25,19 @@ from farandole.privacy import Detector, Finding, Protection, Secret, protected_t
 from farandole.spec import Allow, Drop, Privacy
 from farandole.spec.privacy import KAnonymity
 
-_QUOTED = re.compile(r"'.*'|\"[^\"]*\"")
-"""What may be a value in an error: all from the first single quote of a line to its last one, for values may hold such
-quotes, and what stands in double quotes."""
-_TYPE = re.compile(r"\"[A-Z0-9_(), ]+\"")
+_QUOTED = re.compile(r"['\"].*['\"]")
+"""What may be values in a line of an error: all from its first quote to its last one, for values may hold quotes."""
+_TYPE = re.compile(
+    r"\"((?:BOOLEAN|BYTE|TINYINT|SMALLINT|INT|BIGINT|FLOAT|DOUBLE|STRING|BINARY|DATE|TIMESTAMP(?:_NTZ)?)"
+    r"|DECIMAL\([0-9]+,[0-9]+\))\""
+)
 """What Spark writes in double quotes that is no value: the name of a type."""
+_CUT_SHORT = re.compile(r"(?<!')['\"][^…'\"]*$", re.MULTILINE)
+"""A quote that is not closed in its line: Spark does not escape line breaks in values."""
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\.?[0-9][\w.+-]*")
+"""Numbers, which Spark does not quote: `5123456789L`, `1.5E10`."""
+_OF_SPARK = ("data.query: ", "data: Spark failed: ")
+"""How errors begin that repeat a message of Spark."""
 
 
 @dataclass
@@ -163,10 +171,13 @@ class Gate:
         return recorded
 
     def without_values(self, error: FarandoleError) -> FarandoleError:
-        """The error without anything that may be a value of a protected column: quoted texts, and Spark's evidence."""
+        """The error without anything that may be a value of a protected column: quoted texts, numbers in Spark's
+        messages, and Spark's evidence."""
         if not self.privacy.protected:
             return error
-        text = _QUOTED.sub(lambda found: found[0] if _TYPE.fullmatch(found[0]) else "'…'", str(error))
+        text = _QUOTED.sub("'…'", _TYPE.sub(r"\1", str(error)))
+        if text.startswith(_OF_SPARK):
+            text = _NUMBER.sub("…", _CUT_SHORT.sub("'…", text))
         text = redacted(text)
         hidden = "" if text == str(error) else " (values are not shown: data.privacy protects columns of this job)"
         return type(error)(text + hidden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from farandole.ingest.csv_rows import CsvReader
 from farandole.ingest.executor import BatchFunction, speaking
 from farandole.ingest.files import SourceFiles, check_header
 from farandole.ingest.image_rows import SUFFIXES, ImageReader
-from farandole.ingest.json_rows import JsonReader, arrow_json_type, infer_types, sql_type, unify
+from farandole.ingest.json_rows import JsonReader, arrow_json_type, infer_types, members, sql_type, unify
 from farandole.ingest.records import Part, divide, is_wide
 from farandole.ingest.rows import MalformedRow, RowReader
 from farandole.ingest.texts import GUESSES, fits
@@ -37,6 +37,7 @@ _MALFORMED_SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 50_000
+_FIRST_LINES = 1000
 
 Tasks = list[list[Part]]
 
@@ -64,6 +65,8 @@ def reader_of(session: SparkSession, name: str, source: RowSource, files: Source
     if isinstance(source, JsonSource):
         tasks = divide(files.paths, parallelism, splittable=True)
         types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
+        if source.columns and any(path.stat().st_size for path in files.paths):
+            _check_members(session, name, source.columns, tasks)
         return JsonReader(source, types, {column: arrow_json_type(kind) for column, kind in types.items()}), tasks
     assert isinstance(source, CsvSource)
     header = check_header(name, source, files)
@@ -122,6 +125,25 @@ def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str
     if not len(schema):
         raise DataError(f"data.sources.{name}: no line holds a member; look at the files")
     return {field.name: sql_type(field.type) for field in sorted(schema, key=lambda field: field.name)}
+
+
+def _check_members(session: SparkSession, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
+    """Whether each declared member occurs at all: a misspelt one would be missing in every row.
+
+    The first lines of the first file tell, as a rule; only for what they lack all files are looked through.
+
+    Raises:
+        DataError: One does not.
+    """
+    wanted = frozenset(columns)
+    missing = wanted - members(tasks[0][0], wanted, most_lines=_FIRST_LINES)
+    if not missing:
+        return
+    absent = sorted(missing - set(_collect(session, tasks, lambda part: iter(members(part, missing)))))
+    if absent:
+        raise DataError(
+            f"data.sources.{name}.columns: no line of the files has the member {absent[0]}; mend its name, or remove it"
+        )
 
 
 def _collect(session: SparkSession, tasks: Tasks, read: Callable[[Part], Iterator[str]]) -> list[str]:

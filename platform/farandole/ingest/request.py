@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import DatasetError
-from farandole.ingest.files import SourceFiles
+from farandole.ingest.files import SourceFiles, fingerprints
 from farandole.ingest.hook_source import hook_digest, hook_sources
 from farandole.privacy import read_key
 from farandole.shards import Manifest, Place, ShardInfo, read_manifest, storage_of
@@ -53,7 +53,7 @@ def request_digest(data: Data, files: dict[str, SourceFiles], code: dict[str, st
     """
     asked: dict[str, Any] = {
         "data": data.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
-        "files": [entry for name in sorted(files) for entry in files[name].fingerprint],
+        "files": fingerprints(files),
         "code": sorted(code.items()),
         "transform": hook_digest(hook_sources(data.transform, folder)) if data.transform else None,
         "keys": [read_key(key, place).fingerprint for place, key in _keys(data)],

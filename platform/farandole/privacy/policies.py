@@ -102,8 +102,12 @@ def _masked(text: str, keep_last: int) -> str:
 def _by_width(column: str, width: float, values: pa.Array) -> pa.Array:
     if not pa.types.is_integer(values.type):
         kind = values.type if pa.types.is_floating(values.type) else pa.float64()
-        numbers = values.cast(pa.float64(), safe=False)
-        return pc.multiply(pc.floor(pc.divide(numbers, width)), width).cast(kind, safe=False)
+        ranges = pc.divide(values.cast(pa.float64(), safe=False), width)
+        nearest = pc.round(ranges)
+        # 0.3 / 0.1 is a little less than 3, yet 0.3 is where its range begins.
+        precision = 4 * np.finfo(kind.to_pandas_dtype()).eps
+        close = pc.less_equal(pc.abs(pc.subtract(ranges, nearest)), pc.multiply(pc.abs(ranges), precision))
+        return pc.multiply(pc.if_else(close, nearest, pc.floor(ranges)), width).cast(kind, safe=False)
     missing = np.asarray(values.is_null())
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     start = numbers // int(width) * int(width) if width <= np.iinfo(numbers.dtype).max else np.minimum(numbers, 0)

@@ -1,7 +1,7 @@
 """The dataset directory: Arrow shards and one manifest."""
 
 from farandole.shards.compare import compare
-from farandole.shards.demands import require_policies
+from farandole.shards.demands import require_policies, unmet_demands
 from farandole.shards.encryption import describe, has_key, open_key
 from farandole.shards.garbage import collect_garbage, spare
 from farandole.shards.manifest import (
@@ -54,6 +54,7 @@ __all__ = [
     "require_policies",
     "spare",
     "storage_of",
+    "unmet_demands",
     "verify",
     "write_manifest",
 ]

@@ -8,6 +8,19 @@ from farandole.shards.manifest import Manifest
 from farandole.spec import Data
 
 
+def unmet_demands(data: Data, manifest: Manifest) -> list[str]:
+    """What a job demands of a dataset and the dataset lacks, one line for each.
+
+    Args:
+        data: The data part of the job.
+        manifest: Of the dataset in `data.output`.
+    """
+    lacking = missing_policies(data.privacy, manifest.privacy)
+    if data.shard_key is not None and manifest.encryption is None:
+        lacking.append("data.shards.encryption: the job demands encrypted shards, those of the dataset are not")
+    return lacking
+
+
 def require_policies(data: Data, manifest: Manifest) -> None:
     """Whether a dataset was protected as the job demands.
 
@@ -19,9 +32,7 @@ def require_policies(data: Data, manifest: Manifest) -> None:
         DatasetError: A policy is missing or another one was applied, the text names column and policy; or shards are
             not encrypted.
     """
-    lacking = missing_policies(data.privacy, manifest.privacy)
-    if data.shard_key is not None and manifest.encryption is None:
-        lacking.append("data.shards.encryption: the job demands encrypted shards, those of the dataset are not")
+    lacking = unmet_demands(data, manifest)
     if lacking:
         raise DatasetError(
             "\n".join(f"{text}; training refuses {data.output}: run `farandole prepare`" for text in lacking)

@@ -145,12 +145,14 @@ class CsvSource(RowSource):
 
 
 class JsonSource(RowSource):
-    """JSON lines in UTF-8: one object on each line. A member that a line lacks is missing in that row."""
+    """JSON lines in UTF-8: one object on each line. A member that a line lacks is missing in that row;
+    a declared one that no line has is an error."""
 
     format: Literal["json"] = "json"
     """The file format; may be left out where the path ends in `.jsonl`, `.ndjson` or `.json`, or these and `.gz`."""
     path: PathText
-    """A file, a directory, a glob, or `package://NAME/FILE` for data that an installed Python package ships."""
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
     columns: dict[str, JsonColumnType] | None = None
     """Member name to type; others are not read. Left out: all members, their types inferred from all lines, for
     which the files are read twice."""
@@ -167,7 +169,7 @@ class ImageSource(RowSource):
     format: Literal["images"] = "images"
     """The file format; always to be written."""
     path: PathText
-    """A folder, or a glob of image files."""
+    """A folder, or a glob of image files, here or in an object store (`s3://bucket/…`)."""
 
 
 class ParquetSource(Spec):
