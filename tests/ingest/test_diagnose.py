@@ -23,6 +23,19 @@ TIMES = {"columns": {"id": "int", "size": "double", "color": "timestamp", "bough
 TIME_FEATURES = {"features": {"color": {"kind": "time", "parts": ["hour"]}}}
 
 
+def test_parquet_text_that_is_not_utf_8_is_told_with_its_file(
+    make_job: MakeJob, refuse: Refuse, tmp_path: Path
+) -> None:
+    numbers = list(range(60))
+    texts = pa.array([b"caf\xe9" if number == 7 else b"a" for number in numbers], pa.binary())
+    table = {"size": [1.5] * 60, "color": texts.view(pa.string()), "bought": [number % 2 for number in numbers]}
+    path = tmp_path / "a +%20b.parquet"
+    pq.write_table(pa.table(table), path)
+    error = refuse(make_job(rows={"path": path.name, "columns": ...}))
+    assert isinstance(error, DataError)
+    assert str(error) == f"{path}: column color: holds text that is not UTF-8; write the file again"
+
+
 # Rows -------------------------------------------------------------------------------------------------------
 
 

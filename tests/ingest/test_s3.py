@@ -97,6 +97,42 @@ def test_a_preparation_that_cannot_write_says_so_and_leaves_no_dataset(
     assert "dataset/manifest.json" not in s3.names()
 
 
+def test_encrypted_shards_in_the_store_are_those_of_a_local_preparation(
+    s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write()
+    monkeypatch.setenv("SHARD_KEY", "5f" * 32)
+    shards = {"encryption": {"key": {"environment": "SHARD_KEY"}}}
+    local = prepare(make_job({"shards": shards}))
+    there = prepare(make_job({"shards": shards, "output": f"{s3.uri}/sealed"}))
+    assert there.manifest.splits == local.manifest.splits
+    assert there.manifest.encryption == local.manifest.encryption
+    assert verify(f"{s3.uri}/sealed") == []
+    shard = local.manifest.splits["train"][0].file
+    content = bytearray(s3.get(f"sealed/{shard}"))
+    content[len(content) // 2] ^= 1
+    s3.put(f"sealed/{shard}", bytes(content))
+    assert [problem.shard for problem in verify(f"{s3.uri}/sealed")] == [shard]
+
+
+def test_a_quarantine_in_the_store_is_written_and_verified(
+    s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare
+) -> None:
+    write("small.csv", HEADER + SMALL + "x,1.5,a,1\n")
+    job = make_job({"output": f"{s3.uri}/kept"}, rows={"malformed": "quarantine"})
+    (kept,) = prepare(job).manifest.quarantine
+    content = s3.get(f"kept/{kept.file}")
+    assert pq.read_table(pa.BufferReader(content))["record"].to_pylist() == [b"x,1.5,a,1"]
+    assert verify(f"{s3.uri}/kept") == []
+    s3.put(f"kept/{kept.file}", content[:-1] + b"?")
+    assert [(problem.shard, problem.text) for problem in verify(f"{s3.uri}/kept")] == [
+        (kept.file, "does not match its checksum")
+    ]
+    s3.files.delete_file(f"{s3.path}/kept/{kept.file}")
+    (problem,) = verify(f"{s3.uri}/kept")
+    assert problem.text.startswith("cannot be read")
+
+
 @pytest.mark.parametrize("where", ["output", "source"])
 def test_refusals_are_told_before_spark_starts(
     s3: Folder, write: Write, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, where: str

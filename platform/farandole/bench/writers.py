@@ -138,7 +138,6 @@ def _raw(session: Any, job: Job) -> Any:
     """The frame that preparation starts from: the query's rows, with the columns that the dataset is made of."""
     own = session.newSession()
     own.conf.set("spark.sql.session.timeZone", "UTC")
-    own.conf.set("spark.sql.csv.parser.columnPruning.enabled", "false")
     files = {name: find_files(name, source) for name, source in job.data.sources.items()}
     columns = Preprocessing.from_spec(job.data).columns
     assert job.data.label is not None

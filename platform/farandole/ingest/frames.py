@@ -16,9 +16,6 @@ from farandole.ingest.files import SourceFiles, check_parquet
 from farandole.ingest.reading import reader_of, row_frame
 from farandole.spec import Data, ParquetSource, Source
 
-_UNSAFE = str.maketrans({'"': "'", "\\": "/"})
-"""What a column's name must not bring into JSON."""
-
 
 def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]) -> DataFrame:
     """The rows of the query over all sources.
@@ -116,12 +113,12 @@ def _valid_text(frame: DataFrame, name: str) -> Column:
     column = F.col(f"`{name}`")
     if not isinstance(frame.schema[name].dataType, T.StringType):
         return column
-    message = F.concat(
-        F.lit(MARK + '{"kind": "DataError", "message": "'),
-        F.col("_metadata.file_path"),  # input_file_name() counts as a function whose value changes
-        F.lit(f': column {name.translate(_UNSAFE)}: holds text that is not UTF-8; write the file again"}}'),
-    )
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(F.raise_error(message)).alias(name)
+    uri = F.col("_metadata.file_path")  # input_file_name() counts as a function whose value changes
+    path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
+    text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
+    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
+    told = F.raise_error(F.concat(F.lit(MARK), packed))
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(told).alias(name)
 
 
 def _literal(files: SourceFiles) -> list[str]:

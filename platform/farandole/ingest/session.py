@@ -29,7 +29,8 @@ _QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
-    # Pruned columns are not parsed, so a row with too many fields would pass unseen.
+    # For notebooks and transforms, which may read CSV by Spark: it does not parse pruned columns, so that a row with
+    # too many fields would pass unseen.
     "spark.sql.csv.parser.columnPruning.enabled": "false",
 }
 
