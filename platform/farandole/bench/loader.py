@@ -14,7 +14,7 @@ from farandole.bench.choice import check_names, chosen_systems
 from farandole.bench.machine import machine, run_module
 from farandole.progress import Advanced, StageEnded, StageStarted, Watcher, ignore
 
-OURS = ("memcpy", "farandole", "torch")
+OURS = ("memcpy", "memcpy_batches", "farandole", "torch")
 """Systems that run in this interpreter."""
 PEERS = ("streaming", "litdata", "datasets", "webdataset")
 """Systems that run where they are installed: here, or in the interpreter of the peers."""

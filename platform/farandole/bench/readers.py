@@ -14,7 +14,31 @@ _SEED = 7
 
 
 class _Memcpy:
-    """The bytes of the mapped shards, copied one after the other, batch by batch, into one buffer."""
+    """The bytes of the mapped shards, copied in their order into memory of the same size, in blocks."""
+
+    def __init__(self, directory: Path, batch_rows: int) -> None:
+        from farandole.shards import Dataset
+
+        self._reader = Dataset(directory / "dataset").split("train")
+        first = self._reader.block(0)
+        # Ones: memory that was written once, so that no page of it is still to be found.
+        self._target = {name: np.ones((self._reader.rows, *view.shape[1:]), view.dtype) for name, view in first.items()}
+
+    def epoch(self, epoch: int) -> Iterator[int]:
+        start = 0
+        for number, rows in enumerate(self._reader.block_rows):
+            for name, view in self._reader.block(number).items():
+                np.copyto(self._target[name][start : start + rows], view)
+            start += rows
+            yield rows
+
+    def resumed(self, epoch: int) -> None:
+        return None
+
+
+class _MemcpyBatches:
+    """The same bytes, batch by batch into one buffer, which stays in the processor's cache: nothing is written to
+    memory, so this is the most that any loader can hope for."""
 
     def __init__(self, directory: Path, batch_rows: int) -> None:
         from farandole.shards import Dataset
@@ -71,7 +95,10 @@ class _Torch:
 
 
 SYSTEMS = {
-    "memcpy": System(_Memcpy, "numpy", "numpy.copyto of the mapped shards in file order, into one buffer"),
+    "memcpy": System(_Memcpy, "numpy", "numpy.copyto of the mapped shards, in file order, into memory of their size"),
+    "memcpy_batches": System(
+        _MemcpyBatches, "numpy", "the same, batch by batch into one buffer in the cache"
+    ),
     "farandole": System(_Farandole, "farandole", "TrainingLoader(read_ahead=0): no thread beside the caller's"),
     "torch": System(_Torch, "torch", "DataLoader(TensorDataset(…), shuffle=True)"),
 }

@@ -52,14 +52,15 @@ def _ratio(of: str, *, inverse: bool = False) -> Callable[[Result, dict[str, Res
 _COMMON = (
     Column("system", lambda result, case: result["system"]),
     Column("version", lambda result, case: result["version"], wide=True),
-    Column("rows", _figure("rows", ",")),
+    Column("rows", _figure("rows", ","), wide=True),
     Column("rows/s", _figure("rows_per_s", ",")),
     Column("MB/s", _figure("mb_per_s", ",.0f")),
 )
 LOADER = (
     *_COMMON,
     Column("of memcpy", _ratio("memcpy")),
-    Column("farandole is N times faster", _ratio("farandole", inverse=True)),
+    Column("of memcpy by batches", _ratio("memcpy_batches"), wide=True),
+    Column("farandole ×", _ratio("farandole", inverse=True)),
     Column("first epoch rows/s", _figure("first_epoch_rows_per_s", ","), wide=True),
     Column("open ms", _figure("open_ms", ",.0f"), wide=True),
     Column("first batch ms", _figure("first_batch_ms", ",.1f")),
@@ -71,7 +72,7 @@ LOADER = (
 """The columns of `bench loader`."""
 INGEST = (
     *_COMMON,
-    Column("farandole is N times faster", _ratio("farandole", inverse=True)),
+    Column("farandole ×", _ratio("farandole", inverse=True)),
     Column("s", _figure("seconds", ",.1f")),
     Column("s with start of Spark", _figure("with_start_s", ",.1f")),
     Column("written MB", _figure("written_mb", ",.0f"), wide=True),
