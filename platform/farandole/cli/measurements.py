@@ -60,7 +60,7 @@ LOADER = (
     *_COMMON,
     Column("of memcpy", _ratio("memcpy")),
     Column("of memcpy by batches", _ratio("memcpy_batches"), wide=True),
-    Column("farandole ×", _ratio("farandole", inverse=True)),
+    Column("times slower", _ratio("farandole", inverse=True)),
     Column("first epoch rows/s", _figure("first_epoch_rows_per_s", ","), wide=True),
     Column("open ms", _figure("open_ms", ",.0f"), wide=True),
     Column("first batch ms", _figure("first_batch_ms", ",.1f")),
@@ -72,7 +72,7 @@ LOADER = (
 """The columns of `bench loader`."""
 INGEST = (
     *_COMMON,
-    Column("farandole ×", _ratio("farandole", inverse=True)),
+    Column("times slower", _ratio("farandole", inverse=True)),
     Column("s", _figure("seconds", ",.1f")),
     Column("s with start of Spark", _figure("with_start_s", ",.1f")),
     Column("written MB", _figure("written_mb", ",.0f"), wide=True),
