@@ -96,9 +96,7 @@ class _Torch:
 
 SYSTEMS = {
     "memcpy": System(_Memcpy, "numpy", "numpy.copyto of the mapped shards, in file order, into memory of their size"),
-    "memcpy_batches": System(
-        _MemcpyBatches, "numpy", "the same, batch by batch into one buffer in the cache"
-    ),
+    "memcpy_batches": System(_MemcpyBatches, "numpy", "the same, batch by batch into one buffer in the cache"),
     "farandole": System(_Farandole, "farandole", "TrainingLoader(read_ahead=0): no thread beside the caller's"),
     "torch": System(_Torch, "torch", "DataLoader(TensorDataset(…), shuffle=True)"),
 }
