@@ -13,7 +13,7 @@ from inputs import HEADER, SMALL, Write, nycflights
 
 from farandole.errors import DataError
 from farandole.ingest.files import SourceFiles, check_header, check_parquet, find_files
-from farandole.spec import CsvSource, ParquetSource
+from farandole.spec import CsvSource, ImageSource, ParquetSource
 
 
 def csv(path: Path | str, **fields: Any) -> CsvSource:
@@ -187,6 +187,13 @@ def test_a_damaged_archive_is_refused_and_leaves_no_cache(tmp_path: Path, farand
     assert message.startswith(f"data.sources.rows.path: {path}: is not a whole zip archive (")
     assert message.endswith("; fetch it again")
     assert not list((farandole_home / "cache").rglob("*.csv"))
+
+
+def test_an_archive_in_a_folder_of_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    path = zipped(tmp_path / "images" / "a.zip", {"cat/1.png": "x"})
+    with pytest.raises(DataError, match=rf"{path}: an archive in a folder .*; unpack it there, or name the archive"):
+        find_files("rows", ImageSource(path=str(tmp_path / "images")))
 
 
 def test_an_archive_without_data_files_is_refused(tmp_path: Path) -> None:

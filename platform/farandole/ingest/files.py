@@ -107,6 +107,12 @@ def find_files(name: str, source: Source, *, unpack: bool = True, watch: Watcher
             raise DataError(f"{place}: {file}: may not be read by this user; change its permissions")
         if _hidden(Path(file.name)):
             raise DataError(f"{place}: {file}: Spark skips files whose names start with `_` or `.`; rename it")
+    archive = next((file for file in sorted(files) if file.suffix == ".zip"), None)
+    if base is not None and archive is not None and source.format in ("images", "parquet"):
+        raise DataError(
+            f"{place}: {archive}: an archive in a folder whose own folders mean something (labels, partitions); unpack"
+            " it there, or name the archive itself"
+        )
     unpacked = [member for file in sorted(files) for member in _unpacked(place, file, unpack)]
     return SourceFiles(name, tuple(unpacked), base)
 
