@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from farandole.errors import ModelError
-from farandole.planning import check_builder, plan, stale_dataset
+from farandole.errors import ModelError, SpecError
+from farandole.planning import check_builder, check_trainable, plan, stale_dataset
 from farandole.spec import Job
 from made_data import empty_store, home, made, make_job, write_job
 
@@ -28,6 +28,23 @@ def test_a_sound_job_has_no_problems_and_four_steps(home: Path, make_job: MakeJo
     assert register["text"].startswith("add a version to the registered model small in sqlite:///")
 
 
+def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job: MakeJob) -> None:
+    job = make_job(model=None)
+    document = plan(job)
+    assert document["problems"] == []
+    (step,) = document["steps"]
+    assert step["text"].endswith("; the job has no `model`, so nothing is trained")
+    with pytest.raises(SpecError, match="model: there is none"):
+        check_trainable(job)
+
+
+def test_a_model_without_a_label_is_a_problem(home: Path, make_job: MakeJob) -> None:
+    document = plan(make_job(data__label=None))
+    assert [step["stage"] for step in document["steps"]] == ["prepare"]
+    (problem,) = document["problems"]
+    assert problem.startswith("data.label: there is none")
+
+
 def test_a_dropped_tail_is_not_counted(home: Path, make_job: MakeJob) -> None:
     assert plan(make_job(train__tail="drop"))["steps"][1]["steps"] == 30
 
@@ -35,7 +52,7 @@ def test_a_dropped_tail_is_not_counted(home: Path, make_job: MakeJob) -> None:
 def test_a_dataset_that_is_not_there_will_be_prepared(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
     document = plan(make_job(data__output=str(tmp_path / "new")))
     assert document["steps"][0]["action"] == "prepare"
-    assert "read 1 files" in document["steps"][0]["text"]
+    assert "read 1 file (" in document["steps"][0]["text"]
     assert "steps" not in document["steps"][1]
     assert not (tmp_path / "new").exists()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farandole.planning import check_builder, check_label, check_transform, stale_dataset
+from farandole.planning import check_builder, check_trainable, check_transform, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
 from farandole.spec import CsvSource, Job
 
@@ -61,7 +61,7 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
     """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
     from farandole.launch import train as train_model
 
-    check_label(job)
+    check_trainable(job)
     check_builder(job)
     if stale_dataset(job):
         text = f"{job.data.output}: was made of other sources, features or code; `farandole prepare` renews it"
@@ -71,7 +71,7 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
 
 def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     """Prepare, train, evaluate, register."""
-    check_label(job)
+    check_trainable(job)
     dataset = prepare(job, watch, force=force)
     return Finished(job, dataset, train(job, watch, register=True))
 

@@ -22,6 +22,7 @@ from farandole.errors import (
 from farandole.ingest.files import SourceFiles, check_header, find_files
 from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
+from farandole.progress import counted
 from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
 from farandole.spec import CsvSource, Job
 
@@ -35,7 +36,7 @@ def plan(job: Job) -> dict[str, Any]:
         `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": []}`.
     """
     problems: list[str] = []
-    if job.data.label is None:
+    if job.model is not None and job.data.label is None:
         problems.append(_NO_LABEL)
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
@@ -61,12 +62,11 @@ def plan(job: Job) -> dict[str, Any]:
             existing = existing_dataset(place_of(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps = [
-        _prepare_step(job, files, existing),
-        _train_step(job, existing),
-        _evaluate_step(job),
-        _register_step(job),
-    ]
+    steps = [_prepare_step(job, files, existing)]
+    if job.model is None:
+        steps[0]["text"] += "; the job has no `model`, so nothing is trained"
+    elif job.data.label is not None:
+        steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
     return {"problems": problems, "steps": steps, "objects": []}
 
 
@@ -88,7 +88,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     text = (
         f"reuse the dataset in {job.data.output}: nothing changed since it was made"
         if existing
-        else f"read {len(inputs)} files ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
+        else f"read {counted(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
     )
     lenient = [name for name, source in job.data.sources.items() if getattr(source, "malformed", "fail") != "fail"]
@@ -124,8 +124,8 @@ def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.model.builder} for {spec.epochs} epochs of {spec.global_batch_size} rows a step on"
-        f" {resources.workers} workers, {threads} threads each"
+        f"train {job.network.builder} for {counted(spec.epochs, 'epoch')} of {spec.global_batch_size} rows a step on"
+        f" {counted(resources.workers, 'worker')}, {counted(threads, 'thread')} each"
     )
     if spec.augment:
         text += f", {', '.join(spec.augment)} changed at random"
@@ -162,22 +162,24 @@ def _register_step(job: Job) -> dict[str, Any]:
     }
 
 
-def check_label(job: Job) -> None:
-    """Whether there is something to learn.
+def check_trainable(job: Job) -> None:
+    """Whether there is something to learn, and a model that learns.
 
     Raises:
-        SpecError: There is no label.
+        SpecError: There is no model, or no label.
     """
-    if job.data.label is None:
+    if job.network and job.data.label is None:
         raise SpecError(_NO_LABEL)
 
 
 def check_builder(job: Job) -> None:
-    """Find the builder's function without importing its module, which may bring torch.
+    """Find the builder's function, where the job has one, without importing its module, which may bring torch.
 
     Raises:
         ModelError: There is no such module, or no such function in it.
     """
+    if job.model is None:
+        return
     module_name, function_name = job.model.builder.split(":")
     place = f"model.builder: {job.model.builder}"
     source = module_file(module_name, Path(job.folder or "."))

@@ -80,6 +80,11 @@ def ignore(event: Event) -> None:
     """The watcher of those who do not watch."""
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, in the plural where there is not one: `1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def to_dict(event: Event) -> dict[str, Any]:
     """The event as plain data, to be sent as one line of JSON."""
     return {"event": type(event).__name__, **asdict(event)}

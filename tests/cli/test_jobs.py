@@ -96,7 +96,7 @@ def test_run_prints_one_document_on_stdout_and_plain_progress_on_stderr(home: Pa
     document = json.loads(done.stdout)
     assert set(document) >= {"job", "dataset", "training", "model"}
     assert document["job"] == "small"
-    assert set(document["dataset"]) == {"path", "digest", "rows", "reused"}
+    assert set(document["dataset"]) == {"path", "digest", "rows", "left_out", "reused"}
     assert document["dataset"]["reused"] is True
     assert document["dataset"]["rows"] == {"train": 962, "validation": 150, "test": 150}
     assert document["training"]["steps"] == 16

@@ -55,8 +55,8 @@ def test_every_wrong_column_has_a_line_of_its_own(write: Write, make_job: MakeJo
     write("b.csv", HEADER + "60,y,a,1\n" + SMALL + "x,y,a,1\n")
     lines = str(refuse(make_job(rows={"path": "b.csv"}))).splitlines()
     assert [line.split(": ")[1:4] for line in lines] == [
-        ["line 2", "column size", "'y' in 1 rows is not double; if it stands for a missing value, write `null_values"],
-        ["line 63", "column id", "'x' in 1 rows is not int; if it stands for a missing value, write `null_values"],
+        ["line 2", "column size", "'y' in 1 row is not double; if it stands for a missing value, write `null_values"],
+        ["line 63", "column id", "'x' in 1 row is not int; if it stands for a missing value, write `null_values"],
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_row_of_another_shape_is_told_with_its_line(
     path = write("small.csv", HEADER + rows)
     # The wrong column is not even used.
     message = str(refuse(make_job(rows={"columns": {"size": "double", "color": "string", "bought": "int"}})))
-    assert message.startswith(f"{path}: line {line}: {found}: {shown!r} ({count} such rows); ")
+    assert message.startswith(f"{path}: line {line}: {found}: {shown!r} ({count} such row{'s' if count > 1 else ''}); ")
     assert message.endswith(", or set `malformed: drop` or `quarantine` of the source")
 
 
@@ -95,7 +95,7 @@ def test_a_timestamp_that_cannot_be_read_is_told(
     path = write("small.csv", AT + f"60,1.5,{text},1\n")
     error = refuse(make_job(TIME_FEATURES, rows={**TIMES, "timestamp_format": pattern}))
     assert str(error).startswith(
-        f"{path}: line 62: column color: {text!r} in 1 rows is not timestamp; if it stands for a missing"
+        f"{path}: line 62: column color: {text!r} in 1 row is not timestamp; if it stands for a missing"
     )
 
 

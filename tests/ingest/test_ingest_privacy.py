@@ -182,6 +182,7 @@ def test_groups_that_are_too_small_are_refused_left_out_or_only_counted(
     suppressed = prepare(job(k=10, suppress=True)).manifest
     assert suppressed.privacy["k_anonymity"]["suppressed_rows"] == 9
     assert suppressed.privacy["k_anonymity"]["smallest_group"] == 15
+    assert suppressed.privacy["k_anonymity"]["groups"] == 6
     assert sum(suppressed.row_counts.values()) == 90
 
 
@@ -232,9 +233,9 @@ def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
             "/data/a.csv: column name: 'Ada', 'Bob' in 2 rows is not int",
             "/data/a.csv: column name: '…' in 2 rows is not int",
         ),
-        ('line 3: "O\'Brien,5" (1 such rows)', "line 3: '…' (1 such rows)"),
+        ('line 3: "O\'Brien,5" (1 such row)', "line 3: '…' (1 such row)"),
         ("column name: 'Ada', \"O'Brien\" in 2 rows", "column name: '…' in 2 rows"),
-        ('column name: \'a"b\' in 1 rows; write `["a\\"b"]` of it', "column name: '…'] of it".replace("]", "]`")),
+        ('column name: \'a"b\' in 1 row; write `["a\\"b"]` of it', "column name: '…'] of it".replace("]", "]`")),
         ('one of ["SMITH"] is expected', "one of ['…'] is expected"),
         ("of ada@mail.example, unquoted", "of [e-mail addresses], unquoted"),
     ],

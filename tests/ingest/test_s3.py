@@ -66,7 +66,7 @@ def test_sources_in_the_store_give_the_same_rows_as_local_ones(
     assert there.manifest.digest == local.manifest.digest
     (entry,) = there.manifest.sources
     assert (entry["path"], entry["bytes"]) == (uri, len(CSV))
-    assert "fetching 1 files of rows" in [event.text for event in events if isinstance(event, Advanced)]
+    assert "fetching 1 file of rows" in [event.text for event in events if isinstance(event, Advanced)]
     assert prepare(job).reused
     s3.put("raw/small.csv", CSV + b"60,1.5,a,1\n")
     assert plan(job)["steps"][0]["action"] == "prepare"

@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_text_is_refused(raw: dict[str, Any]) -> None:
 def test_the_json_schema_is_valid_and_knows_all_parts() -> None:
     schema = Job.model_json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert set(schema["required"]) == {"name", "data", "model"}
+    assert set(schema["required"]) == {"name", "data"}
     assert schema["additionalProperties"] is False
 
 

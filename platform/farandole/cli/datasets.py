@@ -179,8 +179,9 @@ def _statistics(manifest: Manifest) -> Table:
         table.add_column(column, justify="left" if column == "values" else "right", overflow="fold")
     for column, found in manifest.statistics.items():
         if "distinct" in found:
-            frequent = ", ".join(f"{value} {count:,}" for value, count in found["most_frequent"][:3])
-            table.add_row(column, "", "", "", "", "", f"{found['distinct']:,}: {frequent}, …")
+            first = [f"{value} {count:,}" for value, count in found["most_frequent"][:3]]
+            more = ["…"] if found["distinct"] > len(first) else []
+            table.add_row(column, "", "", "", "", "", f"{found['distinct']:,}: {', '.join([*first, *more])}")
         else:
             numbers = [f"{found[key]:,.4g}" if key in found else "" for key in ("min", "p50", "mean", "max")]
             table.add_row(column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, "")

@@ -48,7 +48,7 @@ def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = Fa
     job = load_job(job_file, overrides or ())
     with watching() as watch:
         prepared = api.prepare(job, watch, force=force)
-    results.show_dataset(job_file, prepared.to_dict(), as_json=as_json)
+    results.show_dataset(job_file, job, prepared.to_dict(), as_json=as_json)
 
 
 def train(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from farandole.progress import counted
 from farandole.spec import Job
 
 
@@ -28,8 +29,8 @@ def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: boo
         measured = training["metrics"][split]
         table.add_row(f"{split} metrics", ", ".join(f"{k} {v:.4f}" for k, v in measured.items()) or "none")
     table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in dataset["rows"].items()))
-    workers = f"{training['workers']} workers, {training['steps']:,} steps, attempt {training['attempts']}"
-    table.add_row("speed", f"{training['rows_per_s']:,.0f} rows/s ({workers})")
+    gang = f"{counted(training['workers'], 'worker')}, {counted(training['steps'], 'step')}"
+    table.add_row("speed", f"{training['rows_per_s']:,.0f} rows/s ({gang}, attempt {training['attempts']})")
     spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training["time_split"].items()}
     table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
     table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
@@ -39,7 +40,7 @@ def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: boo
     Console().print(table)
 
 
-def show_dataset(job_file: Path, document: dict[str, Any], *, as_json: bool) -> None:
+def show_dataset(job_file: Path, job: Job, document: dict[str, Any], *, as_json: bool) -> None:
     """The end of `prepare`."""
     if as_json:
         print(json.dumps(document, indent=2))
@@ -52,8 +53,9 @@ def show_dataset(job_file: Path, document: dict[str, Any], *, as_json: bool) -> 
     table.add_row("rows", ", ".join(f"{rows:,} {split}" for split, rows in document["rows"].items()))
     if any(document["left_out"].values()):
         left_out = ", ".join(f"{rows:,} of {source}" for source, rows in document["left_out"].items() if rows)
-        table.add_row("left out", f"{left_out}; see {_command()} data inspect")
-    table.add_row("next", f"{_command()} train {job_file}")
+        table.add_row("left out", f"{left_out}; see {_command()} data inspect {document['path']}")
+    then = f"train {job_file}" if job.model and job.data.label else f"data inspect {document['path']}"
+    table.add_row("next", f"{_command()} {then}")
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -177,7 +178,8 @@ def _literal(frame: DataFrame, place: str, bound: Any, kind: str) -> Column:
     if isinstance(bound, str) and kind in _TIMES:
         fits = frame.sparkSession.range(1).select(F.lit(bound).try_cast(kind)).collect()[0][0] is not None
     if not fits:
-        raise DataError(f"{place}: {bound!r} cannot be compared with a column of type {kind}; write such a value")
+        shown = json.dumps(bound) if isinstance(bound, bool) else repr(bound)
+        raise DataError(f"{place}: {shown} cannot be compared with a column of type {kind}; write such a value")
     return F.lit(bound) if number else F.lit(bound).cast(kind)
 
 

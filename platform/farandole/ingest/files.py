@@ -24,7 +24,7 @@ import xxhash
 
 from farandole.errors import DataError, PreparationFailed, nearest
 from farandole.ingest.records import foreign_mark, open_bytes
-from farandole.progress import Advanced, Watcher, ignore
+from farandole.progress import Advanced, Watcher, counted, ignore
 from farandole.spec import CsvSource, ParquetSource, Source, home, is_remote
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _remote_files(name: str, place: str, source: Source, fetch: bool, watch: Wat
 
     remote = find_remote(place, source.path, source.format, _hidden)
     if fetch:
-        text = f"fetching {len(remote.files)} files of {name}"
+        text = f"fetching {counted(len(remote.files), 'file')} of {name}"
         remote.fetch(lambda done, total: watch(Advanced("prepare", done // 10**6, total // 10**6, "MB", text)))
     here = [path for path in map(remote.local, (file.name for file in remote.files)) if path.exists()]
     unpacked = [member for path in sorted(here) for member in _unpacked(place, path, fetch)]

@@ -17,6 +17,7 @@ from farandole.ingest.environment import enter_environment, environment_file
 from farandole.ingest.executor import speaking
 from farandole.ingest.reading import Tasks, malformed_frame
 from farandole.ingest.rows import RowReader
+from farandole.progress import counted
 from farandole.shards import MalformedRows, Place, QuarantineFile, QuarantineWriter
 from farandole.spec import CsvSource, JsonSource, RowSource
 
@@ -137,26 +138,26 @@ def _place(kind: Kind) -> tuple[str, int]:
 def _problem(name: str, source: RowSource, kind: Kind, show_values: bool) -> str:
     file, line = _place(kind)
     place = f"{file}: line {line}" if line else file
-    policy = "set `malformed: drop` or `quarantine` of the source"
+    policy = ", or set `malformed: drop` or `quarantine` of the source" if source.malformed == "fail" else ""
     if kind.column is not None:
         values = [repr(_short(value)) for value in kind.values[:_NUM_VALUES]] if show_values else ["'…'"]
         shown = ", ".join(values)
         more = ", …" if len(kind.values) > _NUM_VALUES and show_values else ""
         rule = kind.reason.replace("not ", "is not ", 1)
-        what = f"{place}: column {kind.column}: {shown}{more} in {kind.rows} rows {rule}"
+        what = f"{place}: column {kind.column}: {shown}{more} in {counted(kind.rows, 'row')} {rule}"
         if isinstance(source, CsvSource):
             example = json.dumps(_short(kind.values[0]), ensure_ascii=False) if show_values else "…"
             advice = f"null_values: [{example}]"
             return (
                 f"{what}; if it stands for a missing value, write `{advice}` in data.sources.{name}, or declare the"
-                f" column as string, or {policy}"
+                f" column as string{policy}"
             )
-        return f"{what}; mend the rows, or declare another type, or {policy}"
+        return f"{what}; mend the rows, or declare another type{policy}"
     what = kind.values[0] if kind.reason == "wrong number of fields" else kind.reason
     remedy = _REMEDIES.get(kind.reason, "mend the rows")
     if isinstance(source, CsvSource | JsonSource) and show_values:
         what += f": {_short(kind.record)!r}"
-    return f"{place}: {what} ({kind.rows} such rows); {remedy}, or {policy}"
+    return f"{place}: {what} ({counted(kind.rows, 'such row')}); {remedy}{policy}"
 
 
 _REMEDIES = {

@@ -153,6 +153,7 @@ class Gate:
         if not rule.suppress:
             raise _too_small(rule, measured)
         self._anonymity["suppressed_rows"] = measured["rows"]
+        self._anonymity["groups"] -= measured["small"]
         self._anonymity["smallest_group"] = groups.where(~small).agg(F.min(_ROWS)).collect()[0][0] or 0
         renamed = groups.where(~small).select(*(column.alias(f"_k_{i}") for i, column in enumerate(quoted)))
         same = [column.eqNullSafe(F.col(f"_k_{i}")) for i, column in enumerate(quoted)]

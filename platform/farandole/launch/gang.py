@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from farandole.errors import ERRORS, FarandoleError, TrainingFailed
-from farandole.progress import StageStarted, Watcher, from_dict
+from farandole.progress import StageStarted, Watcher, counted, from_dict
 from farandole.spec import Job
 from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE, received
 
@@ -64,7 +64,7 @@ def run_gang(job: Job, directory: Path, attempt: Attempt, *, register: bool, wat
     """
     logs = directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
-    watch(StageStarted("train", f"starting {job.resources.workers} workers"))
+    watch(StageStarted("train", f"starting {counted(job.resources.workers, 'worker')}"))
     with _environment_file(job, directory) as environment:
         command = _command(job, directory, environment, attempt.mlflow_run_id, register)
         with _process(command, job) as process, _Logs(logs) as files:

@@ -16,7 +16,7 @@ from farandole.errors import SpecError
 from farandole.spec import Key
 
 KEY_BYTES = 32
-_MAKE_ONE = "`openssl rand -hex 32` makes one"
+_MAKE_ONE = "`openssl rand -hex 32` makes a new one"
 
 
 class Secret:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from farandole.errors import nearest
+from farandole.errors import SpecError, nearest
 from farandole.spec.base import Spec
 from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
@@ -21,8 +21,8 @@ class Job(Spec):
     """Lower-case letters, digits and `-`, at most 53: it also names Kubernetes objects."""
     data: Data
     """From raw files to a dataset directory."""
-    model: Model
-    """Which network."""
+    model: Model | None = None
+    """Which network. Without one, the dataset can be prepared, for scripts of your own."""
     train: Train = Train()
     """How the model is fitted."""
     resources: Resources = Resources()
@@ -97,6 +97,17 @@ class Job(Spec):
             elif kinds[name] != augment.kind:
                 problems.append(f"{place}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
         return problems
+
+    @property
+    def network(self) -> Model:
+        """The `model` part, where something is trained.
+
+        Raises:
+            SpecError: The job has none.
+        """
+        if self.model is None:
+            raise SpecError("model: there is none, so a dataset can be prepared and nothing be trained; write `model`")
+        return self.model
 
     @property
     def metrics(self) -> tuple[str, ...]:

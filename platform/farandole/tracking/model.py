@@ -38,7 +38,7 @@ def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tup
         (place / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
         problem = _write_network(network.cpu().eval(), preprocessing, job, place)
         code = [str(Path(__file__).resolve().parents[1])]
-        if problem is not None and not job.model.builder.startswith("farandole."):
+        if problem is not None and not job.network.builder.startswith("farandole."):
             folder = Path(job.folder or ".")
             code += [
                 str(path) for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))
@@ -69,7 +69,7 @@ def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, p
         torch.export.save(program, place / "network.pt2")
     except Exception as error:  # noqa: BLE001 - whatever a user's forward makes torch.export raise, the model is still logged
         torch.save(network.state_dict(), place / "weights.pt")
-        made = {"builder": job.model.builder, "options": job.model.options}
+        made = {"builder": job.network.builder, "options": job.network.options}
         (place / "builder.json").write_text(json.dumps(made))
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None

@@ -19,8 +19,8 @@ def build_model(job: Job, schema: Schema) -> nn.Module:
     Raises:
         ModelError: The builder cannot be imported, raises, or returns no module with parameters that learn.
     """
-    place = f"model.builder: {job.model.builder}"
-    module_name, function_name = job.model.builder.split(":")
+    place = f"model.builder: {job.network.builder}"
+    module_name, function_name = job.network.builder.split(":")
     if job.folder and job.folder not in sys.path:
         sys.path.insert(0, job.folder)
     try:
@@ -28,12 +28,12 @@ def build_model(job: Job, schema: Schema) -> nn.Module:
     except Exception as error:
         raise ModelError(f"{place}: cannot be imported: {_one_line(error)}", detail=traceback.format_exc()) from error
     try:
-        model = builder(schema, **job.model.options)
+        model = builder(schema, **job.network.options)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise ModelError(
             f"{place}: raised {_one_line(error)} in {where.filename}, line {where.lineno}; options were"
-            f" {job.model.options}",
+            f" {job.network.options}",
             detail=traceback.format_exc(),
         ) from error
     if not isinstance(model, nn.Module):

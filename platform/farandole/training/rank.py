@@ -13,7 +13,7 @@ import torch
 
 from farandole.errors import EnvironmentLacking
 from farandole.preprocess import Preprocessing
-from farandole.progress import Event, Noted, StageEnded, StageStarted, ignore, to_dict
+from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, ignore, to_dict
 from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
 from farandole.training import world
@@ -67,7 +67,7 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             log=recorder.metrics if recorder else lambda values, step: None,
         )
         world.meet("recorder")  # the chief has been busy with MLflow for seconds
-        _say(gang, StageStarted("train", f"training on {gang.size} workers"))
+        _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))
         _say(gang, StageStarted("evaluate", "evaluating on the test split"))
@@ -125,7 +125,7 @@ def _identity(job: Job, dataset: Dataset) -> str:
     """What a checkpoint belongs to: it may be resumed with other workers or more epochs, not with other data."""
     parts = {
         "dataset": dataset.manifest.digest,
-        "model": job.model.model_dump(mode="json"),
+        "model": job.network.model_dump(mode="json"),
         "train": job.train.model_dump(mode="json", exclude={"epochs", "checkpoint", "log_every_steps", "metrics"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
