@@ -6,13 +6,24 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError, PreparationFailed
-from farandole.ingest.executor import SHARD, ShardPlace, _runs, error_in, observer, shard_writer
-from farandole.preprocess import Observations, Preprocessing, learn, merge
-from farandole.shards import ShardInfo
+from farandole.ingest.executor import (
+    Seen,
+    ShardPlace,
+    _runs,
+    error_in,
+    observer,
+    packer,
+    shard_writer,
+    transformer,
+)
+from farandole.ingest.place import ORDER, SPLIT
+from farandole.preprocess import Preprocessing, learn
+from farandole.shards import ShardInfo, ShardWriter
 from farandole.spec import Data
 
 
@@ -28,72 +39,120 @@ def unfitted() -> Preprocessing:
 
 @pytest.fixture
 def fitted(unfitted: Preprocessing) -> Preprocessing:
-    (row,) = observer(unfitted)([batch([0, 0], sizes=[1.0, 2.0])])
-    return learn(unfitted, pickle.loads(row.column("seen")[0].as_py()))
+    *_, last = packer(unfitted)([batch([0, 0], sizes=[1.0, 2.0])])
+    return learn(unfitted, seen_in(last).observations)
 
 
-def batch(shards: list[int], sizes: list[Any] | None = None) -> pa.RecordBatch:
-    rows = len(shards)
+def batch(splits: list[int], sizes: list[Any] | None = None, first: int = 0) -> pa.RecordBatch:
+    """Rows with their places: the later a row, the earlier its place."""
+    rows = len(splits)
+    numbers = range(first, first + rows)
     return pa.record_batch(
         {
-            "size": pa.array(sizes or [float(number) for number in range(rows)], pa.float64()),
-            "bought": pa.array([number % 2 for number in range(rows)], pa.int32()),
-            SHARD: pa.array(shards, pa.int32()),
+            "size": pa.array(sizes or [float(number) for number in numbers], pa.float64()),
+            "bought": pa.array([number % 2 for number in numbers], pa.int32()),
+            ORDER[0]: pa.array([-number for number in numbers], pa.int64()),
+            ORDER[1]: pa.array([0] * rows, pa.int64()),
+            SPLIT: pa.array(splits, pa.int32()),
         }
     )
 
 
-def test_each_partition_is_observed_into_one_row(unfitted: Preprocessing) -> None:
-    (one,) = observer(unfitted)([batch([0, 0, 0]), batch([0])])
-    (none,) = observer(unfitted)([])
-    seen: Observations = merge(pickle.loads(row.column("seen")[0].as_py()) for row in (one, none))
-    assert (one.num_rows, none.num_rows) == (1, 1)
-    assert seen.summaries["size"].rows == 4
-    assert seen.counts["label:"] == {"0": 3, "1": 1}
+def seen_in(row: pa.RecordBatch) -> Seen:
+    seen: Seen = pickle.loads(row.column("seen")[0].as_py())
+    return seen
+
+
+def pieces(fitted: Preprocessing, *batches: pa.RecordBatch, shards_of_split: list[int]) -> list[pa.RecordBatch]:
+    """What the task that writes gets, each piece in a batch of its own."""
+    *packed, _ = packer(fitted)(batches)
+    return list(transformer(fitted, shards_of_split)(packed))
+
+
+def infos_in(row: pa.RecordBatch) -> dict[int, ShardInfo]:
+    texts = zip(row.column("shard").to_pylist(), row.column("info").to_pylist(), strict=True)
+    return {shard: ShardInfo.model_validate_json(info) for shard, info in texts}
+
+
+def test_a_partition_is_packed_and_its_training_rows_observed(unfitted: Preprocessing) -> None:
+    *packed, last = packer(unfitted)([batch([0, 0, 1]), batch([0, 2], first=3)])
+    assert [row.column("seen").null_count for row in (*packed, last)] == [1, 1, 0]
+    seen = seen_in(last)
+    assert seen.split_rows == {0: 3, 1: 1, 2: 1}
+    assert seen.observations.summaries["size"].rows == 3
+    assert seen.observations.counts["label:"] == {"0": 1, "1": 2}
+
+
+def test_a_later_pass_sees_the_packed_rows_as_the_first_did(unfitted: Preprocessing) -> None:
+    *packed, last = packer(unfitted)([batch([0, 0, 1]), batch([0, 2], first=3)])
+    (again,) = observer(unfitted)(packed)
+    (nothing,) = observer(unfitted)([])
+    merged = seen_in(nothing)
+    merged.merge(seen_in(again))
+    first = seen_in(last)
+    assert (merged.observations, merged.split_rows) == (first.observations, first.split_rows)
 
 
 @pytest.mark.parametrize(
     ("shards", "expected"),
     [
-        ([], []),
-        ([4], [(4, 1)]),
-        ([0, 0, 1, 3, 3, 3], [(0, 2), (1, 1), (3, 3)]),
+        ([], {}),
+        ([4], {4: [0]}),
+        ([3, 0, 3, 1, 0, 3], {0: [1, 4], 1: [3], 3: [0, 2, 5]}),
     ],
 )
-def test_runs_are_the_rows_of_one_shard_each(shards: list[int], expected: list[tuple[int, int]]) -> None:
-    runs = list(_runs(batch(shards)))
-    assert [(shard, rows.num_rows) for shard, rows in runs] == expected
-    assert [size for _, rows in runs for size in rows.column("size").to_pylist()] == list(range(len(shards)))
+def test_runs_are_the_rows_of_one_shard_each(shards: list[int], expected: dict[int, list[int]]) -> None:
+    assert {shard: rows.tolist() for shard, rows in _runs(np.array(shards, dtype=np.int64))} == expected
 
 
-def test_sorted_rows_become_shards_wherever_a_batch_ends(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preprocessing, tmp_path: Path) -> None:
     places = [ShardPlace("train", 0), ShardPlace("train", 1), ShardPlace("test", 0)]
-    write = shard_writer(fitted, tmp_path, places, block_rows=2)
-    (row,) = write([batch([0, 0, 0, 1]), batch([1, 2]), batch([2])])
-    infos = {
-        shard: ShardInfo.model_validate_json(info)
-        for shard, info in zip(row.column("shard").to_pylist(), row.column("info").to_pylist(), strict=True)
-    }
+    write = shard_writer(fitted.schema, tmp_path, places, block_rows=2)
+    one = pieces(fitted, batch([0, 0, 0, 2, 0, 0, 2]), shards_of_split=[2, 0, 1])
+    two = pieces(fitted, batch([0, 0, 0]), batch([2, 0, 0, 2], first=3), shards_of_split=[2, 0, 1])
+    (row,) = write(one)
+    infos = infos_in(row)
     assert {shard: info.rows for shard, info in infos.items()} == {0: 3, 1: 2, 2: 2}
     assert [len(info.blocks) for info in infos.values()] == [2, 1, 1]
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == sorted(
         info.file for info in infos.values()
     )
+    (row,) = write(reversed(two))
+    assert infos_in(row) == infos
+
+
+def test_the_rows_of_a_shard_come_in_the_order_of_their_hashes(fitted: Preprocessing, tmp_path: Path) -> None:
+    write = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)
+    (row,) = write(pieces(fitted, batch([0, 0]), batch([0, 0], first=2), shards_of_split=[1, 0, 0]))
+    with pa.ipc.open_file(str(tmp_path / infos_in(row)[0].file)) as file:
+        assert file.read_all().column("dense").to_pylist() == [[3.0], [2.0], [1.0], [0.0]]
 
 
 def test_a_partition_without_rows_writes_nothing(fitted: Preprocessing, tmp_path: Path) -> None:
-    (row,) = shard_writer(fitted, tmp_path, [ShardPlace("train", 0)], block_rows=2)([])
+    (row,) = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)([])
     assert row.num_rows == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_of_ours_crosses_as_text_and_leaves_no_file(fitted: Preprocessing, tmp_path: Path) -> None:
-    write = shard_writer(fitted, tmp_path, [ShardPlace("train", 0)], block_rows=2)
+def test_an_error_of_ours_crosses_as_text(fitted: Preprocessing) -> None:
+    *packed, _ = packer(fitted)([batch([0]), batch([0], sizes=[float("inf")])])
     with pytest.raises(RuntimeError) as caught:
-        list(write([batch([0, 0, 0]), batch([0], sizes=[float("inf")])]))
+        list(transformer(fitted, [1, 0, 0])(packed))
     error = error_in(f"org.apache.spark.SparkException: Job aborted\nRuntimeError: {caught.value}\n\tat java.lang.X")
     assert type(error) is DataError
     assert str(error).startswith("features.size: column size: 1 values such as inf cannot become a finite number")
+
+
+def test_a_writer_that_fails_leaves_no_file(
+    fitted: Preprocessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: ShardWriter) -> ShardInfo:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "close", full)
+    write = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)
+    with pytest.raises(RuntimeError, match="No space left on device"):
+        list(write(pieces(fitted, batch([0, 0, 0]), shards_of_split=[1, 0, 0])))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -103,7 +162,7 @@ def test_a_full_disk_crosses_with_the_directory(fitted: Preprocessing, tmp_path:
         yield
 
     with pytest.raises(RuntimeError) as caught:
-        list(shard_writer(fitted, tmp_path, [], block_rows=2)(batches()))
+        list(shard_writer(fitted.schema, tmp_path, [], block_rows=2)(batches()))
     error = error_in(str(caught.value))
     assert type(error) is PreparationFailed
     assert str(error) == (
@@ -117,7 +176,7 @@ def test_an_error_of_another_kind_stays_itself(fitted: Preprocessing, tmp_path: 
         yield
 
     with pytest.raises(PermissionError):
-        list(shard_writer(fitted, tmp_path, [], block_rows=2)(batches()))
+        list(shard_writer(fitted.schema, tmp_path, [], block_rows=2)(batches()))
 
 
 @pytest.mark.parametrize("message", ["plain", 'quotes " and \\ and }', "two\nlines", "café ✓ @farandole-error {"])

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError
-from farandole.ingest.executor import SHARD
-from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
+from farandole.ingest.place import ORDER, SPLIT, shard_numbers, sorted_places, split_counts, with_places
 from farandole.spec import Split
 
 ROWS = 5000
@@ -25,8 +26,13 @@ def split_of(frame: DataFrame, split: Split) -> dict[int, int]:
     return {row["id"]: row[SPLIT] for row in with_places(frame, split).select("id", SPLIT).collect()}
 
 
+def counted(placed: DataFrame) -> dict[int, int]:
+    """Rows by split."""
+    return {row[SPLIT]: row["count"] for row in placed.groupBy(SPLIT).count().collect()}
+
+
 def test_the_shares_are_about_right(frame: DataFrame) -> None:
-    counts = split_counts(with_places(frame, Split(train=0.7, validation=0.2, test=0.1)), Split())
+    counts = split_counts(counted(with_places(frame, Split(train=0.7, validation=0.2, test=0.1))), Split())
     assert sum(counts) == ROWS
     # Four standard deviations of a binomial count.
     for count, share in zip(counts, (0.7, 0.2, 0.1), strict=True):
@@ -35,7 +41,7 @@ def test_the_shares_are_about_right(frame: DataFrame) -> None:
 
 def test_a_share_of_nothing_gets_no_row(frame: DataFrame) -> None:
     split = Split(train=1.0, validation=0.0, test=0.0)
-    assert split_counts(with_places(frame, split), split) == [ROWS, 0, 0]
+    assert split_counts(counted(with_places(frame, split)), split) == [ROWS, 0, 0]
 
 
 def test_by_keeps_rows_that_agree_together(frame: DataFrame) -> None:
@@ -65,12 +71,12 @@ def test_a_column_may_say_the_split(spark: SparkSession) -> None:
     frame = spark.createDataFrame(list(enumerate(words)), "id int, part string")
     split = Split(column="part")
     assert split_of(frame, split) == {0: 0, 1: 2, 2: 1, 3: 0}
-    assert split_counts(with_places(frame, split), split) == [2, 1, 1]
+    assert split_counts(counted(with_places(frame, split)), split) == [2, 1, 1]
 
 
-def test_a_column_may_leave_validation_and_test_empty(spark: SparkSession) -> None:
+def test_a_column_may_leave_validation_and_test_empty() -> None:
     split = Split(column="part")
-    assert split_counts(with_places(spark.sql("SELECT 1 AS id, 'train' AS part"), split), split) == [1, 0, 0]
+    assert split_counts({0: 1}, split) == [1, 0, 0]
 
 
 @pytest.mark.parametrize("word", ["'Train'", "'tset'", "null"])
@@ -78,49 +84,50 @@ def test_a_word_that_names_no_split_is_refused_with_its_rows(spark: SparkSession
     frame = spark.sql(f"SELECT id, if(id < 3, {word}, 'train') AS part FROM range(10)")
     split = Split(column="part")
     with pytest.raises(DataError) as caught:
-        split_counts(with_places(frame, split), split)
+        split_counts(counted(with_places(frame, split)), split)
     assert str(caught.value).startswith(
         "data.split.column: part: 3 rows say neither train, validation, test; mend the query"
     )
 
 
-def test_no_rows_are_refused(frame: DataFrame) -> None:
+def test_no_rows_are_refused() -> None:
     with pytest.raises(DataError, match="data: the sources and the query give no rows"):
-        split_counts(with_places(frame.where("false"), Split()), Split())
+        split_counts({}, Split())
 
 
 def test_an_empty_split_is_refused_with_its_share(frame: DataFrame) -> None:
     split = Split(train=0.8, validation=0.0001, test=0.1999)
     few = frame.where("id < 20")
     with pytest.raises(DataError, match=r"data\.split\.validation: no row of 20 falls into it \(share 0\.0001\)"):
-        split_counts(with_places(few, split), split)
+        split_counts(counted(with_places(few, split)), split)
 
 
-def partitions(frame: DataFrame) -> list[list[Any]]:
-    return [part for part in frame.rdd.glom().collect() if part]
+def test_each_split_has_shards_of_its_own() -> None:
+    splits = np.array([0, 0, 0, 1, 2, 2], dtype=np.int32)
+    order = np.array([3, 4, -1, 5, -2, 7], dtype=np.int64)
+    assert shard_numbers(splits, order, [3, 1, 2]).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_each_shard_is_one_partition_in_an_order_of_its_own(frame: DataFrame) -> None:
-    placed = with_places(frame, Split())
-    first = partitions(sorted_into_shards(placed, [3, 1, 2]))
-    assert len(first) == 6
-    assert sorted(part[0][SHARD] for part in first) == list(range(6))
-    assert all(len({row[SHARD] for row in part}) == 1 for part in first)
-    again = partitions(sorted_into_shards(placed.repartition(7), [3, 1, 2]))
-    assert sorted(again, key=lambda part: part[0][SHARD]) == sorted(first, key=lambda part: part[0][SHARD])
-    ids = [row["id"] for part in first for row in part]
-    assert sorted(ids) == list(range(ROWS))
-    assert ids != sorted(ids)
+def test_a_split_without_rows_needs_no_shard() -> None:
+    splits = np.array([2, 0], dtype=np.int32)
+    assert shard_numbers(splits, np.array([1, -1], dtype=np.int64), [2, 0, 1]).tolist() == [2, 1]
 
 
 def test_shards_of_a_split_hold_about_as_many_rows(frame: DataFrame) -> None:
-    split = Split(train=1.0, validation=0.0, test=0.0)
-    sizes = [len(part) for part in partitions(sorted_into_shards(with_places(frame, split), [10, 0, 0]))]
+    rows = with_places(frame, Split()).select(ORDER[0]).toArrow()
+    order = rows.column(0).to_numpy()
+    sizes = np.bincount(shard_numbers(np.zeros(ROWS, dtype=np.int32), order, [10, 0, 0]))
     assert len(sizes) == 10
     assert all(abs(size - ROWS / 10) < 4 * (ROWS / 10) ** 0.5 for size in sizes)
 
 
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3))))
+def test_places_sort_by_the_first_hash_and_then_by_the_second(pairs: list[tuple[int, int]]) -> None:
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    assert [pairs[place] for place in sorted_places(first, second)] == sorted(pairs)
+
+
 def test_missing_values_in_other_columns_make_other_rows(spark: SparkSession) -> None:
     frame = spark.sql("SELECT * FROM VALUES (1, null), (null, 1), (null, null) AS t(a, b)")
-    hashes = with_places(frame, Split()).select("_farandole_order_1").distinct().count()
+    hashes = with_places(frame, Split()).select(ORDER[0]).distinct().count()
     assert hashes == 3

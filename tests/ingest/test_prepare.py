@@ -112,7 +112,6 @@ def test_each_step_is_told(write: Write, make_job: MakeJob, prepare: Prepare, tm
     assert steps == [
         "starting Spark",
         "reading the sources",
-        "looking at the rows",
         "fitting the preprocessing on the training split",
         "writing shards",
     ]

@@ -1,4 +1,7 @@
-"""What runs inside Spark's Python workers: observing batches, and writing shards.
+"""What runs inside Spark's Python workers: packing rows, observing them, transforming them, and writing shards.
+
+Spark turns each row into Arrow once. From then on it carries whole record batches, each packed into one binary value:
+keeping, reading again and shuffling them costs Spark next to nothing for each row.
 
 An error of ours must reach the driver as itself, but Spark carries only text: it is packed into one line of JSON.
 """
@@ -10,28 +13,36 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
 from farandole.ingest.environment import enter_environment
+from farandole.ingest.packed import pack, packed_pieces, unpack
+from farandole.ingest.place import ORDER, SPLIT, TRAIN, shard_numbers, sorted_places
 from farandole.ingest.rows import MalformedRow
 from farandole.preprocess import Observations, Preprocessing, RowStream
-from farandole.privacy import Secret
+from farandole.privacy import Detector, Secret
 from farandole.shards import Place, ShardWriter
 
-SHARD = "_farandole_shard"
-"""The column that says which shard a row belongs to, counted over all splits."""
+PACKED = "rows binary, seen binary"
+"""Spark's schema of what `packer` yields: packed rows, and once for each partition what was seen of it."""
 OBSERVED = "seen binary"
 """Spark's schema of what `observer` yields."""
+PIECES = "shard int, rows binary"
+"""Spark's schema of what `dealer` yields: the number of a shard, counted over all splits, and packed rows of it."""
 WRITTEN = "shard int, info string, raw_rows long"
 """Spark's schema of what `shard_writer` yields: for each shard its number, its entry in the manifest as JSON, and how
 many raw rows went into it."""
 _WRITTEN = pa.schema({"shard": pa.int32(), "info": pa.string(), "raw_rows": pa.int64()})
+_STREAMED_ROWS = 10_000
+"""How many texts are packed into windows at a time."""
 
 MARK = "@farandole-error "
 """What comes before an error of ours in the text of a failure."""
@@ -39,17 +50,93 @@ MARK = "@farandole-error "
 BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
-def observer(preprocessing: Preprocessing) -> BatchFunction:
-    """A function for `mapInArrow`: one pass of fitting over a partition gives one row."""
+@dataclass
+class Seen:
+    """What one pass saw.
 
-    def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        seen = Observations()
+    Args:
+        observations: Of the training rows, for the preprocessing.
+        split_rows: Rows by the index of their split; -1: of none.
+        detector: What may be personal data.
+    """
+
+    observations: Observations = field(default_factory=Observations)
+    split_rows: Counter[int] = field(default_factory=Counter)
+    detector: Detector = field(default_factory=Detector)
+
+    def add(self, preprocessing: Preprocessing, batch: pa.RecordBatch) -> None:
+        """Take in rows with their places."""
+        splits = batch.column(SPLIT).to_numpy()
+        found, counts = np.unique(splits, return_counts=True)
+        self.split_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        if not preprocessing.fitted:
+            self.observations.add(preprocessing, batch.filter(pa.array(splits == TRAIN)))
+
+    def merge(self, other: Seen) -> None:
+        """Take in what another pass over other rows saw."""
+        self.observations.merge(other.observations)
+        self.split_rows.update(other.split_rows)
+        self.detector.merge(other.detector)
+
+
+def packer(preprocessing: Preprocessing, looked_at: Sequence[str] = ()) -> BatchFunction:
+    """A function for `mapInArrow`: rows with their places become packed batches, and are observed on the way.
+
+    Args:
+        preprocessing: The preprocessing, not fitted.
+        looked_at: Columns that may hold personal data.
+    """
+
+    def pack_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        seen = Seen()
         with speaking():
             for batch in batches:
+                seen.detector.add(batch.select(list(looked_at)))
                 seen.add(preprocessing, batch)
+                for piece in packed_pieces(batch):
+                    yield pa.record_batch({"rows": piece, "seen": pa.nulls(1, pa.binary())})
+        yield pa.record_batch({"rows": pa.nulls(1, pa.binary()), "seen": pa.array([pickle.dumps(seen)], pa.binary())})
+
+    return pack_rows
+
+
+def observer(preprocessing: Preprocessing) -> BatchFunction:
+    """A function for `mapInArrow`: one pass of fitting over a partition of packed rows gives one row."""
+
+    def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        seen = Seen()
+        with speaking():
+            for batch in batches:
+                for value in batch.column("rows"):
+                    seen.add(preprocessing, unpack(value))
         yield pa.record_batch({"seen": pa.array([pickle.dumps(seen)], pa.binary())})
 
     return observe
+
+
+def dealer(preprocessing: Preprocessing, shards_of_split: list[int]) -> BatchFunction:
+    """A function for `mapInArrow`: packed rows are transformed and dealt to their shards, one packed piece for each.
+
+    Texts that follow each other without regard to rows stay as they are: they need their final order first.
+    """
+
+    def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _one_core()
+        schema = preprocessing.schema
+        with speaking():
+            for batch in batches:
+                for value in batch.column("rows"):
+                    raw = unpack(value)
+                    whole = not preprocessing.packs
+                    rows = schema.record_batch(preprocessing.rows(raw)) if whole else raw.select(preprocessing.columns)
+                    for name in ORDER:
+                        rows = rows.append_column(name, raw.column(name))
+                    splits, order = raw.column(SPLIT).to_numpy(), raw.column(ORDER[0]).to_numpy()
+                    for shard, chosen in _runs(shard_numbers(splits, order, shards_of_split)):
+                        piece = pack(rows.take(pa.array(chosen)))
+                        yield pa.record_batch({"shard": pa.array([shard], pa.int32()), "rows": piece})
+
+    return deal
 
 
 @dataclass(frozen=True)
@@ -68,10 +155,11 @@ def shard_writer(
     secret: Secret | None = None,
     environment: Path | None = None,
 ) -> BatchFunction:
-    """A function for `mapInArrow`: rows that come sorted by `SHARD` become shards, each of which gives one row.
+    """A function for `mapInArrow`: all pieces of a shard, in whatever order they come, become one file, its rows in
+    their final order; each shard gives one row. A task holds its shard in memory, up to twice.
 
     Args:
-        preprocessing: Makes columns of raw rows.
+        preprocessing: What the rows were made by, and what makes windows of packed texts.
         directory: The dataset directory, local or remote.
         places: The shards by their numbers.
         block_rows: Rows of a record batch.
@@ -79,52 +167,21 @@ def shard_writer(
     """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Spark runs a worker on each core already
-        open_shard: _OpenShard | None = None
-        finished: list[dict[str, Any]] = []
+        _one_core()
         enter_environment(environment)
+        pieces: dict[int, list[pa.Scalar]] = {}
+        finished: list[dict[str, Any]] = []
         with speaking(directory):
-            try:
-                for batch in batches:
-                    for number, rows in _runs(batch):
-                        if open_shard is None or number != open_shard.number:
-                            if open_shard is not None:
-                                finished.append(open_shard.close())
-                            place = places[number]
-                            writer = ShardWriter(
-                                directory, place.split, place.index, preprocessing.schema, block_rows, secret
-                            )
-                            open_shard = _OpenShard(number, writer, RowStream(preprocessing))
-                        open_shard.write(rows)
-                if open_shard is not None:
-                    finished.append(open_shard.close())
-            except BaseException:
-                if open_shard is not None:
-                    open_shard.writer.abandon()
-                raise
+            for batch in batches:
+                for shard, value in zip(batch.column("shard").to_pylist(), batch.column("rows"), strict=True):
+                    pieces.setdefault(shard, []).append(value)
+            for shard in sorted(pieces):
+                place = places[shard]
+                writer = ShardWriter(directory, place.split, place.index, preprocessing.schema, block_rows, secret)
+                finished.append({"shard": shard} | _write_shard(writer, preprocessing, pieces.pop(shard), block_rows))
         yield pa.RecordBatch.from_pylist(finished, _WRITTEN)
 
     return write
-
-
-@dataclass(frozen=True)
-class _OpenShard:
-    """A shard that is being written."""
-
-    number: int
-    writer: ShardWriter
-    stream: RowStream
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self.writer.write(self.stream.add(batch))
-
-    def close(self) -> dict[str, Any]:
-        """Write what is left; what the driver is told."""
-        rest = self.stream.end()
-        if rest:
-            self.writer.write(rest)
-        info = self.writer.close().model_dump_json()
-        return {"shard": self.number, "info": info, "raw_rows": self.stream.raw_rows}
 
 
 def error_in(text: str) -> FarandoleError | None:
@@ -137,15 +194,61 @@ def error_in(text: str) -> FarandoleError | None:
     return kinds[data["kind"]](data["message"], detail=text)
 
 
-def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Slices of a batch whose rows belong to one shard; the rows are sorted by it."""
-    encoded = batch.column(SHARD).to_numpy()
-    start = 0
-    while start < len(encoded):
-        shard = int(encoded[start])
-        stop = int(encoded.searchsorted(shard, side="right"))
-        yield shard, batch.slice(start, stop - start)
-        start = stop
+def _write_shard(
+    writer: ShardWriter, preprocessing: Preprocessing, values: list[pa.Scalar], block_rows: int
+) -> dict[str, Any]:
+    """Write a shard's rows in the order of their hashes; what the driver is told of it."""
+    try:
+        pieces = [unpack(value) for value in values]
+        values.clear()
+        order = sorted_places(*(np.concatenate([piece.column(name).to_numpy() for piece in pieces]) for name in ORDER))
+        blocks = _windows if preprocessing.packs else _blocks
+        for block in blocks(preprocessing, pieces, order, block_rows):
+            writer.write(block)
+        return {"info": writer.close().model_dump_json(), "raw_rows": len(order)}
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _blocks(
+    preprocessing: Preprocessing, pieces: list[pa.RecordBatch], order: np.ndarray, block_rows: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Transformed rows in order; the pieces are given up."""
+    parts = [preprocessing.schema.arrays(piece) for piece in pieces]
+    pieces.clear()
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    parts.clear()
+    for start in range(0, len(order), block_rows):
+        chosen = order[start : start + block_rows]
+        yield {name: values.take(chosen, axis=0) for name, values in columns.items()}
+
+
+def _windows(
+    preprocessing: Preprocessing, pieces: list[pa.RecordBatch], order: np.ndarray, _: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The windows that texts in order fill; the pieces are given up."""
+    texts = pa.Table.from_batches(pieces).combine_chunks()
+    pieces.clear()
+    stream = RowStream(preprocessing)
+    for start in range(0, len(order), _STREAMED_ROWS):
+        for batch in texts.take(pa.array(order[start : start + _STREAMED_ROWS])).combine_chunks().to_batches():
+            yield stream.add(batch)
+    yield stream.end()
+
+
+def _runs(shards: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each shard that occurs, and the rows that belong to it."""
+    order = np.argsort(shards, kind="stable")
+    found, counts = np.unique(shards, return_counts=True)
+    stops = np.cumsum(counts)
+    for shard, start, stop in zip(found.tolist(), stops - counts, stops, strict=True):
+        yield shard, order[start:stop]
+
+
+def _one_core() -> None:
+    """Spark runs a worker on each core already."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class speaking:

@@ -5,16 +5,20 @@ Where Spark happens to hold a row never enters, so any number of partitions or e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError
-from farandole.ingest.executor import SHARD
 from farandole.spec import SPLITS, Split
 
 SPLIT = "_farandole_split"
 """The column with the index of the row's split in `SPLITS`."""
-_ORDER = ("_farandole_order_1", "_farandole_order_2")
+TRAIN = SPLITS.index("train")
+"""What that column holds for a row to train on."""
+ORDER = ("_farandole_order_1", "_farandole_order_2")
 """Two 64-bit hashes of the row, which sort it; rows that agree in both are equal."""
 
 
@@ -27,39 +31,58 @@ def with_places(frame: DataFrame, split: Split) -> DataFrame:
     columns = frame.columns
     return frame.withColumns(
         {
-            _ORDER[0]: _hash("order 1", columns),
-            _ORDER[1]: _hash("order 2", columns),
+            ORDER[0]: _hash("order 1", columns),
+            ORDER[1]: _hash("order 2", columns),
             SPLIT: _split_by_column(split.column) if split.column else _split_by_share(split, columns),
         }
     )
 
 
-def sorted_into_shards(placed: DataFrame, shards_of_split: list[int]) -> DataFrame:
-    """One partition for each shard, its rows in their final order.
+def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:
+    """The shard of each row, counted over all splits.
 
     Args:
-        placed: What `with_places` gave.
+        splits: The index of each row's split, int32 `[rows]`.
+        order: The first hash of each row, int64 `[rows]`.
         shards_of_split: The number of shards of each split.
+
+    Returns:
+        int64 `[rows]`.
     """
-    shard = F.lit(0)
-    first = 0
-    for index, count in enumerate(shards_of_split):
-        if count:
-            in_split = F.lit(first) + F.pmod(F.col(_ORDER[0]), F.lit(count)).cast("int")
-            shard = F.when(F.col(SPLIT) == index, in_split).otherwise(shard)
-            first += count
-    # repartitionById sends a row to exactly the partition that its id names (Spark 4.1).
-    numbered = placed.withColumn(SHARD, shard).repartitionById(first, F.col(SHARD))
-    return numbered.sortWithinPartitions(SHARD, *_ORDER).drop(SPLIT, *_ORDER)
+    counts = np.asarray(shards_of_split, dtype=np.int64)
+    first = np.cumsum(counts) - counts
+    numbers: np.ndarray = first[splits] + order % counts[splits]
+    return numbers
 
 
-def split_counts(placed: DataFrame, split: Split) -> list[int]:
+def sorted_places(order_1: np.ndarray, order_2: np.ndarray) -> np.ndarray:
+    """Which row comes first, second, …: by the first hash, then by the second.
+
+    Args:
+        order_1: The first hash of each row, int64 `[rows]`.
+        order_2: The second.
+
+    Returns:
+        int64 `[rows]`.
+    """
+    places = np.argsort(order_1)
+    equal = np.flatnonzero(order_1[places[1:]] == order_1[places[:-1]])
+    if (order_2[places[equal]] != order_2[places[equal + 1]]).any():
+        return np.lexsort((order_2, order_1))  # slower: two different rows share their first 64 bits
+    return places  # rows that agree in the first hash agree in the second too: they are equal
+
+
+def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
     """The number of rows in each split.
+
+    Args:
+        found: Rows by what `SPLIT` says.
+        split: The rule.
 
     Raises:
         DataError: There are no rows, a split that should have some has none, or `split.column` holds another word.
     """
-    counts = {row[SPLIT]: row["count"] for row in placed.groupBy(SPLIT).count().collect()}
+    counts = dict(found)
     unknown = counts.pop(-1, 0)
     if unknown:
         raise DataError(

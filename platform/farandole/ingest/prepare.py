@@ -12,23 +12,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from py4j.protocol import Py4JError
-from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError, DatasetError, PreparationFailed
 from farandole.ingest.environment import environment_file
-from farandole.ingest.executor import OBSERVED, WRITTEN, ShardPlace, observer, shard_writer
+from farandole.ingest.executor import (
+    OBSERVED,
+    PACKED,
+    PIECES,
+    WRITTEN,
+    Seen,
+    ShardPlace,
+    dealer,
+    observer,
+    packer,
+    shard_writer,
+)
 from farandole.ingest.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.malformed import leave_out
-from farandole.ingest.place import SPLIT, sorted_into_shards, split_counts, with_places
+from farandole.ingest.place import split_counts, with_places
 from farandole.ingest.raw import RawRows
 from farandole.ingest.reach import check_reach
 from farandole.ingest.reading import reader_of
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
-from farandole.ingest.session import spark_session
-from farandole.preprocess import Observations, Preprocessing, learn, merge, statistics
+from farandole.ingest.session import cached, spark_session
+from farandole.preprocess import Observations, Preprocessing, learn, statistics
 from farandole.privacy import Secret, read_key
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
 from farandole.shards import (
@@ -139,22 +149,17 @@ def _prepare(
         raise raw.without_values(error) from raw.cause(error)
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
-    cached = with_places(frame, data.split).persist(StorageLevel.MEMORY_AND_DISK)
-    placed = cached
-    try:
-        say("looking at the rows")
-        placed = raw.examined(cached)
-        if placed is not cached:  # rows are left out, which takes a join: once, not in each pass
-            placed = placed.persist(StorageLevel.MEMORY_AND_DISK)
-        counts = split_counts(placed, data.split)
+    looked_at = raw.looked_at(frame)
+    placed = with_places(frame, data.split)
+    with raw.kept(placed) as kept, cached(kept.mapInArrow(packer(unfitted, looked_at), PACKED)) as packed:
+        seen = _seen(packed.where("seen IS NOT NULL"))
+        raw.judge(seen.detector)
+        counts = split_counts(seen.split_rows, data.split)
+        rows = packed.where("rows IS NOT NULL").select("rows")
         say("fitting the preprocessing on the training split")
-        preprocessing, known = _fit(placed.where(F.col(SPLIT) == 0), unfitted)
+        preprocessing, known = _fit(rows, unfitted, seen.observations)
         say("writing shards")
-        splits = _write(placed, preprocessing, counts, job, directory, secret)
-    finally:
-        with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
-            placed.unpersist()
-            cached.unpersist()
+        splits = _write(rows, preprocessing, counts, job, directory, secret)
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     digest = content_digest(schema, fitted, splits)
     manifest = Manifest(
@@ -214,19 +219,35 @@ def _told(entry: MalformedRows) -> str:
     return f"{entry.rows:,} of {total:,} rows of {entry.source} could not be read and were left out ({reasons}){where}"
 
 
-def _fit(training: DataFrame, preprocessing: Preprocessing) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
-    """The fitted preprocessing, and the statistics of the columns that the first pass looked at."""
+def _seen(found: DataFrame) -> Seen:
+    """What all partitions saw together."""
+    seen = Seen()
+    for row in found.select("seen").collect():
+        seen.merge(pickle.loads(row["seen"]))
+    return seen
+
+
+def _fit(
+    rows: DataFrame, preprocessing: Preprocessing, seen: Observations
+) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
+    """The fitted preprocessing, and the statistics of the columns that the first pass looked at.
+
+    Args:
+        rows: The packed rows.
+        preprocessing: The preprocessing, not fitted.
+        seen: What the first pass saw, while it packed the rows.
+    """
     known: dict[str, dict[str, Any]] = {}
     while not preprocessing.fitted:
-        rows = training.mapInArrow(observer(preprocessing), OBSERVED).collect()
-        seen: Observations = merge(pickle.loads(row["seen"]) for row in rows)
         known = statistics(preprocessing, seen) | known
         preprocessing = learn(preprocessing, seen)
+        if not preprocessing.fitted:
+            seen = _seen(rows.mapInArrow(observer(preprocessing), OBSERVED)).observations
     return preprocessing, dict(sorted(known.items()))
 
 
 def _write(
-    placed: DataFrame,
+    packed: DataFrame,
     preprocessing: Preprocessing,
     counts: list[int],
     job: Job,
@@ -241,10 +262,12 @@ def _write(
     places = [
         ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
-    rows = sorted_into_shards(placed, shards_of_split)
+    pieces = packed.mapInArrow(dealer(preprocessing, shards_of_split), PIECES)
+    # repartitionById sends a row to exactly the partition that its id names (Spark 4.1).
+    by_shard = pieces.repartitionById(len(places), F.col("shard"))
     with environment_file(directory) as environment:
         write = shard_writer(preprocessing, directory, places, block_rows, secret, environment)
-        written = rows.mapInArrow(write, WRITTEN).collect()
+        written = by_shard.mapInArrow(write, WRITTEN).collect()
     infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
     for number in sorted(infos):

@@ -1,13 +1,12 @@
 """The gate between raw rows and the dataset: policies, detection, k-anonymity, on Spark frames.
 
 The order: policies first, on the rows of the query and the transform, so that whatever is counted, fitted, cached or
-written comes from protected rows. Then detection, over the columns that enter the dataset and have no policy: it also
-finds what the query copied under another name. Then k-anonymity, of what would be written.
+written comes from protected rows. Then k-anonymity, of what would be written. Then detection, over the columns that
+enter the dataset and have no policy: it also finds what the query copied under another name.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -88,30 +87,28 @@ class Gate:
             schema = schema.add(column.name, kind)
         return frame.mapInArrow(_protector(Protection(changing, self.secret)), schema)
 
-    def detect(self, frame: DataFrame) -> None:
-        """Look for personal data in the columns without a policy; one pass, over distinct values of each batch.
+    def looked_at(self, frame: DataFrame) -> tuple[str, ...]:
+        """The columns that may hold personal data: of text or whole numbers, and without a policy.
 
         Args:
             frame: The protected columns that enter the dataset, and no others.
-
-        Raises:
-            DataError: There is some. The text has columns, kinds and counts, no values.
         """
         if not self.privacy.detect:
-            return
-        looked_at = [
-            f"`{column.name}`"
+            return ()
+        return tuple(
+            column.name
             for column in frame.schema
             if isinstance(column.dataType, T.StringType | T.LongType)
             and isinstance(self.privacy.columns.get(column.name, _ALLOW), Allow)
-        ]
-        if not looked_at:
-            return
-        rows = frame.select(*looked_at).mapInArrow(_detector(), "seen binary").collect()
-        merged = Detector()
-        for row in rows:
-            merged.merge(pickle.loads(row["seen"]))
-        self._findings = merged.findings(self.privacy.detect_share)
+        )
+
+    def judge(self, seen: Detector) -> None:
+        """Compare what was found in these columns with the policies.
+
+        Raises:
+            DataError: There is personal data without a policy. The text has columns, kinds and counts, no values.
+        """
+        self._findings = seen.findings(self.privacy.detect_share)
         open_ones = [finding for finding in self._findings if finding.column not in self.privacy.columns]
         if open_ones:
             raise DataError(
@@ -206,15 +203,3 @@ def _protector(protection: Protection) -> BatchFunction:
                 yield protection.apply(batch)
 
     return protect
-
-
-def _detector() -> BatchFunction:
-    """A function for `mapInArrow`: the counts of one partition, as one row."""
-
-    def detect(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        seen = Detector()
-        for batch in batches:
-            seen.add(batch)
-        yield pa.record_batch({"seen": pa.array([pickle.dumps(seen)], pa.binary())})
-
-    return detect

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,7 +15,8 @@ from farandole.ingest.files import SourceFiles
 from farandole.ingest.frames import needed_columns, query_frame
 from farandole.ingest.hook import Hook
 from farandole.ingest.privacy import Gate
-from farandole.privacy import read_key
+from farandole.ingest.session import cached
+from farandole.privacy import Detector, read_key
 from farandole.spec import Job
 
 
@@ -63,17 +65,33 @@ class RawRows:
         self._expectations = expect.check(rows, self._job.data, warn)
         return self._gate.protected(needed_columns(rows, self._job.data.entering))
 
-    def examined(self, frame: DataFrame) -> DataFrame:
-        """The rows that may be written. What was given should be cached: it is read once or twice.
+    def looked_at(self, frame: DataFrame) -> tuple[str, ...]:
+        """The columns of what `frame` gave that are looked at for personal data."""
+        return self._gate.looked_at(frame.select(*(f"`{column}`" for column in sorted(self._job.data.entering))))
+
+    @contextmanager
+    def kept(self, frame: DataFrame) -> Iterator[DataFrame]:
+        """The rows that may be written, as long as the block lasts.
 
         Args:
             frame: What `frame` gave, perhaps with further columns.
 
         Raises:
-            DataError: There is personal data without a policy, or rows that too few others are like.
+            DataError: There are rows that too few others are like.
         """
-        self._gate.detect(frame.select(*(f"`{column}`" for column in sorted(self._job.data.entering))))
-        return self._gate.anonymous(frame)
+        if self._job.data.privacy.k_anonymity is None:
+            yield frame
+            return
+        with cached(frame) as rows:  # they are read once to count, and once to keep
+            yield self._gate.anonymous(rows)
+
+    def judge(self, seen: Detector) -> None:
+        """Look at what was found in the columns of `looked_at`.
+
+        Raises:
+            DataError: There is personal data without a policy.
+        """
+        self._gate.judge(seen)
 
     def explain(self, error: Exception, session: SparkSession) -> FarandoleError:
         """The error of ours that a failure in Spark stands for; without values, where columns are protected."""

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyspark import SparkContext
+from py4j.protocol import Py4JError
+from pyspark import SparkContext, StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from farandole.errors import EnvironmentLacking
 from farandole.ingest.java import require_java
@@ -32,6 +33,8 @@ _QUERY_SETTINGS = {
     # For notebooks and transforms, which may read CSV by Spark: it does not parse pruned columns, so that a row with
     # too many fields would pass unseen.
     "spark.sql.csv.parser.columnPruning.enabled": "false",
+    # Arrow's offsets of 32 bits end at 2 GiB, and rows may be wide: packed batches, images, documents.
+    "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
 }
 
 
@@ -81,6 +84,17 @@ def start_spark(*, master: str | None = None, memory: str = "2g") -> SparkSessio
     for key, value in _QUERY_SETTINGS.items():
         session.conf.set(key, value)
     return session
+
+
+@contextmanager
+def cached(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame whose rows Spark keeps, in memory or on disk, for the length of the block."""
+    kept = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield kept
+    finally:
+        with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
+            kept.unpersist()
 
 
 def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]:

@@ -80,12 +80,17 @@ class Preprocessing:
                 groups[part.name] = _joined(groups[part.name], part) if part.name in groups else part
         return Schema(groups=tuple(groups.values()), label=self.label.schema if self.label else None)
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows are windows of texts that follow each other, which depend on the order of the texts."""
+        return any(isinstance(made, TextTransform) and made.packs for made in self.transforms)
+
     def num_rows(self, raw_rows: int) -> int:
         """How many rows so many raw ones become: as many, or about as many windows as packed texts fill."""
-        packed = [made for made in self.transforms if isinstance(made, TextTransform) and made.packs]
-        if not packed or not raw_rows:
+        if not self.packs or not raw_rows:
             return raw_rows
-        (transform,) = packed
+        (transform,) = self.transforms
+        assert isinstance(transform, TextTransform)
         return math.ceil(raw_rows * (transform.tokens_per_row + 1) / transform.spec.length)
 
     def features(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:

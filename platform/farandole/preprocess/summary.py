@@ -126,17 +126,21 @@ def exact_sum(values: np.ndarray) -> Fraction:
     """The sum of finite float64 values without any rounding.
 
     Each value is m * 2**e with an integer m of 53 bits. Values of one exponent are added as integers, in two halves
-    of the mantissa so that int64 does not overflow (below 2**36 values).
+    of the mantissa: sums of 2**26 halves stay below 2**53, and so float64 holds them exactly.
     """
+    if len(values) > 2**26:
+        return exact_sum(values[: 2**26]) + exact_sum(values[2**26 :])
+    if not len(values):
+        return Fraction(0)
     mantissas, exponents = np.frexp(values)
     whole = (mantissas * 2.0**53).astype(np.int64)
-    upper, lower = whole >> 27, whole & (2**27 - 1)
-    total = Fraction(0)
-    for exponent in np.unique(exponents).tolist():
-        chosen = exponents == exponent
-        integer = (int(upper[chosen].sum()) << 27) + int(lower[chosen].sum())
-        total += Fraction(integer) * Fraction(2) ** (exponent - 53)
-    return total
+    lowest = int(exponents.min())
+    places = exponents - lowest
+    uppers, lowers = np.bincount(places, weights=whole >> 27), np.bincount(places, weights=whole & (2**27 - 1))
+    total = 0
+    for place in np.flatnonzero((uppers != 0) | (lowers != 0)).tolist():
+        total += ((int(uppers[place]) << 27) + int(lowers[place])) << place
+    return total * Fraction(2) ** (lowest - 53)
 
 
 def _exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
