@@ -15,11 +15,11 @@ from farandole.ingest.executor import (
     Seen,
     ShardPlace,
     _runs,
+    dealer,
     error_in,
     observer,
     packer,
     shard_writer,
-    transformer,
 )
 from farandole.ingest.place import ORDER, SPLIT
 from farandole.preprocess import Preprocessing, learn
@@ -66,7 +66,7 @@ def seen_in(row: pa.RecordBatch) -> Seen:
 def pieces(fitted: Preprocessing, *batches: pa.RecordBatch, shards_of_split: list[int]) -> list[pa.RecordBatch]:
     """What the task that writes gets, each piece in a batch of its own."""
     *packed, _ = packer(fitted)(batches)
-    return list(transformer(fitted, shards_of_split)(packed))
+    return list(dealer(fitted, shards_of_split)(packed))
 
 
 def infos_in(row: pa.RecordBatch) -> dict[int, ShardInfo]:
@@ -107,7 +107,7 @@ def test_runs_are_the_rows_of_one_shard_each(shards: list[int], expected: dict[i
 
 def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preprocessing, tmp_path: Path) -> None:
     places = [ShardPlace("train", 0), ShardPlace("train", 1), ShardPlace("test", 0)]
-    write = shard_writer(fitted.schema, tmp_path, places, block_rows=2)
+    write = shard_writer(fitted, tmp_path, places, block_rows=2)
     one = pieces(fitted, batch([0, 0, 0, 2, 0, 0, 2]), shards_of_split=[2, 0, 1])
     two = pieces(fitted, batch([0, 0, 0]), batch([2, 0, 0, 2], first=3), shards_of_split=[2, 0, 1])
     (row,) = write(one)
@@ -117,19 +117,20 @@ def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preproc
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == sorted(
         info.file for info in infos.values()
     )
+    assert row.column("raw_rows").to_pylist() == [3, 2, 2]
     (row,) = write(reversed(two))
     assert infos_in(row) == infos
 
 
 def test_the_rows_of_a_shard_come_in_the_order_of_their_hashes(fitted: Preprocessing, tmp_path: Path) -> None:
-    write = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)
+    write = shard_writer(fitted, tmp_path, [ShardPlace("train", 0)], block_rows=2)
     (row,) = write(pieces(fitted, batch([0, 0]), batch([0, 0], first=2), shards_of_split=[1, 0, 0]))
     with pa.ipc.open_file(str(tmp_path / infos_in(row)[0].file)) as file:
         assert file.read_all().column("dense").to_pylist() == [[3.0], [2.0], [1.0], [0.0]]
 
 
 def test_a_partition_without_rows_writes_nothing(fitted: Preprocessing, tmp_path: Path) -> None:
-    (row,) = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)([])
+    (row,) = shard_writer(fitted, tmp_path, [ShardPlace("train", 0)], block_rows=2)([])
     assert row.num_rows == 0
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +138,7 @@ def test_a_partition_without_rows_writes_nothing(fitted: Preprocessing, tmp_path
 def test_an_error_of_ours_crosses_as_text(fitted: Preprocessing) -> None:
     *packed, _ = packer(fitted)([batch([0]), batch([0], sizes=[float("inf")])])
     with pytest.raises(RuntimeError) as caught:
-        list(transformer(fitted, [1, 0, 0])(packed))
+        list(dealer(fitted, [1, 0, 0])(packed))
     error = error_in(f"org.apache.spark.SparkException: Job aborted\nRuntimeError: {caught.value}\n\tat java.lang.X")
     assert type(error) is DataError
     assert str(error).startswith("features.size: column size: 1 values such as inf cannot become a finite number")
@@ -150,7 +151,7 @@ def test_a_writer_that_fails_leaves_no_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ShardWriter, "close", full)
-    write = shard_writer(fitted.schema, tmp_path, [ShardPlace("train", 0)], block_rows=2)
+    write = shard_writer(fitted, tmp_path, [ShardPlace("train", 0)], block_rows=2)
     with pytest.raises(RuntimeError, match="No space left on device"):
         list(write(pieces(fitted, batch([0, 0, 0]), shards_of_split=[1, 0, 0])))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -162,7 +163,7 @@ def test_a_full_disk_crosses_with_the_directory(fitted: Preprocessing, tmp_path:
         yield
 
     with pytest.raises(RuntimeError) as caught:
-        list(shard_writer(fitted.schema, tmp_path, [], block_rows=2)(batches()))
+        list(shard_writer(fitted, tmp_path, [], block_rows=2)(batches()))
     error = error_in(str(caught.value))
     assert type(error) is PreparationFailed
     assert str(error) == (
@@ -176,7 +177,7 @@ def test_an_error_of_another_kind_stays_itself(fitted: Preprocessing, tmp_path: 
         yield
 
     with pytest.raises(PermissionError):
-        list(shard_writer(fitted.schema, tmp_path, [], block_rows=2)(batches()))
+        list(shard_writer(fitted, tmp_path, [], block_rows=2)(batches()))
 
 
 @pytest.mark.parametrize("message", ["plain", 'quotes " and \\ and }', "two\nlines", "café ✓ @farandole-error {"])
