@@ -21,7 +21,7 @@ from inputs import MakeJob, Prepare, Refuse, as_bytes, columns, shard_bytes, ver
 from PIL import Image as Pillow
 from pyspark.sql import SparkSession
 
-from farandole.ingest.place import sorted_into_shards, with_places
+from farandole.ingest.place import ORDER, SPLIT, with_places
 from farandole.preprocess import Preprocessing
 from farandole.shards import read_manifest
 from farandole.spec import SPLITS, Split
@@ -165,8 +165,8 @@ def test_packed_texts_fill_windows_in_the_order_of_their_shard(
     assert shard_bytes(one.path) == shard_bytes(many.path)
     preprocessing = Preprocessing.from_dict(one.manifest.preprocessing)
     raw = with_places(spark.read.parquet(str(tmp_path / "lines.parquet")), Split(**PACKED["split"]))
-    ordered = sorted_into_shards(raw, [1, 1, 1]).toArrow().combine_chunks().to_batches()[0]
-    shards = ordered.column("_farandole_shard").to_numpy()
+    ordered = raw.sort(SPLIT, *ORDER).toArrow().combine_chunks().to_batches()[0]
+    shards = ordered.column(SPLIT).to_numpy()
     for index, split in enumerate(SPLITS):
         found = columns(one.path, split)["text"]
         made = preprocessing.features(ordered.filter(pa.array(shards == index)))["text"]
