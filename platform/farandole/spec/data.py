@@ -57,7 +57,8 @@ class Shards(Spec):
     """The size of what is written, and whether it is encrypted."""
 
     size_mib: Annotated[float, Field(gt=0, le=4096)] = 128
-    """The size of a shard, in MiB (64 to 256 suit most disks and object stores)."""
+    """The size of a shard, in MiB (64 to 256 suit most disks and object stores). A task of Spark holds one in
+    memory, up to twice."""
     block_mib: Annotated[float, Field(gt=0, le=256)] = 8
     """The size of a record batch, the block that is shuffled in the processor's cache, in MiB."""
     encryption: Encryption | None = None
