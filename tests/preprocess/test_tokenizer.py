@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -114,6 +114,7 @@ def test_texts_word_by_word_give_the_ids_that_the_library_gives(tokenizer: str, 
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=6))
+@example(texts=["\x1f", "a\x1fb \x1c", "\ufdd0 c"])
 @hypothesis_settings(max_examples=40, deadline=None)
 def test_bpe_knows_every_text_and_gives_it_back(texts: list[str]) -> None:
     made = trained("bpe", unicode="none")

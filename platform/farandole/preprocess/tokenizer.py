@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
+from farandole.errors import DataError
 from farandole.spec import Text
 
 PADDING, UNKNOWN, END = 0, 1, 2
@@ -29,7 +30,8 @@ MOST_WORDS = 20_000_000
 """Words that a training reads; beyond, all counts are divided alike."""
 _MOST_CHARACTERS = 1000
 """Different characters that a WordPiece vocabulary has, as BERT's; others are unknown."""
-_BETWEEN = "\x1f"
+_NONCHARACTERS = range(0xFDD0, 0xFDF0)
+"""Code points that Unicode never assigns: one that a batch of texts does not have marks where its words begin."""
 _WORDS_AT_ONCE = 1000
 
 
@@ -37,12 +39,23 @@ def words_of(text: pa.StringArray, spec: Text) -> pa.ListArray:
     """The words of each text, with the blanks before them: tokens never reach over the border between two.
 
     A missing text has no words, and neither has an empty one.
+
+    Raises:
+        DataError: The texts have every code point that could mark the beginning of a word.
     """
     text = pc.fill_null(text, "")
     if spec.tokenizer == "bpe":  # whose words begin with a blank, also the first
         plain = pc.or_(pc.starts_with(text, " "), pc.equal(text, ""))
         text = pc.if_else(plain, text, pc.binary_join_element_wise(" ", text, ""))
-    return pc.split_pattern(pc.replace_substring_regex(text, r"(\s+)", _BETWEEN + r"\1"), _BETWEEN)
+    mark = _absent(text)
+    return pc.split_pattern(pc.replace_substring_regex(text, r"(\s+)", mark + r"\1"), mark)
+
+
+def _absent(text: pa.StringArray) -> str:
+    for code in _NONCHARACTERS:
+        if not pc.any(pc.match_substring(text, chr(code))).as_py():
+            return chr(code)
+    raise DataError("a text has all of Unicode's noncharacters U+FDD0 to U+FDEF: it is no text; leave it out")
 
 
 def train(spec: Text, words: Counter[str]) -> str:
