@@ -130,6 +130,8 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     finally:
         process.kill()  # asked to end, it would wait ten seconds for its peers; its data go with the test run
         process.wait()
+        for part in parts:  # killed, it leaves them, and no option says where they are
+            Path(f"/tmp/seaweedfs-{part}-grpc-{chosen[f'{part}.port.grpc']}.sock").unlink(missing_ok=True)
 
 
 @pytest.fixture

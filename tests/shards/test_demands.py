@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from farandole.errors import DatasetError
-from farandole.shards import Manifest, require_policies
+from farandole.shards import Manifest, require_policies, unmet_demands
 from farandole.spec import Data
 
 
@@ -31,5 +31,7 @@ def test_a_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Pat
 def test_a_dataset_with_them_is_not(dataset: tuple[Path, Manifest]) -> None:
     wanted = data(columns={"name": {"policy": "mask"}})
     columns = {name: policy.model_dump(mode="json") for name, policy in wanted.privacy.columns.items()}
-    require_policies(wanted, dataset[1].model_copy(update={"privacy": {"columns": columns}}))
-    require_policies(data(), dataset[1])
+    protected = dataset[1].model_copy(update={"privacy": {"columns": columns}})
+    for job, manifest in ((wanted, protected), (data(), dataset[1])):
+        assert unmet_demands(job, manifest) == []
+        require_policies(job, manifest)

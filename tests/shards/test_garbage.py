@@ -38,6 +38,16 @@ def test_old_files_that_no_manifest_knows_are_removed(dataset: Written) -> None:
     assert list((directory / "validation").iterdir()) == []
 
 
+def test_the_draft_of_a_manifest_that_nobody_finished_is_removed(dataset: Written) -> None:
+    directory, manifest = dataset
+    put(directory / ".manifest.json.x1y2.tmp", 25 * HOUR_S)
+    mine = put(directory / "notes.tmp", 25 * HOUR_S)
+    os.utime(directory / "manifest.json", (0, 0))
+    assert collect_garbage(directory, manifest) == [".manifest.json.x1y2.tmp"]
+    assert mine.exists()
+    assert (directory / "manifest.json").exists()
+
+
 def test_young_files_stay(dataset: Written) -> None:
     directory, manifest = dataset
     path = put(directory / "train" / "00000-0123456789abcdef.tmp", 23 * HOUR_S)

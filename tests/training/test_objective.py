@@ -150,7 +150,7 @@ def test_predictions_are_probabilities_or_values() -> None:
 @pytest.mark.parametrize(("kind", "shape"), [(BINARY, (3, 1)), (MULTICLASS, (3, 4)), (REGRESSION, (3, 1))])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_outputs_of_the_right_shape_pass(kind: LabelColumn, shape: tuple[int, int], dtype: torch.dtype) -> None:
-    check_outputs(torch.zeros(shape, dtype=dtype), 3, kind)
+    assert check_outputs(torch.zeros(shape, dtype=dtype), 3, kind) is None  # it raises where it is wrong
 
 
 @pytest.mark.parametrize(

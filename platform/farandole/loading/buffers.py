@@ -71,7 +71,6 @@ class BatchMemory:
         if self._memory is None:
             self._memory = np.empty(starts[-1], dtype=np.uint8)
         parts = [self._memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-        self.rows = rows
         self.targets = [
             part.view(column.dtype).reshape(rows, column.size) for part, column in zip(parts, columns, strict=True)
         ]

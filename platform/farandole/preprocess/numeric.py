@@ -143,6 +143,7 @@ def _middle_and_width(scale: str, summary: Summary) -> tuple[float, float]:
     if scale == "minmax":
         return summary.minimum, summary.maximum - summary.minimum
     if scale == "robust":
-        width = summary.quantile(0.75) - summary.quantile(0.25)
-        return summary.quantile(0.5), width or summary.deviation
+        width, deviation = summary.quantile(0.75) - summary.quantile(0.25), summary.deviation
+        # Where half of the values are (nearly) one, others would be beyond all float32 when divided by their width.
+        return summary.quantile(0.5), width if width > 1e-12 * deviation else deviation
     return summary.mean, summary.deviation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from farandole.shards.manifest import Manifest
+from farandole.shards.manifest import MANIFEST_NAME, Manifest
 from farandole.shards.quarantine import QUARANTINE
 from farandole.shards.storage import Place, storage_of
 
@@ -13,7 +13,10 @@ MIN_AGE_S = 24 * 3600
 """Younger files may belong to a preparation or a training that still goes on."""
 
 
-_OURS = re.compile(rf"^({QUARANTINE}/[^/]*-[^/]*\.(parquet|tmp)|[^/]+/[0-9][^/]*-[^/]*\.(arrow|tmp))$")
+_OURS = re.compile(
+    rf"^({QUARANTINE}/[^/]*-[^/]*\.(parquet|tmp)|[^/]+/[0-9][^/]*-[^/]*\.(arrow|tmp)"
+    rf"|\.{re.escape(MANIFEST_NAME)}\.[^/]*\.tmp)$"
+)
 
 
 def collect_garbage(place: Place, manifest: Manifest, *, min_age_s: float = MIN_AGE_S) -> list[str]:
@@ -31,7 +34,7 @@ def collect_garbage(place: Place, manifest: Manifest, *, min_age_s: float = MIN_
     now = time.time()
     removed = [
         file.name
-        for file in storage.files([*manifest.splits, QUARANTINE])
+        for file in storage.files(["", *manifest.splits, QUARANTINE])
         if file.name not in kept and _OURS.match(file.name) and now - file.changed_s > min_age_s
     ]
     for name in removed:

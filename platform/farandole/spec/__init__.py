@@ -2,16 +2,19 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.base import Spec, home, is_remote
+from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
+from farandole.spec.resources import Resources
 from farandole.spec.save import save_job
 from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
 from farandole.spec.time_pattern import MONTHS, time_regex
-from farandole.spec.train import METRICS, Checkpoint, Model, Optimizer, Resources, Schedule, Tracking, Train
+from farandole.spec.tracking import Tracking
+from farandole.spec.train import METRICS, Model, Optimizer, Schedule, Train
 
 __all__ = [
     "METRICS",

@@ -67,6 +67,11 @@ class Numeric(Spec):
         return {self.group: "numbers"}
 
 
+def _ids_or_columns(group: str | None, *, onehot: bool) -> dict[str, str]:
+    """Where a category goes, and what it becomes there: an id, or columns of 0 and 1."""
+    return {group or "dense": "numbers"} if onehot else {group or "categorical": "ids"}
+
+
 class Categorical(Spec):
     """A value out of a set: becomes one int32 id, for an embedding, or a float32 column for each value."""
 
@@ -89,8 +94,7 @@ class Categorical(Spec):
 
     def groups(self, name: str) -> dict[str, str]:
         """The groups that the feature of this name belongs to, and what each holds."""
-        onehot = self.encoding == "onehot"
-        return {self.group or ("dense" if onehot else "categorical"): "numbers" if onehot else "ids"}
+        return _ids_or_columns(self.group, onehot=self.encoding == "onehot")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -123,8 +127,7 @@ class Bucket(Spec):
 
     def groups(self, name: str) -> dict[str, str]:
         """The groups that the feature of this name belongs to, and what each holds."""
-        onehot = self.encoding == "onehot"
-        return {self.group or ("dense" if onehot else "categorical"): "numbers" if onehot else "ids"}
+        return _ids_or_columns(self.group, onehot=self.encoding == "onehot")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -11,7 +11,9 @@ from farandole.errors import SpecError, nearest
 from farandole.spec.base import Spec
 from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
-from farandole.spec.train import METRICS, Model, Resources, Tracking, Train
+from farandole.spec.resources import Resources
+from farandole.spec.tracking import Tracking
+from farandole.spec.train import METRICS, Model, Train
 
 
 class Job(Spec):

@@ -1,14 +1,14 @@
-"""The `model`, `train`, `resources` and `tracking` parts of a job file."""
+"""The `model` and `train` parts of a job file."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.augment import Augment
-from farandole.spec.base import PathText, SecretError, Spec, changed, expand_variables
+from farandole.spec.base import Spec, changed
+from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.feature import ONLY_NAMES, Name
 
 Metric = Literal["roc_auc", "average_precision", "accuracy", "log_loss", "rmse", "mae", "r2"]
@@ -68,15 +68,6 @@ class Schedule(Spec):
         return self
 
 
-class Checkpoint(Spec):
-    """How often the state is saved, so that a broken training can go on."""
-
-    every_epochs: Annotated[int, Field(ge=1)] = 1
-    """Save after every so many epochs. The last epoch is always saved."""
-    keep: Annotated[int, Field(ge=1)] = 2
-    """How many of the newest checkpoints are kept."""
-
-
 class Train(Spec):
     """How the model is fitted."""
 
@@ -106,54 +97,3 @@ class Train(Spec):
     """Steps between two training losses in MLflow."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides the first weights, dropout and the order of rows."""
-
-
-class Resources(Spec):
-    """What the job runs on."""
-
-    workers: Annotated[int, Field(ge=1)] = 1
-    """Horovod processes."""
-    cpus: Annotated[int, Field(ge=1)] | None = None
-    """Threads of each worker. Default: the cores of this machine, shared evenly."""
-    gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """GPUs of each worker: 0 or 1."""
-    max_restarts: Annotated[int, Field(ge=0)] = 0
-    """How often a broken training is started again from its last checkpoint."""
-
-    def threads(self, cores: int, workers: int) -> int:
-        """Threads of each worker on a machine with so many cores and workers."""
-        return self.cpus or max(1, cores // workers)
-
-
-def _without_password(uri: str) -> str:
-    expanded = expand_variables(uri)
-    parts = urlsplit(expanded)
-    if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
-        raise SecretError(
-            "a password does not belong in a job file; give it by PGPASSWORD or ~/.pgpass (PostgreSQL), or by"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (server)"
-        )
-    return expanded
-
-
-class Tracking(Spec):
-    """Where runs are recorded."""
-
-    uri: Annotated[str, AfterValidator(_without_password)] | None = None
-    """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).
-    Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
-    artifacts: PathText | None = None
-    """Where a new experiment keeps its artifacts, if no server decides. Default: `$FARANDOLE_HOME/artifacts`."""
-    experiment: Annotated[str, Field(min_length=1)] = "farandole"
-    """MLflow's experiment."""
-    register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
-    """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
-    system_metrics: bool = True
-    """Record the node's processor, memory and network use."""
-
-    @field_validator("register_as")
-    @classmethod
-    def _no_slash(cls, value: str | None) -> str | None:
-        if value is not None and any(sign in value for sign in "/:"):
-            raise ValueError("a registered model's name has no `/` and no `:`")
-        return value

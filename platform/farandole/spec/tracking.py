@@ -1,0 +1,44 @@
+"""The `tracking` part of a job file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, Field, field_validator
+
+from farandole.spec.base import PathText, SecretError, Spec, expand_variables
+
+
+def _without_password(uri: str) -> str:
+    expanded = expand_variables(uri)
+    parts = urlsplit(expanded)
+    if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
+        raise SecretError(
+            "a password does not belong in a job file; give it by PGPASSWORD or ~/.pgpass (PostgreSQL), or by"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (server)"
+        )
+    return expanded
+
+
+class Tracking(Spec):
+    """Where runs are recorded."""
+
+    uri: Annotated[str, AfterValidator(_without_password)] | None = None
+    """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).
+    Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
+    artifacts: PathText | None = None
+    """Where a new experiment keeps its artifacts, if no server decides. Default: `$FARANDOLE_HOME/artifacts`."""
+    experiment: Annotated[str, Field(min_length=1)] = "farandole"
+    """MLflow's experiment."""
+    register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
+    """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
+    system_metrics: bool = True
+    """Record the node's processor, memory and network use."""
+
+    @field_validator("register_as")
+    @classmethod
+    def _no_slash(cls, value: str | None) -> str | None:
+        if value is not None and any(sign in value for sign in "/:"):
+            raise ValueError("a registered model's name has no `/` and no `:`")
+        return value
