@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from farandole.loading.philox import permutation, philox, random_words
+from farandole.loading.philox import Streams, philox
 
 ALL = 2**32 - 1
 
@@ -37,7 +37,7 @@ def test_each_counter_is_worked_on_alone() -> None:
 
 def test_the_known_answers_of_random123_for_words_of_64_bits() -> None:
     """The published vectors of philox4x64-10; the last two have counters that our streams do not reach."""
-    assert _hex(random_words(4, 0, 0)) == "16554d9eca36314c db20fe9d672d0fdc d7e772cee186176b 7e68b68aec7ba23b"
+    assert _hex(Streams(0).words(4, 0)) == "16554d9eca36314c db20fe9d672d0fdc d7e772cee186176b 7e68b68aec7ba23b"
     drawn = np.random.Philox(key=2**128 - 1, counter=2**256 - 2).random_raw(4)
     assert _hex(drawn) == "87b092c3013fe90b 438c3c67be8d0224 9cc7d7c69cd777b6 a09caebf594f0ba0"
     digits = (0x452821E638D01377, 0xBE5466CF34E90C6C)
@@ -50,9 +50,9 @@ def test_the_known_answers_of_random123_for_words_of_64_bits() -> None:
 
 
 def test_streams_of_a_key_do_not_meet() -> None:
-    drawn = [tuple(random_words(64, 7, stream).tolist()) for stream in (0, 1, 2, 2**32, 2**63, 2**64 - 1)]
+    drawn = [tuple(Streams(7).words(64, stream).tolist()) for stream in (0, 1, 2, 2**32, 2**63, 2**64 - 1)]
     assert len({word for words in drawn for word in words}) == 6 * 64
-    assert random_words(10, 7, 3).tolist() == random_words(64, 7, 3)[:10].tolist()
+    assert Streams(7).words(10, 3).tolist() == Streams(7).words(64, 3)[:10].tolist()
 
 
 def _hex(words: np.ndarray) -> str:
@@ -62,15 +62,15 @@ def _hex(words: np.ndarray) -> str:
 @given(size=st.integers(0, 300), key=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**64 - 1))
 @hypothesis_settings(max_examples=50, deadline=None)
 def test_a_permutation_holds_each_place_once(size: int, key: int, stream: int) -> None:
-    drawn = permutation(size, key, stream)
+    drawn = Streams(key).permutation(size, stream)
     assert drawn.dtype == np.int64
     assert sorted(drawn.tolist()) == list(range(size))
-    assert (permutation(size, key, stream) == drawn).all()
+    assert (Streams(key).permutation(size, stream) == drawn).all()
 
 
 def test_another_key_or_stream_gives_another_permutation() -> None:
     drawn = {
-        tuple(permutation(20, key, stream).tolist())
+        tuple(Streams(key).permutation(20, stream).tolist())
         for key in (0, 1, 2**32, 2**63)
         for stream in (0, 1, 2**32, 2**63, 2**64 - 1)
     }
@@ -79,13 +79,20 @@ def test_another_key_or_stream_gives_another_permutation() -> None:
 
 def test_permutations_never_change() -> None:
     """Written down once: the order of rows of trainings that go on depends on them."""
-    assert permutation(8, 0, 0).tolist() == GOLDEN[0]
-    assert permutation(9, 0x0123456789ABCDEF, 2**63).tolist() == GOLDEN[1]
+    assert Streams(0).permutation(8, 0).tolist() == GOLDEN[0]
+    assert Streams(0x0123456789ABCDEF).permutation(9, 2**63).tolist() == GOLDEN[1]
 
 
 GOLDEN = ([4, 0, 6, 5, 3, 7, 2, 1], [4, 7, 0, 6, 8, 2, 3, 5, 1])
 
 
+def test_a_stream_is_the_same_whatever_was_asked_for_before() -> None:
+    streams = Streams(7)
+    asked = [(stream, count) for stream in (3, 2**63, 0, 3, 2**64 - 1, 1) for count in (1, 5, 8)]
+    for stream, count in asked:
+        assert streams.words(count, stream).tolist() == Streams(7).words(count, stream).tolist()
+
+
 def test_all_places_are_equally_likely() -> None:
-    first = np.bincount([permutation(5, 1, stream)[0] for stream in range(5000)], minlength=5)
+    first = np.bincount([Streams(1).permutation(5, stream)[0] for stream in range(5000)], minlength=5)
     assert abs(first - 1000).max() < 150  # five standard deviations

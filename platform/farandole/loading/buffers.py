@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import sys
 from dataclasses import dataclass
 
@@ -69,8 +68,11 @@ class BatchMemory:
         # One array under all columns: the references to it count everybody who holds any part of the batch.
         self._memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True).numpy() if pin else None
         if self._memory is None:
-            self._memory = np.empty(starts[-1], dtype=np.uint8)
-        parts = [self._memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+            self._memory = np.empty(starts[-1] + (_HUGE_PAGE_BYTES if starts[-1] >= _HUGE_PAGE_BYTES else 0), np.uint8)
+        # Rows are written and read in random order here, and with pages of 4 KiB the address of each would have to be
+        # looked up first. NumPy asks for huge pages where an array takes 4 MiB or more; they begin at their multiples.
+        begin = -self._memory.ctypes.data % _HUGE_PAGE_BYTES if len(self._memory) > starts[-1] else 0
+        parts = [self._memory[begin + start :][:size] for start, size in zip(starts, sizes, strict=False)]
         self.targets = [
             part.view(column.dtype).reshape(rows, column.size) for part, column in zip(parts, columns, strict=True)
         ]
@@ -131,15 +133,3 @@ class BatchBuffers:
         # Those beyond are forgotten, not freed: whoever holds their tensors goes on holding them.
         self._sets = [memory, *self._sets[: _MOST_SETS - 1]]
         return memory
-
-
-def large_array(rows: int, column: Column) -> np.ndarray:
-    """An array `[rows, size]` in huge pages where the system has them: rows are read from it in random order, and
-    with pages of 4 KiB each would first need its address looked up."""
-    size = max(1, rows * column.size * column.dtype.itemsize)
-    memory = mmap.mmap(-1, size + _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    raw = np.frombuffer(memory, dtype=np.uint8)
-    start = -raw.ctypes.data % _HUGE_PAGE_BYTES
-    return raw[start : start + rows * column.size * column.dtype.itemsize].view(column.dtype).reshape(rows, column.size)

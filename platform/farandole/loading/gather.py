@@ -7,10 +7,34 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from farandole.loading import rows
 from farandole.loading.assign import slice_of
-from farandole.loading.buffers import BatchBuffers, BatchMemory, Column, large_array
-from farandole.loading.lanes import BlockRows, LaneReader
+from farandole.loading.buffers import BatchBuffers, BatchMemory, Column
+from farandole.loading.lanes import BlockRows, LaneReader, Part
 from farandole.loading.order import EpochOrder, Places
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Workspace:
+    """Memory that a rank gathers with, one epoch after the other: touching new memory costs as much as copying to it.
+
+    Args:
+        columns: What is gathered.
+        order: The order of rows of any epoch.
+        rank: This rank.
+        size: The number of ranks.
+        pin: Use pinned memory for batches.
+    """
+
+    def __init__(self, columns: tuple[Column, ...], order: EpochOrder, rank: int, size: int, *, pin: bool) -> None:
+        start, stop = slice_of(rank, size, order.global_batch_size)
+        self.batch_rows = stop - start
+        self.shares = _lane_shares(order, start, stop)
+        self.buffers = BatchBuffers(columns, order.window_steps * self.batch_rows, pin)
+        window_rows = sum(order.window_steps * width for _, width, _, _ in self.shares)
+        # Narrow rows are copied run by run for a whole window, and one by one from there, which the processor caches.
+        self.pool = None if order.window_steps == 1 else BatchMemory(columns, window_rows, pin=False).targets
 
 
 class RankGather:
@@ -22,6 +46,7 @@ class RankGather:
         order: The order of rows.
         rank: This rank.
         size: The number of ranks.
+        workspace: Memory of the same columns, rank and size; nobody else uses it meanwhile.
         pin: Use pinned memory.
         pad: Fill the last batch up with padding.
     """
@@ -33,85 +58,84 @@ class RankGather:
         order: EpochOrder,
         rank: int,
         size: int,
+        workspace: Workspace,
         *,
         pin: bool = False,
         pad: bool = False,
     ) -> None:
-        self._blocks, self._columns, self._order = blocks, columns, order
+        self._blocks, self._columns, self._order, self._space = blocks, columns, order, workspace
         self._rank, self._size, self._pin, self._pad = rank, size, pin, pad
-        start, stop = slice_of(rank, size, order.global_batch_size)
-        self._rows = stop - start
-        self._shares = _lane_shares(order, start, stop)
+        self._lanes = [LaneReader(blocks, order, lane) for lane, _, _, _ in workspace.shares]
 
-    def steps(self, first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
+    def steps(self, first_step: int) -> Iterator[tuple[Tensors, int]]:
         """The tensors of each step from `first_step` on, and the number of rows that are no padding."""
-        order = self._order
-        lanes = [LaneReader(self._blocks, order, lane) for lane, _, _ in self._shares]
-        if first_step < order.full_steps:
-            yield from self._plain(lanes, first_step) if order.window_steps == 1 else self._mixed(lanes, first_step)
-        for lane in lanes:
+        order, batch_rows = self._order, self._space.batch_rows
+        step = first_step
+        while step < order.full_steps:
+            window = step // order.window_steps
+            for tensors in self._window(window, step):
+                yield tensors, batch_rows
+                del tensors  # or its memory could not be used again
+            step = sum(order.window_bounds(window))
+        for lane in self._lanes:
             lane.close()
         if first_step < order.steps and order.steps > order.full_steps:
             yield self._tail()
 
-    def _tail(self) -> tuple[dict[str, torch.Tensor], int]:
+    def _window(self, window: int, step: int) -> Iterator[Tensors]:
+        """The batches of a window, from a step of it on."""
+        first, steps = self._order.window_bounds(window)
+        memory = self._space.buffers.take()
+        if self._space.pool is None:
+            self._copy(self._parts(first, 1, whole=False), memory.targets)
+        else:
+            self._copy(self._parts(first, steps, whole=True), self._space.pool)
+            chosen = self._chosen(window)[(step - first) * self._space.batch_rows :]
+            for pool, target in zip(self._space.pool, memory.targets, strict=True):
+                rows.choose(pool, chosen, _row_bytes(pool), target)
+        return iter(memory.batches(first + steps - step, self._space.batch_rows))
+
+    def _parts(self, first_step: int, steps: int, *, whole: bool) -> list[Part]:
+        """Where the rows lie that the lanes give to some steps: all of them, or only this rank's (of one step)."""
+        parts: list[Part] = []
+        for lane, (_, width, start, stop) in zip(self._lanes, self._space.shares, strict=True):
+            begin, end = (0, steps * width) if whole else (start, stop)
+            parts += lane.parts(first_step * width + begin, first_step * width + end)
+        return parts
+
+    def _copy(self, parts: list[Part], targets: list[np.ndarray]) -> None:
+        """Copy rows as they come, and free the blocks that are done."""
+        at = 0
+        for part in parts:
+            end = at + len(part.firsts) * part.rows
+            for view, target in zip(part.views, targets, strict=True):
+                rows.copy(view, part.firsts, part.rows, _row_bytes(target), target[at:end])
+            at = end
+        for lane in self._lanes:
+            lane.free()
+
+    def _chosen(self, window: int) -> np.ndarray:
+        """Which of a window's rows each batch takes, step by step: int32 `[steps * rows]`."""
         order = self._order
+        _, steps = order.window_bounds(window)
+        chosen, base, at = np.empty((steps, self._space.batch_rows), np.int32), 0, 0
+        for _, width, start, stop in self._space.shares:
+            mixed = order.window_permutation(window, steps * width).reshape(steps, width)
+            np.add(mixed[:, start:stop], base, out=chosen[:, at : at + stop - start], casting="unsafe")
+            base += steps * width
+            at += stop - start
+        return chosen.reshape(-1)
+
+    def _tail(self) -> tuple[Tensors, int]:
+        order, batch_rows = self._order, self._space.batch_rows
         start, stop = slice_of(self._rank, self._size, order.batch_rows(order.full_steps))
-        rows = stop - start
-        memory = BatchMemory(self._columns, self._rows, self._pin)
+        count = stop - start
+        memory = BatchMemory(self._columns, batch_rows, self._pin)
         gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
         if not self._pad:
-            return memory.tensors(rows), rows
-        memory.blank(rows, self._rows)
-        return memory.tensors(self._rows), rows
-
-    def _plain(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
-        """Wide rows go straight into the batch."""
-        shares = [
-            (lane, _width(self._order, number), start, stop)
-            for lane, (number, start, stop) in zip(lanes, self._shares, strict=True)
-        ]
-        buffers = BatchBuffers(self._columns, self._rows, self._pin)
-        for step in range(first_step, self._order.full_steps):
-            memory, at = buffers.take(), 0
-            for lane, width, start, stop in shares:
-                lane.copy(step * width + start, step * width + stop, memory.targets, at)
-                at += stop - start
-            yield memory.tensors(self._rows), self._rows
-
-    def _mixed(self, lanes: list[LaneReader], first_step: int) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
-        """Narrow rows are copied run by run for a whole window, and then gathered for all its steps."""
-        order = self._order
-        room = sum(order.window_steps * _width(order, lane) for lane, _, _ in self._shares)
-        pool = [large_array(room, column) for column in self._columns]
-        buffers = BatchBuffers(self._columns, order.window_steps * self._rows, self._pin)
-        step = first_step
-        while step < order.full_steps:
-            window = step // order.window_steps
-            first, steps = order.window_bounds(window)
-            chosen = self._fill(pool, lanes, window)[step - first :].reshape(-1)
-            memory = buffers.take()
-            for source, target in zip(pool, memory.targets, strict=True):
-                source.take(chosen, 0, target[: len(chosen)], "clip")
-            del target  # a view that is kept would make the memory look used
-            for tensors in memory.batches(first + steps - step, self._rows):
-                yield tensors, self._rows
-            step = first + steps
-
-    def _fill(self, pool: list[np.ndarray], lanes: list[LaneReader], window: int) -> np.ndarray:
-        """Copy what the lanes give to a window; returns which of these rows each step takes, `[steps, rows]`."""
-        order = self._order
-        first, steps = order.window_bounds(window)
-        chosen, base, at = np.empty((steps, self._rows), np.int64), 0, 0
-        for lane, (number, start, stop) in zip(lanes, self._shares, strict=True):
-            width = _width(order, number)
-            count = steps * width
-            lane.copy(first * width, first * width + count, pool, base)
-            mixed = order.window_permutation(window, count).reshape(steps, width)
-            np.add(mixed[:, start:stop], base, out=chosen[:, at : at + stop - start])
-            base += count
-            at += stop - start
-        return chosen
+            return memory.tensors(count), count
+        memory.blank(count, batch_rows)
+        return memory.tensors(batch_rows), count
 
 
 def gather_places(blocks: BlockRows, places: Places, targets: list[np.ndarray]) -> None:
@@ -123,17 +147,17 @@ def gather_places(blocks: BlockRows, places: Places, targets: list[np.ndarray]) 
         blocks.close(block)
 
 
-def _width(order: EpochOrder, lane: int) -> int:
-    start, stop = order.lane_slice(lane)
-    return stop - start
+def _row_bytes(array: np.ndarray) -> int:
+    return int(array.shape[1]) * array.itemsize
 
 
-def _lane_shares(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int, int]]:
-    """Which lanes fill the positions [start, stop) of a full batch, with which part of their share."""
+def _lane_shares(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int, int, int]]:
+    """Which lanes fill the positions [start, stop) of a full batch: the lane, how many rows it gives to a batch, and
+    which part of these [start, stop) is this rank's."""
     shares = []
     for lane in range(order.num_lanes):
         lane_start, lane_stop = order.lane_slice(lane)
         begin, end = max(start, lane_start) - lane_start, min(stop, lane_stop) - lane_start
         if begin < end:
-            shares.append((lane, begin, end))
+            shares.append((lane, lane_stop - lane_start, begin, end))
     return shares

@@ -1,8 +1,9 @@
-"""Copies the rows of a lane, in their order, out of the mapped blocks."""
+"""Says where the rows of a lane lie, in their order, in the mapped blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,75 +36,85 @@ class BlockRows:
         self._reader.release(block)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one block: groups of neighbours, all of the same length, one after the other.
+
+    Args:
+        views: `[rows, size]` of the block, column by column.
+        firsts: The first row of each group, int64.
+        rows: Rows of a group.
+    """
+
+    views: list[np.ndarray]
+    firsts: np.ndarray
+    rows: int
+
+
 class LaneReader:
     """Reads one lane of an epoch, mostly forward; it keeps one block open."""
 
     def __init__(self, blocks: BlockRows, order: EpochOrder, lane: int) -> None:
         self._blocks, self._order, self._lane = blocks, order, lane
         self._open: _OpenPiece | None = None
+        self._done: list[int] = []
 
-    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
-        """Copy the lane's rows [begin, end), counted from the start of the epoch.
-
-        Args:
-            begin: The first row.
-            end: The row after the last.
-            targets: For each column a contiguous array `[rows, size]`.
-            at: The row of the targets that gets the first row.
-        """
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        """Where the lane's rows [begin, end) lie, counted from the start of the epoch."""
         while begin < end:
             piece = self._at(begin)
             upto = min(end, piece.stop)
-            piece.copy(begin, upto, targets, at)
-            at += upto - begin
+            yield from piece.parts(begin, upto)
             begin = upto
 
+    def free(self) -> None:
+        """Free the memory of the blocks that lie behind; call it when their rows have been copied."""
+        for block in self._done:
+            self._blocks.close(block)
+        self._done = []
+
     def close(self) -> None:
-        """Free the memory of the open block."""
+        """Free the memory of all blocks."""
+        self._leave()
+        self.free()
+
+    def _leave(self) -> None:
         if self._open is not None:
-            self._blocks.close(self._open.block)
+            self._done.append(self._open.block)
             self._open = None
 
     def _at(self, position: int) -> _OpenPiece:
         if self._open is None or not self._open.start <= position < self._open.stop:
-            self.close()
+            self._leave()
             piece = self._order.piece_at(self._lane, position)
             self._open = _OpenPiece(piece, self._blocks.open(piece.block))
         return self._open
 
 
 class _OpenPiece:
-    """A piece with the views of its block; whole runs are gathered as if each were one long row."""
+    """A piece with the views of its block."""
 
     def __init__(self, piece: Piece, views: list[np.ndarray]) -> None:
         self.block, self.start, self.stop = piece.block, piece.start, piece.start + piece.rows
-        self._piece = piece
-        self._views = views
-        self._run_rows, self._num_runs = piece.run_rows, len(piece.run_order)
+        self._piece, self._views = piece, views
         self._first_run = piece.start + piece.head
-        first = piece.first + piece.head
-        runs = slice(first, first + self._num_runs * piece.run_rows)
-        self._runs = [view[runs].reshape(self._num_runs, piece.run_rows * view.shape[1]) for view in views]
+        self._run_firsts = piece.first + piece.head + piece.run_order * piece.run_rows
 
-    def copy(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
-        run_rows = self._run_rows
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        """Where the lane's rows [begin, end) lie: whole runs, and what is before and behind them."""
+        run_rows = self._piece.run_rows
         first = max(0, -((self._first_run - begin) // run_rows))
-        last = min(self._num_runs, (end - self._first_run) // run_rows)
-        if first >= last:
-            self._copy_rows(begin, end, targets, at)
+        last = min(len(self._run_firsts), (end - self._first_run) // run_rows)
+        if first > last:  # inside of one run, or before the first or behind the last
+            yield self._neighbours(begin, end)
             return
         runs_begin, runs_end = self._first_run + first * run_rows, self._first_run + last * run_rows
-        order = self._piece.run_order[first:last]
-        start, stop = at + runs_begin - begin, at + runs_end - begin
-        for runs, target in zip(self._runs, targets, strict=True):
-            into = target[start:stop].reshape(last - first, runs.shape[1])
-            runs.take(order, 0, into, "clip")  # any other mode copies a second time
         if begin < runs_begin:
-            self._copy_rows(begin, runs_begin, targets, at)
+            yield self._neighbours(begin, runs_begin)
+        if first < last:
+            yield Part(self._views, self._run_firsts[first:last], run_rows)
         if runs_end < end:
-            self._copy_rows(runs_end, end, targets, stop)
+            yield self._neighbours(runs_end, end)
 
-    def _copy_rows(self, begin: int, end: int, targets: Sequence[np.ndarray], at: int) -> None:
-        rows = self._piece.rows_of_block(np.arange(begin - self.start, end - self.start))
-        for view, target in zip(self._views, targets, strict=True):
-            view.take(rows, 0, target[at : at + end - begin], "clip")
+    def _neighbours(self, begin: int, end: int) -> Part:
+        return Part(self._views, self._piece.rows_of_block(np.array([begin - self.start])), end - begin)

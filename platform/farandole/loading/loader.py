@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import ROW_IDS, columns_of
-from farandole.loading.gather import RankGather
+from farandole.loading.gather import RankGather, Workspace
 from farandole.loading.lanes import BlockRows
 from farandole.loading.order import EpochOrder, Tail
 from farandole.loading.position import Position
@@ -69,6 +70,7 @@ class TrainingLoader:
         self._tail, self._pin, self._depth = tail, pin, read_ahead
         self._with_row_ids, self._transform = row_ids, transform
         self._columns = columns_of(self._reader.schema, row_ids=row_ids or transform is not None)
+        self._idle: list[Workspace] = []
 
     def order(self, epoch: int) -> EpochOrder:
         """The order of rows in an epoch."""
@@ -121,10 +123,22 @@ class TrainingLoader:
         pad = self._tail == "pad"
         self._reader.announce(order.blocks_in_order(first_step))
         blocks = BlockRows(self._reader, self._columns)
-        gather = RankGather(blocks, self._columns, order, self._rank, self._size, pin=self._pin, pad=pad)
-        for step, (tensors, rows) in enumerate(gather.steps(first_step), start=first_step):
-            yield self._finish(tensors, rows, order.batch_rows(step), epoch)
-            del tensors  # or their memory could not be used again
+        with self._workspace(order) as space:
+            gather = RankGather(blocks, self._columns, order, self._rank, self._size, space, pin=self._pin, pad=pad)
+            for step, (tensors, rows) in enumerate(gather.steps(first_step), start=first_step):
+                yield self._finish(tensors, rows, order.batch_rows(step), epoch)
+                del tensors  # or their memory could not be used again
+
+    @contextmanager
+    def _workspace(self, order: EpochOrder) -> Iterator[Workspace]:
+        """Memory to gather with: that of an earlier epoch, unless that one is still being read."""
+        space = (
+            self._idle.pop() if self._idle else Workspace(self._columns, order, self._rank, self._size, pin=self._pin)
+        )
+        try:
+            yield space
+        finally:
+            self._idle.append(space)
 
     def _finish(self, tensors: dict[str, torch.Tensor], rows: int, global_rows: int, epoch: int) -> Batch:
         mask = None

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from farandole.loading.assign import slice_of
-from farandole.loading.philox import permutation, random_words
+from farandole.loading.philox import Streams
 
 ALGORITHM_VERSION = 2
 """Part of the key: a changed algorithm is a new version, and gives openly another order."""
@@ -157,7 +157,7 @@ class EpochOrder:
         rows have nothing to do with each other."""
         remembered = self._windows.get(rows)
         if remembered is None or remembered[0] != window:
-            drawn = permutation(rows, self._key, _WINDOW_STREAMS | window)
+            drawn = self._streams.permutation(rows, _WINDOW_STREAMS | window)
             remembered = self._windows[rows] = (window, drawn)
         return remembered[1]
 
@@ -236,7 +236,7 @@ class EpochOrder:
 
     def _tail_places(self, start: int, stop: int) -> Places:
         first = self.full_steps * self.global_batch_size
-        sequence = first + permutation(self.rows - first, self._key, _TAIL_STREAM)[start:stop]
+        sequence = first + self._streams.permutation(self.rows - first, _TAIL_STREAM)[start:stop]
         slot = np.searchsorted(self._slots.ends, sequence, side="right")
         offset = sequence - (self._slots.ends - self._slots.rows)[slot]
         return Places(self._slots.block[slot], self._slots.first[slot] + offset)
@@ -254,25 +254,25 @@ class EpochOrder:
         start, rows = begin - first, end - begin
         head = min(-start % self.run_rows, rows)
         runs = (rows - head) // self.run_rows
-        order = permutation(runs, self._key, _PIECE_STREAMS | lane << 48 | slot)
+        order = self._streams.permutation(runs, _PIECE_STREAMS | lane << 48 | slot)
         return Piece(
             start, rows, int(slots.block[slot]), int(slots.first[slot]) + begin - slot_start, head, order, self.run_rows
         )
 
     @cached_property
-    def _key(self) -> int:
+    def _streams(self) -> Streams:
         text = f"{ALGORITHM_VERSION}/{self.digest}/{self.seed}/{self.epoch}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+        return Streams(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
     @cached_property
     def _slots(self) -> _Slots:
         """The permuted blocks, from the row on where this epoch enters their ring: so the tail is made of other rows
         in every epoch. The block that is entered in its middle comes first and, with its other part, last."""
-        block = permutation(len(self.block_rows), self._key, _BLOCK_STREAM)
+        block = self._streams.permutation(len(self.block_rows), _BLOCK_STREAM)
         rows = np.asarray(self.block_rows, dtype=np.int64)[block]
         if not self.rows:
             return _Slots(block, rows, rows, rows)
-        shift = int(random_words(1, self._key, _SHIFT_STREAM)[0] % np.uint64(self.rows))
+        shift = int(self._streams.words(1, _SHIFT_STREAM)[0] % np.uint64(self.rows))
         entered = int(np.searchsorted(np.cumsum(rows), shift, side="right"))
         into = shift - int(rows[:entered].sum())
         block = np.concatenate([block[entered:], block[: entered + 1]])

@@ -1,0 +1,6 @@
+"""Copies rows out of blocks; written in C (`rows.c`)."""
+
+import numpy as np
+
+def copy(source: np.ndarray, firsts: np.ndarray, rows: int, row_bytes: int, target: np.ndarray, /) -> None: ...
+def choose(pool: np.ndarray, chosen: np.ndarray, row_bytes: int, target: np.ndarray, /) -> None: ...

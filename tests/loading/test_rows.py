@@ -1,0 +1,81 @@
+"""The loader's inner loops in C, against NumPy."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farandole.loading import rows
+
+WIDTHS = st.integers(1, 200)
+
+
+def block_of(num_rows: int, width: int) -> np.ndarray:
+    """Random bytes `[rows, width]`."""
+    return np.random.default_rng(width).integers(0, 256, (num_rows, width), np.uint8)
+
+
+@given(width=WIDTHS, group=st.integers(1, 5), firsts=st.lists(st.integers(0, 20), max_size=6))
+def test_groups_of_neighbours_are_copied_one_after_the_other(width: int, group: int, firsts: list[int]) -> None:
+    block = block_of(25, width)
+    target = np.zeros((len(firsts) * group + 1, width), np.uint8)
+    rows.copy(block, np.array(firsts, np.int64), group, width, target)
+    wanted = [block[first : first + group] for first in firsts]
+    assert (target[:-1] == np.concatenate([np.empty((0, width), np.uint8), *wanted])).all()
+    assert not target[-1].any()  # nothing is written behind
+
+
+@given(width=WIDTHS, chosen=st.lists(st.integers(0, 24), max_size=60))
+def test_single_rows_are_gathered(width: int, chosen: list[int]) -> None:
+    pool = block_of(25, width)
+    target = np.zeros((len(chosen) + 1, width), np.uint8)
+    rows.choose(pool, np.array(chosen, np.int32), width, target)
+    assert (target[:-1] == pool[np.array(chosen, np.int64)]).all()
+    assert not target[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("firsts", "group", "room"),
+    [([-1], 1, 5), ([5], 1, 5), ([4], 2, 5), ([0, 3], 2, 3), ([2**62], 1, 5), ([0], 6, 10), ([0], -1, 5), ([0], 0, 5)],
+)
+def test_a_group_outside_of_the_block_or_the_target_is_refused(firsts: list[int], group: int, room: int) -> None:
+    with pytest.raises(IndexError, match="outside of its block"):
+        rows.copy(block_of(5, 8), np.array(firsts, np.int64), group, 8, np.zeros((room, 8), np.uint8))
+
+
+@pytest.mark.parametrize(("chosen", "room"), [([-1], 5), ([5], 5), ([0, 1, 2], 2), ([-(2**31)], 5), ([2**31 - 1], 5)])
+def test_a_row_outside_of_the_pool_or_the_target_is_refused(chosen: list[int], room: int) -> None:
+    with pytest.raises(IndexError, match="outside of its block"):
+        rows.choose(block_of(5, 8), np.array(chosen, np.int32), 8, np.zeros((room, 8), np.uint8))
+
+
+def test_a_row_of_no_bytes_is_refused() -> None:
+    empty = np.empty((0, 1), np.uint8)
+    with pytest.raises(IndexError):
+        rows.copy(empty, np.zeros(1, np.int64), 1, 0, empty)
+    with pytest.raises(IndexError):
+        rows.choose(empty, np.zeros(1, np.int32), 0, empty)
+
+
+def test_memory_that_is_not_contiguous_or_not_writable_is_refused() -> None:
+    block, target = block_of(8, 8), np.zeros((8, 8), np.uint8)
+    chosen = np.zeros(1, np.int32)
+    with pytest.raises((BufferError, ValueError)):
+        rows.choose(block[:, ::2], chosen, 4, target)
+    target.flags.writeable = False
+    with pytest.raises((BufferError, TypeError)):
+        rows.choose(block, chosen, 8, target)
+
+
+def test_no_memory_stays_held() -> None:
+    block, target, firsts = block_of(8, 8), np.zeros((8, 8), np.uint8), np.array([9], np.int64)
+    before = sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)
+    for _ in range(10):
+        rows.copy(block, np.zeros(1, np.int64), 1, 8, target)
+        with pytest.raises(IndexError):
+            rows.copy(block, firsts, 1, 8, target)
+    assert (sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)) == before
