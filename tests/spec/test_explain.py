@@ -36,7 +36,7 @@ def put(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (
             "train.schedule.zzz",
             1,
-            "train.schedule.zzz: unknown key; known here: final, name, warmup",
+            "train.schedule.zzz: unknown key; known here: direction, factor, final, metric, name, patience, warmup",
         ),
     ],
 )

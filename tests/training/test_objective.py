@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,10 +9,22 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from farandole.errors import ModelError
-from farandole.shards import LabelColumn
-from farandole.spec import METRICS
-from farandole.training.objective import check_outputs, loss_function, measure, predictions
+from farandole.errors import ModelError, SpecError
+from farandole.shards import Dataset, LabelColumn
+from farandole.spec import METRICS, Job
+from farandole.training import world
+from farandole.training.builder import user_function
+from farandole.training.objective import (
+    check_outputs,
+    class_weights,
+    label_counts,
+    loss_function,
+    measure,
+    predictions,
+)
+from made_data import Made
+
+ALONE = world.World(0, 1, 0, 1)
 
 BINARY = LabelColumn(kind="binary", column="y", classes=("no", "yes"))
 MULTICLASS = LabelColumn(kind="multiclass", column="y", classes=("a", "b", "c", "d"))
@@ -124,8 +138,9 @@ def test_a_loss_is_torchs_summed_over_rows(name: str, kind: LabelColumn, expecte
     outputs, label = sample(kind, rows=16)
     wanted = expected(outputs, label.long()) if kind is MULTICLASS else expected(outputs[:, 0], label.float())
     loss = loss_function(name, kind)
-    assert loss(outputs, label).item() == pytest.approx(wanted.item(), rel=1e-6)
-    halves = loss(outputs[:9], label[:9]) + loss(outputs[9:], label[9:])
+    assert loss(outputs, label).shape == (16,)
+    assert loss(outputs, label).sum().item() == pytest.approx(wanted.item(), rel=1e-6)
+    halves = loss(outputs[:9], label[:9]).sum() + loss(outputs[9:], label[9:]).sum()
     assert halves.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
@@ -133,7 +148,7 @@ def test_a_loss_is_torchs_summed_over_rows(name: str, kind: LabelColumn, expecte
 def test_the_loss_of_no_rows_is_0_and_has_a_gradient(kind: LabelColumn) -> None:
     outputs, label = sample(kind, rows=3)
     outputs.requires_grad_()
-    loss = loss_function("auto", kind)(outputs[:0], label[:0])
+    loss = loss_function("auto", kind)(outputs[:0], label[:0]).sum()
     loss.backward()
     assert loss.item() == 0.0
     assert outputs.grad is not None
@@ -171,3 +186,133 @@ def test_outputs_that_cannot_be_scored_are_errors(outputs: object, kind: LabelCo
         check_outputs(outputs, 3, kind)
     assert str(caught.value).startswith("model.builder: ")
     assert problem in str(caught.value)
+
+
+# Class weights, smoothing, and functions of the user's ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_and_smoothing_are_torchs(smoothing: float) -> None:
+    outputs, label = sample(MULTICLASS, rows=16)
+    loss = loss_function("auto", MULTICLASS, smoothing=smoothing)
+    torch.testing.assert_close(
+        loss(outputs, label),
+        torch.nn.functional.cross_entropy(outputs, label.long(), reduction="none", label_smoothing=smoothing),
+    )
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    weighted = loss_function("auto", MULTICLASS, smoothing=smoothing, weights=weights)(outputs, label)
+    torch.testing.assert_close(weighted, loss(outputs, label) * weights[label.long()])
+
+
+def test_a_smoothed_binary_label_is_that_of_two_classes() -> None:
+    outputs, label = sample(BINARY, rows=16)
+    smoothed = loss_function("auto", BINARY, smoothing=0.1)(outputs, label)
+    two = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    torch.testing.assert_close(
+        smoothed, torch.nn.functional.cross_entropy(two, label.long(), reduction="none", label_smoothing=0.1)
+    )
+
+
+OWN = """
+def half(outputs, label):
+    return (outputs[:, 0] - label).abs() / 2
+
+def summed(outputs, label):
+    return half(outputs, label).sum()
+
+def numbers(outputs, label):
+    return half(outputs, label).tolist()
+
+def detached(outputs, label):
+    return half(outputs, label).detach()
+
+def failing(outputs, label):
+    return outputs[:, 7]
+
+def furthest(outputs, label):
+    return (outputs[:, 0] - label).abs().max()
+
+def text(outputs, label):
+    return "good"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder with functions of the user's, in the module `own_objective`."""
+    (tmp_path / "own_objective.py").write_text(OWN)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *__import__("sys").path])
+    monkeypatch.delitem(__import__("sys").modules, "own_objective", raising=False)
+    return str(tmp_path)
+
+
+def test_a_loss_of_the_users_own_gives_the_loss_of_each_row(own: str) -> None:
+    outputs, label = sample(REGRESSION, rows=8)
+    outputs.requires_grad_()
+    losses = loss_function("own_objective:half", REGRESSION, folder=own)(outputs, label)
+    torch.testing.assert_close(losses, (outputs[:, 0] - label).abs() / 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        ("summed", r"returned torch\.float32 \[\]; return the loss of each row: a float tensor of shape \[8\]"),
+        ("numbers", r"returned list; return the loss of each row"),
+        ("detached", r"returned losses without a gradient; compute them from the outputs"),
+        ("failing", r"raised IndexError: .* in .*own_objective\.py, line 15"),
+        ("missing", r"cannot be imported: AttributeError"),
+    ],
+)
+def test_a_loss_of_a_wrong_shape_is_the_users_error(own: str, function: str, problem: str) -> None:
+    outputs, label = sample(REGRESSION, rows=8)
+    outputs.requires_grad_()
+    with pytest.raises(ModelError, match=rf"train\.loss: own_objective:{function}: {problem}"):
+        loss_function(f"own_objective:{function}", REGRESSION, folder=own)(outputs, label)
+
+
+def test_a_metric_of_the_users_own_sees_the_whole_split(own: str) -> None:
+    outputs, label = sample(REGRESSION)
+    metric = user_function("own_objective:furthest", own, "train.metrics")
+    found = measure(("own_objective:furthest", "rmse"), outputs, label, REGRESSION, {"own_objective:furthest": metric})
+    assert list(found) == ["own_objective.furthest", "rmse"]
+    assert found["own_objective.furthest"] == pytest.approx((outputs[:, 0] - label).abs().max().item())
+    text = user_function("own_objective:text", own, "train.metrics")
+    with pytest.raises(ModelError, match=r"train\.metrics: own_objective:text: raised ValueError"):
+        measure(("own_objective:text",), outputs, label, REGRESSION, {"own_objective:text": text})
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"midle": 2.0}, r"train\.class_weights\.midle: the label label has no such class; did you mean middle\?"),
+        ((1.0, 2.0), r"train\.class_weights: 2 weights for the 3 classes high, low, middle; give one for each"),
+    ],
+)
+def test_weights_that_do_not_fit_the_classes_are_refused(
+    make_job: Callable[..., Job], made: Callable[..., Made], asked: Any, problem: str
+) -> None:
+    job = make_job("multiclass", train__class_weights=asked)
+    with pytest.raises(SpecError, match=problem):
+        class_weights(job, Dataset(made("multiclass").path), ALONE)
+
+
+def test_balanced_weights_make_all_classes_count_the_same(
+    make_job: Callable[..., Job], made: Callable[..., Made]
+) -> None:
+    job, dataset = make_job("multiclass", train__class_weights="balanced"), Dataset(made("multiclass").path)
+    with world.join():
+        counts = label_counts(dataset, ALONE)
+        weights = class_weights(job, dataset, ALONE)
+    raw = made("multiclass").raw["train"]["label"]
+    assert counts == [(raw == name).sum() for name in dataset.manifest.columns.target.classes]
+    assert weights is not None
+    shares = weights * torch.tensor(counts)
+    torch.testing.assert_close(shares, torch.full((3,), len(raw) / 3))
+
+
+def test_named_weights_leave_the_others_at_one(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    job, dataset = make_job("multiclass", train__class_weights={"low": 3}), Dataset(made("multiclass").path)
+    classes = dataset.manifest.columns.target.classes
+    weights = class_weights(job, dataset, ALONE)
+    assert weights is not None
+    assert dict(zip(classes, weights.tolist(), strict=True)) == {"high": 1.0, "low": 3.0, "middle": 1.0}

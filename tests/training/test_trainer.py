@@ -116,7 +116,11 @@ def test_a_finished_training_that_is_resumed_keeps_its_weights(sitting: Sitting,
 
 def test_a_loss_that_is_no_number_ends_the_training(sitting: Sitting, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_diverging", "options": {}})
-    with pytest.raises(TrainingFailed, match=r"train: the loss is nan at step 1 on rank 0; lower .*\(0\.02\) or set"):
+    text = (
+        r"train: the loss is nan at step 1 on rank 0, in rows (\d+, ){4}\d+ and 59 more of the training split: the"
+        r" output of the network is not finite; lower .*\(0\.02\) or set"
+    )
+    with pytest.raises(TrainingFailed, match=text):
         sitting.fitted(job)
 
 

@@ -31,18 +31,20 @@ def test_a_gang_of_one_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None
         torch.testing.assert_close(world.gather_rows(rows, "rows"), rows)
 
 
-def test_the_optimizer_moves_by_the_gradients_as_they_are_at_its_step() -> None:
+def test_what_horovod_cannot_sum_is_refused_before_it_aborts() -> None:
     with world.join():
-        model = torch.nn.Linear(2, 1, bias=False)
-        before = model.weight.detach().clone()
-        optimizer = world.sum_gradients(torch.optim.SGD(model.parameters(), lr=0.1), model)
-        model(torch.tensor([[3.0, 4.0]])).sum().backward()
-        optimizer.wait()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # what is clipped stays clipped
-        optimizer.step()
-        optimizer.zero_grad()
-        torch.testing.assert_close(before - model.weight.detach(), torch.tensor([[0.06, 0.08]]))
-        assert model.weight.grad is None or not model.weight.grad.any()
+        with pytest.raises(AssertionError, match="strided is not contiguous"):
+            world.start_sum(torch.ones(3, 2).T, "strided")
+        with pytest.raises(AssertionError, match="half is bfloat16"):
+            world.start_sum(torch.ones(3, dtype=torch.bfloat16), "half")
+
+
+def test_a_sum_and_its_parts_in_a_gang_of_one() -> None:
+    with world.join():
+        values = torch.arange(4.0)
+        assert world.start_sum(values, "whole").wait() is values
+        torch.testing.assert_close(world.start_scatter(values, "parts").wait(), values)
+        torch.testing.assert_close(world.start_gather(values, "rows").wait(), torch.arange(4.0))
 
 
 def test_buffers_are_shared_and_a_model_may_have_none() -> None:

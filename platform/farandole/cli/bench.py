@@ -21,9 +21,7 @@ PeersPython = Annotated[
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system, of which the fastest counts.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to see that it works, not to compare.")]
 
-app = typer.Typer(
-    help="Measure loading and preparing, next to memcpy, torch, Spark and other libraries.", no_args_is_help=True
-)
+app = typer.Typer(help="Measure loading, preparing and training, next to other libraries.", no_args_is_help=True)
 
 
 @app.command()
@@ -92,6 +90,41 @@ def ingest(
     with watching() as watch:
         document = bench_ingest(bench, watch)
     measurements.show(document, measurements.INGEST, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def train(
+    cases: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="Only this case: flights_mlp, mnist_cnn, mlp10m. Repeatable."),
+    ] = None,
+    systems: Annotated[
+        list[str] | None,
+        typer.Option("--system", metavar="NAME", help="Only this one: farandole, horovod, ddp, single. Repeatable."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of each gang.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Gangs of each system, in turn; the median counts.")] = 3,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Steps of training, next to Horovod by hand, torch's DDP and one process: ms, rows/s, memory."""
+    from farandole.bench.train import SYSTEMS, TrainBench, bench_train
+    from farandole.bench.training_cases import TRAINING_CASES
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+
+    _refuse_both(as_json, as_markdown)
+    bench = TrainBench(
+        cases=cases or tuple(TRAINING_CASES),
+        systems=systems or tuple(SYSTEMS),
+        workers=workers,
+        repeats=repeats,
+        quick=quick,
+    )
+    with watching() as watch:
+        document = bench_train(bench, watch)
+    measurements.show(document, measurements.TRAIN, as_json=as_json, as_markdown=as_markdown)
 
 
 def _refuse_both(as_json: bool, as_markdown: bool) -> None:

@@ -57,6 +57,7 @@ def train(
     as_json: AsJson = False,
     register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest job of this name.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
 ) -> None:
     """Train on the dataset that lies ready."""
     from farandole import api
@@ -64,7 +65,7 @@ def train(
     from farandole.cli.watching import watching
     from farandole.spec import load_job
 
-    job = load_job(job_file, overrides or ())
+    job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
     with watching() as watch:
         trained = api.train(job, watch, register=register, resume=resume)
     results.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)

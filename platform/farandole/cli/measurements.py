@@ -49,6 +49,17 @@ def _ratio(of: str, *, inverse: bool = False) -> Callable[[Result, dict[str, Res
     return text
 
 
+def _step_ratio(of: str) -> Callable[[Result, dict[str, Result]], str]:
+    """The time of a step as a share of that of another system."""
+
+    def text(result: Result, case: dict[str, Result]) -> str:
+        if of not in case or result["system"] == of:
+            return ""
+        return f"{result['step_ms'] / case[of]['step_ms']:.3f}"
+
+    return text
+
+
 _COMMON = (
     Column("system", lambda result, case: result["system"]),
     Column("version", lambda result, case: result["version"], wide=True),
@@ -79,6 +90,19 @@ INGEST = (
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
 )
 """The columns of `bench ingest`."""
+TRAIN = (
+    *_COMMON[:2],
+    Column("workers", _figure("workers", "d")),
+    Column("step ms", _figure("step_ms", ",.2f")),
+    Column("of horovod", _step_ratio("horovod")),
+    Column("of ddp", _step_ratio("ddp")),
+    Column("fastest ms", _figure("fastest_step_ms", ",.2f"), wide=True),
+    Column("CPU ms", _figure("cpu_ms", ",.2f")),
+    Column("rows/s", _figure("rows_per_s", ",")),
+    Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
+    Column("loss", _figure("loss", ".4f"), wide=True),
+)
+"""The columns of `bench train`."""
 
 
 def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:

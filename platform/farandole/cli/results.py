@@ -33,6 +33,12 @@ def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: boo
     table.add_row("speed", f"{training['rows_per_s']:,.0f} rows/s ({gang}, attempt {training['attempts']})")
     spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training["time_split"].items()}
     table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
+    if len(training.get("time_by_rank", ())) > 1:
+        table.add_row("time by worker", "\n".join(_rank_times(training["time_by_rank"])))
+    if training.get("straggler"):
+        slow = training["straggler"]
+        text = f"worker {slow['rank']} computes {slow['excess_s']:.1f} s longer than the others, who wait for it"
+        table.add_row("straggler", f"{text} ({slow['share']:.0%} of the time)")
     table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
     table.add_row("MLflow run", training["mlflow_run_id"])
     table.add_row("job", document["directory"])
@@ -87,6 +93,20 @@ def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:
         mark = "[green]✔" if finding["ok"] else "[red]✘"
         table.add_row(mark, finding["name"], escape(finding["found"]), escape(finding["remedy"]))
     Console().print(table)
+
+
+_MOST_RANKS = 16
+"""So many workers are shown one by one."""
+
+
+def _rank_times(ranks: list[dict[str, float]]) -> list[str]:
+    """The steps' time of each worker; the document has all parts of all of them."""
+    lines = [
+        f"{rank}: data wait {times['data_wait_s']:.1f} s, compute {times['compute_s']:.1f} s,"
+        f" all-reduce wait {times['all_reduce_wait_s']:.1f} s"
+        for rank, times in enumerate(ranks[:_MOST_RANKS])
+    ]
+    return lines + ([f"and {len(ranks) - _MOST_RANKS} more"] if len(ranks) > _MOST_RANKS else [])
 
 
 def _command() -> str:

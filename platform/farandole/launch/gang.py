@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from farandole.errors import ERRORS, FarandoleError, TrainingFailed
 from farandole.progress import StageStarted, Watcher, counted, from_dict
-from farandole.spec import Job
+from farandole.spec import Job, horovod_variables
 from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE, received
 
 _LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
@@ -120,6 +120,7 @@ def _environment_file(job: Job, directory: Path) -> Iterator[Path]:
 def _process(command: list[str], job: Job) -> Iterator[subprocess.Popen[str]]:
     """Horovod's launcher, ended with all its workers however the block ends."""
     variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
+    variables |= horovod_variables(job.train.horovod, timeline=job.train.profile)
     variables[WORKERS_VARIABLE] = str(job.resources.workers)
     variables[PARENT_VARIABLE] = str(os.getpid())
     process = subprocess.Popen(

@@ -6,6 +6,7 @@ from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
+from farandole.spec.horovod import Horovod, horovod_variables
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
@@ -14,7 +15,18 @@ from farandole.spec.save import save_job
 from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import METRICS, Model, Optimizer, Schedule, Train
+from farandole.spec.train import (
+    METRICS,
+    EarlyStopping,
+    Ema,
+    Model,
+    Optimizer,
+    OptimizerName,
+    Schedule,
+    Train,
+    direction_of,
+    is_reference,
+)
 
 __all__ = [
     "METRICS",
@@ -31,11 +43,14 @@ __all__ = [
     "CsvSource",
     "Data",
     "Drop",
+    "EarlyStopping",
+    "Ema",
     "Encrypt",
     "Encryption",
     "Expectation",
     "Feature",
     "Generalise",
+    "Horovod",
     "IdsAugment",
     "Image",
     "ImageAugment",
@@ -50,6 +65,7 @@ __all__ = [
     "NumbersAugment",
     "Numeric",
     "Optimizer",
+    "OptimizerName",
     "ParquetSource",
     "Pattern",
     "Policy",
@@ -71,7 +87,10 @@ __all__ = [
     "Tracking",
     "Train",
     "Unique",
+    "direction_of",
     "home",
+    "horovod_variables",
+    "is_reference",
     "is_remote",
     "load_job",
     "parse_job",

@@ -13,7 +13,7 @@ from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
 from farandole.spec.resources import Resources
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import METRICS, Model, Train
+from farandole.spec.train import LOSSES, METRICS, Model, Train, direction_of, is_reference
 
 
 class Job(Spec):
@@ -74,18 +74,36 @@ class Job(Spec):
     def _label_problems(self) -> list[str]:
         if self.data.label is None:
             return []  # it may be prepared; `train` and `plan` say what is missing
-        kind = self.data.label.kind
-        losses = {
-            "binary": ("auto", "binary_cross_entropy"),
-            "multiclass": ("auto", "cross_entropy"),
-            "regression": ("auto", "mse", "mae", "huber"),
-        }[kind]
-        named = [("metrics", metric, METRICS[kind]) for metric in self.train.metrics or ()]
-        return [
+        kind, train = self.data.label.kind, self.train
+        named = [("metrics", metric, METRICS[kind]) for metric in train.metrics or ()]
+        problems = [
             f"train.{field}: {value} does not suit a {kind} label; use {', '.join(suitable)}"
-            for field, value, suitable in [*named, ("loss", self.train.loss, losses)]
-            if value not in suitable
+            for field, value, suitable in [*named, ("loss", train.loss, LOSSES[kind])]
+            if value not in suitable and not is_reference(value)
         ]
+        if kind == "regression":
+            problems += [
+                f"train.{field}: a regression has no classes; leave it out"
+                for field in ("label_smoothing", "class_weights")
+                if getattr(train, field)
+            ]
+        return problems + self._watched_problems()
+
+    def _watched_problems(self) -> list[str]:
+        """What is wrong with the metrics that decide about the learning rate and the end."""
+        problems = []
+        for place, watched in (("schedule", self.train.schedule), ("early_stopping", self.train.early_stopping)):
+            if watched is None or (place == "schedule" and self.train.schedule.name != "plateau"):
+                continue
+            metric = watched.metric or self.metrics[0]
+            if metric not in self.metrics:
+                problems.append(f"train.{place}.metric: {metric} is not measured; use {', '.join(self.metrics)}")
+                continue
+            try:
+                direction_of(metric, watched.direction, f"train.{place}")
+            except ValueError as error:
+                problems.append(str(error))
+        return problems
 
     def _augment_problems(self) -> list[str]:
         kinds = groups_of(self.data.features)

@@ -112,6 +112,10 @@ class Recorder:
         """Log a plot under `plots/`."""
         mlflow.log_figure(figure, f"plots/{name}.png")
 
+    def files(self, directory: Path, place: str) -> None:
+        """Log all files of a directory."""
+        mlflow.log_artifacts(str(directory), place)
+
     def document(self, value: dict[str, Any], path: str) -> None:
         """Log plain data as a JSON file."""
         mlflow.log_text(json.dumps(value, indent=1), path)

@@ -1,30 +1,36 @@
-"""Torch's optimizer as the job file names it, and the learning rate of each step."""
+"""Torch's optimizer as the job file names it."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from farandole.errors import SpecError
-from farandole.spec import Optimizer, Schedule
+from farandole.spec import Optimizer, OptimizerName
 
-_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
+_CLASSES: dict[OptimizerName, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
     "adagrad": torch.optim.Adagrad,
+    "adamax": torch.optim.Adamax,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adadelta": torch.optim.Adadelta,
+    "asgd": torch.optim.ASGD,
+    "adafactor": torch.optim.Adafactor,
 }
+_FUSED = ("adamw", "adam", "sgd", "adagrad")
+"""Those of which torch has a form that goes once over the memory, on CPU and GPU."""
+_WAYS = ("fused", "foreach", "differentiable", "capturable", "maximize")
+"""Options that say how torch computes; where one is given, the user has chosen."""
 
 
-def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over all parameters that learn; weight decay on matrices only.
-
-    Raises:
-        SpecError: `options` names something that torch's class does not take.
-    """
+def parameter_groups(spec: Optimizer, model: nn.Module) -> list[dict[str, Any]]:
+    """All parameters that learn, those of weight decay first: it falls on matrices, not on biases and norms."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {
@@ -33,29 +39,20 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         },
         {"params": [parameter for parameter in learning if parameter.ndim < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer over groups of parameters.
+
+    Raises:
+        SpecError: `options` names something that torch's class does not take.
+    """
+    options = dict(spec.options)
+    types = {parameter.dtype for group in groups for parameter in group["params"]}
+    if spec.name in _FUSED and not any(way in options for way in _WAYS) and types == {torch.float32}:
+        options["fused"] = True
     try:
-        return _CLASSES[spec.name](
-            [group for group in groups if group["params"]],
-            lr=spec.learning_rate,  # type: ignore[call-arg]
-            **spec.options,
-        )
+        return _CLASSES[spec.name](groups, lr=spec.learning_rate, **options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise SpecError(f"train.optimizer.options: {spec.options}: {error}; see torch's {spec.name}") from error
-
-
-def rate_factor(schedule: Schedule, step: int, total_steps: int) -> float:
-    """The share of the learning rate at a step: a pure function, so a resumed training needs no state of it.
-
-    Args:
-        schedule: The schedule.
-        step: Steps done so far, from 0.
-        total_steps: Steps of the whole training.
-    """
-    warmup_steps = round(schedule.warmup * total_steps)
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule.name == "constant":
-        return 1.0
-    share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    left = 1 - share if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * share))
-    return schedule.final + (1 - schedule.final) * left

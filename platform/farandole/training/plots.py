@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
 
 from farandole.shards import LabelColumn
+from farandole.training.evaluation import Evaluated
 from farandole.training.objective import predictions
-from farandole.training.trainer import Evaluated
 
 matplotlib.use("Agg")
 

@@ -19,9 +19,25 @@ from farandole.spec import Job
 from farandole.training import world
 from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
+from farandole.training.evaluation import Evaluated
 from farandole.training.messages import send
-from farandole.training.trainer import Evaluated, Trainer
+from farandole.training.timing import straggler
+from farandole.training.trainer import Trainer
 from farandole.training.world import World
+
+_NOT_OF_IDENTITY = {
+    "epochs",
+    "checkpoint",
+    "log_every_steps",
+    "metrics",
+    "accumulate_steps",
+    "shard_optimizer",
+    "horovod",
+    "compile",
+    "channels_last",
+    "profile",
+}
+"""What a resumed training may change: its result stays the same but for rounding, or is told by the change."""
 
 
 def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
@@ -86,7 +102,7 @@ def _finish(
     from farandole.training import plots
 
     label = dataset.manifest.columns.target
-    time_split = {name: round(value, 3) for name, value in vars(trainer.time_split).items()}
+    time_split = trainer.time_split.rounded()
     final = {f"time.{name}": value for name, value in time_split.items()}
     final["train.rows_per_s"] = trainer.rows_per_s
     if test is not None:
@@ -95,6 +111,8 @@ def _finish(
             recorder.figure(figure, name)
     recorder.metrics(final, trainer.steps_done)
     recorder.figure(plots.training_curves(recorder.history, job.metrics[0]), "training_curves")
+    if job.train.profile:
+        recorder.files(trainer.directory.parent / "profile", "profile")
     digest = weights_digest(trainer.model.state_dict())
     recorder.tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
@@ -115,6 +133,8 @@ def _finish(
         "weights_digest": digest,
         "metrics": {"test": test.metrics if test else {}, "validation": trainer.validation},
         "time_split": time_split,
+        "time_by_rank": [split.rounded() for split in trainer.time_by_rank],
+        "straggler": straggler(trainer.time_by_rank),
     }
     manifest = dataset.manifest
     described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
@@ -126,7 +146,7 @@ def _identity(job: Job, dataset: Dataset) -> str:
     parts = {
         "dataset": dataset.manifest.digest,
         "model": job.network.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude={"epochs", "checkpoint", "log_every_steps", "metrics"}),
+        "train": job.train.model_dump(mode="json", exclude=_NOT_OF_IDENTITY),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

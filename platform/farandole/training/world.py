@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import horovod.torch as hvd
@@ -15,9 +16,11 @@ from horovod.common.exceptions import HorovodInternalError
 from torch import nn
 
 from farandole.errors import EnvironmentLacking
+from farandole.spec import Horovod
 from farandole.training.messages import WORKERS_VARIABLE
 
-_POLL_S = 0.01
+_POLL_S = 50e-6
+_MEET_S = 0.01
 
 PeerLost = HorovodInternalError
 """What a collective operation raises in the ranks that live when another one has died."""
@@ -66,11 +69,30 @@ def join() -> Iterator[World]:
         hvd.shutdown()
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A collective operation under way."""
+
+    handle: int
+    dtype: torch.dtype | None = None
+    """What the bytes of the result are, where Horovod does not know their type."""
+
+    def wait(self) -> Any:
+        """Its result, once it is there.
+
+        Horovod's own waiting spins, which takes a core from Horovod's thread and from ranks that still compute.
+        """
+        while not hvd.poll(self.handle):
+            time.sleep(_POLL_S)
+        result = hvd.synchronize(self.handle)
+        return result if self.dtype is None else result.view(self.dtype)
+
+
 def meet(name: str) -> None:
-    """Return when all ranks have come here. Horovod's own waiting spins, which takes a core from a rank that works."""
+    """Return when all ranks have come here, however long it takes."""
     handle = hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name=f"meet.{name}")
     while not hvd.poll(handle):
-        time.sleep(_POLL_S)
+        time.sleep(_MEET_S)
     hvd.synchronize(handle)
 
 
@@ -93,54 +115,70 @@ def broadcast_object(value: Any, name: str) -> Any:
 
 def gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
     """The rows of all ranks, in the order of ranks, on every rank; they may have different numbers of rows."""
-    return cast(torch.Tensor, hvd.allgather(rows.contiguous(), name=name))
+    return cast(torch.Tensor, start_gather(rows.contiguous(), name).wait())
 
 
 def sum_over_ranks(values: list[float], name: str) -> list[float]:
     """The sums of a few float64 over all ranks."""
-    total = hvd.allreduce(torch.tensor(values, dtype=torch.float64), op=hvd.Sum, name=name)
+    total = start_sum(torch.tensor(values, dtype=torch.float64), name).wait()
     return cast(list[float], total.tolist())
 
 
-def sum_gradients(optimizer: torch.optim.Optimizer, model: nn.Module) -> ReducingOptimizer:
-    """The optimizer, with gradients summed over all ranks while they are computed.
+def start_sum(tensor: torch.Tensor, name: str, *, predivide: float = 1.0, adasum: bool = False) -> Pending:
+    """Begin to replace a contiguous tensor by its sum over all ranks.
 
-    Sums, not means: each rank divides its loss by the rows of the global batch, so ranks with different numbers of
-    rows weigh exactly as much as their rows.
+    Args:
+        tensor: Of the same shape on all ranks, float16, float32 or float64: Horovod has no bfloat16.
+        name: The same on all ranks; they may begin several sums in different orders.
+        predivide: Divide by it before the sum and multiply after it.
+        adasum: Combine by Adasum instead.
     """
-    return ReducingOptimizer(
-        hvd.DistributedOptimizer(optimizer, named_parameters=list(model.named_parameters()), op=hvd.Sum)
+    assert tensor.is_contiguous(), f"{name} is not contiguous"
+    assert tensor.dtype != torch.bfloat16, f"{name} is bfloat16"
+    operation = hvd.Adasum if adasum else hvd.Sum
+    return Pending(
+        hvd.allreduce_async_(tensor, name=name, op=operation, prescale_factor=1 / predivide, postscale_factor=predivide)
     )
 
 
-class ReducingOptimizer:
-    """Horovod's optimizer with the two halves of a step apart: wait for the gradients, then move the weights."""
+def start_scatter(tensor: torch.Tensor, name: str) -> Pending:
+    """Begin to sum a tensor `[N * S]` over all N ranks, each of which gets its part `[S]` of the sum."""
+    assert tensor.is_contiguous(), f"{name} is not contiguous"
+    return Pending(hvd.reducescatter_async(tensor, name=name, op=hvd.Sum))
 
-    def __init__(self, wrapped: Any) -> None:
-        self._wrapped = wrapped
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups of torch's optimizer."""
-        return cast(list[dict[str, Any]], self._wrapped.param_groups)
+def start_gather(tensor: torch.Tensor, name: str) -> Pending:
+    """Begin to put the rows of all ranks together, in the order of ranks."""
+    if tensor.dtype in (torch.bool, torch.bfloat16):
+        return Pending(hvd.allgather_async(tensor.view(torch.uint8), name=name), tensor.dtype)
+    return Pending(hvd.allgather_async(tensor, name=name))
 
-    def wait(self) -> None:
-        """Return when every gradient is the sum over all ranks."""
-        self._wrapped.synchronize()
 
-    def step(self) -> None:
-        """Move the weights by the gradients as they are now."""
-        with cast(AbstractContextManager[None], self._wrapped.skip_synchronize()):
-            self._wrapped.step()
+def check_build(spec: Horovod) -> None:
+    """Whether this build of Horovod can do what the job asks for.
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self._wrapped.zero_grad()
+    Raises:
+        EnvironmentLacking: It lacks MPI or NCCL.
+    """
+    mpi, nccl = bool(hvd.mpi_built()), bool(hvd.nccl_built())
+    needs = {
+        "adasum": mpi or nccl,
+        "hierarchical_allreduce": mpi and nccl,
+        "hierarchical_allgather": mpi,
+    }
+    for name, there in needs.items():
+        if getattr(spec, name) and not there:
+            raise EnvironmentLacking(
+                f"train.horovod.{name}: this build of Horovod has {'MPI' if mpi else 'no MPI'} and"
+                f" {'NCCL' if nccl else 'no NCCL'}, and cannot do it; leave it out, or build Horovod with them"
+            )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of torch's optimizer."""
-        return cast(dict[str, Any], self._wrapped.state_dict())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state. After wrapping: Horovod's wrapper drops what was loaded before."""
-        self._wrapped.load_state_dict(state)
+def start_timeline(path: Path) -> None:
+    """Begin Horovod's timeline of what the ranks agree on and sum; only for the chief."""
+    hvd.start_timeline(str(path), mark_cycles=False)
+
+
+def stop_timeline() -> None:
+    """End the timeline."""
+    hvd.stop_timeline()

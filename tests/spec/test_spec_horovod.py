@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from farandole.spec import Horovod, horovod_variables
+
+
+def test_what_is_not_set_is_left_to_horovod() -> None:
+    assert horovod_variables(Horovod()) == {}
+
+
+def test_each_setting_is_the_variable_that_horovod_reads() -> None:
+    spec = Horovod(
+        cycle_time_ms=0.5,
+        fusion_threshold_mib=2,
+        cache_capacity=0,
+        hierarchical_allreduce=True,
+        hierarchical_allgather=True,
+    )
+    assert horovod_variables(spec) == {
+        "HOROVOD_CYCLE_TIME": "0.5",
+        "HOROVOD_FUSION_THRESHOLD": "2097152",
+        "HOROVOD_CACHE_CAPACITY": "0",
+        "HOROVOD_HIERARCHICAL_ALLREDUCE": "1",
+        "HOROVOD_HIERARCHICAL_ALLGATHER": "1",
+    }
+    assert horovod_variables(Horovod(), timeline=True) == {"HOROVOD_TIMELINE": "DYNAMIC"}
+    assert horovod_variables(Horovod(autotune=True)) == {"HOROVOD_AUTOTUNE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"num_groups": 2, "bucket_mib": 5}, "both say how gradients are grouped"),
+        ({"autotune": True, "cycle_time_ms": 1}, "cycle_time_ms has no effect while autotune looks"),
+        ({"adasum": True, "predivide_factor": 2}, "predivide_factor has no effect on adasum"),
+        ({"cycle_time_ms": 0}, "greater than 0"),
+    ],
+)
+def test_settings_without_effect_are_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Horovod.model_validate(fields)

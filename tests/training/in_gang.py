@@ -1,0 +1,154 @@
+"""What two ranks do together for the tests beside this file; run by `farandole.launch.script`.
+
+`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec) and `out`, a directory. Each rank trains each
+job and writes `NAME-RANK.pt`; then it goes through the traps of gradients and writes `traps-RANK.pt`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from farandole.errors import FarandoleError
+from farandole.progress import Noted
+from farandole.shards import Dataset
+from farandole.spec import Horovod, Train, parse_job
+from farandole.training import world
+from farandole.training.builder import build_model
+from farandole.training.trainer import Trainer
+from farandole.training.update import WholeUpdate
+from farandole.training.zero import ShardedUpdate
+
+STEPS = 3
+
+
+def train(
+    spec: dict[str, Any], gang: world.World, scratch: Path, start: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train a job, perhaps from a state on; returns what became of it, or the error."""
+    logged: dict[str, list[float]] = {}
+    notes: list[str] = []
+    job = parse_job(spec)
+    dataset = Dataset(job.data.output)
+    torch.manual_seed(job.train.seed)
+    try:
+        trainer = Trainer(
+            job=job,
+            dataset=dataset,
+            model=build_model(job, dataset.manifest.columns),
+            gang=gang,
+            device=torch.device("cpu"),
+            directory=scratch / "checkpoints",
+            identity="the same",
+            watch=lambda event: notes.append(event.text) if isinstance(event, Noted) else None,
+            log=lambda values, step: [logged.setdefault(name, []).append(value) for name, value in values.items()],
+        )
+        if start is not None:
+            trainer.load(start)
+        trainer.fit()
+    except (FarandoleError, world.PeerLost) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    state = trainer.state()
+    return {
+        "weights": {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()},
+        "state": state,
+        "own_state_bytes": _own_bytes(trainer._update._optimizer),  # type: ignore[attr-defined]
+        "steps": trainer.steps_done,
+        "validation": trainer.validation,
+        "logged": logged,
+        "notes": notes,
+        "times": [split.rounded() for split in trainer.time_by_rank],
+    }
+
+
+def _own_bytes(optimizer: torch.optim.Optimizer) -> int:
+    tensors = [value for values in optimizer.state.values() for value in values.values() if value.ndim]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class Odd(nn.Module):
+    """Parameters whose gradients are not plain: strided, sparse, in bfloat16, or missing on one rank or on all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.table = nn.Embedding(6, 3, sparse=True)
+        self.square = nn.Parameter(torch.randn(3, 3).t())
+        self.brief = nn.Parameter(torch.randn(3, dtype=torch.bfloat16))
+        self.seldom = nn.Parameter(torch.randn(3))
+        self.never = nn.Parameter(torch.randn(3))
+
+    def forward(self, ids: torch.Tensor, seldom: bool) -> torch.Tensor:
+        hidden = self.table(ids) @ self.square * self.brief.float()
+        return (hidden * self.seldom if seldom else hidden).sum()
+
+
+def odd_gradients(gang: world.World, kind: Callable[..., Any], **horovod: Any) -> dict[str, torch.Tensor]:
+    """The weights after some steps of plain SGD with the ranks' different batches."""
+    model = Odd()
+    spec = Train.model_validate({"optimizer": {"name": "sgd", "learning_rate": 0.1}, "horovod": horovod})
+    update = kind(spec, model, gang)
+    for step in range(STEPS):
+        update.arm()
+        model(odd_ids(step, gang.rank), seldom=gang.rank == 1).backward()
+        update.wait()
+        update.step(0.1)
+        update.forget()
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def odd_ids(step: int, rank: int) -> torch.Tensor:
+    """What a rank looks up in a step."""
+    return torch.tensor([step, rank + 3])
+
+
+def twice(gang: world.World) -> str:
+    """A gradient that is computed twice after it was said to be the last."""
+    model = nn.Linear(2, 1)
+    update = WholeUpdate(Train(), model, gang)
+    update.arm()
+    model(torch.ones(1, 2)).sum().backward()
+    try:
+        model(torch.ones(1, 2)).sum().backward()
+    except AssertionError as error:
+        update.wait()
+        return str(error)
+    return "nobody noticed"
+
+
+def adasum(gang: world.World) -> str:
+    """What is said of an operation that this build does not have."""
+    try:
+        world.check_build(Horovod(adasum=True))
+    except FarandoleError as error:
+        return str(error)
+    return "it is there"
+
+
+def main() -> None:
+    """Be one rank."""
+    request = json.loads(Path(sys.argv[1]).read_text())
+    out = Path(request["out"])
+    with world.join() as gang:
+        for name, spec in request["jobs"].items():
+            torch.save(train(spec, gang, out / name), out / f"{name}-{gang.rank}.pt")
+        if request.get("traps"):
+            found = {
+                "whole": odd_gradients(gang, WholeUpdate),
+                "grouped": odd_gradients(gang, WholeUpdate, num_groups=1),
+                "sharded": odd_gradients(gang, ShardedUpdate),
+                "twice": twice(gang),
+                "adasum": adasum(gang),
+                "sums": world.sum_over_ranks([1.0, gang.rank], "test.sums"),
+            }
+            torch.save(found, out / f"traps-{gang.rank}.pt")
+
+
+if __name__ == "__main__":
+    main()
