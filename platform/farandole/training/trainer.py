@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +16,14 @@ from farandole.errors import TrainingFailed
 from farandole.loading import Augmentation, Batch, EvaluationLoader, TrainingLoader
 from farandole.progress import Advanced, Noted, Watcher
 from farandole.shards import Dataset
+from farandole.shards.storage import Place
 from farandole.spec import Job
-from farandole.training import checkpoint, world
+from farandole.training import world
+from farandole.training.checkpoint import Best, Saver, Shelf, store_in
 from farandole.training.objective import check_outputs, loss_function, measure
 from farandole.training.optimizer import build_optimizer, rate_factor
+from farandole.training.stop import StopSwitch
+from farandole.training.unchanged import change_told, check_unchanged
 from farandole.training.world import World
 
 _REPORT_S = 0.5
@@ -69,7 +72,8 @@ class Trainer:
         gang: Which rank this is.
         device: Where the network computes.
         directory: Where checkpoints lie.
-        identity: What the checkpoints belong to.
+        identity: What the checkpoints belong to: nested mappings of plain values.
+        switch: Whether this rank has been asked to stop.
         watch: Is told of progress; only the chief's is heard.
         log: Records metrics at a step; only the chief's is heard.
     """
@@ -79,10 +83,11 @@ class Trainer:
     model: nn.Module
     gang: World
     device: torch.device
-    directory: Path
-    identity: str
+    directory: Place
+    identity: Any
     watch: Watcher
     log: LogMetrics
+    switch: StopSwitch = field(default_factory=StopSwitch)
     time_split: TimeSplit = field(default_factory=TimeSplit)
     rows_per_s: float = 0.0
     steps_done: int = 0
@@ -105,6 +110,21 @@ class Trainer:
             transform=Augmentation(spec.augment, self.dataset, spec.seed) if spec.augment else None,
         )
         self._total_steps = spec.epochs * self._loader.steps
+        self._loss_sum, self._loss_rows = 0.0, 0
+        self._saver = Saver(
+            spec.checkpoint,
+            self._shelf(),
+            self.gang,
+            self.device,
+            trained=self,
+            loader=self._loader,
+            switch=self.switch,
+            watch=self.watch,
+        )
+
+    def request_stop(self) -> None:
+        """Ask all ranks to stop after the same step, and to save their state. One of them is enough."""
+        self.switch.ask()
 
     def fit(self) -> None:
         """Train all epochs that are left.
@@ -112,17 +132,21 @@ class Trainer:
         Raises:
             TrainingFailed: A loss is not finite, or there is no full batch.
             ModelError: The network returns something of a wrong shape.
+            DatasetError: The dataset was prepared again meanwhile.
+            Stopped: A rank was asked to stop; the state is saved.
         """
         self._agree()
-        first_epoch = self._restore()
         world.broadcast_weights(self.model)
+        first_epoch = self._restore()
         started, rows_trained = time.perf_counter(), 0
-        for epoch in range(first_epoch, self.job.train.epochs):
-            rows_trained += self._train_epoch(epoch, started, rows_trained)
-            # Buffers follow the rows that a rank saw; from here on all go by the chief's, which are the model's.
-            world.broadcast_buffers(self.model)
-            self._validate(epoch)
-            self._save(epoch)
+        with self._saver:
+            for epoch in range(first_epoch, self.job.train.epochs):
+                rows_trained += self._train_epoch(epoch, started, rows_trained)
+                # Buffers follow the rows that a rank saw; from here on all go by the chief's, which are the model's.
+                world.broadcast_buffers(self.model)
+                self._validate(epoch)
+                self._save(epoch)
+        self.switch.all_steps_done(self.steps_done)
         if first_epoch == self.job.train.epochs:  # it broke after its last epoch: nothing to train, much to tell
             self._validate(first_epoch - 1)
         trained_s = self.time_split.data_wait_s + self.time_split.compute_s + self.time_split.all_reduce_wait_s
@@ -169,46 +193,67 @@ class Trainer:
                 " smaller train.global_batch_size, or `tail: weight`"
             )
 
+    def _shelf(self) -> Shelf:
+        spec = self.job.train.checkpoint
+        metric = spec.best_metric or self.job.metrics[0]
+        best = Best(metric, spec.lowest_is_best(metric)) if spec.keep_best else None
+        store = store_in(self.directory)
+        return Shelf(store, self.identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds of this trainer and that is the same on all ranks."""
+        return {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def partial_sums(self) -> list[float]:
+        """This rank's losses and rows since the last one that was logged."""
+        return [self._loss_sum, float(self._loss_rows)]
+
+    def load_partial_sums(self, sums: list[float]) -> None:
+        """Go on from such sums."""
+        self._loss_sum, self._loss_rows = sums[0], int(sums[1])
+
     def _restore(self) -> int:
         """Go on from the newest checkpoint, as the chief sees it; returns the first epoch to train."""
-        found = None
-        if self.gang.is_chief:
-            found = checkpoint.load_newest(
-                self.directory, self.identity, lambda text: self.watch(Noted(text, level="warning"))
-            )
-        found = world.broadcast_object(found, "checkpoint")
-        if found is None:
-            return 0
-        self.model.load_state_dict(found.state["model"])
-        self._optimizer.load_state_dict(found.state["optimizer"])
-        self.steps_done = found.step
-        self.watch(Noted(f"goes on after epoch {found.epoch}, step {found.step}"))
-        return int(found.epoch)
+        self.steps_done, first_epoch = self._saver.restore()
+        if self.steps_done:
+            inside = self.steps_done > first_epoch * self._loader.steps
+            where = f"in epoch {first_epoch + 1}" if inside else f"after epoch {first_epoch}"
+            self.watch(Noted(f"goes on {where}, step {self.steps_done}"))
+        return first_epoch
 
     def _seed_epoch(self, epoch: int) -> None:
         """Dropout must differ between ranks, and be the same whether or not the training was interrupted."""
         torch.manual_seed((self.job.train.seed * 1_000_003 + epoch) * 4_096 + self.gang.rank)
 
     def _train_epoch(self, epoch: int, started: float, rows_before: int) -> int:
+        if self.gang.is_chief:
+            check_unchanged(self.dataset)
         self.model.train()
-        self._seed_epoch(epoch)
-        spec, rows_done = self.job.train, 0
-        loss_sum, loss_rows, reported = 0.0, 0, time.perf_counter()
-        for batch in self._waited_for(self._loader.epoch(epoch)):
+        spec, rows_done, reported = self.job.train, 0, time.perf_counter()
+        skipped = self.steps_done - epoch * self._loader.steps
+        skipped_rows = skipped * spec.global_batch_size
+        if not skipped:  # in the middle of an epoch the random states come with the checkpoint
+            self._seed_epoch(epoch)
+        for step, batch in enumerate(self._waited_for(iter(self._loader)), start=skipped + 1):
+            self._saver.before_step(self.steps_done + 1)
             loss = self._step(batch)
             self.steps_done += 1
             rows_done += batch.global_rows
-            loss_sum, loss_rows = loss_sum + loss, loss_rows + batch.rows
-            if self.steps_done % spec.log_every_steps == 0:
-                self._log_loss(loss_sum, loss_rows)
-                loss_sum, loss_rows = 0.0, 0
+            self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
+            if self.steps_done % spec.log_every_steps == 0 or step == self._loader.steps:
+                self._log_loss()
             now = time.perf_counter()
             if now - reported > _REPORT_S:
                 reported = now
-                self._report(epoch, rows_done, rows_before + rows_done, now - started)
-        if self.steps_done % spec.log_every_steps:
-            self._log_loss(loss_sum, loss_rows)
-        self._report(epoch, rows_done, rows_before + rows_done, time.perf_counter() - started)
+                self._report(epoch, skipped_rows + rows_done, rows_before + rows_done, now - started)
+            with self.time_split.spent_on("checkpoint"):
+                self._saver.after_step(self.steps_done, epoch, ends_epoch=step == self._loader.steps)
+        self._report(epoch, skipped_rows + rows_done, rows_before + rows_done, time.perf_counter() - started)
         return rows_done
 
     def _step(self, batch: Batch) -> float:
@@ -244,14 +289,15 @@ class Trainer:
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
-            with self.time_split.spent_on("data_wait"):
+            with self.time_split.spent_on("data_wait"), change_told(self.dataset):
                 batch = next(batches, None)
             if batch is None:
                 return
             yield batch
 
-    def _log_loss(self, loss_sum: float, rows: int) -> None:
-        total_loss, total_rows = world.sum_over_ranks([loss_sum, float(rows)], "train.loss")
+    def _log_loss(self) -> None:
+        total_loss, total_rows = world.sum_over_ranks(self.partial_sums(), "train.loss")
+        self._loss_sum, self._loss_rows = 0.0, 0
         rate = self._optimizer.param_groups[0]["lr"]
         self.log({"train.loss": total_loss / max(total_rows, 1.0), "train.learning_rate": rate}, self.steps_done)
 
@@ -266,22 +312,9 @@ class Trainer:
         self.watch(Noted(f"epoch {epoch + 1} of {self.job.train.epochs}: validation {shown}"))
 
     def _save(self, epoch: int) -> None:
-        spec = self.job.train
-        last = epoch + 1 == spec.epochs
-        if not self.gang.is_chief or not (last or (epoch + 1) % spec.checkpoint.every_epochs == 0):
-            return
         with self.time_split.spent_on("checkpoint"):
-            # No random state: each epoch seeds its own, so a resumed one draws the same numbers.
-            state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
-            saved = checkpoint.Checkpoint(self.steps_done, epoch + 1, state)
-            try:
-                checkpoint.save(self.directory, saved, self.identity, spec.checkpoint.keep)
-            except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
-                reason = (error.strerror if isinstance(error, OSError) else None) or error
-                raise TrainingFailed(
-                    f"{self.directory}: the checkpoint of epoch {epoch + 1} cannot be written ({reason}); free some"
-                    " space or mend the permissions, then `farandole train --resume` goes on from the one before"
-                ) from error
+            last = epoch + 1 == self.job.train.epochs
+            self._saver.after_epoch(self.steps_done, epoch + 1, self.validation, last=last)
 
     def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
         rows = self.dataset.manifest.rows("train")

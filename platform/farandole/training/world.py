@@ -91,6 +91,29 @@ def broadcast_object(value: Any, name: str) -> Any:
     return hvd.broadcast_object(value, root_rank=0, name=name)
 
 
+def broadcast_tensor(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Rank 0's tensor, of any type, on every rank. The others give one of the same shape and type."""
+    sent = tensor.contiguous()
+    if sent.numel():  # as bytes: Horovod does not know all types
+        hvd.broadcast_(sent.reshape(-1).view(torch.uint8), root_rank=0, name=name)
+    return sent
+
+
+def gather_objects(value: Any, name: str) -> list[Any]:
+    """The values of all ranks, in the order of ranks, on every rank."""
+    return cast(list[Any], hvd.allgather_object(value, name=name))
+
+
+def start_sum(values: torch.Tensor, name: str) -> int:
+    """Begin to sum over all ranks, in place; `finish_sum` takes what this returns."""
+    return cast(int, hvd.allreduce_async_(values, op=hvd.Sum, name=name))
+
+
+def finish_sum(handle: int) -> None:
+    """Return when the sum is there."""
+    hvd.synchronize(handle)
+
+
 def gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
     """The rows of all ranks, in the order of ranks, on every rank; they may have different numbers of rows."""
     return cast(torch.Tensor, hvd.allgather(rows.contiguous(), name=name))
