@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError, TrainingFailed
-from farandole.models.mlp import Mlp
 from farandole.progress import Event, Noted
 from farandole.shards import Dataset
 from farandole.spec import Job
@@ -23,6 +22,7 @@ from farandole.training.checkpoint import Shelf, store_in, weights_digest
 from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
 from made_data import ROWS
+from stopping import Drawing
 
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // 100
@@ -36,23 +36,6 @@ TRAIN: dict[str, Any] = {
     "log_every_steps": 4,
     "seed": 3,
 }
-
-
-class Drawing(Mlp):
-    """Draws from all generators, has running means, and can do something in a step."""
-
-    def __init__(self, dataset: Dataset, before: Callable[[int], None]) -> None:
-        super().__init__(dataset.manifest.columns, (16,), dropout=0.2, embedding_dropout=0.0, max_embedding=4)
-        self.norm = nn.BatchNorm1d(1)
-        self.steps, self._before = 0, before
-
-    def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        if self.training:
-            self.steps += 1
-            self._before(self.steps)
-            groups = {**groups, "dense": groups["dense"] * float(1 + 0.1 * np.random.randn())}
-        outputs: torch.Tensor = self.norm(super().forward(**groups))
-        return outputs
 
 
 class Sitting:
