@@ -38,7 +38,7 @@ class CheckpointBench:
     """
 
     every_steps: int = 50
-    hidden: int = 3_100
+    hidden: int = 3_150
     global_batch_size: int = 256
     pairs: int = 5
     workers: int = 2

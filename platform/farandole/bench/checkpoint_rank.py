@@ -98,7 +98,7 @@ def _job(request: dict[str, Any]) -> Job:
         {
             "name": "bench",
             "data": {
-                "sources": {"drawn": {"path": request["place"]}},
+                "sources": {"drawn": {"path": "drawn.csv"}},
                 "features": {"x0": {"kind": "numeric"}},
                 "label": {"column": "y", "kind": "binary"},
                 "output": request["dataset"],
