@@ -159,7 +159,7 @@ class Trainer:
         loader = EvaluationLoader(self.dataset, split, rank=self.gang.rank, size=self.gang.size)
         outputs, labels = [], []
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), change_told(self.dataset):
             for batch in loader:
                 on_device = batch.to(self.device)
                 outputs.append(self.model(**on_device.features).float().cpu())

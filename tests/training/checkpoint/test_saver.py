@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from farandole.errors import ModelError, TrainingFailed
+from farandole.errors import DatasetError, ModelError, TrainingFailed
 from farandole.progress import Event, Noted
 from farandole.shards import Dataset
 from farandole.spec import Job
@@ -21,7 +22,7 @@ from farandole.training import world
 from farandole.training.checkpoint import Shelf, store_in, weights_digest
 from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
-from made_data import ROWS
+from made_data import ROWS, Made
 from stopping import Drawing
 
 MakeJob = Callable[..., Job]
@@ -43,13 +44,15 @@ class Sitting:
 
     def __init__(self, gang: world.World, directory: Path, make_job: MakeJob) -> None:
         self._gang, self.directory, self._make_job = gang, directory, make_job
+        self.dataset: Path | None = None
         self.notes: list[str] = []
         self.logged: dict[str, dict[int, float]] = {}
 
     def trainer(
         self, before: Callable[[int], None] = lambda step: None, *, identity: Any = "mine", **checkpoint: Any
     ) -> Trainer:
-        job = self._make_job(train={**TRAIN, "checkpoint": checkpoint})
+        data = {"data__output": str(self.dataset)} if self.dataset else {}
+        job = self._make_job(train={**TRAIN, "checkpoint": checkpoint}, **data)
         dataset = Dataset(job.data.output)
         torch.manual_seed(3)
         np.random.seed(3)
@@ -239,6 +242,28 @@ def test_a_model_whose_state_cannot_be_saved_is_told_before_it_trains(
     monkeypatch.setattr(Drawing, "get_extra_state", lambda self: {1, 2})
     with pytest.raises(ModelError, match=r"_extra_state is a set, which a checkpoint cannot hold"):
         sitting.trainer()
+
+
+@pytest.mark.parametrize("shards_too", [True, False])
+def test_a_dataset_that_is_prepared_again_meanwhile_ends_the_training(
+    sitting: Sitting, made: Callable[..., Made], tmp_path: Path, shards_too: bool
+) -> None:
+    sitting.dataset = tmp_path / "dataset"
+    shutil.copytree(made().path, sitting.dataset)
+
+    def prepare_again(step: int) -> None:
+        if step != 3:
+            return
+        if shards_too:  # those of the validation have not been opened yet
+            shutil.rmtree(tmp_path / "dataset")
+            shutil.copytree(made(seed=1).path, tmp_path / "dataset")
+        else:
+            shutil.copy(made(seed=1).path / "manifest.json", tmp_path / "dataset")
+
+    with pytest.raises(DatasetError, match=r"dataset: the dataset changed under the running training: its digest was"):
+        sitting.fitted(before=prepare_again, every_steps=2, asynchronous=False)
+    last = STEPS - 1 if shards_too else STEPS  # the first epoch's end, or what came before its validation
+    assert sitting.names()[0] == f"step-{last:09d}"
 
 
 @pytest.fixture
