@@ -317,7 +317,7 @@ def test_a_full_disk_ends_the_job_and_leaves_the_older_checkpoints_whole(tiny_di
         resources__workers=1,
     )
     with pytest.raises(
-        TrainingFailed, match=r"the checkpoint of epoch \d+ cannot be written .*free some space"
+        TrainingFailed, match=r"the checkpoint of step \d+ cannot be written .*free some space"
     ) as caught:
         train(job)
     assert str(tiny_disk) in str(caught.value)

@@ -21,7 +21,9 @@ PeersPython = Annotated[
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system, of which the fastest counts.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to see that it works, not to compare.")]
 
-app = typer.Typer(help="Measure loading, preparing and training, next to other libraries.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure loading, preparing and training next to others, and what checkpoints cost.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -125,6 +127,37 @@ def train(
     with watching() as watch:
         document = bench_train(bench, watch)
     measurements.show(document, measurements.TRAIN, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def checkpoint(
+    every_steps: Annotated[int, typer.Option(min=4, help="Steps between two checkpoints.")] = 50,
+    pairs: Annotated[int, typer.Option(min=1, help="Stretches of steps with a checkpoint, and as many without.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, help="Ranks of the gang.")] = 2,
+    directory: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The disk to write to.", show_default="that of temporary files")
+    ] = None,
+    synchronous: Annotated[bool, typer.Option("--synchronous", help="Let training wait for the disk.")] = False,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """A 10-million-parameter network with checkpoints and without: ms a step."""
+    from farandole.bench.checkpoint import CheckpointBench, bench_checkpoint
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+
+    _refuse_both(as_json, as_markdown)
+    small = {"every_steps": 4, "pairs": 1, "hidden": 64} if quick else {}
+    bench = CheckpointBench(
+        **{"every_steps": every_steps, "pairs": pairs, **small},
+        workers=workers,
+        directory=directory,
+        asynchronous=not synchronous,
+    )
+    with watching() as watch:
+        document = bench_checkpoint(bench, watch)
+    measurements.show(document, measurements.CHECKPOINT, as_json=as_json, as_markdown=as_markdown)
 
 
 def _refuse_both(as_json: bool, as_markdown: bool) -> None:

@@ -103,6 +103,19 @@ TRAIN = (
     Column("loss", _figure("loss", ".4f"), wide=True),
 )
 """The columns of `bench train`."""
+CHECKPOINT = (
+    _COMMON[0],
+    Column("step ms", _figure("step_ms", ",.1f")),
+    Column("processor ms", _figure("processor_ms", ",.1f")),
+    Column("cost", _figure("cost", ".1%")),
+    Column("processor cost", _figure("processor_cost", ".1%")),
+    Column("checkpoint MB", _figure("checkpoint_mb", ",.0f")),
+    Column("stalled ms", _figure("stalled_ms", ",.0f")),
+    Column("written after ms", _figure("written_after_ms", ",.0f")),
+    Column("stretches", _figure("stretches", "d"), wide=True),
+    Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
+)
+"""The columns of `bench checkpoint`."""
 
 
 def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:

@@ -39,6 +39,7 @@ class Attempt:
         mlflow_run_id: The MLflow run to go on with; then the one that the chief opened or continued.
         met: Whether all workers have met.
         result: The chief's result document, once it is there.
+        stopped_at: After which step the workers stopped, if they were asked to.
         error: Why there is none: what the first worker that failed says, or how it ended.
     """
 
@@ -46,6 +47,7 @@ class Attempt:
     mlflow_run_id: str | None = None
     met: bool = False
     result: dict[str, Any] | None = None
+    stopped_at: int | None = None
     error: FarandoleError | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
     exits: list[tuple[int, int]] = field(default_factory=list)
@@ -186,6 +188,8 @@ def _hear(line: str, attempt: Attempt, logs: _Logs, watch: Watcher) -> None:
         attempt.mlflow_run_id, attempt.met = data["id"], True
     elif data["event"] == "result":
         attempt.result = data
+    elif data["event"] == "stopped":
+        attempt.stopped_at = data["step"]
     elif data["event"] == "failed":
         logs.write(f"rank-{match['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
         attempt.failures.append(data)

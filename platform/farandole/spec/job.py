@@ -57,7 +57,12 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [*self._batch_problems(), *self._label_problems(), *self._augment_problems()]
+        problems = [
+            *self._batch_problems(),
+            *self._label_problems(),
+            *self._augment_problems(),
+            *self._checkpoint_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -117,6 +122,14 @@ class Job(Spec):
             elif kinds[name] != augment.kind:
                 problems.append(f"{place}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
         return problems
+
+    def _checkpoint_problems(self) -> list[str]:
+        metric = self.train.checkpoint.best_metric
+        if metric is None or not self.metrics or metric in self.metrics:
+            return []
+        close = nearest(metric, list(self.metrics))
+        hint = f"did you mean {close}?" if close else f"there are {', '.join(self.metrics)}"
+        return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
 
     @property
     def network(self) -> Model:

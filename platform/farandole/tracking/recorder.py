@@ -47,6 +47,8 @@ class Recorder:
         self.experiment_id = experiment_id
         self._client = mlflow.MlflowClient()
         self._pending: list[Any] = []
+        self.stays_open = False
+        """Set when the training stops and may go on later: the MLflow run is then left as it is, running."""
         self.history: dict[str, list[tuple[int, float]]] = {}
         """Every metric logged by this attempt: name to (step, value)."""
 
@@ -161,12 +163,14 @@ def recording(job: Job, run_id: str | None, run_name: str) -> Iterator[Recorder]
             f" ({' '.join(str(error).replace(store.uri, store.shown).split())[:300]}); start it, or mend tracking.uri"
         ) from error
     ended = "FAILED"
+    recorder = Recorder(active.info.run_id, experiment_id)
     try:
-        yield Recorder(active.info.run_id, experiment_id)
+        yield recorder
         ended = "FINISHED"
     finally:
         mlflow.flush_async_logging()
-        mlflow.end_run(ended)
+        if not recorder.stays_open:
+            mlflow.end_run(ended)
 
 
 def close_run(job: Job, run_id: str, status: Literal["FAILED", "KILLED"]) -> None:

@@ -1,6 +1,13 @@
 """What passes between a worker and its launcher: a few variables, and marked lines of JSON on standard output.
 
-Standard output reaches the launcher from any machine, by pipe, by SSH or from a pod's log.
+Standard output reaches the launcher from any machine, by pipe, by SSH or from a pod's log. What a worker says, by
+`event`:
+
+- the kinds of `farandole.progress`, from the chief;
+- `mlflow_run` (`id`): the chief has opened the MLflow run; `result`: the result document, from the chief;
+- `failed` (`rank`, `time_s`, `kind`, `message`, `detail`): why the worker ends with 1;
+- `stopped` (`step`): a worker was asked to stop by SIGTERM (one is enough, all agree on a step); the state after that
+  step is saved, and the worker ends with 0.
 """
 
 from __future__ import annotations

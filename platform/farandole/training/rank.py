@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from farandole.errors import EnvironmentLacking
 from farandole.preprocess import Preprocessing
 from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, ignore, to_dict
 from farandole.shards import Dataset, require_policies
-from farandole.spec import Job
+from farandole.shards.storage import Place
+from farandole.spec import Job, is_remote
 from farandole.training import world
 from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
 from farandole.training.evaluation import Evaluated
 from farandole.training.messages import send
+from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.timing import straggler
 from farandole.training.trainer import Trainer
 from farandole.training.world import World
@@ -40,7 +41,7 @@ _NOT_OF_IDENTITY = {
 """What a resumed training may change: its result stays the same but for rounding, or is told by the change."""
 
 
-def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
+def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool, switch: StopSwitch) -> None:
     """Meet the other ranks, then train, evaluate, and record the results.
 
     Args:
@@ -48,12 +49,18 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
         directory: Where the job keeps its checkpoints.
         mlflow_run_id: The MLflow run to go on with; None: a new one.
         register: Whether to add a model version.
+        switch: Whether this rank has been asked to stop.
+
+    Raises:
+        Stopped: A rank was asked to stop; the state is saved.
     """
     with world.join() as gang:
-        _work(job, gang, directory, mlflow_run_id, register)
+        _work(job, gang, directory, mlflow_run_id, register, switch)
 
 
-def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
+def _work(
+    job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool, switch: StopSwitch
+) -> None:
     """Train, evaluate, and record the results."""
     dataset = Dataset(job.data.output, job.data.shard_key)
     require_policies(job.data, dataset.manifest)
@@ -67,6 +74,7 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             from farandole.tracking.recorder import recording  # seconds of import that only one rank needs
 
             recorder = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
+            open_until_end.push(_stays_open_if_stopped(recorder))
             send({"event": "mlflow_run", "id": recorder.run_id})
             recorder.params(job)
             recorder.dataset(dataset.manifest, job.data.output)
@@ -77,10 +85,12 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             model=model,
             gang=gang,
             device=device,
-            directory=directory / "checkpoints",
+            directory=_checkpoints(job, directory),
             identity=_identity(job, dataset),
             watch=_tell if gang.is_chief else ignore,
             log=recorder.metrics if recorder else lambda values, step: None,
+            switch=switch,
+            profiles=directory / "profile",
         )
         world.meet("recorder")  # the chief has been busy with MLflow for seconds
         _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
@@ -92,6 +102,15 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
         _say(gang, StageEnded("evaluate", f"test {shown}" if test else "there is no test split"))
         if recorder is not None:
             _finish(job, dataset, trainer, recorder, test, register)
+
+
+def _stays_open_if_stopped(recorder: Any) -> Callable[..., None]:
+    """A training that was asked to stop may go on in another attempt, in the same MLflow run; the launcher knows."""
+
+    def hear(kind: type[BaseException] | None, *_: object) -> None:
+        recorder.stays_open = kind is Stopped
+
+    return hear
 
 
 def _finish(
@@ -112,7 +131,7 @@ def _finish(
     recorder.metrics(final, trainer.steps_done)
     recorder.figure(plots.training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile:
-        recorder.files(trainer.directory.parent / "profile", "profile")
+        recorder.files(trainer.profiles, "profile")
     digest = weights_digest(trainer.model.state_dict())
     recorder.tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
@@ -141,14 +160,24 @@ def _finish(
     send({"event": "result", "dataset": described, "training": training, "model": {"uri": uri}})
 
 
-def _identity(job: Job, dataset: Dataset) -> str:
+def _checkpoints(job: Job, directory: Path) -> Place:
+    """Where the job's checkpoints lie. In a place that the user chose, each job has a folder of its own."""
+    chosen = job.train.checkpoint.directory
+    if chosen is None:
+        return directory / "checkpoints"
+    if not is_remote(chosen):
+        return Path(chosen) / directory.name
+    address, mark, options = chosen.partition("?")
+    return f"{address.rstrip('/')}/{directory.name}{mark}{options}"
+
+
+def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:
     """What a checkpoint belongs to: it may be resumed with other workers or more epochs, not with other data."""
-    parts = {
+    return {
         "dataset": dataset.manifest.digest,
         "model": job.network.model_dump(mode="json"),
         "train": job.train.model_dump(mode="json", exclude=_NOT_OF_IDENTITY),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _device(job: Job, gang: World) -> torch.device:

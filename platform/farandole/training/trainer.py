@@ -13,25 +13,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from farandole.errors import SpecError, TrainingFailed
-from farandole.loading import Augmentation, Batch, TrainingLoader
+from farandole.errors import TrainingFailed
+from farandole.loading import Batch
 from farandole.loading.assign import slice_of
 from farandole.progress import Advanced, Noted, Watcher
 from farandole.shards import Dataset
-from farandole.spec import Job, direction_of
-from farandole.training import checkpoint, world
+from farandole.shards.storage import Place
+from farandole.spec import Job
+from farandole.training import assembly, world
+from farandole.training.checkpoint import Saver
 from farandole.training.ema import Averaged
-from farandole.training.evaluation import Evaluated, Evaluator
-from farandole.training.objective import class_weights, loss_function, measure, metric_functions, metric_key
+from farandole.training.evaluation import Evaluated
 from farandole.training.precision import LossScaler
 from farandole.training.profiling import Profile
-from farandole.training.schedule import Plateau, rate_factor
-from farandole.training.step import Stepper
+from farandole.training.schedule import rate_factor
+from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit, gather_splits, step_times
-from farandole.training.update import Update, WholeUpdate
-from farandole.training.watched import Stopper
+from farandole.training.unchanged import change_told, check_unchanged
 from farandole.training.world import World
-from farandole.training.zero import ShardedUpdate
 
 _REPORT_S = 0.5
 """Seconds between two reports of progress."""
@@ -50,9 +49,11 @@ class Trainer:
         gang: Which rank this is.
         device: Where the network computes.
         directory: Where checkpoints lie.
-        identity: What the checkpoints belong to.
+        identity: What the checkpoints belong to: nested mappings of plain values.
         watch: Is told of progress; only the chief's is heard.
         log: Records metrics at a step; only the chief's is heard.
+        switch: Whether this rank has been asked to stop.
+        profiles: Where traces are written, if the job wants them.
     """
 
     job: Job
@@ -60,10 +61,12 @@ class Trainer:
     model: nn.Module
     gang: World
     device: torch.device
-    directory: Path
-    identity: str
+    directory: Place
+    identity: Any
     watch: Watcher
     log: LogMetrics
+    switch: StopSwitch = field(default_factory=StopSwitch)
+    profiles: Path = Path("profile")
     time_split: TimeSplit = field(default_factory=TimeSplit)
     time_by_rank: list[TimeSplit] = field(default_factory=list)
     rows_per_s: float = 0.0
@@ -71,31 +74,47 @@ class Trainer:
     validation: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        spec = self.job.train
+        job, spec = self.job, self.job.train
         world.check_build(spec.horovod)
-        self._label = self.dataset.manifest.columns.target
         self.model.to(self.device)
         if spec.channels_last:
-            self._use_channels_last()
-        self._update: Update = (ShardedUpdate if spec.shard_optimizer else WholeUpdate)(spec, self.model, self.gang)
+            assembly.use_channels_last(self.model, self.watch)
+        self._update = assembly.make_update(job, self.model, self.gang)
         self._averaged = Averaged(self.model, spec.ema.decay) if spec.ema else None
         self._scaler = LossScaler() if spec.precision == "fp16" else None
-        self._plateau, self._stopper = self._watched()
-        self._stepper = self._make_stepper()
-        self._evaluator = self._make_evaluator()
-        self._loader = TrainingLoader(
+        self._plateau = assembly.make_plateau(job, self.dataset)
+        self._stopper = assembly.make_stopper(job, self.dataset)
+        self._stepper = assembly.make_stepper(
+            job,
             self.dataset,
-            global_batch_size=spec.global_batch_size,
-            rank=self.gang.rank,
-            size=self.gang.size,
-            seed=spec.seed,
-            tail=spec.tail,
-            pin=self.device.type == "cuda",
-            transform=Augmentation(spec.augment, self.dataset, spec.seed) if spec.augment else None,
+            self.model,
+            self.gang,
+            self.device,
+            update=self._update,
+            scaler=self._scaler,
+            averaged=self._averaged,
+            time_split=self.time_split,
         )
+        self._evaluator = assembly.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
+        self._loader = assembly.make_loader(job, self.dataset, self.gang, self.device)
         self._total_steps = spec.epochs * self._loader.steps
+        self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
         self._averaged_is_final = False
+        self._saver = Saver(
+            spec.checkpoint,
+            assembly.make_shelf(job, self.directory, self.identity),
+            self.gang,
+            self.device,
+            trained=self,
+            loader=self._loader,
+            switch=self.switch,
+            watch=self.watch,
+        )
+
+    def request_stop(self) -> None:
+        """Ask all ranks to stop after the same step, and to save their state. One of them is enough."""
+        self.switch.ask()
 
     def fit(self) -> None:
         """Train all epochs that are left.
@@ -103,21 +122,25 @@ class Trainer:
         Raises:
             TrainingFailed: A loss is not finite, or there is no full batch.
             ModelError: The network returns something of a wrong shape.
+            DatasetError: The dataset was prepared again meanwhile.
+            Stopped: A rank was asked to stop; the state is saved.
         """
         self._agree()
-        first_epoch = self._restore()
         world.broadcast_weights(self.model)
-        if self._averaged is not None and not self.steps_done:
+        if self._averaged is not None:
             self._averaged.begin()
+        first_epoch = self._restore()
         started, rows_trained = time.perf_counter(), 0
-        for epoch in range(first_epoch, self.job.train.epochs):
-            if self._is_over:
-                break
-            rows_trained += self._train_epoch(epoch, started, rows_trained)
-            # Buffers follow the rows that a rank saw; from here on all go by the chief's, which are the model's.
-            world.broadcast_buffers(self.model)
-            self._validate(epoch)
-            self._save(epoch)
+        with self._saver:
+            for epoch in range(first_epoch, self.job.train.epochs):
+                if self._is_over:
+                    break
+                rows_trained += self._train_epoch(epoch, started, rows_trained)
+                # Buffers follow the rows that a rank saw; from here on all go by the chief's, which are the model's.
+                world.broadcast_buffers(self.model)
+                self._validate(epoch)
+                self._save(epoch)
+        self.switch.all_steps_done(self.steps_done)
         if not rows_trained:  # it broke after its last epoch: nothing to train, much to tell
             with self._final_weights():
                 self._measure(first_epoch - 1)
@@ -128,16 +151,16 @@ class Trainer:
 
     def evaluate(self, split: str) -> Evaluated | None:
         """The model on a split, gathered from all ranks; None where the split is empty."""
-        with self._final_weights():
+        with self._final_weights(), change_told(self.dataset):
             return self._evaluator.evaluate(split)
 
+    # State ------------------------------------------------------------------------------------------------------
+
     def state(self) -> dict[str, Any]:
-        """All that a training needs to go on, of tensors and plain values. All ranks have to call it: what is sharded
-        is gathered."""
+        """All that a checkpoint holds of this trainer and that is the same on all ranks, of tensors and plain values.
+        All ranks have to call it: what is sharded is gathered."""
         state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self._update.state_dict()}
-        for name, part in self._parts.items():
-            state[name] = part.state_dict()
-        return state
+        return state | {name: part.state_dict() for name, part in self._parts.items()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state, of any number of ranks."""
@@ -146,6 +169,14 @@ class Trainer:
         for name, part in self._parts.items():
             if name in state:
                 part.load_state_dict(state[name])
+
+    def partial_sums(self) -> list[float]:
+        """This rank's losses and rows since the last one that was logged."""
+        return [self._loss_sum, float(self._loss_rows)]
+
+    def load_partial_sums(self, sums: list[float]) -> None:
+        """Go on from such sums."""
+        self._loss_sum, self._loss_rows = sums[0], int(sums[1])
 
     @property
     def _parts(self) -> dict[str, Any]:
@@ -158,63 +189,17 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _watched(self) -> tuple[Plateau | None, Stopper | None]:
-        """What follows the validation metrics.
+    def _restore(self) -> int:
+        """Go on from the newest checkpoint, as the chief sees it; returns the first epoch to train."""
+        self.steps_done, first_epoch = self._saver.restore()
+        self._logged_step = self.steps_done
+        if self.steps_done:
+            inside = self.steps_done > first_epoch * self._loader.steps
+            where = f"in epoch {first_epoch + 1}" if inside else f"after epoch {first_epoch}"
+            self.watch(Noted(f"goes on {where}, step {self.steps_done}"))
+        return first_epoch
 
-        Raises:
-            SpecError: There is nothing to validate on.
-        """
-        spec, stopping = self.job.train.schedule, self.job.train.early_stopping
-        for place, used in (("schedule: plateau", spec.name == "plateau"), ("early_stopping", stopping is not None)):
-            if used and not self.dataset.manifest.rows("validation"):
-                raise SpecError(
-                    f"train.{place}: there are no validation rows to go by; set data.split.validation, prepare"
-                )
-        plateau = stopper = None
-        if spec.name == "plateau":
-            metric = spec.metric or self.job.metrics[0]
-            plateau = Plateau(spec, metric_key(metric), direction_of(metric, spec.direction, "train.schedule"))
-        if stopping is not None:
-            metric = stopping.metric or self.job.metrics[0]
-            direction = direction_of(metric, stopping.direction, "train.early_stopping")
-            stopper = Stopper(stopping, metric_key(metric), direction)
-        return plateau, stopper
-
-    def _make_stepper(self) -> Stepper:
-        spec = self.job.train
-        weights = class_weights(self.job, self.dataset, self.gang)
-        return Stepper(
-            spec=spec,
-            model=self.model,
-            forward=torch.compile(self.model) if spec.compile else self.model,
-            loss=loss_function(
-                spec.loss, self._label, smoothing=spec.label_smoothing, weights=weights, folder=self.job.folder
-            ),
-            label=self._label,
-            update=self._update,
-            scaler=self._scaler,
-            averaged=self._averaged,
-            gang=self.gang,
-            device=self.device,
-            time_split=self.time_split,
-        )
-
-    def _make_evaluator(self) -> Evaluator:
-        own = metric_functions(self.job)
-        return Evaluator(
-            self.dataset,
-            self.model,
-            self.gang,
-            self.device,
-            self.job.train.precision,
-            lambda outputs, label: measure(self.job.metrics, outputs, label, self._label, own),
-        )
-
-    def _use_channels_last(self) -> None:
-        if not any(parameter.ndim == 4 for parameter in self.model.parameters()):
-            text = "train.channels_last: the network has no convolutions of images, so it has no effect"
-            self.watch(Noted(text, level="warning"))
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Training ---------------------------------------------------------------------------------------------------
 
     def _agree(self) -> None:
         """All ranks must read the same dataset, and make the same number of steps, or the last would wait for ever."""
@@ -238,52 +223,44 @@ class Trainer:
                 " smaller train.global_batch_size, or `tail: weight`"
             )
 
-    def _restore(self) -> int:
-        """Go on from the newest checkpoint, as the chief sees it; returns the first epoch to train."""
-        found = None
-        if self.gang.is_chief:
-            found = checkpoint.load_newest(
-                self.directory, self.identity, lambda text: self.watch(Noted(text, level="warning"))
-            )
-        found = world.broadcast_object(found, "checkpoint")
-        if found is None:
-            return 0
-        self.load(found.state)
-        self.steps_done = found.step
-        self.watch(Noted(f"goes on after epoch {found.epoch}, step {found.step}"))
-        return int(found.epoch)
-
     def _train_epoch(self, epoch: int, started: float, rows_before: int) -> int:
+        """The steps of an epoch that are left; returns their rows, over all ranks."""
+        if self.gang.is_chief:
+            check_unchanged(self.dataset)
         self.model.train()
-        spec, rows_done = self.job.train, 0
-        loss_sum, loss_rows, logged, reported = 0.0, 0, self.steps_done, time.perf_counter()
-        profile = Profile(self.directory.parent / "profile", self.gang, spec.profile and not epoch)
-        with profile:
-            for place, batch in enumerate(self._waited_for(self._loader.epoch(epoch))):
-                loss_sum += self._step(batch, epoch, place)
-                self.steps_done += 1
+        spec, rows_done, reported = self.job.train, 0, time.perf_counter()
+        skipped = self.steps_done - epoch * self._loader.steps
+        skipped_rows = skipped * spec.global_batch_size
+        with Profile(self.profiles, self.gang, spec.profile and not epoch) as profile:
+            for step, batch in enumerate(self._waited_for(iter(self._loader)), start=skipped + 1):
+                is_last = step == self._loader.steps
+                self._saver.before_step(self.steps_done + 1)
+                self._step(batch, epoch, step)
                 profile.step()
-                rows_done, loss_rows = rows_done + batch.global_rows, loss_rows + batch.rows
-                if self.steps_done % spec.log_every_steps == 0:
-                    self._log_steps(loss_sum, loss_rows, self.steps_done - logged)
-                    loss_sum, loss_rows, logged = 0.0, 0, self.steps_done
+                rows_done += batch.global_rows
+                if self.steps_done % spec.log_every_steps == 0 or is_last:
+                    self._log_steps()
                 now = time.perf_counter()
                 if now - reported > _REPORT_S:
                     reported = now
-                    self._report(epoch, rows_done, rows_before + rows_done, now - started)
-        if self.steps_done > logged:
-            self._log_steps(loss_sum, loss_rows, self.steps_done - logged)
-        self._report(epoch, rows_done, rows_before + rows_done, time.perf_counter() - started)
+                    self._report(epoch, skipped_rows + rows_done, rows_before + rows_done, now - started)
+                with self.time_split.spent_on("checkpoint"):
+                    self._saver.after_step(self.steps_done, epoch, ends_epoch=is_last)
+        self._report(epoch, skipped_rows + rows_done, rows_before + rows_done, time.perf_counter() - started)
         return rows_done
 
-    def _step(self, batch: Batch, epoch: int, place: int) -> float:
-        """One optimizer step; returns the sum of this rank's losses."""
-        return self._stepper.take(batch, self.steps_done + 1, self._rate(), lambda: self._row_ids(epoch, place))
+    def _step(self, batch: Batch, epoch: int, step: int) -> None:
+        """One optimizer step, the epoch's `step`th from 1."""
+        loss = self._stepper.take(
+            batch, self.steps_done + 1, self._rate(self.steps_done), lambda: self._row_ids(epoch, step - 1)
+        )
+        self.steps_done += 1
+        self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
 
-    def _rate(self) -> float:
-        """The learning rate of the next step."""
+    def _rate(self, step: int) -> float:
+        """The learning rate of the step that follows so many others."""
         spec = self.job.train
-        factor = rate_factor(spec.schedule, self.steps_done, self._total_steps)
+        factor = rate_factor(spec.schedule, step, self._total_steps)
         return spec.learning_rate * factor * (self._plateau.factor if self._plateau else 1.0)
 
     def _row_ids(self, epoch: int, step: int) -> np.ndarray:
@@ -296,31 +273,33 @@ class Trainer:
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
-            with self.time_split.spent_on("data_wait"):
+            with self.time_split.spent_on("data_wait"), change_told(self.dataset):
                 batch = next(batches, None)
             if batch is None:
                 return
             yield batch
 
-    def _log_steps(self, loss_sum: float, rows: int, steps: int) -> None:
+    def _log_steps(self) -> None:
         """Log the loss and the time of the steps since the last log."""
         now = TimeSplit(*self.time_split.seconds)
         splits, (total_loss, total_rows) = gather_splits(
-            now.since(self._logged_split), "train.log", (loss_sum, float(rows))
+            now.since(self._logged_split), "train.log", tuple(self.partial_sums())
         )
-        self._logged_split = now
-        logged = {"train.loss": total_loss / max(total_rows, 1.0), "train.learning_rate": self._last_rate()}
+        rate = self._rate(self.steps_done - 1)
+        logged = {"train.loss": total_loss / max(total_rows, 1.0), "train.learning_rate": rate}
         if self._scaler is not None:
             logged["train.loss_scale"] = self._scaler.scale
-        self.log(logged | step_times(splits, steps), self.steps_done)
+        self.log(logged | step_times(splits, self.steps_done - self._logged_step), self.steps_done)
+        self._loss_sum, self._loss_rows = 0.0, 0
+        self._logged_split, self._logged_step = now, self.steps_done
 
-    def _last_rate(self) -> float:
-        """The learning rate of the step that was taken last."""
-        self.steps_done -= 1
-        try:
-            return self._rate()
-        finally:
-            self.steps_done += 1
+    def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
+        rows = self.dataset.manifest.rows("train")
+        done, total = epoch * rows + rows_done, self.job.train.epochs * rows
+        text = f"epoch {epoch + 1} of {self.job.train.epochs}"
+        self.watch(Advanced("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
+
+    # The end of an epoch, and of all ------------------------------------------------------------------------------
 
     def _validate(self, epoch: int) -> None:
         """Measure, and let those learn of it that go by it."""
@@ -335,7 +314,7 @@ class Trainer:
             self.watch(Noted(f"stopped after epoch {epoch + 1}: {metric} was {best} at best, and gets no better"))
 
     def _measure(self, epoch: int) -> None:
-        with self.time_split.spent_on("evaluate"):
+        with self.time_split.spent_on("evaluate"), change_told(self.dataset):
             result = self._evaluator.evaluate("validation")
         if result is None:
             return
@@ -343,6 +322,11 @@ class Trainer:
         self.log({f"validation.{name}": value for name, value in result.metrics.items()}, self.steps_done)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
         self.watch(Noted(f"epoch {epoch + 1} of {self.job.train.epochs}: validation {shown}"))
+
+    def _save(self, epoch: int) -> None:
+        with self.time_split.spent_on("checkpoint"):
+            last = epoch + 1 == self.job.train.epochs or self._is_over
+            self._saver.after_epoch(self.steps_done, epoch + 1, self.validation, last=last)
 
     @property
     def _is_over(self) -> bool:
@@ -363,29 +347,3 @@ class Trainer:
         if self._stopper is not None and self._stopper.weights is not None:
             self.model.load_state_dict(self._stopper.weights)
             self.validation = dict(self._stopper.metrics)
-
-    def _save(self, epoch: int) -> None:
-        spec = self.job.train
-        last = epoch + 1 == spec.epochs or self._is_over
-        if not (last or (epoch + 1) % spec.checkpoint.every_epochs == 0):
-            return
-        with self.time_split.spent_on("checkpoint"):
-            # No random state: each step seeds its own, so a resumed one draws the same numbers.
-            state = self.state()
-            if not self.gang.is_chief:
-                return
-            saved = checkpoint.Checkpoint(self.steps_done, epoch + 1, state)
-            try:
-                checkpoint.save(self.directory, saved, self.identity, spec.checkpoint.keep)
-            except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
-                reason = (error.strerror if isinstance(error, OSError) else None) or error
-                raise TrainingFailed(
-                    f"{self.directory}: the checkpoint of epoch {epoch + 1} cannot be written ({reason}); free some"
-                    " space or mend the permissions, then `farandole train --resume` goes on from the one before"
-                ) from error
-
-    def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
-        rows = self.dataset.manifest.rows("train")
-        done, total = epoch * rows + rows_done, self.job.train.epochs * rows
-        text = f"epoch {epoch + 1} of {self.job.train.epochs}"
-        self.watch(Advanced("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))

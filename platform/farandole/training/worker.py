@@ -17,12 +17,15 @@ from pathlib import Path
 from farandole.errors import FarandoleError, TrainingFailed
 from farandole.training.messages import send
 from farandole.training.parent import end_with_parent
+from farandole.training.stop import Stopped, StopSwitch
 
 
 def main() -> None:
     """Be one rank, from start to end."""
     end_with_parent(signal.SIGKILL)  # no orphan goes on training
     arguments = _arguments()
+    switch = StopSwitch()
+    signal.signal(signal.SIGTERM, lambda *_: switch.ask())
     try:
         _enter_environment(arguments.environment)
         # Only now: torch and NumPy read their variables when they are imported.
@@ -30,7 +33,11 @@ def main() -> None:
         from farandole.training.rank import be_rank
 
         job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
-        be_rank(job, Path(arguments.directory), arguments.mlflow_run_id, arguments.register)
+        be_rank(job, Path(arguments.directory), arguments.mlflow_run_id, arguments.register, switch)
+    except Stopped as stopped:
+        send({"event": "stopped", "step": stopped.step})
+        # Not by return: MLflow would note at exit that the run has finished, and another attempt may go on with it.
+        os._exit(0)
     except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
         _report_failure(error)
         # Not sys.exit: Horovod's background thread may wait for ranks that are gone.

@@ -113,6 +113,19 @@ def broadcast_object(value: Any, name: str) -> Any:
     return hvd.broadcast_object(value, root_rank=0, name=name)
 
 
+def broadcast_tensor(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Rank 0's tensor, of any type, on every rank. The others give one of the same shape and type."""
+    sent = tensor.contiguous()
+    if sent.numel():  # as bytes: Horovod does not know all types
+        hvd.broadcast_(sent.reshape(-1).view(torch.uint8), root_rank=0, name=name)
+    return sent
+
+
+def gather_objects(value: Any, name: str) -> list[Any]:
+    """The values of all ranks, in the order of ranks, on every rank."""
+    return cast(list[Any], hvd.allgather_object(value, name=name))
+
+
 def gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
     """The rows of all ranks, in the order of ranks, on every rank; they may have different numbers of rows."""
     return cast(torch.Tensor, start_gather(rows.contiguous(), name).wait())

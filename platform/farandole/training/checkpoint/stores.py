@@ -1,0 +1,180 @@
+"""Where checkpoints lie: directories of this machine, or prefixes of an object store.
+
+A directory is written under a hidden name, flushed, and renamed. An object store has no rename, so its objects get
+their names at once, and `meta.json`, which marks a checkpoint whole, comes last; what has none is not listed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from farandole.shards.storage import LocalStorage, Place, storage_of
+from farandole.training.checkpoint.files import (
+    META,
+    STATE,
+    Damaged,
+    decoded_meta,
+    read_state,
+    write_meta,
+    write_state,
+)
+
+_NAME = re.compile(r"step-(?P<step>\d{9,})(?:-(?P<number>\d+))?")
+
+
+class Store(Protocol):
+    """Checkpoints by name."""
+
+    def shown(self, name: str) -> str:
+        """A checkpoint, as messages call it; of the empty name: all of them."""
+
+    def names(self) -> list[str]:
+        """All checkpoints, newest first."""
+
+    def meta(self, name: str) -> dict[str, Any]:
+        """What a checkpoint says of itself.
+
+        Raises:
+            Damaged: It is not what was written.
+        """
+
+    def state(self, name: str, meta: dict[str, Any]) -> dict[str, Any]:
+        """The state of a checkpoint.
+
+        Raises:
+            Damaged: It is not what was written.
+        """
+
+    def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
+        """Write a checkpoint; returns its name. It appears whole, or not at all."""
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint."""
+
+    def tidy(self) -> None:
+        """Remove what a writer that was killed left half-made. No other may be writing."""
+
+
+def store_in(place: Place) -> Store:
+    """The store in a directory or behind a URI.
+
+    Raises:
+        StorageRefused: The URI is not one that can be used.
+    """
+    storage = storage_of(place)
+    if isinstance(storage, LocalStorage):
+        return DirectoryStore(storage.directory)
+    from farandole.training.checkpoint.remote import RemoteStore  # object stores cost time to import
+
+    return RemoteStore(place)
+
+
+def read_checkpoint(place: Place, name: str | None = None) -> dict[str, Any]:
+    """The state of a checkpoint, for those who want to look into it.
+
+    Args:
+        place: Where the checkpoints lie.
+        name: Which one. Default: the newest.
+
+    Raises:
+        FileNotFoundError: There is none.
+        Damaged: It is not what was written.
+    """
+    store = store_in(place)
+    names = [name] if name else store.names()
+    if not names:
+        raise FileNotFoundError(f"{store.shown('')}: no checkpoint lies there")
+    return store.state(names[0], store.meta(names[0]))
+
+
+class DirectoryStore:
+    """Checkpoints as directories of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def shown(self, name: str) -> str:
+        """The path."""
+        return str(self._directory / name)
+
+    def names(self) -> list[str]:
+        """All directories with such a name."""
+        if not self._directory.is_dir():
+            return []
+        return newest_first([path.name for path in self._directory.iterdir()])
+
+    def meta(self, name: str) -> dict[str, Any]:
+        """The content of `meta.json`."""
+        return decoded_meta(readable(lambda: (self._directory / name / META).read_bytes()))
+
+    def state(self, name: str, meta: dict[str, Any]) -> dict[str, Any]:
+        """The content of `state.pt`."""
+        path = self._directory / name / STATE
+        return cast(dict[str, Any], readable(lambda: read_state(path, meta["files"][STATE])))
+
+    def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
+        """Write both files aside, flush them and their directory, and rename it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        temporary = self._directory / f".step-{uuid.uuid4().hex}.tmp"
+        temporary.mkdir()
+        try:
+            described = write_state(temporary / STATE, state)
+            write_meta(temporary / META, {**meta, "files": {STATE: described}})
+            _flush(temporary)
+            # A directory that is there is never replaced: between removing and renaming there would be none.
+            name = free_name(meta["step"], {path.name for path in self._directory.iterdir()})
+            temporary.rename(self._directory / name)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _flush(self._directory)
+        return name
+
+    def remove(self, name: str) -> None:
+        """Hide it first, so that nobody sees half of it."""
+        hidden = self._directory / f".step-{uuid.uuid4().hex}.tmp"
+        (self._directory / name).rename(hidden)
+        shutil.rmtree(hidden)
+
+    def tidy(self) -> None:
+        """Remove hidden directories."""
+        for path in self._directory.glob(".step-*.tmp"):
+            shutil.rmtree(path)
+
+
+def newest_first(names: list[str]) -> list[str]:
+    """Those that are names of checkpoints, the latest step first."""
+    found = [
+        (int(match["step"]), int(match["number"] or 1), name) for name in names if (match := _NAME.fullmatch(name))
+    ]
+    return [name for _, _, name in sorted(found, reverse=True)]
+
+
+def free_name(step: int, taken: set[str]) -> str:
+    """`step-000000050`, or with a number where there is one already: of a damaged one, or of another training."""
+    name, number = f"step-{step:09d}", 1
+    while name in taken:
+        number += 1
+        name = f"step-{step:09d}-{number}"
+    return name
+
+
+def readable(read: Any) -> Any:
+    """What `read` gives; a file that is missing or refuses to be read is damage."""
+    try:
+        return read()
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error.strerror or error})") from error
+
+
+def _flush(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
