@@ -5,12 +5,12 @@ Shapes: B rows, O outputs, C classes.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional import classification as tmc
-from torchmetrics.functional import regression as tmr
 
 from farandole.errors import ModelError
 from farandole.shards import LabelColumn
@@ -29,12 +29,19 @@ _LOSSES: dict[str, _Loss] = {
     "huber": lambda outputs, label: F.huber_loss(outputs.squeeze(1), label, reduction="sum"),
 }
 
+
+def _torchmetrics(part: str) -> Any:
+    """Imported for the first evaluation: it brings SciPy and matplotlib, which take as long as torch itself, and a
+    worker that starts again should train before it waits for that."""
+    return importlib.import_module(f"torchmetrics.functional.{part}")
+
+
 _SCORES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "roc_auc": lambda scores, label: tmc.binary_auroc(scores, label),
-    "average_precision": lambda scores, label: tmc.binary_average_precision(scores, label),
-    "rmse": lambda scores, label: tmr.mean_squared_error(scores, label, squared=False),
-    "mae": lambda scores, label: tmr.mean_absolute_error(scores, label),
-    "r2": lambda scores, label: tmr.r2_score(scores, label),
+    "roc_auc": lambda scores, label: _torchmetrics("classification").binary_auroc(scores, label),
+    "average_precision": lambda scores, label: _torchmetrics("classification").binary_average_precision(scores, label),
+    "rmse": lambda scores, label: _torchmetrics("regression").mean_squared_error(scores, label, squared=False),
+    "mae": lambda scores, label: _torchmetrics("regression").mean_absolute_error(scores, label),
+    "r2": lambda scores, label: _torchmetrics("regression").r2_score(scores, label),
 }
 
 _OF_RANKS = {"roc_auc", "average_precision"}

@@ -34,6 +34,8 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
         register: Whether to add a model version.
     """
     with world.join() as gang:
+        if gang.is_chief:
+            send({"event": "met", "workers": gang.size})
         _work(job, gang, directory, mlflow_run_id, register)
 
 

@@ -18,7 +18,7 @@ from farandole.loading import Augmentation, Batch, EvaluationLoader, TrainingLoa
 from farandole.progress import Advanced, Noted, Watcher
 from farandole.shards import Dataset
 from farandole.spec import Job
-from farandole.training import checkpoint, world
+from farandole.training import checkpoint, pulse, world
 from farandole.training.objective import check_outputs, loss_function, measure
 from farandole.training.optimizer import build_optimizer, rate_factor
 from farandole.training.world import World
@@ -140,6 +140,7 @@ class Trainer:
                 on_device = batch.to(self.device)
                 outputs.append(self.model(**on_device.features).float().cpu())
                 labels.append(batch.label)
+                pulse.evaluated()
         empty = torch.empty((0, self._label.num_outputs))
         all_outputs = world.gather_rows(torch.cat([*outputs, empty]), f"{split}.outputs")
         # An empty label first, so that a rank without rows still has a tensor of the right type.
@@ -197,6 +198,7 @@ class Trainer:
         for batch in self._waited_for(self._loader.epoch(epoch)):
             loss = self._step(batch)
             self.steps_done += 1
+            pulse.moved(self.steps_done, epoch)
             rows_done += batch.global_rows
             loss_sum, loss_rows = loss_sum + loss, loss_rows + batch.rows
             if self.steps_done % spec.log_every_steps == 0:
