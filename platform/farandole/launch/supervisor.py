@@ -92,6 +92,8 @@ class _Supervisor:
     _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
     _broken: tuple[Cause, float] | None = field(default=None, init=False)
     """The failure after which no step has been made yet, and when it was heard of."""
+    _stepping: bool = field(default=False, init=False)
+    """Whether the present attempt has made a step."""
     _looked_s: float = field(default=0.0, init=False)
     _asked_for: int | None = field(default=None, init=False)
     """The last request that was looked at: hosts are not surveyed every second for one that cannot be met."""
@@ -154,6 +156,7 @@ class _Supervisor:
             pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
 
     def _begin(self, attempt: Attempt) -> None:
+        self._stepping = False
         hosts = [str(host) for host in attempt.hosts]
         self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
         self._record.change(
@@ -172,12 +175,17 @@ class _Supervisor:
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
             write(self._known_run, attempt.mlflow_run_id)
             self._record.change(mlflow_run_id=attempt.mlflow_run_id)
-        if self._broken is not None and attempt.first_step_s is not None:
-            self._recovered(attempt, attempt.first_step_s)
+        if attempt.first_step_s is not None and not self._stepping:
+            self._stepping = True
+            self._first_step(attempt, attempt.first_step_s)
         self._record.progress(attempt.step, attempt.epoch, attempt.mlflow_run_id)
 
-    def _recovered(self, attempt: Attempt, first_step_s: float) -> None:
-        assert self._broken is not None
+    def _first_step(self, attempt: Attempt, first_step_s: float) -> None:
+        """The gang trains; after a failure, the job has recovered."""
+        seconds = round(first_step_s - attempt.started_s, 3)
+        self._record.event("first_step", attempt=attempt.number, step=attempt.first_step, seconds=seconds)
+        if self._broken is None:
+            return
         cause, failed_s = self._broken
         self._broken = None
         found = {
