@@ -19,13 +19,12 @@ from typing import Any
 from farandole.launch.leftovers import sweep
 from farandole.launch.processes import Processes
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
-from farandole.training.parent import adopt_orphans, end_with_parent
+from farandole.training.parent import end_with_parent
 
 
 def main() -> None:
     """Launch the gang, and return when all of it has ended."""
     end_with_parent(signal.SIGTERM)
-    adopt_orphans()
     if os.getppid() != int(os.environ.pop(PARENT_VARIABLE)):
         sys.exit("the parent ended before the launcher began")
     arguments = _arguments()

@@ -7,16 +7,9 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def end_with_parent(by: signal.Signals) -> None:
     """Ask the kernel to send this process a signal when its parent ends; other systems than Linux cannot."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by)
-
-
-def adopt_orphans() -> None:
-    """Ask the kernel to make this process the parent of its descendants whose parents die, so that it can find them."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)

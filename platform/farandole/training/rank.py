@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
         mlflow_run_id: The MLflow run to go on with; None: a new one.
         register: Whether to add a model version.
     """
+    if os.environ.get("HOROVOD_RANK", "0") == "0":  # seconds of import that only one rank needs, beside other work
+        threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
     with world.join() as gang:
         if gang.is_chief:
             send({"event": "met", "workers": gang.size})
@@ -50,7 +54,7 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
     with ExitStack() as open_until_end:
         recorder = None
         if gang.is_chief:
-            from farandole.tracking.recorder import recording  # seconds of import that only one rank needs
+            from farandole.tracking.recorder import recording  # under way since this process began
 
             recorder = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
             send({"event": "mlflow_run", "id": recorder.run_id})
