@@ -126,6 +126,14 @@ def test_the_evidence_of_a_failure_is_shown_to_those_who_ask(home: Path, write_j
 # Ended from outside -------------------------------------------------------------------------------------------
 
 
+def test_scaling_what_does_not_run_is_refused(home: Path) -> None:
+    done = farandole("scale", "nowhere-1", "2")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"farandole: nowhere-1: there is no such job here; the jobs are the folders of {home}"
+    )
+
+
 class Running:
     """A training that takes its time, as a process group of its own.
 

@@ -93,6 +93,14 @@ def test_evaluating_is_not_standing_still() -> None:
         assert watched.after(200, 0, 1, step=7, moves=7 + moves) is None
 
 
+def test_after_the_last_step_the_chief_may_take_its_time() -> None:
+    watched = Watched()
+    watched.attempt.met = True
+    assert watched.after(50, 0, 1, step=7, moves=7) is None
+    watched.attempt.hear({"event": "StageEnded", "stage": "train", "text": "7 steps"}, watched.now_s)
+    assert watched.after(400, 0, 1, step=7, moves=7) is None
+
+
 def test_before_the_first_step_nobody_is_stuck() -> None:
     watched = Watched()
     watched.attempt.met = True

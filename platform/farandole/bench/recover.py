@@ -83,9 +83,9 @@ def _kill(bench: RecoverBench, running: Training, watch: Watcher) -> list[dict[s
     running.wait_for_event("first_step")
     kills: list[dict[str, Any]] = []
     while len(kills) < bench.kills:
-        time.sleep(chance.uniform(0, bench.within_s))
+        goes_on = running.goes_on_for(chance.uniform(0, bench.within_s))
         workers = running.workers()
-        if not running.running or len(workers) < bench.job.resources.workers:
+        if not goes_on or len(workers) < bench.job.resources.workers:
             raise SpecError(
                 f"bench: the training ended after {len(kills)} of {bench.kills} kills; let it last longer, for example"
                 " by --set train.epochs, or ask for fewer"

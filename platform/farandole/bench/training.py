@@ -59,10 +59,15 @@ class Training:
             return [json.loads(line) for line in whole.splitlines()]
         return []
 
-    @property
-    def running(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+    def goes_on_for(self, seconds: float) -> bool:
+        """Wait so long, or until it ends; returns whether it still runs."""
+        deadline_s = time.monotonic() + seconds
+        while self._process.poll() is None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return True
+            time.sleep(min(left_s, _POLL_S))
+        return False
 
     def workers(self) -> dict[int, int]:
         """The processes of its workers: rank to process id."""
@@ -94,7 +99,7 @@ class Training:
 
     def end(self) -> None:
         """End it, if it has not ended; its gang goes with it."""
-        if self.running:
+        if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
         if self._process.stdout is not None:

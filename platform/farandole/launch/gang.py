@@ -21,7 +21,7 @@ from farandole.launch.cause import Cause, cause_of
 from farandole.launch.hosts import is_local
 from farandole.launch.leftovers import sweep
 from farandole.launch.vigil import Trouble, Vigil
-from farandole.progress import StageStarted, Watcher, counted, from_dict
+from farandole.progress import Noted, StageStarted, Watcher, counted, from_dict
 from farandole.spec import Job
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE, received
 
@@ -82,6 +82,7 @@ def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
                 gang.listen()
             except BaseException as error:
                 if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
+                    orders.watch(Noted("stops, and saves the state of the training; once more, and it ends at once"))
                     gang.ask_to_stop()
                     gang.listen()
                 raise

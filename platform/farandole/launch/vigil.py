@@ -73,9 +73,9 @@ class Vigil:
         return Trouble("unmet", None, waited_s)
 
     def _stalled(self, attempt: Attempt, now_s: float) -> Trouble | None:
-        """Only between the first step and the first worker that is done: at the end the chief logs the model alone."""
+        """Only between the first step and the last: at the end the chief logs the model, which takes its time."""
         moves = {rank: sign.moves for rank, sign in attempt.signs.items()}
-        if moves != self._moves or not attempt.met or not any(moves.values()) or attempt.exits:
+        if moves != self._moves or not any(moves.values()) or attempt.trained or attempt.exits:
             self._moves, self._moved_s = moves, now_s
             return None
         if now_s - self._moved_s <= self.resources.stall_timeout_s:
