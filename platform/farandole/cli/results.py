@@ -80,7 +80,7 @@ def show_scaling(job_id: str, workers: int, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"id": job_id, "workers": workers}, indent=2))
     else:
-        print(f"{job_id}: {counted(workers, 'worker')} are asked for, from the next checkpoint on")
+        print(f"{job_id}: asked to go on with {counted(workers, 'worker')}, from the next checkpoint on")
 
 
 def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -219,9 +219,10 @@ class _Supervisor:
         """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""
         if cause is None:
             step = attempt.stopped_step
-            where = "from its last checkpoint" if step is None else f"from step {step}"
-            self._record.event("scaled", attempt=attempt.number, workers=attempt.workers, to=self._asked_for, step=step)
-            self.watch(Noted(f"goes on with {self._asked_for} workers {where}"))
+            wanted = wanted_workers(self.directory, self.job.resources.workers)
+            self._record.event("scaled", attempt=attempt.number, workers=attempt.workers, to=wanted, step=step)
+            where = "from the last checkpoint" if step is None else f"from step {step}"
+            self.watch(Noted(f"goes on with {counted(wanted, 'worker')} {where}"))
             return
         self._record.event("failed", attempt=attempt.number, **cause.to_dict())
         error = self._restarts.refuse(cause)

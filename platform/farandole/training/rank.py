@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -9,7 +10,7 @@ import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,6 +25,9 @@ from farandole.training.checkpoint import weights_digest
 from farandole.training.messages import send
 from farandole.training.trainer import Evaluated, Trainer
 from farandole.training.world import World
+
+if TYPE_CHECKING:
+    from farandole.tracking.recorder import Recorder
 
 
 def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
@@ -52,15 +56,20 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
     torch.manual_seed(job.train.seed)
     model = build_model(job, dataset.manifest.columns)
     with ExitStack() as open_until_end:
-        recorder = None
-        if gang.is_chief:
+
+        @functools.cache
+        def recorder() -> Recorder:
+            """Opened when there is something to record: importing MLflow and reaching its store takes as long as all
+            that comes before the first step, and nobody has to wait for it until then."""
             from farandole.tracking.recorder import recording  # under way since this process began
 
-            recorder = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
-            send({"event": "mlflow_run", "id": recorder.run_id})
-            recorder.params(job)
-            recorder.dataset(dataset.manifest, job.data.output)
-            recorder.surroundings(job.folder)
+            opened = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
+            send({"event": "mlflow_run", "id": opened.run_id})
+            opened.params(job)
+            opened.dataset(dataset.manifest, job.data.output)
+            opened.surroundings(job.folder)
+            return opened
+
         trainer = Trainer(
             job=job,
             dataset=dataset,
@@ -70,9 +79,8 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             directory=directory / "checkpoints",
             identity=_identity(job, dataset),
             watch=_tell if gang.is_chief else ignore,
-            log=recorder.metrics if recorder else lambda values, step: None,
+            log=(lambda values, step: recorder().metrics(values, step)) if gang.is_chief else lambda values, step: None,
         )
-        world.meet("recorder")  # the chief has been busy with MLflow for seconds
         _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))
@@ -80,12 +88,12 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
         test = trainer.evaluate("test")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in (test.metrics if test else {}).items())
         _say(gang, StageEnded("evaluate", f"test {shown}" if test else "there is no test split"))
-        if recorder is not None:
-            _finish(job, dataset, trainer, recorder, test, register)
+        if gang.is_chief:
+            _finish(job, dataset, trainer, recorder(), test, register)
 
 
 def _finish(
-    job: Job, dataset: Dataset, trainer: Trainer, recorder: Any, test: Evaluated | None, register: bool
+    job: Job, dataset: Dataset, trainer: Trainer, recorder: Recorder, test: Evaluated | None, register: bool
 ) -> None:
     """What the chief does at the end: plots, the model, and the result document."""
     from farandole.tracking.model import log_model
