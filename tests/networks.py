@@ -6,7 +6,9 @@ Option names: `marks`, a directory in which a network notes what it went through
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,29 +108,48 @@ def build_overflowing(schema: Schema) -> nn.Module:
     return Overflowing(schema)
 
 
-def build_failing(schema: Schema, how: str, rank: int, step: int, marks: str | None = None) -> nn.Module:
-    """Breaks one rank at a step: only the first time, if there is a place for a mark of it."""
+def build_failing(
+    schema: Schema, how: str, rank: int, step: int, marks: str | None = None, times: int = 1, group: str = ""
+) -> nn.Module:
+    """Breaks one rank at a step: only so many times, if there is a place for marks of it."""
 
     def fail(now: int, groups: dict[str, torch.Tensor]) -> None:
         if rank != RANK or now != step:
             return
         if marks is not None:
-            mark = Path(marks, "failed")
-            if mark.exists():
+            failed = len(list(Path(marks).glob("failed-*")))
+            if failed == times:
                 return
-            mark.touch()
-        if how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif how == "exit":
-            print("about to leave", flush=True)
-            os._exit(7)
-        raise ValueError("the third step is too much")
+            Path(marks, f"failed-{failed}").touch()
+        _fail(how, group)
 
     return Network(schema, fail)
 
 
+def _fail(how: str, group: str) -> None:
+    """Come to an end, in one of many ways."""
+    if how in ("kill", "freeze"):
+        os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+    elif how in ("exit", "leave"):
+        print("about to leave", flush=True)
+        os._exit(7 if how == "exit" else 0)
+    elif how == "hang":
+        time.sleep(3600)
+    elif how == "memory":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+        bytearray(2**30)
+    elif how == "group":
+        Path(group, "cgroup.procs").write_text(str(os.getpid()))
+        time.sleep(3)  # until the next signs of life
+        bytearray(b"x" * 2**30)
+    raise ValueError("the third step is too much")
+
+
 def build_slow(schema: Schema, marks: str, step_s: float) -> nn.Module:
-    """Says that it has begun, and takes its time."""
+    """Says that it has begun, and takes its time. It has a child that hides in a session of its own."""
+    child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+    Path(marks, f"rank-{RANK}-child").write_text(str(child.pid))
 
     def wait(step: int, groups: dict[str, torch.Tensor]) -> None:
         Path(marks, f"rank-{RANK}-began").write_text(str(os.getpid()))

@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.api import Finished, prepare, run, source_files, train
+    from farandole.api import Finished, prepare, run, scale, source_files, train
     from farandole.errors import FarandoleError, JobFailed, UserError
     from farandole.ingest.session import start_spark
     from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
@@ -42,6 +42,7 @@ _HOMES = {
     "prepare": "farandole.api",
     "run": "farandole.api",
     "save_job": "farandole.spec",
+    "scale": "farandole.api",
     "source_files": "farandole.api",
     "start_spark": "farandole.ingest.session",
     "train": "farandole.api",
@@ -65,6 +66,7 @@ __all__ = [
     "prepare",
     "run",
     "save_job",
+    "scale",
     "source_files",
     "start_spark",
     "train",

@@ -76,6 +76,13 @@ def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     return Finished(job, dataset, train(job, watch, register=True))
 
 
+def scale(job_id: str, workers: int) -> None:
+    """Ask a running job to go on with another number of workers; see `farandole.launch.scaling.scale`."""
+    from farandole.launch import scale as scale_job
+
+    scale_job(job_id, workers)
+
+
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:
     """The result document of a training on a dataset that lay ready."""
     return _document(job, trained, trained.dataset)

@@ -21,8 +21,8 @@ from made_data import WriteJob
 FARANDOLE = str(Path(sys.executable).with_name("farandole"))
 START_S = 120
 """Longest wait for a gang to begin, on a machine that does other things too."""
-END_S = 15
-"""Within so many seconds nothing may be left of a job that was ended."""
+END_S = 90
+"""Longest wait for a job that was ended to be gone, on a machine that does other things too."""
 
 
 def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -126,6 +126,14 @@ def test_the_evidence_of_a_failure_is_shown_to_those_who_ask(home: Path, write_j
 # Ended from outside -------------------------------------------------------------------------------------------
 
 
+def test_scaling_what_does_not_run_is_refused(home: Path) -> None:
+    done = farandole("scale", "nowhere-1", "2")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"farandole: nowhere-1: there is no such job here; the jobs are the folders of {home}"
+    )
+
+
 class Running:
     """A training that takes its time, as a process group of its own.
 
@@ -164,7 +172,7 @@ class Running:
         return self._words.read_text()
 
     def left(self) -> list[str]:
-        """The command lines of processes that know this job's directory."""
+        """The command lines of processes that know this job's directory, and children of workers."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -173,7 +181,8 @@ class Running:
                 continue
             if str(self._home / "jobs") in line:
                 found.append(line)
-        return found
+        children = [int(mark.read_text()) for mark in self._marks.glob("rank-*-child")]
+        return found + [f"child {child}" for child in children if Path(f"/proc/{child}/stat").exists()]
 
     def gone(self) -> bool:
         """Whether all processes have ended, in time."""
@@ -209,12 +218,14 @@ def start(home: Path, write_job: WriteJob, tmp_path: Path) -> Iterator[Start]:
 def test_terminated_it_ends_its_gang_and_says_so(start: Start, home: Path) -> None:
     running = start()
     running.begin()
-    assert len(running.left()) >= 3  # the launcher and two workers
+    assert len(running.left()) >= 5  # the launcher, two workers, and a child of each in a session of its own
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(END_S) == 143
     assert running.gone(), running.left()
     assert running.words().splitlines()[-1] == "farandole: terminated; everything that was started has ended"
     assert not list(home.glob("jobs/*/environment.json"))
+    (status,) = home.glob("jobs/*/status.json")
+    assert json.loads(status.read_text())["state"] == "cancelled"
 
 
 @pytest.mark.slow

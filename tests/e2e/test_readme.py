@@ -126,12 +126,14 @@ def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
 def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     import yaml
 
-    whole, lenient, privacy = map(yaml.safe_load, _blocks("yaml"))
+    whole, lenient, breaking, privacy = map(yaml.safe_load, _blocks("yaml"))
     job = parse_job(whole, folder=tmp_path)
     assert job.name == "taxi"
     assert job.resources.workers == 2
     sources = {"trips": {**whole["data"]["sources"]["trips"], **lenient["trips"]}}
     assert parse_job({**whole, "data": {**whole["data"], "sources": sources}}, folder=tmp_path)
+    resources = parse_job({**whole, **breaking}, folder=tmp_path).resources
+    assert (resources.workers, resources.min_workers, resources.max_restarts) == (8, 4, 10)
     people = {
         **whole["data"],
         **privacy["data"],

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, ModelError, TrainingFailed
+from farandole.errors import EnvironmentLacking, FarandoleError, ModelError, TrainingFailed
 from farandole.launch import gang, train
+from farandole.launch.attempt import Attempt
+from farandole.launch.hosts import Host
+from farandole.progress import ignore
 from farandole.spec import Job
 
 MakeJob = Callable[..., Job]
@@ -87,54 +90,9 @@ def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_n
     home: Path, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_SECRET", "s3cret")
-    with gang._environment_file(make_job(), tmp_path) as path:
+    attempt = Attempt(1, (Host("localhost", 2),))
+    with gang._environment_file(gang.Orders(make_job(), tmp_path, False, ignore), attempt) as path:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert "s3cret" in path.read_text()
         assert str(path.name) == "environment.json"
     assert not path.exists()
-
-
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (1, "ended with exit code 1"),
-        (134, "was killed by signal 6, SIGABRT"),
-        (-11, "was killed by signal 11, SIGSEGV"),
-        (-9, "was killed by signal 9, SIGKILL (the kernel does this when memory runs out: use a smaller batch, or"),
-        (255, "was killed by signal 127, unknown"),
-    ],
-)
-def test_an_exit_status_is_put_into_words(status: int, text: str) -> None:
-    assert gang._ended(status).startswith(text)
-
-
-def test_the_first_to_fail_is_the_cause_and_those_that_lost_a_peer_are_not(tmp_path: Path) -> None:
-    attempt = gang.Attempt(
-        1,
-        failures=[
-            {"kind": "PeerLost", "rank": 0, "time_s": 1.0, "message": "another rank ended"},
-            {"kind": "ModelError", "rank": 2, "time_s": 3.0, "message": "late", "detail": None},
-            {"kind": "ModelError", "rank": 1, "time_s": 2.0, "message": "early", "detail": "traceback"},
-        ],
-    )
-    error = gang._cause(attempt, 1, tmp_path)
-    assert isinstance(error, ModelError)
-    assert (str(error), error.detail) == ("early", "traceback")
-
-
-def test_a_silent_end_is_told_from_the_exit_codes_of_those_that_lost_no_peer(tmp_path: Path) -> None:
-    attempt = gang.Attempt(
-        1,
-        failures=[{"kind": "PeerLost", "rank": 0, "time_s": 1.0, "message": "another rank ended"}],
-        exits=[(0, 1), (1, 139)],
-    )
-    assert str(gang._cause(attempt, 1, tmp_path)).startswith(
-        "train: worker 1 was killed by signal 11, SIGSEGV; its log"
-    )
-
-
-def test_a_launcher_that_fails_alone_is_told_with_its_own_words(tmp_path: Path) -> None:
-    error = gang._cause(gang.Attempt(1, words=["no route to host"]), 1, tmp_path)
-    assert isinstance(error, JobFailed)
-    assert str(error) == f"train: Horovod's launcher ended with 1 and no result; see {tmp_path}"
-    assert error.detail == "no route to host"

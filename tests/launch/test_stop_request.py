@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from farandole.launch.gang import Attempt, run_gang
-from farandole.progress import Event, Noted
+from farandole.launch.attempt import Attempt
+from farandole.launch.gang import Orders, run_gang
+from farandole.launch.hosts import Host
+from farandole.progress import Event, Noted, ignore
 from farandole.spec import Job
 from farandole.training.checkpoint import store_in
 from made_data import BATCH_ROWS, ROWS
@@ -35,29 +37,29 @@ def test_a_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt
     directory.mkdir(parents=True)
     (directory / "job.json").write_text(job.model_dump_json())
 
-    first = Attempt(1)
+    first = Attempt(1, (Host("localhost", job.resources.workers),))
     asking = threading.Thread(target=_terminate, args=(marks / "rank-1-began",))
     asking.start()
-    run_gang(job, directory, first, register=False, watch=lambda event: None)
+    cause = run_gang(Orders(job, directory, False, ignore), first)
     asking.join()
 
+    assert cause is not None
+    assert cause.kind == "stopped"
     assert first.failures == []
     assert first.result is None
-    assert first.stopped_at is not None
-    assert 0 < first.stopped_at < 2 * STEPS
-    assert store_in(directory / "checkpoints").names()[0] == f"step-{first.stopped_at:09d}"
+    assert first.stopped_step is not None
+    assert 0 < first.stopped_step < 2 * STEPS
+    assert store_in(directory / "checkpoints").names()[0] == f"step-{first.stopped_step:09d}"
     assert first.mlflow_run_id is not None
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     assert client.get_run(first.mlflow_run_id).info.status == "RUNNING"  # another attempt may go on with it
 
     told: list[Event] = []
-    second = Attempt(2, mlflow_run_id=first.mlflow_run_id)
-    run_gang(job, directory, second, register=False, watch=told.append)
-
-    assert second.error is None
+    second = Attempt(2, first.hosts, mlflow_run_id=first.mlflow_run_id)
+    assert run_gang(Orders(job, directory, False, told.append), second) is None
     assert second.result is not None
     assert second.result["training"]["steps"] == 2 * STEPS
-    assert any(isinstance(event, Noted) and f"step {first.stopped_at}" in event.text for event in told)
+    assert any(isinstance(event, Noted) and f"step {first.stopped_step}" in event.text for event in told)
     points = client.get_metric_history(first.mlflow_run_id, "train.loss")
     assert sorted(point.step for point in points) == list(range(1, 2 * STEPS + 1))
     assert client.get_run(first.mlflow_run_id).info.status == "FINISHED"

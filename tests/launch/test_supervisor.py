@@ -139,9 +139,11 @@ def test_the_training_document_says_what_was_done(by_workers: dict[int, Noting])
         training = noting.trained.training
         assert set(training) == {
             "mlflow_run_id", "attempts", "workers", "steps", "rows_per_s", "weights_digest", "metrics", "time_split",
+            "recoveries",
         }  # fmt: skip
         assert training["workers"] == workers
         assert training["attempts"] == 1
+        assert training["recoveries"] == []
         assert training["steps"] == 2 * (FULL_STEPS + 1)
         assert training["rows_per_s"] > 0
         assert set(training["metrics"]) == {"test", "validation"}
@@ -153,7 +155,8 @@ def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_en
     by_workers: dict[int, Noting],
 ) -> None:
     trained = by_workers[2].trained
-    assert {path.name for path in trained.directory.iterdir()} == {"job.json", "mlflow_run_id", "checkpoints", "logs"}
+    kept = {"job.json", "mlflow_run_id", "checkpoints", "logs", "status.json", "events.jsonl"}
+    assert {path.name for path in trained.directory.iterdir()} == kept
     assert len(list((trained.directory / "checkpoints").iterdir())) == 2
     assert trained.directory.name == trained.job_id
 

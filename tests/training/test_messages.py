@@ -26,7 +26,7 @@ def test_an_event_crosses_as_one_line(event: Event, capsys: pytest.CaptureFixtur
     assert from_dict(data) == event
 
 
-@pytest.mark.parametrize("line", ["", "loss 0.5", "farandole {}"])
+@pytest.mark.parametrize("line", ["", "loss 0.5", "farandole {}", "@farandole {", "@farandole 3", "@farandole {}"])
 def test_other_output_is_no_message(line: str) -> None:
     assert received(line) == (line, None)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.jobs import JobFile, Overrides
 from farandole.errors import SpecError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
@@ -22,7 +23,8 @@ Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system, of which
 Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to see that it works, not to compare.")]
 
 app = typer.Typer(
-    help="Measure loading, preparing and training next to others, and what checkpoints cost.", no_args_is_help=True
+    help="Measure this machine: loading, preparing, training, starting, saving, recovering, next to others.",
+    no_args_is_help=True,
 )
 
 
@@ -158,6 +160,50 @@ def checkpoint(
     with watching() as watch:
         document = bench_checkpoint(bench, watch)
     measurements.show(document, measurements.CHECKPOINT, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def recover(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    kills: Annotated[int, typer.Option(min=1, help="How many workers are killed, one after the other.")] = 20,
+    within: Annotated[float, typer.Option(min=0, help="Each within so many seconds after a first step.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of the random moments and workers.")] = 0,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Kill workers of a job's training at random: seconds to the next step, and whether the weights are the same."""
+    from farandole.bench.recover import RecoverBench, bench_recover
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    _refuse_both(as_json, as_markdown)
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        document = bench_recover(RecoverBench(job, kills, within, seed), watch)
+    measurements.show(document, measurements.RECOVER, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def start(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Starts of each system, of which the median counts.")] = 5,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """A job's training up to its first step, next to a bare script under horovodrun: seconds."""
+    from farandole.bench.start import StartBench, bench_start
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    _refuse_both(as_json, as_markdown)
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        document = bench_start(StartBench(job, repeats), watch)
+    measurements.show(document, measurements.START, as_json=as_json, as_markdown=as_markdown)
 
 
 def _refuse_both(as_json: bool, as_markdown: bool) -> None:

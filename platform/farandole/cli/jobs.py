@@ -1,4 +1,4 @@
-"""`run`, `prepare`, `train` and `plan`: the commands that take a job file."""
+"""`run`, `prepare`, `train` and `plan`: the commands that take a job file; and `scale`, for one that runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even i
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (run, prepare, train, plan):
+    for command in (run, prepare, train, plan, scale):
         app.command()(command)
 
 
@@ -86,3 +86,16 @@ def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False
     results.show_plan(document, as_json=as_json)
     if document["problems"]:
         sys.exit(2)
+
+
+def scale(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
+    workers: Annotated[int, typer.Argument(metavar="N", help="How many workers there shall be.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Let a running job go on with another number of workers, from its next checkpoint on."""
+    from farandole import api
+    from farandole.cli import results
+
+    api.scale(job_id, workers)
+    results.show_scaling(job_id, workers, as_json=as_json)

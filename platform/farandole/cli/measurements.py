@@ -116,6 +116,22 @@ CHECKPOINT = (
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
 )
 """The columns of `bench checkpoint`."""
+_WHO = (_COMMON[0], _COMMON[1])
+RECOVER = (
+    *_WHO,
+    Column("workers", _figure("workers", ",")),
+    Column("kills", _figure("kills", ",")),
+    Column("median s", _figure("seconds_median", ".1f")),
+    Column("longest s", _figure("seconds_max", ".1f")),
+    Column("same bits", lambda result, case: "yes" if result["bit_identical"] else "no"),
+)
+"""The columns of `bench recover`."""
+START = (
+    *_WHO,
+    Column("first step s", _figure("first_step_s", ".2f")),
+    Column("over horovodrun s", _figure("overhead_s", ".2f")),
+)
+"""The columns of `bench start`."""
 
 
 def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:

@@ -81,6 +81,14 @@ def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
         console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
 
 
+def show_scaling(job_id: str, workers: int, *, as_json: bool) -> None:
+    """The end of `scale`."""
+    if as_json:
+        print(json.dumps({"id": job_id, "workers": workers}, indent=2))
+    else:
+        print(f"{job_id}: asked to go on with {counted(workers, 'worker')}, from the next checkpoint on")
+
+
 def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:
     """What `doctor` found."""
     if as_json:

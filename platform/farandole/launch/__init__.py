@@ -1,5 +1,28 @@
-"""Starts gangs through Horovod's own launcher, and supervises them."""
+"""Starts gangs through Horovod's own launcher, and supervises them.
 
-from farandole.launch.supervisor import Trained, train
+Names are imported when they are first used: Horovod's launcher is a module of this package too, and its process needs
+neither Arrow nor the rest of the supervisor.
+"""
 
-__all__ = ["Trained", "train"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from farandole.launch.scaling import scale
+    from farandole.launch.supervisor import Trained, train
+
+_HOMES = {
+    "Trained": "farandole.launch.supervisor",
+    "scale": "farandole.launch.scaling",
+    "train": "farandole.launch.supervisor",
+}
+
+__all__ = ["Trained", "scale", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'farandole.launch' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,28 +1,39 @@
-"""One attempt: starts all workers by Horovod's own launcher, hears them, and tells truthfully how it ended."""
+"""One attempt: starts all workers by Horovod's own launcher, hears and watches them, and ends them."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from farandole.errors import ERRORS, FarandoleError, TrainingFailed
-from farandole.progress import StageStarted, Watcher, counted, from_dict
+from farandole.launch.attempt import Attempt
+from farandole.launch.cause import Cause, cause_of
+from farandole.launch.hosts import is_local
+from farandole.launch.leftovers import sweep
+from farandole.launch.vigil import Trouble, Vigil
+from farandole.progress import Noted, StageStarted, Watcher, counted, from_dict
 from farandole.spec import Job, horovod_variables
-from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE, received
+from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE, received
 
 _LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
-_EXIT = re.compile(r"^Process (?P<rank>\d+) exit with status code (?P<code>-?\d+)\.")
-_TERM_S = 10.0
-"""Seconds that Horovod's launcher gets to end its workers before it is killed."""
+_LOOK_S = 0.25
+_LINES_AHEAD = 10_000
+_LAST_WORDS_S = 5.0
+"""How long after a failure the other workers have to say that they are victims. They know in a tenth of a second."""
+_KILLED_S = 5.0
+"""How long a gang that was killed may take to be gone, before Horovod's launcher is killed too."""
+_DUMP_S = 1.0
+"""How long workers have to write down where they stand."""
 
 _PASSED_OPENLY = re.compile(
     r"^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HOROVOD_\w+|NCCL_\w+)$"
@@ -30,123 +41,272 @@ _PASSED_OPENLY = re.compile(
 """Variables that Horovod's launcher may write on the workers' command lines; all others go by file."""
 
 
-@dataclass
-class Attempt:
-    """What was heard from one gang.
-
-    Args:
-        number: From 1; names the logs.
-        mlflow_run_id: The MLflow run to go on with; then the one that the chief opened or continued.
-        met: Whether all workers have met.
-        result: The chief's result document, once it is there.
-        stopped_at: After which step the workers stopped, if they were asked to.
-        error: Why there is none: what the first worker that failed says, or how it ended.
-    """
-
-    number: int
-    mlflow_run_id: str | None = None
-    met: bool = False
-    result: dict[str, Any] | None = None
-    stopped_at: int | None = None
-    error: FarandoleError | None = None
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    exits: list[tuple[int, int]] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-
-
-def run_gang(job: Job, directory: Path, attempt: Attempt, *, register: bool, watch: Watcher) -> None:
-    """Start the workers, and return when all have ended. What is heard of them is put into `attempt` at once.
+@dataclass(frozen=True)
+class Orders:
+    """What a gang is started for.
 
     Args:
         job: The job.
         directory: Where the job keeps its spec, checkpoints and logs.
-        attempt: A new attempt.
         register: Whether the chief adds a model version.
         watch: Is told what the chief says.
+        heard: Is called after whatever may have changed the attempt.
+        wants_stop: Whether the gang shall save its state and end, though nothing is wrong; asked now and then.
     """
-    logs = directory / "logs" / f"attempt-{attempt.number}"
+
+    job: Job
+    directory: Path
+    register: bool
+    watch: Watcher
+    heard: Callable[[Attempt], None] = lambda attempt: None
+    wants_stop: Callable[[Attempt], bool] = lambda attempt: False
+
+
+def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
+    """Start the workers, and return when all have ended, with all that they started.
+
+    An interruption (Ctrl-C, SIGTERM) asks the workers to save their state and waits for that for
+    `resources.stop_timeout_s`; a second one ends them at once.
+
+    Returns:
+        Why the attempt failed; None: it is complete, or stopped because `wants_stop` said so.
+    """
+    logs = orders.directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
-    watch(StageStarted("train", f"starting {counted(job.resources.workers, 'worker')}"))
-    with _environment_file(job, directory) as environment:
-        command = _command(job, directory, environment, attempt.mlflow_run_id, register)
-        with _process(command, job) as process, _Logs(logs) as files:
-            assert process.stdout is not None
-            for line in process.stdout:
-                _hear(line, attempt, files, watch)
-                if attempt.met:  # every worker has read it; should this process be killed, it does not lie about
-                    environment.unlink(missing_ok=True)
-            code = process.wait()
-    if code != 0 or attempt.result is None:
-        attempt.error = _cause(attempt, code, logs)
+    orders.watch(StageStarted("train", f"starting {counted(attempt.workers, 'worker')}"))
+    with _environment_file(orders, attempt) as environment:
+        command = _command(orders, attempt, environment)
+        with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
+            gang = _Gang(orders, attempt, launcher, files, environment)
+            try:
+                gang.listen()
+            except BaseException as error:
+                if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
+                    orders.watch(Noted("stops, and saves the state of the training; once more, and it ends at once"))
+                    gang.ask_to_stop()
+                    gang.listen()
+                raise
+    if attempt.complete or (gang.stop_asked and gang.trouble is None and not _said_wrong(attempt)):
+        return None
+    return cause_of(attempt, logs, gang.trouble, launcher.code)
 
 
-def _command(job: Job, directory: Path, environment: Path, mlflow_run_id: str | None, register: bool) -> list[str]:
-    workers = str(job.resources.workers)
-    launcher = [
-        sys.executable,
-        "-m",
-        "farandole.launch.horovodrun",
-        "--gloo",
-        "-np",
-        workers,
-        "-H",
-        f"localhost:{workers}",
-    ]
-    launcher += ["--network-interface", "lo"]
+def _said_wrong(attempt: Attempt) -> bool:
+    """Whether a worker that was asked to stop says that it could not: a full disk, say."""
+    return any(said["kind"] != "PeerLost" for said in attempt.failures)
+
+
+class _Launcher:
+    """Horovod's launcher as a process that is never left behind, its lines, and its orders.
+
+    Args:
+        command: The launcher's command.
+        variables: Its whole environment.
+        mark: What all processes of the gang carry in their environment.
+    """
+
+    def __init__(self, command: list[str], variables: dict[str, str], mark: str) -> None:
+        self._command, self._variables, self._mark = command, variables, mark
+        self.code = 0
+        self.lines: queue.Queue[str | None] = queue.Queue(_LINES_AHEAD)
+        """What is said; None: nothing more will be."""
+
+    def __enter__(self) -> _Launcher:
+        sweep(self._mark)  # what an earlier supervisor left that was killed together with its launcher
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C in a terminal is ours alone
+        )
+        threading.Thread(target=self._read, name="launcher", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However the block ends: nothing is left."""
+        try:
+            if self._process.poll() is None:
+                self.order("kill")
+                self._wait(_KILLED_S)
+        finally:
+            self._process.kill()
+            self.code = self._process.wait()
+            sweep(self._mark)
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError):  # an order that it did not live to read
+                self._process.stdin.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self.lines.put(line)
+        self.lines.put(None)
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return
+
+    def order(self, text: str) -> None:
+        """Give an order; one that has ended needs none."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(text + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return
+
+
+class _Gang:
+    """The workers as the supervisor sees them."""
+
+    def __init__(self, orders: Orders, attempt: Attempt, launcher: _Launcher, files: _Logs, environment: Path) -> None:
+        self._orders, self._attempt, self._launcher, self._files = orders, attempt, launcher, files
+        self._environment = environment
+        self._vigil = Vigil(orders.job.resources, time.monotonic())
+        self._local = {rank: is_local(attempt.host_of(rank) or "") for rank in range(attempt.workers)}
+        self._kill_at_s: float | None = None
+        self._gone_at_s: float | None = None
+        self.stop_asked = False
+        self.trouble: Trouble | None = None
+
+    def listen(self) -> None:
+        """Hear and watch until the launcher has nothing more to say."""
+        looked_s = time.monotonic()
+        while True:
+            with suppress(queue.Empty):
+                line = self._launcher.lines.get(timeout=_LOOK_S)
+                if line is None:
+                    return
+                self._hear(line)
+            now_s = time.monotonic()
+            if now_s - looked_s >= _LOOK_S:
+                looked_s = now_s
+                if not self._go_on(now_s):
+                    return
+
+    def ask_to_stop(self) -> None:
+        """Ask all workers to save their state and end; who has not ended in time is killed."""
+        self.stop_asked = True
+        self._launcher.order("stop")
+        # After the last step there is nothing to save.
+        self._kill_within(_LAST_WORDS_S if self._attempt.trained else self._orders.job.resources.stop_timeout_s)
+
+    def _kill_within(self, seconds: float) -> None:
+        due_s = time.monotonic() + seconds
+        self._kill_at_s = due_s if self._kill_at_s is None else min(self._kill_at_s, due_s)
+
+    def _go_on(self, now_s: float) -> bool:
+        """Look at the whole gang. Returns whether there is more to wait for."""
+        self._orders.heard(self._attempt)
+        if self._gone_at_s is not None:
+            return now_s < self._gone_at_s
+        if self._attempt.failed_s is not None:
+            self._kill_within(_LAST_WORDS_S)
+        if self._kill_at_s is not None and now_s >= self._kill_at_s:
+            self._launcher.order("kill")
+            self._gone_at_s = now_s + _KILLED_S
+            return True
+        if self._attempt.failed_s is not None:
+            return True
+        if not self.stop_asked and self._orders.wants_stop(self._attempt):
+            self.ask_to_stop()
+        elif not self.stop_asked:
+            self._act_on(self._vigil.look(self._attempt, now_s), now_s)
+        return True
+
+    def _act_on(self, trouble: Trouble | None, now_s: float) -> None:
+        if trouble is None:
+            return
+        self.trouble, self._attempt.failed_s = trouble, now_s
+        if trouble.kind == "frozen":
+            self._launcher.order(f"kill {trouble.rank}")
+            self._kill_within(_LAST_WORDS_S)  # the others lose their peer, and say so
+        else:
+            self._launcher.order("dump")
+            self._kill_within(_DUMP_S)
+
+    def _hear(self, line: str) -> None:
+        """Sort one line: a message, other output of a worker, or a word of the launcher."""
+        match = _LINE.match(line)
+        if match is None:
+            output, data = received(line)
+            if output:
+                self._files.write("launcher", output)
+                self._attempt.words.append(output.rstrip())
+        else:
+            output, data = received(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
+            if output.strip():
+                self._files.write(f"rank-{match['rank']}", output if output.endswith("\n") else output + "\n")
+        if data is None:
+            return
+        try:
+            self._take_in(data)
+        except (KeyError, TypeError):  # not a message of ours, whatever it looks like
+            self._files.write("launcher" if match is None else f"rank-{match['rank']}", line)
+
+    def _take_in(self, data: dict[str, Any]) -> None:
+        attempt = self._attempt
+        if not attempt.hear(data, time.monotonic()):
+            self._orders.watch(from_dict(data))
+        if data["event"] == "failed" and data["kind"] != "PeerLost":
+            self._files.write(f"rank-{data['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
+        elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
+            attempt.oom.look(data["rank"], attempt.signs[data["rank"]].pid)
+        if attempt.met:  # every worker has read it; should this process be killed, it does not lie about
+            self._environment.unlink(missing_ok=True)
+        self._orders.heard(attempt)
+
+
+def _command(orders: Orders, attempt: Attempt, environment: Path) -> list[str]:
+    resources, directory = orders.job.resources, orders.directory
+    launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(attempt.workers)]
+    launcher += ["--hosts", ",".join(map(str, attempt.hosts))]
+    launcher += ["--start-timeout", str(round(resources.meet_timeout_s))]
+    launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
     worker += ["--directory", str(directory), "--environment", str(environment)]
-    worker += ["--mlflow-run-id", mlflow_run_id] if mlflow_run_id else []
-    worker += ["--register"] if register else []
+    worker += ["--mlflow-run-id", attempt.mlflow_run_id] if attempt.mlflow_run_id else []
+    worker += ["--register"] if orders.register else []
     return [*launcher, *worker]
 
 
-def _threads(job: Job) -> int:
-    return job.resources.threads(len(os.sched_getaffinity(0)), job.resources.workers)
+def _variables(orders: Orders, attempt: Attempt) -> dict[str, str]:
+    """The environment of Horovod's launcher."""
+    variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
+    # Horovod's own 30 s are too few for a busy machine, and end in SIGABRT; ours tell who is missing.
+    variables.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(round(orders.job.resources.meet_timeout_s) + 30))
+    variables |= horovod_variables(orders.job.train.horovod, timeline=orders.job.train.profile)
+    variables[WORKERS_VARIABLE] = str(attempt.workers)
+    variables[PARENT_VARIABLE] = str(os.getpid())
+    variables[GANG_VARIABLE] = str(orders.directory)
+    return variables
+
+
+def _threads(job: Job, attempt: Attempt) -> int:
+    most = max(host.slots for host in attempt.hosts)
+    return job.resources.threads(len(os.sched_getaffinity(0)), most)
 
 
 @contextmanager
-def _environment_file(job: Job, directory: Path) -> Iterator[Path]:
+def _environment_file(orders: Orders, attempt: Attempt) -> Iterator[Path]:
     """This process's variables, in a file that only its user may read, and that goes when the attempt ends."""
-    path = directory / "environment.json"
+    path = orders.directory / "environment.json"
     variables = {name: value for name, value in os.environ.items() if not _PASSED_OPENLY.match(name)}
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({**variables, "OMP_NUM_THREADS": str(_threads(job))}, file)
+        json.dump({**variables, "OMP_NUM_THREADS": str(_threads(orders.job, attempt))}, file)
     try:
         yield path
     finally:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _process(command: list[str], job: Job) -> Iterator[subprocess.Popen[str]]:
-    """Horovod's launcher, ended with all its workers however the block ends."""
-    variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
-    variables |= horovod_variables(job.train.horovod, timeline=job.train.profile)
-    variables[WORKERS_VARIABLE] = str(job.resources.workers)
-    variables[PARENT_VARIABLE] = str(os.getpid())
-    process = subprocess.Popen(
-        command,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=_TERM_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 class _Logs:
@@ -167,59 +327,3 @@ class _Logs:
         if name not in self._files:
             self._files[name] = (self._directory / f"{name}.log").open("a", encoding="utf-8", buffering=1)
         self._files[name].write(text)
-
-
-def _hear(line: str, attempt: Attempt, logs: _Logs, watch: Watcher) -> None:
-    """Sort one line: an event of a worker, other output of a worker, or a word of the launcher."""
-    match = _LINE.match(line)
-    if match is None:
-        logs.write("launcher", line)
-        attempt.words.append(line.rstrip())
-        exited = _EXIT.match(line)
-        if exited:
-            attempt.exits.append((int(exited["rank"]), int(exited["code"])))
-        return
-    output, data = received(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
-    if output:
-        logs.write(f"rank-{match['rank']}", output if output.endswith("\n") else output + "\n")
-    if data is None:
-        return
-    if data["event"] == "mlflow_run":
-        attempt.mlflow_run_id, attempt.met = data["id"], True
-    elif data["event"] == "result":
-        attempt.result = data
-    elif data["event"] == "stopped":
-        attempt.stopped_at = data["step"]
-    elif data["event"] == "failed":
-        logs.write(f"rank-{match['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
-        attempt.failures.append(data)
-    else:
-        watch(from_dict(data))
-
-
-def _cause(attempt: Attempt, code: int, logs: Path) -> FarandoleError:
-    """Why the attempt failed: what the first rank says that lost no peer, or else how it was ended."""
-    told = sorted((said for said in attempt.failures if said["kind"] != "PeerLost"), key=lambda said: said["time_s"])
-    if told:
-        first = told[0]
-        return ERRORS[first["kind"]](first["message"], detail=first.get("detail"))
-    victims = {said["rank"] for said in attempt.failures}
-    silent = [(rank, status) for rank, status in attempt.exits if status != 0 and rank not in victims]
-    if not silent:
-        tail = "\n".join(attempt.words[-20:])
-        return TrainingFailed(f"train: Horovod's launcher ended with {code} and no result; see {logs}", detail=tail)
-    rank, status = silent[0]
-    log = logs / f"rank-{rank}.log"
-    tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:]) if log.exists() else ""
-    return TrainingFailed(f"train: worker {rank} {_ended(status)}; its log is {log}", detail=tail or None)
-
-
-def _ended(status: int) -> str:
-    number = status - 128 if status > 128 else -status
-    if status > 128 or status < 0:
-        name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-        hint = (
-            " (the kernel does this when memory runs out: use a smaller batch, or fewer workers)" if number == 9 else ""
-        )
-        return f"was killed by signal {number}, {name}{hint}"
-    return f"ended with exit code {status}"

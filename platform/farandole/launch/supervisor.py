@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, SpecError, TrainingFailed
-from farandole.launch.gang import Attempt, run_gang
-from farandole.progress import Noted, Watcher, ignore
+from farandole.errors import EnvironmentLacking, FarandoleError, TrainingFailed
+from farandole.launch.attempt import Attempt
+from farandole.launch.cause import Cause
+from farandole.launch.directory import locked, new_directory, newest_directory
+from farandole.launch.gang import Orders, run_gang
+from farandole.launch.hosts import Host, allot, survey
+from farandole.launch.record import Record, write
+from farandole.launch.restarts import Restarts
+from farandole.launch.scaling import forget_request, wanted_workers
+from farandole.progress import Noted, Watcher, counted, ignore
 from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
+
+_ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
+"""Pauses between two questions for hosts: they double from the one to the other."""
+_LOOK_FOR_REQUEST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,18 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
 
     Raises:
         DatasetError: There is no dataset, it was not protected as the job demands, or the key of its shards is missing.
+        EnvironmentLacking: Fewer than `resources.min_workers` answered for longer than `resources.wait_s`.
         ModelError: The builder cannot be used.
-        TrainingFailed: The training broke more often than `resources.max_restarts` allows, or the disk is full.
+        TrainingFailed: The training broke more often than `resources.max_restarts` allows, three times in the same way,
+            or the disk is full.
     """
     manifest = read_manifest(job.data.output)
     require_policies(job.data, manifest)
     open_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
-        directory = _newest_directory(job) if resume else _new_directory(job)
-        with _locked(directory):
-            return _supervise(job, directory, register, watch)
+        directory = newest_directory(job) if resume else new_directory(job)
+        with locked(directory):
+            return _Supervisor(job, directory, register, watch).run()
     except OSError as error:
         place = error.filename or home() / "jobs"
         raise TrainingFailed(
@@ -67,89 +74,192 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
         ) from error
 
 
-def _supervise(job: Job, directory: Path, register: bool, watch: Watcher) -> Trained:
-    """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
-    _write(directory / "job.json", job.model_dump_json(indent=1))
-    known = directory / "mlflow_run_id"
-    attempt = Attempt(len(list(directory.glob("logs/attempt-*"))))
-    attempt.mlflow_run_id = known.read_text(encoding="utf-8") if known.exists() else None
-    last = attempt.number + 1 + job.resources.max_restarts
-    while True:
-        attempt = Attempt(attempt.number + 1, mlflow_run_id=attempt.mlflow_run_id)
+@dataclass
+class _Supervisor:
+    """Runs one job.
+
+    Args:
+        job: The job.
+        directory: Its directory, which is held.
+        register: Whether to add a model version.
+        watch: Is told of progress.
+    """
+
+    job: Job
+    directory: Path
+    register: bool
+    watch: Watcher
+    _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
+    _broken: tuple[Cause, float] | None = field(default=None, init=False)
+    """The failure after which no step has been made yet, and when it was heard of."""
+    _stepping: bool = field(default=False, init=False)
+    """Whether the present attempt has made a step."""
+    _looked_s: float = field(default=0.0, init=False)
+    _asked_for: int | None = field(default=None, init=False)
+    """The last request that was looked at: hosts are not surveyed every second for one that cannot be met."""
+
+    def __post_init__(self) -> None:
+        self._record = Record(self.directory, self.watch)
+        self._restarts = Restarts(self.job.resources.max_restarts)
+        self._known_run = self.directory / "mlflow_run_id"
+        self._orders = Orders(
+            self.job, self.directory, self.register, self.watch, heard=self._heard, wants_stop=self._wants_stop
+        )
+
+    def run(self) -> Trained:
+        """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
+        write(self.directory / "job.json", self.job.model_dump_json(indent=1))
+        forget_request(self.directory)
+        run_id = self._known_run.read_text(encoding="utf-8") if self._known_run.exists() else None
+        attempt = Attempt(len(list(self.directory.glob("logs/attempt-*"))), mlflow_run_id=run_id)
+        self._record.change(mlflow_run_id=run_id)
         try:
-            run_gang(job, directory, attempt, register=register, watch=watch)
-            if attempt.mlflow_run_id:
-                _write(known, attempt.mlflow_run_id)
-            if attempt.result is not None and attempt.error is None:
-                return _trained(directory, attempt, attempt.result)
-            failure = attempt.error or TrainingFailed("train: the workers ended without a result")
-            if not _worth_another(failure) or attempt.number == last:
-                raise failure
+            while True:
+                attempt = Attempt(attempt.number + 1, self._find_hosts(), mlflow_run_id=attempt.mlflow_run_id)
+                self._begin(attempt)
+                cause = run_gang(self._orders, attempt)
+                if attempt.result is not None and cause is None:
+                    return self._succeed(attempt, attempt.result)
+                self._go_on(attempt, cause)
         except BaseException as error:
-            _close_run(job, attempt.mlflow_run_id, error, watch)
+            self._close(attempt, error)
             raise
-        text = f"attempt {attempt.number} failed: {failure}; starting again from the last checkpoint"
-        watch(Noted(text, level="warning"))
 
+    def _find_hosts(self) -> tuple[Host, ...]:
+        """Hosts for the next attempt, with room for at least `min_workers`; waited for, if need be.
 
-def _trained(directory: Path, attempt: Attempt, result: dict[str, Any]) -> Trained:
-    training = {**result["training"], "attempts": attempt.number}
-    return Trained(directory.name, directory, result["dataset"], training, result["model"]["uri"])
+        Raises:
+            EnvironmentLacking: There were too few for `resources.wait_s`.
+        """
+        resources = self.job.resources
+        started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
+        while True:
+            workers = wanted_workers(self.directory, resources.workers)
+            found = survey(resources.hosts, workers)
+            if found.slots >= min(resources.least_workers, workers):
+                chosen = allot(found.answering, workers)
+                missing = workers - sum(host.slots for host in chosen)
+                if missing:
+                    text = f"{counted(missing, 'worker')} of {workers} have no place; hosts {found}"
+                    self.watch(Noted(text, level="warning"))
+                return chosen
+            waited_s = time.monotonic() - started_s
+            if waited_s + pause_s > resources.wait_s:
+                raise EnvironmentLacking(
+                    f"resources.hosts: there is room for {found.slots} of at least {resources.least_workers} workers"
+                    f" (resources.min_workers) after {waited_s:.0f} s (resources.wait_s); hosts {found}; mend the"
+                    " hosts, or ask for fewer workers"
+                )
+            self._record.change(state="queued", reason=f"waiting for hosts; {found}")
+            self.watch(Noted(f"waits for hosts with room for {resources.least_workers} workers; {found}"))
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
 
+    def _begin(self, attempt: Attempt) -> None:
+        self._stepping = False
+        hosts = [str(host) for host in attempt.hosts]
+        self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
+        self._record.change(
+            state="running",
+            reason=f"attempt {attempt.number} is starting",
+            attempt=attempt.number,
+            workers=attempt.workers,
+            hosts=tuple(hosts),
+        )
 
-def _worth_another(error: FarandoleError) -> bool:
-    """Wrong input and a missing program stay what they are; only broken jobs may do better next time."""
-    return isinstance(error, JobFailed)
+    def _heard(self, attempt: Attempt) -> None:
+        """Keep the record true while a gang runs."""
+        if attempt.met and self._record.status.reason.endswith("is starting"):
+            self._record.event("met", attempt=attempt.number, seconds=_since(attempt.started_s))
+            self._record.change(reason=f"attempt {attempt.number} is training")
+        if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
+            write(self._known_run, attempt.mlflow_run_id)
+            self._record.change(mlflow_run_id=attempt.mlflow_run_id)
+        if attempt.first_step_s is not None and not self._stepping:
+            self._stepping = True
+            self._first_step(attempt, attempt.first_step_s)
+        self._record.progress(attempt.step, attempt.epoch, attempt.mlflow_run_id)
 
+    def _first_step(self, attempt: Attempt, first_step_s: float) -> None:
+        """The gang trains; after a failure, the job has recovered."""
+        seconds = round(first_step_s - attempt.started_s, 3)
+        self._record.event("first_step", attempt=attempt.number, step=attempt.first_step, seconds=seconds)
+        if self._broken is None:
+            return
+        cause, failed_s = self._broken
+        self._broken = None
+        found = {
+            "attempt": attempt.number,
+            "kind": cause.kind,
+            "from_step": (attempt.first_step or 1) - 1,
+            "seconds": round(first_step_s - failed_s, 3),
+        }
+        self._recoveries.append(found)
+        self._record.event("restarted", **found)
 
-def _close_run(job: Job, run_id: str | None, error: BaseException, watch: Watcher) -> None:
-    """Say in MLflow that the job has ended: a chief that was killed could not."""
-    if run_id is None:
-        return
-    from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
+    def _wants_stop(self, attempt: Attempt) -> bool:
+        """Whether somebody asked for another number of workers, and the hosts have room for them. Only between the
+        first step and the last: before, there is nothing to save, and after it nothing to share."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_FOR_REQUEST_S or attempt.first_step_s is None or attempt.trained:
+            return False
+        self._looked_s = now_s
+        wanted = wanted_workers(self.directory, self.job.resources.workers)
+        if wanted == attempt.workers or wanted == self._asked_for:
+            return False
+        self._asked_for = wanted
+        possible = min(wanted, survey(self.job.resources.hosts, wanted).slots)
+        if possible == attempt.workers:
+            text = f"{wanted} workers are asked for, and the hosts have no other room than for {possible}"
+            self.watch(Noted(text, level="warning"))
+            return False
+        return True
 
-    try:
-        close_run(job, run_id, "FAILED" if isinstance(error, FarandoleError) else "KILLED")
-    except EnvironmentLacking as problem:
-        watch(Noted(str(problem), level="warning"))
+    def _go_on(self, attempt: Attempt, cause: Cause | None) -> None:
+        """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""
+        if cause is None:
+            step = attempt.stopped_step
+            wanted = wanted_workers(self.directory, self.job.resources.workers)
+            self._record.event("scaled", attempt=attempt.number, workers=attempt.workers, to=wanted, step=step)
+            where = "from the last checkpoint" if step is None else f"from step {step}"
+            self.watch(Noted(f"goes on with {counted(wanted, 'worker')} {where}"))
+            return
+        self._record.event("failed", attempt=attempt.number, **cause.to_dict())
+        error = self._restarts.refuse(cause)
+        if error is not None:
+            raise error
+        self._broken = self._broken or (cause, attempt.failed_s or time.monotonic())
+        pause_s = self._restarts.pause_s()
+        self._record.change(reason=f"attempt {attempt.number} failed: {cause.error}")
+        text = f"attempt {attempt.number} failed: {cause.error}; starting again from the last checkpoint"
+        self.watch(Noted(text, level="warning"))
+        time.sleep(pause_s)
 
+    def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> Trained:
+        training = {**result["training"], "attempts": attempt.number, "recoveries": self._recoveries}
+        self._record.event("ended", state="succeeded", attempt=attempt.number)
+        self._record.change(state="succeeded", reason="the training reached its end", step=training["steps"])
+        return Trained(self.directory.name, self.directory, result["dataset"], training, result["model"]["uri"])
 
-def _new_directory(job: Job) -> Path:
-    job_id = f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    directory = home() / "jobs" / job_id
-    directory.mkdir(parents=True)
-    return directory
+    def _close(self, attempt: Attempt, error: BaseException) -> None:
+        """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""
+        failed = isinstance(error, Exception)
+        state = "failed" if failed else "cancelled"
+        saved = "" if attempt.stopped_step is None else f" after step {attempt.stopped_step} was saved"
+        reason = str(error) if failed else f"interrupted{saved}"
+        self._record.event("ended", state=state, attempt=attempt.number, reason=reason)
+        self._record.change(state=state, reason=reason)
+        if not failed and attempt.stopped_step is not None:
+            self.watch(Noted(f"step {attempt.stopped_step} is saved; `farandole train --resume` goes on from there"))
+        if attempt.mlflow_run_id is None:
+            return
+        from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
 
-
-def _newest_directory(job: Job) -> Path:
-    found = [path.parent for path in (home() / "jobs").glob(f"{job.name}-*/job.json") if _name_in(path) == job.name]
-    if not found:
-        raise SpecError(f"--resume: no job named {job.name} has been started here; leave --resume out")
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
-
-
-def _name_in(spec: Path) -> str | None:
-    try:
-        return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not a spec of ours, so not the job that is looked for
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One training at a time in a job's directory; the lock ends with this process, however it ends."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpecError(f"--resume: {directory.name} is still training; wait for it, or end it first") from None
-        yield
-    finally:
-        os.close(handle)
+            close_run(self.job, attempt.mlflow_run_id, "FAILED" if isinstance(error, FarandoleError) else "KILLED")
+        except EnvironmentLacking as problem:
+            self.watch(Noted(str(problem), level="warning"))
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _since(start_s: float) -> float:
+    return round(time.monotonic() - start_s, 3)

@@ -7,6 +7,7 @@ from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.horovod import Horovod, horovod_variables
+from farandole.spec.hosts import Hosts, split_host
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
@@ -51,6 +52,7 @@ __all__ = [
     "Feature",
     "Generalise",
     "Horovod",
+    "Hosts",
     "IdsAugment",
     "Image",
     "ImageAugment",
@@ -95,6 +97,7 @@ __all__ = [
     "load_job",
     "parse_job",
     "save_job",
+    "split_host",
     "split_members",
     "time_regex",
 ]

@@ -10,7 +10,7 @@ from torch import nn
 
 from farandole.loading import EvaluationLoader
 from farandole.shards import Dataset
-from farandole.training import world
+from farandole.training import pulse, world
 from farandole.training.precision import autocast
 from farandole.training.world import World
 
@@ -56,6 +56,7 @@ class Evaluator:
                 on_device = batch.to(self.device)
                 outputs.append(self.model(**on_device.features).float().cpu())
                 labels.append(batch.label)
+                pulse.evaluated()
         empty = torch.empty((0, label.num_outputs))
         all_outputs = world.gather_rows(torch.cat([*outputs, empty]), f"{split}.outputs")
         # An empty label first, so that a rank without rows still has a tensor of the right type.

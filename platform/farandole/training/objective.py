@@ -5,14 +5,13 @@ Shapes: B rows, O outputs, C classes.
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional import classification as tmc
-from torchmetrics.functional import regression as tmr
 
 from farandole.errors import ModelError, SpecError, nearest
 from farandole.shards import LABEL, Dataset, LabelColumn
@@ -28,12 +27,19 @@ SplitMetric = Callable[[torch.Tensor, torch.Tensor], Any]
 
 _AUTO = {"binary": "binary_cross_entropy", "multiclass": "cross_entropy", "regression": "mse"}
 
+
+def _torchmetrics(part: str) -> Any:
+    """Imported for the first evaluation: it brings SciPy and matplotlib, which take as long as torch itself, and a
+    worker that starts again should train before it waits for that."""
+    return importlib.import_module(f"torchmetrics.functional.{part}")
+
+
 _SCORES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "roc_auc": lambda scores, label: tmc.binary_auroc(scores, label),
-    "average_precision": lambda scores, label: tmc.binary_average_precision(scores, label),
-    "rmse": lambda scores, label: tmr.mean_squared_error(scores, label, squared=False),
-    "mae": lambda scores, label: tmr.mean_absolute_error(scores, label),
-    "r2": lambda scores, label: tmr.r2_score(scores, label),
+    "roc_auc": lambda scores, label: _torchmetrics("classification").binary_auroc(scores, label),
+    "average_precision": lambda scores, label: _torchmetrics("classification").binary_average_precision(scores, label),
+    "rmse": lambda scores, label: _torchmetrics("regression").mean_squared_error(scores, label, squared=False),
+    "mae": lambda scores, label: _torchmetrics("regression").mean_absolute_error(scores, label),
+    "r2": lambda scores, label: _torchmetrics("regression").r2_score(scores, label),
 }
 
 _OF_RANKS = {"roc_auc", "average_precision"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +28,9 @@ from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.timing import straggler
 from farandole.training.trainer import Trainer
 from farandole.training.world import World
+
+if TYPE_CHECKING:
+    from farandole.tracking.recorder import Recorder
 
 _NOT_OF_IDENTITY = {
     "epochs",
@@ -54,7 +60,11 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
     Raises:
         Stopped: A rank was asked to stop; the state is saved.
     """
+    if os.environ.get("HOROVOD_RANK", "0") == "0":  # seconds of import that only one rank needs, beside other work
+        threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
     with world.join() as gang:
+        if gang.is_chief:
+            send({"event": "met", "workers": gang.size})
         _work(job, gang, directory, mlflow_run_id, register, switch)
 
 
@@ -69,16 +79,21 @@ def _work(
     torch.manual_seed(job.train.seed)
     model = build_model(job, dataset.manifest.columns)
     with ExitStack() as open_until_end:
-        recorder = None
-        if gang.is_chief:
-            from farandole.tracking.recorder import recording  # seconds of import that only one rank needs
 
-            recorder = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
-            open_until_end.push(_stays_open_if_stopped(recorder))
-            send({"event": "mlflow_run", "id": recorder.run_id})
-            recorder.params(job)
-            recorder.dataset(dataset.manifest, job.data.output)
-            recorder.surroundings(job.folder)
+        @functools.cache
+        def recorder() -> Recorder:
+            """Opened when there is something to record: importing MLflow and reaching its store takes as long as all
+            that comes before the first step, and nobody has to wait for it until then."""
+            from farandole.tracking.recorder import recording  # under way since this process began
+
+            opened = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
+            open_until_end.push(_stays_open_if_stopped(opened))
+            send({"event": "mlflow_run", "id": opened.run_id})
+            opened.params(job)
+            opened.dataset(dataset.manifest, job.data.output)
+            opened.surroundings(job.folder)
+            return opened
+
         trainer = Trainer(
             job=job,
             dataset=dataset,
@@ -88,11 +103,10 @@ def _work(
             directory=_checkpoints(job, directory),
             identity=_identity(job, dataset),
             watch=_tell if gang.is_chief else ignore,
-            log=recorder.metrics if recorder else lambda values, step: None,
+            log=(lambda values, step: recorder().metrics(values, step)) if gang.is_chief else lambda values, step: None,
             switch=switch,
             profiles=directory / "profile",
         )
-        world.meet("recorder")  # the chief has been busy with MLflow for seconds
         _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))
@@ -100,11 +114,11 @@ def _work(
         test = trainer.evaluate("test")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in (test.metrics if test else {}).items())
         _say(gang, StageEnded("evaluate", f"test {shown}" if test else "there is no test split"))
-        if recorder is not None:
-            _finish(job, dataset, trainer, recorder, test, register)
+        if gang.is_chief:
+            _finish(job, dataset, trainer, recorder(), test, register)
 
 
-def _stays_open_if_stopped(recorder: Any) -> Callable[..., None]:
+def _stays_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
     """A training that was asked to stop may go on in another attempt, in the same MLflow run; the launcher knows."""
 
     def hear(kind: type[BaseException] | None, *_: object) -> None:
@@ -114,7 +128,7 @@ def _stays_open_if_stopped(recorder: Any) -> Callable[..., None]:
 
 
 def _finish(
-    job: Job, dataset: Dataset, trainer: Trainer, recorder: Any, test: Evaluated | None, register: bool
+    job: Job, dataset: Dataset, trainer: Trainer, recorder: Recorder, test: Evaluated | None, register: bool
 ) -> None:
     """What the chief does at the end: plots, the model, and the result document."""
     from farandole.tracking.model import log_model

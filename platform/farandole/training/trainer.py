@@ -20,7 +20,7 @@ from farandole.progress import Advanced, Noted, Watcher
 from farandole.shards import Dataset
 from farandole.shards.storage import Place
 from farandole.spec import Job
-from farandole.training import assembly, world
+from farandole.training import assembly, pulse, world
 from farandole.training.checkpoint import Saver
 from farandole.training.ema import Averaged
 from farandole.training.evaluation import Evaluated
@@ -255,6 +255,7 @@ class Trainer:
             batch, self.steps_done + 1, self._rate(self.steps_done), lambda: self._row_ids(epoch, step - 1)
         )
         self.steps_done += 1
+        pulse.moved(self.steps_done, epoch)
         self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
 
     def _rate(self, step: int) -> float:

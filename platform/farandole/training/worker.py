@@ -7,14 +7,18 @@ output. So it does not matter on which machine it runs.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import signal
+import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from farandole.errors import FarandoleError, TrainingFailed
+from farandole.training import pulse
 from farandole.training.messages import send
 from farandole.training.parent import end_with_parent
 from farandole.training.stop import Stopped, StopSwitch
@@ -26,6 +30,8 @@ def main() -> None:
     arguments = _arguments()
     switch = StopSwitch()
     signal.signal(signal.SIGTERM, lambda *_: switch.ask())
+    pulse.begin(_rank())
+    _show_where_it_stands()
     try:
         _enter_environment(arguments.environment)
         # Only now: torch and NumPy read their variables when they are imported.
@@ -36,12 +42,18 @@ def main() -> None:
         be_rank(job, Path(arguments.directory), arguments.mlflow_run_id, arguments.register, switch)
     except Stopped as stopped:
         send({"event": "stopped", "step": stopped.step})
-        # Not by return: MLflow would note at exit that the run has finished, and another attempt may go on with it.
-        os._exit(0)
     except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
         _report_failure(error)
-        # Not sys.exit: Horovod's background thread may wait for ranks that are gone.
-        os._exit(1)
+        _leave(1)
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once, in both cases: Horovod's background thread may wait for ranks that are gone, and taking a Python
+    with torch and MLflow in it apart takes seconds in which no thread of it gives a sign of life."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _enter_environment(path: str | None) -> None:
@@ -52,12 +64,24 @@ def _enter_environment(path: str | None) -> None:
             os.environ.setdefault(name, value)
 
 
+def _show_where_it_stands() -> None:
+    """Python's stacks go to the log when the process crashes, and when the launcher asks for them by SIGUSR1."""
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def _rank() -> int:
+    return int(os.environ.get("HOROVOD_RANK", "0"))
+
+
 def _report_failure(error: BaseException) -> None:
     """Say what happened, truthfully: a rank that lost a peer is a victim, not the cause."""
+    failed_s = time.time()  # before what follows takes its time
     import torch
 
     from farandole.training.world import PeerLost
 
+    place = pulse.place()
     if isinstance(error, PeerLost):
         failure: dict[str, str | None] = {"kind": "PeerLost", "message": "another rank ended"}
     elif isinstance(error, FarandoleError):
@@ -75,8 +99,9 @@ def _report_failure(error: BaseException) -> None:
     send(
         {
             "event": "failed",
-            "rank": int(os.environ.get("HOROVOD_RANK", "0")),
-            "time_s": time.time(),
+            "rank": _rank(),
+            "time_s": failed_s,
+            "step": place[0] if place else None,
             **failure,
         }
     )

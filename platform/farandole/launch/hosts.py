@@ -1,0 +1,200 @@
+"""Which hosts there are, which of them answer, and how many workers each gets."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from farandole.errors import SpecError
+from farandole.spec import Hosts, split_host
+
+_SCRIPT_S = 30.0
+_CONNECT_S = 5
+_PROBE_S = 10.0
+_PROBES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine.
+
+    Args:
+        name: By which SSH reaches it.
+        slots: How many workers it has room for.
+    """
+
+    name: str
+    slots: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.slots}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at all hosts found.
+
+    Args:
+        answering: Hosts that can be used, in the order in which they are listed.
+        silent: Hosts that cannot, each with the reason.
+        problem: Why the list itself could not be had.
+    """
+
+    answering: tuple[Host, ...]
+    silent: tuple[tuple[Host, str], ...] = ()
+    problem: str | None = None
+
+    @property
+    def slots(self) -> int:
+        """Room for so many workers."""
+        return sum(host.slots for host in self.answering)
+
+    def __str__(self) -> str:
+        found = ", ".join(map(str, self.answering)) or "none"
+        silent = "".join(f"; {host.name} does not ({reason})" for host, reason in self.silent)
+        return f"answering: {found}{silent}" + (f"; {self.problem}" if self.problem else "")
+
+
+def survey(hosts: Hosts | None, workers: int) -> Survey:
+    """Ask the source for its hosts, and each host whether it answers.
+
+    Args:
+        hosts: The source; None: this machine, with room for all workers.
+        workers: How many are wanted.
+
+    Raises:
+        SpecError: The source cannot be used at all: no such script, no such file, a line that is no host.
+    """
+    if hosts is None:
+        return Survey((Host("localhost", workers),))
+    try:
+        listed = _listed(hosts)
+    except _NoList as problem:
+        return Survey((), problem=str(problem))
+    with ThreadPoolExecutor(min(_PROBES_AT_ONCE, max(len(listed), 1))) as pool:
+        reasons = list(pool.map(lambda host: unreachable(host.name), listed))
+    return Survey(
+        tuple(host for host, reason in zip(listed, reasons, strict=True) if reason is None),
+        tuple((host, reason) for host, reason in zip(listed, reasons, strict=True) if reason is not None),
+    )
+
+
+def allot(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
+    """So many workers on the first hosts that have room for them.
+
+    The slots of the result are the workers exactly: Horovod's launcher starts a worker on every slot that it is
+    given, however many were asked for.
+    """
+    chosen, left = [], workers
+    for host in hosts:
+        taken = min(host.slots, left)
+        if taken:
+            chosen.append(Host(host.name, taken))
+        left -= taken
+    return tuple(chosen)
+
+
+class _NoList(Exception):
+    """The source has no list now; it may have one later."""
+
+
+def _listed(hosts: Hosts) -> list[Host]:
+    """The source's hosts; one that is listed twice has the slots of both lines.
+
+    Raises:
+        _NoList: The script failed; it may do better next time.
+        SpecError: What it gave is no list of hosts.
+    """
+    if hosts.fixed is not None:
+        place, lines = "resources.hosts", list(hosts.fixed)
+    elif hosts.file is not None:
+        place, lines = hosts.file, _file_lines(hosts.file)
+    else:
+        assert hosts.script is not None
+        place, lines = hosts.script, _script_lines(hosts.script)
+    slots: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.partition("#")[0].strip().replace(" slots=", ":")
+        if not text:
+            continue
+        try:
+            name, count = split_host(text)
+        except ValueError as error:
+            raise SpecError(f"resources.hosts: {place}, line {number}: {error}") from error
+        slots[name] = slots.get(name, 0) + count
+    return [Host(name, count) for name, count in slots.items()]
+
+
+def _file_lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"resources.hosts.file: {path}: cannot be read ({error}); write one NAME:SLOTS a line"
+        ) from error
+
+
+def _script_lines(path: str) -> list[str]:
+    try:
+        done = subprocess.run(
+            [path],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SCRIPT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise _NoList(f"{path} printed no hosts within {_SCRIPT_S:.0f} s") from None
+    except OSError as error:
+        raise SpecError(
+            f"resources.hosts.script: {path}: {error.strerror or error}; give an executable program that prints one"
+            " NAME:SLOTS a line"
+        ) from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise _NoList(f"{path} ended with exit code {done.returncode}: {last}")
+    return done.stdout.splitlines()
+
+
+def is_local(name: str) -> bool:
+    """Whether a host's name means this machine."""
+    if name in ("localhost", socket.gethostname()):
+        return True
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        return False
+    ours = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    return address.startswith("127.") or address in ours
+
+
+def unreachable(name: str) -> str | None:
+    """Why a host cannot be used; None: it answers. This machine needs no question."""
+    if is_local(name):
+        return None
+    command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"ConnectTimeout={_CONNECT_S}"]
+    try:
+        done = subprocess.run(
+            [*command, name, "true"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_PROBE_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer to SSH within {_PROBE_S:.0f} s"
+    except OSError as error:
+        return f"ssh: {error.strerror or error}"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"ssh ended with exit code {done.returncode}"])[-1]

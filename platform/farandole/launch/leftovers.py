@@ -1,0 +1,53 @@
+"""Finds and kills what a gang has left behind, whatever it did to get away from its parents."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+from farandole.training.messages import GANG_VARIABLE
+
+_PATIENCE_S = 5.0
+_POLL_S = 0.05
+
+
+def left_over(mark: str) -> list[psutil.Process]:
+    """Processes of this user that carry a gang's mark in their environment; this one and its ancestors are left out.
+
+    The mark is inherited by everything that a worker starts: a process that made a session of its own, or whose parent
+    has died, still has it. Other users' processes cannot be looked into, and are none of ours.
+    """
+    kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in kept:
+            continue
+        try:
+            if process.environ().get(GANG_VARIABLE) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # it has ended meanwhile, or belongs to somebody else
+    return found
+
+
+def sweep(mark: str) -> int:
+    """Kill all that carries the mark, until nothing does: a process may start another one meanwhile.
+
+    Returns:
+        How many there were.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + _PATIENCE_S
+    while found := left_over(mark):
+        for process in found:
+            killed.add(process.pid)
+            try:
+                process.kill()  # SIGKILL also ends a stopped process
+            except psutil.NoSuchProcess:
+                continue
+        if time.monotonic() > deadline:
+            break  # one that hangs in the kernel: it ends when the kernel lets it
+        time.sleep(_POLL_S)
+    return len(killed)

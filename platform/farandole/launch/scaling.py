@@ -1,0 +1,57 @@
+"""Another number of workers for a job that trains: asked for by a file in its directory, honoured by its supervisor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from farandole.errors import SpecError
+from farandole.launch.directory import directory_of, is_held
+from farandole.launch.record import read_status, write
+from farandole.spec import Job
+
+_REQUEST = "scale.json"
+
+
+def scale(job_id: str, workers: int) -> None:
+    """Ask a running job to go on with another number of workers: from its next checkpoint on, which is made at once.
+
+    Args:
+        job_id: The job's id, which is the name of its folder.
+        workers: How many there shall be.
+
+    Raises:
+        SpecError: There is no such job, it does not train, or it cannot have so many workers.
+    """
+    directory = directory_of(job_id)
+    job = Job.model_validate(json.loads((directory / "job.json").read_text(encoding="utf-8")))
+    least, rows = job.resources.least_workers, job.train.global_batch_size
+    if workers < least:
+        raise SpecError(
+            f"{job_id}: {workers} workers are fewer than resources.min_workers, {least}; ask for at least {least}, or"
+            " start jobs that shall shrink with a smaller resources.min_workers"
+        )
+    if workers > rows:
+        raise SpecError(
+            f"{job_id}: {workers} workers are more than the {rows} rows of a global batch, so some would have none; ask"
+            f" for at most {rows}"
+        )
+    if not is_held(directory):
+        status = read_status(directory)
+        state = status["state"] if status else "not training"
+        said = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
+        raise SpecError(f"{job_id}: only a running job changes its size, and {said}; use `farandole train --resume`")
+    write(directory / _REQUEST, json.dumps({"workers": workers}))
+
+
+def wanted_workers(directory: Path, otherwise: int) -> int:
+    """For how many workers a job was last asked."""
+    try:
+        return int(json.loads((directory / _REQUEST).read_text(encoding="utf-8"))["workers"])
+    except FileNotFoundError:
+        return otherwise
+
+
+def forget_request(directory: Path) -> None:
+    """A job that is started anew has the size that its spec says."""
+    (directory / _REQUEST).unlink(missing_ok=True)

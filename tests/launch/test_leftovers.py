@@ -1,0 +1,53 @@
+"""What a gang left behind is found and killed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from farandole.launch.leftovers import left_over, sweep
+from farandole.training.messages import GANG_VARIABLE
+
+
+def _run_away(mark: str, note: Path) -> int:
+    """A process that left its parent, its group and its session; its number."""
+    code = (
+        "import os, sys, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        f"open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+        "time.sleep(300)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, GANG_VARIABLE: mark}, check=True)
+    deadline = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(note.read_text())
+
+
+def test_a_process_that_left_its_parent_group_and_session_is_killed_with_its_gang(tmp_path: Path) -> None:
+    ours = _run_away(str(tmp_path / "ours"), tmp_path / "ours.pid")
+    others = _run_away(str(tmp_path / "others"), tmp_path / "others.pid")
+    assert [process.pid for process in left_over(str(tmp_path / "ours"))] == [ours]
+    assert sweep(str(tmp_path / "ours")) == 1
+    assert left_over(str(tmp_path / "ours")) == []
+    assert psutil.Process(others).status() != psutil.STATUS_ZOMBIE
+    assert sweep(str(tmp_path / "others")) == 1
+
+
+def test_a_stopped_process_is_killed_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: str(tmp_path)})
+    psutil.Process(process.pid).suspend()
+    assert sweep(str(tmp_path)) == 1
+    assert process.wait(30) == -9
+
+
+def test_where_nothing_is_left_nothing_happens(tmp_path: Path) -> None:
+    assert sweep(str(tmp_path)) == 0
