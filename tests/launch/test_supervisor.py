@@ -153,7 +153,9 @@ def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_en
     by_workers: dict[int, Noting],
 ) -> None:
     trained = by_workers[2].trained
-    assert {path.name for path in trained.directory.iterdir()} == {"job.json", "mlflow_run_id", "checkpoints", "logs"}
+    assert {path.name for path in trained.directory.iterdir()} == {
+        "job.json", "mlflow_run_id", "checkpoints", "logs", "tracking",
+    }  # fmt: skip
     assert len(list((trained.directory / "checkpoints").iterdir())) == 2
     assert trained.directory.name == trained.job_id
 

@@ -34,7 +34,8 @@ def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: boo
     spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training["time_split"].items()}
     table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
     table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
-    table.add_row("MLflow run", training["mlflow_run_id"])
+    later = f"not made yet: {_command()} sync {document['id']}"
+    table.add_row("MLflow run", training["mlflow_run_id"] or later)
     table.add_row("job", document["directory"])
     table.add_row("next", f"{_command()} ui" + ("" if job.tracking.uri is None else f" {job_file}"))
     Console().print(table)
@@ -73,6 +74,24 @@ def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
         )
     if not document["problems"]:
         console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
+
+
+def show_synced(synced: list[dict[str, Any]], *, as_json: bool) -> None:
+    """What `sync` sent."""
+    if as_json:
+        print(json.dumps(synced, indent=2))
+        return
+    if not synced:
+        Console().print("nothing waits: MLflow has taken what all jobs have recorded")
+        return
+    table = Table()
+    for column in ("job", "sent", "waiting", "MLflow run", "model", "store"):
+        table.add_column(column, overflow="fold")
+    for job in synced:
+        store = job["store"] + (f": {job['problem']}" if job["problem"] else "")
+        counts = (f"{job['sent']:,}", f"{job['unsent']:,}")
+        table.add_row(job["id"], *counts, job["mlflow_run_id"] or "", job["model_uri"] or "", escape(store))
+    Console().print(table)
 
 
 def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -36,7 +36,7 @@ class Attempt:
 
     Args:
         number: From 1; names the logs.
-        mlflow_run_id: The MLflow run to go on with; then the one that the chief opened or continued.
+        mlflow_run_id: The MLflow run, when the store has made it.
         met: Whether all workers have met.
         result: The chief's result document, once it is there.
         error: Why there is none: what the first worker that failed says, or how it ended.
@@ -66,7 +66,7 @@ def run_gang(job: Job, directory: Path, attempt: Attempt, *, register: bool, wat
     logs.mkdir(parents=True, exist_ok=True)
     watch(StageStarted("train", f"starting {counted(job.resources.workers, 'worker')}"))
     with _environment_file(job, directory) as environment:
-        command = _command(job, directory, environment, attempt.mlflow_run_id, register)
+        command = _command(job, directory, environment, register)
         with _process(command, job) as process, _Logs(logs) as files:
             assert process.stdout is not None
             for line in process.stdout:
@@ -78,7 +78,7 @@ def run_gang(job: Job, directory: Path, attempt: Attempt, *, register: bool, wat
         attempt.error = _cause(attempt, code, logs)
 
 
-def _command(job: Job, directory: Path, environment: Path, mlflow_run_id: str | None, register: bool) -> list[str]:
+def _command(job: Job, directory: Path, environment: Path, register: bool) -> list[str]:
     workers = str(job.resources.workers)
     launcher = [
         sys.executable,
@@ -93,7 +93,6 @@ def _command(job: Job, directory: Path, environment: Path, mlflow_run_id: str | 
     launcher += ["--network-interface", "lo"]
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
     worker += ["--directory", str(directory), "--environment", str(environment)]
-    worker += ["--mlflow-run-id", mlflow_run_id] if mlflow_run_id else []
     worker += ["--register"] if register else []
     return [*launcher, *worker]
 
@@ -182,7 +181,9 @@ def _hear(line: str, attempt: Attempt, logs: _Logs, watch: Watcher) -> None:
     if data is None:
         return
     if data["event"] == "mlflow_run":
-        attempt.mlflow_run_id, attempt.met = data["id"], True
+        attempt.mlflow_run_id = data["id"]
+    elif data["event"] == "met":
+        attempt.met = True
     elif data["event"] == "result":
         attempt.result = data
     elif data["event"] == "failed":

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import EnvironmentLacking, FarandoleError, JobFailed, SpecError, TrainingFailed
+from farandole.errors import FarandoleError, JobFailed, SpecError, TrainingFailed
 from farandole.launch.gang import Attempt, run_gang
 from farandole.progress import Noted, Watcher, ignore
 from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
+from farandole.tracking.record import find_record
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,19 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
 def _supervise(job: Job, directory: Path, register: bool, watch: Watcher) -> Trained:
     """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
     _write(directory / "job.json", job.model_dump_json(indent=1))
-    known = directory / "mlflow_run_id"
     attempt = Attempt(len(list(directory.glob("logs/attempt-*"))))
-    attempt.mlflow_run_id = known.read_text(encoding="utf-8") if known.exists() else None
     last = attempt.number + 1 + job.resources.max_restarts
     while True:
-        attempt = Attempt(attempt.number + 1, mlflow_run_id=attempt.mlflow_run_id)
+        attempt = Attempt(attempt.number + 1)
         try:
             run_gang(job, directory, attempt, register=register, watch=watch)
-            if attempt.mlflow_run_id:
-                _write(known, attempt.mlflow_run_id)
             if attempt.result is not None and attempt.error is None:
                 return _trained(directory, attempt, attempt.result)
             failure = attempt.error or TrainingFailed("train: the workers ended without a result")
             if not _worth_another(failure) or attempt.number == last:
                 raise failure
         except BaseException as error:
-            _close_run(job, attempt.mlflow_run_id, error, watch)
+            _close_run(job, directory, error, watch)
             raise
         text = f"attempt {attempt.number} failed: {failure}; starting again from the last checkpoint"
         watch(Noted(text, level="warning"))
@@ -102,16 +99,13 @@ def _worth_another(error: FarandoleError) -> bool:
     return isinstance(error, JobFailed)
 
 
-def _close_run(job: Job, run_id: str | None, error: BaseException, watch: Watcher) -> None:
+def _close_run(job: Job, directory: Path, error: BaseException, watch: Watcher) -> None:
     """Say in MLflow that the job has ended: a chief that was killed could not."""
-    if run_id is None:
+    if find_record(directory) is None:
         return
     from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
 
-    try:
-        close_run(job, run_id, "FAILED" if isinstance(error, FarandoleError) else "KILLED")
-    except EnvironmentLacking as problem:
-        watch(Noted(str(problem), level="warning"))
+    close_run(job.tracking, directory, "FAILED" if isinstance(error, FarandoleError) else "KILLED", watch)
 
 
 def _new_directory(job: Job) -> Path:

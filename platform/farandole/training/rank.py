@@ -24,20 +24,19 @@ from farandole.training.trainer import Evaluated, Trainer
 from farandole.training.world import World
 
 
-def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
+def be_rank(job: Job, directory: Path, register: bool) -> None:
     """Meet the other ranks, then train, evaluate, and record the results.
 
     Args:
         job: The job.
-        directory: Where the job keeps its checkpoints.
-        mlflow_run_id: The MLflow run to go on with; None: a new one.
+        directory: Where the job keeps its checkpoints, and what it records until MLflow has taken it.
         register: Whether to add a model version.
     """
     with world.join() as gang:
-        _work(job, gang, directory, mlflow_run_id, register)
+        _work(job, gang, directory, register)
 
 
-def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool) -> None:
+def _work(job: Job, gang: World, directory: Path, register: bool) -> None:
     """Train, evaluate, and record the results."""
     dataset = Dataset(job.data.output, job.data.shard_key)
     require_policies(job.data, dataset.manifest)
@@ -50,8 +49,10 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
         if gang.is_chief:
             from farandole.tracking.recorder import recording  # seconds of import that only one rank needs
 
-            recorder = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
-            send({"event": "mlflow_run", "id": recorder.run_id})
+            recorder = open_until_end.enter_context(
+                recording(job.tracking, directory, _tell, lambda run_id: send({"event": "mlflow_run", "id": run_id}))
+            )
+            send({"event": "met"})
             recorder.params(job)
             recorder.dataset(dataset.manifest, job.data.output)
             recorder.surroundings(job.folder)
@@ -67,6 +68,10 @@ def _work(job: Job, gang: World, directory: Path, mlflow_run_id: str | None, reg
             log=recorder.metrics if recorder else lambda values, step: None,
         )
         world.meet("recorder")  # the chief has been busy with MLflow for seconds
+        if job.tracking.system_metrics and gang.local_rank == 0:
+            from farandole.tracking.nodes import recording_node
+
+            open_until_end.enter_context(recording_node(job.tracking, directory, recorder))
         _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))
@@ -82,7 +87,7 @@ def _finish(
     job: Job, dataset: Dataset, trainer: Trainer, recorder: Any, test: Evaluated | None, register: bool
 ) -> None:
     """What the chief does at the end: plots, the model, and the result document."""
-    from farandole.tracking.model import log_model
+    from farandole.tracking.model import save_model
     from farandole.training import plots
 
     label = dataset.manifest.columns.target
@@ -98,14 +103,15 @@ def _finish(
     digest = weights_digest(trainer.model.state_dict())
     recorder.tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
-    uri, problem = log_model(trainer.model, Preprocessing.from_dict(dataset.manifest.preprocessing), job)
+    preprocessing = Preprocessing.from_dict(dataset.manifest.preprocessing)
+    problem = recorder.model(
+        lambda place: save_model(trainer.model, preprocessing, job, place),
+        job.tracking.register_as if register else None,
+    )
     if problem is not None:
         _tell(Noted(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
-    if register and job.tracking.register_as:
-        uri = recorder.register(uri, job.tracking.register_as)
-    lost = recorder.settle()
-    if lost:
-        _tell(Noted(f"{lost[0]}: MLflow lost {len(lost)} batches of metrics; the run is incomplete", level="warning"))
+    # A model that the store has not taken lies in the job's directory, where MLflow reads it as well.
+    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_place
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
