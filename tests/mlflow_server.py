@@ -35,8 +35,10 @@ class MlflowServer:
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self._directory / "artifacts")]
+        # The variables that tell clients where the server is are not for the server.
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_S
         while True:
             try:

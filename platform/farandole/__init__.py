@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.api import Finished, prepare, run, source_files, train
+    from farandole.api import Finished, prepare, run, source_files, sweep, train
     from farandole.errors import FarandoleError, JobFailed, UserError
     from farandole.ingest.session import start_spark
     from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
@@ -44,6 +44,7 @@ _HOMES = {
     "save_job": "farandole.spec",
     "source_files": "farandole.api",
     "start_spark": "farandole.ingest.session",
+    "sweep": "farandole.api",
     "train": "farandole.api",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "save_job",
     "source_files",
     "start_spark",
+    "sweep",
     "train",
 ]
 

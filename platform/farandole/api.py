@@ -13,6 +13,7 @@ from farandole.spec import CsvSource, Job
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
     from farandole.ingest.prepare import Prepared
     from farandole.launch import Trained
+    from farandole.sweep.sweep import Swept
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,17 @@ def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     check_trainable(job)
     dataset = prepare(job, watch, force=force)
     return Finished(job, dataset, train(job, watch, register=True))
+
+
+def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
+    """Prepare once, train with many values, write the best job file; see `farandole.sweep.sweep.sweep`."""
+    from farandole.sweep.sweep import spec_of
+    from farandole.sweep.sweep import sweep as sweep_job
+
+    spec_of(job)
+    check_trainable(job)
+    prepare(job, watch)
+    return sweep_job(job, watch, resume=resume)
 
 
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:

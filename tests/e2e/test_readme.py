@@ -81,6 +81,7 @@ def test_every_command_of_the_readme_works(readme_home: Path) -> None:
         "data",
         "bench",
         "doctor",
+        "sync",
         "schema",
         "ui",
     ]
@@ -126,12 +127,15 @@ def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
 def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     import yaml
 
-    whole, lenient, privacy = map(yaml.safe_load, _blocks("yaml"))
+    whole, lenient, sweep, privacy = map(yaml.safe_load, _blocks("yaml"))
     job = parse_job(whole, folder=tmp_path)
     assert job.name == "taxi"
     assert job.resources.workers == 2
     sources = {"trips": {**whole["data"]["sources"]["trips"], **lenient["trips"]}}
     assert parse_job({**whole, "data": {**whole["data"], "sources": sources}}, folder=tmp_path)
+    swept = parse_job({**whole, **sweep}, folder=tmp_path).sweep
+    assert swept is not None
+    assert swept.num_trials == 30
     people = {
         **whole["data"],
         **privacy["data"],

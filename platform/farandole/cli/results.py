@@ -76,6 +76,37 @@ def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
         console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
 
 
+def show_sweep(job: Job, document: dict[str, Any], *, as_json: bool) -> None:
+    """The end of `sweep`: its trials, the best first."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    best, metric = document["best"], document["metric"]
+    fields = list(best["values"])
+    table = Table(title=f"{job.name}: {metric} on validation, {document['direction']}", title_justify="left")
+    for column in ("trial", metric, *fields, "state", "time"):
+        table.add_column(column, overflow="fold")
+    sign = -1 if document["direction"] == "maximize" else 1
+    order = [trial for trial in document["trials"] if trial["value"] is not None]
+    order.sort(key=lambda trial: (trial["state"] != "complete", sign * trial["value"]))
+    order += [trial for trial in document["trials"] if trial["value"] is None]
+    for trial in order:
+        value = "" if trial["value"] is None else f"{trial['value']:.4f}"
+        values = [_shown(trial["values"][field]) for field in fields]
+        style = "bold green" if trial["number"] == best["number"] else None
+        row = (str(trial["number"]), value, *values, trial["state"], f"{trial['seconds']:.0f} s")
+        table.add_row(*row, style=style)
+    console = Console()
+    console.print(table)
+    later = f"not made yet: {_command()} sync {document['id']}"
+    console.print(f"MLflow run  {document['mlflow_run_id'] or later}", highlight=False, soft_wrap=True)
+    console.print(f"next        {_command()} run {best['job_file']}", highlight=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def show_synced(synced: list[dict[str, Any]], *, as_json: bool) -> None:
     """What `sync` sent."""
     if as_json:

@@ -40,7 +40,14 @@ class Trained:
     model_uri: str
 
 
-def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
+def train(
+    job: Job,
+    watch: Watcher = ignore,
+    *,
+    register: bool = False,
+    resume: bool = False,
+    directory: Path | None = None,
+) -> Trained:
     """Train the job's model on its dataset.
 
     Args:
@@ -48,6 +55,7 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
         watch: Is told of progress.
         register: Whether to add a model version.
         resume: Go on with the newest job of this name instead of starting a new one.
+        directory: Where the job keeps its spec, checkpoints and logs. Default: a new one in `$FARANDOLE_HOME/jobs`.
 
     Raises:
         DatasetError: There is no dataset, it was not protected as the job demands, or the key of its shards is missing.
@@ -58,7 +66,8 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
     require_policies(job.data, manifest)
     open_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
-        directory = _newest_directory(job) if resume else _new_directory(job)
+        if directory is None:
+            directory = _newest_directory(job) if resume else _new_directory(job)
         with _locked(directory):
             return _supervise(job, directory, register, watch)
     except OSError as error:

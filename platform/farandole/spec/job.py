@@ -12,6 +12,7 @@ from farandole.spec.base import Spec
 from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
 from farandole.spec.resources import Resources
+from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import METRICS, Model, Train
 
@@ -31,6 +32,8 @@ class Job(Spec):
     """What the job runs on."""
     tracking: Tracking = Tracking()
     """Where the MLflow run is recorded."""
+    sweep: Sweep | None = None
+    """Which fields `farandole sweep` varies; all other commands take the job as it is."""
     folder: str | None = None
     """Where the user's own modules lie. Default: the job file's folder."""
 
@@ -57,7 +60,12 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [*self._batch_problems(), *self._label_problems(), *self._augment_problems()]
+        problems = [
+            *self._batch_problems(),
+            *self._label_problems(),
+            *self._augment_problems(),
+            *self._sweep_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -99,6 +107,18 @@ class Job(Spec):
             elif kinds[name] != augment.kind:
                 problems.append(f"{place}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
         return problems
+
+    def _sweep_problems(self) -> list[str]:
+        if self.sweep is None or self.data.label is None:
+            return []
+        metric = self.sweep.metric or self.metrics[0]
+        if metric not in self.metrics:
+            return [
+                f"sweep.metric: {metric} is not measured; use {', '.join(self.metrics)}, or add it to train.metrics"
+            ]
+        if self.sweep.goal(metric) is None:
+            return [f"sweep.direction: only you know which values of {metric} are good; write minimize or maximize"]
+        return []
 
     @property
     def network(self) -> Model:

@@ -21,7 +21,15 @@ from farandole.progress import Noted, Watcher, ignore
 from farandole.shards import Manifest
 from farandole.spec import Job, Tracking
 from farandole.tracking.delivery import Delivery, Refused, Rejected
-from farandole.tracking.record import CHIEF, Record, begin_record, find_record, run_id_of, spool_directory
+from farandole.tracking.record import (
+    CHIEF,
+    Record,
+    begin_record,
+    find_record,
+    run_id_of,
+    spool_directory,
+    waiting_spools,
+)
 from farandole.tracking.sender import Sender, teller
 from farandole.tracking.spool import Spool
 from farandole.tracking.store import Store, store_of
@@ -223,14 +231,24 @@ def close_run(
 ) -> None:
     """Say that a run has ended whose own process could not say it any more, and send what that process left."""
     record = find_record(directory)
-    if record is None:
-        return
+    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+        return  # nothing was ever recorded
     store = store_of(tracking)
     with sending(store, directory, record) as recorder:
         recorder.close(status)
         unsent = recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s)).unsent
         if unsent:
             watch(Noted(unsent_words(unsent, store, directory), level="warning"))
+
+
+def tag_run(tracking: Tracking, directory: Path, tags: dict[str, str]) -> None:
+    """Set tags of a run whose own process has ended; where the store does not answer, they wait with the rest."""
+    record = find_record(directory)
+    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+        return
+    with sending(store_of(tracking), directory, record) as recorder:
+        recorder.tags(tags)
+        recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s))
 
 
 def unsent_words(unsent: int, store: Store, directory: Path) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 
 from farandole.errors import TrainingFailed
 from farandole.loading import Augmentation, Batch, EvaluationLoader, TrainingLoader
-from farandole.progress import Advanced, Noted, Watcher
+from farandole.progress import Advanced, Measured, Noted, Watcher
 from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training import checkpoint, world
@@ -262,8 +262,7 @@ class Trainer:
             return
         self.validation = result.metrics
         self.log({f"validation.{name}": value for name, value in result.metrics.items()}, self.steps_done)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-        self.watch(Noted(f"epoch {epoch + 1} of {self.job.train.epochs}: validation {shown}"))
+        self.watch(Measured(epoch + 1, self.job.train.epochs, result.metrics))
 
     def _save(self, epoch: int) -> None:
         spec = self.job.train
