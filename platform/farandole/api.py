@@ -13,7 +13,7 @@ from farandole.spec import CsvSource, Job
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
     from farandole.ingest.prepare import Prepared
     from farandole.launch import Trained
-    from farandole.sweep.sweep import Swept
+    from farandole.sweeping.sweep import Swept
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
 
 
 def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
-    """Prepare once, train with many values, write the best job file; see `farandole.sweep.sweep.sweep`."""
-    from farandole.sweep.sweep import spec_of
-    from farandole.sweep.sweep import sweep as sweep_job
+    """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
+    from farandole.sweeping.sweep import spec_of
+    from farandole.sweeping.sweep import sweep as sweep_job
 
     spec_of(job)
     check_trainable(job)

@@ -40,7 +40,7 @@ class Sender:
     def __init__(self, spool: Spool, delivery: Delivery, tell: Tell, store: str) -> None:
         self._spool, self._delivery, self._tell, self._store = spool, delivery, tell, store
         self._state = threading.Condition()
-        self._stopped = self._hurried = False
+        self._stopped = self._hurried = self._woken = False
         self._asked = False
         self._first_error: Exception | None = None
         self._failing_since: float | None = None
@@ -67,6 +67,7 @@ class Sender:
     def wake(self) -> None:
         """There is more to send."""
         with self._state:
+            self._woken = True
             self._state.notify_all()
 
     def settle(self, patience_s: float) -> bool:
@@ -104,7 +105,7 @@ class Sender:
             self._watch_disk()
             entries = self._spool.next(_MOST)
             if not entries:
-                self._sleep(_BETWEEN_METRICS_S)
+                self._sleep_until_woken()
                 continue
             try:
                 self._send(entries)
@@ -186,6 +187,11 @@ class Sender:
         if problem is not None and not self._disk_told:
             self._tell(f"{self._spool.directory}: {problem.strerror}; what is to be recorded waits in memory", True)
         self._disk_told = problem is not None
+
+    def _sleep_until_woken(self) -> None:
+        with self._state:
+            self._state.wait_for(lambda: self._woken or self._stopped, _BETWEEN_METRICS_S)
+            self._woken = False
 
     def _sleep(self, seconds: float) -> None:
         """Rest, unless someone waits at the end, or stops; a failing store is given a moment all the same."""

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from farandole.spec import Dimension
-from farandole.sweep.trial import Trial
+from farandole.sweeping.trial import Trial
 
 _MOST_LABELS = 12
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from farandole.spec import Dimension
-from farandole.sweep import plots
-from farandole.sweep.trial import Trial
+from farandole.sweeping import plots
+from farandole.sweeping.trial import Trial
 
 SPACE = {
     "train.optimizer.learning_rate": Dimension(low=1e-4, high=0.1, log=True),

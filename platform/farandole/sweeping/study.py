@@ -21,7 +21,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from farandole.spec import Dimension, Sweep
-from farandole.sweep.trial import Direction, State, Trial
+from farandole.sweeping.trial import Direction, State, Trial
 
 _ABOUT = "about"
 _TOLD: dict[State, TrialState] = {

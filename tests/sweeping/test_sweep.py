@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from farandole.errors import SpecError
 from farandole.progress import Event
 from farandole.spec import Job, load_job
-from farandole.sweep.sweep import Swept, sweep
+from farandole.sweeping.sweep import Swept, sweep
 from made_data import WriteJob
 
 FARANDOLE = str(Path(sys.executable).with_name("farandole"))
@@ -250,3 +250,9 @@ def test_only_the_same_sweep_is_resumed(home: Path, make_job: MakeJob) -> None:
     changed = make_job(sweep=_sweep({"train.epochs": {"low": 1, "high": 3}}))
     with pytest.raises(SpecError, match=r"small-earlier swept another job; only sweep\.trials, sweep\.timeout_s, "):
         sweep(changed, resume=True)
+
+
+def test_the_function_of_the_package_is_not_hidden_by_a_module() -> None:
+    import farandole
+
+    assert farandole.sweep.__module__ == "farandole.api"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from farandole.spec import Sweep
-from farandole.sweep.study import Study
-from farandole.sweep.trial import State, Trial
+from farandole.sweeping.study import Study
+from farandole.sweeping.trial import State, Trial
 
 SPACE = {
     "train.optimizer.learning_rate": {"low": 1e-4, "high": 1.0, "log": True},

@@ -1,4 +1,4 @@
-"""The process of one trial: `python -m farandole.sweep.process --job JOB.json --directory DIR --sweep DIR`.
+"""The process of one trial: `python -m farandole.sweeping.process --job JOB.json --directory DIR --sweep DIR`.
 
 A process, not a thread: it is ended by SIGTERM, as a training is ended, when the trial is pruned or the sweep goes.
 """
@@ -47,11 +47,17 @@ class TrialProcess:
         directory.mkdir(parents=True)
         file = directory / "job.json"
         file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-        command = [sys.executable, "-m", "farandole.sweep.process", "--job", str(file)]
+        command = [sys.executable, "-m", "farandole.sweeping.process", "--job", str(file)]
         command += ["--directory", str(directory), "--sweep", str(sweep)]
         self._log = (directory / "trial.log").open("w", encoding="utf-8")
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, text=True, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for the sweep, which ends its trials one way only
         )
         self._number, self._heard = number, heard
         threading.Thread(target=self._listen, name=f"trial-{number}", daemon=True).start()
@@ -104,7 +110,7 @@ def main() -> None:
     except FarandoleError as error:
         send({"event": "failed", "reason": str(error)})
         sys.exit(error.exit_code)
-    except (_Ended, KeyboardInterrupt):
+    except _Ended:
         os._exit(128 + signal.SIGTERM)
 
 
@@ -113,7 +119,7 @@ def _say(event: Event) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="farandole.sweep.process")
+    parser = argparse.ArgumentParser(prog="farandole.sweeping.process")
     parser.add_argument("--job", required=True, help="the serialized spec")
     parser.add_argument("--directory", required=True, help="where the trial's job keeps checkpoints and logs")
     parser.add_argument("--sweep", required=True, help="the sweep's directory")

@@ -19,10 +19,10 @@ from farandole.errors import SpecError, TrainingFailed
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, counted, ignore
 from farandole.shards import read_manifest
 from farandole.spec import Job, Sweep, home, parse_job, save_job, with_values
-from farandole.sweep import plots
-from farandole.sweep.process import Heard, TrialProcess
-from farandole.sweep.study import Study
-from farandole.sweep.trial import State, Trial
+from farandole.sweeping import plots
+from farandole.sweeping.process import Heard, TrialProcess
+from farandole.sweeping.study import Study
+from farandole.sweeping.trial import State, Trial
 from farandole.tracking.record import run_id_of
 from farandole.tracking.recorder import Recorder, recording, tag_run
 
@@ -150,7 +150,7 @@ class _Sweeping:
                 processes.close()
                 self.study.interrupt()
                 raise
-        if late:
+        if late and len(self.study.trials) < self.spec.num_trials:
             self.watch(Noted(f"sweep.timeout_s: no trial starts after {self.spec.timeout_s:g} s", level="warning"))
         best = self.study.best
         shown = f"best {self.metric} {best.value:.4f} by trial {best.number}" if best and best.value is not None else ""
