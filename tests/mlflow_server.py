@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-_START_S = 120
+_START_S = 400
 
 
 class MlflowServer:

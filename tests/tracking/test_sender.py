@@ -26,7 +26,7 @@ from farandole.tracking.recorder import close_run, recording
 from farandole.tracking.sync import sync
 from mlflow_server import MlflowServer
 
-START_S = 90
+START_S = 300
 
 
 def _eventually(condition: Callable[[], Any]) -> None:
@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_server_that_starts_late_is_killed_and_ends_early_has_each_metric_once_and_in_order(
     home: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ FARANDOLE = str(Path(sys.executable).with_name("farandole"))
 
 def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [FARANDOLE, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500, **options)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_job_whose_server_is_down_throughout_ends_well_and_is_sent_later(
     home: Path,
     write_job: WriteJob,

@@ -44,7 +44,7 @@ class Sender:
         self._asked = False
         self._first_error: Exception | None = None
         self._failing_since: float | None = None
-        self._refused_told = False
+        self._away_told = self._refused_told = False
         self._disk_told = False
         self._thread = threading.Thread(target=self._send_all, name="tracking", daemon=True)
 
@@ -60,8 +60,9 @@ class Sender:
         with self._state:
             if not self._state.wait_for(lambda: self._asked, within_s):
                 self._asked = True
+                # Its request may still be answered: this is a word to the reader, and no failure.
                 self._first_error = Unreachable(f"no answer for {within_s:g} s")
-                self._note_failure(self._first_error)
+                self._tell_away(self._first_error)
             return self._first_error
 
     def wake(self) -> None:
@@ -165,20 +166,25 @@ class Sender:
     def _note_failure(self, error: Exception) -> None:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
+        if self._away_told and isinstance(error, Refused) and not self._refused_told:
+            self._refused_told = True
+            self._tell(f"{self._store}: MLflow refuses what waits ({error}); it is tried again", True)
+        self._tell_away(error)
+
+    def _tell_away(self, error: Exception) -> None:
+        if not self._away_told:
+            self._away_told = True
             self._tell(
                 f"{self._store}: the MLflow store does not answer ({error}); the job goes on, what is to be recorded"
                 f" waits in {self._spool.directory}",
                 True,
             )
-        elif isinstance(error, Refused) and not self._refused_told:
-            self._refused_told = True
-            self._tell(f"{self._store}: MLflow refuses what waits ({error}); it is tried again", True)
 
     def _answered(self) -> None:
         with self._state:
-            self._asked = True
-            if self._failing_since is not None:
-                self._failing_since, self._refused_told = None, False
+            self._asked, self._failing_since = True, None
+            if self._away_told:
+                self._away_told = self._refused_told = False
                 self._tell(f"{self._store}: MLflow answers; what waited is being sent", False)
             self._state.notify_all()
 
