@@ -38,6 +38,21 @@ def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job:
         check_trainable(job)
 
 
+def test_the_space_of_a_sweep_is_shown(home: Path, make_job: MakeJob) -> None:
+    space = {
+        "train.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},
+        "train.seed": {"choices": [1, 2]},
+    }
+    document = plan(make_job(sweep={"space": space, "trials": 7, "parallel": 2, "metric": "log_loss"}))
+    assert document["problems"] == []
+    step = document["steps"][4]
+    assert (step["stage"], step["trials"], step["metric"]) == ("sweep", 7, "log_loss")
+    assert step["text"] == (
+        "`farandole sweep` trains 7 times (tpe, 2 at once) to minimize log_loss on validation over"
+        " train.optimizer.learning_rate: 0.001 to 0.1 (log); train.seed: 1 | 2"
+    )
+
+
 def test_a_model_without_a_label_is_a_problem(home: Path, make_job: MakeJob) -> None:
     document = plan(make_job(data__label=None))
     assert [step["stage"] for step in document["steps"]] == ["prepare"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from farandole.progress import Advanced, Event, Noted, StageEnded, StageStarted, from_dict, ignore, to_dict
+from farandole.progress import Advanced, Event, Measured, Noted, StageEnded, StageStarted, from_dict, ignore, to_dict
 
 EVENTS: list[Event] = [
     StageStarted("prepare", "reading"),
@@ -14,6 +14,7 @@ EVENTS: list[Event] = [
     Advanced("prepare", 0, 0, "tasks"),
     Noted("look here", level="warning"),
     Noted("line\nline é"),
+    Measured(2, 5, {"roc_auc": 0.75, "log_loss": 1.0}),
 ]
 
 
@@ -41,3 +42,4 @@ def test_an_event_prints_as_a_line_for_the_reader() -> None:
         "prepare: ",
         "warning: look here",
     ]
+    assert str(EVENTS[6]) == "epoch 2 of 5: validation roc_auc 0.7500, log_loss 1.0000"

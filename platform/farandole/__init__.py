@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.api import Finished, prepare, run, scale, source_files, train
+    from farandole.api import Finished, prepare, run, scale, source_files, sweep, train
     from farandole.errors import FarandoleError, JobFailed, UserError
     from farandole.ingest.session import start_spark
     from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
@@ -45,6 +45,7 @@ _HOMES = {
     "scale": "farandole.api",
     "source_files": "farandole.api",
     "start_spark": "farandole.ingest.session",
+    "sweep": "farandole.api",
     "train": "farandole.api",
 }
 
@@ -69,6 +70,7 @@ __all__ = [
     "scale",
     "source_files",
     "start_spark",
+    "sweep",
     "train",
 ]
 

@@ -13,6 +13,7 @@ from farandole.spec import CsvSource, Job
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
     from farandole.ingest.prepare import Prepared
     from farandole.launch import Trained
+    from farandole.sweeping.sweep import Swept
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ def scale(job_id: str, workers: int) -> None:
     from farandole.launch import scale as scale_job
 
     scale_job(job_id, workers)
+
+
+def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
+    """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
+    from farandole.sweeping.sweep import spec_of
+    from farandole.sweeping.sweep import sweep as sweep_job
+
+    spec_of(job)
+    check_trainable(job)
+    prepare(job, watch)
+    return sweep_job(job, watch, resume=resume)
 
 
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:

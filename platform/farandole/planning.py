@@ -24,7 +24,7 @@ from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
 from farandole.progress import counted
 from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
-from farandole.spec import CsvSource, Job
+from farandole.spec import CsvSource, Job, Sweep
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
@@ -67,6 +67,8 @@ def plan(job: Job) -> dict[str, Any]:
         steps[0]["text"] += "; the job has no `model`, so nothing is trained"
     elif job.data.label is not None:
         steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
+        if job.sweep is not None:
+            steps.append(_sweep_step(job, job.sweep))
     return {"problems": problems, "steps": steps, "objects": []}
 
 
@@ -159,6 +161,21 @@ def _register_step(job: Job) -> dict[str, Any]:
         "stage": "register",
         "text": f"{what} in {store}, experiment {job.tracking.experiment}",
         "model": name,
+    }
+
+
+def _sweep_step(job: Job, sweep: Sweep) -> dict[str, Any]:
+    metric = sweep.metric or job.metrics[0]
+    space = {field: str(dimension) for field, dimension in sweep.space.items()}
+    at_once = f", {sweep.parallel} at once" if sweep.parallel > 1 else ""
+    shown = "; ".join(f"{field}: {values}" for field, values in space.items())
+    return {
+        "stage": "sweep",
+        "text": f"`farandole sweep` trains {counted(sweep.num_trials, 'time')} ({sweep.sampler}{at_once}) to"
+        f" {sweep.goal(metric)} {metric} on validation over {shown}",
+        "trials": sweep.num_trials,
+        "metric": metric,
+        "space": space,
     }
 
 

@@ -70,10 +70,29 @@ class Noted:
         return f"{'warning: ' if self.level == 'warning' else ''}{self.text}"
 
 
-Event = StageStarted | StageEnded | Advanced | Noted
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on the validation split after an epoch.
+
+    Args:
+        epoch: Epochs trained.
+        epochs: Epochs in all.
+        metrics: Name to value.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"epoch {self.epoch} of {self.epochs}: validation {shown}"
+
+
+Event = StageStarted | StageEnded | Advanced | Noted | Measured
 Watcher = Callable[[Event], None]
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (StageStarted, StageEnded, Advanced, Noted)}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (StageStarted, StageEnded, Advanced, Noted, Measured)}
 
 
 def ignore(event: Event) -> None:

@@ -70,17 +70,15 @@ def test_a_builder_that_raises_is_the_users_error_told_once(home: Path, make_job
 
 
 @slow
-def test_a_store_that_does_not_answer_is_what_the_environment_lacks(
+def test_a_store_that_cannot_be_used_is_what_the_environment_lacks(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@127.0.0.1:1")
-    started = time.monotonic()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@no such host")
     error = _failure(make_job())
-    assert time.monotonic() - started < 120
     assert isinstance(error, EnvironmentLacking)
     assert error.exit_code == 3
-    assert str(error).startswith("tracking.uri: http://127.0.0.1:1: the MLflow store does not answer (")
-    assert str(error).endswith("start it, or mend tracking.uri")
+    assert str(error).startswith("tracking.uri: http://no such host: the MLflow store cannot be used (")
+    assert str(error).endswith("; mend tracking.uri, or its user and password")
     assert "s3cret" not in f"{error} {error.detail}"
     logs = [path.read_text() for path in home.glob("jobs/*/logs/*/*")]
     assert not any("s3cret" in text for text in logs)

@@ -155,7 +155,7 @@ def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_en
     by_workers: dict[int, Noting],
 ) -> None:
     trained = by_workers[2].trained
-    kept = {"job.json", "mlflow_run_id", "checkpoints", "logs", "status.json", "events.jsonl"}
+    kept = {"job.json", "mlflow_run_id", "checkpoints", "logs", "status.json", "events.jsonl", "tracking"}
     assert {path.name for path in trained.directory.iterdir()} == kept
     assert len(list((trained.directory / "checkpoints").iterdir())) == 2
     assert trained.directory.name == trained.job_id

@@ -1,4 +1,4 @@
-"""Models of texts, images and tensors are logged and served like those of tables."""
+"""Models of texts, images and tensors are saved and served like those of tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from farandole.preprocess import Observations, Preprocessing, learn
 from farandole.spec import parse_job
-from farandole.tracking.model import log_model
+from farandole.tracking.model import save_model
 
 FEATURES: dict[str, Any] = {
     "body": {"kind": "text", "length": 5, "vocab_size": 300},
@@ -86,18 +86,15 @@ def fitted() -> Preprocessing:
     return preprocessing
 
 
-def test_a_model_of_every_kind_of_feature_is_logged_and_served(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_a_model_of_every_kind_of_feature_is_saved_and_served(fitted: Preprocessing, tmp_path: Path) -> None:
     features = fitted.features(fitted.raw_batch(ROWS))
     assert sum(array.shape[1] for name, array in features.items() if name == "dense") == 1 + 3
     torch.manual_seed(0)
     network = Everything(fitted.schema.groups[0].cardinalities[0]).eval()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("kinds", (tmp_path / "artifacts").as_uri()))
-    with mlflow.start_run():
-        uri, problem = log_model(network, fitted, parse_job(JOB))
+    problem = save_model(network, fitted, parse_job(JOB), tmp_path / "model")
     assert problem is None
 
-    model = mlflow.pyfunc.load_model(uri)
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     said = model.predict(pd.DataFrame(ROWS))
     with torch.no_grad():
         expected = network(**{name: torch.from_numpy(array) for name, array in features.items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from mlflow import MlflowClient
 
 from farandole.errors import EnvironmentLacking
 from farandole.spec import Job
-from farandole.tracking.recorder import _flatten, close_run, recording
+from farandole.tracking.recorder import close_run, recording
+from farandole.tracking.surroundings import flatten
 from farandole.training import rank
 from made_data import Made
 
@@ -57,7 +57,7 @@ def be_rank(job: Job, home: Path, patch: pytest.MonkeyPatch, *, register: bool =
     patch.delitem(sys.modules, "network", raising=False)
     directory = home / "jobs" / f"{job.name}-{len(list(home.glob('jobs/*')))}"
     directory.mkdir(parents=True)
-    rank.be_rank(job, directory, None, register)
+    rank.be_rank(job, directory, register)
     return Recorded(job, home, said)
 
 
@@ -164,52 +164,77 @@ def test_a_resumed_run_keeps_its_params_and_tags_what_changed(
 ) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", str(recorded.home))
     changed = recorded.job.model_copy(update={"train": recorded.job.train.model_copy(update={"epochs": 5})})
-    with recording(changed, recorded.run.info.run_id, "ignored") as recorder:
+    (directory,) = recorded.home.glob("jobs/small-*")
+    with recording(changed.tracking, directory) as recorder:
         recorder.params(changed)
     assert recorder.run_id == recorded.run.info.run_id
+    assert recorded.run.info.status == "FINISHED"
     assert recorded.run.data.params["train.epochs"] == "2"
     assert recorded.run.data.tags["farandole.changed.train.epochs"] == "5"
     assert [name for name in recorded.run.data.tags if "changed" in name] == ["farandole.changed.train.epochs"]
 
 
+def test_nothing_waits_in_the_directory_of_a_job_whose_records_were_taken(recorded: Recorded) -> None:
+    (directory,) = recorded.home.glob("jobs/small-*")
+    assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
+
+
 def test_a_run_whose_training_breaks_is_marked_as_failed(home: Path, make_job: MakeJob) -> None:
     def break_off() -> str:
-        with recording(make_job(), None, "broken") as recorder:
+        with recording(make_job().tracking, home / "jobs" / "broken") as recorder:
+            assert recorder.run_id is not None
             run_ids.append(recorder.run_id)
             raise RuntimeError("out")
 
     run_ids: list[str] = []
     with pytest.raises(RuntimeError, match="out"):
         break_off()
-    assert MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_run(run_ids[0]).info.status == "FAILED"
+    run = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_run(run_ids[0])
+    assert run.info.status == "FAILED"
+    assert run.info.run_name == "broken"
 
 
-def test_a_server_that_is_not_there_is_told_soon_and_without_its_password(
-    home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("nowhere:at-all", "'nowhere:at-all'"),
+        ("sqlite:////dev/null/mlflow.db", "/dev/null: File exists"),
+        ("http://ada:s3cret@no such host", "there is no host no such host"),
+        ("postgresql://ada:s3cret@no..host/mlflow", "there is no host no..host"),
+    ],
+)
+def test_a_store_that_cannot_be_one_is_an_error_at_once(
+    home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@127.0.0.1:1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")  # they are put back after the test
-    with pytest.raises(EnvironmentLacking) as caught, recording(make_job(), None, "nowhere"):
+    directory = home / "jobs" / "nowhere"
+    with pytest.raises(EnvironmentLacking) as caught, recording(make_job().tracking, directory):
         pytest.fail("it was recorded nowhere")
-    assert str(caught.value).startswith("tracking.uri: http://127.0.0.1:1: the MLflow store does not answer (")
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith("; mend tracking.uri, or its user and password")
     assert "s3cret" not in str(caught.value)
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
-    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ada", "s3cret")
+    assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
 
 
 def test_names_that_mlflow_refuses_stay_together_in_one_param() -> None:
     columns = {"Temp (C)": "double", "price$": "int"}
-    flat = _flatten({"data": {"sources": {"s": {"columns": columns}}, "memory": "2g"}})
+    flat = flatten({"data": {"sources": {"s": {"columns": columns}}, "memory": "2g"}})
     assert flat == {"data.sources.s.columns": json.dumps(columns), "data.memory": "2g"}
 
 
 def test_a_run_that_was_left_open_is_closed_and_an_ended_one_stays_as_it_is(home: Path, make_job: MakeJob) -> None:
-    job = make_job()
+    tracking = make_job().tracking
+    directory = home / "jobs" / "left"
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    run_id = client.create_run("0").info.run_id
-    close_run(job, run_id, "KILLED")
-    assert client.get_run(run_id).info.status == "KILLED"
-    close_run(job, run_id, "FAILED")
-    assert client.get_run(run_id).info.status == "KILLED"
+    close_run(tracking, directory, "KILLED")
+    assert not directory.exists(), "nothing was recorded, so nothing is closed"
+    with recording(tracking, directory) as recorder:
+        pass
+    assert recorder.run_id is not None
+    client.update_run(recorder.run_id, "RUNNING")
+    close_run(tracking, directory, "KILLED")
+    assert client.get_run(recorder.run_id).info.status == "KILLED"
+    close_run(tracking, directory, "FAILED")
+    assert client.get_run(recorder.run_id).info.status == "KILLED"

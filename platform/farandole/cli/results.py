@@ -40,7 +40,8 @@ def show_run(job_file: Path, job: Job, document: dict[str, Any], *, as_json: boo
         text = f"worker {slow['rank']} computes {slow['excess_s']:.1f} s longer than the others, who wait for it"
         table.add_row("straggler", f"{text} ({slow['share']:.0%} of the time)")
     table.add_row("shards", dataset["path"] + (" (reused)" if dataset["reused"] else ""))
-    table.add_row("MLflow run", training["mlflow_run_id"])
+    later = f"not made yet: {_command()} sync {document['id']}"
+    table.add_row("MLflow run", training["mlflow_run_id"] or later)
     table.add_row("job", document["directory"])
     table.add_row("next", f"{_command()} ui" + ("" if job.tracking.uri is None else f" {job_file}"))
     Console().print(table)
@@ -87,6 +88,55 @@ def show_scaling(job_id: str, workers: int, *, as_json: bool) -> None:
         print(json.dumps({"id": job_id, "workers": workers}, indent=2))
     else:
         print(f"{job_id}: asked to go on with {counted(workers, 'worker')}, from the next checkpoint on")
+
+
+def show_sweep(job: Job, document: dict[str, Any], *, as_json: bool) -> None:
+    """The end of `sweep`: its trials, the best first."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    best, metric = document["best"], document["metric"]
+    fields = list(best["values"])
+    table = Table(title=f"{job.name}: {metric} on validation, {document['direction']}", title_justify="left")
+    for column in ("trial", metric, *fields, "state", "time"):
+        table.add_column(column, overflow="fold")
+    sign = -1 if document["direction"] == "maximize" else 1
+    order = [trial for trial in document["trials"] if trial["value"] is not None]
+    order.sort(key=lambda trial: (trial["state"] != "complete", sign * trial["value"]))
+    order += [trial for trial in document["trials"] if trial["value"] is None]
+    for trial in order:
+        value = "" if trial["value"] is None else f"{trial['value']:.4f}"
+        values = [_shown(trial["values"][field]) for field in fields]
+        style = "bold green" if trial["number"] == best["number"] else None
+        row = (str(trial["number"]), value, *values, trial["state"], f"{trial['seconds']:.0f} s")
+        table.add_row(*row, style=style)
+    console = Console()
+    console.print(table)
+    later = f"not made yet: {_command()} sync {document['id']}"
+    console.print(f"MLflow run  {document['mlflow_run_id'] or later}", highlight=False, soft_wrap=True)
+    console.print(f"next        {_command()} run {best['job_file']}", highlight=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_synced(synced: list[dict[str, Any]], *, as_json: bool) -> None:
+    """What `sync` sent."""
+    if as_json:
+        print(json.dumps(synced, indent=2))
+        return
+    if not synced:
+        Console().print("nothing waits: MLflow has taken what all jobs have recorded")
+        return
+    table = Table()
+    for column in ("job", "sent", "waiting", "MLflow run", "model", "store"):
+        table.add_column(column, overflow="fold")
+    for job in synced:
+        store = job["store"] + (f": {job['problem']}" if job["problem"] else "")
+        counts = (f"{job['sent']:,}", f"{job['unsent']:,}")
+        table.add_row(job["id"], *counts, job["mlflow_run_id"] or "", job["model_uri"] or "", escape(store))
+    Console().print(table)
 
 
 def show_findings(findings: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`ui`, `schema` and `doctor`: what helps around jobs."""
+"""`ui`, `sync`, `schema` and `doctor`: what helps around jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (ui, schema, doctor):
+    for command in (ui, sync, schema, doctor):
         app.command()(command)
 
 
@@ -36,6 +36,27 @@ def ui(
         return
     print(f"MLflow's UI on {store.shown}: http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
     become_ui(store, host, port)
+
+
+def sync(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this job or sweep.", show_default=False)
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="The store's address, if it has moved.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Send to MLflow what jobs have recorded while it was away."""
+    from farandole.cli import results
+    from farandole.cli.watching import watching
+    from farandole.tracking.sync import sync as send
+
+    with watching() as watch:
+        synced = [entry.to_dict() for entry in send(job, uri=uri, watch=watch)]
+    results.show_synced(synced, as_json=as_json)
+    if any(entry["unsent"] for entry in synced):
+        sys.exit(3)
 
 
 def schema() -> None:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from farandole.progress import Advanced, Event, Noted, StageEnded, StageStarted, Watcher
+from farandole.progress import Advanced, Event, Measured, Noted, StageEnded, StageStarted, Watcher
 
 _PLAIN_EVERY_S = 10.0
 
@@ -92,6 +92,8 @@ class _Bars:
         if isinstance(event, Noted):
             style = "yellow" if event.level == "warning" else "dim"
             self._progress.console.print(event.text, style=style, markup=False, highlight=False)
+        elif isinstance(event, Measured):
+            self._progress.console.print(str(event), style="dim", markup=False, highlight=False)
         elif isinstance(event, StageEnded):
             self._end(event)
         elif isinstance(event, StageStarted):

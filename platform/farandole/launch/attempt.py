@@ -60,7 +60,7 @@ class Attempt:
     Args:
         number: From 1; names the logs.
         hosts: Where its workers run; all slots are taken.
-        mlflow_run_id: The MLflow run to go on with; then the one that the chief opened or continued.
+        mlflow_run_id: The MLflow run, when the store has made it.
         met: Whether all workers have met.
         trained: Whether the last step is made: what follows is the chief's.
         result: The chief's result document, once it is there.
@@ -149,7 +149,7 @@ class Attempt:
         elif event == "met":
             self.met = True
         elif event == "mlflow_run":
-            self.mlflow_run_id, self.met = data["id"], True
+            self.mlflow_run_id = data["id"]
         elif event == "result":
             self.result = data
         elif event == "stopped":

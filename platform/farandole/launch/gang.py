@@ -273,7 +273,6 @@ def _command(orders: Orders, attempt: Attempt, environment: Path) -> list[str]:
     launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
     worker += ["--directory", str(directory), "--environment", str(environment)]
-    worker += ["--mlflow-run-id", attempt.mlflow_run_id] if attempt.mlflow_run_id else []
     worker += ["--register"] if orders.register else []
     return [*launcher, *worker]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from farandole.errors import EnvironmentLacking, FarandoleError, TrainingFailed
 from farandole.launch.attempt import Attempt
@@ -19,6 +19,7 @@ from farandole.launch.scaling import forget_request, wanted_workers
 from farandole.progress import Noted, Watcher, counted, ignore
 from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
+from farandole.tracking.record import find_record, run_id_of
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
@@ -44,7 +45,14 @@ class Trained:
     model_uri: str
 
 
-def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
+def train(
+    job: Job,
+    watch: Watcher = ignore,
+    *,
+    register: bool = False,
+    resume: bool = False,
+    directory: Path | None = None,
+) -> Trained:
     """Train the job's model on its dataset.
 
     Args:
@@ -52,6 +60,7 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
         watch: Is told of progress.
         register: Whether to add a model version.
         resume: Go on with the newest job of this name instead of starting a new one.
+        directory: Where the job keeps its spec, checkpoints and logs. Default: a new one in `$FARANDOLE_HOME/jobs`.
 
     Raises:
         DatasetError: There is no dataset, it was not protected as the job demands, or the key of its shards is missing.
@@ -64,7 +73,8 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
     require_policies(job.data, manifest)
     open_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
-        directory = newest_directory(job) if resume else new_directory(job)
+        if directory is None:
+            directory = newest_directory(job) if resume else new_directory(job)
         with locked(directory):
             return _Supervisor(job, directory, register, watch).run()
     except OSError as error:
@@ -101,7 +111,6 @@ class _Supervisor:
     def __post_init__(self) -> None:
         self._record = Record(self.directory, self.watch)
         self._restarts = Restarts(self.job.resources.max_restarts)
-        self._known_run = self.directory / "mlflow_run_id"
         self._orders = Orders(
             self.job, self.directory, self.register, self.watch, heard=self._heard, wants_stop=self._wants_stop
         )
@@ -110,7 +119,7 @@ class _Supervisor:
         """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
         write(self.directory / "job.json", self.job.model_dump_json(indent=1))
         forget_request(self.directory)
-        run_id = self._known_run.read_text(encoding="utf-8") if self._known_run.exists() else None
+        run_id = run_id_of(self.directory)
         attempt = Attempt(len(list(self.directory.glob("logs/attempt-*"))), mlflow_run_id=run_id)
         self._record.change(mlflow_run_id=run_id)
         try:
@@ -173,7 +182,6 @@ class _Supervisor:
             self._record.event("met", attempt=attempt.number, seconds=_since(attempt.started_s))
             self._record.change(reason=f"attempt {attempt.number} is training")
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
-            write(self._known_run, attempt.mlflow_run_id)
             self._record.change(mlflow_run_id=attempt.mlflow_run_id)
         if attempt.first_step_s is not None and not self._stepping:
             self._stepping = True
@@ -251,14 +259,12 @@ class _Supervisor:
         self._record.change(state=state, reason=reason)
         if not failed and attempt.stopped_step is not None:
             self.watch(Noted(f"step {attempt.stopped_step} is saved; `farandole train --resume` goes on from there"))
-        if attempt.mlflow_run_id is None:
+        if find_record(self.directory) is None:
             return
         from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
 
-        try:
-            close_run(self.job, attempt.mlflow_run_id, "FAILED" if isinstance(error, FarandoleError) else "KILLED")
-        except EnvironmentLacking as problem:
-            self.watch(Noted(str(problem), level="warning"))
+        status: Literal["FAILED", "KILLED"] = "FAILED" if isinstance(error, FarandoleError) else "KILLED"
+        close_run(self.job.tracking, self.directory, status, self.watch)
 
 
 def _since(start_s: float) -> float:

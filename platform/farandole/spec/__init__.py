@@ -2,6 +2,7 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.base import Spec, home, is_remote
+from farandole.spec.candidate import with_values
 from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
@@ -14,6 +15,7 @@ from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, 
 from farandole.spec.resources import Resources
 from farandole.spec.save import save_job
 from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
+from farandole.spec.sweep import Dimension, Sweep
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import (
@@ -43,6 +45,7 @@ __all__ = [
     "Condition",
     "CsvSource",
     "Data",
+    "Dimension",
     "Drop",
     "EarlyStopping",
     "Ema",
@@ -82,6 +85,7 @@ __all__ = [
     "Source",
     "Spec",
     "Split",
+    "Sweep",
     "Tensor",
     "Text",
     "Time",
@@ -100,4 +104,5 @@ __all__ = [
     "split_host",
     "split_members",
     "time_regex",
+    "with_values",
 ]

@@ -12,6 +12,7 @@ from farandole.spec.base import Spec
 from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
 from farandole.spec.resources import Resources
+from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import LOSSES, METRICS, Model, Train, direction_of, is_reference
 
@@ -31,6 +32,8 @@ class Job(Spec):
     """What the job runs on."""
     tracking: Tracking = Tracking()
     """Where the MLflow run is recorded."""
+    sweep: Sweep | None = None
+    """Which fields `farandole sweep` varies; all other commands take the job as it is."""
     folder: str | None = None
     """Where the user's own modules lie. Default: the job file's folder."""
 
@@ -62,6 +65,7 @@ class Job(Spec):
             *self._label_problems(),
             *self._augment_problems(),
             *self._checkpoint_problems(),
+            *self._sweep_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -130,6 +134,18 @@ class Job(Spec):
         close = nearest(metric, list(self.metrics))
         hint = f"did you mean {close}?" if close else f"there are {', '.join(self.metrics)}"
         return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
+
+    def _sweep_problems(self) -> list[str]:
+        if self.sweep is None or self.data.label is None:
+            return []
+        metric = self.sweep.metric or self.metrics[0]
+        if metric not in self.metrics:
+            return [
+                f"sweep.metric: {metric} is not measured; use {', '.join(self.metrics)}, or add it to train.metrics"
+            ]
+        if self.sweep.goal(metric) is None:
+            return [f"sweep.direction: only you know which values of {metric} are good; write minimize or maximize"]
+        return []
 
     @property
     def network(self) -> Model:

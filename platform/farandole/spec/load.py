@@ -11,8 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from farandole.errors import SpecError
+from farandole.spec.candidate import space_problems
 from farandole.spec.explain import explain
 from farandole.spec.job import Job
+from farandole.spec.place import put
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,10 +77,14 @@ def parse_job(raw: dict[str, Any], *, folder: str | Path = ".", place: str = "jo
         SpecError: It breaks rules; all of them are listed.
     """
     try:
-        return Job.model_validate(raw, context={"folder": str(folder)})
+        job = Job.model_validate(raw, context={"folder": str(folder)})
     except ValidationError as error:
         problems = [f"{place}: {problem}" for problem in explain(error, raw)]
         raise SpecError("\n".join(problems)) from error
+    problems = [f"{place}: {problem}" for problem in space_problems(job)]
+    if problems:
+        raise SpecError("\n".join(problems))
+    return job
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,23 +123,4 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {override}: {text!r} is not YAML; put quotes around it") from error
-    *parents, last = keys.split(".")
-    place: Any = raw
-    for depth, key in enumerate(parents):
-        index = _index(place, key, override, ".".join(parents[:depth]))
-        known = index in place if isinstance(place, dict) else True
-        if not known or place[index] is None:
-            place[index] = {}
-        place = place[index]
-    place[_index(place, last, override, ".".join(parents))] = value
-
-
-def _index(place: Any, key: str, override: str, path: str) -> Any:
-    """What `key` is called in a mapping, which may not have it yet, or in a list, which must."""
-    if isinstance(place, dict):
-        return key
-    if isinstance(place, list):
-        if not (key.isascii() and key.isdecimal()) or int(key) >= len(place):
-            raise SpecError(f"--set {override}: {path} is a list of {len(place)}; {key} is not an index of it")
-        return int(key)
-    raise SpecError(f"--set {override}: {path} is the value {place!r}, which has no field {key}")
+    put(raw, keys, value, f"--set {override}")

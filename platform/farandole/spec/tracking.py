@@ -34,7 +34,10 @@ class Tracking(Spec):
     register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
     """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
     system_metrics: bool = True
-    """Record the node's processor, memory and network use."""
+    """Record each node's use of processor, memory, disk, network and GPU, under the node's name."""
+    wait_s: Annotated[float, Field(ge=0)] = 30.0
+    """How long a training waits at its end for a store that does not answer. What the store has not taken by then
+    stays in the job's directory, and `farandole sync` sends it later."""
 
     @field_validator("register_as")
     @classmethod

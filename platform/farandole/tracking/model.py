@@ -1,4 +1,4 @@
-"""Logs a trained network as an MLflow model that takes raw rows."""
+"""Saves a trained network as an MLflow model that takes raw rows."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from farandole.spec import Job
 _REQUIREMENTS = ("numpy", "pandas", "pillow", "pyarrow", "pydantic", "PyYAML", "tokenizers", "torch", "xxhash")
 
 
-def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tuple[str, str | None]:
-    """Log the network with its preprocessing, signature and input example into the active MLflow run.
+def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, directory: Path) -> str | None:
+    """Write the network with its preprocessing, signature and input example into an empty directory.
 
     Returns:
-        The model's URI, and why the network could not be exported (None if it was).
+        Why the network could not be exported (None if it was).
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     example = pd.DataFrame(preprocessing.example())
@@ -43,8 +43,8 @@ def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tup
             code += [
                 str(path) for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))
             ]
-        info = mlflow.pyfunc.log_model(
-            name="model",
+        mlflow.pyfunc.save_model(
+            path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"model": str(place)},
             code_paths=code,
@@ -52,7 +52,7 @@ def log_model(network: nn.Module, preprocessing: Preprocessing, job: Job) -> tup
             input_example=example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
         )
-    return str(info.model_uri), problem
+    return problem
 
 
 def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, place: Path) -> str | None:

@@ -1,257 +1,292 @@
-"""The one MLflow run of a job: opened once, continued by later attempts, closed with the job's end."""
+"""Records a job in its one MLflow run: opened once, continued by later attempts, closed with the job's end.
+
+Nothing here waits for the store: everything goes through the job's spool, and a thread sends it.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import re
-import subprocess
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import distributions
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
-
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
-from mlflow.exceptions import MlflowException
+from urllib.parse import urlsplit
 
 from farandole.errors import EnvironmentLacking
+from farandole.progress import Noted, Watcher, ignore
 from farandole.shards import Manifest
-from farandole.spec import Job
+from farandole.spec import Job, Tracking
+from farandole.tracking.delivery import Delivery, Refused, Rejected
+from farandole.tracking.record import (
+    CHIEF,
+    Record,
+    begin_record,
+    find_record,
+    run_id_of,
+    spool_directory,
+    waiting_spools,
+)
+from farandole.tracking.sender import Sender, teller
+from farandole.tracking.spool import Spool
 from farandole.tracking.store import Store, store_of
+from farandole.tracking.surroundings import commit_and_changes, flatten, packages, user_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GIT_DIFF_BYTES = 1_000_000
-_IN_NAMES = re.compile(r"[\w -]{1,60}", re.ASCII)
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-_RETRIES_AT_START = "3"
-"""Some 15 seconds. MLflow's own number takes minutes, which suits a server that goes away while a job trains, and
-not one that was never there."""
+_FIRST_ANSWER_S = 10.0
+"""How long a job waits at its start to hear that its store cannot be used."""
+_BROKEN_PATIENCE_S = 2.0
+"""How long a job that failed waits for the store: the next attempt must not wait, and sends what is left."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What has become of the records.
+
+    Args:
+        unsent: How many operations wait.
+        model_uri: The model in the store, if it has come there.
+    """
+
+    unsent: int
+    model_uri: str | None
 
 
 class Recorder:
-    """Writes to one MLflow run.
+    """Writes into the spool of one process.
 
     Args:
-        run_id: The MLflow run's id.
-        experiment_id: Its experiment's id.
+        directory: The job's directory.
+        spool: Its spool.
+        sender: What sends it.
+        delivery: How it is sent.
     """
 
-    def __init__(self, run_id: str, experiment_id: str) -> None:
-        self.run_id = run_id
-        self.experiment_id = experiment_id
-        self._client = mlflow.MlflowClient()
-        self._pending: list[Any] = []
+    def __init__(self, directory: Path, spool: Spool, sender: Sender, delivery: Delivery) -> None:
+        self._directory, self._spool, self._sender, self._delivery = directory, spool, sender, delivery
         self.stays_open = False
         """Set when the training stops and may go on later: the MLflow run is then left as it is, running."""
         self.history: dict[str, list[tuple[int, float]]] = {}
-        """Every metric logged by this attempt: name to (step, value)."""
+        """Every metric recorded by this attempt: name to (step, value)."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the MLflow run; None while the store has not made it."""
+        return run_id_of(self._directory)
 
     def metrics(self, values: dict[str, float], step: int) -> None:
-        """Log metrics at a step, all in one request that nobody waits for."""
-        now_ms = int(time.time() * 1000)
+        """Record metrics at a step."""
         for name, value in values.items():
             self.history.setdefault(name, []).append((step, value))
-        metrics = [Metric(name, value, now_ms, step) for name, value in values.items()]
-        self._pending.append(self._client.log_batch(self.run_id, metrics=metrics, synchronous=False))
+        self.points(values, step)
 
-    def settle(self) -> list[str]:
-        """Wait until all metrics are written; returns why some are not."""
-        problems = []
-        for operations in self._pending:
-            try:
-                operations.wait()
-            except MlflowException as error:
-                problems.append(" ".join(str(error).split())[:300])
-        self._pending = []
-        return problems
+    def points(self, values: dict[str, float], step: int) -> None:
+        """The same, for what belongs to no history of the training."""
+        now_ms = int(time.time() * 1000)
+        self._append("metrics", points=[[name, float(value), now_ms, step] for name, value in values.items()])
 
     def params(self, job: Job) -> None:
-        """Log the flattened spec. Params never change: what differs in a later attempt (a job that is resumed with
-        more epochs) becomes a tag."""
-        flat = _flatten(job.model_dump(mode="json", exclude={"folder"}))
-        params = {name: str(value)[:6000] for name, value in flat.items()}
-        known = self._client.get_run(self.run_id).data.params
-        mlflow.log_params({name: value for name, value in params.items() if name not in known})
-        changed = {name: value for name, value in params.items() if known.get(name, value) != value}
-        self.tags({f"farandole.changed.{name}": value for name, value in changed.items()})
+        """Record the flattened spec. Params never change: what differs in a later attempt becomes a tag."""
+        flat = flatten(job.model_dump(mode="json", exclude={"folder"}))
+        self._append("params", params={name: str(value)[:6000] for name, value in flat.items()})
 
     def dataset(self, manifest: Manifest, directory: str) -> None:
-        """Log the dataset as an input, under its content digest (MLflow keeps 36 characters of it)."""
-        dataset = Dataset(
-            name=Path(directory).name,
-            digest=manifest.digest[:36],
-            source_type=urlsplit(directory).scheme or "local",
-            source=json.dumps({"uri": directory}),
-            profile=json.dumps({"rows": manifest.row_counts}),
-        )
-        context = InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
-        mlflow.log_dict(manifest.model_dump(mode="json", exclude={"splits"}), "dataset/manifest.json")
+        """Record the dataset as an input, under its content digest (MLflow keeps 36 characters of it)."""
+        dataset = {
+            "name": Path(directory).name,
+            "digest": manifest.digest[:36],
+            "source_type": urlsplit(directory).scheme or "local",
+            "source": json.dumps({"uri": directory}),
+            "profile": json.dumps({"rows": manifest.row_counts}),
+        }
+        self._append("dataset", dataset=dataset)
+        self.file("dataset/manifest.json", json.dumps(manifest.model_dump(mode="json", exclude={"splits"}), indent=2))
         self.tags({"farandole.dataset_digest": manifest.digest})
 
     def surroundings(self, folder: str | None) -> None:
-        """Log the installed packages, and the git commit and changes of the user's folder."""
-        packages = sorted({f"{entry.metadata['Name']}=={entry.version}" for entry in distributions()})
-        mlflow.log_text("\n".join(packages) + "\n", "environment/requirements.txt")
-        commit = _git(folder, "rev-parse", "HEAD")
+        """Record the installed packages, and the git commit and changes of the user's folder."""
+        self.file("environment/requirements.txt", packages())
+        commit, changes = commit_and_changes(folder)
         if commit:
-            self.tags({"mlflow.source.git.commit": commit.strip()})
-            changes = _git(folder, "diff", "HEAD")
-            if changes:
-                mlflow.log_text(changes[:_GIT_DIFF_BYTES], "environment/git.diff")
+            self.tags({"mlflow.source.git.commit": commit})
+        if changes:
+            self.file("environment/git.diff", changes)
 
     def tags(self, tags: dict[str, str]) -> None:
         """Set tags; unlike params they may change from attempt to attempt."""
-        mlflow.set_tags(tags)
+        self._append("tags", tags=tags)
 
     def figure(self, figure: Figure, name: str) -> None:
-        """Log a plot under `plots/`."""
-        mlflow.log_figure(figure, f"plots/{name}.png")
-
-    def files(self, directory: Path, place: str) -> None:
-        """Log all files of a directory."""
-        mlflow.log_artifacts(str(directory), place)
+        """Record a plot under `plots/`."""
+        image = io.BytesIO()
+        figure.savefig(image, format="png")
+        self.file(f"plots/{name}.png", image.getvalue())
 
     def document(self, value: dict[str, Any], path: str) -> None:
-        """Log plain data as a JSON file."""
-        mlflow.log_text(json.dumps(value, indent=1), path)
+        """Record plain data as a JSON file."""
+        self.file(path, json.dumps(value, indent=1))
 
-    def register(self, model_uri: str, name: str) -> str:
-        """Add a model version; returns its URI."""
-        version = mlflow.register_model(model_uri, name)
-        return f"models:/{version.name}/{version.version}"
+    def file(self, path: str, content: str | bytes) -> None:
+        """Record a file, given by its path in the run and its content."""
+        folder, _, name = path.rpartition("/")
+        kept = self._spool.keep(name, content.encode() if isinstance(content, str) else content)
+        self._append("file", file=kept, path=folder)
+
+    def model(self, save: Callable[[Path], str | None], register_as: str | None) -> str | None:
+        """Record a model.
+
+        Args:
+            save: Writes the model into an empty directory; returns why something is missing from it.
+            register_as: The registered model that gets a version; None: none.
+
+        Returns:
+            What `save` returned.
+        """
+        name = self._spool.new_place()
+        problem = save(self._spool.place(name))
+        self._append("model", place=name, key=uuid.uuid4().hex, register_as=register_as)
+        self._model_place = self._spool.place(name)
+        return problem
+
+    @property
+    def model_place(self) -> str:
+        """Where the model lies while the store has not taken it."""
+        return str(self._model_place)
+
+    def settle(self, patience_s: float) -> Settled:
+        """Wait until all is sent, or the store has not answered for `patience_s`."""
+        self._sender.settle(patience_s)
+        return Settled(self._spool.waiting, self._delivery.model_uri)
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        self._spool.append({"op": kind, **fields})
+        self._sender.wake()
+
+    def open(self, name: str, tracking: Tracking, store: Store) -> None:
+        """Make the run, or go on with it."""
+        artifacts = store.artifacts and (
+            store.artifacts if "://" in store.artifacts else Path(store.artifacts).as_uri()
+        )
+        self._append("open", name=name, experiment=tracking.experiment, artifacts=artifacts, tags=user_tags())
+
+    def withdraw(self) -> None:
+        """Leave nothing behind of a job that could not begin to record; what an earlier attempt left stays."""
+        entries = self._spool.next(2)
+        if len(entries) == 1:
+            self._spool.acknowledge(entries[0])
+
+    def close(self, status: str) -> None:
+        """Say how the run ended."""
+        self._append("close", status=status, time_ms=int(time.time() * 1000))
 
 
 @contextmanager
-def recording(job: Job, run_id: str | None, run_name: str) -> Iterator[Recorder]:
-    """Open the MLflow run of a job.
+def recording(
+    tracking: Tracking,
+    directory: Path,
+    watch: Watcher = ignore,
+    on_run: Callable[[str], None] = lambda run_id: None,
+    parent: Path | None = None,
+) -> Iterator[Recorder]:
+    """Record in the MLflow run of a directory; it is named after the directory.
 
     Args:
-        job: The job.
-        run_id: The MLflow run to go on with; None: a new one.
-        run_name: The name of a new one.
+        tracking: Where the job is recorded.
+        directory: The job's directory.
+        watch: Is told when the store does not answer, and when it does again.
+        on_run: Is told the MLflow run's id when it is known.
+        parent: The directory whose run is the parent of a new one.
 
     Raises:
-        EnvironmentLacking: The tracking store does not answer.
+        EnvironmentLacking: The store refuses this user, or cannot be one. A store that does not answer is waited for.
     """
-    store = store_of(job.tracking)
-    # MLflow prints links and progress bars; the job's own words are enough.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "2")
-    try:
-        uri = _sign_in(store)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        with _few_retries():
-            experiment_id = _experiment(store, job.tracking.experiment)
-            active = mlflow.start_run(
-                run_id=run_id,
-                experiment_id=experiment_id,
-                run_name=run_name,
-                log_system_metrics=job.tracking.system_metrics,
+    store = store_of(tracking)
+    record = begin_record(directory, store.shown, None if parent is None else str(parent))
+    with sending(store, directory, record, watch, on_run) as recorder:
+        recorder.open(directory.name, tracking, store)
+        refusal = recorder._sender.first_answer(_FIRST_ANSWER_S)
+        if isinstance(refusal, Refused | Rejected):
+            recorder.withdraw()
+            raise EnvironmentLacking(
+                f"tracking.uri: {store.shown}: the MLflow store cannot be used ({refusal}); mend tracking.uri, or its"
+                " user and password"
             )
-    except (MlflowException, OSError) as error:
-        raise EnvironmentLacking(
-            f"tracking.uri: {store.shown}: the MLflow store does not answer"
-            f" ({' '.join(str(error).replace(store.uri, store.shown).split())[:300]}); start it, or mend tracking.uri"
-        ) from error
-    ended = "FAILED"
-    recorder = Recorder(active.info.run_id, experiment_id)
-    try:
-        yield recorder
-        ended = "FINISHED"
-    finally:
-        mlflow.flush_async_logging()
-        if not recorder.stays_open:
-            mlflow.end_run(ended)
+        status: Literal["FAILED", "FINISHED"] = "FAILED"
+        try:
+            yield recorder
+            status = "FINISHED"
+        finally:
+            if not recorder.stays_open:
+                recorder.close(status)
+            patience_s = tracking.wait_s if status == "FINISHED" else min(_BROKEN_PATIENCE_S, tracking.wait_s)
+            unsent = recorder.settle(patience_s).unsent
+            if unsent and status == "FINISHED":
+                watch(Noted(unsent_words(unsent, store, directory), level="warning"))
 
 
-def close_run(job: Job, run_id: str, status: Literal["FAILED", "KILLED"]) -> None:
-    """Say that an MLflow run has ended whose own process could not say it any more.
-
-    Raises:
-        EnvironmentLacking: The tracking store does not answer.
-    """
-    store = store_of(job.tracking)
-    try:
-        client = mlflow.MlflowClient(_sign_in(store))
-        with _few_retries():
-            if client.get_run(run_id).info.status == "RUNNING":
-                client.set_terminated(run_id, status)
-    except (MlflowException, OSError) as error:
-        raise EnvironmentLacking(
-            f"tracking.uri: {store.shown}: the MLflow run {run_id} cannot be closed"
-            f" ({' '.join(str(error).replace(store.uri, store.shown).split())[:300]})"
-        ) from error
+def close_run(
+    tracking: Tracking, directory: Path, status: Literal["FAILED", "KILLED"], watch: Watcher = ignore
+) -> None:
+    """Say that a run has ended whose own process could not say it any more, and send what that process left."""
+    record = find_record(directory)
+    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+        return  # nothing was ever recorded
+    store = store_of(tracking)
+    with sending(store, directory, record) as recorder:
+        recorder.close(status)
+        unsent = recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s)).unsent
+        if unsent:
+            watch(Noted(unsent_words(unsent, store, directory), level="warning"))
 
 
-def _sign_in(store: Store) -> str:
-    """The URI for MLflow. A server's user and password go by variables: MLflow's errors show the URI as it is."""
-    parts = urlsplit(store.uri)
-    if not store.is_server or parts.username is None:
-        return store.uri
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return store.shown
+def tag_run(tracking: Tracking, directory: Path, tags: dict[str, str]) -> None:
+    """Set tags of a run whose own process has ended; where the store does not answer, they wait with the rest."""
+    record = find_record(directory)
+    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+        return
+    with sending(store_of(tracking), directory, record) as recorder:
+        recorder.tags(tags)
+        recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s))
+
+
+def unsent_words(unsent: int, store: Store, directory: Path) -> str:
+    """What a user is told whose records wait."""
+    return (
+        f"{store.shown}: MLflow has not taken everything; {unsent} records wait in {spool_directory(directory)}; send"
+        f" them with `farandole sync {directory.name}` when it answers again"
+    )
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
-    """Give up soon on a server that does not answer, unless the user has said how often to try."""
-    if _RETRIES in os.environ:
-        yield
-        return
-    os.environ[_RETRIES] = _RETRIES_AT_START
+def sending(
+    store: Store,
+    directory: Path,
+    record: Record,
+    watch: Watcher = ignore,
+    on_run: Callable[[str], None] = lambda run_id: None,
+    name: str = CHIEF,
+) -> Iterator[Recorder]:
+    """A spool of a directory, and the thread that sends it, for the length of the block.
+
+    Args:
+        store: The store.
+        directory: The job's directory.
+        record: What it knows of its run.
+        watch: Is told when the store does not answer, and when it does again.
+        on_run: Is told the MLflow run's id when it is known.
+        name: The spool's name.
+    """
+    spool = Spool(spool_directory(directory, name))
+    delivery = Delivery(store, directory, record, on_run)
+    sender = Sender(spool, delivery, teller(watch), store.shown)
+    sender.start()
     try:
-        yield
+        yield Recorder(directory, spool, sender, delivery)
     finally:
-        del os.environ[_RETRIES]
-
-
-def _experiment(store: Store, name: str) -> str:
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    try:
-        return str(mlflow.create_experiment(name, artifact_location=store.artifacts and _uri(store.artifacts)))
-    except MlflowException:
-        again = mlflow.get_experiment_by_name(name)  # another job may have been faster
-        if again is None:
-            raise
-        return str(again.experiment_id)
-
-
-def _uri(place: str) -> str:
-    return place if "://" in place else Path(place).as_uri()
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted names; one whose keys MLflow refuses in a name stays together."""
-    if not isinstance(value, dict) or not value or not all(_IN_NAMES.fullmatch(str(key)) for key in value):
-        return {prefix: json.dumps(value) if isinstance(value, dict) else value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= _flatten(child, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _git(folder: str | None, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", folder or ".", *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # no git, no commit: the run is tracked without one
-    return done.stdout if done.returncode == 0 else None
+        if sender.stop():
+            spool.close()  # else a request hangs, and the spool stays this process's until it ends

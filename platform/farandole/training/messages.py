@@ -6,7 +6,7 @@ with an `event`:
     alive       rank, pid, step, epoch, moves: once a second from each worker; `step` is null before its first one,
                 `moves` counts steps and evaluated batches
     met         workers: from the chief, all are there
-    mlflow_run  id: from the chief, the MLflow run of the job
+    mlflow_run  id: from the chief, when the store has made the MLflow run
     failed      rank, time_s, step, kind, message, detail: why a worker ends; `kind` is a name of `errors.ERRORS`, or
                 `PeerLost`: this worker is a victim of another one's end
     stopped     step: a stop was asked for by SIGTERM; the state is saved, exit code 0 follows

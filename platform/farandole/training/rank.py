@@ -19,6 +19,8 @@ from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, 
 from farandole.shards import Dataset, require_policies
 from farandole.shards.storage import Place
 from farandole.spec import Job, is_remote
+from farandole.tracking.record import begin_record
+from farandole.tracking.store import store_of
 from farandole.training import world
 from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
@@ -47,13 +49,12 @@ _NOT_OF_IDENTITY = {
 """What a resumed training may change: its result stays the same but for rounding, or is told by the change."""
 
 
-def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool, switch: StopSwitch) -> None:
+def be_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> None:
     """Meet the other ranks, then train, evaluate, and record the results.
 
     Args:
         job: The job.
-        directory: Where the job keeps its checkpoints.
-        mlflow_run_id: The MLflow run to go on with; None: a new one.
+        directory: Where the job keeps its checkpoints, and what it records until MLflow has taken it.
         register: Whether to add a model version.
         switch: Whether this rank has been asked to stop.
 
@@ -65,12 +66,10 @@ def be_rank(job: Job, directory: Path, mlflow_run_id: str | None, register: bool
     with world.join() as gang:
         if gang.is_chief:
             send({"event": "met", "workers": gang.size})
-        _work(job, gang, directory, mlflow_run_id, register, switch)
+        _work(job, gang, directory, register, switch)
 
 
-def _work(
-    job: Job, gang: World, directory: Path, mlflow_run_id: str | None, register: bool, switch: StopSwitch
-) -> None:
+def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSwitch) -> None:
     """Train, evaluate, and record the results."""
     dataset = Dataset(job.data.output, job.data.shard_key)
     require_policies(job.data, dataset.manifest)
@@ -84,16 +83,20 @@ def _work(
         def recorder() -> Recorder:
             """Opened when there is something to record: importing MLflow and reaching its store takes as long as all
             that comes before the first step, and nobody has to wait for it until then."""
-            from farandole.tracking.recorder import recording  # under way since this process began
+            from farandole.tracking.nodes import recording_node  # under way since this process began
+            from farandole.tracking.recorder import recording
 
-            opened = open_until_end.enter_context(recording(job, mlflow_run_id, directory.name))
+            opened = open_until_end.enter_context(recording(job.tracking, directory, _tell, _tell_run))
             open_until_end.push(_stays_open_if_stopped(opened))
-            send({"event": "mlflow_run", "id": opened.run_id})
+            if job.tracking.system_metrics:
+                open_until_end.enter_context(recording_node(job.tracking, directory, opened))
             opened.params(job)
             opened.dataset(dataset.manifest, job.data.output)
             opened.surroundings(job.folder)
             return opened
 
+        if gang.size > gang.local_size and job.tracking.system_metrics:
+            _record_other_nodes(job, gang, directory, open_until_end)
         trainer = Trainer(
             job=job,
             dataset=dataset,
@@ -118,6 +121,17 @@ def _work(
             _finish(job, dataset, trainer, recorder(), test, register)
 
 
+def _record_other_nodes(job: Job, gang: World, directory: Path, open_until_end: ExitStack) -> None:
+    """Let the first rank of each node but the chief's record how the node is used."""
+    if gang.is_chief:
+        begin_record(directory, store_of(job.tracking).shown)
+    world.meet("record")
+    if gang.local_rank == 0 and not gang.is_chief:
+        from farandole.tracking.nodes import recording_node
+
+        open_until_end.enter_context(recording_node(job.tracking, directory, None))
+
+
 def _stays_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
     """A training that was asked to stop may go on in another attempt, in the same MLflow run; the launcher knows."""
 
@@ -131,7 +145,7 @@ def _finish(
     job: Job, dataset: Dataset, trainer: Trainer, recorder: Recorder, test: Evaluated | None, register: bool
 ) -> None:
     """What the chief does at the end: plots, the model, and the result document."""
-    from farandole.tracking.model import log_model
+    from farandole.tracking.model import save_model
     from farandole.training import plots
 
     label = dataset.manifest.columns.target
@@ -145,18 +159,20 @@ def _finish(
     recorder.metrics(final, trainer.steps_done)
     recorder.figure(plots.training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile:
-        recorder.files(trainer.profiles, "profile")
+        for path in sorted(trainer.profiles.iterdir()):
+            recorder.file(f"profile/{path.name}", path.read_bytes())
     digest = weights_digest(trainer.model.state_dict())
     recorder.tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
-    uri, problem = log_model(trainer.model, Preprocessing.from_dict(dataset.manifest.preprocessing), job)
+    preprocessing = Preprocessing.from_dict(dataset.manifest.preprocessing)
+    problem = recorder.model(
+        lambda place: save_model(trainer.model, preprocessing, job, place),
+        job.tracking.register_as if register else None,
+    )
     if problem is not None:
         _tell(Noted(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
-    if register and job.tracking.register_as:
-        uri = recorder.register(uri, job.tracking.register_as)
-    lost = recorder.settle()
-    if lost:
-        _tell(Noted(f"{lost[0]}: MLflow lost {len(lost)} batches of metrics; the run is incomplete", level="warning"))
+    # A model that the store has not taken lies in the job's directory, where MLflow reads it as well.
+    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_place
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
@@ -218,3 +234,7 @@ def _say(gang: World, event: Event) -> None:
 
 def _tell(event: Event) -> None:
     send(to_dict(event))
+
+
+def _tell_run(run_id: str) -> None:
+    send({"event": "mlflow_run", "id": run_id})

@@ -16,7 +16,7 @@ from torch import nn
 from farandole.errors import TrainingFailed
 from farandole.loading import Batch
 from farandole.loading.assign import slice_of
-from farandole.progress import Advanced, Noted, Watcher
+from farandole.progress import Advanced, Measured, Noted, Watcher
 from farandole.shards import Dataset
 from farandole.shards.storage import Place
 from farandole.spec import Job
@@ -321,8 +321,7 @@ class Trainer:
             return
         self.validation = result.metrics
         self.log({f"validation.{name}": value for name, value in result.metrics.items()}, self.steps_done)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-        self.watch(Noted(f"epoch {epoch + 1} of {self.job.train.epochs}: validation {shown}"))
+        self.watch(Measured(epoch + 1, self.job.train.epochs, result.metrics))
 
     def _save(self, epoch: int) -> None:
         with self.time_split.spent_on("checkpoint"):

@@ -39,7 +39,7 @@ def main() -> None:
         from farandole.training.rank import be_rank
 
         job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
-        be_rank(job, Path(arguments.directory), arguments.mlflow_run_id, arguments.register, switch)
+        be_rank(job, Path(arguments.directory), arguments.register, switch)
     except Stopped as stopped:
         send({"event": "stopped", "step": stopped.step})
     except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
@@ -112,7 +112,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--job", required=True, help="the serialized spec")
     parser.add_argument("--environment", help="a JSON file with environment variables, secrets among them")
     parser.add_argument("--directory", required=True, help="where the job keeps checkpoints and logs")
-    parser.add_argument("--mlflow-run-id", help="the MLflow run to go on with")
     parser.add_argument("--register", action="store_true", help="add a model version")
     return parser.parse_args()
 

@@ -1,0 +1,32 @@
+"""`farandole sweep`: trains a job with many values, and finds the best."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from farandole.cli.jobs import AsJson, JobFile, Overrides
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(sweep)
+
+
+def sweep(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest sweep of this job.")] = False,
+) -> None:
+    """Prepare once, train with many values, and write the job file of the best."""
+    from farandole import api
+    from farandole.cli import results
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with watching() as watch:
+        swept = api.sweep(job, watch, resume=resume)
+    results.show_sweep(job, swept.to_dict(), as_json=as_json)

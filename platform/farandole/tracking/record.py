@@ -1,0 +1,87 @@
+"""What a job's directory knows of its MLflow run, without MLflow."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_FOLDER = "tracking"
+_ABOUT = "record.json"
+_RUN_ID = "mlflow_run_id"
+CHIEF = "chief"
+"""The spool of the rank that records the job."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Which MLflow run belongs to a directory.
+
+    Args:
+        key: By it the store's run is found again if it was made and the answer was lost.
+        started_ms: When the job began, in milliseconds since 1970.
+        store: The store's URI, without user and password.
+        parent: The directory whose run is the parent of this one's, if any.
+    """
+
+    key: str
+    started_ms: int
+    store: str
+    parent: str | None = None
+
+
+def begin_record(directory: Path, store: str, parent: str | None = None) -> Record:
+    """The record of a directory, made when a job first begins there; a later attempt finds it, and may name another
+    store: servers move."""
+    known = find_record(directory)
+    record = (
+        Record(uuid.uuid4().hex, int(time.time() * 1000), store, parent)
+        if known is None
+        else Record(known.key, known.started_ms, store, known.parent)
+    )
+    if record != known:
+        _write(directory / _FOLDER / _ABOUT, json.dumps(asdict(record)))
+    return record
+
+
+def find_record(directory: Path) -> Record | None:
+    """The record of a directory; None where nothing was recorded."""
+    try:
+        raw: dict[str, Any] = json.loads((directory / _FOLDER / _ABOUT).read_text(encoding="utf-8"))
+        return Record(**raw)
+    except FileNotFoundError:
+        return None
+
+
+def run_id_of(directory: Path) -> str | None:
+    """The id of the MLflow run; None while the store has not made it."""
+    try:
+        return (directory / _RUN_ID).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def save_run_id(directory: Path, run_id: str) -> None:
+    """Note the id of the MLflow run."""
+    _write(directory / _RUN_ID, run_id)
+
+
+def spool_directory(directory: Path, name: str = CHIEF) -> Path:
+    """Where the operations of one process wait."""
+    return directory / _FOLDER / name
+
+
+def waiting_spools(directory: Path) -> list[Path]:
+    """The spools in which something may wait, the chief's first: it makes the run."""
+    found = {path.parent for path in (directory / _FOLDER).glob("*/[0-9]*.jsonl")}
+    return sorted(found, key=lambda path: (path.name != CHIEF, path.name))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,57 @@
+"""A real MLflow server that can be started, killed and started again on the same store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+_START_S = 400
+
+
+class MlflowServer:
+    """A server with a SQLite store and artifacts of its own.
+
+    Args:
+        directory: Where they lie.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._directory = directory
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(self._directory / "artifacts")]
+        # The variables that tell clients where the server is are not for the server.
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return
+            except OSError:
+                assert self._process.poll() is None, (self._directory / "log").read_text()
+                assert time.monotonic() < deadline, "the MLflow server did not start"
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End it at once, with its workers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
