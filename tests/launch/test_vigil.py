@@ -24,6 +24,10 @@ class Watched:
         for rank in range(2):
             self.attempt.hear({"event": "started", "rank": rank, "pid": rank + 1}, self.now_s)
 
+    def trains(self) -> None:
+        """All have met and made a step."""
+        self.attempt.met, self.attempt.first_step = True, 1
+
     def sign(self, rank: int, step: int | None = None, moves: int = 0) -> None:
         data = {"event": "alive", "rank": rank, "pid": rank + 1, "step": step, "epoch": 0, "moves": moves}
         self.attempt.hear(data, self.now_s)
@@ -43,12 +47,12 @@ class Watched:
 
 def test_a_worker_without_a_sign_is_frozen() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     assert watched.after(10, 0) is None
     assert watched.after(1, 0) == Trouble("frozen", 1, 11)
 
 
-def test_before_all_have_met_a_worker_may_be_silent_for_longer() -> None:
+def test_before_the_first_step_a_worker_may_be_silent_for_longer() -> None:
     watched = Watched()
     assert watched.after(60, 0) is None
     assert watched.after(1, 0) == Trouble("frozen", 1, 61)
@@ -56,7 +60,7 @@ def test_before_all_have_met_a_worker_may_be_silent_for_longer() -> None:
 
 def test_of_two_silent_workers_the_one_that_fell_silent_first_is_named() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     assert watched.after(2, 0) is None
     trouble = watched.after(20)
     assert trouble is not None
@@ -65,7 +69,7 @@ def test_of_two_silent_workers_the_one_that_fell_silent_first_is_named() -> None
 
 def test_a_worker_that_has_ended_gives_no_signs_and_is_not_frozen() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     watched.attempt.hear({"event": "exited", "rank": 1, "code": 0, "time_s": 0.0}, watched.now_s)
     assert watched.after(400, 0) is None
 
@@ -78,7 +82,7 @@ def test_workers_that_do_not_meet_are_told() -> None:
 
 def test_a_gang_that_makes_no_step_is_stuck_though_all_live() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     assert watched.after(50, 0, 1, step=7, moves=7) is None
     trouble = watched.after(400, 0, 1, step=7, moves=7)
     assert trouble is not None
@@ -88,14 +92,14 @@ def test_a_gang_that_makes_no_step_is_stuck_though_all_live() -> None:
 
 def test_evaluating_is_not_standing_still() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     for moves in range(10):
         assert watched.after(200, 0, 1, step=7, moves=7 + moves) is None
 
 
 def test_after_the_last_step_the_chief_may_take_its_time() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     assert watched.after(50, 0, 1, step=7, moves=7) is None
     watched.attempt.hear({"event": "StageEnded", "stage": "train", "text": "7 steps"}, watched.now_s)
     assert watched.after(400, 0, 1, step=7, moves=7) is None
@@ -109,7 +113,7 @@ def test_before_the_first_step_nobody_is_stuck() -> None:
 
 def test_who_was_asleep_itself_does_not_take_the_others_for_frozen() -> None:
     watched = Watched()
-    watched.attempt.met = True
+    watched.trains()
     assert watched.after(5, 0, 1) is None
     watched.now_s += 3600
     assert watched.vigil.look(watched.attempt, watched.now_s) is None

@@ -92,7 +92,8 @@ class Training:
         out, _ = self._process.communicate()
         if self._process.returncode:
             words = self._words.read_text(encoding="utf-8").strip()
-            last = (words.splitlines() or ["it said nothing"])[-1]
+            told = [line for line in words.splitlines() if line.startswith("farandole: ") and "--debug" not in line]
+            last = (told or words.splitlines() or ["it said nothing"])[-1].removeprefix("farandole: ")
             raise TrainingFailed(f"bench: farandole train ended with {self._process.returncode}: {last}", detail=words)
         document: dict[str, Any] = json.loads(out)
         return document

@@ -9,8 +9,8 @@ from farandole.spec import Resources
 
 _ASLEEP_S = 5.0
 """Who looks so late has been stopped or asleep itself, and cannot judge others by the time that passed."""
-_BEFORE_MEETING = 6
-"""Importing torch on a busy machine can keep a process from giving signs for longer than anything later."""
+_BEFORE_FIRST_STEP = 6
+"""Importing torch or MLflow on a busy machine can keep a process from giving signs for longer than anything later."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Vigil:
         return self._frozen(attempt, now_s) or self._unmet(attempt, now_s) or self._stalled(attempt, now_s)
 
     def _frozen(self, attempt: Attempt, now_s: float) -> Trouble | None:
-        limit_s = self.resources.heartbeat_timeout_s * (1 if attempt.met else _BEFORE_MEETING)
+        limit_s = self.resources.heartbeat_timeout_s * (_BEFORE_FIRST_STEP if attempt.first_step is None else 1)
         silent = [
             (now_s - max(attempt.signs[rank].at_s, self._excused_s), rank)
             for rank in attempt.living

@@ -30,7 +30,7 @@ class Resources(Spec):
     max_restarts: Annotated[int, Field(ge=0)] = 0
     """How often a broken training is started again from its last checkpoint."""
     heartbeat_timeout_s: Seconds = 15.0
-    """A worker that gives no sign for so long is taken for frozen; six times as long before all have met."""
+    """A worker that gives no sign for so long is taken for frozen; before the first step six times as long."""
     meet_timeout_s: Seconds = 120.0
     """How long the workers of an attempt may take to start and meet."""
     stall_timeout_s: Seconds = 900.0
