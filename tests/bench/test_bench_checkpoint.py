@@ -16,5 +16,5 @@ def test_stretches_with_and_without_checkpoints_are_measured_in_one_gang(tmp_pat
     assert (without["stretches"], with_one["stretches"]) == (2, 2)
     assert with_one["cost"] == pytest.approx(with_one["step_ms"] / without["step_ms"] - 1, abs=0.02)
     assert with_one["checkpoint_mb"] > 0
-    assert with_one["written_after_ms"] > 0
+    assert with_one["written_after_ms"] >= with_one["writer_processor_ms"] > 0
     assert list(tmp_path.iterdir()) == []

@@ -27,6 +27,12 @@ def test_a_gang_of_one_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None
         assert gang.is_chief
         assert world.sum_over_ranks([1.5, 2.0], "sums") == [1.5, 2.0]
         assert world.broadcast_object({"epoch": 3}, "object") == {"epoch": 3}
+        assert world.gather_objects({"rank": 0}, "objects") == [{"rank": 0}]
+        for tensor in (torch.rand(3, 2).T, torch.tensor(True), torch.rand(4).bfloat16(), torch.empty(0, 2)):
+            torch.testing.assert_close(world.broadcast_tensor(tensor, f"tensor {tensor.dtype}"), tensor)
+        values = torch.tensor([1.0, 2.0])
+        world.finish_sum(world.start_sum(values, "later"))
+        assert values.tolist() == [1.0, 2.0]
         rows = torch.arange(12).reshape(3, 4).T
         torch.testing.assert_close(world.gather_rows(rows, "rows"), rows)
 

@@ -130,6 +130,7 @@ def _results(bench: CheckpointBench, ranks: list[dict[str, Any]]) -> list[dict[s
                     "checkpoint_mb": chief["checkpoint_mb"],
                     "stalled_ms": chief["stalled_ms"],
                     "written_after_ms": chief["written_after_ms"],
+                    "writer_processor_ms": chief["writer_processor_ms"],
                 },
             ),
         )

@@ -40,18 +40,20 @@ class _Timed(Mlp):
 
 
 class _Puts:
-    """Notes when checkpoints are whole, and how long each took the thread that wrote it."""
+    """Notes when checkpoints are whole, and how long each took the thread that wrote it, in time and processor time."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.took_s: list[float] = []
+        self.processor_s: list[float] = []
 
     def around(self, put: Callable[..., str]) -> Callable[..., str]:
         def timed(shelf: Shelf, state: dict[str, Any], meta: dict[str, Any]) -> str:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.thread_time()
             name = put(shelf, state, meta)
             self.steps.append(meta["step"])
             self.took_s.append(time.perf_counter() - start)
+            self.processor_s.append(time.thread_time() - used)
             return name
 
         return timed
@@ -87,6 +89,7 @@ def main() -> None:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "checkpoint_mb": round(newest.stat().st_size / 1e6, 1),
         "written_after_ms": round(1e3 * statistics.median(puts.took_s), 1) if puts.took_s else None,
+        "writer_processor_ms": round(1e3 * statistics.median(puts.processor_s), 1) if puts.processor_s else None,
         "stalled_ms": round(1e3 * trainer.time_split.checkpoint_s / max(1, len(puts.steps)), 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }

@@ -112,6 +112,7 @@ CHECKPOINT = (
     Column("checkpoint MB", _figure("checkpoint_mb", ",.0f")),
     Column("stalled ms", _figure("stalled_ms", ",.0f")),
     Column("written after ms", _figure("written_after_ms", ",.0f")),
+    Column("writer's processor ms", _figure("writer_processor_ms", ",.0f")),
     Column("stretches", _figure("stretches", "d"), wide=True),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
 )
