@@ -140,6 +140,7 @@ def test_the_training_document_says_what_was_done(by_workers: dict[int, Noting])
         assert set(training) == {
             "mlflow_run_id", "attempts", "workers", "steps", "rows_per_s", "weights_digest", "metrics", "time_split",
             "recoveries",
+            "time_by_rank", "straggler",
         }  # fmt: skip
         assert training["workers"] == workers
         assert training["attempts"] == 1
@@ -149,6 +150,8 @@ def test_the_training_document_says_what_was_done(by_workers: dict[int, Noting])
         assert set(training["metrics"]) == {"test", "validation"}
         assert training["metrics"]["test"]["roc_auc"] > 0.9
         assert all(seconds >= 0 for seconds in training["time_split"].values())
+        assert len(training["time_by_rank"]) == workers
+        assert training["time_by_rank"][0] == pytest.approx(training["time_split"], abs=0.1)
 
 
 def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_environment(

@@ -103,7 +103,12 @@ def test_metrics_are_recorded_by_step(recorded: Recorded) -> None:
         assert {f"{split}.{name}" for name in recorded.job.metrics} <= set(metrics)
         for name, value in training["metrics"][split].items():
             assert metrics[f"{split}.{name}"] == pytest.approx(value)
-    assert {name for name in metrics if name.startswith("time.")} == {f"time.{name}" for name in training["time_split"]}
+    times = {name for name in metrics if name.startswith("time.") and not name.startswith("time.rank_")}
+    assert times == {f"time.{name}" for name in training["time_split"]}
+    for number in range(training["workers"]):
+        points = recorded.client.get_metric_history(run_id, f"time.rank_{number}.compute_ms")
+        assert len(points) == 32
+        assert all(point.value > 0 for point in points)
     assert metrics["train.rows_per_s"] > 0
     assert any(name.startswith("system/") for name in metrics)
 

@@ -41,11 +41,13 @@ WAYS: dict[str, dict[str, Any]] = {
     "sharded_clipped": {"shard_optimizer": True, "clip_norm": 0.5, "accumulate_steps": 2},
     "adamw": {"optimizer": ADAMW},
     "adamw_sharded": {"optimizer": ADAMW, "shard_optimizer": True},
+    "profiled": {"profile": True},
     "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
 }
 SAME_AS = {
     "accumulated": "plain",
     "bucketed": "plain",
+    "profiled": "plain",
     "sharded": "plain",
     "sharded_clipped": "clipped",
     "adamw_sharded": "adamw",
@@ -88,7 +90,9 @@ def gang(specs: dict[str, dict[str, Any]], make_module_job: MakeJob, tmp_path_fa
     jobs = {**specs, "overflowing": _spec(make_module_job, model=dropping)}
     request = out / "request.json"
     request.write_text(json.dumps({"jobs": jobs, "out": str(out), "traps": True}))
-    assert run_script(Path(__file__).with_name("in_gang.py"), [str(request)], workers=2) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")  # as our launcher sets it for `train.profile`
+        assert run_script(Path(__file__).with_name("in_gang.py"), [str(request)], workers=2) == 0
     return Gang(out)
 
 
@@ -98,6 +102,7 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
     known: dict[str, dict[str, Any]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(world.WORKERS_VARIABLE, "1")
+        patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")
         with world.join() as one:
 
             def of(name: str) -> dict[str, Any]:
@@ -191,6 +196,18 @@ def test_time_is_accounted_for_by_rank(gang: Gang) -> None:
     for rank in (0, 1):
         for part in ("data_wait", "compute", "all_reduce_wait", "checkpoint"):
             assert len(found["logged"][f"time.rank_{rank}.{part}_ms"]) == 4
+
+
+def test_a_profile_has_a_trace_of_each_rank_and_horovods_timeline(gang: Gang) -> None:
+    place = gang.out / "profiled" / "profile"
+    for rank in (0, 1):
+        trace = json.loads((place / f"torch-rank-{rank}.json").read_text())
+        names = {event.get("name") for event in trace["traceEvents"]}
+        assert "aten::addmm" in names
+        assert any("Optimizer.step#SGD.step" in str(name) for name in names)
+    timeline = (place / "horovod-timeline.json").read_text()
+    assert "gradient.0" in timeline
+    assert "ALLREDUCE" in timeline
 
 
 # The traps ------------------------------------------------------------------------------------------------------

@@ -209,3 +209,80 @@ def test_an_augmentation_that_does_not_fit_the_dataset_is_refused(sitting: Sitti
     job = make_job(train__augment={"dense": {"kind": "numbers", "noise": 1, "features": ["widht"]}})
     with pytest.raises(SpecError, match=r"train\.augment\.dense\.features: .* no column widht; did you mean width"):
         sitting.trainer(job)
+
+
+def test_the_learning_rate_follows_the_global_batch_and_a_plateau(sitting: Sitting, make_job: MakeJob) -> None:
+    train = {
+        "epochs": 4,
+        "global_batch_size": 64,
+        "optimizer": {"name": "sgd", "learning_rate": 0.01, "base_batch_size": 32},
+        "schedule": {"name": "plateau", "factor": 0.5, "patience": 0, "metric": "accuracy", "direction": "min"},
+        "log_every_steps": STEPS,
+    }
+    sitting.fitted(make_job(train=train))
+    rates = [rate for _, rate in sitting.logged["train.learning_rate"]]
+    accuracies = [value for _, value in sitting.logged["validation.accuracy"]]
+    expected, best = [0.02], accuracies[0]
+    for accuracy in accuracies[1:-1]:
+        expected.append(expected[-1] * (1.0 if accuracy < best else 0.5))
+        best = min(best, accuracy)
+    assert rates == pytest.approx([0.02, *expected])
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"early_stopping": {"patience": 1}}, "early_stopping"),
+        ({"schedule": {"name": "plateau"}}, "schedule: plateau"),
+    ],
+)
+def test_what_goes_by_validation_needs_validation_rows(
+    sitting: Sitting, make_job: MakeJob, made: Callable[..., Made], tmp_path: Path, changes: dict[str, Any], place: str
+) -> None:
+    from farandole.shards import write_manifest
+
+    whole = made().manifest
+    (tmp_path / "part").mkdir()
+    for name in ("train", "validation", "test"):
+        (tmp_path / "part" / name).symlink_to(made().path / name)
+    write_manifest(tmp_path / "part", whole.model_copy(update={"splits": {**whole.splits, "validation": ()}}))
+    job = make_job(data__output=str(tmp_path / "part"), train=changes)
+    with pytest.raises(SpecError, match=rf"train\.{place}: there are no validation rows to go by; set data\.split"):
+        sitting.trainer(job)
+
+
+def test_weights_that_are_no_numbers_any_more_are_named(sitting: Sitting, make_job: MakeJob) -> None:
+    trainer = sitting.trainer(make_job())
+    name, parameter = list(trainer.model.named_parameters())[-1]
+    parameter.data.fill_(float("inf"))
+    with pytest.raises(TrainingFailed, match=rf"the weights {name} are not finite any more; lower"):
+        trainer.fit()
+
+
+def test_a_gradient_that_is_not_finite_names_weights_and_row(sitting: Sitting, make_job: MakeJob) -> None:
+    trainer = sitting.trainer(make_job(model={"builder": "network:build_overflowing", "options": {}}))
+    text = r"the gradient of .+ is not finite at step 1 on rank 0, from row \d+"
+    with pytest.raises(TrainingFailed, match=text) as told:
+        trainer.fit()
+    rows = trainer._row_ids(0, 0)
+    number = int(str(told.value).partition("from row ")[2].split()[0])
+    assert number in rows
+    reader = Dataset(trainer.job.data.output).split("train")
+    values = [value for block in range(len(reader.block_rows)) for value in reader.block(block)["row"][:, 0].tolist()]
+    assert values[number] > sorted(values[row] for row in rows)[(len(rows) - 1) // 2]  # only those above the median
+
+
+def test_the_average_of_the_weights_is_what_is_tested_and_logged(sitting: Sitting, make_job: MakeJob) -> None:
+    trainer = sitting.fitted(make_job(train__ema={"decay": 0.9}))
+    state = torch.load(max(sitting._directory.glob("step-*")) / "state.pt", weights_only=True)
+    for name, average in state["average"]["averages"].items():
+        assert torch.equal(trainer.model.state_dict()[name], average)
+        assert not torch.equal(state["model"][name], average)
+    result = trainer.evaluate("validation")
+    assert result is not None
+    assert result.metrics == trainer.validation
+
+
+def test_a_setting_without_effect_is_warned_of(sitting: Sitting, make_job: MakeJob) -> None:
+    sitting.trainer(make_job(train__channels_last=True))
+    assert "train.channels_last: the network has no convolutions of images, so it has no effect" in sitting.notes()
