@@ -11,7 +11,16 @@ from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
 from farandole.spec.resources import Resources
 from farandole.spec.save import save_job
-from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
+from farandole.spec.source import (
+    CsvSource,
+    ImageSource,
+    JsonSource,
+    ParquetSource,
+    RecordSource,
+    RowSource,
+    Source,
+    split_members,
+)
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import METRICS, Model, Optimizer, Schedule, Train
@@ -56,6 +65,7 @@ __all__ = [
     "Privacy",
     "Pseudonymise",
     "Range",
+    "RecordSource",
     "Resources",
     "RowSource",
     "Rows",
