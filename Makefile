@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo jobs test lint lock clean
 
 bin := .venv/bin
 
@@ -13,6 +13,9 @@ setup: ## Make .venv: the locked packages and Horovod (the first time on a machi
 
 demo: setup ## Run the example job: New York's flights, from raw CSV to a registered model
 	$(bin)/farandole run jobs/flights/job.yaml
+
+jobs: setup ## Run all example jobs for three seeds and compare them with their bars: a table
+	$(bin)/python jobs/measure.py
 
 test: setup ## Run the tests; PYTEST_ARGS="-k order -x" narrows them
 	$(bin)/python -m pytest $(PYTEST_ARGS)

@@ -27,10 +27,10 @@ def test_all_groups_become_outputs_and_every_parameter_learns(
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("kind", ["tokens", "mask", "image"])
+@pytest.mark.parametrize("kind", ["tokens", "mask"])
 def test_groups_of_another_kind_are_refused(kind: str) -> None:
     other = Group(name="other", kind=kind, features=("o",), shape=(2, 2, 3))
-    with pytest.raises(ModelError, match=f"reads groups of numbers and ids, and other holds {kind}; write a builder"):
+    with pytest.raises(ModelError, match=f"reads numbers, ids, images and tensors, and other holds {kind}; use"):
         build(Schema(groups=(DENSE, other), label=BINARY))
 
 
@@ -40,6 +40,22 @@ def test_options_shape_the_network() -> None:
     assert linear == [(3, 16), (16, 4), (4, 1)]
     dropped = [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)]
     assert dropped.count(0.25) == 2
+
+
+@pytest.mark.parametrize(("kind", "value_type"), [("image", "uint8"), ("tensor", "float64")])
+def test_images_and_tensors_are_laid_flat(kind: str, value_type: str) -> None:
+    group = Group(name="box", kind=kind, features=("box",), shape=(4, 3, 2), value_type=value_type)
+    model = build(Schema(groups=(DENSE, group), label=BINARY), hidden=(8,))
+    assert next(layer for layer in model.modules() if isinstance(layer, nn.Linear)).in_features == 3 + 24
+    assert model(dense=BATCH["dense"], box=torch.ones(7, 4, 3, 2, dtype=getattr(torch, value_type))).shape == (7, 1)
+
+
+def test_activation_and_norm_are_chosen() -> None:
+    model = build(Schema(groups=(DENSE,), label=BINARY), hidden=(2,), activation="gelu", norm=False)
+    kinds = [type(layer) for layer in model.layers]
+    assert kinds == [nn.Linear, nn.GELU, nn.Dropout, nn.Linear]
+    with pytest.raises(ModelError, match=r"activation: 'sin' is unknown; use one of relu, gelu"):
+        build(Schema(groups=(DENSE,), label=BINARY), activation="sin")
 
 
 def test_without_hidden_layers_it_is_a_linear_model() -> None:

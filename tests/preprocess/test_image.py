@@ -162,3 +162,28 @@ def test_fitting_measures_the_images() -> None:
 def test_a_typical_image_is_black() -> None:
     transform = image(3, 5)
     assert applied(transform, transform.typical(pa.binary())).tolist() == np.zeros((1, 3, 5, 3)).tolist()
+
+
+@pytest.mark.parametrize("layout", ["hwc", "chw"])
+def test_pixels_that_come_as_they_are_are_laid_in_order(layout: str) -> None:
+    transform = image(8, 8, pixels=layout)
+    assert transform.fitted
+    come = SQUARES.transpose(2, 0, 1) if layout == "chw" else SQUARES
+    for values in (pa.array([come.tobytes()] * 2, pa.binary()), pa.array([come.tolist()] * 2)):
+        found = transform.arrays(values)["x"]
+        assert found.flags["C_CONTIGUOUS"]
+        assert np.array_equal(found, np.stack([SQUARES] * 2))
+    assert len(transform.typical(pa.binary())) == 8 * 8 * 3
+
+
+def test_pixels_of_another_number_or_above_255_are_refused() -> None:
+    transform = image(2, 2, mode="gray", pixels="hwc")
+    with pytest.raises(DataError, match=r"have 3 bytes .* and uint8\[2, 2, 1\] needs 4"):
+        transform.arrays(pa.array([b"123"], pa.binary()))
+    with pytest.raises(DataError, match=r"does not fit into uint8"):
+        transform.arrays(pa.array([[0, 1, 2, 256]]))
+
+
+def test_what_has_no_effect_on_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="fit have no effect on `pixels: hwc`; remove them"):
+        image(2, 2, pixels="hwc", fit="pad")

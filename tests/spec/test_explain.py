@@ -95,12 +95,14 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         (
             "data.sources.trips.path",
             "trips.xls",
-            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images",
+            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images,"
+            " records",
         ),
         (
             "data.sources.trips.format",
             "xml",
-            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images",
+            "data.sources.trips: the file format is not known; write `format:` with one of csv, parquet, json, images,"
+            " records",
         ),
         (
             "data.sources.trips.columns",

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from farandole.errors import DataError
+from farandole.ingest.binary_rows import BinaryReader
 from farandole.ingest.csv_rows import CsvReader
 from farandole.ingest.executor import BatchFunction, speaking
 from farandole.ingest.files import SourceFiles, check_header
@@ -21,7 +22,7 @@ from farandole.ingest.json_rows import JsonReader, arrow_json_type, infer_types,
 from farandole.ingest.records import Part, divide, is_wide
 from farandole.ingest.rows import MalformedRow, RowReader
 from farandole.ingest.texts import GUESSES, fits
-from farandole.spec import CsvSource, ImageSource, JsonSource, RowSource
+from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
 """Spark's schema of malformed records; a row without a reason counts, in `rows`, those that can be read."""
@@ -62,6 +63,8 @@ def reader_of(session: SparkSession, name: str, source: RowSource, files: Source
     parallelism = session.sparkContext.defaultParallelism
     if isinstance(source, ImageSource):
         return image_reader(files, check=source.malformed != "fail"), _image_tasks(name, files, parallelism)
+    if isinstance(source, RecordSource):
+        return BinaryReader(source), divide(files.paths, parallelism, splittable=False)
     if isinstance(source, JsonSource):
         tasks = divide(files.paths, parallelism, splittable=True)
         types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
@@ -175,7 +178,8 @@ def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunctio
                 for rows in reader.read(part):
                     if rows.malformed and strict:
                         first = rows.malformed[0]
-                        raise MalformedRow(f"{first.file}: line {first.line}: {first.reason}")
+                        place = first.file if first.line is None else f"{first.file}: line {first.line}"
+                        raise MalformedRow(f"{place}: {first.reason}")
                     for start in range(0, len(rows.batch), _BATCH_ROWS):
                         yield rows.batch.slice(start, _BATCH_ROWS)
 

@@ -17,9 +17,10 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from farandole.errors import DataError
+from farandole.preprocess.tensor import TensorTransform
 from farandole.preprocess.transform import Seen, Transform
 from farandole.shards import Group
-from farandole.spec import Image
+from farandole.spec import Image, Tensor
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. Pillow knows more, some of which run programs of their own."""
@@ -46,13 +47,24 @@ class ImageTransform(Transform):
     def groups(self) -> tuple[Group, ...]:
         """Its own group."""
         (name,) = self.spec.groups(self.name)
-        shape = (*self.spec.size, _CHANNELS[self.spec.mode])
+        shape = (*self.spec.size, self._channels)
         return (Group(name=name, kind="image", features=(self.name,), shape=shape),)
 
     @property
     def fitted(self) -> bool:
-        """Whether the images have been measured."""
-        return self.measured
+        """Whether the images have been measured; pixels that come as they are have their size already."""
+        return self.measured or self.spec.pixels != "encoded"
+
+    @property
+    def _channels(self) -> int:
+        return _CHANNELS[self.spec.mode]
+
+    @property
+    def _raw(self) -> TensorTransform:
+        """What reads pixels that come as they are."""
+        channels_first = self.spec.pixels == "chw"
+        shape = (self._channels, *self.spec.size) if channels_first else (*self.spec.size, self._channels)
+        return TensorTransform(self.name, self.column, Tensor(kind="tensor", shape=shape, dtype="uint8"))
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
         """Widths and heights in pixels, before resizing.
@@ -75,6 +87,9 @@ class ImageTransform(Transform):
             DataError: A value is missing, or no image that can be read.
         """
         (group,) = self.groups
+        if self.spec.pixels != "encoded":
+            (raw,) = self._raw.arrays(values).values()
+            return {group.name: np.ascontiguousarray(raw.transpose(0, 2, 3, 1)) if self.spec.pixels == "chw" else raw}
         pixels = np.zeros((len(values), *group.shape), dtype=np.uint8)
         for row, image in enumerate(self._each(values, self._pixels)):
             if image is not None:
@@ -135,6 +150,8 @@ class ImageTransform(Transform):
 
     def typical(self, kind: pa.DataType) -> Any:
         """A black image."""
+        if self.spec.pixels != "encoded":
+            return self._raw.typical(kind)
         height, width = self.spec.size
         file = io.BytesIO()
         Pillow.new(_MODES[self.spec.mode], (width, height)).save(file, "PNG")

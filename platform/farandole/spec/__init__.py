@@ -14,7 +14,16 @@ from farandole.spec.load import load_job, parse_job
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
 from farandole.spec.resources import Resources
 from farandole.spec.save import save_job
-from farandole.spec.source import CsvSource, ImageSource, JsonSource, ParquetSource, RowSource, Source, split_members
+from farandole.spec.source import (
+    CsvSource,
+    ImageSource,
+    JsonSource,
+    ParquetSource,
+    RecordSource,
+    RowSource,
+    Source,
+    split_members,
+)
 from farandole.spec.sweep import Dimension, Sweep
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
@@ -77,6 +86,7 @@ __all__ = [
     "Privacy",
     "Pseudonymise",
     "Range",
+    "RecordSource",
     "Resources",
     "RowSource",
     "Rows",

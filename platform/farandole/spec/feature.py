@@ -281,8 +281,12 @@ class Image(Spec):
     kind: Literal["image"]
     """The bytes of an image file become a tensor of pixels: uint8 `[height, width, channels]`."""
     column: str | None = None
-    """The raw column, of bytes: PNG, JPEG, WebP, GIF (its first frame), TIFF, BMP or PPM. Default: the feature's own
-    name."""
+    """The raw column, of bytes: PNG, JPEG, WebP, GIF (its first frame), TIFF, BMP or PPM; or of pixels, see `pixels`.
+    Default: the feature's own name."""
+    pixels: Literal["encoded", "hwc", "chw"] = "encoded"
+    """`encoded`: the column holds image files. `hwc`, `chw`: it holds the pixels themselves, from 0 to 255, as bytes or
+    an array, already of this size: row after row, the channels of a pixel beside each other, or (`chw`, as CIFAR-10)
+    one whole channel after the other."""
     size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     """The height and the width, in pixels."""
     mode: Literal["rgb", "gray"] = "rgb"
@@ -300,6 +304,13 @@ class Image(Spec):
     def groups(self, name: str) -> dict[str, str]:
         """The groups that the feature of this name makes, and what each holds."""
         return {self.group or name: "image"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        without_effect = changed(self, "fit", "missing", "max_pixels")
+        if self.pixels != "encoded" and without_effect:
+            raise ValueError(f"{', '.join(without_effect)} have no effect on `pixels: {self.pixels}`; remove them")
+        return self
 
 
 _MOST_VALUES = 2**26

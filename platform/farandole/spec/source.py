@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from farandole.spec.base import PathText, Spec, changed
+from farandole.spec.feature import ONLY_NAMES, Name
 from farandole.spec.time_pattern import TimePattern
 
 _SIMPLE_TYPES = {
@@ -184,6 +185,46 @@ class ParquetSource(Spec):
     """The columns to read. Left out: all."""
 
 
+_RECORD_TYPE = re.compile(r"^(uint8|int8|int16|int32|int64|float32|float64|bytes\[\s*[1-9]\d{0,8}\s*\])$")
+
+
+def _record_type(name: str) -> str:
+    if _RECORD_TYPE.match(name.strip()):
+        return re.sub(r"\s", "", name)
+    raise ValueError(
+        "not a type of a field in a record; use one of uint8, int8, int16, int32, int64, float32, float64, or bytes[N]"
+    )
+
+
+RecordType = Annotated[str, AfterValidator(_record_type)]
+"""A number of a fixed size, or `bytes[N]`: so many bytes as they are, for `kind: tensor` or `kind: image`."""
+
+
+class RecordSource(RowSource):
+    """Binary files of records that all have the same fields and the same length, such as the IDX files of MNIST and
+    the batches of CIFAR-10. Beside the declared columns there are `file`, the file's name, and `record`, the number
+    of the record in it, from 0 on."""
+
+    format: Literal["records"] = "records"
+    """The file format; always to be written."""
+    path: PathText
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships. Files that end in `.gz` are unpacked."""
+    header_bytes: Annotated[int, Field(ge=0)] = 0
+    """The bytes of each file before its first record."""
+    columns: Annotated[dict[Name, RecordType], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
+    """Field to type, in the order in which they lie in a record."""
+    byte_order: Literal["little", "big"] = "little"
+    """Which byte of a number comes first: the lowest or the highest."""
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        for name in ("file", "record"):
+            if name in self.columns:
+                raise ValueError(f"columns.{name}: every record has a column of this name already; choose another")
+        return self
+
+
 _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -197,7 +238,7 @@ _SUFFIXES = {
 
 def _format_of(value: Any) -> str | None:
     """The tag of the source: its `format`, or what its path ends in (compression set aside)."""
-    if isinstance(value, CsvSource | ParquetSource | JsonSource | ImageSource):
+    if isinstance(value, CsvSource | ParquetSource | JsonSource | ImageSource | RecordSource):
         return value.format
     if not isinstance(value, dict):
         return None
@@ -211,13 +252,16 @@ Source = Annotated[
     Annotated[CsvSource, Tag("csv")]
     | Annotated[ParquetSource, Tag("parquet")]
     | Annotated[JsonSource, Tag("json")]
-    | Annotated[ImageSource, Tag("images")],
+    | Annotated[ImageSource, Tag("images")]
+    | Annotated[RecordSource, Tag("records")],
     # Without `format`, the path decides: for a schema, which cannot, both may fit.
     Field(json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf"))),
     Discriminator(
         _format_of,
         custom_error_type="source_format",
-        custom_error_message="the file format is not known; write `format:` with one of csv, parquet, json, images",
+        custom_error_message=(
+            "the file format is not known; write `format:` with one of csv, parquet, json, images, records"
+        ),
     ),
 ]
 """One named input of the preparation."""

@@ -1,0 +1,157 @@
+"""Run the example jobs at full size, for some seeds, and compare what they reach with their bars.
+
+    .venv/bin/python jobs/measure.py [NAME …] [--seeds 1 2 3] [--set resources.workers=1]
+
+A dataset is prepared once for all seeds. Prints a table in Markdown; exits with 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farandole import Dataset
+
+JOBS = Path(__file__).resolve().parent
+Document = dict[str, Any]
+
+
+def _test(metric: str) -> Callable[[Document], float]:
+    return lambda document: document["training"]["metrics"]["test"][metric]
+
+
+def _line_error(document: Document) -> float:
+    """How far w or b of y = wx + b lies from the truth, whichever is farther."""
+    import mlflow
+    import pandas as pd
+
+    from farandole.spec import load_job
+    from farandole.tracking.store import store_of
+
+    mlflow.set_tracking_uri(store_of(load_job(JOBS / "linear_regression/job.yaml").tracking).uri)
+    model = mlflow.pyfunc.load_model(document["model"]["uri"])
+    at_zero, at_one = model.predict(pd.DataFrame({"x": [0.0, 1.0]}))["prediction"]
+    return max(abs(at_one - at_zero - 3.25), abs(at_zero + 7.5))
+
+
+def labels(document: Document, split: str) -> np.ndarray:
+    """All labels of a split of the dataset that was trained on."""
+    reader = Dataset(document["dataset"]["path"]).split(split)
+    return np.concatenate([reader.block(number)["label"] for number in range(len(reader.block_rows))])
+
+
+def _persistence(document: Document) -> float:
+    """The error of the forecast that nothing changes, less 15%."""
+    return float(0.85 * np.sqrt(np.mean(np.square(labels(document, "test")))))
+
+
+def _mean_error(document: Document) -> float:
+    """Half of what the mean of the training rows errs by."""
+    return float(0.5 * np.sqrt(np.mean(np.square(labels(document, "test") - labels(document, "train").mean()))))
+
+
+def _bag_of_words(_: Document) -> float:
+    """The accuracy of scikit-learn's logistic regression over TF-IDF, on the same rows."""
+    done = subprocess.run(
+        [sys.executable, str(JOBS / "text_classification/baseline.py")], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(json.loads(done.stdout)["test_accuracy"])
+
+
+@dataclass(frozen=True)
+class System:
+    """What a job is measured by.
+
+    Args:
+        what: The figure, in words.
+        figure: The figure of a result document.
+        bar: What it is compared with: a number, or a function of the result document.
+        at_most: Whether less is better.
+        folder: The job's folder.
+        settings: What is changed in the job file.
+    """
+
+    what: str
+    figure: Callable[[Document], float]
+    bar: float | Callable[[Document], float]
+    at_most: bool = False
+    folder: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+SYSTEMS = {
+    "xor": System("accuracy", _test("accuracy"), 1.0),
+    "linear_regression": System("error of w and b", _line_error, 0.01, at_most=True),
+    "regression_net": System("RMSE (half of the mean's)", _test("rmse"), _mean_error, at_most=True),
+    "mnist_mlp": System("accuracy", _test("accuracy"), 0.94),
+    "mnist_cnn": System("accuracy", _test("accuracy"), 0.975),
+    "text_classification": System("accuracy (TF-IDF's)", _test("accuracy"), _bag_of_words),
+    "weather_lstm": System("RMSE (0.85 of persistence's)", _test("rmse"), _persistence, at_most=True),
+    "weather_gru": System(
+        "RMSE (0.85 of persistence's)",
+        _test("rmse"),
+        _persistence,
+        at_most=True,
+        folder="weather_lstm",
+        settings=("model.options.cell=gru",),
+    ),
+    "multimodal": System("accuracy", _test("accuracy"), 0.95),
+    "flights": System("ROC AUC", _test("roc_auc"), 0.78),
+}
+
+
+def run(folder: str, settings: list[str]) -> Document:
+    """The result document of `farandole run`."""
+    command = [str(Path(sys.executable).with_name("farandole")), "run", str(JOBS / folder / "job.yaml"), "--json"]
+    for setting in settings:
+        command += ["--set", setting]
+    document: Document = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return document
+
+
+def measure(name: str, seeds: list[int], settings: list[str]) -> tuple[str, bool]:
+    """A row of the table, and whether the bar was reached for all seeds."""
+    system = SYSTEMS[name]
+    figures, seconds, bar = [], [], 0.0
+    for seed in seeds:
+        start = time.perf_counter()
+        document = run(system.folder or name, [*system.settings, *settings, f"train.seed={seed}"])
+        seconds.append(time.perf_counter() - start)
+        figures.append(system.figure(document))
+        if seed == seeds[0]:
+            bar = system.bar(document) if callable(system.bar) else system.bar
+        print(f"{name}, seed {seed}: {system.what} {figures[-1]:.4g}, bar {bar:.4g}", file=sys.stderr, flush=True)
+    reached = [figure <= bar if system.at_most else figure >= bar for figure in figures]
+    cells = [f"{figure:.4f}" + ("" if good else " (missed)") for figure, good in zip(figures, reached, strict=True)]
+    sign = "at most" if system.at_most else "at least"
+    row = [name, system.what, f"{sign} {bar:.4g}", *cells, f"{seconds[0]:.0f}", f"{min(seconds):.0f}"]
+    return f"| {' | '.join(row)} |", all(reached)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SYSTEMS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE")
+    asked = parser.parse_args()
+    for name in asked.names:
+        if name not in SYSTEMS:
+            parser.error(f"{name}: unknown; use {', '.join(SYSTEMS)}")
+    measured = [measure(name, asked.seeds, asked.settings) for name in asked.names or SYSTEMS]
+    titles = ["job", "on test", "bar", *(f"seed {seed}" for seed in asked.seeds), "s, first", "s, data ready"]
+    print(f"| {' | '.join(titles)} |\n|---|---|---|{'---:|' * (len(titles) - 3)}")
+    print("\n".join(row for row, _ in measured))
+    return 0 if all(reached for _, reached in measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""A network over one text: the mean of embedded tokens, alone or after a small Transformer encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from farandole.errors import ModelError
+from farandole.models.choose import only_group
+from farandole.models.mlp import hidden_layers
+from farandole.shards import Group, Schema
+
+
+class Block(nn.Module):
+    """Self-attention and a dense network, each around a residual and after a layer norm (Xiong et al. 2020)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.dense_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mixed = nn.Linear(width, 3 * width)
+        self.attended = nn.Linear(width, width)
+        self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`[B, T, W]` of states `[B, T, W]`, where tokens see those of which the bool mask `[B, T]` is true."""
+        rows, steps, width = states.shape
+        parts = self.mixed(self.attention_norm(states)).view(rows, steps, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        states = states + self.dropout(self.attended(seen.transpose(1, 2).reshape(rows, steps, width)))
+        moved: torch.Tensor = states + self.dropout(self.dense(self.dense_norm(states)))
+        return moved
+
+
+class TextEncoder(nn.Module):
+    """A text as a row of numbers: the mean of its tokens' states.
+
+    Args:
+        group: The tokens; their mask is the group `NAME_mask`.
+        width: The size of an embedding and of a state.
+        layers: Blocks of attention; with 0 it is a bag of embeddings, which knows no order.
+        heads: Heads of attention; they divide the width.
+        dropout: The share of activations that training drops.
+
+    Raises:
+        ModelError: The width cannot be divided.
+    """
+
+    def __init__(self, group: Group, width: int, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if layers and width % heads:
+            raise ModelError(f"model.options.heads: {heads} do not divide the width {width}; choose a divisor of it")
+        self.tokens = nn.Embedding(group.cardinalities[0], width)
+        nn.init.normal_(self.tokens.weight, std=0.1)
+        self.places = nn.Parameter(torch.randn(group.shape[0], width) * 0.02) if layers else None
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+        self.width = width
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """float32 `[B, width]` of int32 tokens `[B, T]` and their bool mask."""
+        states = self.tokens(tokens)
+        if self.places is not None:
+            # A text without tokens has to look at something: it sees the padding at its first place.
+            mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
+            states = states + self.places
+        states = self.dropout(states)
+        for block in self.blocks:
+            states = block(states, mask)
+        weights = mask.to(states.dtype).unsqueeze(2)
+        mean: torch.Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return mean
+
+
+class TextNetwork(nn.Module):
+    """A text encoder and dense layers."""
+
+    def __init__(
+        self, schema: Schema, group: Group, width: int, layers: int, heads: int, hidden: Sequence[int], dropout: float
+    ) -> None:
+        super().__init__()
+        self.name = group.name
+        self.encoder = TextEncoder(group, width, layers, heads, dropout)
+        self.head = nn.Sequential(
+            nn.LayerNorm(width),
+            hidden_layers(width, hidden, dropout=dropout, activation="gelu", norm=False),
+            nn.Dropout(dropout),
+            nn.Linear(hidden[-1] if hidden else width, schema.target.num_outputs),
+        )
+
+    def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+        """Logits or values `[B, O]` of int32 tokens `[B, T]` and their bool mask."""
+        outputs: torch.Tensor = self.head(self.encoder(groups[self.name], groups[f"{self.name}_mask"].bool()))
+        return outputs
+
+
+def build(
+    schema: Schema,
+    *,
+    width: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Build the network.
+
+    Args:
+        schema: The columns of the dataset; one text of `mode: pad` and nothing else.
+        width: The size of an embedding, and of the encoder's states.
+        layers: Blocks of self-attention; 0 makes a bag of embeddings.
+        heads: Heads of attention in each block.
+        hidden: The sizes of dense layers after the mean.
+        dropout: The share of activations that training drops.
+
+    Raises:
+        ModelError: The dataset has something else, or an option is wrong.
+    """
+    group = only_group(schema, "tokens", "farandole.models.text")
+    return TextNetwork(schema, group, width, layers, heads, hidden, dropout)
