@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from farandole.errors import EnvironmentLacking, FarandoleError, ModelError, TrainingFailed
-from farandole.launch import gang, train
-from farandole.launch.attempt import Attempt
-from farandole.launch.hosts import Host
-from farandole.progress import ignore
+from farandole.launch import train
 from farandole.spec import Job
 
 MakeJob = Callable[..., Job]
@@ -58,7 +53,6 @@ def test_an_exception_in_a_rank_is_told_once_with_its_place(home: Path, make_job
 @slow
 def test_a_builder_that_raises_is_the_users_error_told_once(home: Path, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_raising", "options": {"depth": 3}}, resources__max_restarts=2)
-    started = time.monotonic()
     error = _failure(job)
     assert isinstance(error, ModelError)
     assert error.exit_code == 2
@@ -66,7 +60,6 @@ def test_a_builder_that_raises_is_the_users_error_told_once(home: Path, make_job
     assert f"raised KeyError: 'no such layer' in {job.folder}/network.py, line " in str(error)
     assert str(error).endswith("options were {'depth': 3}")
     assert len(list(home.glob("jobs/*/logs/attempt-*"))) == 1, "wrong input was tried again"
-    assert time.monotonic() - started < 120
 
 
 @slow
@@ -82,15 +75,3 @@ def test_a_store_that_cannot_be_used_is_what_the_environment_lacks(
     assert "s3cret" not in f"{error} {error.detail}"
     logs = [path.read_text() for path in home.glob("jobs/*/logs/*/*")]
     assert not any("s3cret" in text for text in logs)
-
-
-def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_needed(
-    home: Path, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MY_SECRET", "s3cret")
-    attempt = Attempt(1, (Host("localhost", 2),))
-    with gang._environment_file(gang.Orders(make_job(), tmp_path, False, ignore), attempt) as path:
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "s3cret" in path.read_text()
-        assert str(path.name) == "environment.json"
-    assert not path.exists()

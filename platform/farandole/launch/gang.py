@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -10,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from farandole.launch.attempt import Attempt
 from farandole.launch.cause import Cause, cause_of
+from farandole.launch.environment import hidden_variables, open_variables
 from farandole.launch.hosts import is_local
 from farandole.launch.leftovers import sweep
 from farandole.launch.vigil import Trouble, Vigil
@@ -34,11 +34,6 @@ _KILLED_S = 5.0
 """How long a gang that was killed may take to be gone, before Horovod's launcher is killed too."""
 _DUMP_S = 1.0
 """How long workers have to write down where they stand."""
-
-_PASSED_OPENLY = re.compile(
-    r"^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HOROVOD_\w+|NCCL_\w+)$"
-)
-"""Variables that Horovod's launcher may write on the workers' command lines; all others go by file."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
     logs = orders.directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
     orders.watch(StageStarted("train", f"starting {counted(attempt.workers, 'worker')}"))
-    with _environment_file(orders, attempt) as environment:
+    with hidden_variables(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment:
         command = _command(orders, attempt, environment)
         with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
             gang = _Gang(orders, attempt, launcher, files, environment)
@@ -279,7 +274,7 @@ def _command(orders: Orders, attempt: Attempt, environment: Path) -> list[str]:
 
 def _variables(orders: Orders, attempt: Attempt) -> dict[str, str]:
     """The environment of Horovod's launcher."""
-    variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
+    variables = open_variables()
     # Horovod's own 30 s are too few for a busy machine, and end in SIGABRT; ours tell who is missing.
     variables.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(round(orders.job.resources.meet_timeout_s) + 30))
     variables |= horovod_variables(orders.job.train.horovod, timeline=orders.job.train.profile)
@@ -292,20 +287,6 @@ def _variables(orders: Orders, attempt: Attempt) -> dict[str, str]:
 def _threads(job: Job, attempt: Attempt) -> int:
     most = max(host.slots for host in attempt.hosts)
     return job.resources.threads(len(os.sched_getaffinity(0)), most)
-
-
-@contextmanager
-def _environment_file(orders: Orders, attempt: Attempt) -> Iterator[Path]:
-    """This process's variables, in a file that only its user may read, and that goes when the attempt ends."""
-    path = orders.directory / "environment.json"
-    variables = {name: value for name, value in os.environ.items() if not _PASSED_OPENLY.match(name)}
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({**variables, "OMP_NUM_THREADS": str(_threads(orders.job, attempt))}, file)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
 
 
 class _Logs:

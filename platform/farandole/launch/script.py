@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from farandole.errors import SpecError
-from farandole.launch.gang import _PASSED_OPENLY
-from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE
+from farandole.launch.environment import hidden_variables, open_variables
+from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE
 
 
 def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1, output: IO[str] | None = None) -> int:
@@ -32,16 +31,16 @@ def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1,
     """
     if not script.is_file():
         raise SpecError(f"{script}: there is no such file; give the path of a Python script")
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    variables = {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
-    variables |= {WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
-    # Horovod's launcher writes variables on command lines: all but the harmless ones go by a file for this user only.
-    hidden = {name: value for name, value in os.environ.items() if name not in variables}
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
     with tempfile.TemporaryDirectory(prefix="farandole-script-") as place:
-        environment = Path(place, "environment.json")
-        with os.fdopen(os.open(environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"OMP_NUM_THREADS": threads, **hidden}, file)
-        launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--gloo", "-np", str(workers)]
-        launcher += ["-H", f"localhost:{workers}", "--network-interface", "lo"]
-        worker = [sys.executable, "-m", "farandole.training.script", str(environment), str(script), *arguments]
-        return subprocess.run([*launcher, *worker], env=variables, check=False, stdout=output, stderr=output).returncode
+        variables = open_variables() | {WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
+        variables[GANG_VARIABLE] = place
+        launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(workers)]
+        launcher += ["--hosts", f"localhost:{workers}", "--start-timeout", "60", "--stop-timeout", "5"]
+        with hidden_variables(Path(place, "environment.json"), threads) as environment:
+            worker = [sys.executable, "-m", "farandole.training.script", str(environment), str(script), *arguments]
+            # The launcher ends when its input does: nobody is left who could give it orders.
+            with subprocess.Popen(
+                [*launcher, *worker], env=variables, stdin=subprocess.PIPE, stdout=output, stderr=output
+            ) as process:
+                return process.wait()

@@ -1,0 +1,38 @@
+"""Which variables workers get, and on which way: Horovod's launcher would write them all on their command lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PASSED_OPENLY = re.compile(
+    r"^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HOROVOD_\w+|NCCL_\w+)$"
+)
+"""Variables that everybody on the machine may see; all others go by file."""
+
+
+def open_variables() -> dict[str, str]:
+    """Those of this process's variables that may stand on a command line."""
+    return {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
+
+
+@contextmanager
+def hidden_variables(path: Path, threads: int) -> Iterator[Path]:
+    """All the others, in a file that only its user may read, and that goes when the block ends.
+
+    Args:
+        path: The file.
+        threads: Threads of each worker.
+    """
+    variables = {name: value for name, value in os.environ.items() if not _PASSED_OPENLY.match(name)}
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump({**variables, "OMP_NUM_THREADS": str(threads)}, file)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""What of the environment goes to workers openly, and what by file."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from farandole.launch.environment import hidden_variables, open_variables
+
+
+def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SECRET", "s3cret")
+    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "3")
+    assert open_variables()["HOROVOD_CYCLE_TIME"] == "3"
+    assert "MY_SECRET" not in open_variables()
+    with hidden_variables(tmp_path / "environment.json", 3) as path:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        told = json.loads(path.read_text())
+        assert told["MY_SECRET"] == "s3cret"
+        assert told["OMP_NUM_THREADS"] == "3"
+        assert "HOROVOD_CYCLE_TIME" not in told
+    assert not path.exists()
