@@ -171,6 +171,33 @@ def test_a_full_disk_crosses_with_the_directory(fitted: Preprocessing, tmp_path:
     )
 
 
+def test_a_full_scratch_directory_crosses_with_its_name(unfitted: Preprocessing, tmp_path: Path) -> None:
+    def batches() -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    with pytest.raises(RuntimeError) as caught:
+        list(packer(unfitted, scratch=tmp_path)(batches()))
+    error = error_in(str(caught.value))
+    assert type(error) is PreparationFailed
+    assert str(error) == (
+        f"{tmp_path}: No space left on device; free some space, or set SPARK_LOCAL_DIRS to a directory with more"
+    )
+
+
+def test_rows_that_go_by_files_become_the_same_shards(fitted: Preprocessing, tmp_path: Path) -> None:
+    rows = [batch([0, 0, 0, 2, 0, 0, 2]), batch([0, 2], first=7)]
+    scratch, by_files, by_values = (tmp_path / name for name in ("scratch", "files", "values"))
+    scratch.mkdir()
+    *packed, _ = packer(fitted, scratch=scratch)(rows)
+    found = list(dealer(fitted, [2, 0, 1], scratch)(packed))
+    assert len(list(scratch.iterdir())) == 2
+    places = [ShardPlace("train", 0), ShardPlace("train", 1), ShardPlace("test", 0)]
+    (one,) = shard_writer(fitted, by_files, places, block_rows=2)(found)
+    (two,) = shard_writer(fitted, by_values, places, block_rows=2)(pieces(fitted, *rows, shards_of_split=[2, 0, 1]))
+    assert infos_in(one) == infos_in(two)
+
+
 def test_an_error_of_another_kind_stays_itself(fitted: Preprocessing, tmp_path: Path) -> None:
     def batches() -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")

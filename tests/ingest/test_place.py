@@ -6,11 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError
-from farandole.ingest.place import ORDER, SPLIT, shard_numbers, sorted_places, split_counts, with_places
+from farandole.ingest.place import (
+    MOST_NARROW_BYTES,
+    ORDER,
+    SPLIT,
+    WIDE,
+    narrow_rows,
+    shard_numbers,
+    sorted_places,
+    split_counts,
+    with_places,
+)
 from farandole.spec import Split
 
 ROWS = 5000
@@ -131,3 +142,21 @@ def test_missing_values_in_other_columns_make_other_rows(spark: SparkSession) ->
     frame = spark.sql("SELECT * FROM VALUES (1, null), (null, 1), (null, null) AS t(a, b)")
     hashes = with_places(frame, Split()).select(ORDER[0]).distinct().count()
     assert hashes == 3
+
+
+def test_narrow_rows_stay_as_they_are_and_a_wide_one_fails(spark: SparkSession) -> None:
+    frame = with_places(
+        spark.sql(f"SELECT repeat('é', {MOST_NARROW_BYTES // 2}) AS a, cast(null AS string) AS b, 1 AS c"), Split()
+    )
+    narrow = narrow_rows(frame)
+    assert narrow is not None
+    assert narrow.collect() == frame.collect()
+    wide = narrow_rows(frame.withColumn("b", F.lit("x")))
+    assert wide is not None
+    with pytest.raises(PySparkException, match=WIDE):
+        wide.collect()
+
+
+@pytest.mark.parametrize("column", ["array(1)", "struct(1)", "cast('x' AS binary)"])
+def test_of_columns_without_a_plain_width_nothing_is_known(spark: SparkSession, column: str) -> None:
+    assert narrow_rows(with_places(spark.sql(f"SELECT {column} AS a, 1 AS b"), Split(by=("b",)))) is None

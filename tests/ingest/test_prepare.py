@@ -13,6 +13,7 @@ import pytest
 from inputs import HEADER, SMALL, MakeJob, Prepare, Write, columns, shard_bytes, verify
 
 from farandole.errors import DataError, DatasetError
+from farandole.ingest import place
 from farandole.ingest import prepare as prepare_module
 from farandole.progress import Advanced, Event, Noted, StageEnded, StageStarted
 from farandole.shards import read_manifest
@@ -98,6 +99,16 @@ def test_a_query_joins_several_sources(write: Write, make_job: MakeJob, prepare:
     assert rows.tolist() == [[-1, 1], [10, 0], [20, 0]]
     assert counts.tolist() == [20, 20, 20]
     assert [Path(entry["path"]).name for entry in prepared.manifest.sources] == ["prices.csv", "small.csv"]
+
+
+def test_wide_rows_give_the_shards_that_narrow_ones_do(
+    write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write()
+    narrow = prepare(make_job())
+    monkeypatch.setattr(place, "MOST_NARROW_BYTES", 0)
+    wide = prepare(make_job(), force=True)
+    assert wide.manifest == narrow.manifest
 
 
 def test_each_step_is_told(write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path) -> None:
@@ -247,6 +258,18 @@ def test_a_first_preparation_that_fails_leaves_no_dataset(
     with pytest.raises(DatasetError, match=r"no manifest\.json, so no dataset"):
         read_manifest(tmp_path / "dataset")
     assert not list((tmp_path / "dataset").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_refused_preparation_leaves_no_empty_directory_but_one_that_was_there(
+    write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path, was_there: bool
+) -> None:
+    write()
+    if was_there:
+        (tmp_path / "dataset").mkdir()
+    with pytest.raises(DataError, match=r"data\.query"):
+        prepare(make_job({"query": "SELECT nothing FROM rows"}))
+    assert (tmp_path / "dataset").exists() == was_there
 
 
 def test_the_earlier_dataset_stays_until_the_new_manifest_is_there(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge, summary
 
 Declare = Callable[..., Preprocessing]
 FEATURES: dict[str, Any] = {
@@ -38,7 +38,8 @@ def observed(preprocessing: Preprocessing, *batches: pa.RecordBatch) -> Observat
     return seen
 
 
-def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare) -> None:
+def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
     first = declare(FEATURES, TYPES)
     seen = observed(first, ROWS)
     assert set(seen.summaries) == {"x", "plain"}
@@ -50,6 +51,15 @@ def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare) ->
     assert set(seen.summaries) == {"x"}
     assert seen.counts == {}
     assert learn(second, seen).fitted
+
+
+def test_of_few_distinct_values_one_pass_tells_all(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = declare(FEATURES, TYPES)
+    once = learn(first, observed(first, ROWS))
+    assert once.fitted
+    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
+    second = learn(first, observed(first, ROWS))
+    assert learn(second, observed(second, ROWS)).to_dict() == once.to_dict()
 
 
 def test_merging_parts_is_like_seeing_all_rows(declare: Declare) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from farandole.preprocess import Summary
+from farandole.preprocess import summary as summary_module
 from farandole.preprocess.summary import exact_sum
 
 ANY = st.floats(allow_nan=False, allow_infinity=False)
@@ -19,6 +21,14 @@ SENSIBLE = st.one_of(
     st.just(0.0), st.floats(1e-100, 1e100), st.floats(-1e100, -1e-100), st.integers(-(2**53), 2**53).map(float)
 )
 MORE = hypothesis_settings(max_examples=60, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[summary_module.MOST_COUNTED, 3], ids=["counted", "summed"])
+def most_counted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Once with all values counted, once with most columns summed up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary_module, "MOST_COUNTED", request.param)
+        yield
 
 
 def summary(*parts: list[float]) -> Summary:
@@ -57,6 +67,40 @@ def test_neither_order_nor_partition_shows_in_a_summary(values: list[float], ran
     assert summary(*parts) == whole
     assert summary(*parts[::-1]) == whole
     assert repr(summary(*parts).to_dict()) == repr(whole.to_dict())
+
+
+@given(st.lists(st.one_of(SENSIBLE, st.just(math.nan)), max_size=30))
+@MORE
+def test_counted_values_tell_what_summed_ones_do(values: list[float]) -> None:
+    """Each value twice, so that counts matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary_module, "MOST_COUNTED", 10**9)
+        counted = summary(values, values)
+        patch.setattr(summary_module, "MOST_COUNTED", -1)
+        summed = summary(values, values)
+    assert counted.counted is not None
+    assert summed.counted is None or not summed.present
+    assert repr(counted.to_dict()) == repr(summed.to_dict())
+    assert counted.buckets == summed.buckets
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Not injective, and something for missing values."""
+    return np.where(np.isnan(values), -7.5, np.abs(values) / 2)
+
+
+@given(st.lists(st.one_of(SENSIBLE, st.just(math.nan)), max_size=30))
+@MORE
+def test_a_mapped_summary_is_that_of_the_mapped_values(values: list[float]) -> None:
+    made = summary(values).mapped(_halved)
+    if made is not None:
+        assert made == summary(_halved(np.array(values, dtype=np.float64)).tolist())
+
+
+def test_too_many_values_cannot_be_mapped() -> None:
+    many = np.random.default_rng(2).normal(size=summary_module.MOST_COUNTED + 1).tolist()
+    assert summary(many).mapped(_halved) is None
+    assert summary([1.0, 2.0]).mapped(_halved) == summary([0.5, 1.0])
 
 
 @given(st.lists(SENSIBLE, min_size=1, max_size=50))

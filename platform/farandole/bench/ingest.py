@@ -14,7 +14,7 @@ from farandole.bench.flights import write_flights
 from farandole.bench.machine import machine, run_module
 from farandole.progress import Advanced, StageEnded, StageStarted, Watcher, ignore
 
-OURS = ("farandole", "parquet", "parquet_raw")
+OURS = ("farandole", "parquet", "parquet_spark", "parquet_cached", "parquet_raw")
 """Systems that share one Spark in this interpreter."""
 PEERS = {"mds": "streaming"}
 """Systems that have a Spark where they are installed: here, or in the interpreter of the peers; and
@@ -112,6 +112,7 @@ def _best(runs: list[dict[str, float]], size_mb: float, start_s: float) -> dict[
         "mb_per_s": round(size_mb / best["seconds"], 1),
         "peak_rss_mb": round(min(run["peak_rss_mb"] for run in runs), 1),
         "seconds": round(best["seconds"], 2),
+        "cpu_s": round(min(run["cpu_s"] for run in runs), 2),
         "with_start_s": round(best["seconds"] + start_s, 2),
         "read_mb": round(size_mb, 1),
         "written_mb": round(best["written_mb"], 1),

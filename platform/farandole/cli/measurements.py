@@ -85,6 +85,7 @@ INGEST = (
     *_COMMON,
     Column("times slower", _ratio("farandole", inverse=True)),
     Column("s", _figure("seconds", ",.1f")),
+    Column("processor s", _figure("cpu_s", ",.1f")),
     Column("s with start of Spark", _figure("with_start_s", ",.1f")),
     Column("written MB", _figure("written_mb", ",.0f"), wide=True),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),

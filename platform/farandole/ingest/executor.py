@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from farandole.errors import ERRORS, FarandoleError, PreparationFailed
 from farandole.ingest.environment import enter_environment
-from farandole.ingest.packed import pack, packed_pieces, unpack
+from farandole.ingest.packed import Packer, unpack
 from farandole.ingest.place import ORDER, SPLIT, TRAIN, shard_numbers, sorted_places
 from farandole.ingest.rows import MalformedRow
 from farandole.preprocess import Observations, Preprocessing, RowStream
@@ -79,21 +79,22 @@ class Seen:
         self.detector.merge(other.detector)
 
 
-def packer(preprocessing: Preprocessing, looked_at: Sequence[str] = ()) -> BatchFunction:
+def packer(preprocessing: Preprocessing, looked_at: Sequence[str] = (), scratch: Path | None = None) -> BatchFunction:
     """A function for `mapInArrow`: rows with their places become packed batches, and are observed on the way.
 
     Args:
         preprocessing: The preprocessing, not fitted.
         looked_at: Columns that may hold personal data.
+        scratch: A directory for the packed rows, if all tasks run on this machine.
     """
 
     def pack_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen = Seen()
-        with speaking():
+        with speaking(scratch=scratch), Packer(scratch) as packing:
             for batch in batches:
                 seen.detector.add(batch.select(list(looked_at)))
                 seen.add(preprocessing, batch)
-                for piece in packed_pieces(batch):
+                for piece in packing.pieces(batch):
                     yield pa.record_batch({"rows": piece, "seen": pa.nulls(1, pa.binary())})
         yield pa.record_batch({"rows": pa.nulls(1, pa.binary()), "seen": pa.array([pickle.dumps(seen)], pa.binary())})
 
@@ -114,16 +115,21 @@ def observer(preprocessing: Preprocessing) -> BatchFunction:
     return observe
 
 
-def dealer(preprocessing: Preprocessing, shards_of_split: list[int]) -> BatchFunction:
+def dealer(preprocessing: Preprocessing, shards_of_split: list[int], scratch: Path | None = None) -> BatchFunction:
     """A function for `mapInArrow`: packed rows are transformed and dealt to their shards, one packed piece for each.
 
     Texts that follow each other without regard to rows stay as they are: they need their final order first.
+
+    Args:
+        preprocessing: The preprocessing, fitted.
+        shards_of_split: The number of shards of each split.
+        scratch: A directory for the pieces, if all tasks run on this machine.
     """
 
     def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _one_core()
         schema = preprocessing.schema
-        with speaking():
+        with speaking(scratch=scratch), Packer(scratch) as packing:
             for batch in batches:
                 for value in batch.column("rows"):
                     raw = unpack(value)
@@ -133,7 +139,7 @@ def dealer(preprocessing: Preprocessing, shards_of_split: list[int]) -> BatchFun
                         rows = rows.append_column(name, raw.column(name))
                     splits, order = raw.column(SPLIT).to_numpy(), raw.column(ORDER[0]).to_numpy()
                     for shard, chosen in _runs(shard_numbers(splits, order, shards_of_split)):
-                        piece = pack(rows.take(pa.array(chosen)))
+                        piece = packing.pack(rows.take(pa.array(chosen)))
                         yield pa.record_batch({"shard": pa.array([shard], pa.int32()), "rows": piece})
 
     return deal
@@ -256,21 +262,27 @@ class speaking:
 
     Args:
         directory: Where is written to, if anywhere.
+        scratch: Where is written to for the length of the preparation, if anywhere.
     """
 
-    def __init__(self, directory: Place | None = None) -> None:
+    def __init__(self, directory: Place | None = None, *, scratch: Path | None = None) -> None:
         # Shards for a remote directory are drafted in this machine's temporary one.
         self._directory = Path(tempfile.gettempdir()) if isinstance(directory, str) else directory
+        self._scratch = scratch
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = self._directory or error.filename
-            error = PreparationFailed(
-                f"data.output: {place}: {error.strerror}; free some space, or choose another data.output"
-            )
+            error = PreparationFailed(self._full(error))
         if isinstance(error, FarandoleError):
             packed = json.dumps({"kind": type(error).__name__, "message": str(error)})
             raise RuntimeError(MARK + packed) from error  # noqa: TRY004 - not about a type
+
+    def _full(self, error: OSError) -> str:
+        reason = os.strerror(error.errno or errno.ENOSPC)
+        if self._scratch is not None:
+            return f"{self._scratch}: {reason}; free some space, or set SPARK_LOCAL_DIRS to a directory with more"
+        place = self._directory or error.filename
+        return f"data.output: {place}: {reason}; free some space, or choose another data.output"

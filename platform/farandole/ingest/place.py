@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from farandole.errors import DataError
 from farandole.spec import SPLITS, Split
@@ -20,6 +21,12 @@ TRAIN = SPLITS.index("train")
 """What that column holds for a row to train on."""
 ORDER = ("_farandole_order_1", "_farandole_order_2")
 """Two 64-bit hashes of the row, which sort it; rows that agree in both are equal."""
+
+MOST_NARROW_BYTES = 2048
+"""Of text in a narrow row: 50,000 of them, which make a batch, fit into Spark's memory."""
+WIDE = "@farandole-wide-row"
+"""What the error about a row says that is wider."""
+_PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
 
 
 def with_places(frame: DataFrame, split: Split) -> DataFrame:
@@ -36,6 +43,19 @@ def with_places(frame: DataFrame, split: Split) -> DataFrame:
             SPLIT: _split_by_column(split.column) if split.column else _split_by_share(split, columns),
         }
     )
+
+
+def narrow_rows(frame: DataFrame) -> DataFrame | None:
+    """The frame, whose query fails, with `WIDE` in its error, at a row with more than `MOST_NARROW_BYTES` of text; None
+    where columns of other kinds may be wide.
+    """
+    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
+        return None
+    texts = [F.col(f"`{name}`") for name, kind in kinds.items() if isinstance(kind, T.StringType)]
+    width = sum((F.coalesce(F.octet_length(text), F.lit(0)) for text in texts), F.lit(0))
+    told = F.raise_error(F.lit(WIDE))
+    return frame.withColumn(SPLIT, F.when(width > MOST_NARROW_BYTES, told).otherwise(F.col(SPLIT)))
 
 
 def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:

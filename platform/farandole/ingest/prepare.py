@@ -7,8 +7,9 @@ import math
 import pickle
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -23,6 +24,7 @@ from farandole.ingest.executor import (
     PACKED,
     PIECES,
     WRITTEN,
+    BatchFunction,
     Seen,
     ShardPlace,
     dealer,
@@ -32,12 +34,12 @@ from farandole.ingest.executor import (
 )
 from farandole.ingest.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.malformed import leave_out
-from farandole.ingest.place import split_counts, with_places
+from farandole.ingest.place import WIDE, narrow_rows, split_counts, with_places
 from farandole.ingest.raw import RawRows
 from farandole.ingest.reach import check_reach
 from farandole.ingest.reading import reader_of
 from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
-from farandole.ingest.session import cached, spark_session
+from farandole.ingest.session import batches_by_rows, cached, scratch, spark_session
 from farandole.preprocess import Observations, Preprocessing, learn, statistics
 from farandole.privacy import Secret, read_key
 from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
@@ -111,9 +113,13 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     if existing is not None:
         watch(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
         return Prepared(directory, existing, reused=True)
-    _make_directory(directory)
     watch(Advanced("prepare", 0, 0, "tasks", "starting Spark"))
-    with RawRows(job, files) as raw, spark_session(job) as session, _watched(session, watch) as say:
+    with (
+        _made_directory(directory),
+        RawRows(job, files) as raw,
+        spark_session(job) as session,
+        _watched(session, watch) as say,
+    ):
         try:
             manifest = _prepare(session, job, files, raw, code, request, directory, say)
         except (PySparkException, Py4JError, ConnectionError) as error:
@@ -151,15 +157,17 @@ def _prepare(
     unfitted = unfitted.with_types(dict(frame.dtypes))
     looked_at = raw.looked_at(frame)
     placed = with_places(frame, data.split)
-    with raw.kept(placed) as kept, cached(kept.mapInArrow(packer(unfitted, looked_at), PACKED)) as packed:
-        seen = _seen(packed.where("seen IS NOT NULL"))
+    with (
+        scratch(session) as folder,
+        raw.kept(placed) as kept,
+        _packed(kept, packer(unfitted, looked_at, folder)) as (rows, seen),
+    ):
         raw.judge(seen.detector)
         counts = split_counts(seen.split_rows, data.split)
-        rows = packed.where("rows IS NOT NULL").select("rows")
         say("fitting the preprocessing on the training split")
         preprocessing, known = _fit(rows, unfitted, seen.observations)
         say("writing shards")
-        splits = _write(rows, preprocessing, counts, job, directory, secret)
+        splits = _write(rows, preprocessing, counts, job, directory, secret, folder)
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     digest = content_digest(schema, fitted, splits)
     manifest = Manifest(
@@ -219,6 +227,26 @@ def _told(entry: MalformedRows) -> str:
     return f"{entry.rows:,} of {total:,} rows of {entry.source} could not be read and were left out ({reasons}){where}"
 
 
+@contextmanager
+def _packed(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFrame, Seen]]:
+    """The packed rows of a frame, kept for the length of the block, and what was seen of them."""
+    narrow = narrow_rows(frame)
+    if narrow is not None:
+        with ExitStack() as stack:
+            try:
+                with batches_by_rows(frame.sparkSession):
+                    packed = stack.enter_context(cached(narrow.mapInArrow(pack, PACKED)))
+                    seen = _seen(packed.where("seen IS NOT NULL"))
+            except PySparkException as error:
+                if WIDE not in str(error):
+                    raise
+            else:
+                yield packed.where("rows IS NOT NULL").select("rows"), seen
+                return
+    with cached(frame.mapInArrow(pack, PACKED)) as packed:
+        yield packed.where("rows IS NOT NULL").select("rows"), _seen(packed.where("seen IS NOT NULL"))
+
+
 def _seen(found: DataFrame) -> Seen:
     """What all partitions saw together."""
     seen = Seen()
@@ -253,8 +281,19 @@ def _write(
     job: Job,
     directory: Place,
     secret: Secret | None,
+    folder: Path | None,
 ) -> dict[str, tuple[ShardInfo, ...]]:
-    """Write all shards; only those that Spark's kept attempts report count."""
+    """Write all shards; only those that Spark's kept attempts report count.
+
+    Args:
+        packed: The packed rows.
+        preprocessing: The preprocessing, fitted.
+        counts: The rows of each split.
+        job: The job.
+        directory: The dataset directory.
+        secret: The key to encrypt shards with.
+        folder: For what tasks hand to each other, where all run on this machine.
+    """
     schema: Schema = preprocessing.schema
     shard_rows = max(1, int(job.data.shards.size_mib * _MIB) // schema.row_bytes)
     block_rows = max(1, int(job.data.shards.block_mib * _MIB) // schema.row_bytes)
@@ -262,7 +301,7 @@ def _write(
     places = [
         ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
-    pieces = packed.mapInArrow(dealer(preprocessing, shards_of_split), PIECES)
+    pieces = packed.mapInArrow(dealer(preprocessing, shards_of_split, folder), PIECES)
     # repartitionById sends a row to exactly the partition that its id names (Spark 4.1).
     by_shard = pieces.repartitionById(len(places), F.col("shard"))
     with environment_file(directory) as environment:
@@ -287,11 +326,22 @@ def _write(
     return splits
 
 
-def _make_directory(directory: Place) -> None:
+@contextmanager
+def _made_directory(directory: Place) -> Iterator[None]:
+    """Make the dataset directory; if the block fails, none that is new and empty stays behind."""
+    is_new = isinstance(directory, Path) and not directory.exists()
     try:
         storage_of(directory).create()
     except OSError as error:
         raise _disk_error(directory, error) from error
+    try:
+        yield
+    except BaseException:
+        if is_new and isinstance(directory, Path):
+            for folder in (*(directory / split for split in SPLITS), directory):
+                with suppress(OSError):  # it is not empty, or not there
+                    folder.rmdir()
+        raise
 
 
 def _disk_error(directory: Place, error: OSError) -> PreparationFailed:

@@ -26,6 +26,7 @@ from farandole.spec import Job
 _LOG_NAME = "spark.log"
 _LOG_PROPERTIES = Path(__file__).with_name("log4j2.properties")
 
+_BATCH_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
@@ -34,7 +35,7 @@ _QUERY_SETTINGS = {
     # too many fields would pass unseen.
     "spark.sql.csv.parser.columnPruning.enabled": "false",
     # Arrow's offsets of 32 bits end at 2 GiB, and rows may be wide: packed batches, images, documents.
-    "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
+    _BATCH_BYTES: "64m",
 }
 
 
@@ -97,6 +98,34 @@ def cached(frame: DataFrame) -> Iterator[DataFrame]:
             kept.unpersist()
 
 
+@contextmanager
+def scratch(session: SparkSession) -> Iterator[Path | None]:
+    """A directory for what tasks hand to each other, for the length of the block: only this user may read it. None
+    where tasks run on other machines.
+    """
+    if not str(session.sparkContext.master).startswith("local"):
+        yield None
+        return
+    chosen = os.environ.get("SPARK_LOCAL_DIRS") or session.sparkContext.getConf().get("spark.local.dir", "")
+    parent = (chosen or "").split(",")[0] or tempfile.gettempdir()
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="farandole-rows-", dir=parent, ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def batches_by_rows(session: SparkSession) -> Iterator[None]:
+    """While queries begin in this block, Spark counts the rows of the batches that it hands to Python, not their bytes:
+    it looks at all columns after each row for that, which takes as long as writing the row.
+    """
+    kept = session.conf.get(_BATCH_BYTES)
+    session.conf.set(_BATCH_BYTES, str(2**31 - 1))
+    try:
+        yield
+    finally:
+        session.conf.set(_BATCH_BYTES, str(kept))
+
+
 def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]:
     """What Spark is started with; it cannot change as long as it runs.
 
@@ -105,7 +134,10 @@ def spark_settings(scratch: Path, *, memory: str, local: bool) -> dict[str, str]
         memory: Of the driver, for example `2g`.
         local: Whether all of Spark runs on this machine.
     """
-    options = f"-Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
+    # Packed batches are arrays of megabytes, each of which G1 gives regions of its own, and collects all memory for.
+    options = (
+        f"-XX:+UseParallelGC -Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
+    )
     settings = {
         "spark.driver.memory": memory,
         "spark.driver.extraJavaOptions": options,

@@ -21,7 +21,7 @@ class NumericTransform(Columns):
     """One number as one float32 (and its indicator of a missing value as a second).
 
     It is learned in two passes: first what the raw values tell (`fill`, `lower`, `upper`), then what the imputed,
-    clipped and logged values tell (`offset`, `factor`).
+    clipped and logged values tell (`offset`, `factor`). Of a column with few distinct values the first pass tells both.
     """
 
     spec: Numeric
@@ -70,7 +70,11 @@ class NumericTransform(Columns):
         if isinstance(fill, str):
             fill = summary.quantile(0.5) if fill == "median" else summary.mean
         learned = replace(self, fill=fill, lower=lower, upper=upper, knows_raw=True)
-        return replace(learned, factor=1.0) if self.spec.scale == "none" else learned
+        if self.spec.scale == "none":
+            return replace(learned, factor=1.0)
+        # Where each value was counted, a pass over the imputed, clipped and logged values would tell nothing new.
+        scaled = summary.mapped(learned._before_scale)
+        return learned if scaled is None else learned._learn_scale(scaled)
 
     def _learn_scale(self, summary: Summary) -> NumericTransform:
         offset, width = _middle_and_width(self.spec.scale, summary)

@@ -2,13 +2,15 @@
 
 Floating-point sums depend on their order, and Spark fixes none. So sums are kept exactly, as integers scaled by
 powers of two, and quantiles come from counts of logarithmic buckets: merging is integer addition, and the result
-is the same bit for bit for any number of partitions.
+is the same bit for bit for any number of partitions. Where a column has few distinct values, they are counted instead,
+which is faster and tells the same.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -22,13 +24,51 @@ BUCKET_BITS = 12
 up to 4096 exactly."""
 LARGEST = 1e150
 """Beyond it a number counts as infinite: its square would be, or nearly."""
+MOST_COUNTED = 2**14
+"""Of a column with more different numbers, the numbers themselves are no longer counted."""
 _DROPPED = 52 - BUCKET_BITS
 _SPLITTER = float(2**27 + 1)
 
 
 @dataclass
+class _Sums:
+    """Exact sums and counted buckets of finite values; merging is addition."""
+
+    total: Fraction = Fraction(0)
+    total_of_squares: Fraction = Fraction(0)
+    buckets: Counter[int] = field(default_factory=Counter)
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in float64 `[rows]`."""
+        self.total += exact_sum(values)
+        high, low = _exact_squares(values)
+        self.total_of_squares += exact_sum(high) + exact_sum(low)
+        buckets, counts = np.unique(_bucket(values), return_counts=True)
+        self.buckets.update(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
+
+    def add_counted(self, counted: Counter[float]) -> None:
+        """Take in values that occur so many times each."""
+        values = np.array(list(counted), dtype=np.float64)
+        counts = list(counted.values())
+        self.total += exact_sum(values, counts)
+        high, low = _exact_squares(values)
+        self.total_of_squares += exact_sum(high, counts) + exact_sum(low, counts)
+        for bucket, count in zip(_bucket(values).tolist(), counts, strict=True):
+            self.buckets[bucket] += count
+
+    def merge(self, other: _Sums) -> None:
+        """Take in what another summed up."""
+        self.total += other.total
+        self.total_of_squares += other.total_of_squares
+        self.buckets.update(other.buckets)
+
+
+@dataclass
 class Summary:
     """The running summary of one column of float64 values; NaN stands for missing.
+
+    As long as a column has few distinct values they are counted, each by itself; all else follows from these counts,
+    also the summary of what any function makes of the values. Only a column of many values is summed up row by row.
 
     Quantiles follow DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019, section 2.1) with buckets that are read off
     the number's own bits.
@@ -39,9 +79,12 @@ class Summary:
     infinite: int = 0
     minimum: float = math.inf
     maximum: float = -math.inf
-    total: Fraction = Fraction(0)
-    total_of_squares: Fraction = Fraction(0)
-    buckets: Counter[int] = field(default_factory=Counter)
+    counted: Counter[float] | None = field(default_factory=Counter)
+    """How often each finite value occurs; None: there are more than `MOST_COUNTED` different ones."""
+    _sums: _Sums = field(default_factory=_Sums)
+    """Of all values, once they are too many to be counted."""
+    _of_counted: _Sums | None = field(default=None, compare=False, repr=False)
+    """What follows from `counted`, once it was asked for."""
 
     def add(self, values: np.ndarray) -> None:
         """Take in rows.
@@ -58,11 +101,13 @@ class Summary:
             return
         self.minimum = min(self.minimum, float(finite.min()))
         self.maximum = max(self.maximum, float(finite.max()))
-        self.total += exact_sum(finite)
-        high, low = _exact_squares(finite)
-        self.total_of_squares += exact_sum(high) + exact_sum(low)
-        buckets, counts = np.unique(_bucket(finite), return_counts=True)
-        self.buckets.update(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
+        if self.counted is not None:
+            distinct, counts = np.unique(finite + 0.0, return_counts=True)  # -0.0 is 0.0
+            if len(distinct) <= MOST_COUNTED:
+                self._count(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+                return
+            self._stop_counting()
+        self._sums.add(finite)
 
     def merge(self, other: Summary) -> None:
         """Take in what another summary saw. The order of merging does not change the result."""
@@ -71,9 +116,57 @@ class Summary:
         self.infinite += other.infinite
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
-        self.total += other.total
-        self.total_of_squares += other.total_of_squares
-        self.buckets.update(other.buckets)
+        if other.counted is not None:
+            self._count(other.counted)
+        else:
+            self._stop_counting()
+            self._sums.merge(other._sums)
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> Summary | None:
+        """The summary of what a function makes of each value, missing ones too; None: they are too many to tell.
+
+        Args:
+            function: float64 `[values]` to float64 `[values]`, each by itself.
+        """
+        if self.counted is None or self.infinite:
+            return None
+        counted = {**self.counted, math.nan: self.missing} if self.missing else self.counted
+        results = function(np.array(list(counted), dtype=np.float64))
+        missing = np.isnan(results)
+        finite = np.abs(results) <= LARGEST
+        counts = np.array(list(counted.values()), dtype=np.int64)
+        made = Summary(self.rows, int(counts[missing].sum()), int(counts[~missing & ~finite].sum()))
+        if finite.any():
+            made.minimum, made.maximum = float(results[finite].min()), float(results[finite].max())
+        grouped: Counter[float] = Counter()
+        for result, count in zip((results[finite] + 0.0).tolist(), counts[finite].tolist(), strict=True):
+            grouped[result] += count  # several values may become one
+        made._count(grouped)
+        return made
+
+    def _count(self, found: Mapping[float, int]) -> None:
+        self._of_counted = None
+        if self.counted is None:
+            self._sums.add_counted(Counter(found))
+            return
+        self.counted.update(found)
+        if len(self.counted) > MOST_COUNTED:
+            self._stop_counting()
+
+    def _stop_counting(self) -> None:
+        if self.counted is not None:
+            self._sums.add_counted(self.counted)
+            self.counted = self._of_counted = None
+
+    @property
+    def _exact(self) -> _Sums:
+        """The sums and buckets of all values."""
+        if self.counted is None:
+            return self._sums
+        if self._of_counted is None:
+            self._of_counted = _Sums()
+            self._of_counted.add_counted(self.counted)
+        return self._of_counted
 
     @property
     def present(self) -> int:
@@ -81,16 +174,22 @@ class Summary:
         return self.rows - self.missing - self.infinite
 
     @property
+    def buckets(self) -> Counter[int]:
+        """How many values fall into each bucket."""
+        return self._exact.buckets
+
+    @property
     def mean(self) -> float:
         """The mean of the present values; 0 where there is none."""
-        return float(self.total / self.present) if self.present else 0.0
+        return float(self._exact.total / self.present) if self.present else 0.0
 
     @property
     def deviation(self) -> float:
         """The population standard deviation of the present values; 0 where there is none."""
         if not self.present:
             return 0.0
-        variance = self.total_of_squares / self.present - (self.total / self.present) ** 2
+        sums = self._exact
+        variance = sums.total_of_squares / self.present - (sums.total / self.present) ** 2
         return math.sqrt(max(float(variance), 0.0))
 
     def quantile(self, share: float) -> float:
@@ -103,8 +202,9 @@ class Summary:
 
     def _distribution(self) -> tuple[np.ndarray, np.ndarray]:
         """The middle of each bucket, rising, and how many values it holds."""
-        buckets = np.array(sorted(self.buckets), dtype=np.int64)
-        counts = np.array([self.buckets[bucket] for bucket in buckets.tolist()], dtype=np.int64)
+        found = self.buckets
+        buckets = np.array(sorted(found), dtype=np.int64)
+        counts = np.array([found[bucket] for bucket in buckets.tolist()], dtype=np.int64)
         return np.clip(_bucket_values(buckets), self.minimum, self.maximum), counts
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,13 +222,17 @@ class Summary:
         return numbers
 
 
-def exact_sum(values: np.ndarray) -> Fraction:
+def exact_sum(values: np.ndarray, counts: Sequence[int] | None = None) -> Fraction:
     """The sum of finite float64 values without any rounding.
+
+    Args:
+        values: float64 `[values]`.
+        counts: How often each of them is added, `[values]`; None: once. For few values, each is an integer of Python.
 
     Each value is m * 2**e with an integer m of 53 bits. Values of one exponent are added as integers, in two halves
     of the mantissa: sums of 2**26 halves stay below 2**53, and so float64 holds them exactly.
     """
-    if len(values) > 2**26:
+    if counts is None and len(values) > 2**26:
         return exact_sum(values[: 2**26]) + exact_sum(values[2**26 :])
     if not len(values):
         return Fraction(0)
@@ -136,6 +240,10 @@ def exact_sum(values: np.ndarray) -> Fraction:
     whole = (mantissas * 2.0**53).astype(np.int64)
     lowest = int(exponents.min())
     places = exponents - lowest
+    if counts is not None:
+        terms = zip(whole.tolist(), places.tolist(), counts, strict=True)
+        whole_sum: int = sum(number * count << place for number, place, count in terms)
+        return whole_sum * Fraction(2) ** (lowest - 53)
     uppers, lowers = np.bincount(places, weights=whole >> 27), np.bincount(places, weights=whole & (2**27 - 1))
     total = 0
     for place in np.flatnonzero((uppers != 0) | (lowers != 0)).tolist():
