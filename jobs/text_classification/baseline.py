@@ -25,7 +25,7 @@ FEATURES = {
         "pieces": {"analyzer": "char_wb", "ngram_range": (1, 4), "min_df": 2},
     },
 }
-STRENGTHS = (10.0, 100.0)
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def airports() -> pd.DataFrame:
@@ -35,8 +35,8 @@ def airports() -> pd.DataFrame:
         raise SystemExit("the package airportsdata is not installed; run `make setup`")
     frame = pd.read_csv(Path(spec.origin).with_name("airports.csv"), keep_default_na=False)
     frame = frame[frame.groupby("country")["country"].transform("size") >= 100]
-    text = [f"{name} {city}" if city else name for name, city in zip(frame["name"], frame["city"], strict=True)]
-    draws = [zlib.crc32(each.lower().encode()) % 10 for each in text]
+    texts = (f"{name} {city}".lower() for name, city in zip(frame["name"], frame["city"], strict=True))
+    draws = [zlib.crc32(text.encode()) % 10 for text in texts]
     return frame.assign(split=["test" if draw == 9 else "validation" if draw == 8 else "train" for draw in draws])
 
 
