@@ -20,6 +20,7 @@ from farandole.spec import Job
 from farandole.tracking.recorder import close_run, recording
 from farandole.tracking.surroundings import flatten
 from farandole.training import rank
+from farandole.training.stop import StopSwitch
 from made_data import Made
 
 MakeJob = Callable[..., Job]
@@ -57,7 +58,7 @@ def be_rank(job: Job, home: Path, patch: pytest.MonkeyPatch, *, register: bool =
     patch.delitem(sys.modules, "network", raising=False)
     directory = home / "jobs" / f"{job.name}-{len(list(home.glob('jobs/*')))}"
     directory.mkdir(parents=True)
-    rank.be_rank(job, directory, register)
+    rank.be_rank(job, directory, register, StopSwitch())
     return Recorded(job, home, said)
 
 

@@ -194,7 +194,7 @@ def test_a_failing_artifact_store_holds_up_no_metrics(home: Path, monkeypatch: p
     blocked = home / "artifacts"
     blocked.write_text("a file where a folder should be")
     told = Told()
-    with recording(Tracking(wait_s=0.5), directory, told) as recorder:
+    with recording(Tracking(wait_s=10), directory, told) as recorder:
         recorder.file("notes/a.txt", "a")
         recorder.file("notes/b.txt", "b")
         for step in range(20):

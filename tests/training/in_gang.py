@@ -47,6 +47,7 @@ def train(
             directory=scratch / "checkpoints",
             identity="the same",
             watch=lambda event: notes.append(event.text) if isinstance(event, Noted) else None,
+            profiles=scratch / "profile",
             log=lambda values, step: [logged.setdefault(name, []).append(value) for name, value in values.items()],
         )
         if start is not None:

@@ -31,7 +31,7 @@ def test_a_gang_of_one_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None
         for tensor in (torch.rand(3, 2).T, torch.tensor(True), torch.rand(4).bfloat16(), torch.empty(0, 2)):
             torch.testing.assert_close(world.broadcast_tensor(tensor, f"tensor {tensor.dtype}"), tensor)
         values = torch.tensor([1.0, 2.0])
-        world.finish_sum(world.start_sum(values, "later"))
+        world.start_sum(values, "later").wait()
         assert values.tolist() == [1.0, 2.0]
         rows = torch.arange(12).reshape(3, 4).T
         torch.testing.assert_close(world.gather_rows(rows, "rows"), rows)

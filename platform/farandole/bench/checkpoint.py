@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +14,10 @@ import torch
 from farandole.bench.cases import CASES, DATASET, write_case
 from farandole.bench.machine import machine
 from farandole.errors import TrainingFailed
+from farandole.launch.script import run_script
 from farandole.progress import Noted, Watcher, ignore
-from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE
 
-_TIMEOUT_S = 3600
+_RANK = Path(__file__).with_name("checkpoint_rank.py")
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,11 @@ def bench_checkpoint(bench: CheckpointBench, watch: Watcher = ignore) -> dict[st
 
 
 def _run_gang(workers: int, request: Path) -> None:
-    command = [sys.executable, "-m", "farandole.launch.horovodrun", "--gloo", "-np", str(workers)]
-    command += ["-H", f"localhost:{workers}", "--network-interface", "lo"]
-    command += [sys.executable, "-m", "farandole.bench.checkpoint_rank", str(request)]
-    variables = {**os.environ, WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
-    variables["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
-    if done.returncode:
-        raise TrainingFailed("bench: the gang failed; --debug shows what it said", detail=done.stdout + done.stderr)
+    with request.with_name("output.txt").open("w+", encoding="utf-8") as output:
+        code = run_script(_RANK, [str(request)], workers=workers, output=output)
+        output.seek(0)
+        if code:
+            raise TrainingFailed("bench: the gang failed; --debug shows what it said", detail=output.read())
 
 
 def _results(bench: CheckpointBench, ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:

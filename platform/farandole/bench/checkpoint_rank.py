@@ -28,13 +28,7 @@ class _Timed(Mlp):
 
     def __init__(self, dataset: Dataset, hidden: int) -> None:
         super().__init__(
-            dataset.manifest.columns,
-            (hidden, hidden),
-            dropout=0.0,
-            embedding_dropout=0.0,
-            max_embedding=4,
-            activation="relu",
-            norm=True,
+            dataset.manifest.columns, (hidden, hidden), dropout=0.0, embedding_dropout=0.0, max_embedding=4
         )
         self.began_s: list[float] = []
         self.processor_s: list[float] = []

@@ -60,8 +60,8 @@ class Mlp(nn.Module):
         dropout: float,
         embedding_dropout: float,
         max_embedding: int,
-        activation: str,
-        norm: bool,
+        activation: str = "relu",
+        norm: bool = True,
     ) -> None:
         super().__init__()
         self.groups = tuple(group.name for group in schema.groups)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from farandole.launch.script import run_script
 from farandole.spec import Job
-from farandole.training.messages import PARENT_VARIABLE, WORKERS_VARIABLE
 from made_data import ROWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,13 +27,10 @@ STOPS = ((1, 1), (0, 3), (1, STEPS - 1), (0, STEPS), (1, STEPS + 4))
 def gang(path: Path, workers: int, job: Job, network: str, trainings: list[dict[str, Any]]) -> list[list[Any]]:
     """Make the trainings in one gang; returns by training what each rank saw."""
     path.write_text(json.dumps({"job": job.model_dump(mode="json"), "network": network, "trainings": trainings}))
-    launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--gloo", "-np", str(workers)]
-    launcher += ["-H", f"localhost:{workers}", "--network-interface", "lo"]
-    variables = {**os.environ, WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
-    done = subprocess.run(
-        [*launcher, sys.executable, str(SCRIPT), str(path)], env=variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    with path.with_name(f"{path.name}.txt").open("w+") as output:
+        code = run_script(SCRIPT, [str(path)], workers=workers, output=output)
+        output.seek(0)
+        assert code == 0, output.read()[-3000:]
     ranks = [json.loads(path.with_name(f"{path.name}.{rank}").read_text()) for rank in range(workers)]
     return [list(seen) for seen in zip(*ranks, strict=True)]
 
