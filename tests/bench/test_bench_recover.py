@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def _slow_job(make_job: MakeJob, marks: Path, epochs: int) -> Job:
     marks.mkdir()
-    options = {"marks": str(marks), "step_s": 0.05}
+    options = {"marks": str(marks), "step_s": 0.02}
     return make_job(model={"builder": "network:build_slow", "options": options}, train__epochs=epochs)
 
 
