@@ -119,7 +119,17 @@ def training(job: Job, directory: Path) -> Iterator[Training]:
     home.mkdir(parents=True)
     file, words = save_job(job, directory / "job.yaml"), directory / "stderr"
     environment = {name: value for name, value in os.environ.items() if name not in _STORE_VARIABLES}
-    command = [sys.executable, "-m", "farandole", "train", str(file), "--json"]
+    # Said openly: a dataset in its default place is looked for in the home of the process that trains.
+    command = [
+        sys.executable,
+        "-m",
+        "farandole",
+        "train",
+        str(file),
+        "--set",
+        f"data.output={job.data.output}",
+        "--json",
+    ]
     with words.open("w", encoding="utf-8") as stream:
         started_s = time.time()
         process = subprocess.Popen(
