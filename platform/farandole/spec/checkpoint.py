@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, changed
 
-_LOWEST_IS_BEST = frozenset({"log_loss", "rmse", "mae"})
+FALLING_METRICS = frozenset({"log_loss", "rmse", "mae"})
+"""Metrics of which less is better; of all others that have a name, more is."""
 
 
 class Checkpoint(Spec):
@@ -51,4 +52,4 @@ class Checkpoint(Spec):
 
     def lowest_is_best(self, metric: str) -> bool:
         """Whether the lowest value of a metric is the best."""
-        return metric in _LOWEST_IS_BEST if self.best_is == "auto" else self.best_is == "lowest"
+        return metric in FALLING_METRICS if self.best_is == "auto" else self.best_is == "lowest"

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import Spec
+from farandole.spec.checkpoint import FALLING_METRICS
 
 _PARTS = ("model", "train", "resources")
-_SMALLER_IS_BETTER = ("log_loss", "rmse", "mae")
 _LARGER_IS_BETTER = ("roc_auc", "average_precision", "accuracy", "r2")
 
 Number = int | float
@@ -147,6 +147,6 @@ class Sweep(Spec):
         """Which values of a metric are good; None where only the user can know."""
         if self.direction is not None:
             return self.direction
-        if metric in _SMALLER_IS_BETTER:
+        if metric in FALLING_METRICS:
             return "minimize"
         return "maximize" if metric in _LARGER_IS_BETTER else None

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, field_validator, mode
 
 from farandole.spec.augment import Augment
 from farandole.spec.base import Spec, changed
-from farandole.spec.checkpoint import Checkpoint
+from farandole.spec.checkpoint import FALLING_METRICS, Checkpoint
 from farandole.spec.feature import ONLY_NAMES, Name
 from farandole.spec.horovod import Horovod
 
@@ -25,8 +25,6 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "regression": ("auto", "mse", "mae", "huber"),
 }
 """The losses that suit a kind of label."""
-_FALLING = ("log_loss", "rmse", "mae")
-"""Metrics of which less is better."""
 _REFERENCE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 Reference = Annotated[str, Field(pattern=rf"^{_REFERENCE}$")]
@@ -256,4 +254,4 @@ def direction_of(metric: str, direction: str | None, place: str) -> str:
     """
     if direction is None and is_reference(metric):
         raise ValueError(f"{place}.direction: is missing; say whether more (max) or less (min) of {metric} is better")
-    return direction or ("min" if metric in _FALLING else "max")
+    return direction or ("min" if metric in FALLING_METRICS else "max")

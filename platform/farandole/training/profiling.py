@@ -25,8 +25,9 @@ class Profile:
         wanted: Whether to trace at all.
     """
 
-    def __init__(self, directory: Path, gang: World, wanted: bool) -> None:
-        self._directory, self._gang, self._wanted = directory, gang, wanted
+    def __init__(self, directory: Path | None, gang: World, wanted: bool) -> None:
+        assert directory is not None or not wanted, "a profile needs a directory"
+        self._directory, self._gang, self._wanted = directory or Path(), gang, wanted
         self._steps = 0
         self._profiler: Any = None
 

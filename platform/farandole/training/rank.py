@@ -158,7 +158,7 @@ def _finish(
             recorder.figure(figure, name)
     recorder.metrics(final, trainer.steps_done)
     recorder.figure(plots.training_curves(recorder.history, job.metrics[0]), "training_curves")
-    if job.train.profile:
+    if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
             recorder.file(f"profile/{path.name}", path.read_bytes())
     digest = weights_digest(trainer.model.state_dict())

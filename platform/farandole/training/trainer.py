@@ -66,7 +66,7 @@ class Trainer:
     watch: Watcher
     log: LogMetrics
     switch: StopSwitch = field(default_factory=StopSwitch)
-    profiles: Path = Path("profile")
+    profiles: Path | None = None
     time_split: TimeSplit = field(default_factory=TimeSplit)
     time_by_rank: list[TimeSplit] = field(default_factory=list)
     rows_per_s: float = 0.0
