@@ -1,6 +1,7 @@
 """What a user writes: the job file, checked before anything starts."""
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
+from farandole.spec.backend import Backend, BackendName
 from farandole.spec.base import Spec, home, is_remote
 from farandole.spec.candidate import with_values
 from farandole.spec.checkpoint import Checkpoint

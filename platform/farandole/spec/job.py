@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationInfo, model_validator
 
 from farandole.errors import SpecError, nearest
+from farandole.spec.backend import Backend
 from farandole.spec.base import Spec
 from farandole.spec.data import Data
 from farandole.spec.feature import groups_of
@@ -32,6 +33,8 @@ class Job(Spec):
     """What the job runs on."""
     tracking: Tracking = Tracking()
     """Where the MLflow run is recorded."""
+    backend: Backend = Backend()
+    """Where the job runs when it is submitted."""
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands take the job as it is."""
     folder: str | None = None
