@@ -261,7 +261,9 @@ def _mounts(place: Path, seen: list[Path]) -> list[str]:
             if kept.is_relative_to(path):
                 there = instead / kept.relative_to(path)
                 commands += [f"mkdir -p {there}", f"mount --rbind {kept} {there}"]
-    commands += [f"mkdir -p {instead} && mount --rbind {instead} {path}" for path, instead in hidden.items()]
+    # Last what hides the places that the others come from.
+    for path, instead in sorted(hidden.items(), key=lambda entry: place.is_relative_to(entry[0])):
+        commands += [f"mkdir -p {instead}", f"mount --rbind {instead} {path}"]
     return commands
 
 
