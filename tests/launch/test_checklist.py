@@ -12,7 +12,7 @@ import pytest
 
 from farandole.errors import SpecError
 from farandole.launch.agent.look import versions
-from farandole.launch.checklist import Finding, check_hosts, judge
+from farandole.launch.checklist import Checked, check_hosts, judge
 from farandole.launch.hosts import Host
 from farandole.launch.shipping import Shipping
 from farandole.spec import Job
@@ -51,14 +51,15 @@ def make_hosts_job(network: Network, shared_data: dict[str, Any], make_job: Make
     return make
 
 
-def _wrong(findings: list[Finding]) -> list[str]:
-    return [str(finding) for finding in findings if not finding.ok]
+def _wrong(checked: Checked) -> list[str]:
+    return [str(finding) for finding in checked.wrong]
 
 
 def test_sound_hosts_pass(network: Network, make_hosts_job: MakeJob) -> None:
-    findings = check_hosts(make_hosts_job())
-    assert _wrong(findings) == []
-    of_one = [finding.name for finding in findings if finding.host == "node2"]
+    checked = check_hosts(make_hosts_job())
+    assert _wrong(checked) == []
+    assert (checked.fit, checked.slots) == (True, 3)
+    of_one = [finding.name for finding in checked.findings if finding.host == "node2"]
     assert of_one == ["ssh", "versions", "clock", "disk", "address", "dataset", "checkpoints", "ports"]
     assert not list((network.shared / "checkpoints").iterdir())
 
@@ -68,9 +69,11 @@ def test_a_host_that_is_cut_off_is_named_and_the_others_are_looked_at(
 ) -> None:
     network.cut("node2")
     try:
-        (wrong,) = _wrong(check_hosts(make_hosts_job(ssh={"connect_timeout_s": 2})))
+        checked = check_hosts(make_hosts_job(ssh={"connect_timeout_s": 2}))
     finally:
         network.mend("node2")
+    (wrong,) = _wrong(checked)
+    assert (checked.fit, checked.slots) == (True, 2)
     assert wrong.startswith("node2: ssh: connect to host ")
     assert "no firewall is between: try `ssh node2`" in wrong
 
@@ -182,9 +185,10 @@ def test_hosts_that_do_not_reach_each_other(network: Network, make_hosts_job: Ma
 
 def test_what_no_host_can_mend_is_told_of_the_job(make_hosts_job: MakeJob) -> None:
     job = make_hosts_job(train__checkpoint={}, tracking__uri=None, resources__workers=4)
-    wrong = [finding for finding in check_hosts(job) if not finding.ok]
-    assert [finding.host for finding in wrong] == [None, None, None]
-    texts = [str(finding) for finding in wrong]
+    checked = check_hosts(job)
+    assert not checked.fit
+    assert [finding.host for finding in checked.wrong] == [None, None, None]
+    texts = _wrong(checked)
     assert texts[0].startswith(
         "train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts"
     )

@@ -53,9 +53,43 @@ class Finding:
     found: str
     remedy: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as `farandole doctor` lists it."""
+        name = self.name if self.host is None else f"{self.host}: {self.name}"
+        return {"name": name, "ok": self.ok, "found": self.found, "remedy": self.remedy}
+
     def __str__(self) -> str:
         place = f"{self.host}: " if self.host is not None else ""
         return f"{place}{self.found}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look at all hosts of a job found.
+
+    Args:
+        findings: All that was looked at.
+        hosts: All hosts that are listed.
+    """
+
+    findings: tuple[Finding, ...]
+    hosts: tuple[Host, ...] = ()
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What is not as it has to be."""
+        return [finding for finding in self.findings if not finding.ok]
+
+    @property
+    def fit(self) -> bool:
+        """Whether the job itself can run on such hosts."""
+        return all(finding.host is not None for finding in self.wrong)
+
+    @property
+    def slots(self) -> int:
+        """Room on the hosts on which nothing is wrong."""
+        bad = {finding.host for finding in self.wrong}
+        return sum(host.slots for host in self.hosts if host.name not in bad)
 
 
 def job_problems(job: Job, hosts: list[str]) -> list[str]:
@@ -224,7 +258,7 @@ def probe_in(job: Job) -> Iterator[str | None]:
         probe.unlink(missing_ok=True)
 
 
-def check_hosts(job: Job) -> list[Finding]:
+def check_hosts(job: Job) -> Checked:
     """Look at all hosts of a job at once.
 
     Raises:
@@ -234,7 +268,7 @@ def check_hosts(job: Job) -> list[Finding]:
         raise SpecError("resources.hosts: there are none; write a list of NAME:SLOTS, or one of `file` and `script`")
     hosts, problem = listed_hosts(job.resources.hosts)
     if problem is not None:
-        return [Finding(None, "job", False, f"resources.hosts: {problem}", "mend the script")]
+        return Checked((Finding(None, "job", False, f"resources.hosts: {problem}", "mend the script"),))
     away = [host.name for host in hosts if not is_local(host.name)]
     findings = [Finding(None, "job", False, problem) for problem in job_problems(job, away)]
     findings += _room(job, hosts)
@@ -246,7 +280,8 @@ def check_hosts(job: Job) -> list[Finding]:
         seen = list(pool.map(lambda host: _look(job, host, digest, probe), away))
     findings += [finding for found in seen for finding in found]
     bad = {finding.host for finding in findings if not finding.ok}
-    return findings + _ports(job, [host for host in away if host not in bad])
+    findings += _ports(job, [host for host in away if host not in bad])
+    return Checked(tuple(findings), tuple(hosts))
 
 
 def _room(job: Job, hosts: list[Host]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from farandole.shards import read_manifest
 from farandole.spec import Job
 from farandole.tracking.record import begin_record, run_id_of
 from farandole.tracking.store import store_of
+from farandole.tracking.surroundings import kept_commit
 
 _AT_ONCE = 64
 _SEND_S = 600.0
@@ -59,6 +60,10 @@ class Shipping:
     @cached_property
     def _digest(self) -> str:
         return read_manifest(self.job.data.output).digest
+
+    @cached_property
+    def _commit(self) -> tuple[str | None, str | None]:
+        return kept_commit(self.directory, self.job.folder)
 
     def prepare(self, hosts: Sequence[Host]) -> dict[str, str]:
         """Look at hosts and give them what they lack; returns why some cannot be used, by name.
@@ -119,6 +124,7 @@ class Shipping:
                 "do": "work",
                 "environment": travelling_variables(),
                 "job": self.directory.name,
+                "commit": self._commit,
                 "spec": self.job.model_dump_json(),
                 "code": self._package.digest,
                 "arguments": ["--register"] if register else [],

@@ -27,6 +27,7 @@ from farandole.launch.leftovers import sweep
 from farandole.launch.processes import Processes, obey
 from farandole.spec import home
 from farandole.tracking.record import Record, adopt_record, save_run_id
+from farandole.tracking.surroundings import adopt_commit
 from farandole.training.messages import GANG_VARIABLE, send
 
 _SIGN_S = 1.0
@@ -47,8 +48,8 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: `job`: the job's id. `spec`: the serialized spec. `code`: the digest of its folder. `variables`: those
             of Horovod's launcher. `arguments`: of the worker. `rank`. `mark`: what all processes of the job carry here.
-            `record`, `mlflow_run_id`: the MLflow run, as far as known. `limit_s`, `patience_s`: how long the launcher
-            may be silent, and how long the worker may save its state.
+            `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`, `patience_s`: how long the
+            launcher may be silent, and how long the worker may save its state.
     """
     directory = home() / "jobs" / request["job"]
     os.environ.update(_variables(request))
@@ -76,8 +77,8 @@ def _prepared(request: dict[str, Any], directory: Path) -> list[str]:
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # ranks of this host write it at the same time
     temporary.write_text(json.dumps(spec, indent=1), encoding="utf-8")
     temporary.replace(path)
-    if request["record"] is not None:
-        adopt_record(directory, Record(**request["record"]))
+    adopt_record(directory, Record(**request["record"]))
+    adopt_commit(directory, *request["commit"])
     if request["mlflow_run_id"] is not None:
         save_run_id(directory, request["mlflow_run_id"])
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(path), "--directory", str(directory)]
