@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from farandole.training.checkpoint import read_checkpoint
 from made_data import BATCH_ROWS, ROWS, Made, home, made, make_job, write_job
 from mlflow_server import MlflowServer
 from netns import Network, network
+from queued import processes_of
 
 __all__ = ["home", "made", "make_job", "network", "write_job"]
 
@@ -199,6 +202,44 @@ def _look_for_secrets(network: Network, directory: Path, marks: Path) -> None:
     for path in (path for place in places for path in place.rglob("*")):
         if path.is_file() and not path.is_relative_to(network.directory / "mlflow"):
             assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_nothing_of_a_job_that_was_killed_goes_on_elsewhere_and_it_can_be_tried_again(
+    network: Network, home: Path, hosts_job: Job, marks: Path
+) -> None:
+    train_spec = hosts_job.train.model_copy(update={"epochs": 2})
+    backend = HostsBackend()
+    job_id = backend.submit(hosts_job.model_copy(update={"train": train_spec})).id
+    _wait(lambda: backend.status(job_id).step >= 6)
+    run_id = backend.status(job_id).mlflow_run_id
+    assert run_id is not None
+    for process in processes_of(home):  # runner, job, supervisor, launcher, SSH
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _wait(lambda: not any(host.processes("farandole.training.worker") for host in network.hosts.values()))
+    _wait(lambda: not any(host.processes("farandole.launch.agent") for host in network.hosts.values()))
+    assert backend.status(job_id).state == "failed"
+    backend.retry(job_id)
+    _wait(lambda: backend.status(job_id).ended)
+    status = backend.status(job_id)
+    assert status.state == "succeeded", (home / "jobs" / job_id / "job.log").read_text()
+    assert (status.attempt, status.mlflow_run_id) == (2, run_id)
+    begins = [event["step"] for event in _events(home / "jobs" / job_id, "first_step")]
+    assert begins[1] > 4, "it went on from a checkpoint"
+
+
+def test_a_job_is_cancelled_with_its_state_saved(network: Network, home: Path, hosts_job: Job, marks: Path) -> None:
+    backend = HostsBackend()
+    job_id = backend.submit(hosts_job).id
+    _wait(lambda: backend.status(job_id).step >= 3)
+    backend.cancel(job_id)
+    status = backend.status(job_id)
+    assert status.state == "cancelled"
+    told = json.loads((home / "jobs" / job_id / "status.json").read_text())
+    saved = re.search(r"after step (\d+) was saved", told["reason"])
+    assert saved is not None, told
+    assert any(path.name == f"step-{int(saved[1]):09d}" for path in (network.shared / "checkpoints" / job_id).iterdir())
+    assert not any(host.processes("farandole.") for host in network.hosts.values())
 
 
 def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path, hosts_job: Job) -> None:
