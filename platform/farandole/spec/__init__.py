@@ -48,6 +48,8 @@ __all__ = [
     "Allow",
     "Allowed",
     "Augment",
+    "Backend",
+    "BackendName",
     "Bucket",
     "Categorical",
     "Checkpoint",
