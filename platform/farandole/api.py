@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farandole.backends.base import Backend, JobStatus, Submitted
+from farandole.backends.choose import backend_named, place_in
+from farandole.backends.records import Record, Records
+from farandole.errors import EnvironmentLacking
 from farandole.planning import check_builder, check_trainable, check_transform, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
-from farandole.spec import CsvSource, Job
+from farandole.spec import CsvSource, Job, home
 
 if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
     from farandole.ingest.prepare import Prepared
@@ -32,7 +37,7 @@ class Finished:
 
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
-        return _document(self.job, self.trained, self.dataset.to_dict())
+        return self.trained.document(self.job.name, self.dataset.to_dict())
 
 
 def source_files(path: str) -> tuple[Path, ...]:
@@ -77,6 +82,93 @@ def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     return Finished(job, dataset, train(job, watch, register=True))
 
 
+def submit(job: Job, *, slots: int | None = None) -> Submitted:
+    """Hand a job to the backend that its `backend.use` names; it goes on without this process.
+
+    Args:
+        job: The job.
+        slots: For a backend with a queue on this machine: how many jobs run at once from now on.
+
+    Raises:
+        SpecError: The job cannot run there.
+        EnvironmentLacking: The backend cannot be reached.
+    """
+    check_trainable(job)
+    check_builder(job)
+    check_transform(job)
+    backend = backend_named(job.backend.use, place_in(job), slots=slots)
+    submitted = backend.submit(job)
+    Records(home()).remember(Record(submitted.id, job.name, backend.name, backend.place))
+    return submitted
+
+
+def backend_of(job_id: str, backend: str | None = None, place: dict[str, Any] | None = None) -> Backend:
+    """The backend that has a job.
+
+    Args:
+        job_id: The job.
+        backend: The backend's name. Default: where it was submitted to from this machine.
+        place: Of a backend that is named: where it is (`context`, `namespace`).
+
+    Raises:
+        SpecError: No backend is named, and nothing of this id was submitted from here.
+    """
+    if backend is not None:
+        return backend_named(backend, place)
+    record = Records(home()).find(job_id)
+    return backend_named(record.backend, record.place)
+
+
+def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+    """Where a submitted job stands; for the other arguments see `backend_of`."""
+    return backend_of(job_id, backend, place).status(job_id)
+
+
+def jobs(
+    watch: Watcher = ignore, *, backend: str | None = None, place: dict[str, Any] | None = None
+) -> list[JobStatus]:
+    """The submitted jobs, the newest first: of one backend, or of all to which something was submitted from here.
+
+    Args:
+        watch: Is warned of a backend that does not answer, where several are asked.
+        backend: The one backend to ask.
+        place: Where that is (`context`, `namespace`).
+    """
+    if backend is not None:
+        return backend_named(backend, place).list()
+    found: list[JobStatus] = []
+    for name, where in Records(home()).places():
+        try:
+            found += backend_named(name, where).list()
+        except EnvironmentLacking as error:
+            watch(Noted(f"{error}; the jobs of {name} are left out", level="warning"))
+    return sorted(found, key=lambda job: job.submitted_at, reverse=True)
+
+
+def logs(
+    job_id: str,
+    *,
+    rank: int | None = None,
+    follow: bool = False,
+    backend: str | None = None,
+    place: dict[str, Any] | None = None,
+) -> Iterator[str]:
+    """Lines of a submitted job's log; see `farandole.backends.base.Backend.logs`."""
+    return backend_of(job_id, backend, place).logs(job_id, rank=rank, follow=follow)
+
+
+def cancel(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+    """End a submitted job and all that it started, with a checkpoint where it trains; returns how it stands then."""
+    chosen = backend_of(job_id, backend, place)
+    chosen.cancel(job_id)
+    return chosen.status(job_id)
+
+
+def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> Submitted:
+    """Let a job that failed or was cancelled go on from its last checkpoint, under the same id and MLflow run."""
+    return backend_of(job_id, backend, place).retry(job_id)
+
+
 def scale(job_id: str, workers: int) -> None:
     """Ask a running job to go on with another number of workers; see `farandole.launch.scaling.scale`."""
     from farandole.launch import scale as scale_job
@@ -97,15 +189,4 @@ def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
 
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:
     """The result document of a training on a dataset that lay ready."""
-    return _document(job, trained, trained.dataset)
-
-
-def _document(job: Job, trained: Trained, dataset: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "job": job.name,
-        "id": trained.job_id,
-        "directory": str(trained.directory),
-        "dataset": dataset,
-        "training": trained.training,
-        "model": {"uri": trained.model_uri},
-    }
+    return trained.document(job.name)

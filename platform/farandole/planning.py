@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from farandole.backends.choose import backend_named, place_in
 from farandole.errors import (
     DataError,
     DatasetError,
@@ -33,7 +34,8 @@ def plan(job: Job) -> dict[str, Any]:
     """Check a job and say what it would do; nothing is written and nothing is started.
 
     Returns:
-        `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": []}`.
+        `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": [...]}`; objects are what the
+        backend would make.
     """
     problems: list[str] = []
     if job.model is not None and job.data.label is None:
@@ -69,7 +71,8 @@ def plan(job: Job) -> dict[str, Any]:
         steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
-    return {"problems": problems, "steps": steps, "objects": []}
+    objects = backend_named(job.backend.use, place_in(job)).render(job)
+    return {"problems": problems, "steps": steps, "objects": objects}
 
 
 def stale_dataset(job: Job) -> bool:

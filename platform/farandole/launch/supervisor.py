@@ -44,6 +44,22 @@ class Trained:
     training: dict[str, Any]
     model_uri: str
 
+    def document(self, name: str, dataset: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result document.
+
+        Args:
+            name: The job's name.
+            dataset: What its preparation says of the dataset. Default: what the workers say.
+        """
+        return {
+            "job": name,
+            "id": self.job_id,
+            "directory": str(self.directory),
+            "dataset": self.dataset if dataset is None else dataset,
+            "training": self.training,
+            "model": {"uri": self.model_uri},
+        }
+
 
 def train(
     job: Job,
