@@ -121,6 +121,8 @@ class Kubernetes(Spec):
     """Environment variables whose values lie in Secrets: `AWS_SECRET_ACCESS_KEY: {secret: s3, key: secret-key}`."""
     env_from: tuple[ObjectName, ...] = ()
     """Secrets each of whose keys becomes an environment variable."""
+    env_config_maps: tuple[ObjectName, ...] = ()
+    """ConfigMaps each of whose keys becomes an environment variable of all pods."""
     volumes: tuple[Volume, ...] = ()
     """Volumes of all pods."""
     node_selector: dict[str, str] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ what it refuses becomes an error that names what was asked.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class Cluster:
                 return None
             raise self._error(answer, "get", kind, name) from answer
 
-    def list(self, kind: str, selector: str = "", *, cached: bool = False) -> list[Object]:
+    def find(self, kind: str, selector: str = "", *, cached: bool = False) -> list[Object]:
         """Objects with these labels; none where there is no such kind.
 
         Args:
@@ -157,6 +158,18 @@ class Cluster:
             raise self._error(answer, "get", kind, "") from answer
         return any(each["name"] == wanted.plural for each in known["resources"])
 
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the API server."""
+        try:
+            told = self._ask("GET", "/version")
+        except Answered as answer:
+            raise self._error(answer, "get", "Namespace", "") from answer
+        return int(told["major"]), int(re.sub(r"\D.*", "", told["minor"]))
+
+    def user(self) -> str:
+        """Who asks, as far as the kubeconfig says it."""
+        return f"the user of context {self.context}" if self.context else "this pod's account"
+
     # Logs ----------------------------------------------------------------------------------------------------
 
     def log(self, pod: str, *, follow: bool, since: str | None = None) -> Iterator[tuple[str, str]]:
@@ -185,13 +198,21 @@ class Cluster:
 
     def path(self, kind: Kind, name: str = "") -> str:
         """The path of an object, or of all of its kind."""
-        place = f"{kind.root}/namespaces/{self.namespace}/{kind.plural}" if kind.namespaced else (
-            f"{kind.root}/{kind.plural}"
+        place = (
+            f"{kind.root}/namespaces/{self.namespace}/{kind.plural}"
+            if kind.namespaced
+            else (f"{kind.root}/{kind.plural}")
         )
         return f"{place}/{quote(name)}" if name else place
 
-    def _ask(self, method: str, path: str, query: dict[str, str] | None = None, body: str | None = None,
-             content: str = "application/json") -> Object:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: str | None = None,
+        content: str = "application/json",
+    ) -> Object:
         """One request, repeated while nobody answers.
 
         Raises:
@@ -220,9 +241,15 @@ class Cluster:
                 return answer
 
     @contextmanager
-    def _opened(self, method: str, path: str, query: dict[str, str] | None = None, body: str | None = None,
-                content: str = "application/json", timeout: tuple[float, float | None] = (_CONNECT_S, _READ_S),
-                ) -> Iterator[urllib3.HTTPResponse]:
+    def _opened(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: str | None = None,
+        content: str = "application/json",
+        timeout: tuple[float, float | None] = (_CONNECT_S, _READ_S),
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The response to one request, while the block reads it."""
         where = path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json, */*", "Content-Type": content}
@@ -230,8 +257,13 @@ class Cluster:
             method, url, headers, _, _ = self.client.param_serialize(
                 method, where, header_params=headers, auth_settings=["BearerToken"]
             )
-            response: urllib3.HTTPResponse = self.client.rest_client.pool_manager.request(
-                method, url, body=body, headers=headers, preload_content=False, retries=False,
+            response: urllib3.BaseHTTPResponse = self.client.rest_client.pool_manager.request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                preload_content=False,
+                retries=False,
                 timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
             )
             try:
@@ -273,7 +305,7 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
     """
     settings = Configuration()
     try:
-        known, current = kubeconfig.list_kube_config_contexts()
+        known, current = kubeconfig.list_kube_config_contexts()  # type: ignore[no-untyped-call]
     except ConfigException as error:
         if context is not None:
             raise SpecError(
@@ -286,20 +318,18 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
             f"backend.kubernetes.context: {context}: the kubeconfig has no such context; it has {', '.join(names)}"
         )
     try:
-        kubeconfig.load_kube_config(context=context, client_configuration=settings)
+        kubeconfig.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise EnvironmentLacking(
             f"kubeconfig: {_first_line(error)}; mend it, or set KUBECONFIG to another one"
         ) from error
     chosen = next((each for each in known if each["name"] == context), current)
-    return Cluster(
-        _client(settings), namespace or chosen["context"].get("namespace") or MANAGER, str(chosen["name"])
-    )
+    return Cluster(_client(settings), namespace or chosen["context"].get("namespace") or MANAGER, str(chosen["name"]))
 
 
 def _own_cluster(settings: Configuration, namespace: str | None) -> Cluster:
     try:
-        kubeconfig.load_incluster_config(client_configuration=settings)
+        kubeconfig.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise EnvironmentLacking(
             "kubeconfig: there is none, and this is no pod of a cluster; set KUBECONFIG, or make ~/.kube/config"
@@ -315,7 +345,7 @@ def _client(settings: Configuration) -> ApiClient:
     return ApiClient(settings)
 
 
-def _answered(response: urllib3.HTTPResponse) -> Answered:
+def _answered(response: urllib3.BaseHTTPResponse) -> Answered:
     text = response.read().decode(errors="replace")
     try:
         said = json.loads(text)
@@ -331,5 +361,3 @@ def _timed(line: bytes) -> tuple[str, str]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-

@@ -82,6 +82,8 @@ class _Relocation:
     def tracking(self) -> Any:
         tracking = self.job.tracking
         uri = self.spec.tracking_uri or tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None and (self.spec.env_config_maps or "MLFLOW_TRACKING_URI" in self.spec.env):
+            return tracking  # its pods have a variable that says it
         if uri is None or urlsplit(uri).scheme not in ("http", "https", "postgresql", "mysql", "mssql"):
             found = "there is none" if uri is None else f"{uri} is a file of this machine"
             self.problems.append(

@@ -91,7 +91,7 @@ class Found:
 
     def _is(self, each: Object, component: str) -> bool:
         marked = each["metadata"]["labels"]
-        return marked.get(COMPONENT) == component and marked.get(ATTEMPT) == str(self.attempt)
+        return bool(marked.get(COMPONENT) == component and marked.get(ATTEMPT) == str(self.attempt))
 
 
 def status_of(found: Found) -> JobStatus:
@@ -139,7 +139,11 @@ def _state(found: Found) -> tuple[State, str, str | None]:
             return "failed", why_failed(last, found.pods), "train" if found.trains else "prepare"
     prepare = found.job(PREPARE)
     if prepare is None and last is None and found.mpi is None:
-        return "failed", "it was submitted only in part, so nothing of it runs; `farandole retry` submits the rest", None
+        return (
+            "failed",
+            "it was submitted only in part, so nothing of it runs; `farandole retry` submits the rest",
+            None,
+        )
     if prepare is not None and not ended_well(prepare):
         if ended_well(prepare) is False:
             return "failed", f"the preparation failed: {why_failed(prepare, found.pods)}", "prepare"
@@ -200,7 +204,7 @@ def ended_well(job: Object) -> bool | None:
 def why_failed(job: Object, pods: list[Object]) -> str:
     """What its last pod said, or else what the API says of it."""
     conditions = (job.get("status") or {}).get("conditions") or []
-    failed = next((each for each in conditions if each["type"] == "Failed"), {})
+    failed: Object = next((each for each in conditions if each["type"] == "Failed"), {})
     if failed.get("reason") == "DeadlineExceeded":
         return "it took longer than backend.kubernetes.deadline_s"
     component = job["metadata"]["labels"].get(COMPONENT)
@@ -222,7 +226,9 @@ def last_word_of(pod: Object) -> str | None:
             continue
         if ended.get("message"):
             return str(ended["message"]).strip()
-        return f"{pod['metadata']['name']} ended with exit code {ended['exitCode']} ({ended.get('reason', 'no reason')})"
+        return (
+            f"{pod['metadata']['name']} ended with exit code {ended['exitCode']} ({ended.get('reason', 'no reason')})"
+        )
     if pod["status"].get("reason"):  # Evicted
         return f"{pod['metadata']['name']}: {pod['status']['reason']}: {pod['status'].get('message', '')}".strip()
     return None

@@ -7,7 +7,7 @@ run and are not ready, and without slots.
 
 from __future__ import annotations
 
-from farandole.backends.manifests.names import LAUNCHER, QUEUE, WORKLOAD_PRIORITY
+from farandole.backends.manifests.names import LAUNCHER, WORKLOAD_PRIORITY
 from farandole.backends.manifests.pods import SSH_MOUNT, Object, metadata
 from farandole.backends.manifests.submission import Submission
 from farandole.backends.manifests.training import launcher_pod, worker_pod

@@ -32,7 +32,9 @@ def pod_template(submission: Submission, component: str, spec: Object) -> Object
     return {"metadata": {"labels": marked}, "spec": spec}
 
 
-def pod(submission: Submission, container: Object, volumes: list[Object], *, account: str | None, grace: bool) -> Object:
+def pod(
+    submission: Submission, container: Object, volumes: list[Object], *, account: str | None, grace: bool
+) -> Object:
     """A pod's spec around its one container.
 
     Args:
@@ -129,13 +131,15 @@ def container(
             *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
+    if spec.env_config_maps:
+        built["envFrom"] = [{"configMapRef": {"name": name}} for name in spec.env_config_maps]
     if secrets:
         built["env"] += [
             {"name": name, "valueFrom": {"secretKeyRef": {"name": place.secret, "key": place.key}}}
             for name, place in sorted(spec.env_secrets.items())
         ]
         if spec.env_from:
-            built["envFrom"] = [{"secretRef": {"name": name}} for name in spec.env_from]
+            built["envFrom"] = [*built.get("envFrom", []), *({"secretRef": {"name": name}} for name in spec.env_from)]
     return built
 
 

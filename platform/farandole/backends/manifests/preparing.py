@@ -138,6 +138,13 @@ def _job(submission: Submission) -> Object:
     built["livenessProbe"] = alive_probe()
     body: Object = {
         "backoffLimit": _TRIES_AGAIN,
+        # Of errors in the input there is nothing to be had by trying again.
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "FailJob", "onExitCodes": {"containerName": PREPARE, "operator": "In", "values": [2, 3]}},
+            ]
+        },
         "template": pod_template(
             submission, PREPARE, pod(submission, built, volumes, account=spec.spark_account, grace=False)
         ),

@@ -38,7 +38,7 @@ def worker_pod(submission: Submission) -> Object:
         keys_volume(submission, ["authorized_keys", "host_key", "host_key.pub"]),
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.shm}},
     ]
-    mounts = [
+    mounts: list[Object] = [
         {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
@@ -135,7 +135,20 @@ def _stateful_set(submission: Submission) -> Object:
 
 def _job(submission: Submission) -> Object:
     spec = submission.spec
-    body: Object = {"backoffLimit": _TRIES_AGAIN, "template": launcher_pod(submission)}
+    body: Object = {
+        "backoffLimit": _TRIES_AGAIN,
+        # An error that the launcher told is final, as it has tried again itself; a pod that its node lost is not.
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": LAUNCHER, "operator": "In", "values": [1, 2, 3]},
+                },
+            ]
+        },
+        "template": launcher_pod(submission),
+    }
     if spec.deadline_s is not None:
         body["activeDeadlineSeconds"] = spec.deadline_s
     if spec.ttl_s is not None:

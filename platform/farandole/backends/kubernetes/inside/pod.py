@@ -95,9 +95,7 @@ def _package(place: str | None) -> bytes:
     try:
         return storage_of(place_of(folder)).read(name)
     except FileNotFoundError:
-        raise EnvironmentLacking(
-            f"{place}: the job's folder is not there any more; submit the job again"
-        ) from None
+        raise EnvironmentLacking(f"{place}: the job's folder is not there any more; submit the job again") from None
 
 
 def _terminate(number: int, frame: Any) -> None:

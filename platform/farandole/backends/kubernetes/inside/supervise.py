@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class _Launch:
                 self._wait_for_workers(hosts)
                 from farandole.launch import train
 
-                self.report.follow(self.directory, lambda: {"stage": "train"})
+                self.report.follow(self.directory)
                 trained = train(self.job, watch, register=True, directory=self.directory)
             self.report.close()
             self.report.result(
@@ -91,7 +92,7 @@ class _Launch:
             if ended:
                 break
             if ended is False:
-                pods = self.cluster.list("Pod", selector(os.environ["FARANDOLE_JOB_ID"], PREPARE))
+                pods = self.cluster.find("Pod", selector(os.environ["FARANDOLE_JOB_ID"], PREPARE))
                 raise PreparationFailed(f"the preparation failed: {why_failed(found, pods)}")
             time.sleep(_LOOK_S)
         self.report.tell(stage="train", reason="the dataset lies ready")
@@ -119,25 +120,28 @@ def main() -> None:
 
 def _supervise() -> None:
     cluster = connect(None, os.environ["FARANDOLE_NAMESPACE"])
-    report = Report(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], int(os.environ["FARANDOLE_SUBMISSION"]))
-    before = report.before()
-    if before.get("submission") == int(os.environ["FARANDOLE_SUBMISSION"]) and before.get("state") == "failed":
-        raise JobFailed(str(before["reason"]))  # the failure is final, whoever starts this pod again
-    job = job_of_pod()
-    job_id = os.environ["FARANDOLE_JOB_ID"]
-    _set_up_ssh(Path.home() / ".ssh")
-    directory = home() / "jobs" / job_id
-    _go_on_in(directory, int(before.get("attempt") or 0))
-    native = os.environ.get("FARANDOLE_STYLE") == "native"
-    workers = Workers(
-        cluster,
-        job_id,
-        os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None,
-        job.backend.kubernetes.workers_per_pod,
-    )
-    hosts = Hosts(file=str(Path.home() / HOSTS_FILE))
-    job = job.model_copy(update={"resources": job.resources.model_copy(update={"hosts": hosts})})
-    _Launch(cluster, job, workers, report, directory).run()
+    submission = int(os.environ["FARANDOLE_SUBMISSION"])
+    report = Report(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], submission, _end_myself)
+    with report:
+        before = report.before
+        if before.get("submission") == submission and before.get("state") == "failed":
+            raise JobFailed(str(before["reason"]))  # the failure is final, whoever starts this pod again
+        job = job_of_pod()
+        job_id = os.environ["FARANDOLE_JOB_ID"]
+        _set_up_ssh(Path.home() / ".ssh")
+        directory = home() / "jobs" / job_id
+        _go_on_in(directory, int(before.get("attempt") or 0))
+        native = os.environ.get("FARANDOLE_STYLE") == "native"
+        made_by = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
+        workers = Workers(cluster, job_id, made_by, job.backend.kubernetes.workers_per_pod)
+        hosts = Hosts(file=str(Path.home() / HOSTS_FILE))
+        job = job.model_copy(update={"resources": job.resources.model_copy(update={"hosts": hosts})})
+        _Launch(cluster, job, workers, report, directory).run()
+
+
+def _end_myself() -> None:
+    """Somebody cancelled the job: the same as SIGTERM, which saves the state of the training."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _set_up_ssh(folder: Path) -> None:

@@ -37,7 +37,7 @@ class Workers:
 
     def ready(self) -> list[str]:
         """The addresses of the pods that are ready, by the pods' names."""
-        pods = self.cluster.list("Pod", selector(self.job_id, WORKER), cached=True)
+        pods = self.cluster.find("Pod", selector(self.job_id, WORKER), cached=True)
         return [pod["status"]["podIP"] for pod in sorted(pods, key=_number) if is_ready(pod)]
 
     def lines(self) -> list[str]:
