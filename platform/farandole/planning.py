@@ -71,7 +71,11 @@ def plan(job: Job) -> dict[str, Any]:
         steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
-    objects = backend_named(job.backend.use, place_in(job)).render(job)
+    objects: list[dict[str, Any]] = []
+    try:
+        objects = backend_named(job.backend.use, place_in(job)).render(job)
+    except SpecError as error:
+        problems += str(error).splitlines()
     return {"problems": problems, "steps": steps, "objects": objects}
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from farandole.backends.kubernetes.cluster import Cluster
 
 Object = dict[str, Any]
-_OLD_API = (1, 26)
-"""Before it, Jobs have no policy for the ways in which pods fail."""
+_OLD_API = (1, 28)
+"""Before it, Jobs have no policy for the ways in which pods fail, or one that is another one."""
 
 
 def packed(job: Job) -> Package:
