@@ -1,4 +1,4 @@
-"""An executor of Spark's in a pod: `python -m farandole.ingest.spark_executor executor`.
+"""An executor of Spark's in a pod: the last step of whatever its container is started with.
 
 Spark's driver makes the pod and tells by environment variables what the executor is to be. Spark's own images have a
 shell script for this; ours needs none, so that any image with Python, Java and Farandole will do.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from farandole.errors import EnvironmentLacking
 from farandole.ingest.java import require_java
@@ -27,14 +27,14 @@ _ARGUMENTS = {
 }
 
 
-def main() -> None:
-    """Become the executor."""
-    try:
-        require_java()
-        command = executor_command(os.environ, _jars())
-    except EnvironmentLacking as error:
-        print(f"farandole: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+def be_executor() -> NoReturn:
+    """Become the executor.
+
+    Raises:
+        EnvironmentLacking: There is no Java, no Spark, or no driver that asked for it.
+    """
+    require_java()
+    command = executor_command(os.environ, _jars())
     os.execvp(command[0], command)
 
 
@@ -81,7 +81,3 @@ def _jars() -> Path:
     if found is None or not found.submodule_search_locations:
         raise EnvironmentLacking("pyspark: is not in this image; build it from k8s/images/prepare")
     return Path(found.submodule_search_locations[0]) / "jars"
-
-
-if __name__ == "__main__":
-    main()

@@ -104,7 +104,7 @@ def test_the_same_submission_gives_the_same_objects(style: str, tmp_path: Path) 
     assert render(first) == render(second)
 
 
-@pytest.mark.parametrize("version", ["1.28", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("version", ["1.31", kubernetes_validate.latest_version()])
 def test_objects_are_valid_by_kubernetes_own_schemas(objects: list[dict[str, Any]], version: str) -> None:
     own = [each for each in objects if "." not in each["apiVersion"].partition("/")[0]]
     assert len(own) >= len(objects) - 1

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from farandole.backends.kubernetes.cluster import Cluster
 
 Object = dict[str, Any]
-_OLD_API = (1, 28)
+_OLD_API = (1, 31)
 """Before it, Jobs have no policy for the ways in which pods fail, or one that is another one."""
 
 

@@ -25,7 +25,6 @@ MASTER = "k8s://https://kubernetes.default.svc:443"
 """The cluster's own API, as Spark's driver in a pod calls it."""
 _TRIES_AGAIN = 2
 _INSIDE = "farandole.backends.kubernetes.inside"
-_EXECUTOR = "farandole.ingest.spark_executor"
 
 
 def preparation(submission: Submission) -> list[Object]:
@@ -97,12 +96,20 @@ def _settings(submission: Submission) -> Object:
     }
 
 
+def _code(submission: Submission) -> dict[str, str]:
+    return {"FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place})}
+
+
 def _executor_template(submission: Submission) -> str:
     """The pod from which Spark makes each executor. It adds image, resources, addresses and a folder of its own."""
-    built = container(submission, EXECUTOR, submission.spec.images.prepare, _EXECUTOR, {}, [])
+    volume, mount = job_volume(submission)
+    module = f"{_INSIDE}.executor"
+    built = container(
+        submission, EXECUTOR, submission.spec.images.prepare, module, {}, [mount], environment=_code(submission)
+    )
     for name in ("resources", "imagePullPolicy", "image"):
         del built[name]
-    spec = pod(submission, built, [], account=None, grace=False)
+    spec = pod(submission, built, [volume], account=None, grace=False)
     template = pod_template(submission, EXECUTOR, spec)
     whole: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **template}
     return yaml.safe_dump(whole, sort_keys=False)
@@ -115,7 +122,7 @@ def _job(submission: Submission) -> Object:
     volumes = [volume, {"name": "spark", "configMap": {"name": submission.named("spark")}}]
     environment = {
         "SPARK_CONF_DIR": SPARK_MOUNT,
-        "FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place}),
+        **_code(submission),
     }
     if spec.style == "mpijob":
         environment["FARANDOLE_RELEASES"] = submission.of_attempt("mpi")
