@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from farandole.backends.holding import wait_for
 from farandole.errors import EnvironmentLacking, SpecError, nearest
-from farandole.shards.lock import locked
 
 _WAIT_S = 60.0
 """How long a process waits for others that write. They take milliseconds; the disk may take longer."""
@@ -107,6 +106,8 @@ class Records:
         if row is None:
             close = nearest(job_id, self.ids())
             hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
+            if (self.home / "jobs" / job_id).is_dir():
+                hint = f"it was started in the foreground: its folder {self.home / 'jobs' / job_id} tells all"
             raise SpecError(f"{job_id}: no job of this id was submitted from here; {hint}")
         return _record(row)
 
@@ -179,7 +180,8 @@ class Records:
     def _migrate(self, db: sqlite3.Connection) -> None:
         """Bring the schema up to date; one process does it and the others wait, as SQLite cannot let several switch
         to write-ahead logging at once."""
-        with locked(self.home / "jobs.db.migrating"):
+        hold = wait_for(self.home / "jobs.db.lock")
+        try:
             version = _version(db)
             if version > len(_MIGRATIONS):
                 raise EnvironmentLacking(
@@ -187,10 +189,12 @@ class Records:
                     " it was written by a newer one: use that, or another FARANDOLE_HOME"
                 )
             if version == 0:
-                os.chmod(self.path, 0o600)
+                self.path.chmod(0o600)
                 db.execute("PRAGMA journal_mode = WAL")
             for number in range(version, len(_MIGRATIONS)):
                 db.executescript(f"BEGIN; {_MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
+        finally:
+            hold.let_go()
 
 
 def insert(db: sqlite3.Connection, record: Record) -> None:

@@ -12,14 +12,15 @@ from farandole.launch.attempt import Attempt
 from farandole.launch.cause import Cause
 from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
-from farandole.launch.hosts import Host, allot, survey
+from farandole.launch.hosts import Host, Survey, allot, survey
 from farandole.launch.record import Record, write
 from farandole.launch.restarts import Restarts
 from farandole.launch.scaling import forget_request, wanted_workers
+from farandole.launch.shipping import Shipping
 from farandole.progress import Noted, Watcher, counted, ignore
 from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
-from farandole.tracking.record import find_record, run_id_of
+from farandole.tracking.record import find_record, run_id_of, save_run_id
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
@@ -127,8 +128,15 @@ class _Supervisor:
     def __post_init__(self) -> None:
         self._record = Record(self.directory, self.watch)
         self._restarts = Restarts(self.job.resources.max_restarts)
+        self._shipping = Shipping(self.job, self.directory)
         self._orders = Orders(
-            self.job, self.directory, self.register, self.watch, heard=self._heard, wants_stop=self._wants_stop
+            self.job,
+            self.directory,
+            self.register,
+            self.watch,
+            heard=self._heard,
+            wants_stop=self._wants_stop,
+            shipping=self._shipping,
         )
 
     def run(self) -> Trained:
@@ -160,9 +168,8 @@ class _Supervisor:
         started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
         while True:
             workers = wanted_workers(self.directory, resources.workers)
-            found = survey(resources.hosts, workers)
+            found, chosen = self._ready_hosts(workers)
             if found.slots >= min(resources.least_workers, workers):
-                chosen = allot(found.answering, workers)
                 missing = workers - sum(host.slots for host in chosen)
                 if missing:
                     text = f"{counted(missing, 'worker')} of {workers} have no place; hosts {found}"
@@ -179,6 +186,16 @@ class _Supervisor:
             self.watch(Noted(f"waits for hosts with room for {resources.least_workers} workers; {found}"))
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
+
+    def _ready_hosts(self, workers: int) -> tuple[Survey, tuple[Host, ...]]:
+        """Look for hosts and make those that are needed ready; one that cannot be made ready counts as silent."""
+        found = survey(self.job.resources.hosts, workers, self.job.backend.hosts)
+        while True:
+            chosen = allot(found.answering, workers)
+            unready = self._shipping.prepare(chosen)
+            if not unready:
+                return found, chosen
+            found = found.without(unready)
 
     def _begin(self, attempt: Attempt) -> None:
         self._stepping = False
@@ -199,6 +216,8 @@ class _Supervisor:
             self._record.change(reason=f"attempt {attempt.number} is training")
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
             self._record.change(mlflow_run_id=attempt.mlflow_run_id)
+            if run_id_of(self.directory) is None:  # worker 0 is on another host, and has noted it there
+                save_run_id(self.directory, attempt.mlflow_run_id)
         if attempt.first_step_s is not None and not self._stepping:
             self._stepping = True
             self._first_step(attempt, attempt.first_step_s)
@@ -232,7 +251,7 @@ class _Supervisor:
         if wanted == attempt.workers or wanted == self._asked_for:
             return False
         self._asked_for = wanted
-        possible = min(wanted, survey(self.job.resources.hosts, wanted).slots)
+        possible = min(wanted, survey(self.job.resources.hosts, wanted, self.job.backend.hosts).slots)
         if possible == attempt.workers:
             text = f"{wanted} workers are asked for, and the hosts have no other room than for {possible}"
             self.watch(Noted(text, level="warning"))

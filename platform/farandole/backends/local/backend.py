@@ -17,7 +17,7 @@ from farandole.backends.local.told import read_progress
 from farandole.backends.records import Record
 from farandole.errors import EnvironmentLacking, SpecError, nearest
 from farandole.launch.directory import new_directory
-from farandole.launch.record import read_status, write
+from farandole.launch.record import EVENTS, read_status, write
 from farandole.progress import counted
 from farandole.spec import Job, home
 from farandole.spec.backend import BackendName
@@ -48,7 +48,7 @@ class LocalBackend:
         self.place: dict[str, Any] = {}
         self._home = home()
         self._queue = Queue(self._home)
-        self._slots = _asked_slots() if slots is None else slots
+        self._slots = slots
         self._command = command
 
     def render(self, job: Job) -> list[dict[str, Any]]:
@@ -64,8 +64,9 @@ class LocalBackend:
         problems = self.check(job)
         if problems:
             raise SpecError("\n".join(problems))
-        if self._slots is not None:
-            self._queue.set_slots(self.name, self._slots)
+        slots = self._slots or _asked_slots()
+        if slots is not None:
+            self._queue.set_slots(self.name, slots)
         directory = self._new_directory(job)
         patience_s = job.resources.stop_timeout_s + _BEYOND_S
         record = Record(directory.name, job.name, self.name)
@@ -96,12 +97,10 @@ class LocalBackend:
         self._queue.tend()
         entry = self._entry(job_id)
         self._queue.ask_to_end(job_id)
-        deadline_s = time.monotonic() + entry.patience_s + _BEYOND_S
-        while not self._entry(job_id).ended:
-            if time.monotonic() > deadline_s:
-                raise EnvironmentLacking(
-                    f"{job_id}: its runner, process {entry.pid}, does not answer; end it by `kill -9 {entry.pid}`"
-                )
+        kill_at_s = time.monotonic() + entry.patience_s + _BEYOND_S
+        while not (entry := self._entry(job_id)).ended:
+            if time.monotonic() > kill_at_s:  # its runner was stopped, or hangs: all of the job ends with it
+                self._queue.kill_runner(entry)
             time.sleep(_POLL_S)
             self._queue.tend()
 
@@ -146,11 +145,14 @@ class LocalBackend:
     def _status(self, entry: Entry) -> JobStatus:
         trained = (read_status(entry.directory) or {}) if entry.starts else {}
         told = read_progress(entry.directory) if entry.starts else {}
-        reason, details = entry.reason, {"directory": str(entry.directory), "starts": entry.starts}
+        reason = entry.reason
+        details: dict[str, Any] = {"directory": str(entry.directory), "starts": entry.starts}
+        if trained:
+            details |= {"hosts": trained["hosts"], "recoveries": _recoveries(entry.directory)}
         if entry.state == "queued":
             reason = self._why_it_waits(entry)
         elif entry.state == "running":
-            details["pid"] = entry.pid
+            details["runner"] = entry.pid
             reason = _what_it_does(told, trained)
         return JobStatus(
             id=entry.id,
@@ -183,9 +185,19 @@ class LocalBackend:
 
 
 def _what_it_does(told: dict[str, Any], trained: dict[str, Any]) -> str:
-    if told.get("stage") == "prepare" or not trained:
+    """From what the job's process told last, and from the supervisor of its training, once that has begun."""
+    if told.get("stage") != "train" or trained.get("state") not in ("queued", "running"):
         return str(told.get("text", "is starting"))
     return str(trained["reason"])
+
+
+def _recoveries(directory: Path) -> int:
+    """How often the training went on after a failure."""
+    try:
+        with (directory / EVENTS).open(encoding="utf-8") as lines:
+            return sum('"event": "restarted"' in line for line in lines)
+    except FileNotFoundError:
+        return 0
 
 
 def _asked_slots() -> int | None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farandole.backends.base import ENDED, State
-from farandole.backends.local.holding import Hold, boot_id, start_ticks, take, take_job
+from farandole.backends.holding import Hold, boot_id, start_ticks, take, take_job
 from farandole.backends.local.start import START, spawn_runner
 from farandole.backends.records import Record, Records, insert, now
 from farandole.errors import SpecError
@@ -156,8 +158,8 @@ class Queue:
         with self.records.transaction() as db:
             entry = _find(db, job_id)
             if entry is None or entry.state not in ("failed", "cancelled"):
-                state = "unknown" if entry is None else entry.state
-                raise SpecError(f"{job_id}: is {state}, and only a job that failed or was cancelled is tried again")
+                how = "has succeeded" if entry is not None and entry.state == "succeeded" else "has not ended"
+                raise SpecError(f"{job_id}: {how}; only a job that failed or was cancelled is tried again")
             db.execute(
                 "UPDATE queue SET state = 'queued', reason = 'waits to be tried again', since = ?, cancel = 0,"
                 " turn = (SELECT max(turn) + 1 FROM queue) WHERE id = ?",
@@ -175,6 +177,12 @@ class Queue:
         if entry is not None and entry.state == "queued":
             (entry.directory / START).unlink(missing_ok=True)
         return entry
+
+    def kill_runner(self, entry: Entry) -> None:
+        """Kill the runner of a job, if that process is still the one that was noted; `tend` then buries the job."""
+        if entry.pid is not None and entry.boot == boot_id() and start_ticks(entry.pid) == entry.pid_ticks:
+            with suppress(ProcessLookupError):
+                os.kill(entry.pid, signal.SIGKILL)
 
     # For runners ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import EnvironmentLacking
+from farandole.training.messages import GANG_VARIABLE
 
 START = "start.json"
 """What a job that waits is to be started with. Only its user may read it, and it goes when the job starts."""
@@ -34,7 +35,7 @@ def keep_start(directory: Path, home: Path) -> None:
     """Keep the surroundings of this process for a job that may wait for a long time."""
     path = directory / START
     path.unlink(missing_ok=True)
-    start = {"folder": os.getcwd(), "variables": {**os.environ, "FARANDOLE_HOME": str(home)}}
+    start = {"folder": os.getcwd(), "variables": _variables(home)}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(start, file)
 
@@ -64,6 +65,7 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
     with (home / RUNNER_LOG).open("ab") as log:
         done = subprocess.run(  # it forks and leaves at once: nobody has to wait for its child
             command,
+            env=_variables(home),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -76,3 +78,8 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
             f"{home / RUNNER_LOG}: the process that runs jobs did not start (exit code {done.returncode}); its last"
             " lines there say why"
         )
+
+
+def _variables(home: Path) -> dict[str, str]:
+    """This process's variables. Where it belongs to a job itself, what it submits does not end with that one."""
+    return {**{name: value for name, value in os.environ.items() if name != GANG_VARIABLE}, "FARANDOLE_HOME": str(home)}

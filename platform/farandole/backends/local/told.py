@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from farandole.backends.records import now
 from farandole.launch.record import write
-from farandole.progress import Advanced, Event, StageEnded, StageStarted
+from farandole.progress import Advanced, Event
 
 LOG = "job.log"
 """Stages, progress, failures, of all starts: one line each, with its time."""
@@ -24,8 +25,8 @@ _LOG_EVERY_S, _PROGRESS_EVERY_S = 10.0, 1.0
 
 
 def say(directory: Path, text: str) -> None:
-    """Add a line to a job's log."""
-    with (directory / LOG).open("a", encoding="utf-8") as log:
+    """Add a line to a job's log. A disk that is full, or a directory that is gone, keeps nobody from going on."""
+    with suppress(OSError), (directory / LOG).open("a", encoding="utf-8") as log:
         log.write(_line(text))
 
 
@@ -43,14 +44,16 @@ class Telling:
         self._text = ""
 
     def __call__(self, event: Event) -> None:
-        """Tell of an event; of many in a row, a few."""
+        """Tell of an event; of many in a row, a few. Where that fails, as on a full disk, the job goes on."""
+        with suppress(OSError):
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         now_s = time.monotonic()
-        stage = getattr(event, "stage", None)
-        if stage is not None and not isinstance(event, StageEnded):
-            begins = isinstance(event, StageStarted) or stage != self._stage
-            if begins or now_s - self._written_s >= _PROGRESS_EVERY_S:
-                self._stage, self._written_s = stage, now_s
-                write(self._directory / PROGRESS, json.dumps({"stage": stage, "text": str(event), "at": now()}))
+        self._stage = getattr(event, "stage", self._stage)
+        if not isinstance(event, Advanced) or now_s - self._written_s >= _PROGRESS_EVERY_S:
+            self._written_s = now_s
+            write(self._directory / PROGRESS, json.dumps({"stage": self._stage, "text": str(event), "at": now()}))
         if isinstance(event, Advanced):
             often = event.unit == "rows" or event.text == self._text
             if often and now_s - self._logged_s < _LOG_EVERY_S:

@@ -36,6 +36,13 @@ def take(path: Path) -> Hold | None:
     return Hold(descriptor)
 
 
+def wait_for(path: Path) -> Hold:
+    """Take a lock file, when whoever holds it lets it go."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return Hold(descriptor)
+
+
 def take_job(directory: Path) -> Hold | None:
     """Take a job in hand; None: somebody else has it.
 
