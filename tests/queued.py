@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from farandole.backends.local.backend import LocalBackend
+from farandole.bench.queue_home import is_runner, processes_of
 from farandole.spec import Job, parse_job
-from farandole.training.messages import GANG_VARIABLE
 
 WAIT_S = 120
 """Longest wait for something that takes a second, on a machine that does other things too."""
@@ -41,23 +41,9 @@ def wait_for_state(backend: LocalBackend, job_id: str, *states: str) -> None:
     wait_until(lambda: state_of(backend, job_id) in states)
 
 
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Everything that runs for the queue of a home: runners, and whatever carries the mark of one of its jobs."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            mark = process.environ().get(GANG_VARIABLE, "")
-            is_runner = "farandole.backends.local.runner" in process.cmdline() and str(home) in process.cmdline()
-        except (psutil.Error, OSError):
-            continue
-        if (mark.startswith(str(home)) or is_runner) and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
-
-
 def runners_of(home: Path) -> list[psutil.Process]:
     """The runners alone."""
-    return [process for process in processes_of(home) if GANG_VARIABLE not in process.environ()]
+    return [process for process in processes_of(home) if is_runner(process)]
 
 
 @pytest.fixture

@@ -78,6 +78,16 @@ def read_outcome(directory: Path) -> str | None:
     return _read(directory / OUTCOME).get("reason")
 
 
+def note_result(directory: Path, document: dict[str, Any]) -> None:
+    """Keep the result document."""
+    write(directory / RESULT, json.dumps(document, indent=2) + "\n")
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """The result document of a job that has succeeded; None: there is none."""
+    return _read(directory / RESULT) or None
+
+
 def forget(directory: Path) -> None:
     """What an earlier start told is no longer so."""
     for name in (PROGRESS, OUTCOME, RESULT):

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.local.queue import Queue
-from farandole.backends.local.told import RESULT, Telling, note_outcome
+from farandole.backends.local.told import Telling, note_outcome, note_result
 from farandole.errors import FarandoleError
-from farandole.launch.record import write
 from farandole.progress import Watcher
 from farandole.spec import Job, home, parse_job
 from farandole.training.messages import PARENT_VARIABLE
@@ -82,7 +81,7 @@ def _do(do: Do, directory: Path) -> int:
         note_outcome(directory, f"{type(error).__name__}: {error}; the log has more")
         traceback.print_exc()
         return 1
-    write(directory / RESULT, json.dumps(document, indent=2) + "\n")
+    note_result(directory, document)
     note_outcome(directory, f"trained {document['model']['uri']}")
     return 0
 
