@@ -25,7 +25,9 @@ def _missing() -> str | None:
     """Why nothing can be rendered here; None: it can."""
     if shutil.which("kubectl") is None:
         return "no kubectl here"
-    told = subprocess.run(["kubectl", "version", "--client", "--output=json"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["kubectl", "version", "--client", "--output=json"], capture_output=True, text=True, check=True
+    )
     version = json.loads(told.stdout).get("kustomizeVersion", "v2")
     major = int(re.sub(r"\D.*", "", version.removeprefix("v")))
     return None if major >= 4 else f"kubectl's kustomize is {version}; the overlays need 4 or newer"

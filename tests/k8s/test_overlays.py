@@ -11,7 +11,6 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-
 from rendered import K8S, OVERLAYS, Object, containers, find, render, secrets, shown, templates
 
 OLDEST, NEWEST = "1.29", "1.37"
@@ -52,7 +51,9 @@ def test_every_object_of_kueue_is_valid(overlay: str) -> None:
         pytest.skip("FARANDOLE_CRD_DIR does not name a folder with Kueue's CRDs")
     definitions = [yaml.safe_load(path.read_text()) for path in Path(folder).glob("kueue*.yaml")]
     schemas = {
-        (each["spec"]["names"]["kind"], f"{each['spec']['group']}/{version['name']}"): version["schema"]["openAPIV3Schema"]
+        (each["spec"]["names"]["kind"], f"{each['spec']['group']}/{version['name']}"): version["schema"][
+            "openAPIV3Schema"
+        ]
         for each in definitions
         for version in each["spec"]["versions"]
     }
@@ -85,7 +86,14 @@ def test_no_two_objects_are_the_same(overlay: str) -> None:
 
 @parametrize
 def test_every_object_lies_in_one_of_the_two_namespaces(overlay: str) -> None:
-    of_cluster = {"Namespace", "ClusterRole", "ClusterRoleBinding", "ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass"}
+    of_cluster = {
+        "Namespace",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ClusterQueue",
+        "ResourceFlavor",
+        "WorkloadPriorityClass",
+    }
     for thing in render(overlay):
         namespace = thing["metadata"].get("namespace")
         assert namespace in ({None} if thing["kind"] in of_cluster else {"farandole", "farandole-system"}), shown(thing)
@@ -179,7 +187,9 @@ def _references(thing: Object, spec: Object) -> list[tuple[str, str, str | None]
 def test_everything_else_that_is_named_is_there(overlay: str) -> None:
     objects = render(overlay)
     keys = {_key(each) for each in objects}
-    labels = [(thing["metadata"]["namespace"], template["metadata"]["labels"]) for thing, template in templates(objects)]
+    labels = [
+        (thing["metadata"]["namespace"], template["metadata"]["labels"]) for thing, template in templates(objects)
+    ]
     checked = 0
     for thing in objects:
         kind, spec, namespace = thing["kind"], thing.get("spec", {}), thing["metadata"].get("namespace", "")
@@ -229,7 +239,10 @@ def test_network_policies_are_about_pods_that_exist(overlay: str) -> None:
         chosen = policy["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name")
         assert chosen is None or (own, chosen) in names, shown(policy)
     ports = {
-        port["containerPort"] for _, template in templates(objects) for c in containers(template) for port in c.get("ports", ())
+        port["containerPort"]
+        for _, template in templates(objects)
+        for c in containers(template)
+        for port in c.get("ports", ())
     }
     for policy in policies:
         for rule in policy["spec"].get("ingress", ()):
