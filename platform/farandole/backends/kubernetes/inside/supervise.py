@@ -21,7 +21,7 @@ from farandole.backends.manifests.pods import JOB_MOUNT, SSH_MOUNT, SSH_PORT
 from farandole.backends.manifests.store import RECORD
 from farandole.errors import FarandoleError, JobFailed, PreparationFailed
 from farandole.progress import Noted
-from farandole.spec import Hosts, Job, home
+from farandole.spec import Hosts, Job, Ssh, home
 
 _LOOK_S = 1.0
 _ALL_READY_S = 60.0
@@ -51,15 +51,7 @@ class _Launch:
                 self.report.follow(self.directory)
                 trained = train(self.job, watch, register=True, directory=self.directory)
             self.report.close()
-            self.report.result(
-                {
-                    "job": self.job.name,
-                    "id": trained.job_id,
-                    "dataset": trained.dataset,
-                    "training": trained.training,
-                    "model": {"uri": trained.model_uri},
-                }
-            )
+            self.report.result(trained.document(self.job.name))
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
             steps = trained.training["steps"]
             self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
@@ -128,14 +120,12 @@ def _supervise() -> None:
             raise JobFailed(str(before["reason"]))  # the failure is final, whoever starts this pod again
         job = job_of_pod()
         job_id = os.environ["FARANDOLE_JOB_ID"]
-        _set_up_ssh(Path.home() / ".ssh")
+        job = _with_hosts(job, _set_up_ssh(Path.home() / ".ssh"))
         directory = home() / "jobs" / job_id
         _go_on_in(directory, int(before.get("attempt") or 0))
         native = os.environ.get("FARANDOLE_STYLE") == "native"
         made_by = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
         workers = Workers(cluster, job_id, made_by, job.backend.kubernetes.workers_per_pod)
-        hosts = Hosts(file=str(Path.home() / HOSTS_FILE))
-        job = job.model_copy(update={"resources": job.resources.model_copy(update={"hosts": hosts})})
         _Launch(cluster, job, workers, report, directory).run()
 
 
@@ -144,26 +134,30 @@ def _end_myself() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _set_up_ssh(folder: Path) -> None:
-    """The keys with the modes that SSH wants, and how workers are reached."""
+def _with_hosts(job: Job, ssh: Ssh) -> Job:
+    """The job on the workers that are ready, which this launcher reaches with the job's own keys."""
+    spec = job.backend.kubernetes
+    ssh = ssh.model_copy(update={"python": spec.python, "home": f"{spec.home}/.farandole"})
+    resources = job.resources.model_copy(update={"hosts": Hosts(file=str(Path.home() / HOSTS_FILE))})
+    return job.model_copy(update={"resources": resources, "backend": job.backend.model_copy(update={"hosts": ssh})})
+
+
+def _set_up_ssh(folder: Path) -> Ssh:
+    """The keys with the modes that SSH wants, and how workers are reached by them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = private_copy(Path(SSH_MOUNT) / "id_rsa", folder / "id_farandole")
     of_hosts = Path(SSH_MOUNT) / "host_key.pub"
     public = (of_hosts if of_hosts.exists() else Path(SSH_MOUNT) / "id_rsa.pub").read_text(encoding="utf-8").split()
-    known = folder / "known_hosts"
-    known.write_text(f"* {public[0]} {public[1]}\n", encoding="utf-8")
-    settings = {
-        "Port": str(SSH_PORT),
-        "IdentityFile": str(key),
-        "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(known),
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "ServerAliveInterval": "5",
-        "ServerAliveCountMax": "3",
-    }
-    lines = ["Host *", *(f"  {name} {value}" for name, value in settings.items())]
-    (folder / "config").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    known, settings = folder / "known_hosts", folder / "farandole_config"
+    known.write_text(f"* {public[0]} {public[1]}\n", encoding="utf-8")  # the workers of a job have one key
+    settings.write_text("ServerAliveInterval 5\nServerAliveCountMax 3\nUpdateHostKeys no\n", encoding="utf-8")
+    return Ssh(
+        port=SSH_PORT,
+        identity_file=str(key),
+        config_file=str(settings),
+        known_hosts="strict",
+        known_hosts_file=str(known),
+    )
 
 
 def _go_on_in(directory: Path, attempts: int) -> None:
