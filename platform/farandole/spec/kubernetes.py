@@ -32,7 +32,7 @@ class Images(Spec):
 
 
 class Amounts(Spec):
-    """What a pod asks for, and may use at most: the same, so that a node never takes back what it promised."""
+    """What a pod asks for. Of memory it may use no more; of processors only a worker may not."""
 
     cpus: Quantity
     """Processors, for example `2` or `500m`."""
@@ -45,8 +45,10 @@ class Executors(Spec):
 
     count: Annotated[int, Field(ge=1)] = 2
     """How many pods there are at most; those that have nothing to do end."""
-    cpus: Annotated[int, Field(ge=1)] = 1
-    """Processors, and so tasks at a time, of each."""
+    cpus: Quantity = "1"
+    """Processors of each; it may use more where they are free."""
+    tasks: Annotated[int, Field(ge=1)] = 1
+    """Tasks at a time of each."""
     memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "2g"
     """The memory of each one's JVM. Its Python gets `python_memory` besides."""
     python_memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "1g"

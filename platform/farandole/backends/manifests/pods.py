@@ -151,6 +151,11 @@ def amounts(asked: Amounts, gpus: int = 0) -> Object:
     return {"requests": wanted, "limits": {**wanted}}
 
 
+def shared_amounts(asked: Amounts) -> Object:
+    """Memory that is its own, and processors that it shares: what is free is used, and nothing slows down a start."""
+    return {"requests": {"cpu": asked.cpus, "memory": asked.memory}, "limits": {"memory": asked.memory}}
+
+
 def job_volume(submission: Submission) -> tuple[Object, Object]:
     """The volume with the spec and the packed folder, and its mount."""
     volume = {"name": "job", "configMap": {"name": submission.id}}

@@ -11,12 +11,12 @@ from farandole.backends.manifests.names import EXECUTOR, PREPARE, labels
 from farandole.backends.manifests.pods import (
     SPARK_MOUNT,
     Object,
-    amounts,
     container,
     job_volume,
     metadata,
     pod,
     pod_template,
+    shared_amounts,
 )
 from farandole.backends.manifests.submission import Submission
 
@@ -62,7 +62,7 @@ def spark_settings(submission: Submission) -> dict[str, str]:
         "spark.dynamicAllocation.initialExecutors": str(executors.count),
         "spark.dynamicAllocation.maxExecutors": str(executors.count),
         "spark.dynamicAllocation.executorIdleTimeout": "60s",
-        "spark.executor.cores": str(executors.cpus),
+        "spark.executor.cores": str(executors.tasks),
         "spark.executor.memory": executors.memory,
         "spark.executor.memoryOverhead": executors.python_memory,
         "spark.kubernetes.namespace": submission.namespace,
@@ -72,8 +72,7 @@ def spark_settings(submission: Submission) -> dict[str, str]:
         "spark.kubernetes.executor.podTemplateFile": f"{SPARK_MOUNT}/executor.yaml",
         "spark.kubernetes.executor.podTemplateContainerName": EXECUTOR,
         "spark.kubernetes.executor.podNamePrefix": submission.id,
-        "spark.kubernetes.executor.request.cores": str(executors.cpus),
-        "spark.kubernetes.executor.limit.cores": str(executors.cpus),
+        "spark.kubernetes.executor.request.cores": executors.cpus,
         # What executors need is in their template: Spark need not be allowed to make ConfigMaps.
         "spark.kubernetes.executor.disableConfigMap": "true",
         "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
@@ -132,7 +131,7 @@ def _job(submission: Submission) -> Object:
         PREPARE,
         spec.images.prepare,
         f"{_INSIDE}.prepare",
-        amounts(spec.driver),
+        shared_amounts(spec.driver),
         mounts,
         environment=environment,
     )

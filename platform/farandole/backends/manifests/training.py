@@ -16,6 +16,7 @@ from farandole.backends.manifests.pods import (
     placed,
     pod,
     pod_template,
+    shared_amounts,
 )
 from farandole.backends.manifests.preparing import alive_probe
 from farandole.backends.manifests.submission import Submission
@@ -86,7 +87,7 @@ def launcher_pod(submission: Submission) -> Object:
         LAUNCHER,
         spec.images.train,
         f"{_INSIDE}.launcher",
-        amounts(spec.launcher),
+        shared_amounts(spec.launcher),
         [mount, {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True}],
         environment=environment,
     )
