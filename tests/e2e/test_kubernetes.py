@@ -242,7 +242,7 @@ def test_a_queue_where_there_is_no_kueue(cluster: RealCluster, tmp_path: Path) -
 
 def test_no_secret_is_told(cluster: RealCluster, tmp_path: Path) -> None:
     """A value that lies in a Secret is in the pods, and nowhere else."""
-    secret = "pearl-among-oysters"  # noqa: S105
+    secret = "pearl-among-oysters"
     cluster.kubectl("create", "secret", "generic", "pearls", f"--from-literal=one={secret}")
     part = {**cluster.part(), "env_secrets": {"PEARL": {"secret": "pearls", "key": "one"}}}
     job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=1, backend__kubernetes=part))
