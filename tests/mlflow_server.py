@@ -19,7 +19,7 @@ class MlflowServer:
 
     Args:
         directory: Where they lie.
-        host: The address at which it listens.
+        host: The address to listen on.
     """
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:

@@ -11,11 +11,10 @@ from farandole.backends.base import Backend, JobStatus, Submitted
 from farandole.backends.choose import backend_named, place_in
 from farandole.backends.records import Record, Records
 from farandole.errors import EnvironmentLacking
-from farandole.planning import check_builder, check_trainable, check_transform, stale_dataset
 from farandole.progress import Noted, Watcher, ignore
 from farandole.spec import CsvSource, Job, home
 
-if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
+if TYPE_CHECKING:  # a stage imports what it needs when it starts; commands around submitted jobs need little
     from farandole.ingest.prepare import Prepared
     from farandole.launch import Trained
     from farandole.sweeping.sweep import Swept
@@ -57,6 +56,7 @@ def source_files(path: str) -> tuple[Path, ...]:
 def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
     """Make the job's dataset, unless it is there already; see `farandole.ingest.prepare.prepare`."""
     from farandole.ingest.prepare import prepare as prepare_dataset
+    from farandole.planning import check_builder, check_transform
 
     check_builder(job)
     check_transform(job)
@@ -66,6 +66,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
 def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
     """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
     from farandole.launch import train as train_model
+    from farandole.planning import check_builder, check_trainable, stale_dataset
 
     check_trainable(job)
     check_builder(job)
@@ -77,6 +78,8 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
 
 def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     """Prepare, train, evaluate, register."""
+    from farandole.planning import check_trainable
+
     check_trainable(job)
     dataset = prepare(job, watch, force=force)
     return Finished(job, dataset, train(job, watch, register=True))
@@ -93,6 +96,8 @@ def submit(job: Job, *, slots: int | None = None) -> Submitted:
         SpecError: The job cannot run there.
         EnvironmentLacking: The backend cannot be reached.
     """
+    from farandole.planning import check_builder, check_trainable, check_transform
+
     check_trainable(job)
     check_builder(job)
     check_transform(job)
@@ -178,6 +183,7 @@ def scale(job_id: str, workers: int) -> None:
 
 def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
     """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
+    from farandole.planning import check_trainable
     from farandole.sweeping.sweep import spec_of
     from farandole.sweeping.sweep import sweep as sweep_job
 

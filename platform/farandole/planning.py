@@ -25,7 +25,7 @@ from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
 from farandole.progress import counted
 from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
-from farandole.spec import CsvSource, Job, Sweep
+from farandole.spec import CsvSource, Job, Sweep, split_host
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
@@ -48,6 +48,7 @@ def plan(job: Job) -> dict[str, Any]:
                 check_header(name, source, files[name])
         except FarandoleError as error:
             problems.append(str(error))
+    problems += hosts_problems(job)
     try:
         check_builder(job)
     except ModelError as error:
@@ -190,10 +191,24 @@ def check_trainable(job: Job) -> None:
     """Whether there is something to learn, and a model that learns.
 
     Raises:
-        SpecError: There is no model, or no label.
+        SpecError: There is no model, no label, or something that its hosts need.
     """
     if job.network and job.data.label is None:
         raise SpecError(_NO_LABEL)
+    problems = hosts_problems(job)
+    if problems:
+        raise SpecError("\n".join(problems))
+
+
+def hosts_problems(job: Job) -> list[str]:
+    """What keeps the job from running on the hosts that it lists, as far as the job file tells. Files and scripts that
+    list hosts are read when an attempt starts."""
+    from farandole.launch.checklist import job_problems
+    from farandole.launch.hosts import is_local
+
+    hosts = job.resources.hosts
+    listed = [split_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
+    return job_problems(job, [name for name in listed if not is_local(name)])
 
 
 def check_builder(job: Job) -> None:

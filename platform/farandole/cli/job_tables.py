@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -43,15 +44,14 @@ def show_jobs(jobs: list[JobStatus], total: int, *, as_json: bool) -> None:
     if not jobs:
         console.print("no jobs; `farandole submit JOB.yaml` submits one", markup=False, highlight=False)
         return
-    table = Table()
-    for column in ("id", "state", "since", "stage", "attempt", "step", "backend", "reason"):
-        table.add_column(column, overflow="fold", no_wrap=column == "id")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    backends = len({job.backend for job in jobs}) > 1
+    for column in ("id", "state", "since", *(["backend"] if backends else []), "stage", "reason"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "state", "since"))
     for job in jobs:
-        step = f"{job.step:,}" if job.step else ""
-        attempt = str(job.attempt) if job.attempt else ""
-        table.add_row(
-            job.id, _state(job), _ago(job.since), job.stage or "", attempt, step, job.backend, escape(job.reason)
-        )
+        step = f", step {job.step:,}" if job.step and job.stage else ""
+        row = (job.id, _state(job), _ago(job.since), *([job.backend] if backends else []))
+        table.add_row(*row, f"{job.stage or ''}{step}", escape(job.reason))
     console.print(table)
     if total > len(jobs):
         console.print(f"{total - len(jobs):,} more; --limit shows them", style="dim", highlight=False)
@@ -70,15 +70,8 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
     if job.stage:
         table.add_row("stage", job.stage)
     if job.attempt:
-        gang = f"{job.attempt}, {counted(job.workers, 'worker')}"
-        recoveries = job.details.get("recoveries")
-        table.add_row(
-            "attempt",
-            gang
-            + (f", {counted(recoveries, 'recovery')}" if recoveries == 1 else "")
-            + (f", {recoveries} recoveries" if recoveries and recoveries > 1 else ""),
-        )
-        table.add_row("step", f"{job.step:,} (epoch {job.epoch:,})")
+        table.add_row("attempt", f"{job.attempt} of {counted(job.workers, 'worker')}{_recovered(job)}")
+        table.add_row("step", f"{job.step:,}, {counted(job.epoch, 'epoch')} done")
     table.add_row("backend", job.backend + (f", priority {job.priority}" if job.priority else ""))
     table.add_row("submitted", f"{job.submitted_at} ({_ago(job.submitted_at)})")
     table.add_row("MLflow run", job.mlflow_run_id or "not made yet")
@@ -91,6 +84,11 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
 
 def _state(job: JobStatus) -> str:
     return f"[{_COLOURS[job.state]}]{job.state}[/]"
+
+
+def _recovered(job: JobStatus) -> str:
+    times = job.details.get("recoveries")
+    return f", {times} {'recovery' if times == 1 else 'recoveries'}" if times else ""
 
 
 def _ago(text: str) -> str:

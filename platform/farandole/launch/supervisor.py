@@ -14,6 +14,7 @@ from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
 from farandole.launch.hosts import Host, Survey, allot, survey
 from farandole.launch.record import Record, write
+from farandole.launch.resizing import Resizing
 from farandole.launch.restarts import Restarts
 from farandole.launch.scaling import forget_request, wanted_workers
 from farandole.launch.shipping import Shipping
@@ -24,7 +25,6 @@ from farandole.tracking.record import find_record, run_id_of, save_run_id
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
-_LOOK_FOR_REQUEST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,21 +121,19 @@ class _Supervisor:
     """The failure after which no step has been made yet, and when it was heard of."""
     _stepping: bool = field(default=False, init=False)
     """Whether the present attempt has made a step."""
-    _looked_s: float = field(default=0.0, init=False)
-    _asked_for: int | None = field(default=None, init=False)
-    """The last request that was looked at: hosts are not surveyed every second for one that cannot be met."""
 
     def __post_init__(self) -> None:
         self._record = Record(self.directory, self.watch)
         self._restarts = Restarts(self.job.resources.max_restarts)
         self._shipping = Shipping(self.job, self.directory)
+        self._resizing = Resizing(self.job, self.directory, self.watch)
         self._orders = Orders(
             self.job,
             self.directory,
             self.register,
             self.watch,
             heard=self._heard,
-            wants_stop=self._wants_stop,
+            wants_stop=self._resizing.is_due,
             shipping=self._shipping,
         )
 
@@ -199,6 +197,7 @@ class _Supervisor:
 
     def _begin(self, attempt: Attempt) -> None:
         self._stepping = False
+        self._resizing.begin()
         hosts = [str(host) for host in attempt.hosts]
         self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
         self._record.change(
@@ -239,24 +238,6 @@ class _Supervisor:
         }
         self._recoveries.append(found)
         self._record.event("restarted", **found)
-
-    def _wants_stop(self, attempt: Attempt) -> bool:
-        """Whether somebody asked for another number of workers, and the hosts have room for them. Only between the
-        first step and the last: before, there is nothing to save, and after it nothing to share."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < _LOOK_FOR_REQUEST_S or attempt.first_step_s is None or attempt.trained:
-            return False
-        self._looked_s = now_s
-        wanted = wanted_workers(self.directory, self.job.resources.workers)
-        if wanted == attempt.workers or wanted == self._asked_for:
-            return False
-        self._asked_for = wanted
-        possible = min(wanted, survey(self.job.resources.hosts, wanted, self.job.backend.hosts).slots)
-        if possible == attempt.workers:
-            text = f"{wanted} workers are asked for, and the hosts have no other room than for {possible}"
-            self.watch(Noted(text, level="warning"))
-            return False
-        return True
 
     def _go_on(self, attempt: Attempt, cause: Cause | None) -> None:
         """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""

@@ -7,6 +7,7 @@ what it refuses becomes an error that names what was asked.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -304,8 +305,9 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
         SpecError: There is no such context.
     """
     settings = Configuration()
+    file = os.environ.get("KUBECONFIG") or None  # the client looks only once, when it is imported
     try:
-        known, current = kubeconfig.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+        known, current = kubeconfig.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         if context is not None:
             raise SpecError(
@@ -318,7 +320,7 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
             f"backend.kubernetes.context: {context}: the kubeconfig has no such context; it has {', '.join(names)}"
         )
     try:
-        kubeconfig.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
+        kubeconfig.load_kube_config(file, context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise EnvironmentLacking(
             f"kubeconfig: {_first_line(error)}; mend it, or set KUBECONFIG to another one"

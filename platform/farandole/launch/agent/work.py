@@ -48,8 +48,8 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: `job`: the job's id. `spec`: the serialized spec. `code`: the digest of its folder. `variables`: those
             of Horovod's launcher. `arguments`: of the worker. `rank`. `mark`: what all processes of the job carry here.
-            `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`, `patience_s`: how long the
-            launcher may be silent, and how long the worker may save its state.
+            `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`: how long the launcher
+            may be silent. `patience_s`: how long the worker may save its state.
     """
     directory = home() / "jobs" / request["job"]
     os.environ.update(_variables(request))
