@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_told_with_the_remedy(local: MakeBackend, monkeyp
 def test_a_home_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FARANDOLE_HOME", str(tmp_path / "file"))
-    with pytest.raises(EnvironmentLacking, match=r"file/jobs: Not a directory; .* or set FARANDOLE_HOME"):
+    with pytest.raises(EnvironmentLacking, match=r"file/jobs\.db: cannot be used .* or set FARANDOLE_HOME"):
         LocalBackend().submit(shell_job())
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from farandole.backends.base import ENDED, State
 from farandole.backends.holding import Hold, boot_id, start_ticks, take, take_job
 from farandole.backends.local.start import START, spawn_runner
+from farandole.backends.local.told import read_outcome, read_result
 from farandole.backends.records import Record, Records, insert, now
 from farandole.errors import SpecError
 from farandole.launch.leftovers import sweep
@@ -282,9 +283,12 @@ class Queue:
             return  # somebody was faster: it has ended, or is even tried again
         sweep(str(entry.directory))
         (entry.directory / START).unlink(missing_ok=True)
-        state: State = "cancelled" if seen.cancel else "failed"
-        advice = "" if seen.cancel else f"; `farandole retry {entry.id}` goes on from its last checkpoint"
-        self.end(entry, state, how + advice)
+        if read_result(entry.directory) is not None:  # all was done, but for a note of it here
+            self.end(entry, "succeeded", read_outcome(entry.directory) or "reached its end")
+        elif seen.cancel:
+            self.end(entry, "cancelled", how)
+        else:
+            self.end(entry, "failed", f"{how}; `farandole retry {entry.id}` goes on from its last checkpoint")
 
 
 _SELECT = "SELECT queue.*, jobs.name, jobs.submitted_at FROM queue JOIN jobs USING (id)"

@@ -17,7 +17,7 @@ from typing import Any
 from farandole.backends.base import State
 from farandole.backends.local.queue import Entry, Queue
 from farandole.backends.local.start import take_start
-from farandole.backends.local.told import LOG, forget, read_outcome, say
+from farandole.backends.local.told import LOG, forget, read_outcome, read_result, say
 from farandole.launch.leftovers import sweep
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
 
@@ -73,7 +73,7 @@ class Runner:
         code = self._attend(entry, process)
         sweep(mark)
         told = read_outcome(entry.directory)
-        if code == 0:
+        if code == 0 or read_result(entry.directory) is not None:  # killed when all was done
             return "succeeded", told or "reached its end"
         if self._queue.is_asked_to_end(entry.id):
             return "cancelled", "cancelled while it ran"
