@@ -64,9 +64,7 @@ def _ask(method: str, route: str, body: dict[str, str] | None = None) -> dict[st
                 return dict(json.loads(answer.read() or b"{}"))
         except urllib.error.HTTPError as error:
             if error.code == 401:
-                _refuse(
-                    f"{server} does not take the password of `admin`: it was changed since; put the new one into the Secret `mlflow`"
-                )
+                _refuse(f"{server}: the password of `admin` was changed; put the new one into the Secret `mlflow`")
             if error.code < 500:
                 _refuse(f"{server}: {error.read().decode(errors='replace')[:300]}")
             reason = str(error)
