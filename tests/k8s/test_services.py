@@ -376,6 +376,15 @@ def test_no_password_shows(stack: Stack) -> None:
         assert value not in log
 
 
+def test_the_schema_is_brought_up_to_date_by_its_job(stack: Stack, tmp_path: Path) -> None:
+    template = _template(stack.objects, "CronJob", "mlflow-upgrade")
+    pod = machine_pod(template, stack.objects, tmp_path, path=program_path(BIN), environment=stack.database.environment)
+    before = stack.database.query("SELECT version_num FROM alembic_version", "mlflow")
+    done = pod.run()
+    assert done.returncode == 0, done.stderr
+    assert stack.database.query("SELECT version_num FROM alembic_version", "mlflow") == before
+
+
 # Backup -----------------------------------------------------------------------------------------------------
 
 
