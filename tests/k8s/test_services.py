@@ -183,15 +183,10 @@ def stack(
     """MLflow before both, and the user of the jobs."""
     template, directory = _template(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
     port = _free_port()
-    hosts = [each for each in template["spec"]["containers"][0]["args"] if each.startswith("--allowed-hosts")]
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
         environment={**database.environment, "AWS_ENDPOINT_URL_S3": storage},
-        arguments={
-            "--port": str(port),
-            "--host": "127.0.0.1",
-            "--allowed-hosts": hosts[0].partition("=")[2].replace("127.0.0.1:5000", f"127.0.0.1:{port}"),
-        },
+        arguments={"--port": str(port), "--host": "127.0.0.1"},
     )  # fmt: skip
     with _running(pod, _health(template, port), directory / "log"):
         address = f"http://127.0.0.1:{port}"
