@@ -9,7 +9,7 @@ import pytest
 
 import farandole
 from farandole import api
-from farandole.errors import ModelError
+from farandole.errors import ModelError, SpecError
 from farandole.launch import Trained
 from farandole.progress import Event, Noted
 from farandole.spec import Job
@@ -83,3 +83,22 @@ def test_training_on_a_stale_dataset_warns(
     assert isinstance(note, Noted)
     assert note.level == "warning"
     assert note.text.endswith("was made of other sources, features or code; `farandole prepare` renews it")
+
+
+def test_a_job_is_submitted_and_found_again_by_its_id_alone(home: Path, make_job: MakeJob) -> None:
+    job = make_job(backend={"use": "local", "priority": 3})
+    submitted = api.submit(job)
+    status = api.cancel(submitted.id)
+    assert (status.state, status.name, status.priority) == ("cancelled", "small", 3)
+    assert api.status(submitted.id) == status
+    assert [found.id for found in api.jobs()] == [found.id for found in api.jobs(backend="local")] == [submitted.id]
+    assert list(api.logs(submitted.id))[-1].endswith("cancelled: cancelled while it ran")
+    assert api.retry(submitted.id).id == submitted.id
+    assert api.cancel(submitted.id, backend="local").state == "cancelled"
+
+
+def test_a_job_is_not_taken_that_cannot_run(home: Path, make_job: MakeJob) -> None:
+    with pytest.raises(ModelError, match="there is no module nowhere"):
+        api.submit(make_job(model={"builder": "nowhere:build", "options": {}}))
+    with pytest.raises(SpecError, match=r"--backend: lokal: there is no such backend; did you mean local\?"):
+        api.jobs(backend="lokal")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farandole.planning import check_builder, check_trainable, check_transform, stale_dataset
+from farandole.backends.base import Backend, JobStatus, Submitted
+from farandole.backends.choose import backend_named, place_in
+from farandole.backends.records import Record, Records
+from farandole.errors import EnvironmentLacking
 from farandole.progress import Noted, Watcher, ignore
-from farandole.spec import CsvSource, Job
+from farandole.spec import CsvSource, Job, home
 
-if TYPE_CHECKING:  # pyspark and Horovod's launcher are imported when a stage starts
+if TYPE_CHECKING:  # a stage imports what it needs when it starts; commands around submitted jobs need little
     from farandole.ingest.prepare import Prepared
     from farandole.launch import Trained
     from farandole.sweeping.sweep import Swept
@@ -32,7 +36,7 @@ class Finished:
 
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
-        return _document(self.job, self.trained, self.dataset.to_dict())
+        return self.trained.document(self.job.name, self.dataset.to_dict())
 
 
 def source_files(path: str) -> tuple[Path, ...]:
@@ -52,6 +56,7 @@ def source_files(path: str) -> tuple[Path, ...]:
 def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
     """Make the job's dataset, unless it is there already; see `farandole.ingest.prepare.prepare`."""
     from farandole.ingest.prepare import prepare as prepare_dataset
+    from farandole.planning import check_builder, check_transform
 
     check_builder(job)
     check_transform(job)
@@ -61,6 +66,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
 def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
     """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
     from farandole.launch import train as train_model
+    from farandole.planning import check_builder, check_trainable, stale_dataset
 
     check_trainable(job)
     check_builder(job)
@@ -72,9 +78,100 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
 
 def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
     """Prepare, train, evaluate, register."""
+    from farandole.planning import check_trainable
+
     check_trainable(job)
     dataset = prepare(job, watch, force=force)
     return Finished(job, dataset, train(job, watch, register=True))
+
+
+def submit(job: Job, *, slots: int | None = None) -> Submitted:
+    """Hand a job to the backend that its `backend.use` names; it goes on without this process.
+
+    Args:
+        job: The job.
+        slots: For a backend with a queue on this machine: how many jobs run at once from now on.
+
+    Raises:
+        SpecError: The job cannot run there.
+        EnvironmentLacking: The backend cannot be reached.
+    """
+    from farandole.planning import check_builder, check_trainable, check_transform
+
+    check_trainable(job)
+    check_builder(job)
+    check_transform(job)
+    backend = backend_named(job.backend.use, place_in(job), slots=slots)
+    submitted = backend.submit(job)
+    Records(home()).remember(Record(submitted.id, job.name, backend.name, backend.place))
+    return submitted
+
+
+def backend_of(job_id: str, backend: str | None = None, place: dict[str, Any] | None = None) -> Backend:
+    """The backend that has a job.
+
+    Args:
+        job_id: The job.
+        backend: The backend's name. Default: where it was submitted to from this machine.
+        place: Of a backend that is named: where it is (`context`, `namespace`).
+
+    Raises:
+        SpecError: No backend is named, and nothing of this id was submitted from here.
+    """
+    if backend is not None:
+        return backend_named(backend, place)
+    record = Records(home()).find(job_id)
+    return backend_named(record.backend, record.place)
+
+
+def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+    """Where a submitted job stands; for the other arguments see `backend_of`."""
+    return backend_of(job_id, backend, place).status(job_id)
+
+
+def jobs(
+    watch: Watcher = ignore, *, backend: str | None = None, place: dict[str, Any] | None = None
+) -> list[JobStatus]:
+    """The submitted jobs, the newest first: of one backend, or of all to which something was submitted from here.
+
+    Args:
+        watch: Is warned of a backend that does not answer, where several are asked.
+        backend: The one backend to ask.
+        place: Where that is (`context`, `namespace`).
+    """
+    if backend is not None:
+        return backend_named(backend, place).list()
+    found: list[JobStatus] = []
+    for name, where in Records(home()).places():
+        try:
+            found += backend_named(name, where).list()
+        except EnvironmentLacking as error:
+            watch(Noted(f"{error}; the jobs of {name} are left out", level="warning"))
+    return sorted(found, key=lambda job: job.submitted_at, reverse=True)
+
+
+def logs(
+    job_id: str,
+    *,
+    rank: int | None = None,
+    follow: bool = False,
+    backend: str | None = None,
+    place: dict[str, Any] | None = None,
+) -> Iterator[str]:
+    """Lines of a submitted job's log; see `farandole.backends.base.Backend.logs`."""
+    return backend_of(job_id, backend, place).logs(job_id, rank=rank, follow=follow)
+
+
+def cancel(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+    """End a submitted job and all that it started, with a checkpoint where it trains; returns how it stands then."""
+    chosen = backend_of(job_id, backend, place)
+    chosen.cancel(job_id)
+    return chosen.status(job_id)
+
+
+def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> Submitted:
+    """Let a job that failed or was cancelled go on from its last checkpoint, under the same id and MLflow run."""
+    return backend_of(job_id, backend, place).retry(job_id)
 
 
 def scale(job_id: str, workers: int) -> None:
@@ -86,6 +183,7 @@ def scale(job_id: str, workers: int) -> None:
 
 def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
     """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
+    from farandole.planning import check_trainable
     from farandole.sweeping.sweep import spec_of
     from farandole.sweeping.sweep import sweep as sweep_job
 
@@ -97,15 +195,4 @@ def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
 
 def train_document(job: Job, trained: Trained) -> dict[str, Any]:
     """The result document of a training on a dataset that lay ready."""
-    return _document(job, trained, trained.dataset)
-
-
-def _document(job: Job, trained: Trained, dataset: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "job": job.name,
-        "id": trained.job_id,
-        "directory": str(trained.directory),
-        "dataset": dataset,
-        "training": trained.training,
-        "model": {"uri": trained.model_uri},
-    }
+    return trained.document(job.name)

@@ -20,6 +20,7 @@ from farandole.spec import parse_job
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _UI = "farandole ui"
+_ID = re.compile(r"flights-\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 def _blocks(language: str) -> list[str]:
@@ -84,11 +85,19 @@ def test_every_command_of_the_readme_works(readme_home: Path) -> None:
         "sync",
         "schema",
         "ui",
+        "submit",
+        "jobs",
+        "cancel",
+        "retry",
+        "logs",
+        "status",
     ]
-    said = {}
+    said: dict[str, str] = {}
     for command in commands:
         if command == _UI:
             continue
+        if "submit" in said:  # the README shows the id of some job
+            command = _ID.sub(said["submit"].strip(), command)
         done = subprocess.run(
             ["bash", "-c", command], cwd=ROOT, env=_variables(readme_home), capture_output=True, text=True, check=False
         )
@@ -99,6 +108,10 @@ def test_every_command_of_the_readme_works(readme_home: Path) -> None:
     assert trained["dataset"]["reused"] is True
     assert "models:/flights/1" in said["run"]
     assert "(reused)" in said["prepare"]
+    assert "cancelled" in said["cancel"]
+    assert said["retry"] == said["submit"]
+    assert said["logs"].splitlines()[-1].endswith("succeeded: trained models:/flights/2")
+    assert "succeeded" in said["status"]
     with _running(_UI, readme_home):
         assert b"<title>MLflow" in _answers("http://127.0.0.1:5000/", within_s=60)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from farandole.spec import Job
-from farandole.spec.backend import BackendName
+if TYPE_CHECKING:  # the small processes that only run jobs know nothing of specs
+    from farandole.spec import Job
+    from farandole.spec.backend import BackendName
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
@@ -84,6 +85,8 @@ class Backend(Protocol):
     """Takes jobs and tells about them. The text of an error names the job, the rule and the remedy."""
 
     name: BackendName
+    place: dict[str, Any]
+    """What else than the name is needed to find its jobs again: a cluster's context and namespace."""
 
     def render(self, job: Job) -> list[dict[str, Any]]:
         """The objects that `submit` would make, without reaching for anything: what `farandole plan` lists."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system, of which
 Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to see that it works, not to compare.")]
 
 app = typer.Typer(
-    help="Measure this machine: loading, preparing, training, starting, saving, recovering, next to others.",
+    help="Measure this machine: loading, preparing, training, starting, saving, recovering, queueing, next to others.",
     no_args_is_help=True,
 )
 
@@ -204,6 +205,44 @@ def start(
     with watching() as watch:
         document = bench_start(StartBench(job, repeats), watch)
     measurements.show(document, measurements.START, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def queue(
+    job_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[JOB.yaml]", help="Kill the processes of this job's training too.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    submissions: Annotated[int, typer.Option(min=0, help="Jobs that are submitted at once.")] = 200,
+    submitters: Annotated[int, typer.Option(min=1, help="By how many processes.")] = 8,
+    slots: Annotated[int, typer.Option(min=1, help="How many of them run at once.")] = 4,
+    kills: Annotated[int, typer.Option(min=0, help="Submitters, runners, jobs and children that are killed.")] = 50,
+    job_kills: Annotated[int, typer.Option(min=0, help="Processes of the real job that are killed.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the random moments and victims.")] = 0,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Submit jobs from many processes, kill anything at random, follow a log: lost, run twice, orphans, ms."""
+    from farandole.bench.queue import QueueBench, bench_queue
+    from farandole.cli import measurements
+    from farandole.cli.watching import watching
+    from farandole.spec import load_job
+
+    _refuse_both(as_json, as_markdown)
+    job = None if job_file is None else load_job(job_file, overrides or ())
+    bench = QueueBench(
+        submissions=submissions,
+        submitters=submitters,
+        slots=slots,
+        kills=kills,
+        job=job,
+        job_kills=job_kills,
+        seed=seed,
+    )
+    with watching() as watch:
+        document = bench_queue(bench, watch)
+    measurements.show(document, measurements.QUEUE, as_json=as_json, as_markdown=as_markdown)
 
 
 def _refuse_both(as_json: bool, as_markdown: bool) -> None:

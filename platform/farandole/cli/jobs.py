@@ -71,14 +71,22 @@ def train(
     results.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)
 
 
-def plan(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="List the objects that this backend would make.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check the job file and show what would happen; touches nothing."""
     from farandole.cli import results
     from farandole.planning import plan as plan_job
     from farandole.spec import load_job
 
     try:
-        document = plan_job(load_job(job_file, overrides or ()))
+        chosen = [] if backend is None else [f"backend.use={backend}"]
+        document = plan_job(load_job(job_file, [*(overrides or ()), *chosen]))
     except SpecError as error:
         if not as_json:
             raise

@@ -135,6 +135,26 @@ START = (
 )
 """The columns of `bench start`."""
 
+QUEUE = (
+    *_WHO,
+    Column("jobs", _figure("jobs", ",")),
+    Column("kills", _figure("kills", ",")),
+    Column("lost", _figure("lost", ",")),
+    Column("run twice", _figure("run_twice", ",")),
+    Column("orphans", _figure("orphans", ",")),
+    Column("in a wrong state", lambda result, case: _number_of(result.get("wrong"))),
+    Column("submitted/s", _figure("submitted_per_s", ".1f")),
+    Column("run/s", _figure("run_per_s", ".1f")),
+    Column("lines", _figure("lines", ",")),
+    Column("median ms", _figure("delay_ms_median", ",")),
+    Column("longest ms", _figure("delay_ms_max", ",")),
+)
+"""The columns of `bench queue`."""
+
+
+def _number_of(found: list[str] | None) -> str:
+    return "" if found is None else str(len(found))
+
 
 def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:
     """The document of a bench, in one of its forms."""

@@ -78,6 +78,8 @@ def show_plan(document: dict[str, Any], *, as_json: bool) -> None:
         console.print(
             f"{number}. [bold]{step['stage']}[/bold]: {escape(step['text'])}", highlight=False, soft_wrap=True
         )
+    for made in document["objects"]:
+        console.print(f"   {made['kind']}/{made['metadata']['name']}", highlight=False, markup=False, soft_wrap=True)
     if not document["problems"]:
         console.print("[green]✔[/green] nothing is wrong, as far as can be told without reading the data")
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from farandole.errors import SpecError, nearest
@@ -17,10 +17,13 @@ from farandole.spec import Job, home
 
 def new_directory(job: Job) -> Path:
     """A directory for a new submission of a job; its name is the id."""
-    job_id = f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    directory = home() / "jobs" / job_id
-    directory.mkdir(parents=True)
-    return directory
+    jobs = home() / "jobs"
+    jobs.mkdir(parents=True, exist_ok=True)
+    while True:
+        directory = jobs / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        with suppress(FileExistsError):  # many submissions in one second may draw the same four digits
+            directory.mkdir()
+            return directory
 
 
 def newest_directory(job: Job) -> Path:

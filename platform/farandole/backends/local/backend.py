@@ -1,0 +1,210 @@
+"""The backend `local`, and what every backend is made of whose jobs are processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from farandole.backends.base import JobStatus, Submitted
+from farandole.backends.local.logs import job_lines, rank_lines
+from farandole.backends.local.queue import Entry, Queue
+from farandole.backends.local.start import drop_abandoned, keep_start
+from farandole.backends.local.told import read_progress
+from farandole.backends.records import Record
+from farandole.errors import EnvironmentLacking, SpecError, nearest
+from farandole.launch.directory import new_directory
+from farandole.launch.record import EVENTS, read_status, write
+from farandole.progress import counted
+from farandole.spec import Job, home
+from farandole.spec.backend import BackendName
+from farandole.tracking.record import run_id_of
+
+SLOTS_VARIABLE = "FARANDOLE_SLOTS"
+_BEYOND_S = 30.0
+"""How much longer than its workers a whole job may take to end: Spark, MLflow."""
+_POLL_S = 0.1
+
+
+class LocalBackend:
+    """Each job is a detached process of this machine; a lane of the queue says when it begins.
+
+    A backend whose jobs are launched from here in another way is a subclass with a `name`, which is its lane, and a
+    `work`, a module whose `main` calls `be_job` of `work.py`; `check` and `render` say what is special about it.
+
+    Args:
+        slots: How many jobs run at once from now on. Default: FARANDOLE_SLOTS; where that is not set, as before, and
+            at first one.
+        command: What a runner starts for a job. Default: `work`.
+    """
+
+    name: BackendName = "local"
+    work: str = "farandole.backends.local.work"
+
+    def __init__(self, *, slots: int | None = None, command: Sequence[str] | None = None) -> None:
+        self.place: dict[str, Any] = {}
+        self._home = home()
+        self._queue = Queue(self._home)
+        self._slots = slots
+        self._command = command
+
+    def render(self, job: Job) -> list[dict[str, Any]]:
+        """Nothing: a job is a process."""
+        return []
+
+    def check(self, job: Job) -> list[str]:
+        """Nothing: what is missing on this machine is told by `farandole plan` and `farandole doctor`."""
+        return []
+
+    def submit(self, job: Job) -> Submitted:
+        """Take a job: when this returns, it is kept, and will run."""
+        problems = self.check(job)
+        if problems:
+            raise SpecError("\n".join(problems))
+        slots = self._slots or _asked_slots()
+        if slots is not None:
+            self._queue.set_slots(self.name, slots)
+        drop_abandoned(self._home / "jobs", set(self._queue.records.ids()))
+        directory = self._new_directory(job)
+        patience_s = job.resources.stop_timeout_s + _BEYOND_S
+        record = Record(directory.name, job.name, self.name)
+        self._queue.submit(
+            record, directory, self._command_for(directory), priority=job.backend.priority, patience_s=patience_s
+        )
+        self._queue.tend()
+        return Submitted(directory.name, self.name)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Where a job stands."""
+        self._queue.tend()
+        return self._status(self._entry(job_id))
+
+    def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Lines of a job's log, or of what one of its workers wrote."""
+        directory = self._entry(job_id).directory
+
+        def has_ended() -> bool:
+            self._queue.tend()
+            return self._entry(job_id).ended
+
+        until = has_ended if follow else None
+        return job_lines(directory, until) if rank is None else rank_lines(directory, rank, until)
+
+    def cancel(self, job_id: str) -> None:
+        """End a job and all that it started."""
+        self._queue.tend()
+        entry = self._entry(job_id)
+        self._queue.ask_to_end(job_id)
+        kill_at_s = time.monotonic() + entry.patience_s + _BEYOND_S
+        while not (entry := self._entry(job_id)).ended:
+            if time.monotonic() > kill_at_s:  # its runner was stopped, or hangs: all of the job ends with it
+                self._queue.kill_runner(entry)
+            time.sleep(_POLL_S)
+            self._queue.tend()
+
+    def retry(self, job_id: str) -> Submitted:
+        """Let a job that failed or was cancelled go on from its last checkpoint, with the variables of this process."""
+        self._queue.tend()
+        entry = self._entry(job_id)
+        if entry.state in ("failed", "cancelled"):
+            keep_start(entry.directory, self._home)
+        self._queue.retry(job_id)
+        self._queue.tend()
+        return Submitted(job_id, self.name, run_id_of(entry.directory))
+
+    def _new_directory(self, job: Job) -> Path:
+        """The job's directory with the serialized spec, and the variables that it is to be started with."""
+        try:
+            directory = new_directory(job)
+            write(directory / "job.json", job.model_dump_json(indent=1))
+            keep_start(directory, self._home)
+        except OSError as error:
+            place = error.filename or self._home / "jobs"
+            raise EnvironmentLacking(
+                f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place that you may"
+                " write to"
+            ) from error
+        return directory
+
+    def _command_for(self, directory: Path) -> list[str]:
+        if self._command is not None:
+            return [*self._command]
+        return [sys.executable, "-P", "-m", self.work, "--directory", str(directory)]
+
+    def _entry(self, job_id: str) -> Entry:
+        entry = self._queue.find(job_id)
+        if entry is None or entry.lane != self.name:
+            known = [other.id for other in self._queue.all(self.name)]
+            close = nearest(job_id, known)
+            hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
+            raise SpecError(f"{job_id}: the backend {self.name} has no such job; {hint}")
+        return entry
+
+    def _status(self, entry: Entry) -> JobStatus:
+        trained = (read_status(entry.directory) or {}) if entry.starts else {}
+        told = read_progress(entry.directory) if entry.starts else {}
+        reason = entry.reason
+        details: dict[str, Any] = {"directory": str(entry.directory), "starts": entry.starts}
+        if trained:
+            details |= {"hosts": trained["hosts"], "recoveries": _recoveries(entry.directory)}
+        if entry.state == "queued":
+            reason = self._why_it_waits(entry)
+        elif entry.state == "running":
+            details["runner"] = entry.pid
+            reason = _what_it_does(told, trained)
+        return JobStatus(
+            id=entry.id,
+            name=entry.name,
+            backend=self.name,
+            state=entry.state,
+            reason=reason,
+            stage=told.get("stage"),
+            attempt=trained.get("attempt", 0),
+            workers=trained.get("workers", 0),
+            step=trained.get("step", 0),
+            epoch=trained.get("epoch", 0),
+            priority=entry.priority,
+            submitted_at=entry.submitted_at,
+            since=entry.since,
+            mlflow_run_id=run_id_of(entry.directory),
+            details=details,
+        )
+
+    def _why_it_waits(self, entry: Entry) -> str:
+        place = self._queue.place(entry)
+        jobs = ", ".join(place.running) or "none"
+        before = f"{counted(place.before, 'job')} before it; " if place.before else "it is next; "
+        return f"waits: {before}{len(place.running)} of {counted(place.slots, 'slot')} taken, by {jobs}"
+
+    def list(self) -> list[JobStatus]:
+        """All jobs of this backend, the newest first."""
+        self._queue.tend()
+        return [self._status(entry) for entry in self._queue.all(self.name)]
+
+
+def _what_it_does(told: dict[str, Any], trained: dict[str, Any]) -> str:
+    """From what the job's process told last, and from the supervisor of its training, once that has begun."""
+    if told.get("stage") != "train" or trained.get("state") not in ("queued", "running"):
+        return str(told.get("text", "is starting"))
+    return str(trained["reason"])
+
+
+def _recoveries(directory: Path) -> int:
+    """How often the training went on after a failure."""
+    try:
+        with (directory / EVENTS).open(encoding="utf-8") as lines:
+            return sum('"event": "restarted"' in line for line in lines)
+    except FileNotFoundError:
+        return 0
+
+
+def _asked_slots() -> int | None:
+    text = os.environ.get(SLOTS_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SpecError(f"{SLOTS_VARIABLE}: {text}: jobs that run at once; use a whole number from 1")
+    return int(text)

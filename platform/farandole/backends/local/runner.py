@@ -1,0 +1,129 @@
+"""The process that takes jobs from a lane of the queue and runs them, one after the other, until none waits.
+
+`python -m farandole.backends.local.runner --home DIR --lane NAME --waking FD`. It forks first, and so belongs to
+nobody. What it starts for a job carries the job's directory in its environment, by which all of it is found and ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from farandole.backends.base import State
+from farandole.backends.local.queue import Entry, Queue
+from farandole.backends.local.start import take_start
+from farandole.backends.local.told import LOG, forget, read_outcome, read_result, say
+from farandole.launch.leftovers import sweep
+from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
+
+_LOOK_S = 0.2
+
+
+def main() -> None:
+    """Fork, and let the child serve the lane."""
+    arguments = _arguments()
+    if os.fork():
+        os._exit(0)
+    os.close(arguments.waking)  # from here on, whoever adds a job wakes another runner
+    Runner(Queue(arguments.home), arguments.lane).run()
+
+
+class Runner:
+    """Serves a lane.
+
+    Args:
+        queue: The queue.
+        lane: The lane.
+    """
+
+    def __init__(self, queue: Queue, lane: str) -> None:
+        self._queue, self._lane = queue, lane
+        self._terminated = False
+
+    def run(self) -> None:
+        """Run what waits, until nothing does or all slots are taken."""
+        signal.signal(signal.SIGTERM, self._terminate)
+        while not self._terminated and (claimed := self._queue.claim(self._lane)):
+            entry, hold = claimed
+            try:
+                self._queue.wake(self._lane)  # there may be another slot
+                state, reason = self._run(entry)
+                say(entry.directory, f"{state}: {reason}")
+                self._queue.end(entry, state, reason)
+            finally:
+                hold.let_go()
+
+    def _terminate(self, number: int, frame: Any) -> None:
+        self._terminated = True
+
+    def _run(self, entry: Entry) -> tuple[State, str]:
+        """Be there for one job from start to end; returns how it ended, and why."""
+        mark = str(entry.directory)
+        sweep(mark)  # nothing of an earlier start may be in the way
+        forget(entry.directory)
+        try:
+            process = self._start(entry, mark)
+        except (OSError, ValueError) as error:
+            return "failed", f"could not be started: {error}"
+        code = self._attend(entry, process)
+        sweep(mark)
+        told = read_outcome(entry.directory)
+        if code == 0 or read_result(entry.directory) is not None:  # killed when all was done
+            return "succeeded", told or "reached its end"
+        if self._queue.is_asked_to_end(entry.id):
+            return "cancelled", "cancelled while it ran"
+        if self._terminated:
+            return "failed", "its runner was asked to end by SIGTERM, as when the machine is shut down"
+        return "failed", told or _how(code)
+
+    def _start(self, entry: Entry, mark: str) -> subprocess.Popen[bytes]:
+        start = take_start(entry.directory)
+        say(entry.directory, f"starts on {os.uname().nodename}")
+        with (entry.directory / LOG).open("ab") as log:
+            return subprocess.Popen(
+                entry.command,
+                cwd=start.folder,
+                env={**start.variables, GANG_VARIABLE: mark, PARENT_VARIABLE: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _attend(self, entry: Entry, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a job's process, and end it when that is asked for: first with patience, then without."""
+        kill_at_s: float | None = None
+        while True:
+            try:
+                return process.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                if kill_at_s is not None and time.monotonic() > kill_at_s:
+                    process.kill()
+                elif kill_at_s is None and (self._terminated or self._queue.is_asked_to_end(entry.id)):
+                    process.send_signal(signal.SIGTERM)
+                    kill_at_s = time.monotonic() + entry.patience_s
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+    hint = " (the kernel does this when memory runs out)" if -code == signal.SIGKILL else ""
+    return f"its process was killed by signal {-code}, {name}{hint}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="farandole.backends.local.runner")
+    parser.add_argument("--home", required=True, type=Path, help="whose queue to serve")
+    parser.add_argument("--lane", required=True, help="which lane of it")
+    parser.add_argument("--waking", required=True, type=int, help="the lock to give back before the first look")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

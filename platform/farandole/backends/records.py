@@ -1,0 +1,218 @@
+"""What was submitted from this machine: `$FARANDOLE_HOME/jobs.db`, an SQLite database that many processes share.
+
+It remembers the jobs of every backend, so that an id is enough to find one. Jobs that wait and run here also have
+their place in the queue in it (`local/queue.py`). What is here are notes: whether something runs is told by locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farandole.backends.holding import wait_for
+from farandole.errors import EnvironmentLacking, SpecError, nearest
+
+_WAIT_S = 60.0
+"""How long a process waits for others that write. They take milliseconds; the disk may take longer."""
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        place TEXT NOT NULL CHECK (json_valid(place)),  -- where it lies: a cluster's context and namespace
+        submitted_at TEXT NOT NULL                      -- ISO 8601, UTC
+    ) STRICT;
+    CREATE TABLE queue (
+        id TEXT PRIMARY KEY REFERENCES jobs (id),
+        lane TEXT NOT NULL,                             -- each lane has slots of its own
+        directory TEXT NOT NULL,
+        command TEXT NOT NULL CHECK (json_valid(command)),
+        priority INTEGER NOT NULL,
+        turn INTEGER NOT NULL UNIQUE,                   -- among equal priorities, the lowest first
+        patience_s REAL NOT NULL,                       -- how long it may take to end when it is asked to
+        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+        reason TEXT NOT NULL,
+        since TEXT NOT NULL,
+        starts INTEGER NOT NULL DEFAULT 0,              -- how often it was started: 1, and 1 for each retry
+        cancel INTEGER NOT NULL DEFAULT 0,              -- whether somebody asked it to end
+        pid INTEGER,                                    -- its runner, and by what this number is known to be it
+        pid_ticks INTEGER,
+        boot TEXT
+    ) STRICT;
+    CREATE INDEX queue_order ON queue (lane, state, priority DESC, turn);
+    CREATE TABLE lanes (
+        name TEXT PRIMARY KEY,
+        slots INTEGER NOT NULL CHECK (slots > 0)        -- how many jobs run at once
+    ) STRICT;
+    """,
+)
+"""One text for each version of the schema; `PRAGMA user_version` counts those that were carried out."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job that was submitted from here.
+
+    Args:
+        id: The job's id.
+        name: The job's name.
+        backend: The backend that has it.
+        place: What else is needed to find it there: a cluster's context and namespace.
+        submitted_at: ISO 8601, UTC.
+    """
+
+    id: str
+    name: str
+    backend: str
+    place: dict[str, Any] = field(default_factory=dict)
+    submitted_at: str = ""
+
+
+class Records:
+    """The database of one `$FARANDOLE_HOME`.
+
+    Args:
+        home: That directory; the database is made in it when it is first needed.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "jobs.db"
+
+    def remember(self, record: Record) -> None:
+        """Remember a job; one that is known stays as it is."""
+        with self.transaction() as db:
+            if db.execute("SELECT 1 FROM jobs WHERE id = ?", (record.id,)).fetchone() is None:
+                insert(db, record)
+
+    def find(self, job_id: str) -> Record:
+        """The record of a job.
+
+        Raises:
+            SpecError: Nothing of this id was submitted from here.
+        """
+        with self.reading() as db:
+            row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None:
+            close = nearest(job_id, self.ids())
+            hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
+            if (self.home / "jobs" / job_id).is_dir():
+                hint = f"it was started in the foreground: its folder {self.home / 'jobs' / job_id} tells all"
+            raise SpecError(f"{job_id}: no job of this id was submitted from here; {hint}")
+        return _record(row)
+
+    def all(self) -> list[Record]:
+        """All jobs, newest first."""
+        with self.reading() as db:
+            return [_record(row) for row in db.execute("SELECT * FROM jobs ORDER BY number DESC")]
+
+    def places(self) -> list[tuple[str, dict[str, Any]]]:
+        """The backends, and where they are, that jobs were submitted to from here."""
+        with self.reading() as db:
+            rows = db.execute("SELECT DISTINCT backend, place FROM jobs ORDER BY backend, place").fetchall()
+        return [(row["backend"], json.loads(row["place"])) for row in rows]
+
+    def ids(self) -> list[str]:
+        """The ids of all jobs, newest first."""
+        with self.reading() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM jobs ORDER BY number DESC")]
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Read and write as if nobody else did; an error in the block takes everything back."""
+        with self.reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of one's own: cheap, and no thread or child process shares it.
+
+        Raises:
+            EnvironmentLacking: The database cannot be used.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            db = self._connect()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise self._unusable(error) from error
+        with contextlib.closing(db):
+            try:
+                yield db
+            except sqlite3.IntegrityError:
+                raise
+            except sqlite3.DatabaseError as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> EnvironmentLacking:
+        return EnvironmentLacking(
+            f"{self.path}: cannot be used ({error}); free some space, or set FARANDOLE_HOME to a local directory that"
+            " you may write to"
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA foreign_keys = ON")
+            if _version(db) != len(_MIGRATIONS):
+                self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        """Bring the schema up to date; one process does it and the others wait, as SQLite cannot let several switch
+        to write-ahead logging at once."""
+        hold = wait_for(self.home / "jobs.db.lock")
+        try:
+            version = _version(db)
+            if version > len(_MIGRATIONS):
+                raise EnvironmentLacking(
+                    f"{self.path}: has version {version} of its schema, and this farandole knows {len(_MIGRATIONS)};"
+                    " it was written by a newer one: use that, or another FARANDOLE_HOME"
+                )
+            if version == 0:
+                self.path.chmod(0o600)
+                db.execute("PRAGMA journal_mode = WAL")
+            for number in range(version, len(_MIGRATIONS)):
+                db.executescript(f"BEGIN; {_MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
+        finally:
+            hold.let_go()
+
+
+def insert(db: sqlite3.Connection, record: Record) -> None:
+    """Add a record within a transaction."""
+    db.execute(
+        "INSERT INTO jobs (id, name, backend, place, submitted_at) VALUES (?, ?, ?, ?, ?)",
+        (record.id, record.name, record.backend, json.dumps(record.place), record.submitted_at or now()),
+    )
+
+
+def now() -> str:
+    """The time, as records write it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _record(row: sqlite3.Row) -> Record:
+    return Record(row["id"], row["name"], row["backend"], json.loads(row["place"]), row["submitted_at"])
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,209 @@
+"""Processes around a queue are killed at random; then nothing may be left, and every job has to be what it says."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from farandole.backends.base import JobStatus
+from farandole.backends.local.backend import LocalBackend
+from farandole.backends.local.told import read_result
+from farandole.bench.queue_home import LEDGER_JOB, is_runner, kill, processes_of, read_ledger, settle, start_submitter
+from farandole.errors import JobFailed
+from farandole.progress import Noted, Watcher
+from farandole.spec import Job
+
+_SUBMITTERS = 2
+_PAUSE_S = 0.3
+_POLL_S = 0.1
+_PARTS = {
+    "runner": "farandole.backends.local.runner",
+    "supervisor": "farandole.backends.local.work",
+    "launcher": "farandole.launch.horovodrun",
+    "worker": "farandole.training.worker",
+}
+"""The processes of a real job, and by what their command lines are known."""
+
+
+def kill_anything(kills: int, slots: int, seed: int, home: Path, watch: Watcher) -> dict[str, Any]:
+    """Submit without end, and kill a submitter, a runner, a job or a child of one, again and again.
+
+    Args:
+        kills: How often.
+        slots: How many jobs run at once.
+        seed: Of the moments and victims.
+        home: FARANDOLE_HOME.
+        watch: Is told of each.
+    """
+    chance = random.Random(seed)
+    ledger = home / "ledger"
+    killed: Counter[str] = Counter()
+    with _Submitters(ledger, slots) as submitters:
+        while sum(killed.values()) < kills:
+            time.sleep(chance.uniform(0, 0.5))
+            submitters.renew()
+            victims = _victims(home, submitters.running)
+            kind = chance.choice(sorted(victims))
+            if not kill(chance.choice(victims[kind])):
+                continue
+            killed[kind] += 1
+            watch(Noted(f"kill {sum(killed.values())}: a {kind}"))
+            if chance.random() < 0.5:
+                LocalBackend().list()  # somebody looks; else whoever submits next does
+    jobs = settle(home)
+    begins, ends = read_ledger(ledger)
+    return {
+        "kills": sum(killed.values()),
+        "killed": dict(sorted(killed.items())),
+        "jobs": len(jobs),
+        "lost": len(submitters.told - {job.id for job in jobs}),
+        "run_twice": sum(count > 1 for count in begins.values()),
+        "wrong": [f"{job.id}: {job.state}: {job.reason}" for job in jobs if not _true(job, begins, ends)],
+        "orphans": len(processes_of(home)),
+        "states": dict(Counter(job.state for job in jobs)),
+    }
+
+
+def _true(job: JobStatus, begins: Counter[str], ends: Counter[str]) -> bool:
+    """Whether a job is what it says. One that was killed between its last word and its end has failed all the same."""
+    if job.state == "succeeded":
+        return (begins[job.id], ends[job.id]) == (1, 1)
+    return job.state == "failed" and begins[job.id] <= 1 and "killed" in job.reason
+
+
+class _Submitters:
+    """Processes that submit without end, started anew where one was killed, and the ids that they were told."""
+
+    def __init__(self, ledger: Path, slots: int) -> None:
+        self._ledger, self._slots = ledger, slots
+        self._threads: list[threading.Thread] = []
+        self.running: list[subprocess.Popen[str]] = []
+        self.told: set[str] = set()
+
+    def __enter__(self) -> _Submitters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def renew(self) -> None:
+        """See to it that there are enough."""
+        self.running = [process for process in self.running if process.poll() is None]
+        while len(self.running) < _SUBMITTERS:
+            process = start_submitter(self._ledger, 100_000, self._slots, _PAUSE_S)
+            self.running.append(process)
+            self._threads.append(threading.Thread(target=self._listen, args=(process,)))
+            self._threads[-1].start()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            self.told.update(line.strip() for line in lines if line.endswith("\n"))
+
+
+def _victims(home: Path, submitters: list[subprocess.Popen[str]]) -> dict[str, list[psutil.Process]]:
+    found = {"submitter": [psutil.Process(process.pid) for process in submitters if process.poll() is None]}
+    for process in processes_of(home):
+        try:
+            kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in process.cmdline() else "child"
+        except psutil.Error:
+            continue
+        found.setdefault(kind, []).append(process)
+    return {kind: processes for kind, processes in found.items() if processes}
+
+
+# Real jobs --------------------------------------------------------------------------------------------------
+
+
+def kill_trainings(job: Job, kills: int, seed: int, home: Path, watch: Watcher) -> dict[str, Any]:
+    """Submit a job again and again, and kill one of its processes while it trains; where it fails, try it again.
+
+    Args:
+        job: The job; its dataset lies ready, and a restart of its own is allowed.
+        kills: How often.
+        seed: Of the moments and victims.
+        home: FARANDOLE_HOME.
+        watch: Is told of each.
+
+    Raises:
+        JobFailed: The undisturbed training fails.
+    """
+    chance = random.Random(seed)
+    backend = LocalBackend()
+    expected = _digest(_ended(backend, backend.submit(job).id), must=True)
+    killed: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    orphans, wrong = 0, []
+    for number in range(kills):
+        kind = list(_PARTS)[number % len(_PARTS)]
+        job_id = backend.submit(job).id
+        if not _kill_part(backend, job_id, kind, chance, home):
+            raise JobFailed("bench: the training ended before one of its processes was killed; let it last longer")
+        killed[kind] += 1
+        after = _ended(backend, job_id)
+        orphans += len(_left(home, job_id))
+        if (after.state == "succeeded") is (kind in ("runner", "supervisor")):
+            wrong.append(f"{job_id}: {after.state} after the {kind} was killed: {after.reason}")
+        ends[f"{kind}: {after.state}"] += 1
+        watch(Noted(f"kill {number + 1}: the {kind}; {after.state}: {after.reason}"))
+        if after.state != "succeeded":
+            backend.retry(job_id)
+            after = _ended(backend, job_id)
+        if _digest(after) != expected:
+            wrong.append(f"{job_id}: {after.state} with other weights: {after.reason}")
+    return {
+        "kills": sum(killed.values()),
+        "killed": dict(killed),
+        "states": dict(ends),
+        "wrong": wrong,
+        "orphans": orphans,
+    }
+
+
+def _kill_part(backend: LocalBackend, job_id: str, kind: str, chance: random.Random, home: Path) -> bool:
+    """Kill one process of a job at a random moment of its training; returns whether it came to that."""
+    while (status := backend.status(job_id)).step < 1:
+        if status.ended:
+            return False
+        time.sleep(_POLL_S)
+    time.sleep(chance.uniform(0, 2))
+    part = [process for process in processes_of(home) if _PARTS[kind] in _line(process)]
+    return bool(part) and kill(chance.choice(part))
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        line: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return line
+
+
+def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
+    while not (status := backend.status(job_id)).ended:
+        time.sleep(_POLL_S)
+    return status
+
+
+def _left(home: Path, job_id: str) -> list[psutil.Process]:
+    return [process for process in processes_of(home / "jobs" / job_id) if process.pid != os.getpid()]
+
+
+def _digest(status: JobStatus, *, must: bool = False) -> str | None:
+    """The digest of the final weights; None: the job did not come so far."""
+    result = read_result(Path(status.details["directory"]))
+    if must and (status.state != "succeeded" or result is None):
+        raise JobFailed(f"bench: the undisturbed training {status.state}: {status.reason}")
+    return None if result is None else str(result["training"]["weights_digest"])

@@ -1,0 +1,4 @@
+from made_data import empty_store, home, made, make_job, write_job
+from queued import local
+
+__all__ = ["empty_store", "home", "local", "made", "make_job", "write_job"]
