@@ -22,6 +22,7 @@ import pytest
 from machine_pod import MachinePod, machine_pod, program_path
 from mlflow import MlflowClient
 from pyarrow import fs
+from recorded import train
 from rendered import Object, find, pod_template, render, secrets
 
 from farandole.training.parent import end_with_parent
@@ -31,7 +32,6 @@ from postgresql import PostgreSQL, running_postgresql
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
-FARANDOLE = str(BIN / "farandole")
 _START_S = 300
 
 
@@ -206,17 +206,6 @@ def _users(stack: Stack, *arguments: str, password: str = "") -> subprocess.Comp
     return stack.server.run(*command, stdin=password + "\n", more={"MLFLOW_TRACKING_URI": stack.mlflow})
 
 
-def _train(job: Path, stack: Stack, user: str, password: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "MLFLOW_TRACKING_URI": stack.mlflow,
-        "MLFLOW_TRACKING_USERNAME": user,
-        "MLFLOW_TRACKING_PASSWORD": password,
-    }
-    command = [FARANDOLE, "train", str(job), "--register", "--json"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
-
-
 # PostgreSQL and S3 ------------------------------------------------------------------------------------------
 
 
@@ -270,7 +259,7 @@ def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Obj
 def test_a_job_of_a_user_who_may_is_recorded_with_its_model(stack: Stack, home: Path, write_job: WriteJob) -> None:
     keys = stack.secret("farandole-credentials")
     job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
-    done = _train(job, stack, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
+    done = train(job, stack.mlflow, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     run_id = document["training"]["mlflow_run_id"]
@@ -292,7 +281,7 @@ def test_a_job_of_a_user_who_may_is_recorded_with_its_model(stack: Stack, home: 
 def test_a_job_of_somebody_unknown_is_refused_at_its_start(
     stack: Stack, home: Path, write_job: WriteJob, user: str, password: str
 ) -> None:
-    done = _train(write_job(resources__workers=1), stack, user, password)
+    done = train(write_job(resources__workers=1), stack.mlflow, user, password)
     assert done.returncode == 3, done.stderr
     assert f"tracking.uri: {stack.mlflow}: the MLflow store cannot be used" in done.stderr
     assert "its user and password" in done.stderr
@@ -310,7 +299,7 @@ def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "the-password-of-bob")
     MlflowClient(stack.mlflow).create_experiment("of-bob")
     job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "of-bob"})
-    refused = _train(job, stack, "alice", "the-password-of-alice")
+    refused = train(job, stack.mlflow, "alice", "the-password-of-alice")
     assert refused.returncode == 3, refused.stderr
     assert "the MLflow store cannot be used" in refused.stderr
     assert "ermission denied" in refused.stderr
