@@ -1,5 +1,5 @@
-"""The overlay `minimal` for a cluster whose node is this machine and that pulls no images: its pods run the machine's own
-programs by `hostPath`. What stands in the manifests stays, but for what is named here."""
+"""The overlay `minimal` for a cluster whose node is this machine and that pulls no images: its pods run the machine's
+own programs by `hostPath`. What stands in the manifests stays, but for what is named here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The services on a real cluster, by the project's own commands: deployed, used, lost and healed, backed up, taken down."""
+"""The services on a real cluster, by the project's own commands: deployed, used, lost and healed, backed up, taken
+down."""
 
 from __future__ import annotations
 
