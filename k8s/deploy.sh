@@ -28,7 +28,7 @@ fi
 kubectl apply --kustomize k8s/base/namespace
 without=()
 has 'secretName: seaweedfs$' || without+=(--without storage)
-has 'app.kubernetes.io/name: postgresql$' || without+=(--without database)
+has 'serviceName: postgresql$' || without+=(--without database)
 k8s/secrets.sh "${without[@]}"
 if [[ " ${without[*]} " == *" database "* ]]; then
     kubectl --namespace farandole-system get secret postgresql-mlflow >/dev/null 2>&1 ||
@@ -47,7 +47,7 @@ for kind in statefulset deployment; do
         done
     done
 done
-for job in mlflow-first-user $(has 'name: seaweedfs-buckets$' && echo seaweedfs-buckets); do
+for job in mlflow-first-user $(has 'secretName: seaweedfs$' && echo seaweedfs-buckets); do
     kubectl --namespace farandole-system wait --for condition=complete "job/$job" --timeout 15m ||
         fail 3 "job/$job did not end; what it says: kubectl -n farandole-system logs job/$job"
 done

@@ -18,7 +18,7 @@ command -v kubectl >/dev/null || { say "no kubectl here; install it: https://kub
 
 # Documents of the overlay but what holds data.
 kubectl kustomize "$overlay" |
-    awk 'BEGIN { RS = "\n---\n" } !/(^|\n)kind: (Namespace|PersistentVolumeClaim)(\n|$)/ { printf "---\n%s\n", $0 }' |
+    awk 'BEGIN { RS = "\n---\n" } !/(^|\n)kind: (Namespace|PersistentVolume|PersistentVolumeClaim)(\n|$)/ { printf "---\n%s\n", $0 }' |
     kubectl delete --ignore-not-found --filename -
 if [[ ${2:-} == --purge ]]; then
     kubectl delete namespace farandole farandole-system --ignore-not-found

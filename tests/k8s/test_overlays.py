@@ -261,7 +261,7 @@ def test_who_reaches_whom() -> None:
         for policy in policies
         if policy["metadata"]["namespace"] == "farandole-system"
     }
-    assert let_in["postgresql"] == {"mlflow", "postgresql-backup"}
+    assert let_in["postgresql"] == {"mlflow", "mlflow-upgrade", "postgresql-backup"}
     assert let_in["prometheus"] == {"grafana"}
     assert {name for name, peers in let_in.items() if "farandole" in peers} == {"mlflow", "seaweedfs"}
 

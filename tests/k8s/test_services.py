@@ -22,6 +22,7 @@ import pytest
 from machine_pod import MachinePod, machine_pod, program_path
 from mlflow import MlflowClient
 from pyarrow import fs
+from recorded import train
 from rendered import Object, find, pod_template, render, secrets
 
 from farandole.training.parent import end_with_parent
@@ -31,7 +32,6 @@ from postgresql import PostgreSQL, running_postgresql
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
-FARANDOLE = str(BIN / "farandole")
 _START_S = 300
 
 
@@ -183,15 +183,10 @@ def stack(
     """MLflow before both, and the user of the jobs."""
     template, directory = _template(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
     port = _free_port()
-    hosts = [each for each in template["spec"]["containers"][0]["args"] if each.startswith("--allowed-hosts")]
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
         environment={**database.environment, "AWS_ENDPOINT_URL_S3": storage},
-        arguments={
-            "--port": str(port),
-            "--host": "127.0.0.1",
-            "--allowed-hosts": hosts[0].partition("=")[2].replace("127.0.0.1:5000", f"127.0.0.1:{port}"),
-        },
+        arguments={"--port": str(port), "--host": "127.0.0.1"},
     )  # fmt: skip
     with _running(pod, _health(template, port), directory / "log"):
         address = f"http://127.0.0.1:{port}"
@@ -209,17 +204,6 @@ def _users(stack: Stack, *arguments: str, password: str = "") -> subprocess.Comp
     """`users.py`, as `kubectl exec deploy/mlflow` runs it."""
     command = ("python", "/opt/mlflow/users.py", *arguments)
     return stack.server.run(*command, stdin=password + "\n", more={"MLFLOW_TRACKING_URI": stack.mlflow})
-
-
-def _train(job: Path, stack: Stack, user: str, password: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "MLFLOW_TRACKING_URI": stack.mlflow,
-        "MLFLOW_TRACKING_USERNAME": user,
-        "MLFLOW_TRACKING_PASSWORD": password,
-    }
-    command = [FARANDOLE, "train", str(job), "--register", "--json"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
 # PostgreSQL and S3 ------------------------------------------------------------------------------------------
@@ -275,7 +259,7 @@ def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Obj
 def test_a_job_of_a_user_who_may_is_recorded_with_its_model(stack: Stack, home: Path, write_job: WriteJob) -> None:
     keys = stack.secret("farandole-credentials")
     job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
-    done = _train(job, stack, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
+    done = train(job, stack.mlflow, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     run_id = document["training"]["mlflow_run_id"]
@@ -297,7 +281,7 @@ def test_a_job_of_a_user_who_may_is_recorded_with_its_model(stack: Stack, home: 
 def test_a_job_of_somebody_unknown_is_refused_at_its_start(
     stack: Stack, home: Path, write_job: WriteJob, user: str, password: str
 ) -> None:
-    done = _train(write_job(resources__workers=1), stack, user, password)
+    done = train(write_job(resources__workers=1), stack.mlflow, user, password)
     assert done.returncode == 3, done.stderr
     assert f"tracking.uri: {stack.mlflow}: the MLflow store cannot be used" in done.stderr
     assert "its user and password" in done.stderr
@@ -315,7 +299,7 @@ def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "the-password-of-bob")
     MlflowClient(stack.mlflow).create_experiment("of-bob")
     job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "of-bob"})
-    refused = _train(job, stack, "alice", "the-password-of-alice")
+    refused = train(job, stack.mlflow, "alice", "the-password-of-alice")
     assert refused.returncode == 3, refused.stderr
     assert "the MLflow store cannot be used" in refused.stderr
     assert "ermission denied" in refused.stderr
@@ -374,6 +358,15 @@ def test_no_password_shows(stack: Stack) -> None:
     for value in hidden:
         assert not any(value in line for line in lines)
         assert value not in log
+
+
+def test_the_schema_is_brought_up_to_date_by_its_job(stack: Stack, tmp_path: Path) -> None:
+    template = _template(stack.objects, "CronJob", "mlflow-upgrade")
+    pod = machine_pod(template, stack.objects, tmp_path, path=program_path(BIN), environment=stack.database.environment)
+    before = stack.database.query("SELECT version_num FROM alembic_version", "mlflow")
+    done = pod.run()
+    assert done.returncode == 0, done.stderr
+    assert stack.database.query("SELECT version_num FROM alembic_version", "mlflow") == before
 
 
 # Backup -----------------------------------------------------------------------------------------------------
