@@ -55,9 +55,11 @@ def free_workers() -> None:
     workers = Workers(cluster, os.environ["FARANDOLE_JOB_ID"], name, 1)
     while True:
         try:
-            return workers.scale(0)
+            workers.scale(0)
         except EnvironmentLacking as error:  # the API is away: who left now would leave the GPUs behind
             print(f"warning: {error}", flush=True)
+        else:
+            return
 
 
 if __name__ == "__main__":
