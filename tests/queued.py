@@ -46,6 +46,12 @@ def runners_of(home: Path) -> list[psutil.Process]:
     return [process for process in processes_of(home) if is_runner(process)]
 
 
+def only_runner(home: Path) -> psutil.Process:
+    """The one runner of a home. The process that it was forked by may live a moment longer."""
+    wait_until(lambda: len(runners_of(home)) == 1)
+    return runners_of(home)[0]
+
+
 @pytest.fixture
 def local(farandole_home: Path) -> Iterator[MakeBackend]:
     """Makes backends `local` whose jobs run a line of shell. Afterwards all of them have ended, and nothing is left."""

@@ -72,6 +72,10 @@ class RealCluster:
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
+    def apply(self, *objects: Object) -> None:
+        """Make objects."""
+        _kubectl(self.admin, "apply", "--validate=false", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
     def objects(self, kind: str, selector: str = "") -> list[Object]:
         """Objects with these labels."""
         found: list[Object] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]

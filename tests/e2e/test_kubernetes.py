@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["real_cluster"]
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_cluster, pytest.mark.timeout(900)]
 
 Object = dict[str, Any]
+CRDS = os.environ.get("FARANDOLE_CRD_DIR")
 
 
 def ended(status: Object) -> bool:
@@ -257,3 +259,49 @@ def test_no_secret_is_told(cluster: RealCluster, tmp_path: Path) -> None:
         ["grep", "-rl", secret, str(tmp_path), str(cluster.shared)], capture_output=True, text=True, check=False
     )
     assert found.stdout == ""
+
+
+@pytest.fixture
+def operators(cluster: RealCluster) -> Iterator[None]:
+    """The kinds of MPIJobs and of Kueue's queues, without the operators themselves, and one queue."""
+    if CRDS is None:
+        pytest.skip("FARANDOLE_CRD_DIR names no folder with the operators' CRDs")
+    files = [f"{CRDS}/kubeflow.org_mpijobs.yaml", f"{CRDS}/kueue.x-k8s.io_localqueues.yaml"]
+    for file in files:
+        cluster.kubectl("create", "--validate=false", "-f", file)
+    names = ["crd/mpijobs.kubeflow.org", "crd/localqueues.kueue.x-k8s.io"]
+    try:
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+        queue = {
+            "apiVersion": "kueue.x-k8s.io/v1beta2",
+            "kind": "LocalQueue",
+            "metadata": {"name": "gpus", "namespace": cluster.namespace},
+            "spec": {"clusterQueue": "farandole"},
+        }
+        cluster.apply(queue)
+        yield
+    finally:
+        cluster.kubectl("delete", "--wait=false", *names)
+
+
+@pytest.mark.usefixtures("operators")
+def test_an_mpijob_enters_its_queue_when_the_dataset_is_ready(cluster: RealCluster, tmp_path: Path) -> None:
+    """The API takes the MPIJob; without an operator it stays in the queue, and can be cancelled there."""
+    part = {**cluster.part(), "style": "mpijob", "queue": "gpus", "workload_priority": "farandole-high"}
+    job = cluster.job_file(tmp_path / "job", backend__kubernetes=part)
+    wrong = cluster.farandole(
+        "submit", str(job), "--backend", "kubernetes", "--set", "backend.kubernetes.queue=gpu"
+    )  # fmt: skip
+    assert wrong.returncode == 2
+    assert f"gpu: there is no such LocalQueue in the namespace {cluster.namespace}; there is gpus" in wrong.stderr
+    job_id = cluster.submit(job)
+    (made,) = cluster.objects("mpijobs", f"farandole.dev/job={job_id}")
+    assert made["spec"]["runPolicy"]["suspend"] is True
+    assert "kueue.x-k8s.io/queue-name" not in made["metadata"]["labels"]
+    status = cluster.wait(job_id, lambda now: now["stage"] == "train" or ended(now))
+    assert (status["state"], status["reason"]) == ("queued", "waits to enter the queue gpus")
+    (released,) = cluster.objects("mpijobs", f"farandole.dev/job={job_id}")
+    assert released["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    done = cluster.farandole("cancel", job_id, "--json")
+    assert json.loads(done.stdout)["state"] == "cancelled", done.stderr
+    assert cluster.left(job_id) == []

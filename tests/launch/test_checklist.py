@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from farandole.launch.agent.look import versions
 from farandole.launch.checklist import Checked, check_hosts, judge
 from farandole.launch.hosts import Host
 from farandole.launch.shipping import Shipping
-from farandole.spec import Job
+from farandole.spec import Job, save_job
 from made_data import Made
 from netns import Network, network
 
@@ -76,6 +78,21 @@ def test_a_host_that_is_cut_off_is_named_and_the_others_are_looked_at(
     assert (checked.fit, checked.slots) == (True, 2)
     assert wrong.startswith("node2: ssh: connect to host ")
     assert "no firewall is between: try `ssh node2`" in wrong
+
+
+def test_doctor_shows_each_host(network: Network, make_hosts_job: MakeJob) -> None:
+    job = make_hosts_job(ssh={"identity_file": str(network.directory / "stranger")})
+    path = save_job(job, network.directory / "job.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "farandole", "doctor", "--hosts", str(path), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert [finding["name"] for finding in findings] == ["node1: ssh", "node2: ssh", "node3: ssh"]
+    assert all(finding["remedy"].startswith("its SSH server does not know the key; add") for finding in findings)
 
 
 def test_a_key_that_the_hosts_do_not_know(network: Network, make_hosts_job: MakeJob) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import threading
@@ -16,7 +15,17 @@ import psutil
 from farandole.backends.base import JobStatus
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.told import read_result
-from farandole.bench.queue_home import LEDGER_JOB, is_runner, kill, processes_of, read_ledger, settle, start_submitter
+from farandole.bench.queue_home import (
+    LEDGER_JOB,
+    is_closing,
+    is_runner,
+    kill,
+    line_of,
+    processes_of,
+    read_ledger,
+    settle,
+    start_submitter,
+)
 from farandole.errors import JobFailed
 from farandole.progress import Noted, Watcher
 from farandole.spec import Job
@@ -116,10 +125,7 @@ class _Submitters:
 def _victims(home: Path, submitters: list[subprocess.Popen[str]]) -> dict[str, list[psutil.Process]]:
     found = {"submitter": [psutil.Process(process.pid) for process in submitters if process.poll() is None]}
     for process in processes_of(home):
-        try:
-            kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in process.cmdline() else "child"
-        except psutil.Error:
-            continue
+        kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in line_of(process) else "child"
         found.setdefault(kind, []).append(process)
     return {kind: processes for kind, processes in found.items() if processes}
 
@@ -179,16 +185,8 @@ def _kill_part(backend: LocalBackend, job_id: str, kind: str, chance: random.Ran
             return False
         time.sleep(_POLL_S)
     time.sleep(chance.uniform(0, 2))
-    part = [process for process in processes_of(home) if _PARTS[kind] in _line(process)]
+    part = [process for process in processes_of(home) if _PARTS[kind] in line_of(process)]
     return bool(part) and kill(chance.choice(part))
-
-
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        line: list[str] = process.cmdline()
-    except psutil.Error:
-        return []
-    return line
 
 
 def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
@@ -198,7 +196,7 @@ def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
 
 
 def _left(home: Path, job_id: str) -> list[psutil.Process]:
-    return [process for process in processes_of(home / "jobs" / job_id) if process.pid != os.getpid()]
+    return [process for process in processes_of(home / "jobs" / job_id) if not is_closing(process)]
 
 
 def _digest(status: JobStatus, *, must: bool = False) -> str | None:

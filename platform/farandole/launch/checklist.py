@@ -270,7 +270,7 @@ def check_hosts(job: Job) -> Checked:
     if problem is not None:
         return Checked((Finding(None, "job", False, f"resources.hosts: {problem}", "mend the script"),))
     away = [host.name for host in hosts if not is_local(host.name)]
-    findings = [Finding(None, "job", False, problem) for problem in job_problems(job, away)]
+    findings = [_trouble(None, "job", problem) for problem in job_problems(job, away)]
     findings += _room(job, hosts)
     try:
         digest = read_manifest(job.data.output).digest
@@ -282,6 +282,11 @@ def check_hosts(job: Job) -> Checked:
     bad = {finding.host for finding in findings if not finding.ok}
     findings += _ports(job, [host for host in away if host not in bad])
     return Checked(tuple(findings), tuple(hosts))
+
+
+def _trouble(host: str | None, name: str, text: str) -> Finding:
+    found, _, remedy = text.partition("; ")
+    return Finding(host, name, False, found, remedy)
 
 
 def _room(job: Job, hosts: list[Host]) -> Iterator[Finding]:
@@ -296,7 +301,7 @@ def _look(job: Job, host: str, digest: str | None, probe: str | None) -> list[Fi
     try:
         seen = ask(job.backend.hosts, host, look_request(job, probe, thorough=True))
     except HostTrouble as trouble:
-        return [Finding(host, "ssh", False, str(trouble))]
+        return [_trouble(host, "ssh", str(trouble))]
     return [Finding(host, "ssh", True, "answers"), *judge(job, host, seen, digest, asked_s, time.time())]
 
 
@@ -313,7 +318,7 @@ def _ports(job: Job, hosts: list[str]) -> list[Finding]:
                 request = {"do": "connect", "targets": others, "timeout_s": _REACH_S}
                 problems = ask(ssh, host, request)["problems"]
             except HostTrouble as trouble:
-                return Finding(host, "ports", False, str(trouble))
+                return _trouble(host, "ports", str(trouble))
             if not problems:
                 return Finding(host, "ports", True, f"reaches {len(others)} others")
             shown = ", ".join(f"{name} ({problem})" for name, problem in problems.items())

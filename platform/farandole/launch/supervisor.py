@@ -10,9 +10,10 @@ from typing import Any, Literal
 from farandole.errors import EnvironmentLacking, FarandoleError, TrainingFailed
 from farandole.launch.attempt import Attempt
 from farandole.launch.cause import Cause
+from farandole.launch.collecting import Moved, collect
 from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
-from farandole.launch.hosts import Host, Survey, allot, survey
+from farandole.launch.hosts import Host, Survey, allot, is_local, survey
 from farandole.launch.record import Record, write
 from farandole.launch.resizing import Resizing
 from farandole.launch.restarts import Restarts
@@ -119,6 +120,8 @@ class _Supervisor:
     _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
     _broken: tuple[Cause, float] | None = field(default=None, init=False)
     """The failure after which no step has been made yet, and when it was heard of."""
+    _away: set[str] = field(default_factory=set, init=False)
+    """Other hosts on which workers have run."""
     _stepping: bool = field(default=False, init=False)
     """Whether the present attempt has made a step."""
 
@@ -198,6 +201,7 @@ class _Supervisor:
     def _begin(self, attempt: Attempt) -> None:
         self._stepping = False
         self._resizing.begin()
+        self._away |= {host.name for host in attempt.hosts if not is_local(host.name)}
         hosts = [str(host) for host in attempt.hosts]
         self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
         self._record.change(
@@ -259,11 +263,19 @@ class _Supervisor:
         self.watch(Noted(text, level="warning"))
         time.sleep(pause_s)
 
+    def _collect(self) -> list[Moved]:
+        """Fetch what the job's hosts have recorded and MLflow has not taken; of most jobs, nothing."""
+        hosts, self._away = self._away, set()
+        return collect(self.job.backend.hosts, hosts, self.directory, self.watch) if hosts else []
+
     def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> Trained:
         training = {**result["training"], "attempts": attempt.number, "recoveries": self._recoveries}
         self._record.event("ended", state="succeeded", attempt=attempt.number)
         self._record.change(state="succeeded", reason="the training reached its end", step=training["steps"])
-        return Trained(self.directory.name, self.directory, result["dataset"], training, result["model"]["uri"])
+        uri = result["model"]["uri"]
+        for moved in self._collect():
+            uri = uri.replace(moved.there, moved.here)  # a model that MLflow has not taken
+        return Trained(self.directory.name, self.directory, result["dataset"], training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""
@@ -275,6 +287,7 @@ class _Supervisor:
         self._record.change(state=state, reason=reason)
         if not failed and attempt.stopped_step is not None:
             self.watch(Noted(f"step {attempt.stopped_step} is saved; `farandole train --resume` goes on from there"))
+        self._collect()
         if find_record(self.directory) is None:
             return
         from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need

@@ -7,6 +7,9 @@ from typing import Any
 
 from farandole.backends.kubernetes.cluster import Cluster
 from farandole.backends.kubernetes.kinds import kind_of
+from farandole.backends.kubernetes.submitting import adapted
+from farandole.backends.manifests import Code, Submission, new_id, render
+from farandole.errors import SpecError
 from farandole.spec import Job
 
 Object = dict[str, Any]
@@ -52,9 +55,24 @@ _UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 
 
 def check(cluster: Cluster, job: Job) -> list[str]:
-    """The problems, most fundamental first."""
-    cluster.version()
-    return [*_missing_rights(cluster, job), *_missing_kinds(cluster, job), *_quota_problems(cluster, job)]
+    """The problems, most fundamental first; those that follow from others are left out."""
+    version = cluster.version()
+    for look in (_missing_rights, _missing_kinds, _quota_problems):
+        problems = look(cluster, job)
+        if problems:
+            return problems
+    return _refused(cluster, job, version)
+
+
+def _refused(cluster: Cluster, job: Job, version: tuple[int, int]) -> list[str]:
+    """What the API, and whoever has a say there, would not take: found by a dry run of all objects."""
+    tried = Submission(new_id(job), job, cluster.namespace, Code("0" * 64))
+    for each in render(tried):
+        try:
+            cluster.apply(adapted(each, version), dry_run=True)
+        except SpecError as error:
+            return [str(error)]
+    return []
 
 
 def _missing_rights(cluster: Cluster, job: Job) -> list[str]:

@@ -29,7 +29,9 @@ Object = dict[str, Any]
 
 _CONNECT_S, _READ_S = 5.0, 30.0
 _PATIENCE_S = 60.0
-"""How long an API server that does not answer is asked again: it restarts in less."""
+"""How long people wait for an API server that does not answer: it restarts in less."""
+_POD_PATIENCE_S = 3600.0
+"""How long pods do: their work goes on meanwhile."""
 _FIRST_ANSWER_S = 10.0
 """The same for the first question: a wrong address is told soon."""
 _PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
@@ -62,11 +64,13 @@ class Cluster:
         client: The official client, signed in.
         namespace: The namespace.
         context: The kubeconfig's context; None: of a pod.
+        patience_s: How long an API server that does not answer is asked again.
     """
 
     client: ApiClient
     namespace: str
     context: str | None
+    patience_s: float = _PATIENCE_S
     _answered: bool = False
 
     # Objects -------------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ class Cluster:
             Answered: It is refused.
             EnvironmentLacking: Nobody answered for too long.
         """
-        patience_s = _PATIENCE_S if self._answered else _FIRST_ANSWER_S
+        patience_s = self.patience_s if self._answered or self.context is None else _FIRST_ANSWER_S
         begun_s, pause_s = time.monotonic(), _PAUSE_S
         while True:
             try:
@@ -340,7 +344,7 @@ def _own_cluster(settings: Configuration, namespace: str | None) -> Cluster:
     if namespace is None:
         with open(own, encoding="utf-8") as file:
             namespace = file.read().strip()
-    return Cluster(_client(settings), namespace, None)
+    return Cluster(_client(settings), namespace, None, _POD_PATIENCE_S)
 
 
 def _client(settings: Configuration) -> ApiClient:

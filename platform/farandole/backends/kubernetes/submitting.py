@@ -95,6 +95,9 @@ def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = Fal
             continue
         cluster.apply(owned(each, holder))
     assert root is not None, "a job without a Job"
+    if submission.attempt > 1:  # what ran before is now one of those that belong to the job
+        before = root["metadata"]["name"].removesuffix(str(submission.attempt)) + str(submission.attempt - 1)
+        cluster.patch(root["kind"], before, {"metadata": {"ownerReferences": [holder]}})
     first["metadata"]["ownerReferences"] = [_reference(cluster.apply(root))]
     cluster.apply(first)
 

@@ -175,9 +175,9 @@ class LocalBackend:
 
     def _why_it_waits(self, entry: Entry) -> str:
         place = self._queue.place(entry)
-        jobs = ", ".join(place.running) or "none"
-        before = f"{counted(place.before, 'job')} before it; " if place.before else "it is next; "
-        return f"waits: {before}{len(place.running)} of {counted(place.slots, 'slot')} taken, by {jobs}"
+        before = f"{counted(place.before, 'job')} before it" if place.before else "it is next"
+        taken = f"{len(place.running)} of {counted(place.slots, 'slot')} taken"
+        return f"waits: {before}; {taken}" + (f", by {', '.join(place.running)}" if place.running else "")
 
     def list(self) -> list[JobStatus]:
         """All jobs of this backend, the newest first."""

@@ -39,7 +39,7 @@ def keep_start(directory: Path, home: Path) -> None:
     """Keep the surroundings of this process for a job that may wait for a long time."""
     path = directory / START
     path.unlink(missing_ok=True)
-    start = {"folder": os.getcwd(), "variables": _variables(home)}
+    start = {"folder": os.getcwd(), "variables": start_variables(home)}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(start, file)
 
@@ -82,7 +82,7 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
     with (home / RUNNER_LOG).open("ab") as log:
         done = subprocess.run(  # it forks and leaves at once: nobody has to wait for its child
             command,
-            env=_variables(home),
+            env=start_variables(home),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -97,6 +97,7 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
         )
 
 
-def _variables(home: Path) -> dict[str, str]:
-    """This process's variables. Where it belongs to a job itself, what it submits does not end with that one."""
-    return {**{name: value for name, value in os.environ.items() if name != GANG_VARIABLE}, "FARANDOLE_HOME": str(home)}
+def start_variables(home: Path) -> dict[str, str]:
+    """This process's variables, for what outlives it. Where it belongs to a job itself, what it submits does not."""
+    own = {name: value for name, value in os.environ.items() if name != GANG_VARIABLE}
+    return {**own, "FARANDOLE_HOME": str(home)}

@@ -17,6 +17,7 @@ _DOES = {
     "listen": "farandole.launch.agent.reach",
     "connect": "farandole.launch.agent.reach",
     "work": "farandole.launch.agent.work",
+    "collect": "farandole.launch.agent.collect",
 }
 """By what is to be done: the module with a function of that name, which takes the request and returns the answer."""
 

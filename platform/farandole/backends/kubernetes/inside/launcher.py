@@ -49,9 +49,17 @@ def free_workers() -> None:
         return  # the operator sees to it, by the MPIJob's cleanPodPolicy
     from farandole.backends.kubernetes.cluster import connect
     from farandole.backends.kubernetes.inside.workers import Workers
+    from farandole.errors import EnvironmentLacking
 
     cluster = connect(None, os.environ["FARANDOLE_NAMESPACE"])
-    Workers(cluster, os.environ["FARANDOLE_JOB_ID"], name, 1).scale(0)
+    workers = Workers(cluster, os.environ["FARANDOLE_JOB_ID"], name, 1)
+    while True:
+        try:
+            workers.scale(0)
+        except EnvironmentLacking as error:  # the API is away: who left now would leave the GPUs behind
+            print(f"warning: {error}", flush=True)
+        else:
+            return
 
 
 if __name__ == "__main__":

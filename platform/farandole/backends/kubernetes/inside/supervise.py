@@ -116,8 +116,11 @@ def _supervise() -> None:
     report = Report(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], submission, _end_myself)
     with report:
         before = report.before
-        if before.get("submission") == submission and before.get("state") == "failed":
-            raise JobFailed(str(before["reason"]))  # the failure is final, whoever starts this pod again
+        if before.get("submission") == submission:  # an end is final, whoever starts this pod again
+            if before.get("state") == "failed":
+                raise JobFailed(str(before["reason"]))
+            if before.get("state") == "succeeded":
+                return
         job = job_of_pod()
         job_id = os.environ["FARANDOLE_JOB_ID"]
         job = _with_hosts(job, _set_up_ssh(Path.home() / ".ssh"))
