@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from pyarrow import fs
 from recorded import train
 from rendered import Object, find, pod_template, render, secrets
+from test_monitoring import metrics
 
 from farandole.training.parent import end_with_parent
 from made_data import Made, WriteJob
@@ -147,14 +148,20 @@ def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def storage(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics_port() -> int:
+    """Where SeaweedFS tells its metrics."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """SeaweedFS with its buckets."""
     template, directory = _template(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
     parts = ("master", "volume", "filer", "s3")
     ports = {part: _free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
-        arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(_free_port()), "-s3.ip.bind": "127.0.0.1"},
+        arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(metrics_port), "-s3.ip.bind": "127.0.0.1"},
     )  # fmt: skip
     pod.command.extend(f"-{part}.port={ports[part]}" for part in parts if part != "s3")
     pod.command.extend(f"-{part}.port.grpc={ports[f'{part}.grpc']}" for part in parts)
@@ -252,6 +259,14 @@ def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Obj
         ):
             stream.write(b"theirs")
         store(name).delete_file(f"{own}/probe")
+
+
+def test_the_dashboard_asks_for_metrics_that_the_store_has(stack: Stack, metrics_port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
+        told = answer.read().decode()
+    wanted = {name for name in metrics() if name.startswith("SeaweedFS_")}
+    assert wanted
+    assert [name for name in sorted(wanted) if f"\n{name}" not in told] == []
 
 
 # Jobs -------------------------------------------------------------------------------------------------------
