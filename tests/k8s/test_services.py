@@ -13,10 +13,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machine_pod import MachinePod, machine_pod, program_path
@@ -24,9 +25,10 @@ from mlflow import MlflowClient
 from pyarrow import fs
 from recorded import train
 from rendered import Object, find, pod_template, render, secrets
+from test_monitoring import metrics
 
 from farandole.training.parent import end_with_parent
-from made_data import WriteJob
+from made_data import Made, WriteJob
 from postgresql import PostgreSQL, running_postgresql
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -146,14 +148,20 @@ def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def storage(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics_port() -> int:
+    """Where SeaweedFS tells its metrics."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """SeaweedFS with its buckets."""
     template, directory = _template(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
     parts = ("master", "volume", "filer", "s3")
     ports = {part: _free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
-        arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(_free_port()), "-s3.ip.bind": "127.0.0.1"},
+        arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(metrics_port), "-s3.ip.bind": "127.0.0.1"},
     )  # fmt: skip
     pod.command.extend(f"-{part}.port={ports[part]}" for part in parts if part != "s3")
     pod.command.extend(f"-{part}.port.grpc={ports[f'{part}.grpc']}" for part in parts)
@@ -253,28 +261,64 @@ def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Obj
         store(name).delete_file(f"{own}/probe")
 
 
+def test_the_dashboard_asks_for_metrics_that_the_store_has(stack: Stack, metrics_port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
+        told = answer.read().decode()
+    wanted = {name for name in metrics() if name.startswith("SeaweedFS_")}
+    assert wanted
+    assert [name for name in sorted(wanted) if f"\n{name}" not in told] == []
+
+
 # Jobs -------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_of_a_user_who_may_is_recorded_with_its_model(stack: Stack, home: Path, write_job: WriteJob) -> None:
+@pytest.fixture(scope="module")
+def recorded(stack: Stack, module_home: Path, write_module_job: WriteJob) -> dict[str, Any]:
+    """The result of a training by the user of the jobs, and what was printed."""
     keys = stack.secret("farandole-credentials")
-    job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
+    job = write_module_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
     done = train(job, stack.mlflow, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    run_id = document["training"]["mlflow_run_id"]
+    return {**json.loads(done.stdout), "told": done.stdout + done.stderr}
+
+
+def test_a_job_of_a_user_who_may_is_recorded_with_its_model(
+    stack: Stack, recorded: dict[str, Any], module_home: Path
+) -> None:
+    run_id = recorded["training"]["mlflow_run_id"]
     found = stack.database.query(f"SELECT status FROM runs WHERE run_uuid = '{run_id}'", "mlflow")
     assert found == ["FINISHED"]
-    versions = stack.database.query("SELECT name, version FROM model_versions", "mlflow")
-    assert versions == ["small|1"]
-    assert document["model"]["uri"] == "models:/small/1"
+    assert stack.database.query("SELECT name, version FROM model_versions", "mlflow") == ["small|1"]
+    assert recorded["model"]["uri"] == "models:/small/1"
     stored = stack.bucket("mlflow")
     assert [path for path in stored if path.endswith("MLmodel")], stored
     assert [path for path in stored if run_id in path and "plots" in path], stored
     assert stack.bucket("farandole") == []
-    password = keys["MLFLOW_TRACKING_PASSWORD"]
-    assert password not in done.stdout + done.stderr
-    assert not any(password.encode() in path.read_bytes() for path in home.rglob("*") if path.is_file())
+    password = stack.secret("farandole-credentials")["MLFLOW_TRACKING_PASSWORD"]
+    assert password not in recorded["told"]
+    assert not any(password.encode() in path.read_bytes() for path in module_home.rglob("*") if path.is_file())
+
+
+def test_its_model_is_served(stack: Stack, recorded: dict[str, Any], made: Callable[..., Made], tmp_path: Path) -> None:
+    """By the container of `serving`, which fetches it from the store and takes raw rows."""
+    template = pod_template(find(stack.objects, "Deployment", "serving", "farandole"))
+    assert template is not None
+    port = _free_port()
+    pod = machine_pod(
+        template, stack.objects, tmp_path, path=program_path(BIN),
+        environment={"MLFLOW_TRACKING_URI": stack.mlflow, "AWS_ENDPOINT_URL_S3": stack.storage},
+        arguments={"--port": str(port), "--host": "127.0.0.1", "--model-uri": recorded["model"]["uri"]},
+    )  # fmt: skip
+    rows = made("binary").raw["test"].drop(columns="label").head(4)
+    body = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))})
+    with _running(pod, _health(template, port), tmp_path / "log"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body.encode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            predictions = json.loads(answer.read())["predictions"]
+    assert len(predictions) == 4
+    assert all(0 <= each["probability"] <= 1 for each in predictions)
+    assert {each["prediction"] for each in predictions} <= {"true", "false"}
 
 
 @pytest.mark.parametrize(("user", "password"), [("jobs", "not-this-one-surely"), ("nobody", "some-password-of-theirs")])
