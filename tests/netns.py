@@ -194,6 +194,7 @@ class Network:
             (place / folder).mkdir(parents=True)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", place / "etc" / "host_key")
         (place / "etc" / "authorized_keys").write_text((self.directory / "key.pub").read_text())
+        (place / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
         (place / "etc" / "sshd_config").write_text(_sshd_config(place / "etc", place / "home"))
         script = "\n".join(
             [
@@ -255,7 +256,7 @@ def _mounts(place: Path, seen: list[Path]) -> list[str]:
     if not place.is_relative_to("/tmp"):
         hidden[place.parents[1]] = place / "other"
     needed = [*seen, _ROOT, Path(sys.prefix), Path(sys.base_prefix)]
-    commands = ["mount -t tmpfs none /run", "mkdir -p /run/sshd"]
+    commands = ["mount -t tmpfs none /run", "mkdir -p /run/sshd", f"mount --bind {place / 'etc' / 'hosts'} /etc/hosts"]
     for path, instead in hidden.items():
         for kept in dict.fromkeys(needed):
             if kept.is_relative_to(path):
