@@ -60,7 +60,18 @@ def local(farandole_home: Path) -> Iterator[MakeBackend]:
         return LocalBackend(command=["/bin/sh", "-c", line], slots=slots)
 
     yield make
-    backend = make()
+    _end_all(farandole_home)
+
+
+@pytest.fixture
+def ended(home: Path) -> Iterator[None]:
+    """The same for real jobs: whatever a test has submitted ends with it."""
+    yield
+    _end_all(home)
+
+
+def _end_all(home: Path) -> None:
+    backend = LocalBackend()
     for job in backend.list():
         backend.cancel(job.id)
-    wait_until(lambda: not processes_of(farandole_home))
+    wait_until(lambda: not processes_of(home))

@@ -59,7 +59,9 @@ def kill_anything(kills: int, slots: int, seed: int, home: Path, watch: Watcher)
         while sum(killed.values()) < kills:
             time.sleep(chance.uniform(0, 0.5))
             submitters.renew()
-            victims = _victims(home, submitters.running)
+            victims = _victims(home, list(submitters.busy))
+            if not {"runner", "job"} <= set(victims):
+                continue  # on a busy machine those that only begin would be killed for ever
             kind = chance.choice(sorted(victims))
             if not kill(chance.choice(victims[kind])):
                 continue
@@ -94,14 +96,16 @@ class _Submitters:
     def __init__(self, ledger: Path, slots: int) -> None:
         self._ledger, self._slots = ledger, slots
         self._threads: list[threading.Thread] = []
-        self.running: list[subprocess.Popen[str]] = []
+        self._running: list[subprocess.Popen[str]] = []
+        self.busy: set[int] = set()
+        """The process ids of those that have submitted something."""
         self.told: set[str] = set()
 
     def __enter__(self) -> _Submitters:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.running:
+        for process in self._running:
             process.kill()
             process.wait()
         for thread in self._threads:
@@ -109,21 +113,25 @@ class _Submitters:
 
     def renew(self) -> None:
         """See to it that there are enough."""
-        self.running = [process for process in self.running if process.poll() is None]
-        while len(self.running) < _SUBMITTERS:
+        self._running = [process for process in self._running if process.poll() is None]
+        self.busy &= {process.pid for process in self._running}
+        while len(self._running) < _SUBMITTERS:
             process = start_submitter(self._ledger, 100_000, self._slots, _PAUSE_S)
-            self.running.append(process)
+            self._running.append(process)
             self._threads.append(threading.Thread(target=self._listen, args=(process,)))
             self._threads[-1].start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
-            self.told.update(line.strip() for line in lines if line.endswith("\n"))
+            for line in lines:
+                if line.endswith("\n"):
+                    self.busy.add(process.pid)
+                    self.told.add(line.strip())
 
 
-def _victims(home: Path, submitters: list[subprocess.Popen[str]]) -> dict[str, list[psutil.Process]]:
-    found = {"submitter": [psutil.Process(process.pid) for process in submitters if process.poll() is None]}
+def _victims(home: Path, submitters: list[int]) -> dict[str, list[psutil.Process]]:
+    found = {"submitter": [psutil.Process(pid) for pid in submitters if psutil.pid_exists(pid)]}
     for process in processes_of(home):
         kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in line_of(process) else "child"
         found.setdefault(kind, []).append(process)

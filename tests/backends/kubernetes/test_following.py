@@ -24,6 +24,7 @@ class Api:
     logs: dict[str, list[Line]]
     breaks: list[int] = field(default_factory=list)
     namespace: str = "farandole"
+    patience_s: float = 60.0
     asked: list[str | None] = field(default_factory=list)
 
     def find(self, kind: str, selector: str) -> list[dict[str, Any]]:

@@ -186,12 +186,12 @@ class Cluster:
             since: Only lines from this time on, ISO 8601.
 
         Raises:
-            Unreachable: The connection broke.
+            Unreachable: The connection broke, or nothing came for long.
             Answered: There is no log: the container has not started, or the pod is gone.
         """
         query = {"timestamps": "true", "follow": str(follow).lower(), **({"sinceTime": since} if since else {})}
         path = self.path(kind_of("Pod"), pod) + "/log"
-        with self._opened("GET", path, query, timeout=(_CONNECT_S, None if follow else _READ_S)) as response:
+        with self._opened("GET", path, query) as response:
             rest = b""
             for piece in response.stream(1 << 16, decode_content=True):
                 *lines, rest = (rest + piece).split(b"\n")
@@ -253,7 +253,6 @@ class Cluster:
         query: dict[str, str] | None = None,
         body: str | None = None,
         content: str = "application/json",
-        timeout: tuple[float, float | None] = (_CONNECT_S, _READ_S),
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The response to one request, while the block reads it."""
         where = path + (f"?{urlencode(query)}" if query else "")
@@ -269,7 +268,7 @@ class Cluster:
                 headers=headers,
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+                timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
             )
             try:
                 if response.status >= 300:

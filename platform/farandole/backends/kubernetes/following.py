@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farandole.backends.kubernetes.cluster import Answered, Cluster, Object, Unreachable
 from farandole.backends.kubernetes.inside.rank_logs import LINE
@@ -42,9 +42,9 @@ class Following:
     """
 
     def __init__(self, cluster: Cluster, job_id: str, ended: Callable[[], bool]) -> None:
-        self._cluster, self._job_id, self._ended = cluster, job_id, ended
+        self._cluster = replace(cluster, patience_s=_PATIENCE_S)
+        self._job_id, self._ended = job_id, ended
         self._read: dict[str, _Read] = {}
-        self._lost_s: float | None = None
 
     def lines(self, rank: int | None, *, follow: bool) -> Iterator[str]:
         """The lines of a worker, or those that no worker wrote."""
@@ -82,8 +82,7 @@ class Following:
         ended = pod["status"].get("phase") in ("Succeeded", "Failed")
         try:
             yield from self._new_lines(name, read, follow=follow and not ended and not self._must_look_elsewhere(pod))
-        except Unreachable as error:
-            self._lost(error)
+        except Unreachable:  # or the log was silent for long; the next question tells whether the API is there
             return
         except Answered as answer:
             if answer.code == 404:
@@ -94,7 +93,6 @@ class Following:
                     f" ({answer.message}); have it granted by a Role, for example the submitter's in k8s/base/rbac"
                 ) from answer
             return  # 400: its container has not started
-        self._lost_s = None
         read.over = read.over or ended
 
     def _must_look_elsewhere(self, pod: Object) -> bool:
@@ -119,16 +117,6 @@ class Following:
                 read.last, read.count = stamp, 1
                 seen = 1
             yield text
-
-    def _lost(self, error: Unreachable) -> None:
-        now_s = time.monotonic()
-        self._lost_s = self._lost_s or now_s
-        if now_s - self._lost_s > _PATIENCE_S:
-            raise EnvironmentLacking(
-                f"Kubernetes: the log of {self._job_id} cannot be followed ({error}); the job goes on; try again when"
-                " the API server answers"
-            ) from error
-        time.sleep(_POLL_S)
 
 
 def _by_submission(pods: list[Object]) -> list[Object]:
