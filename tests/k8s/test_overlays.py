@@ -342,3 +342,26 @@ def test_mlflow_lets_in_every_name_it_is_called_by(overlay: str) -> None:
     assert used.removeprefix("http://") in allowed
     for thing in (each for each in objects if each["kind"] == "Ingress"):
         assert {rule["host"] for rule in thing["spec"]["rules"]} <= set(allowed)
+
+
+def test_the_executors_of_notebooks_are_pods_that_a_restricted_namespace_takes() -> None:
+    """Their template is data of a ConfigMap, which no other test looks into."""
+    objects = render("minimal")
+    data = find(objects, "ConfigMap", "spark-notebook")["data"]
+    settings = dict(line.split() for line in data["spark-defaults.conf"].splitlines() if line and line[0] != "#")
+    pod = yaml.safe_load(data["executor.yaml"])
+    kubernetes_validate.validate(pod | {"spec": pod["spec"]}, NEWEST, strict=False)
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert settings["spark.kubernetes.executor.podTemplateContainerName"] == container["name"]
+    notebook = find(objects, "Deployment", "jupyterlab")["spec"]["template"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in notebook["spec"]["containers"][0]["volumeMounts"]}
+    assert settings["spark.kubernetes.executor.podTemplateFile"] == f"{mounts['spark']}/executor.yaml"
+    assert settings["spark.kubernetes.namespace"] == "farandole"
+    # The network policy `jobs` lets pods with this label reach each other.
+    label = {"app.kubernetes.io/managed-by": "farandole"}
+    assert label.items() <= pod["metadata"]["labels"].items()
+    assert label.items() <= notebook["metadata"]["labels"].items()
+    assert ("ServiceAccount", "farandole", spec["serviceAccountName"]) in {_key(each) for each in objects}

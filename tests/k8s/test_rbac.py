@@ -140,6 +140,7 @@ def test_roles_are_of_one_namespace_and_bound_to_somebody(overlay: str) -> None:
         bound.setdefault(binding["roleRef"]["name"], set()).update(names)
     assert {each["metadata"]["name"] for each in roles} == set(bound)
     assert bound["farandole-submitter"] == {"farandole-submitters", "jupyterlab"}
+    assert bound["farandole-spark"] == {"farandole-spark", "jupyterlab"}
     assert not any("farandole-worker" in names for names in bound.values()), "workers run users' code"
 
 

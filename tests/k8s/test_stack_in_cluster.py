@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -122,7 +123,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     directory = Path("/tmp") / f"farandole-test-{uuid.uuid4().hex[:6]}"  # a path that pods' users may enter
     directory.mkdir(mode=0o777)
     directory.chmod(0o777)
-    mounts = RealCluster.part(_nobody(directory))["volumes"]
+    mounts = _as_administrator(directory, directory).part()["volumes"]
     overlay = on_this_machine(str(KUBECONFIG), [each for each in mounts if each.get("read_only")], directory)
     begun_s = time.monotonic()
     stack = Deployed(overlay, "", 0.0)
@@ -136,9 +137,10 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         shutil.rmtree(directory)
 
 
-def _nobody(directory: Path) -> RealCluster:
-    """Only what `part` asks of a cluster."""
-    return RealCluster("", "farandole", directory, directory, directory, None, directory)  # type: ignore[arg-type]
+def _as_administrator(directory: Path, home: Path, address: str = "") -> RealCluster:
+    """The namespace of the jobs, and MLflow's address on this machine."""
+    kubeconfig, server = str(KUBECONFIG), SimpleNamespace(uri=address)
+    return RealCluster(kubeconfig, "farandole", Path(kubeconfig), directory, directory, server, home)  # type: ignore[arg-type]
 
 
 def test_a_deployment_waits_until_all_is_ready(deployed: Deployed) -> None:
@@ -191,6 +193,42 @@ def test_a_job_is_recorded_there_and_outlives_the_pods(deployed: Deployed, home:
             env=env, capture_output=True, text=True, check=False, timeout=200,
         )  # fmt: skip
     assert listed.stdout.strip() == "dataset", listed.stderr[-2000:]
+
+
+def test_a_submitted_job_uses_them_all(
+    deployed: Deployed, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README's job file says: shards and checkpoints in S3, the run in MLflow, secrets by reference alone."""
+    keys = secret("farandole-credentials", "farandole")
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    services = find(render("minimal"), "ConfigMap", "farandole-services")["data"].copy()
+    with forwarded() as address:
+        cluster = _as_administrator(tmp_path, farandole_home, address)
+        part = cluster.part()
+        part |= {
+            "volumes": [each for each in part["volumes"] if each.get("read_only")],
+            "storage": "s3://farandole",
+            "tracking_uri": services.pop("MLFLOW_TRACKING_URI"),
+            "env": services,
+            "env_from": ["farandole-credentials", "farandole-storage"],
+        }
+        job = cluster.job_file(
+            tmp_path / "job", backend__kubernetes=part, resources__gpus=0,
+            tracking={"uri": address, "system_metrics": False, "wait_s": 20},
+        )  # fmt: skip
+        job_id = cluster.submit(job)
+        status = cluster.wait(job_id, lambda now: now["state"] in ("succeeded", "failed", "cancelled"))
+    assert status["state"] == "succeeded", cluster.story(job_id, status)
+    result = status["details"]["result"]
+    run_id = result["training"]["mlflow_run_id"]
+    assert query(f"SELECT status FROM runs WHERE run_uuid = '{run_id}';") == ["FINISHED"]
+    assert "tiny" in query("SELECT name FROM registered_models;")
+    assert result["dataset"]["path"].startswith("s3://farandole/")
+    told = cluster.kubectl("get", "configmaps,jobs,statefulsets,pods", "-o", "json")
+    told += cluster.farandole("logs", job_id).stdout
+    hidden = [keys["MLFLOW_TRACKING_PASSWORD"], *secret("farandole-storage", "farandole").values()]
+    assert not any(each in told for each in hidden)
 
 
 def test_users_are_made_in_the_pod(deployed: Deployed) -> None:
