@@ -46,6 +46,12 @@ def runners_of(home: Path) -> list[psutil.Process]:
     return [process for process in processes_of(home) if is_runner(process)]
 
 
+def only_runner(home: Path) -> psutil.Process:
+    """The one runner of a home. The process that it was forked by may live a moment longer."""
+    wait_until(lambda: len(runners_of(home)) == 1)
+    return runners_of(home)[0]
+
+
 @pytest.fixture
 def local(farandole_home: Path) -> Iterator[MakeBackend]:
     """Makes backends `local` whose jobs run a line of shell. Afterwards all of them have ended, and nothing is left."""
@@ -54,7 +60,18 @@ def local(farandole_home: Path) -> Iterator[MakeBackend]:
         return LocalBackend(command=["/bin/sh", "-c", line], slots=slots)
 
     yield make
-    backend = make()
+    _end_all(farandole_home)
+
+
+@pytest.fixture
+def ended(home: Path) -> Iterator[None]:
+    """The same for real jobs: whatever a test has submitted ends with it."""
+    yield
+    _end_all(home)
+
+
+def _end_all(home: Path) -> None:
+    backend = LocalBackend()
     for job in backend.list():
         backend.cancel(job.id)
-    wait_until(lambda: not processes_of(farandole_home))
+    wait_until(lambda: not processes_of(home))

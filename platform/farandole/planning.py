@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.choose import backend_named, place_in
+from farandole.backends.kubernetes.relocate import relocate
 from farandole.errors import (
     DataError,
     DatasetError,
@@ -42,6 +43,8 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(_NO_LABEL)
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
+        if _only_pods_see(job, source.path):
+            continue
         try:
             files[name] = find_files(name, source, unpack=False)
             if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
@@ -60,20 +63,33 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(str(error))
         request = None
     existing = None
-    if request is not None and len(files) == len(job.data.sources):
+    shown = job
+    if job.backend.use == "kubernetes":
+        shown = relocate(job).job  # whose dataset may be out of reach from here
+    elif request is not None and len(files) == len(job.data.sources):
         try:
             existing = existing_dataset(place_of(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps = [_prepare_step(job, files, existing)]
+    steps = [_prepare_step(shown, files, existing)]
     if job.model is None:
         steps[0]["text"] += "; the job has no `model`, so nothing is trained"
     elif job.data.label is not None:
-        steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
+        steps += [_train_step(shown, existing), _evaluate_step(shown), _register_step(shown)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
-    objects = backend_named(job.backend.use, place_in(job)).render(job)
+    objects: list[dict[str, Any]] = []
+    try:
+        objects = backend_named(job.backend.use, place_in(job)).render(job)
+    except SpecError as error:
+        problems += str(error).splitlines()
     return {"problems": problems, "steps": steps, "objects": objects}
+
+
+def _only_pods_see(job: Job, path: str) -> bool:
+    """Whether a source lies in a volume of pods, and not on this machine as well."""
+    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
+    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
 
 
 def stale_dataset(job: Job) -> bool:
@@ -106,7 +122,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
-    else:
+    elif job.backend.use != "kubernetes":
         try:
             lacking = _lacking(job)
         except FarandoleError:  # the store is out of reach, which `plan` lists as a problem

@@ -1,8 +1,9 @@
 from made_data import empty_store, home, made, make_job, make_module_job, module_home, write_job, write_module_job
-from queued import local
+from queued import ended, local
 
 __all__ = [
     "empty_store",
+    "ended",
     "home",
     "local",
     "made",

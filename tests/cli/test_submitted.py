@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from farandole import api
+from farandole.backends.base import JobStatus
 from farandole.backends.records import Record, Records
 from farandole.training.checkpoint import store_in
 from made_data import BATCH_ROWS, ROWS, WriteJob
 from queued import MakeBackend, processes_of, shell_job, wait_for_state, wait_until
 
 FARANDOLE = str(Path(sys.executable).with_name("farandole"))
-STEPS = ROWS["train"] // BATCH_ROWS
+STEPS = -(-ROWS["train"] // BATCH_ROWS)
+"""Of an epoch, the short one at its end among them."""
 
 
 def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -145,6 +148,7 @@ def test_what_cannot_be_trained_is_not_taken(home: Path, write_job: WriteJob) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(600)
 def test_a_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weights_as_run(
     home: Path, write_job: WriteJob
@@ -176,20 +180,21 @@ def test_a_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weight
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(900)
 def test_a_training_is_scaled_cancelled_with_a_checkpoint_and_tried_again_from_it(
     home: Path, write_job: WriteJob, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = write_job(model=model, train__epochs=6, train__tail="drop")
+    model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.2}}
+    job = write_job(model=model, train__epochs=6, resources__min_workers=1)
     submitted = document("submit", job)
     job_id, directory = submitted["id"], home / "jobs" / submitted["id"]
-    _wait_for(job_id, lambda status: status["step"] >= 3)
+    _wait_for(job_id, lambda status: status.step >= 3)
     scaled = farandole("scale", job_id, 1)
     assert scaled.returncode == 0, scaled.stderr
-    status = _wait_for(job_id, lambda status: status["attempt"] == 2 and status["workers"] == 1)
+    status = _wait_for(job_id, lambda status: status.attempt == 2 and status.workers == 1)
     cancelled = document("cancel", job_id)
     assert cancelled["state"] == "cancelled"
     assert [process for process in processes_of(home) if "FARANDOLE_GANG" in process.environ()] == []
@@ -197,28 +202,30 @@ def test_a_training_is_scaled_cancelled_with_a_checkpoint_and_tried_again_from_i
     assert 0 < step < 6 * STEPS
     assert not list(directory.glob("*environment.json"))
     retried = document("retry", job_id)
-    assert retried == {"id": job_id, "backend": "local", "mlflow_run_id": status["mlflow_run_id"]}
-    status = _wait_for(job_id, lambda status: status["state"] not in ("queued", "running"))
-    assert (status["state"], status["step"]) == ("succeeded", 6 * STEPS)
-    assert status["attempt"] > 2
-    assert status["mlflow_run_id"] == retried["mlflow_run_id"]
+    assert retried == {"id": job_id, "backend": "local", "mlflow_run_id": status.mlflow_run_id}
+    status = _wait_for(job_id, lambda status: status.ended)
+    assert (status.state, status.step, status.epoch) == ("succeeded", 6 * STEPS, 6), status.reason
+    assert status.attempt > 2
+    assert status.mlflow_run_id == retried["mlflow_run_id"]
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    points = client.get_metric_history(status["mlflow_run_id"], "train.loss")
+    points = client.get_metric_history(status.mlflow_run_id, "train.loss")
     assert sorted(point.step for point in points) == list(range(1, 6 * STEPS + 1))
-    assert client.get_run(status["mlflow_run_id"]).info.status == "FINISHED"
+    assert client.get_run(status.mlflow_run_id).info.status == "FINISHED"
     rank = farandole("logs", job_id, "--rank", 0)
     assert rank.returncode == 0
 
 
-def _wait_for(job_id: str, so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    deadline = time.monotonic() + 200
-    while not so(status := document("status", job_id)):
+def _wait_for(job_id: str, so: Callable[[JobStatus], bool]) -> JobStatus:
+    deadline = time.monotonic() + 300
+    while not so(status := api.status(job_id)):
         assert time.monotonic() < deadline, status
-        assert status["state"] in ("queued", "running") or so(status), status
+        assert not status.ended, status
+        time.sleep(0.1)
     return status
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(600)
 def test_the_failure_of_a_training_is_the_reason_and_wait_ends_as_the_job_does(home: Path, write_job: WriteJob) -> None:
     job = write_job(model={"builder": "network:build_raising", "options": {}}, resources__workers=1)

@@ -23,6 +23,7 @@ from farandole.training.messages import GANG_VARIABLE
 _POLL_S = 0.2
 _SETTLE_S = 600.0
 _RUNNER = "farandole.backends.local.runner"
+_CLOSING = "farandole.backends.local.closing"
 
 LEDGER_JOB = """
 id=${FARANDOLE_GANG##*/}
@@ -69,10 +70,21 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 def is_runner(process: psutil.Process) -> bool:
     """Whether a process serves a queue."""
+    return _RUNNER in line_of(process)
+
+
+def is_closing(process: psutil.Process) -> bool:
+    """Whether a process says in MLflow that a job has ended; it leaves by itself."""
+    return _CLOSING in line_of(process)
+
+
+def line_of(process: psutil.Process) -> list[str]:
+    """A process's command line; empty: it has ended."""
     try:
-        return _RUNNER in process.cmdline()
+        line: list[str] = process.cmdline()
     except psutil.Error:
-        return False
+        return []
+    return line
 
 
 def _belongs(process: psutil.Process, home: Path) -> bool:

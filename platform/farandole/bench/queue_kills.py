@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import threading
@@ -16,7 +15,17 @@ import psutil
 from farandole.backends.base import JobStatus
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.told import read_result
-from farandole.bench.queue_home import LEDGER_JOB, is_runner, kill, processes_of, read_ledger, settle, start_submitter
+from farandole.bench.queue_home import (
+    LEDGER_JOB,
+    is_closing,
+    is_runner,
+    kill,
+    line_of,
+    processes_of,
+    read_ledger,
+    settle,
+    start_submitter,
+)
 from farandole.errors import JobFailed
 from farandole.progress import Noted, Watcher
 from farandole.spec import Job
@@ -50,7 +59,9 @@ def kill_anything(kills: int, slots: int, seed: int, home: Path, watch: Watcher)
         while sum(killed.values()) < kills:
             time.sleep(chance.uniform(0, 0.5))
             submitters.renew()
-            victims = _victims(home, submitters.running)
+            victims = _victims(home, list(submitters.busy))
+            if not {"runner", "job"} <= set(victims):
+                continue  # on a busy machine those that only begin would be killed for ever
             kind = chance.choice(sorted(victims))
             if not kill(chance.choice(victims[kind])):
                 continue
@@ -85,14 +96,16 @@ class _Submitters:
     def __init__(self, ledger: Path, slots: int) -> None:
         self._ledger, self._slots = ledger, slots
         self._threads: list[threading.Thread] = []
-        self.running: list[subprocess.Popen[str]] = []
+        self._running: list[subprocess.Popen[str]] = []
+        self.busy: set[int] = set()
+        """The process ids of those that have submitted something."""
         self.told: set[str] = set()
 
     def __enter__(self) -> _Submitters:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.running:
+        for process in self._running:
             process.kill()
             process.wait()
         for thread in self._threads:
@@ -100,26 +113,27 @@ class _Submitters:
 
     def renew(self) -> None:
         """See to it that there are enough."""
-        self.running = [process for process in self.running if process.poll() is None]
-        while len(self.running) < _SUBMITTERS:
+        self._running = [process for process in self._running if process.poll() is None]
+        self.busy &= {process.pid for process in self._running}
+        while len(self._running) < _SUBMITTERS:
             process = start_submitter(self._ledger, 100_000, self._slots, _PAUSE_S)
-            self.running.append(process)
+            self._running.append(process)
             self._threads.append(threading.Thread(target=self._listen, args=(process,)))
             self._threads[-1].start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
-            self.told.update(line.strip() for line in lines if line.endswith("\n"))
+            for line in lines:
+                if line.endswith("\n"):
+                    self.busy.add(process.pid)
+                    self.told.add(line.strip())
 
 
-def _victims(home: Path, submitters: list[subprocess.Popen[str]]) -> dict[str, list[psutil.Process]]:
-    found = {"submitter": [psutil.Process(process.pid) for process in submitters if process.poll() is None]}
+def _victims(home: Path, submitters: list[int]) -> dict[str, list[psutil.Process]]:
+    found = {"submitter": [psutil.Process(pid) for pid in submitters if psutil.pid_exists(pid)]}
     for process in processes_of(home):
-        try:
-            kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in process.cmdline() else "child"
-        except psutil.Error:
-            continue
+        kind = "runner" if is_runner(process) else "job" if LEDGER_JOB in line_of(process) else "child"
         found.setdefault(kind, []).append(process)
     return {kind: processes for kind, processes in found.items() if processes}
 
@@ -179,16 +193,8 @@ def _kill_part(backend: LocalBackend, job_id: str, kind: str, chance: random.Ran
             return False
         time.sleep(_POLL_S)
     time.sleep(chance.uniform(0, 2))
-    part = [process for process in processes_of(home) if _PARTS[kind] in _line(process)]
+    part = [process for process in processes_of(home) if _PARTS[kind] in line_of(process)]
     return bool(part) and kill(chance.choice(part))
-
-
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        line: list[str] = process.cmdline()
-    except psutil.Error:
-        return []
-    return line
 
 
 def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
@@ -198,7 +204,7 @@ def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
 
 
 def _left(home: Path, job_id: str) -> list[psutil.Process]:
-    return [process for process in processes_of(home / "jobs" / job_id) if process.pid != os.getpid()]
+    return [process for process in processes_of(home / "jobs" / job_id) if not is_closing(process)]
 
 
 def _digest(status: JobStatus, *, must: bool = False) -> str | None:

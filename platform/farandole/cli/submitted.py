@@ -65,6 +65,7 @@ def submit(
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
+    queue: Annotated[str | None, typer.Option(help="Of kubernetes: the queue of Kueue.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended: 0 if well, 1 if not.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="The same, and show its log.")] = False,
     as_json: AsJson = False,
@@ -79,6 +80,7 @@ def submit(
         "backend.priority": priority,
         "backend.kubernetes.context": context,
         "backend.kubernetes.namespace": namespace,
+        "backend.kubernetes.queue": queue,
     }
     chosen = [f"{field}={value}" for field, value in fields.items() if value is not None]
     submitted = api.submit(load_job(job_file, [*(overrides or ()), *chosen]), slots=slots)

@@ -255,7 +255,7 @@ class Trainer:
             batch, self.steps_done + 1, self._rate(self.steps_done), lambda: self._row_ids(epoch, step - 1)
         )
         self.steps_done += 1
-        pulse.moved(self.steps_done, epoch)
+        pulse.moved(self.steps_done, self.steps_done // self._loader.steps)
         self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
 
     def _rate(self, step: int) -> float:

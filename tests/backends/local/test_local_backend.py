@@ -12,7 +12,7 @@ import pytest
 from farandole.backends.local.backend import LocalBackend
 from farandole.errors import EnvironmentLacking, SpecError
 from farandole.spec import parse_job
-from queued import MakeBackend, processes_of, runners_of, shell_job, wait_for_state, wait_until
+from queued import MakeBackend, only_runner, processes_of, runners_of, shell_job, wait_for_state, wait_until
 
 
 def test_a_submitted_job_is_kept_with_its_spec_before_the_caller_hears_of_it(
@@ -51,9 +51,9 @@ def test_the_highest_priority_of_those_that_wait_begins_first(local: MakeBackend
 
 
 def test_cancel_ends_a_job_and_all_that_it_started(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
-    backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; setsid sleep 600 & sleep 600 & wait")
+    backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; setsid sleep 600 & touch {tmp_path}/began; wait")
     running, waiting = (backend.submit(shell_job()).id for _ in range(2))
-    wait_until(lambda: len(processes_of(farandole_home)) >= 4)
+    wait_until((tmp_path / "began").exists)
     backend.cancel(waiting)
     backend.cancel(running)
     assert not [process for process in processes_of(farandole_home) if process not in runners_of(farandole_home)]
@@ -65,12 +65,12 @@ def test_cancel_ends_a_job_and_all_that_it_started(local: MakeBackend, farandole
 
 
 def test_a_job_that_will_not_end_is_killed_when_its_time_is_up(
-    local: MakeBackend, farandole_home: Path, monkeypatch: pytest.MonkeyPatch
+    local: MakeBackend, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("farandole.backends.local.backend._BEYOND_S", 0.5)
-    backend = local("trap '' TERM; while true; do sleep 1; done")
+    backend = local(f"trap '' TERM; touch {tmp_path}/began; while true; do sleep 1; done")
     submitted = backend.submit(shell_job())
-    wait_until(lambda: len(processes_of(farandole_home)) >= 3)
+    wait_until((tmp_path / "began").exists)
     monkeypatch.undo()
     monkeypatch.setenv("FARANDOLE_HOME", str(farandole_home))
     backend.cancel(submitted.id)
@@ -83,8 +83,8 @@ def test_a_runner_that_is_stopped_does_not_keep_a_job_from_being_cancelled(
     monkeypatch.setattr("farandole.backends.local.backend._BEYOND_S", 0.5)
     backend = local("sleep 600")
     submitted = backend.submit(shell_job())
-    wait_until(lambda: len(processes_of(farandole_home)) >= 2)
-    (runner,) = runners_of(farandole_home)
+    wait_for_state(backend, submitted.id, "running")
+    runner = only_runner(farandole_home)
     runner.send_signal(signal.SIGSTOP)
     backend.cancel(submitted.id)
     assert backend.status(submitted.id).state == "cancelled"
@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_told_with_the_remedy(local: MakeBackend, monkeyp
 def test_a_home_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FARANDOLE_HOME", str(tmp_path / "file"))
-    with pytest.raises(EnvironmentLacking, match=r"file/jobs: Not a directory; .* or set FARANDOLE_HOME"):
+    with pytest.raises(EnvironmentLacking, match=r"file/jobs\.db: cannot be used .* or set FARANDOLE_HOME"):
         LocalBackend().submit(shell_job())
 
 

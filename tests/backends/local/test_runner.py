@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from farandole.training.messages import GANG_VARIABLE
-from queued import MakeBackend, processes_of, runners_of, shell_job, state_of, wait_for_state, wait_until
+from queued import MakeBackend, only_runner, processes_of, runners_of, shell_job, state_of, wait_for_state, wait_until
 
 
 def test_a_job_runs_without_the_one_who_submitted_it(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path
     wait_until(lambda: [state_of(backend, job_id) for job_id in ids].count("running") == 2)
     assert [state_of(backend, job_id) for job_id in ids] == ["running", "running", "queued", "queued"]
     assert backend.status(ids[3]).reason == (f"waits: 1 job before it; 2 of 2 slots taken, by {ids[0]}, {ids[1]}")
-    assert len(runners_of(farandole_home)) == 2
+    wait_until(lambda: len(runners_of(farandole_home)) == 2)
     (tmp_path / "go").touch()
     for job_id in ids:
         wait_for_state(backend, job_id, "succeeded")
@@ -83,11 +83,11 @@ def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path
 def test_a_runner_that_is_killed_takes_its_job_with_it_and_the_queue_goes_on(
     local: MakeBackend, farandole_home: Path, tmp_path: Path
 ) -> None:
-    backend = local(f"setsid sleep 600 & if [ -e {tmp_path}/go ]; then exit 0; fi; sleep 600")
+    backend = local(f"setsid sleep 600 & if [ -e {tmp_path}/go ]; then exit 0; fi; touch {tmp_path}/began; sleep 600")
     first, second = (backend.submit(shell_job()).id for _ in range(2))
-    wait_until(lambda: len(processes_of(farandole_home)) >= 4)
+    wait_until((tmp_path / "began").exists)
     (tmp_path / "go").touch()
-    (runner,) = runners_of(farandole_home)
+    runner = only_runner(farandole_home)
     runner.kill()
     wait_until(lambda: not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE)
     status = backend.status(first)
@@ -104,10 +104,10 @@ def test_a_runner_that_is_killed_takes_its_job_with_it_and_the_queue_goes_on(
 def test_a_runner_that_is_asked_to_end_ends_its_job_and_starts_no_other(
     local: MakeBackend, farandole_home: Path, tmp_path: Path
 ) -> None:
-    backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; sleep 600 & wait")
+    backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; sleep 600 & touch {tmp_path}/began; wait")
     first, second = (backend.submit(shell_job()).id for _ in range(2))
-    wait_until(lambda: len(processes_of(farandole_home)) >= 3)
-    (runner,) = runners_of(farandole_home)
+    wait_until((tmp_path / "began").exists)
+    runner = only_runner(farandole_home)
     runner.send_signal(signal.SIGTERM)
     wait_until(lambda: not processes_of(farandole_home))
     assert (tmp_path / "saved").exists()

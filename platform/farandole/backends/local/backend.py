@@ -12,7 +12,7 @@ from typing import Any
 from farandole.backends.base import JobStatus, Submitted
 from farandole.backends.local.logs import job_lines, rank_lines
 from farandole.backends.local.queue import Entry, Queue
-from farandole.backends.local.start import keep_start
+from farandole.backends.local.start import drop_abandoned, keep_start
 from farandole.backends.local.told import read_progress
 from farandole.backends.records import Record
 from farandole.errors import EnvironmentLacking, SpecError, nearest
@@ -67,6 +67,7 @@ class LocalBackend:
         slots = self._slots or _asked_slots()
         if slots is not None:
             self._queue.set_slots(self.name, slots)
+        drop_abandoned(self._home / "jobs", set(self._queue.records.ids()))
         directory = self._new_directory(job)
         patience_s = job.resources.stop_timeout_s + _BEYOND_S
         record = Record(directory.name, job.name, self.name)
@@ -131,7 +132,7 @@ class LocalBackend:
     def _command_for(self, directory: Path) -> list[str]:
         if self._command is not None:
             return [*self._command]
-        return [sys.executable, "-m", self.work, "--directory", str(directory)]
+        return [sys.executable, "-P", "-m", self.work, "--directory", str(directory)]
 
     def _entry(self, job_id: str) -> Entry:
         entry = self._queue.find(job_id)
@@ -174,9 +175,9 @@ class LocalBackend:
 
     def _why_it_waits(self, entry: Entry) -> str:
         place = self._queue.place(entry)
-        jobs = ", ".join(place.running) or "none"
-        before = f"{counted(place.before, 'job')} before it; " if place.before else "it is next; "
-        return f"waits: {before}{len(place.running)} of {counted(place.slots, 'slot')} taken, by {jobs}"
+        before = f"{counted(place.before, 'job')} before it" if place.before else "it is next"
+        taken = f"{len(place.running)} of {counted(place.slots, 'slot')} taken"
+        return f"waits: {before}; {taken}" + (f", by {', '.join(place.running)}" if place.running else "")
 
     def list(self) -> list[JobStatus]:
         """All jobs of this backend, the newest first."""

@@ -20,7 +20,9 @@ from typing import Any
 
 from farandole.backends.base import ENDED, State
 from farandole.backends.holding import Hold, boot_id, start_ticks, take, take_job
-from farandole.backends.local.start import START, spawn_runner
+from farandole.backends.local.closing import close_in_mlflow
+from farandole.backends.local.start import START, spawn_runner, start_variables
+from farandole.backends.local.told import read_outcome, read_result
 from farandole.backends.records import Record, Records, insert, now
 from farandole.errors import SpecError
 from farandole.launch.leftovers import sweep
@@ -270,21 +272,32 @@ class Queue:
                 how = "the machine was restarted while it ran"
             else:
                 how = f"its runner, process {entry.pid}, was killed"
-            self._bury(entry, how)
+            is_new = self._bury(entry, how)
         finally:
             hold.let_go()
+        if is_new:
+            close_in_mlflow(entry.directory, start_variables(self.home), cancelled=entry.cancel, held=False)
 
-    def _bury(self, entry: Entry, how: str) -> None:
-        """End what is left of a job whose runner has died. The lock is held, so nobody else does."""
+    def _bury(self, entry: Entry, how: str) -> bool:
+        """End what is left of a job whose runner has died. The lock is held, so nobody else does.
+
+        Returns:
+            Whether it ended here, before its own end.
+        """
         with self.records.reading() as db:
             seen = _find(db, entry.id)
         if seen is None or seen.state != "running" or seen.starts != entry.starts:
-            return  # somebody was faster: it has ended, or is even tried again
+            return False  # somebody was faster: it has ended, or is even tried again
         sweep(str(entry.directory))
         (entry.directory / START).unlink(missing_ok=True)
-        state: State = "cancelled" if seen.cancel else "failed"
-        advice = "" if seen.cancel else f"; `farandole retry {entry.id}` goes on from its last checkpoint"
-        self.end(entry, state, how + advice)
+        if read_result(entry.directory) is not None:  # all was done, but for a note of it here
+            self.end(entry, "succeeded", read_outcome(entry.directory) or "reached its end")
+            return False
+        if seen.cancel:
+            self.end(entry, "cancelled", how)
+        else:
+            self.end(entry, "failed", f"{how}; `farandole retry {entry.id}` goes on from its last checkpoint")
+        return True
 
 
 _SELECT = "SELECT queue.*, jobs.name, jobs.submitted_at FROM queue JOIN jobs USING (id)"

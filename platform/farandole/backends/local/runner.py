@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.base import State
+from farandole.backends.local.closing import close_in_mlflow
 from farandole.backends.local.queue import Entry, Queue
-from farandole.backends.local.start import take_start
-from farandole.backends.local.told import LOG, forget, read_outcome, say
+from farandole.backends.local.start import Start, take_start
+from farandole.backends.local.told import LOG, forget, read_outcome, read_result, say
 from farandole.launch.leftovers import sweep
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
 
@@ -67,28 +68,32 @@ class Runner:
         sweep(mark)  # nothing of an earlier start may be in the way
         forget(entry.directory)
         try:
-            process = self._start(entry, mark)
+            start = take_start(entry.directory)
+            process = self._start(entry, start)
         except (OSError, ValueError) as error:
             return "failed", f"could not be started: {error}"
         code = self._attend(entry, process)
         sweep(mark)
+        cancelled = code != 0 and self._queue.is_asked_to_end(entry.id)
+        if code < 0:
+            close_in_mlflow(entry.directory, start.variables, cancelled=cancelled, held=True)
         told = read_outcome(entry.directory)
-        if code == 0:
+        if code == 0 or read_result(entry.directory) is not None:  # killed when all was done
             return "succeeded", told or "reached its end"
-        if self._queue.is_asked_to_end(entry.id):
+        if cancelled:
             return "cancelled", "cancelled while it ran"
         if self._terminated:
             return "failed", "its runner was asked to end by SIGTERM, as when the machine is shut down"
         return "failed", told or _how(code)
 
-    def _start(self, entry: Entry, mark: str) -> subprocess.Popen[bytes]:
-        start = take_start(entry.directory)
+    def _start(self, entry: Entry, start: Start) -> subprocess.Popen[bytes]:
+        own = {GANG_VARIABLE: str(entry.directory), PARENT_VARIABLE: str(os.getpid())}
         say(entry.directory, f"starts on {os.uname().nodename}")
         with (entry.directory / LOG).open("ab") as log:
             return subprocess.Popen(
                 entry.command,
                 cwd=start.folder,
-                env={**start.variables, GANG_VARIABLE: mark, PARENT_VARIABLE: str(os.getpid())},
+                env={**start.variables, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ START = "start.json"
 """What a job that waits is to be started with. Only its user may read it, and it goes when the job starts."""
 RUNNER_LOG = "runner.log"
 """What runners say when they fail themselves."""
+_ABANDONED_S = 3600.0
+"""So long no submission takes between the two."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def keep_start(directory: Path, home: Path) -> None:
     """Keep the surroundings of this process for a job that may wait for a long time."""
     path = directory / START
     path.unlink(missing_ok=True)
-    start = {"folder": os.getcwd(), "variables": _variables(home)}
+    start = {"folder": os.getcwd(), "variables": start_variables(home)}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(start, file)
 
@@ -49,6 +53,19 @@ def take_start(directory: Path) -> Start:
     return Start(folder, raw["variables"])
 
 
+def drop_abandoned(jobs: Path, taken: set[str]) -> None:
+    """Remove what a submitter kept that was killed before its job was taken.
+
+    Args:
+        jobs: The directory of all jobs' directories.
+        taken: The ids of all jobs that were taken.
+    """
+    for path in jobs.glob(f"*/{START}"):
+        with suppress(FileNotFoundError):  # its job has just started
+            if path.parent.name not in taken and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink()
+
+
 def spawn_runner(home: Path, lane: str, waking: int) -> None:
     """Start a runner that outlives this process, its terminal and its session.
 
@@ -60,12 +77,12 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
     Raises:
         EnvironmentLacking: It cannot be started.
     """
-    command = [sys.executable, "-m", "farandole.backends.local.runner"]
+    command = [sys.executable, "-P", "-m", "farandole.backends.local.runner"]  # no module of the user's folder
     command += ["--home", str(home), "--lane", lane, "--waking", str(waking)]
     with (home / RUNNER_LOG).open("ab") as log:
         done = subprocess.run(  # it forks and leaves at once: nobody has to wait for its child
             command,
-            env=_variables(home),
+            env=start_variables(home),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -80,6 +97,7 @@ def spawn_runner(home: Path, lane: str, waking: int) -> None:
         )
 
 
-def _variables(home: Path) -> dict[str, str]:
-    """This process's variables. Where it belongs to a job itself, what it submits does not end with that one."""
-    return {**{name: value for name, value in os.environ.items() if name != GANG_VARIABLE}, "FARANDOLE_HOME": str(home)}
+def start_variables(home: Path) -> dict[str, str]:
+    """This process's variables, for what outlives it. Where it belongs to a job itself, what it submits does not."""
+    own = {name: value for name, value in os.environ.items() if name != GANG_VARIABLE}
+    return {**own, "FARANDOLE_HOME": str(home)}
