@@ -15,9 +15,9 @@ set +u
 . "$scripts/lab.sh"
 set -u
 
-# A strict umask would make the root directory of each container such that only root may enter it.
-open_containerd() {
-    local program=$ROOT/usr/bin/containerd
+# With a strict umask only root may enter a container's root directory, or read its /etc/hosts.
+loosen() {
+    local program=$1
     [[ -e $program.real ]] && return
     mv "$program" "$program.real"
     printf '#!/bin/sh\numask 022\nexec "%s" "$@"\n' "$program.real" >"$program"
@@ -26,7 +26,8 @@ open_containerd() {
 
 up() {
     "$scripts/build.sh" >&2
-    open_containerd
+    loosen "$ROOT/usr/bin/containerd"
+    loosen "$BIN/kubelet"
     # Images that lie there are loaded at every start.
     "$here/test_image.sh" "$scripts/mkimage.py" "$LAB/img/machine.tar"
     "$scripts/up.sh" "${FARANDOLE_TEST_GPUS:-4}" >&2
