@@ -61,7 +61,7 @@ def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) 
     assert cluster.left(job_id) == []
     assert cluster.pods(job_id, "worker") == []
     local = cluster.farandole(
-        "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}", 
+        "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}",
         "--set", "tracking.register_as=null",
     )  # fmt: skip
     assert local.returncode == 0, local.stderr
