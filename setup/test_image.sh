@@ -8,10 +8,15 @@
 set -euo pipefail
 
 mkimage=$1 out=$2
+umask 022
 root=$(mktemp -d)
+chmod 755 "$root" # becomes the root directory
 trap 'rm -rf "$root"' EXIT
 
-mkdir -p "$root"/{etc,home/farandole,root,usr,tmp,run,var,proc,sys,dev,work}
+mkdir -p "$root"/{etc/farandole,home/farandole,usr,tmp,run,proc,sys,dev,var/run/secrets/kubernetes.io}
+# A runtime whose umask is strict would make the folders above mounts such that nobody may enter them.
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+mkdir -p "$root$repository" "$root$("$repository/.venv/bin/python" -c 'import sys; print(sys.base_prefix)')"
 for link in bin lib lib32 lib64 libx32 sbin; do ln -s "usr/$link" "$root/$link"; done
 printf 'root:x:0:0:root:/root:/bin/sh\nfarandole:x:1000:1000::/home/farandole:/bin/bash\n' >"$root/etc/passwd"
 printf 'root:x:0:\nfarandole:x:1000:\n' >"$root/etc/group"

@@ -180,7 +180,7 @@ class RealCluster:
             },
             "model": {"builder": "farandole.models.mlp:build", "options": {"hidden": [8]}},
             "train": {"epochs": 2, "global_batch_size": 32, "checkpoint": {"every_steps": 20}},
-            "resources": {"workers": 2, "gpus": 1, "cpus": 1, "max_restarts": 3, "stop_timeout_s": 15},
+            "resources": {"workers": 2, "cpus": 1, "max_restarts": 3, "stop_timeout_s": 15},
             "tracking": {"uri": self.mlflow.uri, "system_metrics": False, "wait_s": 20},
             "backend": {"use": "kubernetes", "kubernetes": self.part()},
         }  # fmt: skip
@@ -210,6 +210,7 @@ class RealCluster:
             "driver": {"cpus": "200m", "memory": "2Gi"},
             "worker": {"cpus": "600m", "memory": "2Gi"},
             "executors": {"count": 2, "cpus": "300m", "memory": "600m", "python_memory": "600m"},
+            "devices": {"nvidia.com/gpu": 1},  # which the node pretends to have: workers use none
             "shm": "64Mi",
             "ttl_s": 600,
         }

@@ -61,7 +61,7 @@ def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) 
     assert cluster.left(job_id) == []
     assert cluster.pods(job_id, "worker") == []
     local = cluster.farandole(
-        "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}", "--set", "resources.gpus=0",
+        "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}",
         "--set", "tracking.register_as=null",
     )  # fmt: skip
     assert local.returncode == 0, local.stderr
@@ -80,7 +80,7 @@ def test_flights_with_executors_of_sparks(cluster: RealCluster, tmp_path: Path) 
     folder.mkdir()
     (folder / "job.yaml").write_text(text)
     settings = [f"backend.kubernetes={json.dumps(cluster.part())}", f"tracking.uri={cluster.mlflow.uri}"]
-    settings += ["train.epochs=1", "train.global_batch_size=512", "resources.gpus=1", "tracking.wait_s=20"]
+    settings += ["train.epochs=1", "train.global_batch_size=512", "tracking.wait_s=20"]
     settings += ["data.memory=512m"]
     begun_s = time.monotonic()
     job_id = cluster.submit(folder / "job.yaml", *settings)

@@ -113,6 +113,8 @@ class Kubernetes(Spec):
     """Of Spark's executors."""
     worker: Amounts = Amounts(cpus="2", memory="4Gi")
     """Of each worker pod, shared memory included. Its GPUs follow from `resources.gpus`."""
+    devices: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Other devices of each worker pod, by the names that nodes give them: `rdma/hca: 1`, `amd.com/gpu: 1`."""
     workers_per_pod: Annotated[int, Field(ge=1, le=64)] = 1
     """Workers that share a pod, its memory and its GPUs: as many as a node has GPUs is the fastest."""
     shm: Quantity = "1Gi"

@@ -162,8 +162,8 @@ def needs(job: Job) -> dict[str, float]:
         "memory": pods * quantity(spec.worker.memory) + quantity(spec.launcher.memory),
         "pods": pods + 1.0,
     }
-    gpus = resources.gpus * spec.workers_per_pod * pods
-    return asked | ({"nvidia.com/gpu": float(gpus)} if gpus else {})
+    devices = {"nvidia.com/gpu": resources.gpus * spec.workers_per_pod, **spec.devices}
+    return asked | {name: float(count * pods) for name, count in devices.items() if count}
 
 
 def quantity(text: str) -> float:

@@ -143,11 +143,10 @@ def container(
     return built
 
 
-def amounts(asked: Amounts, gpus: int = 0) -> Object:
+def amounts(asked: Amounts, devices: dict[str, int]) -> Object:
     """Requests and limits that are the same, so that the pod is the last one that a node under pressure evicts."""
     wanted: Object = {"cpu": asked.cpus, "memory": asked.memory}
-    if gpus:
-        wanted["nvidia.com/gpu"] = str(gpus)
+    wanted |= {name: str(count) for name, count in devices.items() if count}
     return {"requests": wanted, "limits": {**wanted}}
 
 

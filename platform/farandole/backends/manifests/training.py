@@ -34,7 +34,7 @@ def native_training(submission: Submission) -> list[Object]:
 def worker_pod(submission: Submission) -> Object:
     """A worker's pod: an SSH server, under which the launcher starts workers."""
     spec = submission.spec
-    gpus = submission.job.resources.gpus * spec.workers_per_pod
+    devices = {"nvidia.com/gpu": submission.job.resources.gpus * spec.workers_per_pod, **spec.devices}
     volumes = [
         keys_volume(submission, ["authorized_keys", "host_key", "host_key.pub"]),
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.shm}},
@@ -49,7 +49,7 @@ def worker_pod(submission: Submission) -> Object:
         WORKER,
         spec.images.train,
         f"{_INSIDE}.worker",
-        amounts(spec.worker, gpus),
+        amounts(spec.worker, devices),
         mounts,
         secrets=False,
         environment={"FARANDOLE_SSH_PORT": str(SSH_PORT)},
