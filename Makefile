@@ -1,12 +1,12 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo jobs test lint lock clean
+.PHONY: help setup demo jobs test lint lock clean deploy undeploy images-check
 
 bin := .venv/bin
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Make .venv: the locked packages and Horovod (the first time on a machine: minutes)
 	@setup/environment.sh
@@ -25,6 +25,15 @@ lint: setup ## Check style, types, and that modules import only from below
 	$(bin)/ruff format --check
 	$(bin)/mypy platform/farandole
 	$(bin)/lint-imports --no-logo
+
+deploy: ## Deploy the services to the cluster of kubectl's context: make deploy OVERLAY=minimal (k8s/README.md)
+	@k8s/deploy.sh $(OVERLAY)
+
+undeploy: ## Take them off again; what they keep stays, except with PURGE=1
+	@k8s/undeploy.sh $(OVERLAY) $(if $(filter 1,$(PURGE)),--purge)
+
+images-check: ## Build every image of k8s/images with buildah, and look whether it holds what it should
+	@k8s/images/check.sh $(IMAGES)
 
 lock: setup ## Renew requirements.lock within the ranges of pyproject.toml
 	$(bin)/python setup/lock.py

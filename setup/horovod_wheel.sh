@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 horovod=0.28.1
-recipe=1 # raise it when the way of building below changes: wheels of the old way are then left alone
+recipe=2 # raise it when the way of building below changes: wheels of the old way are then left alone
 python=${1:-.venv/bin/python}
 if [[ ${FARANDOLE_HOROVOD_GPU:-0} == 1 ]]; then device=gpu; else device=cpu; fi
 
@@ -63,6 +63,11 @@ compile() {
     # The wheel serves every environment with this torch, so it must not look for torch where this one keeps it.
     # `import horovod.torch` has torch loaded first anyway.
     sed -i '/^set(CMAKE_CXX_STANDARD /a set(CMAKE_SKIP_RPATH ON)' "$source/CMakeLists.txt"
+    # HOROVOD_GLOO_IFACE is forgotten where it counts: collectives then use the address of the machine's own name, which
+    # Debian resolves to 127.0.1.1; where it does not resolve at all, the process crashes.
+    sed -i '/::InitializeForProcessSet(/,/CreateDevice(/s/= gloo_iface_;/= global_context.gloo_iface_;/' \
+        "$source/horovod/common/gloo/gloo_context.cc"
+    grep -q 'global_context.gloo_iface_' "$source/horovod/common/gloo/gloo_context.cc"
     # No debug symbols: a smaller library, sooner built.
     sed -i "s/'RelWithDebInfo'/'Release'/" "$source/setup.py"
 

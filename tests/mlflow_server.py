@@ -19,20 +19,23 @@ class MlflowServer:
 
     Args:
         directory: Where they lie.
+        host: The address to listen on.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         directory.mkdir(parents=True)
         self._directory = directory
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self._port = int(probe.getsockname()[1])
-        self.uri = f"http://127.0.0.1:{self._port}"
+        self._host = host
+        self.uri = f"http://{host}:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
+        command += ["--host", self._host, "--allowed-hosts", f"{self._host}:{self._port}"]
         command += ["--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self._directory / "artifacts")]
         # The variables that tell clients where the server is are not for the server.

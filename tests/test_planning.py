@@ -38,6 +38,19 @@ def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job:
         check_trainable(job)
 
 
+def test_hosts_need_checkpoints_and_a_store_that_they_share(home: Path, make_job: MakeJob) -> None:
+    job = make_job(resources__hosts=["node1.invalid:2", "localhost:1"])
+    checkpoints, store = plan(job)["problems"]
+    assert checkpoints.startswith(
+        "train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts"
+    )
+    assert "(node1.invalid)" in checkpoints
+    assert store.startswith("tracking.uri: sqlite:///")
+    with pytest.raises(SpecError, match=r"train\.checkpoint\.directory"):
+        check_trainable(job)
+    assert plan(make_job(resources__hosts=["localhost:2"]))["problems"] == []
+
+
 def test_the_space_of_a_sweep_is_shown(home: Path, make_job: MakeJob) -> None:
     space = {
         "train.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},

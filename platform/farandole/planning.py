@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.choose import backend_named, place_in
+from farandole.backends.kubernetes.relocate import relocate
 from farandole.errors import (
     DataError,
     DatasetError,
@@ -25,7 +26,7 @@ from farandole.ingest.hook_source import hook_sources, module_file
 from farandole.ingest.request import code_version, existing_dataset, request_digest
 from farandole.progress import counted
 from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
-from farandole.spec import CsvSource, Job, Sweep
+from farandole.spec import CsvSource, Job, Sweep, split_host
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
@@ -42,12 +43,15 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(_NO_LABEL)
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
+        if _only_pods_see(job, source.path):
+            continue
         try:
             files[name] = find_files(name, source, unpack=False)
             if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
                 check_header(name, source, files[name])
         except FarandoleError as error:
             problems.append(str(error))
+    problems += hosts_problems(job)
     try:
         check_builder(job)
     except ModelError as error:
@@ -59,20 +63,33 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(str(error))
         request = None
     existing = None
-    if request is not None and len(files) == len(job.data.sources):
+    shown = job
+    if job.backend.use == "kubernetes":
+        shown = relocate(job).job  # whose dataset may be out of reach from here
+    elif request is not None and len(files) == len(job.data.sources):
         try:
             existing = existing_dataset(place_of(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps = [_prepare_step(job, files, existing)]
+    steps = [_prepare_step(shown, files, existing)]
     if job.model is None:
         steps[0]["text"] += "; the job has no `model`, so nothing is trained"
     elif job.data.label is not None:
-        steps += [_train_step(job, existing), _evaluate_step(job), _register_step(job)]
+        steps += [_train_step(shown, existing), _evaluate_step(shown), _register_step(shown)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
-    objects = backend_named(job.backend.use, place_in(job)).render(job)
+    objects: list[dict[str, Any]] = []
+    try:
+        objects = backend_named(job.backend.use, place_in(job)).render(job)
+    except SpecError as error:
+        problems += str(error).splitlines()
     return {"problems": problems, "steps": steps, "objects": objects}
+
+
+def _only_pods_see(job: Job, path: str) -> bool:
+    """Whether a source lies in a volume of pods, and not on this machine as well."""
+    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
+    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
 
 
 def stale_dataset(job: Job) -> bool:
@@ -105,7 +122,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
-    else:
+    elif job.backend.use != "kubernetes":
         try:
             lacking = _lacking(job)
         except FarandoleError:  # the store is out of reach, which `plan` lists as a problem
@@ -186,10 +203,24 @@ def check_trainable(job: Job) -> None:
     """Whether there is something to learn, and a model that learns.
 
     Raises:
-        SpecError: There is no model, or no label.
+        SpecError: There is no model, no label, or something that its hosts need.
     """
     if job.network and job.data.label is None:
         raise SpecError(_NO_LABEL)
+    problems = hosts_problems(job)
+    if problems:
+        raise SpecError("\n".join(problems))
+
+
+def hosts_problems(job: Job) -> list[str]:
+    """What keeps the job from running on the hosts that it lists, as far as the job file tells. Files and scripts that
+    list hosts are read when an attempt starts."""
+    from farandole.launch.checklist import job_problems
+    from farandole.launch.hosts import is_local
+
+    hosts = job.resources.hosts
+    listed = [split_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
+    return job_problems(job, [name for name in listed if not is_local(name)])
 
 
 def check_builder(job: Job) -> None:

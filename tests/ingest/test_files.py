@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from inputs import HEADER, SMALL, Write, nycflights
 
 from farandole.errors import DataError
-from farandole.ingest.files import SourceFiles, check_header, check_parquet, find_files
+from farandole.ingest.files import SourceFiles, bring, check_header, check_parquet, find_files
 from farandole.spec import CsvSource, ImageSource, ParquetSource
 
 
@@ -339,3 +340,12 @@ def test_parquet_files_may_have_their_columns_in_another_order(tmp_path: Path) -
     pq.write_table(pa.table({"b": [1], "a": [2]}), second)
     files = SourceFiles("rows", (first, second))
     assert check_parquet("rows", ParquetSource(path=str(first)), files) is None  # it raises where they differ
+
+
+def test_another_machine_finds_an_archives_member_under_the_same_path(tmp_path: Path, farandole_home: Path) -> None:
+    archive = zipped(tmp_path / "rows.zip", {"rows.csv": HEADER + SMALL})
+    (path,) = find_files("rows", csv(archive)).paths
+    content = path.read_bytes()
+    shutil.rmtree(farandole_home)  # as on a machine that never saw it
+    bring("rows", csv(archive), path)
+    assert path.read_bytes() == content

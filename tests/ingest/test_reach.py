@@ -10,6 +10,7 @@ from inputs import Write
 from farandole.errors import EnvironmentLacking
 from farandole.ingest.files import SourceFiles
 from farandole.ingest.reach import check_reach, hosts_without
+from farandole.spec import CsvSource
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,7 +34,8 @@ def test_executors_elsewhere_need_the_files_and_those_here_have_them(
 ) -> None:
     path = HereOnly(write())
     files = {"rows": SourceFiles("rows", (path,))}
-    check_reach(spark, files)
+    sources = {"rows": CsvSource(path=str(path))}
+    check_reach(spark, files, sources)
     monkeypatch.setattr(spark.sparkContext, "master", "spark://chief:7077")
     with pytest.raises(EnvironmentLacking, match=r"small\.csv of data\.sources\.rows is not on .*; put the sources"):
-        check_reach(spark, files)
+        check_reach(spark, files, sources)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from inputs import HEADER, SMALL, MakeJob, Prepare, Write
 
 from farandole.errors import DataError, StorageFailed, StorageRefused
-from farandole.ingest.files import find_files
+from farandole.ingest.files import bring, find_files
 from farandole.planning import plan
 from farandole.progress import Advanced, Event
 from farandole.shards import read_manifest, remote, verify
@@ -229,3 +230,14 @@ def test_a_source_that_never_arrives_whole_is_never_read(
     with pytest.raises(StorageFailed, match=f"{uri}: could not be read in 2 tries"):
         find_files("rows", CsvSource(path=uri))
     assert [path for path in (farandole_home / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_another_machine_fetches_only_the_file_that_it_is_to_read(s3: Folder, farandole_home: Path) -> None:
+    for name in "ab":
+        s3.put(f"many/{name}.csv", CSV)
+    source = CsvSource(path=f"{s3.uri}/many/*.csv")
+    first, second = find_files("rows", source).paths
+    shutil.rmtree(farandole_home)  # as on a machine that never saw them
+    bring("rows", source, second)
+    assert second.read_bytes() == CSV
+    assert not first.exists()

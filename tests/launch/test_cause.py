@@ -140,3 +140,12 @@ def test_memory_is_blamed_with_evidence_only(tmp_path: Path) -> None:
 )
 def test_an_end_is_put_into_words(end: Exit, text: str) -> None:
     assert cause._in_words(end).startswith(text)
+
+
+def test_a_lost_host_is_the_cause_though_others_were_killed_for_it(tmp_path: Path) -> None:
+    lost = {**_exited(1, 1.0), "host": "node2", "lost": "it gave no sign for 8 s (resources.heartbeat_timeout_s)"}
+    attempt = _attempt(lost)
+    assert attempt.lost
+    found = _cause(tmp_path, lost, _exited(0, 1.5, signal=9), _exited(2, 1.5, signal=9))
+    assert (found.kind, found.rank, found.victims) == ("lost", 1, ())
+    assert str(found.error).startswith("train: host node2 is lost, and worker 1 with it: it gave no sign for 8 s")

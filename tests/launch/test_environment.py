@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from farandole.launch.environment import hidden_variables, open_variables
+from farandole.launch.environment import hidden_variables, open_variables, travelling_variables
 
 
 def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_needed(
@@ -25,3 +25,11 @@ def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_n
         assert told["OMP_NUM_THREADS"] == "3"
         assert "HOROVOD_CYCLE_TIME" not in told
     assert not path.exists()
+
+
+def test_what_describes_this_machine_or_session_does_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    stays = ("PATH", "HOME", "PYTHONPATH", "FARANDOLE_HOME", "SSH_AUTH_SOCK", "KUBERNETES_SERVICE_HOST", "TMPDIR")
+    travels = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MY_SECRET", "LANG", "HOROVOD_CYCLE_TIME")
+    for name in (*stays, *travels):
+        monkeypatch.setenv(name, "x")
+    assert {name for name in (*stays, *travels) if name in travelling_variables()} == set(travels)

@@ -61,8 +61,10 @@ def test_a_script_is_asked_anew_each_time(tmp_path: Path) -> None:
 def test_hosts_that_do_not_answer_are_left_out_with_the_reason(ssh: Path) -> None:
     found = survey(Hosts(fixed=("down1:2", "up1:2", "localhost:1")), 9)
     assert found.answering == (Host("up1", 2), Host("localhost", 1))
-    assert found.silent == ((Host("down1", 2), "no route to host"),)
-    assert str(found) == "answering: up1:2, localhost:1; down1 does not (no route to host)"
+    ((host, reason),) = found.silent
+    assert host == Host("down1", 2)
+    assert reason.startswith("no route to host; look whether it runs, its SSH server listens, and no firewall is ")
+    assert str(found) == f"answering: up1:2, localhost:1; down1 does not ({reason})"
     asked = ssh.read_text()
     assert "BatchMode=yes" in asked
     assert "localhost" not in asked, "this machine needs no question"

@@ -51,3 +51,16 @@ def test_a_stopped_process_is_killed_too(tmp_path: Path) -> None:
 
 def test_where_nothing_is_left_nothing_happens(tmp_path: Path) -> None:
     assert sweep(str(tmp_path)) == 0
+
+
+def test_only_one_workers_processes_are_swept_where_it_is_named(tmp_path: Path) -> None:
+    mark = str(tmp_path / "job")
+    started = [
+        subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: mark, "HOROVOD_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert sweep(mark, rank=1) == 1
+    assert started[1].wait(60) == -9
+    assert started[0].poll() is None
+    assert sweep(mark) == 1
+    assert started[0].wait(60) == -9

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from farandole.launch.processes import Processes
+from farandole.launch.remote import RemoteWorker
 from farandole.training.messages import received
 
 
@@ -24,7 +25,7 @@ class Launched:
     """One worker that runs some code, in the place where Horovod's launcher would start it."""
 
     def __init__(self, code: str, rank: int = 3) -> None:
-        self.processes = Processes(lambda host, command: ["/bin/echo", host, command], lambda name: name == "localhost")
+        self.processes = Processes(None, lambda name: name == "localhost")
         self._thread = threading.Thread(target=self._run, args=(code, rank))
         self.status = 0
         self._thread.start()
@@ -126,17 +127,39 @@ def test_stop_asks_and_kill_does_not(capfd: pytest.CaptureFixture[str], tmp_path
 
 
 def test_after_a_stop_nobody_begins(capfd: pytest.CaptureFixture[str]) -> None:
-    processes = Processes(lambda host, command: [], lambda name: True)
+    processes = Processes(None, lambda name: True)
     processes.stop()
     status, _ = processes.execute("env true", SimpleNamespace(rank=0, hostname="localhost"))
     assert status == 128 + signal.SIGTERM
 
 
-def test_a_worker_elsewhere_is_started_by_the_command_for_its_host(capfd: pytest.CaptureFixture[str]) -> None:
-    processes = Processes(lambda host, command: ["/bin/echo", host, command], lambda name: name == "localhost")
-    processes.execute("env A=b python -m worker", SimpleNamespace(rank=1, hostname="node7"))
-    plain, _ = _heard(capfd.readouterr().out)
-    assert plain == ["[1]<stdout>:node7 env A=b python -m worker"]
+def test_a_worker_elsewhere_is_made_for_its_host_and_hears_what_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    """In place of SSH and an agent: a shell that says what it hears."""
+    line = 'read first; echo "[1]<stdout>:$first"; while read order; do echo "[1]<stdout>:$order"; done'
+
+    def remote(command: str, slot: Any, forward: Any, tell: Any) -> RemoteWorker:
+        request = {"rank": slot.rank, "command": command}
+        return RemoteWorker(slot.hostname, ["/bin/sh", "-c", line], request, 60, forward, tell)
+
+    processes = Processes(remote, lambda name: name == "localhost")
+    slot = SimpleNamespace(rank=1, hostname="node7")
+    thread = threading.Thread(target=processes.execute, args=("env A=b python -m worker", slot))
+    thread.start()
+    heard = ""
+    while '"command": "env A=b python -m worker"' not in heard:
+        heard += capfd.readouterr().out
+    processes.stop()
+    processes.kill(2)  # another one
+    while "stop" not in heard:
+        heard += capfd.readouterr().out
+    processes.kill(1)  # the shell does not obey, so it is let go
+    thread.join(60)
+    assert not thread.is_alive()
+    plain, messages = _heard(heard + capfd.readouterr().out)
+    assert "[1]<stdout>:kill" in plain
+    (ended,) = messages
+    assert (ended["event"], ended["rank"], ended["host"]) == ("exited", 1, "node7")
+    assert ended["lost"] == "the SSH connection ended with exit code -9"
 
 
 def test_where_nobody_reads_a_worker_still_comes_to_its_end(tmp_path: Path) -> None:

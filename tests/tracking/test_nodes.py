@@ -48,8 +48,8 @@ def test_each_node_records_under_its_name_into_the_one_run(home: Path, monkeypat
     assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
 
 
-def test_a_node_that_does_not_see_the_jobs_directory_says_so(tmp_path: Path) -> None:
-    shared = pytest.raises(TrainingFailed, match="put FARANDOLE_HOME on a file system that all hosts share")
+def test_a_node_without_the_jobs_record_says_so(tmp_path: Path) -> None:
+    shared = pytest.raises(TrainingFailed, match="does not find the job's record there; start workers by")
     with shared, recording_node(Tracking(), tmp_path, None):
         pytest.fail("it recorded nowhere")
 

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from farandole.errors import EnvironmentLacking
 from farandole.ingest.java import require_java
-from farandole.spec import Tracking, home
+from farandole.spec import Tracking, home, load_job
 
 _PACKAGES = ("pyspark", "pyarrow", "torch", "horovod", "mlflow")
 _MIN_FREE_GB = 2.0
@@ -23,6 +24,13 @@ def check_machine() -> list[dict[str, Any]]:
     findings += [_package(name) for name in _PACKAGES]
     findings += [_horovod_works(), _disk(), _store()]
     return findings
+
+
+def check_hosts(job_file: Path) -> list[dict[str, Any]]:
+    """The same about the hosts of a job: SSH, versions, clock, disk, dataset, checkpoints, ports."""
+    from farandole.launch.checklist import check_hosts as look_at_hosts
+
+    return [finding.to_dict() for finding in look_at_hosts(load_job(job_file)).findings]
 
 
 def _finding(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:

@@ -66,12 +66,18 @@ def schema() -> None:
     print(json.dumps(Job.model_json_schema(), indent=2))
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """Check what this machine has: Java, Spark, Horovod, torch, MLflow, disk."""
+def doctor(
+    hosts: Annotated[
+        Path | None,
+        typer.Option("--hosts", metavar="JOB.yaml", help="Check the hosts of this job instead.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check what this machine has: Java, Spark, Horovod, torch, MLflow, disk; or whether a job's hosts are ready."""
     from farandole.cli import results
-    from farandole.cli.checkup import check_machine
+    from farandole.cli.checkup import check_hosts, check_machine
 
-    findings = check_machine()
+    findings = check_machine() if hosts is None else check_hosts(hosts)
     results.show_findings(findings, as_json=as_json)
     if not all(finding["ok"] for finding in findings):
         sys.exit(3)

@@ -117,6 +117,30 @@ def find_files(name: str, source: Source, *, unpack: bool = True, watch: Watcher
     return SourceFiles(name, tuple(unpacked), base)
 
 
+def bring(name: str, source: Source, path: Path) -> None:
+    """See to it that this machine has a file of a source under the very path that another one found it by. A file of
+    an object store is fetched, an archive unpacked; any other is where it is, or not.
+
+    Args:
+        name: The source's name.
+        source: The source.
+        path: The file.
+
+    Raises:
+        DataError: The source is not what it was.
+        StorageRefused: An object store will not give it.
+        StorageFailed: An object store does not answer, or the disk is full.
+    """
+    if path.exists():
+        return
+    if is_remote(source.path) and not source.path.startswith(_PACKAGE):
+        from farandole.ingest.remote_files import find_remote
+
+        if find_remote(f"data.sources.{name}.path", source.path, source.format, _hidden).fetch_copy(path):
+            return
+    find_files(name, source)
+
+
 def _remote_files(name: str, place: str, source: Source, fetch: bool, watch: Watcher) -> SourceFiles:
     from farandole.ingest.remote_files import find_remote  # only remote sources need it
 

@@ -147,7 +147,7 @@ def _prepare(
     read = fingerprints(files)
     unfitted = Preprocessing.from_spec(data)
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
-    check_reach(session, files)
+    check_reach(session, files, data.sources)
     say("reading the sources")
     try:
         malformed = _left_out(session, data, files, directory)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from farandole.errors import EnvironmentLacking
-from farandole.ingest.files import SourceFiles
+from farandole.errors import EnvironmentLacking, StorageFailed, UserError
+from farandole.ingest.files import SourceFiles, bring
+from farandole.spec import ParquetSource, Source
 
 
-def check_reach(session: SparkSession, files: dict[str, SourceFiles]) -> None:
-    """Have executors look for a file of each source. With a local master, they are on this machine.
+def check_reach(session: SparkSession, files: dict[str, SourceFiles], sources: Mapping[str, Source]) -> None:
+    """Have executors look for a file of each source, and fetch it if they can: from an object store, out of an archive.
+    With a local master, they are on this machine.
+
+    Args:
+        session: The session.
+        files: The files that this machine found, by the sources' names.
+        sources: The sources.
 
     Raises:
         EnvironmentLacking: One does not see it.
@@ -22,7 +30,10 @@ def check_reach(session: SparkSession, files: dict[str, SourceFiles]) -> None:
     if str(session.sparkContext.master).startswith("local"):
         return
     for name, found in files.items():
-        hosts = hosts_without(session, found.paths[0])
+        source = sources[name]
+        # Parquet is read by Spark itself, which fetches nothing.
+        looked_at = found.paths if isinstance(source, ParquetSource) else found.paths[:1]
+        hosts = sorted({host for path in looked_at for host in hosts_without(session, path, (name, source))})
         if hosts:
             what = f"the copy of {found.remote.facts(found.remote.files[0])['path']}, " if found.remote else ""
             remedy = "FARANDOLE_HOME" if found.remote else "the sources"
@@ -33,12 +44,21 @@ def check_reach(session: SparkSession, files: dict[str, SourceFiles]) -> None:
             )
 
 
-def hosts_without(session: SparkSession, path: Path) -> list[str]:
-    """The machines whose executors do not see a file of the size that it has here."""
+def hosts_without(session: SparkSession, path: Path, origin: tuple[str, Source] | None = None) -> list[str]:
+    """The machines whose executors do not see a file of the size that it has here.
+
+    Args:
+        session: The session.
+        path: The file.
+        origin: The name of its source and the source, if executors may fetch it.
+    """
     size = path.stat().st_size
 
     def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
+            if origin is not None:
+                with suppress(UserError, StorageFailed):  # then it is not there, which is told
+                    bring(*origin, path)
             seen = path.is_file() and path.stat().st_size == size
             yield pa.record_batch({"host": pa.array([] if seen else [socket.gethostname()], pa.string())})
 

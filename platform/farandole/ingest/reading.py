@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -16,13 +16,13 @@ from farandole.errors import DataError
 from farandole.ingest.binary_rows import BinaryReader
 from farandole.ingest.csv_rows import CsvReader
 from farandole.ingest.executor import BatchFunction, speaking
-from farandole.ingest.files import SourceFiles, check_header
+from farandole.ingest.files import SourceFiles, bring, check_header
 from farandole.ingest.image_rows import SUFFIXES, ImageReader
 from farandole.ingest.json_rows import JsonReader, arrow_json_type, infer_types, members, sql_type, unify
 from farandole.ingest.records import Part, divide, is_wide
 from farandole.ingest.rows import MalformedRow, RowReader
 from farandole.ingest.texts import GUESSES, fits
-from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource
+from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
 """Spark's schema of malformed records; a row without a reason counts, in `rows`, those that can be read."""
@@ -60,13 +60,14 @@ def reader_of(session: SparkSession, name: str, source: RowSource, files: Source
     Raises:
         DataError: The files do not have the declared columns, or no types fit them.
     """
-    parallelism = session.sparkContext.defaultParallelism
     if isinstance(source, ImageSource):
-        return image_reader(files, check=source.malformed != "fail"), _image_tasks(name, files, parallelism)
+        images = _images(name, files)
+        reader = image_reader(files, check=source.malformed != "fail")
+        return reader, _tasks(session, name, source, images, splittable=False)
     if isinstance(source, RecordSource):
-        return BinaryReader(source), divide(files.paths, parallelism, splittable=False)
+        return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
     if isinstance(source, JsonSource):
-        tasks = divide(files.paths, parallelism, splittable=True)
+        tasks = _tasks(session, name, source, files.paths, splittable=True)
         types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
         if source.columns and any(path.stat().st_size for path in files.paths):
             _check_members(session, name, source.columns, tasks)
@@ -74,10 +75,19 @@ def reader_of(session: SparkSession, name: str, source: RowSource, files: Source
     assert isinstance(source, CsvSource)
     header = check_header(name, source, files)
     splittable = not source.multiline and not is_wide(source.encoding)
-    tasks = divide(files.paths, parallelism, splittable=splittable)
+    tasks = _tasks(session, name, source, files.paths, splittable=splittable)
     if source.columns is not None:
         return CsvReader(source, tuple(header), dict(source.columns)), tasks
     return CsvReader(source, tuple(header), _infer_csv(session, source, header, tasks)), tasks
+
+
+def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
+    """What each task reads. On other machines it sees first to having the file."""
+    tasks = divide(paths, session.sparkContext.defaultParallelism, splittable=splittable)
+    if str(session.sparkContext.master).startswith("local"):
+        return tasks
+    origin = (name, cast(Source, source))
+    return [[replace(part, origin=origin) for part in parts] for parts in tasks]
 
 
 def image_reader(files: SourceFiles, *, check: bool) -> ImageReader:
@@ -91,14 +101,14 @@ def image_reader(files: SourceFiles, *, check: bool) -> ImageReader:
     return ImageReader(base, check)
 
 
-def _image_tasks(name: str, files: SourceFiles, parallelism: int) -> Tasks:
+def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
     images = tuple(path for path in files.paths if path.suffix.lower() in SUFFIXES)
     if not images:
         raise DataError(
             f"data.sources.{name}.path: none of {len(files.paths)} files is an image; their names must end in"
             f" {', '.join(SUFFIXES)}"
         )
-    return divide(images, parallelism, splittable=False)
+    return images
 
 
 def _infer_csv(session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks) -> dict[str, str]:
@@ -168,7 +178,11 @@ def _tasks_frame(session: SparkSession, tasks: Tasks) -> DataFrame:
 def _parts(tasks: Tasks, batches: Iterable[pa.RecordBatch]) -> Iterator[Part]:
     for batch in batches:
         for number in batch.column(0).to_pylist():
-            yield from tasks[number]
+            for part in tasks[number]:
+                if part.origin is not None:
+                    name, source = part.origin
+                    bring(name, source, part.path)
+                yield part
 
 
 def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunction:

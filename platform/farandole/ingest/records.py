@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from farandole.errors import DataError
+from farandole.spec import Source
 
 CHUNK_BYTES = 16 << 20
 """How much of a file is looked at in one go; a longer line is read whole."""
@@ -33,11 +34,13 @@ class Part:
         path: The file.
         start: The first byte.
         stop: The byte behind the last one; None: all that the file holds, unpacked if it is compressed.
+        origin: The name of its source and the source, if other machines are to read it, which may not have the file.
     """
 
     path: Path
     start: int = 0
     stop: int | None = None
+    origin: tuple[str, Source] | None = None
 
 
 @dataclass(frozen=True)

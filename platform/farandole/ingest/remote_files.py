@@ -76,6 +76,17 @@ class RemoteFiles:
                 done += size
                 tell(done, total)
 
+    def fetch_copy(self, path: Path) -> bool:
+        """Bring the one file here whose copy has this path.
+
+        Returns:
+            Whether there is such a file.
+        """
+        wanted = next((file for file in self.files if self.local(file.name) == path), None)
+        if wanted is not None:
+            self._fetch(wanted)
+        return wanted is not None
+
     def _fetch(self, file: StoredFile) -> int:
         facts = self.facts(file)
         kept = home() / "cache" / "sources" / "files" / xxhash.xxh3_128_hexdigest(json.dumps(facts).encode())

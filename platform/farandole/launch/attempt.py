@@ -21,12 +21,16 @@ class Exit:
         code: Its exit code; None: a signal ended it.
         signal: The signal's number; None: it ended by itself.
         time_s: When, by the clock of the launcher.
+        host: The other host on which it ran; None: this machine.
+        lost: Why nothing is known of its end: its host does not answer any more.
     """
 
     rank: int
     code: int | None
     signal: int | None
     time_s: float
+    host: str | None = None
+    lost: str | None = None
 
     @property
     def well(self) -> bool:
@@ -123,6 +127,11 @@ class Attempt:
         """Workers that have begun and not ended."""
         return [rank for rank in sorted(self.signs) if rank not in self.exits]
 
+    @property
+    def lost(self) -> bool:
+        """Whether a host is lost: the others' workers may never notice."""
+        return any(end.lost is not None for end in self.exits.values())
+
     def host_of(self, rank: int) -> str | None:
         """The host of a worker: ranks go through the hosts in order."""
         for host in self.hosts:
@@ -143,7 +152,8 @@ class Attempt:
         elif event == "alive":
             self._hear_alive(data, now_s)
         elif event == "exited":
-            self.exits[data["rank"]] = Exit(data["rank"], data.get("code"), data.get("signal"), data["time_s"])
+            how = (data.get("code"), data.get("signal"), data["time_s"], data.get("host"), data.get("lost"))
+            self.exits[data["rank"]] = Exit(data["rank"], *how)
             if not self.exits[data["rank"]].well:
                 self.failed_s = self.failed_s or now_s
         elif event == "met":

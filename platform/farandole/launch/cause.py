@@ -11,7 +11,9 @@ from farandole.errors import ERRORS, FarandoleError, TrainingFailed
 from farandole.launch.attempt import Attempt, Exit, log_file
 from farandole.launch.vigil import Trouble
 
-Kind = Literal["raised", "exited", "killed", "out_of_memory", "frozen", "stalled", "unmet", "stopped", "launcher"]
+Kind = Literal[
+    "raised", "exited", "killed", "out_of_memory", "lost", "frozen", "stalled", "unmet", "stopped", "launcher"
+]
 _TAIL_LINES = 20
 _VICTIM = "PeerLost"
 
@@ -22,8 +24,8 @@ class Cause:
 
     Args:
         kind: `raised`: a worker says what went wrong. `exited`, `killed`, `out_of_memory`: a worker's process ended.
-            `frozen`, `stalled`, `unmet`: see `Vigil`. `stopped`: somebody else asked the workers to stop.
-            `launcher`: Horovod's launcher ended without any of these.
+            `lost`: its host does not answer any more. `frozen`, `stalled`, `unmet`: see `Vigil`. `stopped`: somebody
+            else asked the workers to stop. `launcher`: Horovod's launcher ended without any of these.
         rank: The worker that was first.
         error: The error to raise; its text says it all, its detail is the evidence.
         step: The last step that is known to have been made.
@@ -95,6 +97,12 @@ def _silent(attempt: Attempt) -> list[Exit]:
 
 def _ended(attempt: Attempt, end: Exit, logs: Path) -> Cause:
     log = log_file(logs, end.rank)
+    if end.lost is not None:
+        text = (
+            f"train: host {end.host} is lost, and worker {end.rank} with it: {end.lost}; look after the host; the"
+            f" worker's log is {log}"
+        )
+        return _made(attempt, "lost", end.rank, TrainingFailed(text, detail=tail_of(log)))
     evidence = attempt.oom.evidence(end.rank) if end.signal == signal.SIGKILL else None
     if evidence is not None:
         text = (

@@ -13,11 +13,22 @@ _PASSED_OPENLY = re.compile(
     r"^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HOROVOD_\w+|NCCL_\w+)$"
 )
 """Variables that everybody on the machine may see; all others go by file."""
+_STAYS_HERE = re.compile(
+    r"^(PATH|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|TMPDIR|TEMP|TMP|HOSTNAME|TERM|SHLVL|_|DISPLAY|MAIL|VIRTUAL_ENV|JAVA_HOME"
+    r"|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHOME|FARANDOLE_HOME|FARANDOLE_CACHE_DIR|SSH_\w+|XDG_\w+|DBUS_\w+|SYSTEMD_\w+"
+    r"|KUBERNETES_\w+|PYTEST_\w+|COV_\w+)$"
+)
+"""Variables that say something about this machine or this session, and would be wrong on another."""
 
 
 def open_variables() -> dict[str, str]:
     """Those of this process's variables that may stand on a command line."""
     return {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
+
+
+def travelling_variables() -> dict[str, str]:
+    """Those of this process's variables that go to other hosts, secrets among them."""
+    return {name: value for name, value in os.environ.items() if not _STAYS_HERE.match(name)}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from farandole.launch.cause import Cause, cause_of
 from farandole.launch.environment import hidden_variables, open_variables
 from farandole.launch.hosts import is_local
 from farandole.launch.leftovers import sweep
+from farandole.launch.shipping import Shipping, write_away
 from farandole.launch.vigil import Trouble, Vigil
 from farandole.progress import Noted, StageStarted, Watcher, counted, from_dict
 from farandole.spec import Job, horovod_variables
@@ -47,6 +48,7 @@ class Orders:
         watch: Is told what the chief says.
         heard: Is called after whatever may have changed the attempt.
         wants_stop: Whether the gang shall save its state and end, though nothing is wrong; asked now and then.
+        shipping: Has made other hosts ready; None: there are none.
     """
 
     job: Job
@@ -55,6 +57,7 @@ class Orders:
     watch: Watcher
     heard: Callable[[Attempt], None] = lambda attempt: None
     wants_stop: Callable[[Attempt], bool] = lambda attempt: False
+    shipping: Shipping | None = None
 
 
 def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
@@ -204,7 +207,7 @@ class _Gang:
         if self._gone_at_s is not None:
             return now_s < self._gone_at_s
         if self._attempt.failed_s is not None:
-            self._kill_within(_LAST_WORDS_S)
+            self._kill_within(0.0 if self._attempt.lost else _LAST_WORDS_S)
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
             self._launcher.order("kill")
             self._gone_at_s = now_s + _KILLED_S
@@ -255,6 +258,8 @@ class _Gang:
             self._files.write(f"rank-{data['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
         elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
             attempt.oom.look(data["rank"], attempt.signs[data["rank"]].pid)
+        elif data["event"] == "mlflow_run":
+            self._launcher.order(f"mlflow_run {data['id']}")
         if attempt.met:  # every worker has read it; should this process be killed, it does not lie about
             self._environment.unlink(missing_ok=True)
         self._orders.heard(attempt)
@@ -266,6 +271,10 @@ def _command(orders: Orders, attempt: Attempt, environment: Path) -> list[str]:
     launcher += ["--hosts", ",".join(map(str, attempt.hosts))]
     launcher += ["--start-timeout", str(round(resources.meet_timeout_s))]
     launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
+    away = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
+    if away is not None:
+        write_away(directory / "away.json", away)
+        launcher += ["--away", str(directory / "away.json")]
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
     worker += ["--directory", str(directory), "--environment", str(environment)]
     worker += ["--register"] if orders.register else []

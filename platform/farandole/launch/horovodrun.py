@@ -1,23 +1,26 @@
 """Horovod's own launcher, as a process that outlives neither its gang nor the one that started it.
 
 It takes orders on standard input, one in a line: `stop` (save your state and end), `kill` or `kill RANK`, `dump` (show
-where each worker is). When the input ends, its parent has died: it stops the gang, kills what is left after a while,
-and ends.
+where each worker is), `mlflow_run ID` (for other hosts). When the input ends, its parent has died: it stops the gang,
+kills what is left after a while, and ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import shlex
 import signal
 import sys
 import threading
-import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from farandole.launch.agent.addresses import interface_of
 from farandole.launch.leftovers import sweep
-from farandole.launch.processes import Processes
+from farandole.launch.processes import Processes, obey, stop_and_kill
+from farandole.launch.remote import RemoteWorker, split_command
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
 from farandole.training.parent import end_with_parent
 
@@ -39,13 +42,10 @@ def main() -> None:
 
 def _launch(arguments: argparse.Namespace) -> int:
     from horovod.runner.common.util import secret, settings, timeout
-    from horovod.runner.common.util.hosts import parse_hosts_and_slots
-    from horovod.runner.driver import driver_service
     from horovod.runner.gloo_run import launch_gloo
     from horovod.runner.util import network
 
-    names, _ = parse_hosts_and_slots(arguments.hosts)
-    remote = network.filter_local_addresses(names)
+    away = _read_away(arguments.away)
     wanted = settings.Settings(
         verbose=0,
         num_proc=arguments.workers,
@@ -54,10 +54,14 @@ def _launch(arguments: argparse.Namespace) -> int:
         start_timeout=timeout.Timeout(arguments.start_timeout, "the hosts did not answer in time ({activity})"),
         run_func_mode=False,
     )
-    interfaces = driver_service.get_common_interfaces(wanted, names, remote, None)
-    processes = Processes(_remote_command, lambda name: name not in remote)
-    threading.Thread(target=_obey, args=(processes, arguments.stop_timeout), name="orders", daemon=True).start()
-    address = network.get_driver_ip(interfaces)
+    processes = Processes(lambda *given: _worker_away(away, *given), lambda name: name not in away["hosts"])
+    threading.Thread(
+        target=obey, args=(processes, arguments.stop_timeout, sys.stdin), name="orders", daemon=True
+    ).start()
+    # By which workers of this machine meet the others; each agent finds its own host's.
+    outward = interface_of(away["address"]) if away["hosts"] else None
+    interfaces = {outward} if outward is not None else network.get_local_intfs()
+    address = away["address"] or network.get_driver_ip(interfaces)
     try:
         launch_gloo(
             arguments.command,
@@ -86,34 +90,30 @@ def _execute(
 
 def _stop_when(event: threading.Event, processes: Processes, patience_s: float) -> None:
     event.wait()
-    _stop_and_kill(processes, patience_s)
+    stop_and_kill(processes, patience_s)
 
 
-def _obey(processes: Processes, patience_s: float) -> None:
-    """Follow the orders until there are no more."""
-    for line in sys.stdin:
-        order, *ranks = line.split()
-        if order == "stop":
-            processes.stop()
-        elif order == "kill":
-            processes.kill(int(ranks[0]) if ranks else None)
-        elif order == "dump":
-            processes.signal_all(signal.SIGUSR1)
-    _stop_and_kill(processes, patience_s)
+def _read_away(path: Path | None) -> dict[str, Any]:
+    """What concerns other hosts: `hosts`, name to the command that leads to its agent; `request`, what an agent has to
+    do; `address` of this machine; `limit_s`. It holds secrets, so it goes as soon as it is read."""
+    if path is None:
+        return {"hosts": {}, "address": None}
+    away: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    return away
 
 
-def _stop_and_kill(processes: Processes, patience_s: float) -> None:
-    processes.stop()
-    time.sleep(patience_s)
-    processes.kill()
-
-
-def _remote_command(host: str, command: str) -> list[str]:
-    """The command that starts a worker on another host, by SSH, as Horovod does."""
-    from horovod.runner.util.remote import get_remote_command
-
-    there = shlex.quote(f"cd {shlex.quote(os.getcwd())} > /dev/null 2>&1 ; exec {command}")
-    return ["/bin/sh", "-c", f"exec {get_remote_command(there, host=host)}"]
+def _worker_away(
+    away: dict[str, Any],
+    command: str,
+    slot: Any,
+    forward: Callable[[bytes], None],
+    tell: Callable[[dict[str, Any]], None],
+) -> RemoteWorker:
+    variables, _ = split_command(command)
+    request = {**away["request"], "rank": slot.rank, "variables": variables}
+    request["mark"] = f"{slot.hostname}:{request['mark']}"
+    return RemoteWorker(slot.hostname, away["hosts"][slot.hostname], request, away["limit_s"], forward, tell)
 
 
 def _arguments() -> argparse.Namespace:
@@ -122,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hosts", required=True, help="NAME:SLOTS,…; all slots together are the workers")
     parser.add_argument("--start-timeout", type=int, required=True, help="seconds in which hosts have to answer")
     parser.add_argument("--stop-timeout", type=float, required=True, help="seconds to save their state")
+    parser.add_argument("--away", type=Path, help="a file about workers on other hosts, which is deleted")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what each worker is")
     return parser.parse_args()
 

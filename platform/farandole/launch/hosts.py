@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 
 from farandole.errors import SpecError
-from farandole.spec import Hosts, split_host
+from farandole.launch.ssh import unreachable
+from farandole.spec import Hosts, Ssh, split_host
 
 _SCRIPT_S = 30.0
-_CONNECT_S = 5
-_PROBE_S = 10.0
 _PROBES_AT_ONCE = 64
+_BY_DEFAULT = Ssh()
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,42 @@ class Survey:
         """Room for so many workers."""
         return sum(host.slots for host in self.answering)
 
+    def without(self, unready: dict[str, str]) -> Survey:
+        """The same, with some hosts among the silent.
+
+        Args:
+            unready: Name to reason.
+        """
+        return Survey(
+            tuple(host for host in self.answering if host.name not in unready),
+            self.silent + tuple((host, unready[host.name]) for host in self.answering if host.name in unready),
+            self.problem,
+        )
+
     def __str__(self) -> str:
         found = ", ".join(map(str, self.answering)) or "none"
         silent = "".join(f"; {host.name} does not ({reason})" for host, reason in self.silent)
         return f"answering: {found}{silent}" + (f"; {self.problem}" if self.problem else "")
 
 
-def survey(hosts: Hosts | None, workers: int) -> Survey:
+def survey(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> Survey:
     """Ask the source for its hosts, and each host whether it answers.
 
     Args:
         hosts: The source; None: this machine, with room for all workers.
         workers: How many are wanted.
+        ssh: How they are reached.
 
     Raises:
         SpecError: The source cannot be used at all: no such script, no such file, a line that is no host.
     """
     if hosts is None:
         return Survey((Host("localhost", workers),))
-    try:
-        listed = _listed(hosts)
-    except _NoList as problem:
-        return Survey((), problem=str(problem))
+    listed, problem = listed_hosts(hosts)
+    if problem is not None:
+        return Survey((), problem=problem)
     with ThreadPoolExecutor(min(_PROBES_AT_ONCE, max(len(listed), 1))) as pool:
-        reasons = list(pool.map(lambda host: unreachable(host.name), listed))
+        reasons = list(pool.map(lambda host: None if is_local(host.name) else unreachable(ssh, host.name), listed))
     return Survey(
         tuple(host for host, reason in zip(listed, reasons, strict=True) if reason is None),
         tuple((host, reason) for host, reason in zip(listed, reasons, strict=True) if reason is not None),
@@ -97,6 +109,18 @@ def allot(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
             chosen.append(Host(host.name, taken))
         left -= taken
     return tuple(chosen)
+
+
+def listed_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
+    """The source's hosts, and why it has none now.
+
+    Raises:
+        SpecError: The source cannot be used at all.
+    """
+    try:
+        return _listed(hosts), None
+    except _NoList as problem:
+        return [], str(problem)
 
 
 class _NoList(Exception):
@@ -173,28 +197,3 @@ def is_local(name: str) -> bool:
         return False
     ours = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
     return address.startswith("127.") or address in ours
-
-
-def unreachable(name: str) -> str | None:
-    """Why a host cannot be used; None: it answers. This machine needs no question."""
-    if is_local(name):
-        return None
-    command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"ConnectTimeout={_CONNECT_S}"]
-    try:
-        done = subprocess.run(
-            [*command, name, "true"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_PROBE_S,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer to SSH within {_PROBE_S:.0f} s"
-    except OSError as error:
-        return f"ssh: {error.strerror or error}"
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip().splitlines() or [f"ssh ended with exit code {done.returncode}"])[-1]

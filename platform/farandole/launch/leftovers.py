@@ -9,12 +9,18 @@ import psutil
 
 from farandole.training.messages import GANG_VARIABLE
 
+_RANK_VARIABLE = "HOROVOD_RANK"
+
 _PATIENCE_S = 5.0
 _POLL_S = 0.05
 
 
-def left_over(mark: str) -> list[psutil.Process]:
+def left_over(mark: str, rank: int | None = None) -> list[psutil.Process]:
     """Processes of this user that carry a gang's mark in their environment; this one and its ancestors are left out.
+
+    Args:
+        mark: The mark.
+        rank: Only what this worker is or has started. Default: what any has.
 
     The mark is inherited by everything that a worker starts: a process that made a session of its own, or whose parent
     has died, still has it. Other users' processes cannot be looked into, and are none of ours.
@@ -25,14 +31,16 @@ def left_over(mark: str) -> list[psutil.Process]:
         if process.pid in kept:
             continue
         try:
-            if process.environ().get(GANG_VARIABLE) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            variables = process.environ()
+            ours = variables.get(GANG_VARIABLE) == mark and rank in (None, int(variables.get(_RANK_VARIABLE, -1)))
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue  # it has ended meanwhile, or belongs to somebody else
     return found
 
 
-def sweep(mark: str) -> int:
+def sweep(mark: str, rank: int | None = None) -> int:
     """Kill all that carries the mark, until nothing does: a process may start another one meanwhile.
 
     Returns:
@@ -40,7 +48,7 @@ def sweep(mark: str) -> int:
     """
     killed: set[int] = set()
     deadline = time.monotonic() + _PATIENCE_S
-    while found := left_over(mark):
+    while found := left_over(mark, rank):
         for process in found:
             killed.add(process.pid)
             try:

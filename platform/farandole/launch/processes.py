@@ -1,4 +1,4 @@
-"""The workers' processes on this machine, in the launcher's process: started, heard, signalled, ended.
+"""The workers' processes, in the launcher's process or a host's agent: started, heard, signalled, ended.
 
 Horovod's launcher computes each worker's variables and place, and calls `Processes.execute` in a thread for each.
 Its own way to start them goes through one more interpreter per worker, which costs half a second of processor time,
@@ -14,25 +14,33 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
+from farandole.launch.remote import RemoteWorker
 from farandole.training.messages import send
 
+MakeRemote = Callable[[str, Any, Callable[[bytes], None], Callable[[dict[str, Any]], None]], RemoteWorker]
+"""Makes a worker on another host, of the command, Horovod's place of it, and where its lines and messages go."""
+
+_ORDERS = {signal.SIGTERM: "stop", signal.SIGUSR1: "dump"}
+"""What an agent is told in place of a signal."""
 _DRAIN_S = 1.0
 """How long the last words of a worker that has ended are waited for: a child of it may hold the pipe open."""
 
 
 class Processes:
-    """All workers of a gang on this machine.
+    """All workers of a gang: children of this process, or of agents on other hosts.
 
     Args:
-        remote: Makes the command that starts a worker on another host; takes the host's name and the command.
+        remote: Makes a worker on another host; None: there are no other hosts.
         is_local: Whether a host's name means this machine.
     """
 
-    def __init__(self, remote: Any, is_local: Any) -> None:
+    def __init__(self, remote: MakeRemote | None, is_local: Callable[[str], bool]) -> None:
         self._remote, self._is_local = remote, is_local
         self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._away: dict[int, RemoteWorker] = {}
         self._lock = threading.Lock()
         self._speaking = threading.Lock()
         self._stopping = False
@@ -48,12 +56,13 @@ class Processes:
         Returns:
             Exit code and time, as Horovod wants them.
         """
-        arguments = shlex.split(command) if self._is_local(slot.hostname) else self._remote(slot.hostname, command)
+        if not self._is_local(slot.hostname):
+            return self._execute_away(command, slot)
         with self._lock:
             if self._stopping:
                 return 128 + signal.SIGTERM, time.time()
             process = subprocess.Popen(
-                arguments,
+                shlex.split(command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -62,6 +71,18 @@ class Processes:
             self._running[slot.rank] = process
         self._tell({"event": "started", "rank": slot.rank, "pid": process.pid})
         return self._attend(slot.rank, process), time.time()
+
+    def _execute_away(self, command: str, slot: Any) -> tuple[int, float]:
+        assert self._remote is not None
+        with self._lock:
+            if self._stopping:
+                return 128 + signal.SIGTERM, time.time()
+            worker = self._remote(command, slot, self._write, self._tell)
+            self._away[slot.rank] = worker
+        code = worker.run()
+        with self._lock:
+            del self._away[slot.rank]
+        return code, time.time()
 
     def _attend(self, rank: int, process: subprocess.Popen[bytes]) -> int:
         assert process.stdout is not None
@@ -96,6 +117,8 @@ class Processes:
         with self._lock:
             for process in self._running.values():
                 process.send_signal(number)
+            for worker in self._away.values():
+                worker.order(_ORDERS[number])
 
     def kill(self, rank: int | None = None) -> None:
         """Kill one worker or all, with all that is in their groups."""
@@ -104,6 +127,15 @@ class Processes:
             for number, process in self._running.items():
                 if rank in (None, number):
                     _kill_group(process)
+            for number, worker in self._away.items():
+                if rank in (None, number):
+                    worker.order("kill")
+
+    def pass_on(self, order: str) -> None:
+        """Let all agents on other hosts hear an order; workers here need it not."""
+        with self._lock:
+            for worker in self._away.values():
+                worker.order(order)
 
     def _forward(self, rank: int, name: str, pipe: IO[bytes]) -> None:
         """Pass a worker's output on, line by line, each with its rank and stream before it, as Horovod does."""
@@ -128,6 +160,34 @@ class Processes:
                     sys.stdout.buffer.flush()
                 except BrokenPipeError:
                     self._mute = True
+
+
+def obey(processes: Processes, patience_s: float, orders: Iterable[str]) -> None:
+    """Follow the orders until there are no more; then nobody is left who could give any, and the workers end.
+
+    Args:
+        processes: The workers.
+        patience_s: How long they may take to save their state.
+        orders: `stop`, `kill`, `kill RANK`, `dump`, or `mlflow_run ID`.
+    """
+    for line in orders:
+        order, *words = line.split()
+        if order == "stop":
+            processes.stop()
+        elif order == "kill":
+            processes.kill(int(words[0]) if words else None)
+        elif order == "dump":
+            processes.signal_all(signal.SIGUSR1)
+        else:
+            processes.pass_on(line.strip())
+    stop_and_kill(processes, patience_s)
+
+
+def stop_and_kill(processes: Processes, patience_s: float) -> None:
+    """Let the workers save their state, and end those that take too long."""
+    processes.stop()
+    time.sleep(patience_s)
+    processes.kill()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from farandole.launch.cause import Cause
 
 _FIRST_S, _LONGEST_S = 1.0, 30.0
 _SAME_AT_MOST = 3
-_TOLD_BY_NOBODY = ("killed", "frozen", "unmet", "launcher")
+_TOLD_BY_NOBODY = ("killed", "lost", "frozen", "unmet", "launcher")
 """Ends that do not show by themselves that the next attempt would end in the same way."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import SpecError
@@ -44,12 +45,31 @@ def scale(job_id: str, workers: int) -> None:
     write(directory / _REQUEST, json.dumps({"workers": workers}))
 
 
+@dataclass(frozen=True)
+class Request:
+    """What was last asked for.
+
+    Args:
+        workers: So many workers.
+        number: Tells it from an equal one before it.
+    """
+
+    workers: int
+    number: int = 0
+
+
+def request_of(directory: Path, otherwise: int) -> Request:
+    """What was last asked for; where nobody asked, the number that the spec says."""
+    path = directory / _REQUEST
+    try:
+        return Request(int(json.loads(path.read_text(encoding="utf-8"))["workers"]), path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return Request(otherwise)
+
+
 def wanted_workers(directory: Path, otherwise: int) -> int:
     """For how many workers a job was last asked."""
-    try:
-        return int(json.loads((directory / _REQUEST).read_text(encoding="utf-8"))["workers"])
-    except FileNotFoundError:
-        return otherwise
+    return request_of(directory, otherwise).workers
 
 
 def forget_request(directory: Path) -> None:

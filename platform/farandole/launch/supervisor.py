@@ -10,20 +10,22 @@ from typing import Any, Literal
 from farandole.errors import EnvironmentLacking, FarandoleError, TrainingFailed
 from farandole.launch.attempt import Attempt
 from farandole.launch.cause import Cause
+from farandole.launch.collecting import Moved, collect
 from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
-from farandole.launch.hosts import Host, allot, survey
+from farandole.launch.hosts import Host, Survey, allot, is_local, survey
 from farandole.launch.record import Record, write
+from farandole.launch.resizing import Resizing
 from farandole.launch.restarts import Restarts
 from farandole.launch.scaling import forget_request, wanted_workers
+from farandole.launch.shipping import Shipping
 from farandole.progress import Noted, Watcher, counted, ignore
 from farandole.shards import open_key, read_manifest, require_policies
 from farandole.spec import Job, home
-from farandole.tracking.record import find_record, run_id_of
+from farandole.tracking.record import find_record, run_id_of, save_run_id
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
-_LOOK_FOR_REQUEST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,17 +120,24 @@ class _Supervisor:
     _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
     _broken: tuple[Cause, float] | None = field(default=None, init=False)
     """The failure after which no step has been made yet, and when it was heard of."""
+    _away: set[str] = field(default_factory=set, init=False)
+    """Other hosts on which workers have run."""
     _stepping: bool = field(default=False, init=False)
     """Whether the present attempt has made a step."""
-    _looked_s: float = field(default=0.0, init=False)
-    _asked_for: int | None = field(default=None, init=False)
-    """The last request that was looked at: hosts are not surveyed every second for one that cannot be met."""
 
     def __post_init__(self) -> None:
         self._record = Record(self.directory, self.watch)
         self._restarts = Restarts(self.job.resources.max_restarts)
+        self._shipping = Shipping(self.job, self.directory)
+        self._resizing = Resizing(self.job, self.directory, self.watch)
         self._orders = Orders(
-            self.job, self.directory, self.register, self.watch, heard=self._heard, wants_stop=self._wants_stop
+            self.job,
+            self.directory,
+            self.register,
+            self.watch,
+            heard=self._heard,
+            wants_stop=self._resizing.is_due,
+            shipping=self._shipping,
         )
 
     def run(self) -> Trained:
@@ -160,9 +169,8 @@ class _Supervisor:
         started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
         while True:
             workers = wanted_workers(self.directory, resources.workers)
-            found = survey(resources.hosts, workers)
+            found, chosen = self._ready_hosts(workers)
             if found.slots >= min(resources.least_workers, workers):
-                chosen = allot(found.answering, workers)
                 missing = workers - sum(host.slots for host in chosen)
                 if missing:
                     text = f"{counted(missing, 'worker')} of {workers} have no place; hosts {found}"
@@ -180,8 +188,20 @@ class _Supervisor:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
 
+    def _ready_hosts(self, workers: int) -> tuple[Survey, tuple[Host, ...]]:
+        """Look for hosts and make those that are needed ready; one that cannot be made ready counts as silent."""
+        found = survey(self.job.resources.hosts, workers, self.job.backend.hosts)
+        while True:
+            chosen = allot(found.answering, workers)
+            unready = self._shipping.prepare(chosen)
+            if not unready:
+                return found, chosen
+            found = found.without(unready)
+
     def _begin(self, attempt: Attempt) -> None:
         self._stepping = False
+        self._resizing.begin()
+        self._away |= {host.name for host in attempt.hosts if not is_local(host.name)}
         hosts = [str(host) for host in attempt.hosts]
         self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
         self._record.change(
@@ -199,6 +219,8 @@ class _Supervisor:
             self._record.change(reason=f"attempt {attempt.number} is training")
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
             self._record.change(mlflow_run_id=attempt.mlflow_run_id)
+            if run_id_of(self.directory) is None:  # worker 0 is on another host, and has noted it there
+                save_run_id(self.directory, attempt.mlflow_run_id)
         if attempt.first_step_s is not None and not self._stepping:
             self._stepping = True
             self._first_step(attempt, attempt.first_step_s)
@@ -221,24 +243,6 @@ class _Supervisor:
         self._recoveries.append(found)
         self._record.event("restarted", **found)
 
-    def _wants_stop(self, attempt: Attempt) -> bool:
-        """Whether somebody asked for another number of workers, and the hosts have room for them. Only between the
-        first step and the last: before, there is nothing to save, and after it nothing to share."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < _LOOK_FOR_REQUEST_S or attempt.first_step_s is None or attempt.trained:
-            return False
-        self._looked_s = now_s
-        wanted = wanted_workers(self.directory, self.job.resources.workers)
-        if wanted == attempt.workers or wanted == self._asked_for:
-            return False
-        self._asked_for = wanted
-        possible = min(wanted, survey(self.job.resources.hosts, wanted).slots)
-        if possible == attempt.workers:
-            text = f"{wanted} workers are asked for, and the hosts have no other room than for {possible}"
-            self.watch(Noted(text, level="warning"))
-            return False
-        return True
-
     def _go_on(self, attempt: Attempt, cause: Cause | None) -> None:
         """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""
         if cause is None:
@@ -259,11 +263,19 @@ class _Supervisor:
         self.watch(Noted(text, level="warning"))
         time.sleep(pause_s)
 
+    def _collect(self) -> list[Moved]:
+        """Fetch what the job's hosts have recorded and MLflow has not taken; of most jobs, nothing."""
+        hosts, self._away = self._away, set()
+        return collect(self.job.backend.hosts, hosts, self.directory, self.watch) if hosts else []
+
     def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> Trained:
         training = {**result["training"], "attempts": attempt.number, "recoveries": self._recoveries}
         self._record.event("ended", state="succeeded", attempt=attempt.number)
         self._record.change(state="succeeded", reason="the training reached its end", step=training["steps"])
-        return Trained(self.directory.name, self.directory, result["dataset"], training, result["model"]["uri"])
+        uri = result["model"]["uri"]
+        for moved in self._collect():
+            uri = uri.replace(moved.there, moved.here)  # a model that MLflow has not taken
+        return Trained(self.directory.name, self.directory, result["dataset"], training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""
@@ -275,6 +287,7 @@ class _Supervisor:
         self._record.change(state=state, reason=reason)
         if not failed and attempt.stopped_step is not None:
             self.watch(Noted(f"step {attempt.stopped_step} is saved; `farandole train --resume` goes on from there"))
+        self._collect()
         if find_record(self.directory) is None:
             return
         from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need

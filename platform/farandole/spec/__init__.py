@@ -25,6 +25,7 @@ from farandole.spec.source import (
     Source,
     split_members,
 )
+from farandole.spec.ssh import Ssh
 from farandole.spec.sweep import Dimension, Sweep
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
@@ -98,6 +99,7 @@ __all__ = [
     "Source",
     "Spec",
     "Split",
+    "Ssh",
     "Sweep",
     "Tensor",
     "Text",

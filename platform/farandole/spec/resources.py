@@ -27,6 +27,9 @@ class Resources(Spec):
     """Threads of each worker. Default: the cores of this machine, shared evenly."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of each worker: 0 or 1."""
+    regrow_s: Seconds | None = 60.0
+    """A job that runs with fewer workers than it wants asks its hosts again so often, and goes on with more of them
+    from a checkpoint that is made for it. `null`: never."""
     max_restarts: Annotated[int, Field(ge=0)] = 0
     """How often a broken training is started again from its last checkpoint."""
     heartbeat_timeout_s: Seconds = 15.0

@@ -48,17 +48,17 @@ def recording_node(tracking: Tracking, directory: Path, recorder: Recorder | Non
 
     Args:
         tracking: Where the job is recorded.
-        directory: The job's directory, which all nodes see.
+        directory: The job's directory; each node may have its own, with the job's record.
         recorder: The chief's recorder, on its node; None on others, which have spools of their own.
 
     Raises:
-        TrainingFailed: This node does not see the job's directory.
+        TrainingFailed: This node has not got the job's record.
     """
     record = find_record(directory)
     if record is None:
         raise TrainingFailed(
-            f"{directory}: node {node_name()} does not see what worker 0 wrote there; put FARANDOLE_HOME on a file"
-            " system that all hosts share"
+            f"{directory}: node {node_name()} does not find the job's record there; start workers by `farandole train`"
+            " or `farandole submit`, which bring it to every host"
         )
     if recorder is not None:
         with node_metrics(recorder.points, record.started_ms):

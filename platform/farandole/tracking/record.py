@@ -47,6 +47,12 @@ def begin_record(directory: Path, store: str, parent: str | None = None) -> Reco
     return record
 
 
+def adopt_record(directory: Path, record: Record) -> None:
+    """Give a directory on another machine the record of the job's own."""
+    if record != find_record(directory):
+        _write(directory / _FOLDER / _ABOUT, json.dumps(asdict(record)))
+
+
 def find_record(directory: Path) -> Record | None:
     """The record of a directory; None where nothing was recorded."""
     try:
@@ -82,6 +88,6 @@ def waiting_spools(directory: Path) -> list[Path]:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # several workers of a host may write it
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

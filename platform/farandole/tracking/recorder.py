@@ -33,7 +33,7 @@ from farandole.tracking.record import (
 from farandole.tracking.sender import Sender, teller
 from farandole.tracking.spool import Spool
 from farandole.tracking.store import Store, store_of
-from farandole.tracking.surroundings import commit_and_changes, flatten, packages, user_tags
+from farandole.tracking.surroundings import flatten, kept_commit, packages, user_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,7 +111,7 @@ class Recorder:
     def surroundings(self, folder: str | None) -> None:
         """Record the installed packages, and the git commit and changes of the user's folder."""
         self.file("environment/requirements.txt", packages())
-        commit, changes = commit_and_changes(folder)
+        commit, changes = kept_commit(self._directory, folder)
         if commit:
             self.tags({"mlflow.source.git.commit": commit})
         if changes:

@@ -6,10 +6,13 @@ import getpass
 import json
 import re
 import subprocess
+import uuid
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 _GIT_DIFF_BYTES = 1_000_000
+_COMMIT = "commit.json"
 _IN_NAMES = re.compile(r"[\w -]{1,60}", re.ASCII)
 
 
@@ -33,6 +36,28 @@ def commit_and_changes(folder: str | None) -> tuple[str | None, str | None]:
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "diff", "HEAD") if commit else None
     return commit.strip() if commit else None, changes[:_GIT_DIFF_BYTES] if changes else None
+
+
+def keep_commit(directory: Path, folder: str | None) -> None:
+    """Note commit and changes of a folder in a job's directory: the job will run on a copy that is in no repository."""
+    adopt_commit(directory, *commit_and_changes(folder))
+
+
+def adopt_commit(directory: Path, commit: str | None, changes: str | None) -> None:
+    """The same, where they were found elsewhere."""
+    path = directory / _COMMIT
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # several workers of a host may write it
+    temporary.write_text(json.dumps([commit, changes]), encoding="utf-8")
+    temporary.replace(path)
+
+
+def kept_commit(directory: Path, folder: str | None) -> tuple[str | None, str | None]:
+    """Commit and changes as they were noted; where they were not, those of the folder as it is."""
+    try:
+        commit, changes = json.loads((directory / _COMMIT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return commit_and_changes(folder)
+    return commit, changes
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Take an overlay off the current context's cluster. `make undeploy OVERLAY=NAME` runs this.
+#
+#   k8s/undeploy.sh OVERLAY            volumes, Secrets and namespaces stay: a deployment after it goes on with all data
+#   k8s/undeploy.sh OVERLAY --purge    these go as well: every run, model, dataset and password
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'undeploy: %s\n' "$*" >&2; }
+
+overlay=k8s/overlays/${1:-}
+[[ -n ${1:-} && -d $overlay ]] || overlay=${1:-}
+[[ -f $overlay/kustomization.yaml && ${2:---purge} == --purge ]] || {
+    say "usage: k8s/undeploy.sh OVERLAY [--purge]; the overlays are: $(cd k8s/overlays && echo *)"
+    exit 2
+}
+command -v kubectl >/dev/null || { say "no kubectl here; install it: https://kubernetes.io/docs/tasks/tools" && exit 3; }
+
+# Documents of the overlay but what holds data.
+kubectl kustomize "$overlay" |
+    awk 'BEGIN { RS = "\n---\n" } !/(^|\n)kind: (Namespace|PersistentVolume|PersistentVolumeClaim)(\n|$)/ { printf "---\n%s\n", $0 }' |
+    kubectl delete --ignore-not-found --filename -
+if [[ ${2:-} == --purge ]]; then
+    kubectl delete namespace farandole farandole-system --ignore-not-found
+    say "all is gone"
+else
+    say "volumes and Secrets are still there: kubectl get pvc,secret --all-namespaces -l app.kubernetes.io/part-of=farandole"
+fi

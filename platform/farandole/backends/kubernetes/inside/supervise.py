@@ -1,0 +1,181 @@
+"""The launcher's work: waits for the dataset and for workers, supervises the training, tells how it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from farandole.backends.kubernetes.cluster import Cluster, connect
+from farandole.backends.kubernetes.inside.pod import Terminated, be, job_of_pod, told
+from farandole.backends.kubernetes.inside.rank_logs import RankLogs
+from farandole.backends.kubernetes.inside.report import Report
+from farandole.backends.kubernetes.inside.worker import private_copy
+from farandole.backends.kubernetes.inside.workers import HostFile, Workers
+from farandole.backends.kubernetes.relocate import HOSTS_FILE
+from farandole.backends.kubernetes.state import ended_well, why_failed
+from farandole.backends.manifests.names import PREPARE, selector
+from farandole.backends.manifests.pods import JOB_MOUNT, SSH_MOUNT, SSH_PORT
+from farandole.backends.manifests.store import RECORD
+from farandole.errors import FarandoleError, JobFailed, PreparationFailed
+from farandole.progress import Noted
+from farandole.spec import Hosts, Job, Ssh, home
+
+_LOOK_S = 1.0
+_ALL_READY_S = 60.0
+"""How long all workers are waited for when `resources.min_workers` are ready: pods of one set come close together."""
+
+
+@dataclass
+class _Launch:
+    """One launcher's life."""
+
+    cluster: Cluster
+    job: Job
+    workers: Workers
+    report: Report
+    directory: Path
+
+    def run(self) -> None:
+        """Wait, train, tell."""
+        watch = told()
+        try:
+            self._wait_for_dataset()
+            self.workers.scale(-(-self.job.resources.workers // self.workers.slots))
+            with HostFile(self.workers, Path.home() / HOSTS_FILE) as hosts, RankLogs(self.directory):
+                self._wait_for_workers(hosts)
+                from farandole.launch import train
+
+                self.report.follow(self.directory)
+                trained = train(self.job, watch, register=True, directory=self.directory)
+            self.report.close()
+            self.report.result(trained.document(self.job.name))
+            print(f"{self.job.name}: {trained.model_uri}", flush=True)
+            steps = trained.training["steps"]
+            self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell how it ended; whoever interrupted it knows more."""
+        self.report.close()
+        if isinstance(error, FarandoleError):
+            self.report.tell(state="failed", reason=str(error))
+        elif isinstance(error, Terminated):
+            self.report.tell(state="running", reason="the launcher was asked to end")
+
+    def _wait_for_dataset(self) -> None:
+        """Until the preparation is complete.
+
+        Raises:
+            PreparationFailed: It is not, and will not be.
+        """
+        name = os.environ["FARANDOLE_PREPARE_OBJECT"]
+        self.report.tell(state="running", stage="prepare", reason="the dataset is being prepared")
+        print(f"prepare: waiting for {name}", flush=True)
+        while True:
+            found = self.cluster.get("Job", name)
+            if found is None:
+                raise PreparationFailed(f"{name}: the preparation's Job is gone; submit the job again")
+            ended = ended_well(found)
+            if ended:
+                break
+            if ended is False:
+                pods = self.cluster.find("Pod", selector(os.environ["FARANDOLE_JOB_ID"], PREPARE))
+                raise PreparationFailed(f"the preparation failed: {why_failed(found, pods)}")
+            time.sleep(_LOOK_S)
+        self.report.tell(stage="train", reason="the dataset lies ready")
+
+    def _wait_for_workers(self, hosts: HostFile) -> None:
+        """Until all are ready, or enough of them are and no more come."""
+        wanted = -(-self.job.resources.workers // self.workers.slots)
+        least = -(-self.job.resources.least_workers // self.workers.slots)
+        self.report.tell(state="queued", reason=f"waiting for {wanted} workers")
+        print(f"train: waiting for {wanted} worker pods", flush=True)
+        enough_s = None
+        while hosts.count < wanted:
+            if hosts.count >= least:
+                enough_s = enough_s or time.monotonic()
+                if time.monotonic() - enough_s > _ALL_READY_S:
+                    told()(Noted(f"{hosts.count} of {wanted} worker pods are ready; begins with them", "warning"))
+                    break
+            time.sleep(_LOOK_S / 4)
+
+
+def main() -> None:
+    """Be the launcher."""
+    be(_supervise)
+
+
+def _supervise() -> None:
+    cluster = connect(None, os.environ["FARANDOLE_NAMESPACE"])
+    submission = int(os.environ["FARANDOLE_SUBMISSION"])
+    report = Report(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], submission, _end_myself)
+    with report:
+        before = report.before
+        if before.get("submission") == submission:  # an end is final, whoever starts this pod again
+            if before.get("state") == "failed":
+                raise JobFailed(str(before["reason"]))
+            if before.get("state") == "succeeded":
+                return
+        job = job_of_pod()
+        job_id = os.environ["FARANDOLE_JOB_ID"]
+        job = _with_hosts(job, _set_up_ssh(Path.home() / ".ssh"))
+        directory = home() / "jobs" / job_id
+        _go_on_in(directory, int(before.get("attempt") or 0))
+        native = os.environ.get("FARANDOLE_STYLE") == "native"
+        made_by = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
+        workers = Workers(cluster, job_id, made_by, job.backend.kubernetes.workers_per_pod)
+        _Launch(cluster, job, workers, report, directory).run()
+
+
+def _end_myself() -> None:
+    """Somebody cancelled the job: the same as SIGTERM, which saves the state of the training."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _with_hosts(job: Job, ssh: Ssh) -> Job:
+    """The job on the workers that are ready, which this launcher reaches with the job's own keys."""
+    spec = job.backend.kubernetes
+    ssh = ssh.model_copy(update={"python": spec.python, "home": f"{spec.home}/.farandole"})
+    resources = job.resources.model_copy(update={"hosts": Hosts(file=str(Path.home() / HOSTS_FILE))})
+    return job.model_copy(update={"resources": resources, "backend": job.backend.model_copy(update={"hosts": ssh})})
+
+
+def _set_up_ssh(folder: Path) -> Ssh:
+    """The keys with the modes that SSH wants, and how workers are reached by them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = private_copy(Path(SSH_MOUNT) / "id_rsa", folder / "id_farandole")
+    of_hosts = Path(SSH_MOUNT) / "host_key.pub"
+    public = (of_hosts if of_hosts.exists() else Path(SSH_MOUNT) / "id_rsa.pub").read_text(encoding="utf-8").split()
+    known, settings = folder / "known_hosts", folder / "farandole_config"
+    known.write_text(f"* {public[0]} {public[1]}\n", encoding="utf-8")  # the workers of a job have one key
+    settings.write_text("ServerAliveInterval 5\nServerAliveCountMax 3\nUpdateHostKeys no\n", encoding="utf-8")
+    return Ssh(
+        port=SSH_PORT,
+        identity_file=str(key),
+        config_file=str(settings),
+        known_hosts="strict",
+        known_hosts_file=str(known),
+    )
+
+
+def _go_on_in(directory: Path, attempts: int) -> None:
+    """The job's directory, as an earlier launcher would have left it: which MLflow run, how many attempts."""
+    (directory / "tracking").mkdir(parents=True, exist_ok=True)
+    record = Path(JOB_MOUNT) / RECORD
+    if record.exists():
+        (directory / "tracking" / "record.json").write_bytes(record.read_bytes())
+    if os.environ.get("FARANDOLE_MLFLOW_RUN"):
+        from farandole.tracking.record import save_run_id
+
+        save_run_id(directory, os.environ["FARANDOLE_MLFLOW_RUN"])
+    for number in range(1, attempts + 1):
+        (directory / "logs" / f"attempt-{number}").mkdir(parents=True, exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Makes the objects of a job: one holds it, all others belong to that one, and it belongs to the Job that runs."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farandole.backends.kubernetes.relocate import relocate
+from farandole.backends.kubernetes.state import Found
+from farandole.backends.manifests import Code, Keys, Submission, new_id, render
+from farandole.backends.manifests.names import CODE, COMPONENT, LAUNCHER, MLFLOW_RUN, PREPARE, SUBMITTED
+from farandole.backends.manifests.store import PACKAGE, RECORD, SPEC
+from farandole.backends.manifests.submission import MAX_INLINE_BYTES
+from farandole.errors import SpecError
+from farandole.packing import Package, pack
+from farandole.shards import place_of, storage_of
+from farandole.spec import Job, parse_job
+from farandole.tracking.record import run_id_of
+from farandole.tracking.store import store_of
+
+if TYPE_CHECKING:
+    from farandole.backends.kubernetes.cluster import Cluster
+
+Object = dict[str, Any]
+_OLD_API = (1, 31)
+"""Before it, Jobs have no policy for the ways in which pods fail, or one that is another one."""
+
+
+def packed(job: Job) -> Package:
+    """The job's folder."""
+    return pack(job.folder or ".")
+
+
+def new_submission(job: Job, namespace: str) -> Submission:
+    """A submission with keys, an MLflow run and a place for its folder of its own.
+
+    Raises:
+        SpecError: The folder is too large for the API, and there is no other place for it.
+        EnvironmentLacking: The MLflow server lets this user not in.
+    """
+    from farandole.backends.kubernetes.keys import new_keys
+
+    moved, job_id = relocate(job).job, new_id(job)
+    code = _code(job, packed(job))
+    run_id, record = _open_run(job, job_id)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Submission(job_id, moved, namespace, code, new_keys(), 1, run_id, record, now)
+
+
+def submission_of(found: Found, attempt: int) -> Submission:
+    """Another submission of a job that the API has."""
+    data = found.store["data"]
+    about = json.loads(found.annotations[CODE])
+    content = (found.store.get("binaryData") or {}).get(PACKAGE)
+    code = Code(
+        about["digest"],
+        base64.b64decode(content) if content is not None else None,
+        about.get("place"),
+        int(about["bytes"]),
+    )
+    return Submission(
+        id=found.id,
+        job=parse_job(json.loads(data[SPEC]), place=found.id),
+        namespace=found.store["metadata"]["namespace"],
+        code=code,
+        keys=Keys(),
+        attempt=attempt,
+        mlflow_run_id=found.annotations.get(MLFLOW_RUN) or None,
+        record=data.get(RECORD, ""),
+        submitted_at=found.annotations.get(SUBMITTED, ""),
+    )
+
+
+def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = False) -> None:
+    """Make or change all objects of a submission.
+
+    Args:
+        cluster: The cluster.
+        submission: The submission.
+        keep_keys: Whether the Secret with the keys stays as it is.
+    """
+    version = cluster.version()
+    first, *others = [adapted(each, version) for each in render(submission)]
+    holder = _reference(cluster.apply(first))
+    root = None
+    for each in others:
+        if keep_keys and each["kind"] == "Secret":
+            continue
+        if is_root(each, submission):
+            root = each  # last of all: what it starts finds the rest
+            continue
+        cluster.apply(owned(each, holder))
+    assert root is not None, "a job without a Job"
+    if submission.attempt > 1:  # what ran before is now one of those that belong to the job
+        before = root["metadata"]["name"].removesuffix(str(submission.attempt)) + str(submission.attempt - 1)
+        cluster.patch(root["kind"], before, {"metadata": {"ownerReferences": [holder]}})
+    first["metadata"]["ownerReferences"] = [_reference(cluster.apply(root))]
+    cluster.apply(first)
+
+
+def is_root(each: Object, submission: Submission) -> bool:
+    """Whether deleting this object is to remove the whole job."""
+    part = LAUNCHER if submission.job.model is not None else PREPARE
+    return each["kind"] in ("Job", "MPIJob") and each["metadata"]["labels"][COMPONENT] == part
+
+
+def owned(each: Object, owner: Object) -> Object:
+    """The same object, which goes when its owner goes."""
+    return {**each, "metadata": {**each["metadata"], "ownerReferences": [owner]}}
+
+
+def adapted(each: Object, version: tuple[int, int]) -> Object:
+    """The same object without what an old API server would refuse."""
+    if each["kind"] == "Job" and version < _OLD_API:
+        return {**each, "spec": {name: value for name, value in each["spec"].items() if name != "podFailurePolicy"}}
+    return each
+
+
+def _reference(each: Object) -> Object:
+    meta = each["metadata"]
+    return {"apiVersion": each["apiVersion"], "kind": each["kind"], "name": meta["name"], "uid": meta["uid"]}
+
+
+def _code(job: Job, package: Package) -> Code:
+    """Where the folder travels: in the API if it fits, else through the storage."""
+    size = len(package.data)
+    if size <= MAX_INLINE_BYTES:
+        return Code(package.digest, content=package.data, size_bytes=size)
+    storage = job.backend.kubernetes.storage
+    if storage is None:
+        raise SpecError(
+            f"folder: {job.folder}: packs into {size / 1024:,.0f} KiB, and the Kubernetes API takes"
+            f" {MAX_INLINE_BYTES >> 10}; set backend.kubernetes.storage, through which it travels then, or name what is"
+            " no code in .gitignore"
+        )
+    place, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.tar.gz"
+    target = storage_of(place_of(place))
+    target.create()
+    target.write(name, package.data)
+    return Code(package.digest, place=f"{place}/{name}", size_bytes=size)
+
+
+def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
+    """The job's MLflow run, made before anything else is, and what it is found by again.
+
+    Where the server is reached from the cluster alone, the first attempt makes the run.
+    """
+    if job.model is None or not store_of(job.tracking).is_server:
+        return None, ""
+    from farandole.tracking.recorder import recording
+
+    with tempfile.TemporaryDirectory(prefix="farandole-submit-") as scratch:
+        directory = Path(scratch) / job_id
+        with recording(job.tracking, directory) as recorder:
+            recorder.stays_open = True
+        return run_id_of(directory), (directory / "tracking" / "record.json").read_text(encoding="utf-8")
