@@ -30,7 +30,7 @@ __all__ = ["home", "made", "make_job", "network", "write_job"]
 
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // BATCH_ROWS
-EPOCHS = 6
+EPOCHS = 5
 SECRET = "dont-tell-3f81"
 WAIT_S = 400
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -71,7 +71,7 @@ def hosts_job(network: Network, server: MlflowServer, made: Callable[..., Made],
             "cpus": 1,
             "hosts": ["node1", "node2", "node3"],
             "max_restarts": 3,
-            "heartbeat_timeout_s": 15,
+            "heartbeat_timeout_s": 10,
             "regrow_s": 3,
             "meet_timeout_s": 300,
         },
@@ -171,7 +171,7 @@ def test_a_host_is_cut_off_and_comes_back(
     assert [event["workers"] for event in _events(directory, "started")] == [3, 2, 3]
     (failed,) = _events(directory, "failed")
     assert failed["kind"] == "lost"
-    assert failed["message"].startswith("train: host node3 is lost, and worker 2 with it: it gave no sign for 15 s")
+    assert failed["message"].startswith("train: host node3 is lost, and worker 2 with it: it gave no sign for 9.0 s")
     (restarted,) = _events(directory, "restarted")
     assert restarted["kind"] == "lost"
     _compare_with_undisturbed(network, hosts_job, submitted.id, directory, marks, make_job)

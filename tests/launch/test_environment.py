@@ -28,7 +28,16 @@ def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_n
 
 
 def test_what_describes_this_machine_or_session_does_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    stays = ("PATH", "HOME", "PYTHONPATH", "FARANDOLE_HOME", "SSH_AUTH_SOCK", "KUBERNETES_SERVICE_HOST", "TMPDIR")
+    stays = (
+        "PATH",
+        "HOME",
+        "PYTHONPATH",
+        "FARANDOLE_HOME",
+        "SSH_AUTH_SOCK",
+        "KUBERNETES_SERVICE_HOST",
+        "TMPDIR",
+        "CUDA_HOME",
+    )
     travels = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MY_SECRET", "LANG", "HOROVOD_CYCLE_TIME")
     for name in (*stays, *travels):
         monkeypatch.setenv(name, "x")

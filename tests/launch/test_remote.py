@@ -77,7 +77,7 @@ def test_failures_are_told_by_the_launchers_clock_too() -> None:
 def test_a_host_that_gives_no_sign_any_more_is_lost() -> None:
     watched = Watched(f"{_say(event='sign')}; exec sleep 300", limit_s=0.5)
     assert watched.end() == 255
-    assert watched.told[0]["lost"] == "it gave no sign for 0 s (resources.heartbeat_timeout_s)"
+    assert watched.told[0]["lost"] == "it gave no sign for 0.5 s (nine tenths of resources.heartbeat_timeout_s)"
 
 
 def test_a_connection_that_fails_says_why_in_its_own_words() -> None:

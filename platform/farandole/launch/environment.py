@@ -16,7 +16,7 @@ _PASSED_OPENLY = re.compile(
 _STAYS_HERE = re.compile(
     r"^(PATH|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|TMPDIR|TEMP|TMP|HOSTNAME|TERM|SHLVL|_|DISPLAY|MAIL|VIRTUAL_ENV|JAVA_HOME"
     r"|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHOME|FARANDOLE_HOME|FARANDOLE_CACHE_DIR|SSH_\w+|XDG_\w+|DBUS_\w+|SYSTEMD_\w+"
-    r"|KUBERNETES_\w+|PYTEST_\w+|COV_\w+)$"
+    r"|KUBERNETES_\w+|CUDA_\w+|NVIDIA_\w+|PYTEST_\w+|COV_\w+)$"
 )
 """Variables that say something about this machine or this session, and would be wrong on another."""
 

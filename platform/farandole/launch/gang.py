@@ -20,7 +20,7 @@ from farandole.launch.cause import Cause, cause_of
 from farandole.launch.environment import hidden_variables, open_variables
 from farandole.launch.hosts import is_local
 from farandole.launch.leftovers import sweep
-from farandole.launch.shipping import Shipping, write_away
+from farandole.launch.shipping import Shipping, away_file
 from farandole.launch.vigil import Trouble, Vigil
 from farandole.progress import Noted, StageStarted, Watcher, counted, from_dict
 from farandole.spec import Job, horovod_variables
@@ -72,8 +72,12 @@ def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
     logs = orders.directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
     orders.watch(StageStarted("train", f"starting {counted(attempt.workers, 'worker')}"))
-    with hidden_variables(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment:
-        command = _command(orders, attempt, environment)
+    elsewhere = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
+    with (
+        hidden_variables(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment,
+        away_file(orders.directory / "away.json", elsewhere) as away,
+    ):
+        command = _command(orders, attempt, environment, away)
         with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
             gang = _Gang(orders, attempt, launcher, files, environment)
             try:
@@ -265,16 +269,13 @@ class _Gang:
         self._orders.heard(attempt)
 
 
-def _command(orders: Orders, attempt: Attempt, environment: Path) -> list[str]:
+def _command(orders: Orders, attempt: Attempt, environment: Path, away: Path | None) -> list[str]:
     resources, directory = orders.job.resources, orders.directory
     launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(attempt.workers)]
     launcher += ["--hosts", ",".join(map(str, attempt.hosts))]
     launcher += ["--start-timeout", str(round(resources.meet_timeout_s))]
     launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
-    away = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
-    if away is not None:
-        write_away(directory / "away.json", away)
-        launcher += ["--away", str(directory / "away.json")]
+    launcher += [] if away is None else ["--away", str(away)]
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
     worker += ["--directory", str(directory), "--environment", str(environment)]
     worker += ["--register"] if orders.register else []

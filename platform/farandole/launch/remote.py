@@ -146,7 +146,8 @@ class RemoteWorker:
         """What SSH itself says, or the agent where it fails; the worker's own words come on standard output."""
         for line in pipe:
             text = line.decode(errors="replace").rstrip()
-            self._words = [*self._words, text][-_LAST_WORDS:]
+            if not text.startswith("Warning: Permanently added"):
+                self._words = [*self._words, text][-_LAST_WORDS:]
             self.forward(f"{self.host}: {text}\n".encode())
 
     def _watch(self) -> None:
@@ -154,7 +155,7 @@ class RemoteWorker:
         while not self._ended:
             time.sleep(_PING_S / 4)
             if self._heard_s is not None and time.monotonic() - self._heard_s > self.limit_s:
-                self._lost = f"it gave no sign for {self.limit_s:.0f} s (resources.heartbeat_timeout_s)"
+                self._lost = f"it gave no sign for {self.limit_s:.1f} s (nine tenths of resources.heartbeat_timeout_s)"
                 self._process.kill()
                 return
 

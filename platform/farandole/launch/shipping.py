@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +32,10 @@ from farandole.tracking.surroundings import kept_commit
 
 _AT_ONCE = 64
 _SEND_S = 600.0
-_FENCE = 0.75
-"""After which part of `resources.heartbeat_timeout_s` an agent that hears nothing kills its worker: before the launcher
-takes the host for lost and starts another gang."""
+_FENCE, _LOST = 0.7, 0.9
+"""After which part of `resources.heartbeat_timeout_s` an agent that hears nothing kills its worker, and after which the
+launcher takes a silent host for lost: later, as it starts another gang then, and yet before it would take the worker
+alone for frozen."""
 
 
 @dataclass
@@ -119,7 +121,7 @@ class Shipping:
         return {
             "hosts": {host: agent_command(ssh, host) for host in hosts},
             "address": ssh.address or self._address,
-            "limit_s": resources.heartbeat_timeout_s,
+            "limit_s": _LOST * resources.heartbeat_timeout_s,
             "request": {
                 "do": "work",
                 "environment": travelling_variables(),
@@ -140,8 +142,17 @@ class Shipping:
         }
 
 
-def write_away(path: Path, away: dict[str, Any]) -> None:
-    """Write it into a file that only this user may read; Horovod's launcher deletes it when it has read it."""
+@contextmanager
+def away_file(path: Path, away: dict[str, Any] | None) -> Iterator[Path | None]:
+    """What concerns other hosts in a file that only this user may read. Horovod's launcher deletes it when it has read
+    it; at the latest it goes when the block ends. None: there are no other hosts."""
     path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(away), encoding="utf-8")
+    if away is None:
+        yield None
+        return
+    try:
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(away), encoding="utf-8")
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
