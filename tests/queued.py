@@ -16,6 +16,9 @@ from farandole.spec import Job, parse_job
 WAIT_S = 120
 """Longest wait for something that takes a second, on a machine that does other things too."""
 
+TRAINING_S = 400
+"""The same for what a training takes."""
+
 MakeBackend = Callable[..., LocalBackend]
 
 
@@ -25,9 +28,9 @@ def shell_job(name: str = "tiny", **changes: object) -> Job:
     return parse_job({"name": name, "data": data, "resources": {"stop_timeout_s": 1}, **changes})
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool], within_s: float = WAIT_S) -> None:
     """Wait for something that will happen."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)

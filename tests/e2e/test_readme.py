@@ -69,7 +69,7 @@ def _answers(url: str, within_s: float) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_works(readme_home: Path) -> None:
     commands = _commands()
     assert [command.split()[1] for command in commands] == [

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from farandole.errors import DataError
 from farandole.ingest.files import find_files
-from farandole.ingest.frames import needed_columns, plain, query_frame, source_frame
+from farandole.ingest.frames import needed_columns, passing, plain, query_frame, source_frame
 from farandole.ingest.session import _configure
 from farandole.spec import CsvSource, Data, ParquetSource, Source, parse_job
 
@@ -282,3 +282,37 @@ def test_plain_leaves_out_codes_plans_and_advice_to_change_settings() -> None:
     assert plain(text) == (
         "[DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead."
     )
+
+
+# What passes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT current_date() AS today FROM range(3)", ["current_date gives"]),
+        ("SELECT id FROM range(3) WHERE now() > '2020-01-01'", ["now gives"]),
+        ("SELECT current_timestamp AS t, localtimestamp() AS l FROM range(3)", ["current_timestamp", "localtimestamp"]),
+        ("SELECT id FROM (SELECT id, current_date() AS day FROM range(3)) WHERE day > '2020-01-01'", ["current_date"]),
+        ("SELECT id FROM range(9) LIMIT 3", ["LIMIT"]),
+        ("SELECT a.id FROM (SELECT id FROM range(9) LIMIT 3) a JOIN range(9) b ON a.id = b.id", ["LIMIT"]),
+    ],
+)
+def test_what_makes_other_rows_the_next_time_is_told(session: SparkSession, query: str, words: list[str]) -> None:
+    found = passing(session.sql(query))
+    assert len(found) == len(words)
+    for word, text in zip(words, found, strict=True):
+        assert text.startswith(word)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT date '2020-01-01' AS day, id FROM range(3)",
+        "SELECT id FROM range(9) ORDER BY id LIMIT 3",
+        "SELECT id % 2 AS odd FROM range(9) ORDER BY id LIMIT 3",
+        "SELECT 'current_date()' AS text, xxhash64(id) AS h FROM range(3)",
+    ],
+)
+def test_rows_that_stay_the_same_are_not(session: SparkSession, query: str) -> None:
+    assert passing(session.sql(query)) == []

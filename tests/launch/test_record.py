@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from farandole.launch.record import Record, read_status
+from farandole.launch.record import Record, command_to_go_on, read_status
 from farandole.progress import Event, ignore
 
 
@@ -52,3 +52,9 @@ def test_a_job_whose_state_cannot_be_written_goes_on_and_warns_once(tmp_path: Pa
 
 def test_a_job_without_a_state_has_none(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
+
+
+def test_a_submitted_job_goes_on_by_another_command_than_one_of_the_foreground(tmp_path: Path) -> None:
+    assert command_to_go_on(tmp_path) == "farandole train --resume"
+    (tmp_path / "runner.lock").touch()
+    assert command_to_go_on(tmp_path) == f"farandole retry {tmp_path.name}"

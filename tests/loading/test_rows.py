@@ -79,3 +79,38 @@ def test_no_memory_stays_held() -> None:
         with pytest.raises(IndexError):
             rows.copy(block, firsts, 1, 8, target)
     assert (sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)) == before
+
+
+@given(words=st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1]), max_size=300))
+def test_places_are_sorted_by_their_words(words: list[int]) -> None:
+    found = np.array(words, np.uint64)
+    low = (1 << len(words).bit_length()) - 1
+    rows.permute(found)
+    wanted = sorted(range(len(words)), key=lambda place: (words[place] & ~low, place))
+    assert found.tolist() == wanted
+
+
+@pytest.mark.parametrize("count", [4096, 100_000, 300_001])
+def test_many_places_are_sorted_as_numpy_sorts(count: int) -> None:
+    words = np.random.default_rng(count).integers(0, 2**64, count, np.uint64)
+    low = np.uint64((1 << count.bit_length()) - 1)
+    wanted = np.sort((words & ~low) | np.arange(count, dtype=np.uint64)) & low
+    rows.permute(words)
+    assert (words == wanted).all()
+
+
+@pytest.mark.parametrize("groups", range(10))
+@pytest.mark.parametrize("row_bytes", [4, 60, 64, 128, 200])
+def test_groups_that_are_copied_side_by_side(groups: int, row_bytes: int) -> None:
+    block, target = block_of(100, row_bytes), np.zeros((groups * 3, row_bytes), np.uint8)
+    firsts = np.array([(group * 37) % 98 for group in range(groups)], np.int64)
+    rows.copy(block, firsts, 3, row_bytes, target)
+    assert (target.reshape(groups, 3, row_bytes) == block[firsts[:, None] + np.arange(3)]).all()
+
+
+@pytest.mark.parametrize("row_bytes", [1, 4, 8, 64, 128, 256, 320])
+def test_rows_of_every_size_that_has_a_loop_of_its_own(row_bytes: int) -> None:
+    pool, target = block_of(500, row_bytes), np.zeros((400, row_bytes), np.uint8)
+    chosen = np.random.default_rng(1).integers(0, 500, 400, np.int32)
+    rows.choose(pool, chosen, row_bytes, target)
+    assert (target == pool[chosen]).all()

@@ -133,6 +133,18 @@ def test_the_best_job_file_runs_as_it_stands_and_gives_what_the_trial_gave(
     assert document["model"]["uri"] == "models:/small/1"
 
 
+@pytest.mark.slow
+def test_two_trials_run_at_the_same_time(home: Path, write_job: WriteJob) -> None:
+    rates = {"train.optimizer.learning_rate": {"choices": [0.02, 0.01]}}
+    spec = _sweep(rates, sampler="grid", trials=2, parallel=2)
+    swept = sweep(load_job(write_job(resources__workers=1, train__epochs=1, sweep=spec)))
+    assert [trial.state for trial in swept.trials] == ["complete", "complete"]
+    assert {trial.values["train.optimizer.learning_rate"] for trial in swept.trials} == {0.01, 0.02}
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    first, second = (client.get_run(str(trial.mlflow_run_id)).info for trial in swept.trials)
+    assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
+
+
 # Killed and resumed -----------------------------------------------------------------------------------------
 
 

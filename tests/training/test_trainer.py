@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from farandole.bench.training_cases import TRAINING_CASES
 from farandole.errors import ModelError, SpecError, TrainingFailed
 from farandole.progress import Advanced, Event, Noted
 from farandole.shards import Dataset
@@ -50,6 +52,10 @@ class Sitting:
         trainer = self.trainer(job)
         trainer.fit()
         return trainer
+
+    def forget(self) -> None:
+        """The next training begins from the start: there is no checkpoint of this one to go on from."""
+        shutil.rmtree(self._directory)
 
     def notes(self) -> list[str]:
         return [event.text for event in self.events if isinstance(event, Noted)]
@@ -286,3 +292,33 @@ def test_the_average_of_the_weights_is_what_is_tested_and_logged(sitting: Sittin
 def test_a_setting_without_effect_is_warned_of(sitting: Sitting, make_job: MakeJob) -> None:
     sitting.trainer(make_job(train__channels_last=True))
     assert "train.channels_last: the network has no convolutions of images, so it has no effect" in sitting.notes()
+
+
+def test_a_compiled_network_learns_the_same(sitting: Sitting, make_job: MakeJob) -> None:
+    # No dropout: compiled code draws other numbers.
+    mlp = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}
+    plain = sitting.fitted(make_job(train__epochs=1, model=mlp))
+    losses = [value for _, value in sitting.logged.pop("train.loss")]
+    sitting.forget()
+    compiled = sitting.fitted(make_job(train__epochs=1, train__compile=True, model=mlp))
+    assert [value for _, value in sitting.logged["train.loss"]] == pytest.approx(losses, rel=1e-4)
+    weights = compiled.model.state_dict()
+    assert list(weights) == list(plain.model.state_dict())  # no `_orig_mod.`: a checkpoint fits with and without
+    torch.testing.assert_close(weights, plain.model.state_dict(), rtol=1e-3, atol=1e-4)
+
+
+def test_convolutions_in_channels_last_learn_the_same(sitting: Sitting, tmp_path: Path) -> None:
+    case = TRAINING_CASES["mnist_cnn"]
+    case.write(tmp_path / "images", 3)
+    (tmp_path / "images" / "drawn.csv").write_text("x,y\n")
+    job = case.job(tmp_path / "images", 1)
+    plain = sitting.fitted(job).model.state_dict()
+    sitting.forget()
+    train = job.train.model_copy(update={"channels_last": True})
+    trainer = sitting.fitted(job.model_copy(update={"train": train}))
+    weights = trainer.model.state_dict()
+    kernels = [tensor for tensor in weights.values() if tensor.ndim == 4 and tensor.shape[1] > 1]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    torch.testing.assert_close(weights, plain, rtol=1e-3, atol=1e-4)
+    assert sitting.notes() == []

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOCK = "runner.lock"
+from farandole.launch.record import RUNNER_LOCK
 
 
 @dataclass
@@ -49,7 +49,7 @@ def take_job(directory: Path) -> Hold | None:
     Raises:
         FileNotFoundError: Its directory is gone.
     """
-    return take(directory / _LOCK)
+    return take(directory / RUNNER_LOCK)
 
 
 def boot_id() -> str:

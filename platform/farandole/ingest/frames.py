@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -53,6 +56,49 @@ def check_repeatable(frame: DataFrame, place: str) -> None:
     repeated = sorted(column for column, count in Counter(frame.columns).items() if count > 1)
     if repeated:
         raise DataError(f"{place}: gives {', '.join(repeated)} twice; name one of them with AS")
+
+
+_CLOCKS = {
+    "CurrentDate": "current_date",
+    "CurrentTimestamp": "current_timestamp",
+    "CurrentTime": "current_time",
+    "LocalTimestamp": "localtimestamp",
+    "Now": "now",
+}
+"""Spark's expressions whose value is the same for a whole query, and another one in the next."""
+
+
+_PASSED_THROUGH = {"Project", "SubqueryAlias"}
+"""Plans that keep the order of rows."""
+
+
+def passing(frame: DataFrame) -> list[str]:
+    """What makes the rows of a frame other ones the next time, though their sources and the code stay the same.
+
+    Returns:
+        Texts: functions that read the clock, and `LIMIT` of rows in no order.
+    """
+    nodes = json.loads(frame._jdf.queryExecution().analyzed().toJSON())
+    classes = [str(node["class"]).rpartition(".")[2] for node in _objects(nodes)]
+    clocks = sorted({_CLOCKS[name] for name in classes if name in _CLOCKS})
+    found = [f"{name} gives another value each time" for name in clocks]
+    # Plans are listed from the top down: what a limit takes from stands behind it.
+    plan = [name for node in nodes if (name := str(node["class"]).rpartition(".")[2]) not in _PASSED_THROUGH]
+    if any(name == "LocalLimit" and plan[place + 1] != "Sort" for place, name in enumerate(plan)):
+        found.append("LIMIT takes any rows where they have no order; add ORDER BY with a column that tells rows apart")
+    return found
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All expressions and plans in Spark's own description of a plan."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+    elif isinstance(value, dict):
+        if "class" in value:
+            yield value
+        for part in value.values():
+            yield from _objects(part)
 
 
 def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:

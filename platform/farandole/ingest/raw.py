@@ -12,7 +12,7 @@ from farandole.errors import FarandoleError
 from farandole.ingest import expect
 from farandole.ingest.diagnose import explain
 from farandole.ingest.files import SourceFiles
-from farandole.ingest.frames import needed_columns, query_frame
+from farandole.ingest.frames import needed_columns, passing, query_frame
 from farandole.ingest.hook import Hook
 from farandole.ingest.privacy import Gate
 from farandole.ingest.session import cached
@@ -53,7 +53,7 @@ class RawRows:
 
         Args:
             session: Spark.
-            warn: Is told of expectations that are not met and only warn.
+            warn: Is told of expectations that are not met and only warn, and of rows that will be others next time.
 
         Raises:
             DataError: The sources, the query, the transform, the expectations and the policies do not fit together.
@@ -61,6 +61,10 @@ class RawRows:
         rows = query_frame(session, self._job.data, self._files)
         if self._hook is not None:
             rows = self._hook.apply(rows)
+        if self._job.data.query is not None or self._hook is not None:
+            place = "data.query" if self._hook is None else "data.query and data.transform"
+            for reason in passing(rows):
+                warn(f"{place}: {reason}, so the dataset cannot be made a second time")
         self._gate.check_columns(rows)
         self._expectations = expect.check(rows, self._job.data, warn)
         return self._gate.protected(needed_columns(rows, self._job.data.entering))

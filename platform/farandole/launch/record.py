@@ -16,6 +16,8 @@ from farandole.progress import Noted, Watcher
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 STATUS, EVENTS = "status.json", "events.jsonl"
+RUNNER_LOCK = "runner.lock"
+"""Lies in the directory of a job that was submitted: its runner holds it."""
 _PROGRESS_EVERY_S = 1.0
 """Steps may come by thousands a second; the file is for people and `status` commands."""
 
@@ -111,6 +113,12 @@ def read_status(directory: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return status
+
+
+def command_to_go_on(directory: Path) -> str:
+    """By which command a job goes on that did not reach its end."""
+    submitted = (directory / RUNNER_LOCK).exists()
+    return f"farandole retry {directory.name}" if submitted else "farandole train --resume"
 
 
 def write(path: Path, text: str) -> None:

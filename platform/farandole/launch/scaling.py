@@ -8,7 +8,7 @@ from pathlib import Path
 
 from farandole.errors import SpecError
 from farandole.launch.directory import directory_of, is_held
-from farandole.launch.record import read_status, write
+from farandole.launch.record import command_to_go_on, read_status, write
 from farandole.spec import Job
 
 _REQUEST = "scale.json"
@@ -41,7 +41,8 @@ def scale(job_id: str, workers: int) -> None:
         status = read_status(directory)
         state = status["state"] if status else "not training"
         said = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
-        raise SpecError(f"{job_id}: only a running job changes its size, and {said}; use `farandole train --resume`")
+        command = command_to_go_on(directory)
+        raise SpecError(f"{job_id}: only a running job changes its size, and {said}; use `{command}`")
     write(directory / _REQUEST, json.dumps({"workers": workers}))
 
 

@@ -14,7 +14,7 @@ from farandole.launch.collecting import Moved, collect
 from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
 from farandole.launch.hosts import Host, Survey, allot, is_local, survey
-from farandole.launch.record import Record, write
+from farandole.launch.record import Record, command_to_go_on, write
 from farandole.launch.resizing import Resizing
 from farandole.launch.restarts import Restarts
 from farandole.launch.scaling import forget_request, wanted_workers
@@ -286,7 +286,8 @@ class _Supervisor:
         self._record.event("ended", state=state, attempt=attempt.number, reason=reason)
         self._record.change(state=state, reason=reason)
         if not failed and attempt.stopped_step is not None:
-            self.watch(Noted(f"step {attempt.stopped_step} is saved; `farandole train --resume` goes on from there"))
+            command = command_to_go_on(self.directory)
+            self.watch(Noted(f"step {attempt.stopped_step} is saved; `{command}` goes on from there"))
         self._collect()
         if find_record(self.directory) is None:
             return

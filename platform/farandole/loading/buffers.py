@@ -102,9 +102,10 @@ class BatchMemory:
     def batches(self, number: int, rows: int) -> list[dict[str, torch.Tensor]]:
         """The first `number * rows` rows as so many batches: for each column `[rows, *shape]`, without a copy."""
         # One call of torch for all batches of a column: made one by one, they would cost as much as their gathering.
+        # `unsafe` means that autograd does not hear of what they share; none of it takes part in a graph yet.
+        sizes = [rows] * number
         parts = [
-            torch.from_numpy(array[: number * rows]).view(number, rows, *array.shape[1:]).unbind(0)
-            for _, array in self._arrays
+            torch.unsafe_split_with_sizes(torch.from_numpy(array[: number * rows]), sizes) for _, array in self._arrays
         ]
         names = [name for name, _ in self._arrays]
         return [dict(zip(names, tensors, strict=True)) for tensors in zip(*parts, strict=True)]

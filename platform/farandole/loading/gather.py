@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from farandole.loading.lanes import BlockRows, LaneReader, Part
 from farandole.loading.order import EpochOrder, Places
 
 Tensors = dict[str, torch.Tensor]
+
+_TOGETHER_BYTES = 4 * 1024 * 1024
+"""Batches that are made together. Fewer would stay in a nearer cache, and more cost less for each tensor."""
 
 
 class Workspace:
@@ -31,8 +35,16 @@ class Workspace:
         start, stop = slice_of(rank, size, order.global_batch_size)
         self.batch_rows = stop - start
         self.shares = _lane_shares(order, start, stop)
-        self.buffers = BatchBuffers(columns, order.window_steps * self.batch_rows, pin)
+        shapes = groupby(share[1:] for share in self.shares)
+        self.alike = [(shape, len(list(lanes))) for shape, lanes in shapes]
+        """Neighbouring lanes with the same width and the same part of it, counted."""
+        self.row_bytes = [column.size * column.dtype.itemsize for column in columns]
+        most = _TOGETHER_BYTES // max(1, self.batch_rows * sum(self.row_bytes))
+        self.batches = max(1, min(most, order.window_steps))
+        """So many batches lie in one piece of memory: tensors of all of them are made at once."""
+        self.buffers = BatchBuffers(columns, self.batches * self.batch_rows, pin)
         window_rows = sum(order.window_steps * width for _, width, _, _ in self.shares)
+        self.chosen = np.empty((order.window_steps, self.batch_rows), np.int32)
         # Narrow rows are copied run by run for a whole window, and one by one from there, which the processor caches.
         self.pool = None if order.window_steps == 1 else BatchMemory(columns, window_rows, pin=False).targets
 
@@ -85,15 +97,20 @@ class RankGather:
     def _window(self, window: int, step: int) -> Iterator[Tensors]:
         """The batches of a window, from a step of it on."""
         first, steps = self._order.window_bounds(window)
-        memory = self._space.buffers.take()
-        if self._space.pool is None:
+        space = self._space
+        if space.pool is None:
+            memory = space.buffers.take()
             self._copy(self._parts(first, 1, whole=False), memory.targets)
-        else:
-            self._copy(self._parts(first, steps, whole=True), self._space.pool)
-            chosen = self._chosen(window)[(step - first) * self._space.batch_rows :]
-            for pool, target in zip(self._space.pool, memory.targets, strict=True):
-                rows.choose(pool, chosen, _row_bytes(pool), target)
-        return iter(memory.batches(first + steps - step, self._space.batch_rows))
+            yield from memory.batches(1, space.batch_rows)
+            return
+        self._copy(self._parts(first, steps, whole=True), space.pool)
+        chosen = self._chosen(window)[step - first :]
+        for begin in range(0, len(chosen), space.batches):
+            wanted = chosen[begin : begin + space.batches]
+            memory = space.buffers.take()
+            for pool, size, target in zip(space.pool, space.row_bytes, memory.targets, strict=True):
+                rows.choose(pool, wanted, size, target)
+            yield from memory.batches(len(wanted), space.batch_rows)
 
     def _parts(self, first_step: int, steps: int, *, whole: bool) -> list[Part]:
         """Where the rows lie that the lanes give to some steps: all of them, or only this rank's (of one step)."""
@@ -115,16 +132,18 @@ class RankGather:
             lane.free()
 
     def _chosen(self, window: int) -> np.ndarray:
-        """Which of a window's rows each batch takes, step by step: int32 `[steps * rows]`."""
+        """Which of a window's rows each batch takes: int32 `[steps, rows]`."""
         order = self._order
         _, steps = order.window_bounds(window)
-        chosen, base, at = np.empty((steps, self._space.batch_rows), np.int32), 0, 0
-        for _, width, start, stop in self._space.shares:
-            mixed = order.window_permutation(window, steps * width).reshape(steps, width)
-            np.add(mixed[:, start:stop], base, out=chosen[:, at : at + stop - start], casting="unsafe")
-            base += steps * width
-            at += stop - start
-        return chosen.reshape(-1)
+        chosen, base, at = self._space.chosen[:steps], 0, 0
+        for (width, start, stop), lanes in self._space.alike:
+            mixed = order.window_permutation(window, steps * width).astype(np.int32).reshape(steps, 1, width)
+            bases = np.arange(base, base + lanes * steps * width, steps * width, dtype=np.int32)[:, None]
+            part = chosen[:, at : at + lanes * (stop - start)].reshape(steps, lanes, stop - start)
+            np.add(mixed[:, :, start:stop], bases, out=part)
+            base += lanes * steps * width
+            at += lanes * (stop - start)
+        return chosen
 
     def _tail(self) -> tuple[Tensors, int]:
         order, batch_rows = self._order, self._space.batch_rows

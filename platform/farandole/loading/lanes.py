@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,11 +35,10 @@ class BlockRows:
         self._reader.release(block)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Rows of one block: groups of neighbours, all of the same length, one after the other.
 
-    Args:
+    Attributes:
         views: `[rows, size]` of the block, column by column.
         firsts: The first row of each group, int64.
         rows: Rows of a group.
@@ -59,13 +57,15 @@ class LaneReader:
         self._open: _OpenPiece | None = None
         self._done: list[int] = []
 
-    def parts(self, begin: int, end: int) -> Iterator[Part]:
+    def parts(self, begin: int, end: int) -> list[Part]:
         """Where the lane's rows [begin, end) lie, counted from the start of the epoch."""
+        found: list[Part] = []
         while begin < end:
             piece = self._at(begin)
             upto = min(end, piece.stop)
-            yield from piece.parts(begin, upto)
+            found += piece.parts(begin, upto)
             begin = upto
+        return found
 
     def free(self) -> None:
         """Free the memory of the blocks that lie behind; call it when their rows have been copied."""
@@ -100,21 +100,20 @@ class _OpenPiece:
         self._first_run = piece.start + piece.head
         self._run_firsts = piece.first + piece.head + piece.run_order * piece.run_rows
 
-    def parts(self, begin: int, end: int) -> Iterator[Part]:
+    def parts(self, begin: int, end: int) -> list[Part]:
         """Where the lane's rows [begin, end) lie: whole runs, and what is before and behind them."""
         run_rows = self._piece.run_rows
         first = max(0, -((self._first_run - begin) // run_rows))
         last = min(len(self._run_firsts), (end - self._first_run) // run_rows)
         if first > last:  # inside of one run, or before the first or behind the last
-            yield self._neighbours(begin, end)
-            return
+            return [self._neighbours(begin, end)]
         runs_begin, runs_end = self._first_run + first * run_rows, self._first_run + last * run_rows
-        if begin < runs_begin:
-            yield self._neighbours(begin, runs_begin)
+        found = [self._neighbours(begin, runs_begin)] if begin < runs_begin else []
         if first < last:
-            yield Part(self._views, self._run_firsts[first:last], run_rows)
+            found.append(Part(self._views, self._run_firsts[first:last], run_rows))
         if runs_end < end:
-            yield self._neighbours(runs_end, end)
+            found.append(self._neighbours(runs_end, end))
+        return found
 
     def _neighbours(self, begin: int, end: int) -> Part:
-        return Part(self._views, self._piece.rows_of_block(np.array([begin - self.start])), end - begin)
+        return Part(self._views, np.array([self._piece.row_of_block(begin - self.start)], np.int64), end - begin)

@@ -84,6 +84,13 @@ class Piece:
         rows[in_runs] = self.first + self.head + self.run_order[run[in_runs]] * self.run_rows + place[in_runs]
         return rows
 
+    def row_of_block(self, offset: int) -> int:
+        """The same for one row."""
+        run, place = divmod(offset - self.head, self.run_rows)
+        if not 0 <= run < len(self.run_order):
+            return self.first + offset
+        return self.first + self.head + int(self.run_order[run]) * self.run_rows + place
+
 
 @dataclass(frozen=True)
 class EpochOrder:

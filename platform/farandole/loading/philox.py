@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from farandole.loading import rows
+
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
@@ -75,9 +77,8 @@ class Streams:
     def permutation(self, size: int, stream: int) -> np.ndarray:
         """A permutation of `size` places: the places, sorted by a random number that each has.
 
-        The place itself fills the low bits of its number. So no two are equal, every correct way of sorting gives the
-        same result, and the sorted numbers say the places: three times faster than `argsort`, which no vector
-        instruction helps.
+        The place itself fills the low bits of its number. So no two are equal, and every correct way of sorting gives
+        the same result; `rows.permute` takes half the time of NumPy's.
 
         Args:
             size: How many; less than 2**32, which leaves each more than 32 random bits.
@@ -86,11 +87,6 @@ class Streams:
         Returns:
             int64 `[size]`.
         """
-        assert size < 2**32, f"{size} places"
-        low = np.uint64((1 << size.bit_length()) - 1)
         numbers = self.words(size, stream)
-        numbers &= ~low
-        numbers |= np.arange(size, dtype=np.uint64)
-        numbers.sort()
-        numbers &= low
+        rows.permute(numbers)
         return numbers.view(np.int64)

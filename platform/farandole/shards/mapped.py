@@ -13,6 +13,8 @@ from farandole.errors import DatasetError
 from farandole.shards.manifest import ShardInfo
 from farandole.shards.schema import Schema
 
+_HUGE_PAGE_BYTES = 2 * 1024 * 1024
+
 
 class ShardFile:
     """A shard's bytes, its size and footer compared with the manifest.
@@ -50,12 +52,12 @@ class ShardFile:
         self._compare(block.offset, block.bytes, block.xxh3_64, f"record batch {index}")
 
     def free(self, index: int) -> None:
-        """Take the whole pages of a block out of this process's memory."""
+        """Take a block out of this process's memory, with all of its first and last page; who reads on there has it
+        mapped again. A part of a page of 2 MiB would cost more: the rest of it would be mapped in pages of 4 KiB."""
         block = self.shard.blocks[index]
-        start = -(-block.offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        stop = (block.offset + block.bytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if start < stop:
-            self.memory.madvise(mmap.MADV_DONTNEED, start, stop - start)
+        start = block.offset // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
+        stop = -(-(block.offset + block.bytes) // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
+        self.memory.madvise(mmap.MADV_DONTNEED, start, min(stop, len(self.memory)) - start)
 
     def _compare(self, offset: int, size: int, checksum: str, what: str) -> None:
         with memoryview(self.memory) as view, view[offset : offset + size] as part:

@@ -11,7 +11,7 @@ from farandole.progress import Noted, Watcher
 from farandole.shards import Dataset
 from farandole.shards.storage import Place
 from farandole.spec import Job, direction_of
-from farandole.training.checkpoint import Best, Shelf, store_in
+from farandole.training.checkpoint import BestBy, Shelf, store_in
 from farandole.training.ema import Averaged
 from farandole.training.evaluation import Evaluator
 from farandole.training.objective import class_weights, loss_function, measure, metric_functions, metric_key
@@ -126,7 +126,7 @@ def make_shelf(job: Job, directory: Place, identity: object) -> Shelf:
     """
     spec = job.train.checkpoint
     metric = spec.best_metric or job.metrics[0]
-    best = Best(metric, spec.lowest_is_best(metric)) if spec.keep_best else None
+    best = BestBy(metric, spec.lowest_is_best(metric)) if spec.keep_best else None
     return Shelf(store_in(directory), identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
 
 

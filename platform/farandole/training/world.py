@@ -98,14 +98,22 @@ def meet(name: str) -> None:
 
 def broadcast_weights(model: nn.Module) -> None:
     """Give every rank rank 0's parameters and buffers."""
-    hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+    _broadcast(model.state_dict())
 
 
 def broadcast_buffers(model: nn.Module) -> None:
     """Give every rank rank 0's buffers, for example the running means of a batch normalization."""
-    buffers = dict(model.named_buffers())
-    if buffers:
-        hvd.broadcast_parameters(buffers, root_rank=0)
+    _broadcast(dict(model.named_buffers()))
+
+
+def _broadcast(tensors: dict[str, torch.Tensor]) -> None:
+    """Give every rank rank 0's tensors. Horovod takes contiguous ones only, which weights in channels-last are not."""
+    laid_out = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if laid_out:
+        hvd.broadcast_parameters(laid_out, root_rank=0)
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            tensor.copy_(laid_out[name])
 
 
 def broadcast_object(value: Any, name: str) -> Any:

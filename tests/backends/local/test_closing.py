@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from farandole.backends.base import JobStatus
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.closing import close_in_mlflow
 from farandole.bench.queue_home import kill, processes_of
 from farandole.spec import Job
-from queued import wait_until
+from queued import TRAINING_S, wait_until
 
 MakeJob = Callable[..., Job]
 
@@ -24,7 +25,7 @@ def test_a_job_that_recorded_nothing_needs_no_word(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ended")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_it_is_tried_again(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -33,7 +34,7 @@ def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_i
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.05}}
     backend = LocalBackend()
     job_id = backend.submit(make_job(model=model, train__epochs=4)).id
-    wait_until(lambda: backend.status(job_id).step >= 3 and backend.status(job_id).mlflow_run_id is not None)
+    wait_until(lambda: _is_recorded(backend.status(job_id)), TRAINING_S)
     for process in processes_of(home):
         kill(process)
     status = backend.status(job_id)
@@ -43,7 +44,12 @@ def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_i
     assert status.mlflow_run_id is not None
     wait_until(lambda: client.get_run(status.mlflow_run_id).info.status == "FAILED")
     assert backend.retry(job_id).mlflow_run_id == status.mlflow_run_id
-    wait_until(lambda: backend.status(job_id).ended)
+    wait_until(lambda: backend.status(job_id).ended, TRAINING_S)
     assert backend.status(job_id).reason == "trained models:/small/1"
     assert client.get_run(status.mlflow_run_id).info.status == "FINISHED"
     wait_until(lambda: not processes_of(home))
+
+
+def _is_recorded(status: JobStatus) -> bool:
+    assert not status.ended, status
+    return status.step >= 3 and status.mlflow_run_id is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from farandole.training.checkpoint.shelf import Best, Shelf, surplus
+from farandole.training.checkpoint.shelf import BestBy, Shelf, surplus
 from farandole.training.checkpoint.stores import DirectoryStore
 
 MINE = {"dataset": "d1", "model": {"options": {"hidden": [128, 64]}}}
@@ -52,12 +52,12 @@ def test_a_step_that_is_saved_again_replaces_the_old_one(tmp_path: Path) -> None
 
 
 def test_the_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
-    on = shelf(tmp_path, keep=1, keep_best=2, best=Best("log_loss", lowest=True))
+    on = shelf(tmp_path, keep=1, keep_best=2, best=BestBy("log_loss", lowest=True))
     for step, loss in enumerate([0.5, 0.2, 0.3, math.nan, 0.4], start=1):
         put(on, step, metrics={"log_loss": loss})
     put(on, 6, metrics={})
     assert names(tmp_path) == ["step-000000002", "step-000000003", "step-000000006"]
-    on = shelf(tmp_path, keep=1, keep_best=1, best=Best("log_loss", lowest=True))
+    on = shelf(tmp_path, keep=1, keep_best=1, best=BestBy("log_loss", lowest=True))
     put(on, 7, metrics={"log_loss": 0.1})
     assert names(tmp_path) == ["step-000000007"]
 
@@ -70,7 +70,7 @@ def test_best_is_the_lowest_or_the_highest_and_of_equal_ones_the_newest(lowest: 
         "a": {"metrics": {"m": 1.0}},
         "0": {"metrics": {"m": 1.0 if lowest else 2.0}},
     }
-    assert set(ours) - set(surplus(ours, 1, 1, Best("m", lowest))) == kept
+    assert set(ours) - set(surplus(ours, 1, 1, BestBy("m", lowest))) == kept
 
 
 def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it(tmp_path: Path) -> None:

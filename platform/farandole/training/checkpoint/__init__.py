@@ -5,8 +5,8 @@ the state, and lets a thread write it to a `Shelf`, which knows which checkpoint
 """
 
 from farandole.training.checkpoint.saver import Resumable, Saver
-from farandole.training.checkpoint.shelf import Best, Shelf
+from farandole.training.checkpoint.shelf import BestBy, Shelf
 from farandole.training.checkpoint.stores import read_checkpoint, store_in
 from farandole.training.checkpoint.weights import weights_digest
 
-__all__ = ["Best", "Resumable", "Saver", "Shelf", "read_checkpoint", "store_in", "weights_digest"]
+__all__ = ["BestBy", "Resumable", "Saver", "Shelf", "read_checkpoint", "store_in", "weights_digest"]

@@ -14,7 +14,7 @@ from farandole.training.checkpoint.stores import Store
 
 
 @dataclass(frozen=True)
-class Best:
+class BestBy:
     """What makes one checkpoint better than another.
 
     Args:
@@ -52,7 +52,9 @@ class Shelf:
         best: What makes one better; None: nothing does.
     """
 
-    def __init__(self, store: Store, identity: Any, *, keep: int, keep_best: int = 0, best: Best | None = None) -> None:
+    def __init__(
+        self, store: Store, identity: Any, *, keep: int, keep_best: int = 0, best: BestBy | None = None
+    ) -> None:
         self._store, self._identity = store, identity
         self._keep, self._keep_best, self._best = keep, keep_best, best
         self._ours: dict[str, dict[str, Any]] | None = None
@@ -125,7 +127,7 @@ class Shelf:
         return self._ours
 
 
-def surplus(ours: dict[str, dict[str, Any]], keep: int, keep_best: int, best: Best | None) -> list[str]:
+def surplus(ours: dict[str, dict[str, Any]], keep: int, keep_best: int, best: BestBy | None) -> list[str]:
     """The checkpoints that need not be kept: neither among the newest nor among the best.
 
     Args:
