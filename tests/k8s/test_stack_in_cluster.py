@@ -170,7 +170,8 @@ def test_a_second_deployment_changes_nothing(deployed: Deployed) -> None:
 
 def test_a_job_is_recorded_there_and_outlives_the_pods(deployed: Deployed, home: Path, write_job: WriteJob) -> None:
     keys = secret("farandole-credentials", "farandole")
-    job = write_job(resources__workers=1, tracking={"system_metrics": False})
+    # Other tests may keep the machine busy: a worker is given time for its signs of life.
+    job = write_job(resources={"workers": 1, "cpus": 1, "heartbeat_timeout_s": 120}, tracking={"system_metrics": False})
     with forwarded() as address:
         done = train(job, address, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
         assert done.returncode == 0, done.stderr
