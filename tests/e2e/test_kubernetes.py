@@ -275,7 +275,12 @@ def operators(cluster: RealCluster) -> Iterator[None]:
         cluster.kubectl("create", "--validate=false", "-f", file)
     names = ["crd/mpijobs.kubeflow.org", "crd/localqueues.kueue.x-k8s.io"]
     try:
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+        for _ in range(200):  # `kubectl wait` fails where there is no condition yet
+            known = json.loads(cluster.kubectl("get", *names, "-o", "json"))["items"]
+            conditions = [each for crd in known for each in crd.get("status", {}).get("conditions") or []]
+            if sum(each["type"] == "Established" and each["status"] == "True" for each in conditions) == len(names):
+                break
+            time.sleep(0.1)
         queue = {
             "apiVersion": "kueue.x-k8s.io/v1beta2",
             "kind": "LocalQueue",
