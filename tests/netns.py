@@ -194,7 +194,7 @@ class Network:
             (place / folder).mkdir(parents=True)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", place / "etc" / "host_key")
         (place / "etc" / "authorized_keys").write_text((self.directory / "key.pub").read_text())
-        (place / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+        (place / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")  # as Debian has it
         (place / "etc" / "sshd_config").write_text(_sshd_config(place / "etc", place / "home"))
         script = "\n".join(
             [

@@ -255,7 +255,15 @@ def test_what_is_taken_down_comes_back_with_its_data(deployed: Deployed) -> None
     before = query("SELECT run_uuid FROM runs ORDER BY 1;"), secret("mlflow")
     done = deployed.deploy("undeploy.sh")
     assert done.returncode == 0, done.stderr
-    wait("all pods are gone", lambda: not kubectl("get", "pods", "--output", "name"))
+    running = (
+        "get",
+        "pods",
+        "--field-selector",
+        "status.phase=Running",
+        "--output",
+        "name",
+    )  # those of jobs have ended
+    wait("no pod runs", lambda: not kubectl(*running))
     assert kubectl("get", "deployments,statefulsets,services,networkpolicies", "--output", "name") == ""
     assert "persistentvolumeclaim/data-postgresql-0" in kubectl("get", "pvc", "--output", "name")
     assert deployed.deploy().returncode == 0

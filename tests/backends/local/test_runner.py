@@ -65,7 +65,7 @@ def test_what_a_job_leaves_behind_ends_with_it(local: MakeBackend, tmp_path: Pat
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
