@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -190,7 +191,7 @@ def test_a_job_is_recorded_there_and_outlives_the_pods(deployed: Deployed, home:
         env = _environment() | keys | {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
         script = "import mlflow, sys; print(mlflow.artifacts.list_artifacts(run_id=sys.argv[1])[0].path)"
         listed = subprocess.run(
-            [shutil.which("python") or "python3", "-c", script, run_id],
+            [sys.executable, "-c", script, run_id],
             env=env, capture_output=True, text=True, check=False, timeout=200,
         )  # fmt: skip
     assert listed.stdout.strip() == "dataset", listed.stderr[-2000:]
@@ -208,6 +209,7 @@ def test_a_submitted_job_uses_them_all(
         cluster = _as_administrator(tmp_path, farandole_home, address)
         part = cluster.part()
         part |= {
+            "devices": {},  # the quota of `minimal` has none
             "volumes": [each for each in part["volumes"] if each.get("read_only")],
             "storage": "s3://farandole",
             "tracking_uri": services.pop("MLFLOW_TRACKING_URI"),

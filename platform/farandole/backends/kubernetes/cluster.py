@@ -32,7 +32,7 @@ _PATIENCE_S = 60.0
 """How long people wait for an API server that does not answer: it restarts in less."""
 _POD_PATIENCE_S = 3600.0
 """How long pods do: their work goes on meanwhile."""
-_FIRST_ANSWER_S = 10.0
+_FIRST_ANSWER_S = 30.0
 """The same for the first question: a wrong address is told soon."""
 _PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
 _BUSY = (429, 500, 502, 503, 504)

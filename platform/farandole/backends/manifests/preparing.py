@@ -125,7 +125,8 @@ def _job(submission: Submission) -> Object:
     }
     if spec.style == "mpijob":
         environment["FARANDOLE_RELEASES"] = submission.of_attempt("mpi")
-        environment["FARANDOLE_QUEUE"] = spec.queue or ""
+        if spec.queue is not None:
+            environment["FARANDOLE_QUEUE"] = spec.queue
     built = container(
         submission,
         PREPARE,

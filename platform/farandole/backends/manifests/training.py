@@ -79,9 +79,10 @@ def launcher_pod(submission: Submission) -> Object:
         "FARANDOLE_PREPARE_OBJECT": submission.of_attempt("prepare"),
         "FARANDOLE_STATUS_OBJECT": submission.named("status"),
         "FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place}),
-        "FARANDOLE_MLFLOW_RUN": submission.mlflow_run_id or "",
         "FARANDOLE_SUBMISSION": str(submission.attempt),
     }
+    if submission.mlflow_run_id is not None:
+        environment["FARANDOLE_MLFLOW_RUN"] = submission.mlflow_run_id
     built = container(
         submission,
         LAUNCHER,

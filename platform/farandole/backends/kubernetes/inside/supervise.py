@@ -51,6 +51,7 @@ class _Launch:
                 self.report.follow(self.directory)
                 trained = train(self.job, watch, register=True, directory=self.directory)
             self.report.close()
+            self.workers.free()
             self.report.result(trained.document(self.job.name))
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
             steps = trained.training["steps"]
@@ -63,6 +64,7 @@ class _Launch:
         """Tell how it ended; whoever interrupted it knows more."""
         self.report.close()
         if isinstance(error, FarandoleError):
+            self.workers.free()
             self.report.tell(state="failed", reason=str(error))
         elif isinstance(error, Terminated):
             self.report.tell(state="running", reason="the launcher was asked to end")

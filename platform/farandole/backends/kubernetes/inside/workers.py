@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from farandole.backends.manifests.names import WORKER, selector
 from farandole.errors import FarandoleError
 
 _LOOK_EVERY_S = 1.0
+_GONE_S = 60.0
+"""How long their end is waited for: a node may be away."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ class Workers:
         """Want so many pods; where nobody is asked, or nothing is left to ask for, nothing happens."""
         if self.stateful_set is not None:
             self.cluster.patch("StatefulSet", self.stateful_set, {"spec": {"replicas": pods}}, part="/scale")
+
+    def free(self) -> None:
+        """Want none, and wait until they are gone: when a job is told to have ended, no GPU is held any more."""
+        self.scale(0)
+        due_s = time.monotonic() + _GONE_S
+        while self.stateful_set is not None and time.monotonic() < due_s:
+            if not self.cluster.find("Pod", selector(self.job_id, WORKER), cached=True):
+                return
+            time.sleep(_LOOK_EVERY_S / 4)
 
     def ready(self) -> list[str]:
         """The addresses of the pods that are ready, by the pods' names."""
