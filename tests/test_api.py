@@ -88,11 +88,13 @@ def test_training_on_a_stale_dataset_warns(
 def test_a_job_is_submitted_and_found_again_by_its_id_alone(home: Path, make_job: MakeJob) -> None:
     job = make_job(backend={"use": "local", "priority": 3})
     submitted = api.submit(job)
+    lines = api.logs(submitted.id, follow=True)
+    next(lines)  # it runs
     status = api.cancel(submitted.id)
     assert (status.state, status.name, status.priority) == ("cancelled", "small", 3)
     assert api.status(submitted.id) == status
     assert [found.id for found in api.jobs()] == [found.id for found in api.jobs(backend="local")] == [submitted.id]
-    assert list(api.logs(submitted.id))[-1].endswith("cancelled: cancelled while it ran")
+    assert list(lines)[-1].endswith("cancelled: cancelled while it ran")
     assert api.retry(submitted.id).id == submitted.id
     assert api.cancel(submitted.id, backend="local").state == "cancelled"
 

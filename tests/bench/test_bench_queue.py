@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farandole.bench.queue import QueueBench, bench_queue
+from farandole.bench.submissions import QueueBench, bench_queue
 from farandole.spec import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

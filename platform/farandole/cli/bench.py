@@ -224,7 +224,7 @@ def queue(
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Submit jobs from many processes, kill anything at random, follow a log: lost, run twice, orphans, ms."""
-    from farandole.bench.queue import QueueBench, bench_queue
+    from farandole.bench.submissions import QueueBench, bench_queue
     from farandole.cli import measurements
     from farandole.cli.watching import watching
     from farandole.spec import load_job
