@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 __all__ = ["object_store", "proxy", "s3"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A directory for temporary files that goes with the run: processes that tests kill, and MLflow, leave theirs."""
+    tmp_path_factory.getbasetemp()  # first: pytest keeps what tests wrote, to be looked at after a failure
+    with (
+        tempfile.TemporaryDirectory(prefix="farandole-tests-", ignore_cleanup_errors=True) as directory,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", directory)
+        patch.setattr(tempfile, "tempdir", directory)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -140,7 +140,7 @@ def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
 def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     import yaml
 
-    whole, training, sweep, lenient, breaking, privacy = map(yaml.safe_load, _blocks("yaml"))
+    hosts, kubernetes, whole, training, sweep, lenient, breaking, privacy = map(yaml.safe_load, _blocks("yaml"))
     job = parse_job(whole, folder=tmp_path)
     assert job.name == "taxi"
     assert job.resources.workers == 2
@@ -148,6 +148,9 @@ def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     assert parse_job({**whole, "data": {**whole["data"], "sources": sources}}, folder=tmp_path)
     resources = parse_job({**whole, **breaking}, folder=tmp_path).resources
     assert (resources.workers, resources.min_workers, resources.max_restarts) == (8, 4, 10)
+    for cluster in (hosts, kubernetes):
+        there = {**whole, **cluster, "data": {**whole["data"], **cluster.get("data", {})}}
+        assert parse_job(there, folder=tmp_path).backend.use == cluster["backend"]["use"]
     trained = parse_job({**whole, **training}, folder=tmp_path).train
     assert (trained.precision, trained.schedule.name, trained.accumulate_steps) == ("bf16", "cosine", 2)
     swept = parse_job({**whole, **sweep}, folder=tmp_path).sweep

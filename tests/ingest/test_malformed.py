@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 from farandole.progress import Event, Noted
 from farandole.shards import collect_garbage, read_manifest, verify
 
-BAD = b'60,x,a,1\n61,1,a,1,9\n62,1,caf\xe9,1\n63,NA,"a,1\n64,NA,b,0\n'
+BAD = b'60,x,a,1\n61,1,a,1,9\n62,1,zzz\xe9,1\n63,NA,"a,1\n64,NA,b,0\n'
 
 
 @pytest.mark.parametrize("policy", ["drop", "quarantine"])
@@ -50,8 +49,7 @@ def test_what_is_left_out_is_counted_by_reason_and_place(
     )
     assert (entry.quarantine is not None) == (policy == "quarantine")
     # A value may be somebody's: only places and reasons enter the manifest.
-    manifest = json.loads((prepared.path / "manifest.json").read_text())
-    assert "caf" not in json.dumps([{**entry, "quarantine": None} for entry in manifest["malformed"]])
+    assert "zzz" not in (prepared.path / "manifest.json").read_text()  # no hash in it is written with a z
 
 
 def test_the_quarantine_holds_the_records_as_they_were(write: Write, make_job: MakeJob, prepare: Prepare) -> None:

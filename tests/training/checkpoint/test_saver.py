@@ -269,9 +269,9 @@ def test_a_dataset_that_is_prepared_again_meanwhile_ends_the_training(
 
 @pytest.fixture
 def tiny_disk(sitting: Sitting) -> Iterator[Path]:
-    """The directory of the checkpoints, on a file system with room for a few."""
+    """The directory of the checkpoints, on a file system with room for one, not for two: no fewer are ever written."""
     sitting.directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(sitting.directory)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(sitting.directory)]
     if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
         pytest.skip("only root can mount a file system")
     try:
