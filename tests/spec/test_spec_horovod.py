@@ -15,6 +15,7 @@ def test_what_is_not_set_is_left_to_horovod() -> None:
 def test_each_setting_is_the_variable_that_horovod_reads() -> None:
     spec = Horovod(
         cycle_time_ms=0.5,
+        idle_cycle_time_ms=50,
         fusion_threshold_mib=2,
         cache_capacity=0,
         hierarchical_allreduce=True,
@@ -22,6 +23,7 @@ def test_each_setting_is_the_variable_that_horovod_reads() -> None:
     )
     assert horovod_variables(spec) == {
         "HOROVOD_CYCLE_TIME": "0.5",
+        "HOROVOD_IDLE_CYCLE_TIME": "50",
         "HOROVOD_FUSION_THRESHOLD": "2097152",
         "HOROVOD_CACHE_CAPACITY": "0",
         "HOROVOD_HIERARCHICAL_ALLREDUCE": "1",

@@ -8,7 +8,7 @@ from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
 from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
 from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
-from farandole.spec.horovod import Horovod, horovod_variables
+from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variables
 from farandole.spec.hosts import Hosts, split_host
 from farandole.spec.job import Job
 from farandole.spec.load import load_job, parse_job
@@ -43,6 +43,7 @@ from farandole.spec.train import (
 )
 
 __all__ = [
+    "IDLE_CYCLE_VARIABLE",
     "METRICS",
     "MONTHS",
     "SPLITS",

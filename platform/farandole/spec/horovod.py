@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from farandole.spec.base import Spec, changed
 
 
+IDLE_CYCLE_VARIABLE = "HOROVOD_IDLE_CYCLE_TIME"
+
+
 class Horovod(Spec):
     """How gradients are summed over the workers. The defaults suit one machine; what is not set is left to Horovod."""
 
@@ -18,6 +21,9 @@ class Horovod(Spec):
     """Instead of `bucket_mib`: so many buckets of about the same size."""
     cycle_time_ms: Annotated[float, Field(gt=0)] | None = None
     """How often Horovod looks for gradients to sum."""
+    idle_cycle_time_ms: Annotated[float, Field(gt=0)] | None = None
+    """The same while no rank has any; the first one wakes it. Default: 20. Only in builds of Horovod that
+    `make setup` made."""
     fusion_threshold_mib: Annotated[int, Field(ge=0)] | None = None
     """Buckets that are ready together are copied into one buffer of this size; 0: never. Horovod's default: 128."""
     cache_capacity: Annotated[int, Field(ge=0)] | None = None
@@ -56,6 +62,8 @@ def horovod_variables(spec: Horovod, *, timeline: bool = False) -> dict[str, str
     found: dict[str, str] = {"HOROVOD_TIMELINE": "DYNAMIC"} if timeline else {}
     if spec.cycle_time_ms is not None:
         found["HOROVOD_CYCLE_TIME"] = f"{spec.cycle_time_ms:g}"
+    if spec.idle_cycle_time_ms is not None:
+        found[IDLE_CYCLE_VARIABLE] = f"{spec.idle_cycle_time_ms:g}"
     if spec.fusion_threshold_mib is not None:
         found["HOROVOD_FUSION_THRESHOLD"] = str(spec.fusion_threshold_mib * 2**20)
     if spec.cache_capacity is not None:

@@ -22,6 +22,7 @@ from farandole.spec import Job, is_remote
 from farandole.tracking.record import begin_record
 from farandole.tracking.store import store_of
 from farandole.training import world
+from farandole.training.allocator import keep_freed_memory
 from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
 from farandole.training.evaluation import Evaluated
@@ -63,6 +64,7 @@ def be_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> No
     """
     if os.environ.get("HOROVOD_RANK", "0") == "0":  # seconds of import that only one rank needs, beside other work
         threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
+    keep_freed_memory()
     with world.join() as gang:
         if gang.is_chief:
             send({"event": "met", "workers": gang.size})
