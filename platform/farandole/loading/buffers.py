@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Column:
     @property
     def size(self) -> int:
         """Values of a row."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 def columns_of(schema: Schema, *, row_ids: bool = False) -> tuple[Column, ...]:

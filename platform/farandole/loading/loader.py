@@ -125,8 +125,11 @@ class TrainingLoader:
         blocks = BlockRows(self._reader, self._columns)
         with self._workspace(order) as space:
             gather = RankGather(blocks, self._columns, order, self._rank, self._size, space, pin=self._pin, pad=pad)
+            full_steps, global_rows = order.full_steps, self._global_batch_size
             for step, (tensors, rows) in enumerate(gather.steps(first_step), start=first_step):
-                yield self._finish(tensors, rows, order.batch_rows(step), epoch)
+                if step == full_steps:
+                    global_rows = order.batch_rows(step)
+                yield self._finish(tensors, rows, global_rows, epoch)
                 del tensors  # or their memory could not be used again
 
     @contextmanager
@@ -147,9 +150,10 @@ class TrainingLoader:
             mask = torch.ones(stop - start, dtype=torch.bool)
             mask[rows:] = False
             rows = stop - start
-        row_ids = tensors.pop(ROW_IDS).numpy() if ROW_IDS in tensors else None
         label = tensors.pop(LABEL) if LABEL in tensors else torch.empty(0)
+        if ROW_IDS not in tensors:
+            return Batch(tensors, label, rows, global_rows, mask)
+        row_ids = tensors.pop(ROW_IDS).numpy()
         if self._transform is not None:
-            assert row_ids is not None
             tensors = self._transform(tensors, row_ids, epoch)
         return Batch(tensors, label, rows, global_rows, mask, row_ids if self._with_row_ids else None)

@@ -5,13 +5,15 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 enum {
     LINE = 64,  /* bytes of a line of the processor's cache */
     STREAMS = 4, /* groups that are copied side by side: memory answers several requests in the time of one */
-    MOST_DIGIT_BITS = 11, /* of a radix sort: the counts of all digits stay in the nearest cache */
+    MOST_DIGIT_BITS = 12, /* of a radix sort: the counts of all digits stay in the nearest cache */
+    SHORT = 1024, /* bytes of a group that has ended before the processor has seen that it is a sequence */
     AHEAD = 24, /* rows: what is asked for so early has come from the last cache when its turn is there */
 };
 
@@ -56,6 +58,10 @@ static void copy_groups(const char *source, const int64_t *firsts, Py_ssize_t gr
     for (; group + STREAMS <= groups; group += STREAMS, target += STREAMS * bytes) {
         const char *from[STREAMS];
         Py_ssize_t done = 0;
+        if (bytes <= SHORT && group + 3 * STREAMS <= groups)
+            for (int stream = 0; stream < STREAMS; stream++)
+                for (Py_ssize_t line = 0; line < bytes; line += LINE)
+                    __builtin_prefetch(source + firsts[group + 2 * STREAMS + stream] * row_bytes + line);
         for (int stream = 0; stream < STREAMS; stream++)
             from[stream] = source + firsts[group + stream] * row_bytes;
         for (; done + LINE <= bytes; done += LINE)
@@ -208,25 +214,37 @@ static void deal(const uint64_t *numbers, Py_ssize_t count, int shift, int digit
         dealt[ends[numbers[at] >> shift & digit]++] = numbers[at];
 }
 
+/* An insertion sort from one array to another, or to the same. */
+static void insert(const uint64_t *numbers, Py_ssize_t count, uint64_t *sorted)
+{
+    for (Py_ssize_t next = 0; next < count; next++) {
+        const uint64_t number = numbers[next];
+        Py_ssize_t at = next;
+        for (; at > 0 && sorted[at - 1] > number; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = number;
+    }
+}
+
 static void permute_words(uint64_t *words, Py_ssize_t count, int bits, uint64_t *dealt)
 {
     const uint64_t low = (UINT64_C(1) << bits) - 1;
+    const bool once = bits <= MOST_DIGIT_BITS + 1; /* one pass leaves about one number for each value of its digit */
     /* Two passes look at three bits more than the places take, where they can: then few numbers are left that another
        one's highest bits are equal to. */
-    int digit_bits = (bits + 4) / 2;
+    int digit_bits = once ? bits : (bits + 4) / 2;
 
     if (digit_bits > MOST_DIGIT_BITS)
         digit_bits = MOST_DIGIT_BITS;
     for (Py_ssize_t at = 0; at < count; at++)
         words[at] = (words[at] & ~low) | (uint64_t)at;
-    deal(words, count, 64 - 2 * digit_bits, digit_bits, dealt);
-    deal(dealt, count, 64 - digit_bits, digit_bits, words);
-    for (Py_ssize_t next = 1; next < count; next++) {
-        const uint64_t number = words[next];
-        Py_ssize_t at = next;
-        for (; at > 0 && words[at - 1] > number; at--)
-            words[at] = words[at - 1];
-        words[at] = number;
+    if (once) {
+        deal(words, count, 64 - digit_bits, digit_bits, dealt);
+        insert(dealt, count, words);
+    } else {
+        deal(words, count, 64 - 2 * digit_bits, digit_bits, dealt);
+        deal(dealt, count, 64 - digit_bits, digit_bits, words);
+        insert(words, count, words);
     }
     for (Py_ssize_t at = 0; at < count; at++)
         words[at] &= low;
