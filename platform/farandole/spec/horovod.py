@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from farandole.spec.base import Spec, changed
 
-
 IDLE_CYCLE_VARIABLE = "HOROVOD_IDLE_CYCLE_TIME"
 
 
