@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import horovod
 import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
@@ -60,7 +61,7 @@ def join() -> Iterator[World]:
         EnvironmentLacking: The gang has another size than the launcher started: without its variables Horovod
             would silently make N gangs of one.
     """
-    if _OUR_BUILD in hvd.__version__ and "HOROVOD_AUTOTUNE" not in os.environ:
+    if _OUR_BUILD in horovod.__version__ and "HOROVOD_AUTOTUNE" not in os.environ:
         for name, value in _CYCLES.items():
             os.environ.setdefault(name, value)
     hvd.init()
