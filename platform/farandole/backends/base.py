@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from farandole.launch.record import State
 
 if TYPE_CHECKING:  # the small processes that only run jobs know nothing of specs
     from farandole.spec import Job
     from farandole.spec.backend import BackendName
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 
 

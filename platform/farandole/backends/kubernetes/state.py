@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from farandole.backends.base import ENDED, JobStatus, State
+from farandole.backends.base import ENDED, JobStatus
 from farandole.backends.kubernetes.waiting import why_pod_waits, why_queued
 from farandole.backends.manifests.names import (
     ATTEMPT,
@@ -22,6 +22,7 @@ from farandole.backends.manifests.names import (
     SUBMITTED,
     WORKER,
 )
+from farandole.launch.record import State
 
 Object = dict[str, Any]
 _STALE = ("Succeeded", "Failed")

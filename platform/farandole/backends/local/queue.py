@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.base import ENDED, State
+from farandole.backends.base import ENDED
 from farandole.backends.holding import Hold, boot_id, start_ticks, take, take_job
 from farandole.backends.local.closing import close_in_mlflow
 from farandole.backends.local.start import START, spawn_runner, start_variables
@@ -26,6 +26,7 @@ from farandole.backends.local.told import read_outcome, read_result
 from farandole.backends.records import Record, Records, insert, now
 from farandole.errors import SpecError
 from farandole.launch.leftovers import sweep
+from farandole.launch.record import State
 
 _SLOTS = 1
 """A training uses all cores by default: two at once would be slower than one after the other."""

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.base import State
 from farandole.backends.local.closing import close_in_mlflow
 from farandole.backends.local.queue import Entry, Queue
 from farandole.backends.local.start import Start, take_start
 from farandole.backends.local.told import LOG, forget, read_outcome, read_result, say
 from farandole.launch.leftovers import sweep
+from farandole.launch.record import State
 from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
 
 _LOOK_S = 0.2
