@@ -77,3 +77,11 @@ def test_pauses_grow_up_to_a_limit_and_begin_anew_after_progress() -> None:
     assert longest == [1, 2, 4, 8, 16, 30, 30, 30]
     restarts.refuse(_cause(1000))
     assert restarts.pause_s() <= 1.0
+
+
+def test_who_is_killed_at_random_moments_before_the_next_checkpoint_waits_no_longer_each_time() -> None:
+    restarts = Restarts(100)
+    for rank in (0, 1, 0, 1, 0, 1):
+        killed = TrainingFailed(f"train: worker {rank} was killed")
+        assert restarts.refuse(Cause("killed", rank, killed, 120, False, ())) is None
+        assert restarts.pause_s() <= 1.0

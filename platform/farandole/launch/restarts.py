@@ -43,7 +43,7 @@ class Restarts:
 
     def pause_s(self) -> float:
         """How long to wait before the next attempt: longer from failure to failure, from 1 s to 30 s, unless the
-        training came further between them; with up to half of it left to chance, so that jobs that fail together do
+        training made steps between them; with up to half of it left to chance, so that jobs that fail together do
         not start together."""
         longest = min(_LONGEST_S, _FIRST_S * 2.0 ** max(0, self._without_progress - 1))
         return longest * random.uniform(0.5, 1.0)
@@ -61,7 +61,11 @@ def _tells(cause: Cause) -> bool:
 
 
 def _further(cause: Cause, previous: Cause | None) -> bool:
-    return cause.step is not None and (previous is None or previous.step is None or cause.step > previous.step)
+    """Whether the training made steps, and none of them may have been the one that failed before. Of a worker that is
+    killed the step is known to a second only: who is killed twice before the next checkpoint has not stood still."""
+    if cause.step is None:
+        return False
+    return not cause.exact or previous is None or previous.step is None or cause.step > previous.step
 
 
 def _diagnosis(cause: Cause, times: int) -> TrainingFailed:

@@ -87,8 +87,9 @@ class KubernetesBackend:
 
     def submit(self, job: Job) -> Submitted:
         """Make the job's objects; when this returns, the cluster has them all."""
-        from farandole.backends.kubernetes.submitting import apply_all, new_submission
+        from farandole.backends.kubernetes.submitting import apply_all, new_submission, prepare_to_record
 
+        prepare_to_record(job)
         problems = self.check(job)
         if problems:
             raise SpecError("\n".join(problems))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import datetime
+import importlib
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,12 @@ _OLD_API = (1, 31)
 def packed(job: Job) -> Package:
     """The job's folder."""
     return pack(job.folder or ".")
+
+
+def prepare_to_record(job: Job) -> None:
+    """Import MLflow while the cluster is asked: seconds, of which nobody has to wait for."""
+    if _opens_run(job):
+        threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
 
 
 def new_submission(job: Job, namespace: str) -> Submission:
@@ -144,12 +152,16 @@ def _code(job: Job, package: Package) -> Code:
     return Code(package.digest, place=f"{place}/{name}", size_bytes=size)
 
 
+def _opens_run(job: Job) -> bool:
+    return job.model is not None and store_of(job.tracking).is_server
+
+
 def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
     """The job's MLflow run, made before anything else is, and what it is found by again.
 
     Where the server is reached from the cluster alone, the first attempt makes the run.
     """
-    if job.model is None or not store_of(job.tracking).is_server:
+    if not _opens_run(job):
         return None, ""
     from farandole.tracking.recorder import recording
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,8 @@ class _Launch:
     def run(self) -> None:
         """Wait, train, tell."""
         watch = told()
+        # Seconds of import, beside a preparation that takes longer.
+        threading.Thread(target=importlib.import_module, args=("farandole.launch.supervisor",), daemon=True).start()
         try:
             self._wait_for_dataset()
             self.workers.scale(-(-self.job.resources.workers // self.workers.slots))
