@@ -22,9 +22,8 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
 
-from farandole.errors import TrainingFailed
 from farandole.spec import Tracking
-from farandole.tracking.record import find_record
+from farandole.tracking.record import brought_record
 from farandole.tracking.recorder import Recorder, sending
 from farandole.tracking.store import store_of
 
@@ -54,12 +53,7 @@ def recording_node(tracking: Tracking, directory: Path, recorder: Recorder | Non
     Raises:
         TrainingFailed: This node has not got the job's record.
     """
-    record = find_record(directory)
-    if record is None:
-        raise TrainingFailed(
-            f"{directory}: node {node_name()} does not find the job's record there; start workers by `farandole train`"
-            " or `farandole submit`, which bring it to every host"
-        )
+    record = brought_record(directory)
     if recorder is not None:
         with node_metrics(recorder.points, record.started_ms):
             yield

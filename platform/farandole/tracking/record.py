@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from farandole.errors import TrainingFailed
 
 _FOLDER = "tracking"
 _ABOUT = "record.json"
@@ -60,6 +63,21 @@ def find_record(directory: Path) -> Record | None:
         return Record(**raw)
     except FileNotFoundError:
         return None
+
+
+def brought_record(directory: Path) -> Record:
+    """The record of a directory on a node where nothing is recorded first.
+
+    Raises:
+        TrainingFailed: It was not brought here.
+    """
+    record = find_record(directory)
+    if record is None:
+        raise TrainingFailed(
+            f"{directory}: node {socket.gethostname()} does not find the job's record there; start workers by"
+            " `farandole train` or `farandole submit`, which bring it to every host"
+        )
+    return record
 
 
 def run_id_of(directory: Path) -> str | None:

@@ -19,7 +19,7 @@ from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, 
 from farandole.shards import Dataset, require_policies
 from farandole.shards.storage import Place
 from farandole.spec import Job, is_remote
-from farandole.tracking.record import begin_record
+from farandole.tracking.record import begin_record, brought_record
 from farandole.tracking.store import store_of
 from farandole.training import world
 from farandole.training.allocator import keep_freed_memory
@@ -129,9 +129,19 @@ def _record_other_nodes(job: Job, gang: World, directory: Path, open_until_end: 
         begin_record(directory, store_of(job.tracking).shown)
     world.meet("record")
     if gang.local_rank == 0 and not gang.is_chief:
-        from farandole.tracking.nodes import recording_node
+        brought_record(directory)
+        opened = ExitStack()
 
-        open_until_end.enter_context(recording_node(job.tracking, directory, None))
+        def record() -> None:
+            from farandole.tracking.nodes import recording_node
+
+            opened.enter_context(recording_node(job.tracking, directory, None))
+
+        # Nobody waits for the import of MLflow: the steps of all nodes would.
+        opening = threading.Thread(target=record, name="node-record", daemon=True)
+        opening.start()
+        open_until_end.callback(opened.close)
+        open_until_end.callback(opening.join)
 
 
 def _stays_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
