@@ -147,7 +147,7 @@ class RealCluster:
                     return status
                 assert time.monotonic() < due_s, self.story(job_id, status)
                 assert status["state"] not in ("failed",), self.story(job_id, status)
-                time.sleep(0.3)
+                time.sleep(1)  # each look costs the node, which is this machine, a tenth of a second
         finally:
             if kept is None:
                 del os.environ["KUBECONFIG"]
@@ -207,8 +207,8 @@ class RealCluster:
             "images": {"prepare": IMAGE, "train": IMAGE, "pull_policy": "IfNotPresent"},
             "volumes": [*volumes, {"mount_path": str(self.shared), "host_path": str(self.shared)}],
             "launcher": {"cpus": "100m", "memory": "1Gi"},
-            "driver": {"cpus": "200m", "memory": "2Gi"},
-            "worker": {"cpus": "600m", "memory": "2Gi"},
+            "driver": {"cpus": "800m", "memory": "2Gi"},
+            "worker": {"cpus": "900m", "memory": "2Gi"},
             "executors": {"count": 2, "cpus": "300m", "memory": "600m", "python_memory": "600m"},
             "devices": {"nvidia.com/gpu": 1},  # which the node pretends to have: workers use none
             "shm": "64Mi",

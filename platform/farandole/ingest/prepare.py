@@ -61,6 +61,7 @@ from farandole.shards import (
 from farandole.spec import SPLITS, Data, Job, RowSource
 
 _MIB = 2**20
+_LITTLE_BYTES = 16 * _MIB
 _POLL_S = 0.2
 
 
@@ -117,7 +118,7 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
     with (
         _made_directory(directory),
         RawRows(job, files) as raw,
-        spark_session(job) as session,
+        spark_session(job, little=_is_little(files)) as session,
         _watched(session, watch) as say,
     ):
         try:
@@ -347,6 +348,10 @@ def _made_directory(directory: Place) -> Iterator[None]:
 def _disk_error(directory: Place, error: OSError) -> PreparationFailed:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a directory you may write to"
     return PreparationFailed(f"data.output: {directory}: {error.strerror or error}; {remedy}")
+
+
+def _is_little(files: dict[str, SourceFiles]) -> bool:
+    return sum(int(entry["bytes"]) for entry in fingerprints(files)) <= _LITTLE_BYTES
 
 
 def _rows(manifest: Manifest) -> str:
