@@ -27,6 +27,7 @@ def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         tempfile.TemporaryDirectory(prefix="farandole-tests-", ignore_cleanup_errors=True) as directory,
         pytest.MonkeyPatch.context() as patch,
     ):
+        Path(directory).chmod(0o711)  # PostgreSQL runs as another user
         patch.setenv("TMPDIR", directory)
         patch.setattr(tempfile, "tempdir", directory)
         yield
