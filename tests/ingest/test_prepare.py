@@ -24,7 +24,7 @@ PARTS = "CASE WHEN id < 40 THEN 'train' WHEN id < 50 THEN 'validation' ELSE 'tes
 
 @pytest.fixture
 def without_spark(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(job: object) -> None:
+    def refuse(job: object, **_: object) -> None:
         raise AssertionError("Spark is started")
 
     monkeypatch.setattr(prepare_module, "spark_session", refuse)
