@@ -50,6 +50,7 @@ missing_packages() {
     fi
     command -v "${CXX:-g++}" >/dev/null || echo g++
     command -v make >/dev/null || echo make
+    command -v patch >/dev/null || echo patch
     (($(java_version) + 0 >= 17)) || echo openjdk-17-jre-headless
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def machine_pod(
     container = template["spec"]["containers"][0]
     mounts = _volumes(template, objects, directory)
     values = {name: _moved(value, mounts) for name, value in _environment(container, objects).items()}
-    values |= {"PATH": path, **(environment or {})}
+    values |= {"PATH": path, "TMPDIR": tempfile.gettempdir(), **(environment or {})}
     command = [*container.get("command", ()), *container.get("args", ())]
     command = [_moved(re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], each), mounts) for each in command]
     for name, value in (arguments or {}).items():

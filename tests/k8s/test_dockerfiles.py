@@ -74,6 +74,9 @@ def test_compilers_stay_in_their_stage(name: str) -> None:
     assert len(stages) == 2
     last = " ".join(each.rest for each in stages[-1] if each.word == "RUN")
     assert not re.search(r"\b(g\+\+|make|python3\.11-dev|python3\.11-venv)\b", last)
+    build = " ".join(each.rest for stage in stages[:-1] for each in stage)
+    if "setup/horovod_wheel.sh" in build:  # what it compiles with, and what it changes the sources by
+        assert {"g++", "make", "patch", "setup/horovod_idle.patch"} <= set(build.split())
     assert "--from=build /usr/local /usr/local" in [each.rest for each in stages[-1] if each.word == "COPY"]
 
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 
@@ -62,3 +69,81 @@ def test_buffers_are_shared_and_a_model_may_have_none() -> None:
         world.broadcast_buffers(torch.nn.Linear(1, 1))
         for name, buffer in model.named_buffers():
             torch.testing.assert_close(buffer, before[name])
+
+
+def _said_by_a_process(code: str, **variables: str) -> dict[str, Any]:
+    """What a fresh process prints: Horovod and the allocator are set up once for each."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**kept, **variables}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+_IDLE_FOR_A_SECOND = """
+import json, os, time
+from pathlib import Path
+from farandole.training import world
+
+def switches():
+    found = 0
+    for status in Path("/proc/self/task").glob("*/status"):
+        if status.parent.name != str(os.getpid()):
+            found += int(status.read_text().split("voluntary_ctxt_switches:")[1].split()[0])
+    return found
+
+with world.join():
+    before = switches()
+    time.sleep(1)
+    print(json.dumps({"wakes": switches() - before, **{n: v for n, v in os.environ.items() if "CYCLE" in n}}))
+"""
+
+
+def test_horovods_thread_sleeps_while_there_is_nothing_to_sum() -> None:
+    said = _said_by_a_process(_IDLE_FOR_A_SECOND)
+    assert (said["HOROVOD_CYCLE_TIME"], said["HOROVOD_IDLE_CYCLE_TIME"]) == ("0.2", "20")
+    often = _said_by_a_process(_IDLE_FOR_A_SECOND, HOROVOD_IDLE_CYCLE_TIME="1")
+    assert often["HOROVOD_IDLE_CYCLE_TIME"] == "1", "what the user has set stays"
+    assert said["wakes"] < 0.3 * often["wakes"]
+
+
+def test_horovod_looks_for_the_best_cycle_time_itself_where_it_is_asked_to() -> None:
+    said = _said_by_a_process(_IDLE_FOR_A_SECOND, HOROVOD_AUTOTUNE="1")
+    assert "HOROVOD_CYCLE_TIME" not in said
+
+
+_FREED_AGAIN_AND_AGAIN = """
+import ctypes, json, resource
+from farandole.training import allocator
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+def step():  # as activations are: many at a time, all of them freed at its end
+    held = [libc.malloc(2**22) for _ in range(20)]
+    for piece in held:
+        libc.memset(piece, 1, 2**22)
+    for piece in reversed(held):
+        libc.free(piece)
+
+if KEEP:
+    allocator.keep_freed_memory()
+step()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(json.dumps({"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has another allocator")
+def test_memory_that_a_step_frees_is_there_for_the_next_one() -> None:
+    kept, given_back = (
+        _said_by_a_process(_FREED_AGAIN_AND_AGAIN.replace("KEEP", keep))["faults"] for keep in ("True", "False")
+    )
+    assert kept < 0.2 * given_back

@@ -19,7 +19,6 @@ from farandole.progress import ignore
 from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training import world
-from farandole.training.allocator import keep_freed_memory
 from farandole.training.checkpoint import Shelf
 from farandole.training.trainer import Trainer
 
@@ -67,7 +66,6 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     puts = _Puts()
     Shelf.put = puts.around(Shelf.put)  # type: ignore[method-assign]
-    keep_freed_memory()
     with world.join() as gang:
         dataset = Dataset(request["dataset"])
         network = _Timed(dataset, request["hidden"])

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,17 @@ def run_module(module: str, request: dict[str, Any], python: str = sys.executabl
         PreparationFailed: The process failed.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = {**inherited, **_ONE_THREAD, "PYTHONPATH": str(_PLATFORM)}
     command = [python, "-m", module, json.dumps(request)]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
-    except OSError as error:
-        raise EnvironmentLacking(f"--peers-python: {python}: {error.strerror}; give the path of a Python") from error
+    with tempfile.TemporaryDirectory(prefix="farandole-bench-") as temporary:  # some peers leave their locks behind
+        places = {"PYTHONPATH": str(_PLATFORM), "TMPDIR": temporary}
+        environment = {**inherited, **_ONE_THREAD, **places}
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            )
+        except OSError as error:
+            text = f"--peers-python: {python}: {error.strerror}; give the path of a Python"
+            raise EnvironmentLacking(text) from error
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise PreparationFailed(f"bench: {' '.join(command[:3])} failed: {last}", detail=done.stderr)

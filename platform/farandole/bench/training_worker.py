@@ -96,10 +96,8 @@ class Task:
 def by_farandole(task: Task, clock: Clock) -> float:
     """Our trainer, on the dataset."""
     from farandole.training import world
-    from farandole.training.allocator import keep_freed_memory
     from farandole.training.trainer import Trainer
 
-    keep_freed_memory()
     losses: list[float] = []
 
     def log(values: dict[str, float], step: int) -> None:

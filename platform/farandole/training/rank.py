@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from farandole.errors import EnvironmentLacking
+from farandole.errors import EnvironmentLacking, FarandoleError
 from farandole.preprocess import Preprocessing
 from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, ignore, to_dict
 from farandole.shards import Dataset, require_policies
@@ -22,7 +22,6 @@ from farandole.spec import Job, is_remote
 from farandole.tracking.record import begin_record, brought_record
 from farandole.tracking.store import store_of
 from farandole.training import world
-from farandole.training.allocator import keep_freed_memory
 from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
 from farandole.training.evaluation import Evaluated
@@ -64,7 +63,6 @@ def be_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> No
     """
     if os.environ.get("HOROVOD_RANK", "0") == "0":  # seconds of import that only one rank needs, beside other work
         threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
-    keep_freed_memory()
     with world.join() as gang:
         if gang.is_chief:
             send({"event": "met", "workers": gang.size})
@@ -135,7 +133,11 @@ def _record_other_nodes(job: Job, gang: World, directory: Path, open_until_end: 
         def record() -> None:
             from farandole.tracking.nodes import recording_node
 
-            opened.enter_context(recording_node(job.tracking, directory, None))
+            try:
+                opened.enter_context(recording_node(job.tracking, directory, None))
+            except (FarandoleError, OSError) as error:  # a training is worth more than how its nodes are used
+                text = f"rank {gang.rank} does not record how its node is used: {error}"
+                _tell(Noted(text, level="warning"))
 
         # Nobody waits for the import of MLflow: the steps of all nodes would.
         opening = threading.Thread(target=record, name="node-record", daemon=True)

@@ -18,6 +18,7 @@ from torch import nn
 
 from farandole.errors import EnvironmentLacking
 from farandole.spec import IDLE_CYCLE_VARIABLE, Horovod
+from farandole.training.allocator import keep_freed_memory
 from farandole.training.messages import WORKERS_VARIABLE
 
 _POLL_S = 50e-6
@@ -55,12 +56,13 @@ class World:
 
 @contextmanager
 def join() -> Iterator[World]:
-    """Meet the other ranks.
+    """Meet the other ranks; from then on this process behaves as one that trains (its memory, Horovod's thread).
 
     Raises:
         EnvironmentLacking: The gang has another size than the launcher started: without its variables Horovod
             would silently make N gangs of one.
     """
+    keep_freed_memory()
     if _OUR_BUILD in horovod.__version__ and "HOROVOD_AUTOTUNE" not in os.environ:
         for name, value in _CYCLES.items():
             os.environ.setdefault(name, value)
