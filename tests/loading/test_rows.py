@@ -23,10 +23,38 @@ def block_of(num_rows: int, width: int) -> np.ndarray:
 def test_groups_of_neighbours_are_copied_one_after_the_other(width: int, group: int, firsts: list[int]) -> None:
     block = block_of(25, width)
     target = np.zeros((len(firsts) * group + 1, width), np.uint8)
-    rows.copy(block, np.array(firsts, np.int64), group, width, target)
+    rows.copy([([block], np.array(firsts, np.int64), group)], [width], [target])
     wanted = [block[first : first + group] for first in firsts]
     assert (target[:-1] == np.concatenate([np.empty((0, width), np.uint8), *wanted])).all()
     assert not target[-1].any()  # nothing is written behind
+
+
+def test_parts_of_several_blocks_are_copied_column_by_column() -> None:
+    blocks = [[block_of(10, 16) + number, block_of(10, 4) + number] for number in range(3)]
+    parts = [
+        (blocks[0], np.array([4, 0], np.int64), 2),
+        (blocks[1], np.array([9], np.int64), 1),
+        (blocks[2], np.array([1]), 5),
+    ]
+    targets = [np.zeros((10, 16), np.uint8), np.zeros((10, 4), np.uint8)]
+    rows.copy(parts, [16, 4], targets)
+    for column, target in enumerate(targets):
+        first, second, third = (block[column] for block in blocks)
+        assert (target == np.concatenate([first[4:6], first[0:2], second[9:], third[1:6]])).all()
+
+
+def test_a_part_that_finds_no_room_behind_the_others_is_refused() -> None:
+    part = ([block_of(5, 8)], np.zeros(1, np.int64), 3)
+    with pytest.raises(IndexError):
+        rows.copy([part, part], [8], [np.zeros((5, 8), np.uint8)])
+
+
+def test_parts_and_targets_have_the_same_columns() -> None:
+    block, firsts = block_of(5, 8), np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="fewer columns"):
+        rows.copy([([block], firsts, 1)], [8, 8], [block.copy(), block.copy()])
+    with pytest.raises(ValueError, match="2 sizes of rows for 1 targets"):
+        rows.copy([([block], firsts, 1)], [8, 8], [block.copy()])
 
 
 @given(width=WIDTHS, chosen=st.lists(st.integers(0, 24), max_size=60))
@@ -44,7 +72,7 @@ def test_single_rows_are_gathered(width: int, chosen: list[int]) -> None:
 )
 def test_a_group_outside_of_the_block_or_the_target_is_refused(firsts: list[int], group: int, room: int) -> None:
     with pytest.raises(IndexError, match="outside of its block"):
-        rows.copy(block_of(5, 8), np.array(firsts, np.int64), group, 8, np.zeros((room, 8), np.uint8))
+        rows.copy([([block_of(5, 8)], np.array(firsts, np.int64), group)], [8], [np.zeros((room, 8), np.uint8)])
 
 
 @pytest.mark.parametrize(("chosen", "room"), [([-1], 5), ([5], 5), ([0, 1, 2], 2), ([-(2**31)], 5), ([2**31 - 1], 5)])
@@ -56,7 +84,7 @@ def test_a_row_outside_of_the_pool_or_the_target_is_refused(chosen: list[int], r
 def test_a_row_of_no_bytes_is_refused() -> None:
     empty = np.empty((0, 1), np.uint8)
     with pytest.raises(IndexError):
-        rows.copy(empty, np.zeros(1, np.int64), 1, 0, empty)
+        rows.copy([([empty], np.zeros(1, np.int64), 1)], [0], [empty])
     with pytest.raises(IndexError):
         rows.choose(empty, np.zeros(1, np.int32), 0, empty)
 
@@ -75,9 +103,13 @@ def test_no_memory_stays_held() -> None:
     block, target, firsts = block_of(8, 8), np.zeros((8, 8), np.uint8), np.array([9], np.int64)
     before = sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)
     for _ in range(10):
-        rows.copy(block, np.zeros(1, np.int64), 1, 8, target)
+        rows.copy([([block], np.zeros(1, np.int64), 1)], [8], [target])
         with pytest.raises(IndexError):
-            rows.copy(block, firsts, 1, 8, target)
+            rows.copy([([block], np.zeros(1, np.int64), 1), ([block], firsts, 1)], [8], [target])
+        with pytest.raises(TypeError):
+            rows.copy([([block], np.zeros(1, np.int64), 1), ([block], firsts)], [8], [target])  # type: ignore[list-item]
+        with pytest.raises((BufferError, TypeError)):
+            rows.copy([([block], None, 1)], [8], [target])  # type: ignore[list-item]
     assert (sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)) == before
 
 
@@ -104,7 +136,7 @@ def test_many_places_are_sorted_as_numpy_sorts(count: int) -> None:
 def test_groups_that_are_copied_side_by_side(groups: int, row_bytes: int) -> None:
     block, target = block_of(100, row_bytes), np.zeros((groups * 3, row_bytes), np.uint8)
     firsts = np.array([(group * 37) % 98 for group in range(groups)], np.int64)
-    rows.copy(block, firsts, 3, row_bytes, target)
+    rows.copy([([block], firsts, 3)], [row_bytes], [target])
     assert (target.reshape(groups, 3, row_bytes) == block[firsts[:, None] + np.arange(3)]).all()
 
 

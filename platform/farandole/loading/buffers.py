@@ -105,11 +105,12 @@ class BatchMemory:
         # One call of torch for all batches of a column: made one by one, they would cost as much as their gathering.
         # `unsafe` means that autograd does not hear of what they share; none of it takes part in a graph yet.
         sizes = [rows] * number
-        parts = [
-            torch.unsafe_split_with_sizes(torch.from_numpy(array[: number * rows]), sizes) for _, array in self._arrays
-        ]
-        names = [name for name, _ in self._arrays]
-        return [dict(zip(names, tensors, strict=True)) for tensors in zip(*parts, strict=True)]
+        batches: list[dict[str, torch.Tensor]] = [{} for _ in sizes]
+        for name, array in self._arrays:
+            parts = torch.unsafe_split_with_sizes(torch.from_numpy(array[: number * rows]), sizes)
+            for batch, tensor in zip(batches, parts, strict=True):
+                batch[name] = tensor
+        return batches
 
 
 class BatchBuffers:

@@ -122,12 +122,7 @@ class RankGather:
 
     def _copy(self, parts: list[Part], targets: list[np.ndarray]) -> None:
         """Copy rows as they come, and free the blocks that are done."""
-        at = 0
-        for part in parts:
-            end = at + len(part.firsts) * part.rows
-            for view, target in zip(part.views, targets, strict=True):
-                rows.copy(view, part.firsts, part.rows, _row_bytes(target), target[at:end])
-            at = end
+        rows.copy(parts, self._space.row_bytes, targets)
         for lane in self._lanes:
             lane.free()
 
@@ -164,10 +159,6 @@ def gather_places(blocks: BlockRows, places: Places, targets: list[np.ndarray]) 
         for view, target in zip(blocks.open(block), targets, strict=True):
             target[chosen] = view[places.row[chosen]]
         blocks.close(block)
-
-
-def _row_bytes(array: np.ndarray) -> int:
-    return int(array.shape[1]) * array.itemsize
 
 
 def _lane_shares(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int, int, int]]:

@@ -1,4 +1,5 @@
-/* Copies rows out of mapped blocks: the inner loops of the loader, without Python and without its lock.
+/* Draws the order of rows and copies rows out of mapped blocks: the inner loops of the loader, without Python and
+   without its lock.
 
    NumPy's `take` calls memmove for each row, and the call costs as much as copying 128 bytes; here a row is a few moves
    of sizes that the compiler knows. */
@@ -75,40 +76,116 @@ static void copy_groups(const char *source, const int64_t *firsts, Py_ssize_t gr
 }
 
 PyDoc_STRVAR(copy_doc,
-             "copy(source, firsts, rows, row_bytes, target, /)\n--\n\n"
-             "Copy groups of neighbours out of a block, one group after the other.\n\n"
+             "copy(parts, row_bytes, targets, /)\n--\n\n"
+             "Copy groups of neighbours out of blocks, one group after the other, column by column.\n\n"
              "Args:\n"
-             "    source: The rows of a column of the block, contiguous.\n"
-             "    firsts: The first row of each group, int64.\n"
-             "    rows: The rows of a group.\n"
-             "    row_bytes: The size of a row.\n"
-             "    target: Where the rows go, contiguous.\n\n"
+             "    parts: Tuples, in the order of the target's rows. Of each: the columns of a block, a list of contiguous\n"
+             "        arrays; the first row of each group, int64; and the rows of a group.\n"
+             "    row_bytes: The size of a row of each column, a list.\n"
+             "    targets: Where the rows of each column go, a list of contiguous arrays.\n\n"
              "Raises:\n"
-             "    IndexError: A row lies outside of its block, or there is no room for it.\n");
+             "    IndexError: A row lies outside of its block, or there is no room for it.\n"
+             "    ValueError: A part has another number of columns.\n");
+
+/* One column of one part. The buffers are held while the lock is not. */
+typedef struct {
+    Py_buffer source, firsts;
+    Py_ssize_t rows, row_bytes;
+    char *target;
+} Groups;
+
+static bool fits(const Groups *found, Py_ssize_t room)
+{
+    const Py_ssize_t groups = found->firsts.len / (Py_ssize_t)sizeof(int64_t), bytes = found->row_bytes;
+    const int64_t *first = found->firsts.buf;
+
+    if (bytes <= 0 || found->rows <= 0 || found->rows > found->source.len / bytes || groups > room / bytes / found->rows)
+        return false;
+    for (Py_ssize_t at = 0; at < groups; at++)
+        if (first[at] < 0 || first[at] > found->source.len / bytes - found->rows)
+            return false;
+    return true;
+}
+
+/* What is to be copied of one column: fills `found` as long as all is well, and returns how many of its buffers are held. */
+static Py_ssize_t column_groups(PyObject *parts, Py_ssize_t column, Py_ssize_t row_bytes, const Py_buffer *target,
+                                Groups *found)
+{
+    Py_ssize_t count = 0, at = 0;
+
+    for (; count < PyList_GET_SIZE(parts); count++) {
+        Groups *next = found + count;
+        PyObject *columns, *firsts;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(parts, count), "O!On:copy", &PyList_Type, &columns, &firsts, &next->rows))
+            break;
+        if (column >= PyList_GET_SIZE(columns)) {
+            PyErr_SetString(PyExc_ValueError, "a part has fewer columns than there are targets");
+            break;
+        }
+        if (PyObject_GetBuffer(PyList_GET_ITEM(columns, column), &next->source, PyBUF_SIMPLE))
+            break;
+        if (PyObject_GetBuffer(firsts, &next->firsts, PyBUF_SIMPLE)) {
+            PyBuffer_Release(&next->source);
+            break;
+        }
+        next->row_bytes = row_bytes;
+        next->target = (char *)target->buf + at;
+        if (!fits(next, target->len - at)) {
+            count++; /* its buffers are held */
+            out_of_bounds();
+            break;
+        }
+        at += next->firsts.len / (Py_ssize_t)sizeof(int64_t) * next->rows * row_bytes;
+    }
+    return count;
+}
+
+static bool copy_column(PyObject *parts, Py_ssize_t column, Py_ssize_t row_bytes, PyObject *into)
+{
+    const Py_ssize_t wanted = PyList_GET_SIZE(parts);
+    Py_buffer target;
+    Groups *found;
+    Py_ssize_t count;
+
+    if (PyObject_GetBuffer(into, &target, PyBUF_WRITABLE))
+        return false;
+    found = PyMem_New(Groups, wanted + 1);
+    if (!found) {
+        PyBuffer_Release(&target);
+        PyErr_NoMemory();
+        return false;
+    }
+    count = column_groups(parts, column, row_bytes, &target, found);
+    if (!PyErr_Occurred()) {
+        Py_BEGIN_ALLOW_THREADS
+        for (const Groups *next = found; next < found + wanted; next++)
+            copy_groups(next->source.buf, next->firsts.buf, next->firsts.len / (Py_ssize_t)sizeof(int64_t),
+                        next->rows * row_bytes, row_bytes, next->target);
+        Py_END_ALLOW_THREADS
+    }
+    while (count--) {
+        PyBuffer_Release(&found[count].source);
+        PyBuffer_Release(&found[count].firsts);
+    }
+    PyMem_Free(found);
+    PyBuffer_Release(&target);
+    return !PyErr_Occurred();
+}
 
 static PyObject *copy(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_buffer source, firsts, target;
-    Py_ssize_t rows, row_bytes, groups, at = 0;
+    PyObject *parts, *sizes, *targets;
 
-    if (!PyArg_ParseTuple(args, "y*y*nnw*:copy", &source, &firsts, &rows, &row_bytes, &target))
+    if (!PyArg_ParseTuple(args, "O!O!O!:copy", &PyList_Type, &parts, &PyList_Type, &sizes, &PyList_Type, &targets))
         return NULL;
-    groups = firsts.len / (Py_ssize_t)sizeof(int64_t);
-    if (row_bytes > 0 && rows > 0 && rows <= source.len / row_bytes && groups <= target.len / row_bytes / rows) {
-        const int64_t *first = firsts.buf, last = source.len / row_bytes - rows;
-        Py_BEGIN_ALLOW_THREADS
-        while (at < groups && first[at] >= 0 && first[at] <= last)
-            at++;
-        if (at == groups)
-            copy_groups(source.buf, first, groups, rows * row_bytes, row_bytes, target.buf);
-        Py_END_ALLOW_THREADS
-    } else
-        groups = at + 1;
-    PyBuffer_Release(&source);
-    PyBuffer_Release(&firsts);
-    PyBuffer_Release(&target);
-    if (at < groups)
-        return out_of_bounds();
+    if (PyList_GET_SIZE(sizes) != PyList_GET_SIZE(targets))
+        return PyErr_Format(PyExc_ValueError, "%zd sizes of rows for %zd targets", PyList_GET_SIZE(sizes),
+                            PyList_GET_SIZE(targets));
+    for (Py_ssize_t column = 0; column < PyList_GET_SIZE(targets); column++) {
+        const Py_ssize_t row_bytes = PyLong_AsSsize_t(PyList_GET_ITEM(sizes, column));
+        if (PyErr_Occurred() || !copy_column(parts, column, row_bytes, PyList_GET_ITEM(targets, column)))
+            return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -279,9 +356,67 @@ static PyObject *permute(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(philox_doc,
+             "philox(key, stream, words, /)\n--\n\n"
+             "The first random words of a stream: Philox4x64-10, whose counter holds the number of four words in its lowest\n"
+             "64 bits, and the stream in the next ones.\n\n"
+             "Args:\n"
+             "    key: 64 bits, the lower half of the generator's key; the upper one is 0.\n"
+             "    stream: 64 bits.\n"
+             "    words: Where they go, uint64.\n");
+
+static inline uint64_t multiply(uint64_t a, uint64_t b, uint64_t *low)
+{
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    *low = (uint64_t)product;
+    return (uint64_t)(product >> 64);
+}
+
+static void philox_words(uint64_t key, uint64_t stream, uint64_t *words, Py_ssize_t count)
+{
+    for (Py_ssize_t at = 0; at < count; at += 4) {
+        uint64_t c0 = (uint64_t)at / 4, c1 = stream, c2 = 0, c3 = 0, k0 = key, k1 = 0;
+        for (int round = 0; round < 10; round++) {
+            uint64_t low_0, low_2;
+            const uint64_t high_0 = multiply(UINT64_C(0xD2E7470EE14C6C93), c0, &low_0);
+            const uint64_t high_2 = multiply(UINT64_C(0xCA5A826395121157), c2, &low_2);
+            c0 = high_2 ^ c1 ^ k0;
+            c1 = low_2;
+            c2 = high_0 ^ c3 ^ k1;
+            c3 = low_0;
+            k0 += UINT64_C(0x9E3779B97F4A7C15);
+            k1 += UINT64_C(0xBB67AE8584CAA73B);
+        }
+        const uint64_t four[4] = {c0, c1, c2, c3};
+        memcpy(words + at, four, (size_t)(count - at < 4 ? count - at : 4) * sizeof *words);
+    }
+}
+
+static PyObject *philox(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *key, *stream;
+    Py_buffer words;
+    uint64_t key_bits, stream_bits;
+
+    if (!PyArg_ParseTuple(args, "O!O!w*:philox", &PyLong_Type, &key, &PyLong_Type, &stream, &words))
+        return NULL;
+    key_bits = PyLong_AsUnsignedLongLong(key);
+    stream_bits = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(stream);
+    if (!PyErr_Occurred()) {
+        Py_BEGIN_ALLOW_THREADS
+        philox_words(key_bits, stream_bits, words.buf, words.len / (Py_ssize_t)sizeof(uint64_t));
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&words);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {{"copy", copy, METH_VARARGS, copy_doc},
                                 {"choose", choose, METH_VARARGS, choose_doc},
                                 {"permute", permute, METH_VARARGS, permute_doc},
+                                {"philox", philox, METH_VARARGS, philox_doc},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows", "Copies rows out of mapped blocks.", -1, methods,
