@@ -18,7 +18,7 @@ jobs: setup ## Run all example jobs for three seeds and compare them with their 
 	$(bin)/python jobs/measure.py
 
 test: setup ## Run the tests; PYTEST_ARGS="-k order -x" narrows them
-	$(bin)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, and that modules import only from below
 	$(bin)/ruff check

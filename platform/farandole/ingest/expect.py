@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from farandole.errors import DataError, nearest
 from farandole.ingest.frames import plain
+from farandole.ingest.names import quoted
 from farandole.privacy import redacted
 from farandole.spec import Allowed, Condition, Data, Expectation, Nulls, Pattern, Range, Rows, Unique
 
@@ -131,7 +132,7 @@ def _broken(frame: DataFrame, place: str, expectation: Expectation) -> Column | 
 
 def _right(frame: DataFrame, place: str, expectation: Range | Allowed | Pattern) -> Column:
     """Whether a value that is there is right."""
-    value = F.col(f"`{expectation.column}`")
+    value = F.col(quoted(expectation.column))
     if isinstance(expectation, Pattern):
         whole = f"^(?:{expectation.regex})\\z"
         try:
@@ -185,7 +186,7 @@ def _literal(frame: DataFrame, place: str, bound: Any, kind: str) -> Column:
 
 def _missing(frame: DataFrame, column: str) -> Column:
     """Null, or NaN, which for Spark is a number greater than all others."""
-    value = F.col(f"`{column}`")
+    value = F.col(quoted(column))
     floating = frame.schema[column].dataType.simpleString() in ("float", "double")
     return value.isNull() | F.isnan(value) if floating else value.isNull()
 
@@ -204,7 +205,7 @@ def _repeated_groups(frame: DataFrame, expectation: Unique) -> DataFrame:
 
 
 def _grouped(frame: DataFrame, columns: list[str]) -> DataFrame:
-    return frame.groupBy(*(F.col(f"`{column}`") for column in columns)).agg(F.count(F.lit(1)).alias(_COUNT))
+    return frame.groupBy(*(F.col(quoted(column)) for column in columns)).agg(F.count(F.lit(1)).alias(_COUNT))
 
 
 def _with_examples(frame: DataFrame, found: _Found, data: Data) -> _Found:
@@ -221,7 +222,7 @@ def _with_examples(frame: DataFrame, found: _Found, data: Data) -> _Found:
         broken = _broken(frame, found.place, expectation)
         assert broken is not None
         groups = _grouped(frame.where(broken), columns)
-    texts = [F.col(f"`{column}`").cast("string").alias(str(number)) for number, column in enumerate(columns)]
+    texts = [F.col(quoted(column)).cast("string").alias(str(number)) for number, column in enumerate(columns)]
     order = [F.desc(_COUNT), *(F.col(str(number)) for number in range(len(columns)))]
     rows = groups.select(*texts, _COUNT).orderBy(*order).limit(_MOST_EXAMPLES).collect()
     return replace(found, examples=tuple((_example(columns, row[:-1]), row[-1]) for row in rows))

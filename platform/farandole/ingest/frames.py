@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 from farandole.errors import DataError, nearest
 from farandole.ingest.executor import MARK
 from farandole.ingest.files import SourceFiles, check_parquet
+from farandole.ingest.names import quoted
 from farandole.ingest.reading import reader_of, row_frame
 from farandole.spec import Data, ParquetSource, Source
 
@@ -116,14 +117,14 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
             close = nearest(column, frame.columns)
             hint = f"did you mean {close}?" if close else f"it has {', '.join(frame.columns)}"
             raise DataError(f"{field}: the query gives no column {column}; {hint}")
-    selected: list[Column] = []
+    selected: list[str] = []
     for column in sorted(wanted):
         kind = frame.schema[column].dataType
         # -0.0 equals 0.0 for Spark's hash and sort, yet has other bytes: keep one of them.
         exact = isinstance(kind, T.FloatType | T.DoubleType)
-        quoted = F.col(f"`{column}`")
-        selected.append((quoted + F.lit(0.0).cast(kind)).alias(column) if exact else quoted)
-    return frame.select(*selected)
+        name = quoted(column)
+        selected.append(f"{name} + CAST(0 AS {kind.simpleString()}) AS {name}" if exact else name)
+    return frame.selectExpr(*selected)
 
 
 def source_frame(session: SparkSession, name: str, source: Source, files: SourceFiles) -> DataFrame:
@@ -156,7 +157,7 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
 
 def _valid_text(frame: DataFrame, name: str) -> Column:
     """A column; text in it that is not UTF-8, which Parquet does not check, fails the job."""
-    column = F.col(f"`{name}`")
+    column = F.col(quoted(name))
     if not isinstance(frame.schema[name].dataType, T.StringType):
         return column
     uri = F.col("_metadata.file_path")  # input_file_name() counts as a function whose value changes

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from farandole.errors import DataError
+from farandole.ingest.names import quoted
 from farandole.spec import SPLITS, Split
 
 SPLIT = "_farandole_split"
@@ -26,6 +26,8 @@ MOST_NARROW_BYTES = 2048
 """Of text in a narrow row: 50,000 of them, which make a batch, fit into Spark's memory."""
 WIDE = "@farandole-wide-row"
 """What the error about a row says that is wider."""
+_FLAGS = 31
+"""Bits of one number that say which columns are null."""
 _PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
 
 
@@ -35,14 +37,10 @@ def with_places(frame: DataFrame, split: Split) -> DataFrame:
     Raises:
         DataError: `split.by` or `split.column` names a column that is not there.
     """
-    columns = frame.columns
-    return frame.withColumns(
-        {
-            ORDER[0]: _hash("order 1", columns),
-            ORDER[1]: _hash("order 2", columns),
-            SPLIT: _split_by_column(split.column) if split.column else _split_by_share(split, columns),
-        }
-    )
+    hashes = [_hash(str(number), frame.columns) for number in range(len(ORDER))]
+    ordered = frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
+    place = _split_by_column(split.column) if split.column else _split_by_share(split)
+    return ordered.selectExpr("*", f"{place} AS {SPLIT}")
 
 
 def narrow_rows(frame: DataFrame) -> DataFrame | None:
@@ -52,10 +50,11 @@ def narrow_rows(frame: DataFrame) -> DataFrame | None:
     kinds = {field.name: field.dataType for field in frame.schema.fields}
     if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
         return None
-    texts = [F.col(f"`{name}`") for name, kind in kinds.items() if isinstance(kind, T.StringType)]
-    width = sum((F.coalesce(F.octet_length(text), F.lit(0)) for text in texts), F.lit(0))
-    told = F.raise_error(F.lit(WIDE))
-    return frame.withColumn(SPLIT, F.when(width > MOST_NARROW_BYTES, told).otherwise(F.col(SPLIT)))
+    texts = [quoted(name) for name, kind in kinds.items() if isinstance(kind, T.StringType)]
+    width = " + ".join(["0", *(f"coalesce(octet_length({text}), 0)" for text in texts)])
+    told = f"raise_error('{WIDE}')"
+    columns = [quoted(name) for name in kinds if name != SPLIT]
+    return frame.selectExpr(*columns, f"if({width} > {MOST_NARROW_BYTES}, {told}, {SPLIT}) AS {SPLIT}")
 
 
 def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:
@@ -123,23 +122,32 @@ def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
     return [counts.get(index, 0) for index in range(len(SPLITS))]
 
 
-def _split_by_share(split: Split, columns: list[str]) -> Column:
-    hashed = _hash(f"split {split.seed}", list(split.by) or columns)
+# SQL, not Spark's functions in Python: each of their calls asks the JVM many times, which together takes as long as
+# planning the query.
+
+
+def _split_by_share(split: Split) -> str:
+    # Where all columns decide, both hashes of them do: a third one over all columns would cost as much again.
+    hashed = _hash(f"'split {split.seed}'", list(split.by) or list(ORDER))
     # The upper 53 bits as a number in [0, 1).
-    share = F.shiftrightunsigned(hashed, 11).cast("double") / F.lit(float(2**53))
-    return F.when(share < split.train, 0).when(share < split.train + split.validation, 1).otherwise(2)
+    share = f"CAST(shiftrightunsigned({hashed}, 11) AS DOUBLE) / {2.0**53!r}D"
+    train, validation = f"{split.train!r}D", f"{split.train + split.validation!r}D"
+    return f"CASE WHEN {share} < {train} THEN 0 WHEN {share} < {validation} THEN 1 ELSE 2 END"
 
 
-def _split_by_column(column: str) -> Column:
-    word = F.col(f"`{column}`")
-    chosen = F.lit(-1)
-    for index, name in enumerate(SPLITS):
-        chosen = F.when(word == name, index).otherwise(chosen)
-    return chosen
+def _split_by_column(column: str) -> str:
+    cases = " ".join(f"WHEN '{name}' THEN {index}" for index, name in enumerate(SPLITS))
+    return f"CASE {quoted(column)} {cases} ELSE -1 END"
 
 
-def _hash(key: str, columns: list[str]) -> Column:
-    """Spark's xxhash64 keyed by a text. It skips nulls, so that (null, 1) and (1, null) would collide: which
-    columns are null is hashed too."""
-    quoted = [F.col(f"`{column}`") for column in columns]
-    return F.xxhash64(F.lit(key), *quoted, *(column.isNull() for column in quoted))
+def _hash(key: str, columns: list[str]) -> str:
+    """Spark's xxhash64 with a key. It skips nulls, so that (null, 1) and (1, null) would collide: which columns are
+    null is hashed too."""
+    names = [quoted(column) for column in columns]
+    flags = [_nulls(names[start : start + _FLAGS]) for start in range(0, len(names), _FLAGS)]
+    return f"xxhash64({', '.join([key, *names, *flags])})"
+
+
+def _nulls(names: list[str]) -> str:
+    """Which columns are null, a bit for each: one number is hashed in the time of one flag."""
+    return " | ".join(f"if({name} IS NULL, {1 << place}, 0)" for place, name in enumerate(names))

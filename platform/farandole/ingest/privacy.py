@@ -20,6 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 
 from farandole.errors import DataError, FarandoleError, nearest
 from farandole.ingest.executor import BatchFunction, speaking
+from farandole.ingest.names import quoted
 from farandole.privacy import Detector, Finding, Protection, Secret, protected_type, redacted
 from farandole.spec import Allow, Drop, Privacy
 from farandole.spec.privacy import KAnonymity
@@ -128,8 +129,8 @@ class Gate:
         rule = self.privacy.k_anonymity
         if rule is None:
             return frame
-        quoted = [F.col(f"`{column}`") for column in rule.columns]
-        groups = frame.groupBy(*quoted).agg(F.count("*").alias(_ROWS))
+        named = [F.col(quoted(column)) for column in rule.columns]
+        groups = frame.groupBy(*named).agg(F.count("*").alias(_ROWS))
         small = F.col(_ROWS) < F.lit(rule.k or 2)
         measured = groups.agg(
             F.min(_ROWS).alias("smallest"),
@@ -152,8 +153,8 @@ class Gate:
         self._anonymity["suppressed_rows"] = measured["rows"]
         self._anonymity["groups"] -= measured["small"]
         self._anonymity["smallest_group"] = groups.where(~small).agg(F.min(_ROWS)).collect()[0][0] or 0
-        renamed = groups.where(~small).select(*(column.alias(f"_k_{i}") for i, column in enumerate(quoted)))
-        same = [column.eqNullSafe(F.col(f"_k_{i}")) for i, column in enumerate(quoted)]
+        renamed = groups.where(~small).select(*(column.alias(f"_k_{i}") for i, column in enumerate(named)))
+        same = [column.eqNullSafe(F.col(f"_k_{i}")) for i, column in enumerate(named)]
         return frame.join(renamed, same, "left_semi")
 
     def to_dict(self) -> dict[str, Any]:

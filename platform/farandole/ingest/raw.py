@@ -14,6 +14,7 @@ from farandole.ingest.diagnose import explain
 from farandole.ingest.files import SourceFiles
 from farandole.ingest.frames import needed_columns, passing, query_frame
 from farandole.ingest.hook import Hook
+from farandole.ingest.names import quoted
 from farandole.ingest.privacy import Gate
 from farandole.ingest.session import cached
 from farandole.privacy import Detector, read_key
@@ -71,7 +72,7 @@ class RawRows:
 
     def looked_at(self, frame: DataFrame) -> tuple[str, ...]:
         """The columns of what `frame` gave that are looked at for personal data."""
-        return self._gate.looked_at(frame.select(*(f"`{column}`" for column in sorted(self._job.data.entering))))
+        return self._gate.looked_at(frame.select(*(quoted(column) for column in sorted(self._job.data.entering))))
 
     @contextmanager
     def kept(self, frame: DataFrame) -> Iterator[DataFrame]:

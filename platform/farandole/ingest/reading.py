@@ -19,6 +19,7 @@ from farandole.ingest.executor import BatchFunction, speaking
 from farandole.ingest.files import SourceFiles, bring, check_header
 from farandole.ingest.image_rows import SUFFIXES, ImageReader
 from farandole.ingest.json_rows import JsonReader, arrow_json_type, infer_types, members, sql_type, unify
+from farandole.ingest.names import quoted
 from farandole.ingest.records import Part, divide, is_wide
 from farandole.ingest.rows import MalformedRow, RowReader
 from farandole.ingest.texts import GUESSES, fits
@@ -45,7 +46,7 @@ Tasks = list[list[Part]]
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """The rows that can be read. Where none may be left out, the first malformed one ends the job."""
-    schema = ", ".join(f"`{column.replace('`', '``')}` {kind}" for column, kind in reader.types.items())
+    schema = ", ".join(f"{quoted(column)} {kind}" for column, kind in reader.types.items())
     return _tasks_frame(session, tasks).mapInArrow(_row_function(reader, tasks, source.malformed == "fail"), schema)
 
 

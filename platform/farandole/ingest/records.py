@@ -77,7 +77,9 @@ def divide(paths: tuple[Path, ...], parallelism: int, *, splittable: bool) -> li
     """
     sizes = {path: path.stat().st_size for path in paths}
     total = sum(sizes.values()) + _FILE_COST_BYTES * len(paths)
-    wanted = min(max(total // max(1, parallelism), _MIN_PART_BYTES), _MAX_PART_BYTES)
+    # As many as run at once, or a multiple of that: five tasks on two cores would take as long as six.
+    turns = max(1, -(-total // (parallelism * _MAX_PART_BYTES)))
+    wanted = max(-(-total // (parallelism * turns)), _MIN_PART_BYTES)
     tasks: list[list[Part]] = [[]]
     filled = 0
     for path in paths:

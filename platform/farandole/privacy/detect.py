@@ -20,6 +20,9 @@ _MIN_CONFIRMED = 0.5
 """The share of candidates that must be confirmed."""
 _CARD_NUMBERS = (10**13, 2**63 - 1)
 """Whole numbers out of this range are no card numbers."""
+_SHORTEST = 6
+"""Bytes of the shortest e-mail address; shorter texts are put aside at once. All other kinds are longer, but for
+addresses like `::1`, which name nobody's machine."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Detector:
             values = values.filter(pc.and_(pc.greater_equal(values, low), pc.less(values, high)))
             kinds: tuple[Kind, ...] = (CARD,)
         else:
+            values = values.filter(pc.greater_equal(pc.binary_length(values), _SHORTEST))
             kinds = KINDS
         if len(values):
             # Each distinct value is looked at once, and by Python only if Arrow finds the form in it.

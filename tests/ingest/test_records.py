@@ -1,0 +1,55 @@
+"""Text files, cut into what tasks read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farandole.ingest import records
+from farandole.ingest.records import divide
+
+
+@pytest.fixture
+def parts_of_kib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of 1 to 8 KiB."""
+    monkeypatch.setattr(records, "_MIN_PART_BYTES", 1024)
+    monkeypatch.setattr(records, "_MAX_PART_BYTES", 8192)
+    monkeypatch.setattr(records, "_FILE_COST_BYTES", 8)
+
+
+def sized(folder: Path, *sizes: int) -> tuple[Path, ...]:
+    paths = []
+    for number, size in enumerate(sizes):
+        path = folder / f"{number}.csv"
+        path.write_bytes(b"1234567\n" * (size // 8))
+        paths.append(path)
+    return tuple(paths)
+
+
+@pytest.mark.usefixtures("parts_of_kib")
+@pytest.mark.parametrize(
+    ("size", "parallelism", "tasks"),
+    [(800, 2, 1), (2048, 2, 2), (16_000, 2, 2), (17_000, 2, 4), (40_000, 2, 6), (40_000, 4, 8), (40_000, 100, 40)],
+)
+def test_a_file_gives_every_core_as_many_tasks(tmp_path: Path, size: int, parallelism: int, tasks: int) -> None:
+    found = divide(sized(tmp_path, size), parallelism, splittable=True)
+    assert len(found) == tasks
+    assert all(len(parts) == 1 for parts in found)
+    lengths = [part.stop - part.start for (part,) in found if part.stop is not None]
+    assert sum(lengths) == size // 8 * 8
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.usefixtures("parts_of_kib")
+def test_small_files_are_read_by_few_tasks_and_whole(tmp_path: Path) -> None:
+    paths = sized(tmp_path, *[96] * 40)
+    found = divide(paths, 2, splittable=True)
+    assert len(found) <= 3
+    assert [part.path for parts in found for part in parts] == list(paths)
+
+
+@pytest.mark.usefixtures("parts_of_kib")
+def test_a_file_that_cannot_be_cut_is_one_part(tmp_path: Path) -> None:
+    (parts,) = divide(sized(tmp_path, 40_000), 2, splittable=False)
+    assert [(part.start, part.stop) for part in parts] == [(0, None)]
