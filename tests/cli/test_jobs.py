@@ -111,6 +111,22 @@ def test_run_prints_one_document_on_stdout_and_plain_progress_on_stderr(home: Pa
 
 
 @pytest.mark.slow
+def test_a_profile_is_a_trace_of_each_worker_and_the_timeline_of_what_they_sum(home: Path, write_job: WriteJob) -> None:
+    done = farandole("train", write_job(), "--profile", "--json", "--set", "train.epochs=1")
+    assert done.returncode == 0, done.stderr
+    folder = Path(json.loads(done.stdout)["directory"]) / "profile"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "horovod-timeline.json", "torch-rank-0.json", "torch-rank-1.json",
+    ]  # fmt: skip
+    for rank in (0, 1):
+        events = json.loads((folder / f"torch-rank-{rank}.json").read_text(encoding="utf-8"))["traceEvents"]
+        assert any(event["name"].startswith("aten::") for event in events)
+    assert "ALLREDUCE" in (folder / "horovod-timeline.json").read_text(encoding="utf-8")
+    logged = {path.name for path in home.rglob("artifacts/profile/*")}
+    assert logged == {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
 def test_the_evidence_of_a_failure_is_shown_to_those_who_ask(home: Path, write_job: WriteJob) -> None:
     job = write_job(model={"builder": "network:build_raising", "options": {}}, resources__workers=1)
     done = farandole("--debug", "train", job)
