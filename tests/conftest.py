@@ -21,9 +21,11 @@ __all__ = ["object_store", "proxy", "s3"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests first: a long one that begins last would leave one of two processes idle."""
+    """Files with the most slow tests first, then those with the most: a long one that begins last would leave one of two
+    processes idle."""
+    number = Counter(item.path for item in items)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (-slow[item.path], -number[item.path]))
 
 
 @pytest.fixture(scope="session", autouse=True)

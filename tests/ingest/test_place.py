@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError
+from farandole.ingest.frames import needed_columns
 from farandole.ingest.place import (
     MOST_NARROW_BYTES,
     ORDER,
@@ -22,6 +23,7 @@ from farandole.ingest.place import (
     split_counts,
     with_places,
 )
+from farandole.ingest.session import _QUERY_SETTINGS
 from farandole.spec import Split
 
 ROWS = 5000
@@ -111,6 +113,58 @@ def test_an_empty_split_is_refused_with_its_share(frame: DataFrame) -> None:
     few = frame.where("id < 20")
     with pytest.raises(DataError, match=r"data\.split\.validation: no row of 20 falls into it \(share 0\.0001\)"):
         split_counts(counted(with_places(few, split)), split)
+
+
+def places_of(frame: DataFrame) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in with_places(frame, Split()).select(*ORDER, SPLIT).collect()]
+
+
+def test_rows_with_nulls_in_other_columns_have_other_places(spark: SparkSession) -> None:
+    """More columns than one number has flags; each row is null in another one, and 1 elsewhere."""
+    columns = [f"if(id = {number}, null, 1) AS c{number}" for number in range(70)]
+    assert len(set(places_of(spark.range(70).selectExpr(*columns)))) == 70
+
+
+@pytest.mark.parametrize("name", ["a`b", "cost ${USD}", "${spark.app.name}", "a.b", "--", "a 'b\"", "ü"])
+def test_columns_may_have_any_name(spark: SparkSession, name: str) -> None:
+    session = spark.newSession()
+    for key, value in _QUERY_SETTINGS.items():
+        session.conf.set(key, value)
+    plain = session.range(20).selectExpr("id", "cast(id AS string) AS text")
+    named = needed_columns(plain.withColumnRenamed("text", name), {"id": "", name: ""})
+    assert set(named.columns) == {"id", name}
+    narrow = narrow_rows(with_places(named, Split(by=(name,))))
+    assert narrow is not None
+    assert {row["id"]: row[name] for row in narrow.collect()} == {number: str(number) for number in range(20)}
+
+
+def test_names_that_are_our_own_are_refused(frame: DataFrame) -> None:
+    taken = frame.withColumnRenamed("size", "_farandole_split")
+    with pytest.raises(
+        DataError, match=r"data\.features\.x: _farandole_split: names that begin with _farandole_ are kept"
+    ):
+        needed_columns(taken, {"_farandole_split": "data.features.x"})
+
+
+def test_maps_are_refused_with_what_to_write_instead(spark: SparkSession) -> None:
+    frame = spark.range(3).selectExpr("id", "map('a', id) AS tags")
+    with pytest.raises(DataError, match=r"column tags: holds maps, .* write array_sort\(map_entries\(tags\)\)"):
+        with_places(frame, Split())
+    assert len(set(places_of(frame.selectExpr("id", "array_sort(map_entries(tags)) AS tags")))) == 3
+
+
+@pytest.mark.parametrize(("train", "validation"), [(0.1 + 0.2, 0.5), (1 - 1e-7, 1e-7), (0.8, 0.1)])
+def test_shares_are_compared_as_the_numbers_that_they_are(frame: DataFrame, train: float, validation: float) -> None:
+    split = Split(train=train, validation=validation, test=max(0.0, 1 - train - validation), by=("id",))
+    share = F.shiftrightunsigned(F.xxhash64(F.lit("split 0"), "id", F.lit(0)), 11).cast("double") / F.lit(2.0**53)
+    wanted = F.when(share < train, 0).when(share < train + validation, 1).otherwise(2)
+    rows = with_places(frame, split).withColumn("wanted", wanted).select(SPLIT, "wanted").collect()
+    assert all(row[SPLIT] == row["wanted"] for row in rows)
+
+
+def test_texts_without_number_are_not_added_up(spark: SparkSession) -> None:
+    columns = [f"'x' AS c{number}" for number in range(600)]
+    assert narrow_rows(with_places(spark.range(2).selectExpr(*columns), Split())) is None
 
 
 def test_each_split_has_shards_of_its_own() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,10 +53,38 @@ def test_a_part_that_finds_no_room_behind_the_others_is_refused() -> None:
 
 def test_parts_and_targets_have_the_same_columns() -> None:
     block, firsts = block_of(5, 8), np.zeros(1, np.int64)
-    with pytest.raises(ValueError, match="fewer columns"):
+    with pytest.raises(ValueError, match="a part has 1 columns for 2 targets"):
         rows.copy([([block], firsts, 1)], [8, 8], [block.copy(), block.copy()])
+    with pytest.raises(ValueError, match="a part has 2 columns for 1 targets"):
+        rows.copy([([block, block], firsts, 1)], [8], [block.copy()])
     with pytest.raises(ValueError, match="2 sizes of rows for 1 targets"):
         rows.copy([([block], firsts, 1)], [8, 8], [block.copy()])
+
+
+@pytest.mark.parametrize("part", [[], ([], None), ((), None, 1), ([], None, 1.0), ([], None, None)])
+def test_a_part_of_another_form_is_refused(part: Any) -> None:
+    with pytest.raises(TypeError, match="a part is a tuple of a list of columns, first rows and a number of rows"):
+        rows.copy([part], [8], [block_of(5, 8)])
+
+
+def test_lists_that_change_while_rows_are_copied_do_no_harm() -> None:
+    """The lock is given up meanwhile, and another thread may run."""
+
+    class Growing(int):
+        def __index__(self) -> int:
+            parts.extend([([block], firsts, 1)] * 1000)
+            return 1
+
+    block, firsts = block_of(5, 8), np.zeros(1, np.int64)
+    parts: list[Any] = [([block], firsts, Growing(1))] * 3
+    target = np.zeros((5, 8), np.uint8)
+    rows.copy(parts, [8], [target])
+    assert (target[:3] == block[0]).all()
+    sizes, wide = [10_000_000, 8], np.zeros((1, 10_000_000), np.uint8)
+    cleared = threading.Thread(target=sizes.clear)
+    cleared.start()
+    rows.copy([([wide, block], firsts, 1)], [10_000_000, 8], [wide.copy(), target])
+    cleared.join()
 
 
 @given(width=WIDTHS, chosen=st.lists(st.integers(0, 24), max_size=60))

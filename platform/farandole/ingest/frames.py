@@ -17,6 +17,7 @@ from farandole.errors import DataError, nearest
 from farandole.ingest.executor import MARK
 from farandole.ingest.files import SourceFiles, check_parquet
 from farandole.ingest.names import quoted
+from farandole.ingest.place import RESERVED
 from farandole.ingest.reading import reader_of, row_frame
 from farandole.spec import Data, ParquetSource, Source
 
@@ -113,6 +114,10 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
         DataError: The frame lacks one.
     """
     for column, field in wanted.items():
+        if column.lower().startswith(RESERVED):
+            raise DataError(
+                f"{field}: {column}: names that begin with {RESERVED} are kept for Farandole; rename it with AS"
+            )
         if column not in frame.columns:
             close = nearest(column, frame.columns)
             hint = f"did you mean {close}?" if close else f"it has {', '.join(frame.columns)}"

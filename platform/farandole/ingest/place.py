@@ -15,6 +15,8 @@ from farandole.errors import DataError
 from farandole.ingest.names import quoted
 from farandole.spec import SPLITS, Split
 
+RESERVED = "_farandole_"
+"""What the names of our own columns begin with, and no others."""
 SPLIT = "_farandole_split"
 """The column with the index of the row's split in `SPLITS`."""
 TRAIN = SPLITS.index("train")
@@ -26,6 +28,8 @@ MOST_NARROW_BYTES = 2048
 """Of text in a narrow row: 50,000 of them, which make a batch, fit into Spark's memory."""
 WIDE = "@farandole-wide-row"
 """What the error about a row says that is wider."""
+_MOST_TEXTS = 200
+"""Columns of text whose widths Spark's parser adds up in one expression."""
 _FLAGS = 31
 """Bits of one number that say which columns are null."""
 _PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
@@ -35,8 +39,14 @@ def with_places(frame: DataFrame, split: Split) -> DataFrame:
     """The frame with the columns that say where each row goes.
 
     Raises:
-        DataError: `split.by` or `split.column` names a column that is not there.
+        DataError: A column holds maps, which have no order, and so no hash.
     """
+    for field in frame.schema.fields:
+        if "map<" in field.dataType.simpleString():
+            raise DataError(
+                f"column {field.name}: holds maps, whose entries have no order, so that equal rows would not be equal;"
+                f" write array_sort(map_entries({field.name})) in the query"
+            )
     hashes = [_hash(str(number), frame.columns) for number in range(len(ORDER))]
     ordered = frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
     place = _split_by_column(split.column) if split.column else _split_by_share(split)
@@ -45,12 +55,14 @@ def with_places(frame: DataFrame, split: Split) -> DataFrame:
 
 def narrow_rows(frame: DataFrame) -> DataFrame | None:
     """The frame, whose query fails, with `WIDE` in its error, at a row with more than `MOST_NARROW_BYTES` of text; None
-    where columns of other kinds may be wide.
+    where columns of other kinds may be wide, or the texts are too many to be added up in one expression.
     """
     kinds = {field.name: field.dataType for field in frame.schema.fields}
     if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
         return None
     texts = [quoted(name) for name, kind in kinds.items() if isinstance(kind, T.StringType)]
+    if len(texts) > _MOST_TEXTS:
+        return None
     width = " + ".join(["0", *(f"coalesce(octet_length({text}), 0)" for text in texts)])
     told = f"raise_error('{WIDE}')"
     columns = [quoted(name) for name in kinds if name != SPLIT]

@@ -76,23 +76,37 @@ def divide(paths: tuple[Path, ...], parallelism: int, *, splittable: bool) -> li
         splittable: Whether a line end always ends a record.
     """
     sizes = {path: path.stat().st_size for path in paths}
+    parallelism = max(1, parallelism)
     total = sum(sizes.values()) + _FILE_COST_BYTES * len(paths)
     # As many as run at once, or a multiple of that: five tasks on two cores would take as long as six.
     turns = max(1, -(-total // (parallelism * _MAX_PART_BYTES)))
-    wanted = max(-(-total // (parallelism * turns)), _MIN_PART_BYTES)
+    number = min(parallelism * turns, max(1, -(-total // _MIN_PART_BYTES)))
+    wanted = -(-total // number)
     tasks: list[list[Part]] = [[]]
     filled = 0
     for path in paths:
-        whole = not splittable or path.suffix in _COMPRESSED
-        number = 1 if whole else max(1, -(-sizes[path] // wanted))
-        bounds = [sizes[path] * index // number for index in range(number + 1)]
-        for start, stop in pairwise(bounds):
-            if tasks[-1] and filled + stop - start > wanted:
+        if not splittable or path.suffix in _COMPRESSED:
+            parts = [(Part(path), sizes[path])]
+        else:
+            room = wanted - filled - _FILE_COST_BYTES
+            parts = [(Part(path, start, stop), stop - start) for start, stop in _cuts(sizes[path], room, wanted)]
+        for part, size in parts:
+            if tasks[-1] and (part.start or filled + size > wanted):
                 tasks.append([])
                 filled = 0
-            tasks[-1].append(Part(path, start, None if whole else stop))
-            filled += stop - start + _FILE_COST_BYTES
+            tasks[-1].append(part)
+            filled += size + _FILE_COST_BYTES
     return tasks
+
+
+def _cuts(size: int, room: int, wanted: int) -> list[tuple[int, int]]:
+    """Where a file is cut that begins in a task with so much room: what fits there, and the rest in tasks of its own.
+    What costs less to read than to open is no part of its own."""
+    first = room if _FILE_COST_BYTES < room < size else min(size, wanted)
+    bounds = [0, *range(first, size, wanted)]
+    if len(bounds) > 1 and size - bounds[-1] <= _FILE_COST_BYTES:
+        bounds.pop()
+    return list(pairwise([*bounds, size])) if size else [(0, 0)]
 
 
 def chunks(part: Part, cut: Cut, encoding: str = "utf-8") -> Iterator[Chunk]:

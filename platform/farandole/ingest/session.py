@@ -31,6 +31,8 @@ _QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
+    # ${NAME} in a query or a column's name stays what it is: what the machine puts there must not decide about rows.
+    "spark.sql.variable.substitute": "false",
     # For notebooks and transforms, which may read CSV by Spark: it does not parse pruned columns, so that a row with
     # too many fields would pass unseen.
     "spark.sql.csv.parser.columnPruning.enabled": "false",

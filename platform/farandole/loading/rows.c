@@ -81,91 +81,86 @@ PyDoc_STRVAR(copy_doc,
              "Args:\n"
              "    parts: Tuples, in the order of the target's rows. Of each: the columns of a block, a list of contiguous\n"
              "        arrays; the first row of each group, int64; and the rows of a group.\n"
-             "    row_bytes: The size of a row of each column, a list.\n"
-             "    targets: Where the rows of each column go, a list of contiguous arrays.\n\n"
+             "    row_bytes: The size of a row of each column.\n"
+             "    targets: Where the rows of each column go, contiguous arrays.\n\n"
              "Raises:\n"
              "    IndexError: A row lies outside of its block, or there is no room for it.\n"
-             "    ValueError: A part has another number of columns.\n");
+             "    ValueError: A part has another number of columns than there are targets.\n"
+             "    TypeError: A part is no such tuple.\n");
 
-/* One column of one part. The buffers are held while the lock is not. */
+/* One column of one part. Its buffers are held while Python's lock is not. */
 typedef struct {
     Py_buffer source, firsts;
-    Py_ssize_t rows, row_bytes;
-    char *target;
+    Py_ssize_t rows;
 } Groups;
 
-static bool fits(const Groups *found, Py_ssize_t room)
+/* The part of a column as `found`, whose buffers are held afterwards; false, with an error set and nothing held, if it is none. */
+static bool take_groups(PyObject *part, Py_ssize_t column, Py_ssize_t columns, Groups *found)
 {
-    const Py_ssize_t groups = found->firsts.len / (Py_ssize_t)sizeof(int64_t), bytes = found->row_bytes;
-    const int64_t *first = found->firsts.buf;
+    PyObject *sources;
 
-    if (bytes <= 0 || found->rows <= 0 || found->rows > found->source.len / bytes || groups > room / bytes / found->rows)
+    if (!PyTuple_Check(part) || PyTuple_GET_SIZE(part) != 3 || !PyList_Check(sources = PyTuple_GET_ITEM(part, 0)) ||
+        !PyLong_Check(PyTuple_GET_ITEM(part, 2))) {
+        PyErr_SetString(PyExc_TypeError, "a part is a tuple of a list of columns, first rows and a number of rows");
         return false;
-    for (Py_ssize_t at = 0; at < groups; at++)
-        if (first[at] < 0 || first[at] > found->source.len / bytes - found->rows)
-            return false;
+    }
+    if (PyList_GET_SIZE(sources) != columns) {
+        PyErr_Format(PyExc_ValueError, "a part has %zd columns for %zd targets", PyList_GET_SIZE(sources), columns);
+        return false;
+    }
+    found->rows = PyLong_AsSsize_t(PyTuple_GET_ITEM(part, 2));
+    if (PyErr_Occurred() || PyObject_GetBuffer(PyList_GET_ITEM(sources, column), &found->source, PyBUF_SIMPLE))
+        return false;
+    if (PyObject_GetBuffer(PyTuple_GET_ITEM(part, 1), &found->firsts, PyBUF_SIMPLE)) {
+        PyBuffer_Release(&found->source);
+        return false;
+    }
     return true;
 }
 
-/* What is to be copied of one column: fills `found` as long as all is well, and returns how many of its buffers are held. */
-static Py_ssize_t column_groups(PyObject *parts, Py_ssize_t column, Py_ssize_t row_bytes, const Py_buffer *target,
-                                Groups *found)
+/* Copies the groups of a part; returns how many bytes, or -1 if some lie outside, or `room` is too small for them. */
+static Py_ssize_t copy_part(const Groups *part, Py_ssize_t row_bytes, char *target, Py_ssize_t room)
 {
-    Py_ssize_t count = 0, at = 0;
+    const Py_ssize_t groups = part->firsts.len / (Py_ssize_t)sizeof(int64_t);
+    const int64_t *first = part->firsts.buf;
 
-    for (; count < PyList_GET_SIZE(parts); count++) {
-        Groups *next = found + count;
-        PyObject *columns, *firsts;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(parts, count), "O!On:copy", &PyList_Type, &columns, &firsts, &next->rows))
-            break;
-        if (column >= PyList_GET_SIZE(columns)) {
-            PyErr_SetString(PyExc_ValueError, "a part has fewer columns than there are targets");
-            break;
-        }
-        if (PyObject_GetBuffer(PyList_GET_ITEM(columns, column), &next->source, PyBUF_SIMPLE))
-            break;
-        if (PyObject_GetBuffer(firsts, &next->firsts, PyBUF_SIMPLE)) {
-            PyBuffer_Release(&next->source);
-            break;
-        }
-        next->row_bytes = row_bytes;
-        next->target = (char *)target->buf + at;
-        if (!fits(next, target->len - at)) {
-            count++; /* its buffers are held */
-            out_of_bounds();
-            break;
-        }
-        at += next->firsts.len / (Py_ssize_t)sizeof(int64_t) * next->rows * row_bytes;
-    }
-    return count;
+    if (row_bytes <= 0 || part->rows <= 0 || part->rows > part->source.len / row_bytes ||
+        groups > room / row_bytes / part->rows)
+        return -1;
+    for (Py_ssize_t at = 0; at < groups; at++)
+        if (first[at] < 0 || first[at] > part->source.len / row_bytes - part->rows)
+            return -1;
+    copy_groups(part->source.buf, first, groups, part->rows * row_bytes, row_bytes, target);
+    return groups * part->rows * row_bytes;
 }
 
-static bool copy_column(PyObject *parts, Py_ssize_t column, Py_ssize_t row_bytes, PyObject *into)
+static bool copy_column(PyObject *parts, Py_ssize_t column, Py_ssize_t columns, Py_ssize_t row_bytes, PyObject *into)
 {
-    const Py_ssize_t wanted = PyList_GET_SIZE(parts);
+    const Py_ssize_t wanted = PyTuple_GET_SIZE(parts);
+    Py_ssize_t held = 0, copied = 0, at = 0;
     Py_buffer target;
     Groups *found;
-    Py_ssize_t count;
 
     if (PyObject_GetBuffer(into, &target, PyBUF_WRITABLE))
         return false;
     found = PyMem_New(Groups, wanted + 1);
-    if (!found) {
-        PyBuffer_Release(&target);
+    if (!found)
         PyErr_NoMemory();
-        return false;
-    }
-    count = column_groups(parts, column, row_bytes, &target, found);
+    while (!PyErr_Occurred() && held < wanted)
+        held += take_groups(PyTuple_GET_ITEM(parts, held), column, columns, found + held);
     if (!PyErr_Occurred()) {
         Py_BEGIN_ALLOW_THREADS
-        for (const Groups *next = found; next < found + wanted; next++)
-            copy_groups(next->source.buf, next->firsts.buf, next->firsts.len / (Py_ssize_t)sizeof(int64_t),
-                        next->rows * row_bytes, row_bytes, next->target);
+        for (const Groups *next = found; copied >= 0 && next < found + wanted; next++) {
+            copied = copy_part(next, row_bytes, (char *)target.buf + at, target.len - at);
+            at += copied;
+        }
         Py_END_ALLOW_THREADS
+        if (copied < 0)
+            out_of_bounds();
     }
-    while (count--) {
-        PyBuffer_Release(&found[count].source);
-        PyBuffer_Release(&found[count].firsts);
+    while (held--) {
+        PyBuffer_Release(&found[held].source);
+        PyBuffer_Release(&found[held].firsts);
     }
     PyMem_Free(found);
     PyBuffer_Release(&target);
@@ -174,18 +169,27 @@ static bool copy_column(PyObject *parts, Py_ssize_t column, Py_ssize_t row_bytes
 
 static PyObject *copy(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *parts, *sizes, *targets;
+    PyObject *given[3], *parts, *sizes, *targets;
 
-    if (!PyArg_ParseTuple(args, "O!O!O!:copy", &PyList_Type, &parts, &PyList_Type, &sizes, &PyList_Type, &targets))
+    if (!PyArg_ParseTuple(args, "OOO:copy", &given[0], &given[1], &given[2]))
         return NULL;
-    if (PyList_GET_SIZE(sizes) != PyList_GET_SIZE(targets))
-        return PyErr_Format(PyExc_ValueError, "%zd sizes of rows for %zd targets", PyList_GET_SIZE(sizes),
-                            PyList_GET_SIZE(targets));
-    for (Py_ssize_t column = 0; column < PyList_GET_SIZE(targets); column++) {
-        const Py_ssize_t row_bytes = PyLong_AsSsize_t(PyList_GET_ITEM(sizes, column));
-        if (PyErr_Occurred() || !copy_column(parts, column, row_bytes, PyList_GET_ITEM(targets, column)))
-            return NULL;
+    /* Tuples: others may change a list while Python's lock is not held. */
+    parts = PySequence_Tuple(given[0]);
+    sizes = parts ? PySequence_Tuple(given[1]) : NULL;
+    targets = sizes ? PySequence_Tuple(given[2]) : NULL;
+    if (targets && PyTuple_GET_SIZE(sizes) != PyTuple_GET_SIZE(targets))
+        PyErr_Format(PyExc_ValueError, "%zd sizes of rows for %zd targets", PyTuple_GET_SIZE(sizes),
+                     PyTuple_GET_SIZE(targets));
+    for (Py_ssize_t column = 0; !PyErr_Occurred() && column < PyTuple_GET_SIZE(targets); column++) {
+        const Py_ssize_t row_bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(sizes, column));
+        if (!PyErr_Occurred())
+            copy_column(parts, column, PyTuple_GET_SIZE(targets), row_bytes, PyTuple_GET_ITEM(targets, column));
     }
+    Py_XDECREF(parts);
+    Py_XDECREF(sizes);
+    Py_XDECREF(targets);
+    if (PyErr_Occurred())
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -419,7 +423,7 @@ static PyMethodDef methods[] = {{"copy", copy, METH_VARARGS, copy_doc},
                                 {"philox", philox, METH_VARARGS, philox_doc},
                                 {NULL, NULL, 0, NULL}};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows", "Copies rows out of mapped blocks.", -1, methods,
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows", "Draws the order of rows and copies rows out of mapped blocks.", -1, methods,
                                     NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_rows(void)

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 def copy(
-    parts: Sequence[tuple[list[np.ndarray], np.ndarray, int]], row_bytes: list[int], targets: list[np.ndarray], /
+    parts: Sequence[tuple[list[np.ndarray], np.ndarray, int]],
+    row_bytes: Sequence[int],
+    targets: Sequence[np.ndarray],
+    /,
 ) -> None: ...
 def choose(pool: np.ndarray, chosen: np.ndarray, row_bytes: int, target: np.ndarray, /) -> None: ...
 def permute(words: np.ndarray, /) -> None: ...
