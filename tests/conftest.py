@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["object_store", "proxy", "s3"]
 
 
+def pytest_configure() -> None:
+    """A shell that starts the run in the background has Ctrl-C ignored in all that comes of it, which tests press."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests first, then those with the most: a long one that begins last would leave one of two
-    processes idle."""
+    """Files with the most slow tests first, then those with the most tests: a long one that begins last would leave one
+    of two processes idle."""
     number = Counter(item.path for item in items)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (-slow[item.path], -number[item.path]))

@@ -28,7 +28,7 @@ def person(number: int) -> dict[str, Any]:
     """One row; 40 people occur three times each."""
     who = number % 40
     return {
-        "user": 700_000_000 + who,
+        "user": 739_146_208 + who,
         "name": f"Quinlan-{who:03d}",
         "email": f"quinlan.{who:03d}@mail.example",
         "phone": f"+49 170 {5_550_000 + who}",
