@@ -32,3 +32,4 @@ def test_a_rank_that_holds_up_the_others_is_named() -> None:
 def test_small_differences_name_nobody() -> None:
     assert straggler([TimeSplit(compute_s=5.0), TimeSplit(compute_s=5.4)]) is None
     assert straggler([TimeSplit(compute_s=5.0)]) is None
+    assert straggler([TimeSplit(compute_s=0.1), TimeSplit(compute_s=0.5)]) is None  # a training of a moment

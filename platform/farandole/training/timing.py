@@ -13,7 +13,7 @@ import torch
 
 from farandole.training import world
 
-_COSTLY = 0.1
+_COSTLY, _COSTLY_S = 0.1, 1.0
 """A rank is named when waiting for it costs the others more than this share of the time of training."""
 
 
@@ -78,7 +78,7 @@ def step_times(splits: list[TimeSplit], steps: int) -> dict[str, float]:
 
 
 def straggler(splits: list[TimeSplit]) -> dict[str, Any] | None:
-    """The rank that the others wait for, if that costs them more than a tenth of their time.
+    """The rank that the others wait for, if that costs them more than a second, and a tenth of their time.
 
     Returns: `{"rank", "excess_s", "share"}`: by how much its computing is longer than the median of the others,
     and the share of its time of training that this is."""
@@ -88,6 +88,6 @@ def straggler(splits: list[TimeSplit]) -> dict[str, Any] | None:
     others = [split.compute_s for rank, split in enumerate(splits) if rank != slowest]
     excess_s = splits[slowest].compute_s - statistics.median(others)
     share = excess_s / max(splits[slowest].training_s, 1e-9)
-    if share <= _COSTLY:
+    if share <= _COSTLY or excess_s < _COSTLY_S:
         return None
     return {"rank": slowest, "excess_s": round(excess_s, 3), "share": round(share, 3)}
