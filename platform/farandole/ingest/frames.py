@@ -111,7 +111,7 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
         wanted: Column to the field of the job file that asks for it.
 
     Raises:
-        DataError: The frame lacks one.
+        DataError: The frame lacks one, or its name is one that Farandole keeps for itself.
     """
     for column, field in wanted.items():
         if column.lower().startswith(RESERVED):

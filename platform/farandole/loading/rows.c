@@ -423,7 +423,8 @@ static PyMethodDef methods[] = {{"copy", copy, METH_VARARGS, copy_doc},
                                 {"philox", philox, METH_VARARGS, philox_doc},
                                 {NULL, NULL, 0, NULL}};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows", "Draws the order of rows and copies rows out of mapped blocks.", -1, methods,
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows",
+                                    "Draws the order of rows and copies rows out of mapped blocks.", -1, methods,
                                     NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_rows(void)
