@@ -14,7 +14,7 @@ import torch
 from farandole.training import world
 
 _COSTLY, _COSTLY_S = 0.1, 1.0
-"""A rank is named when waiting for it costs the others more than this share of the time of training, and these seconds."""
+"""A rank is named when waiting for it costs the others more than this share of their time, and so many seconds."""
 
 
 @dataclass
