@@ -2,7 +2,8 @@
 # Build the Horovod wheel that fits one Python environment, once per machine, and print the wheel's path.
 #
 #   setup/horovod_wheel.sh [PYTHON]        PYTHON: an interpreter that has torch; default .venv/bin/python
-#   FARANDOLE_HOROVOD_GPU=1                all-reduce through NCCL (needs the CUDA toolkit and NCCL)
+#   FARANDOLE_HOROVOD_GPU=1                all-reduce through NCCL; 0: not. Default: where torch has CUDA, and this
+#                                          machine NVIDIA's driver. A CUDA compiler is fetched where there is none.
 #
 # Horovod publishes no wheels: it is compiled against the torch it will run with, which takes minutes. So the
 # wheel is kept in a cache under everything it depends on, and built anew only when one of those things changes.
@@ -12,8 +13,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 horovod=0.28.1
 recipe=3 # raise it when the way of building below changes: wheels of the old way are then left alone
 python=${1:-.venv/bin/python}
-if [[ ${FARANDOLE_HOROVOD_GPU:-0} == 1 ]]; then device=gpu; else device=cpu; fi
-
 say() { printf 'horovod: %s\n' "$*" >&2; }
 
 # Where the wheel belongs ------------------------------------------------------------------------------------
@@ -24,6 +23,14 @@ import platform, sys, sysconfig, torch
 print(torch.__version__, sys.implementation.cache_tag, sysconfig.get_platform(), *platform.libc_ver(), sep="-")
 PY
 )
+torch_cuda=$("$python" -c 'import torch; print(torch.version.cuda or "")')
+gpu=${FARANDOLE_HOROVOD_GPU:-$([[ $torch_cuda && -e /proc/driver/nvidia/version ]] && echo 1 || echo 0)}
+device=cpu
+if [[ $gpu == 1 ]]; then device=gpu; fi
+if [[ $device == gpu && -z $torch_cuda ]]; then
+    say "FARANDOLE_HOROVOD_GPU=1, but this torch is one for processors only; install one with CUDA, or set it to 0"
+    exit 3
+fi
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/farandole/wheels
 key=horovod-$horovod-$device-torch-$built_for-r$recipe
 mkdir -p "$cache"
@@ -44,6 +51,41 @@ log=$cache/$key.log
 trap 'rm -rf "$build"' EXIT
 rm -rf "$build" && mkdir "$build"
 
+# The place of the machine's CUDA toolkit, if it is of the version that torch was made with, but for its minor number.
+cuda_toolkit() {
+    local nvcc
+    for nvcc in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" nvcc; do
+        if "$nvcc" --version 2>/dev/null | grep -q "release ${torch_cuda%%.*}\."; then
+            "$nvcc" --dryrun -x cu /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p' # it may be a script that calls the compiler
+            return
+        fi
+    done
+    return 1
+}
+
+# CUDA's compiler and headers: the machine's, or else those that pip has, in the very version that torch was made with.
+# NCCL is always torch's own: a process cannot have two of them.
+find_cuda() {
+    local packages toolkit
+    packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia
+    if ! CUDA_HOME=$(cuda_toolkit); then
+        toolkit=$("$python" -c 'from importlib.metadata import version; print(version("cuda-toolkit"))')
+        "$python" -m pip install --target "$build/toolkit" "cuda-toolkit[nvcc,crt,nvvm,cccl,cudart]==$toolkit"
+        CUDA_HOME=$(echo "$build"/toolkit/nvidia/cu*)
+        ln -s lib "$CUDA_HOME/lib64" # where the compiler looks
+        (cd "$CUDA_HOME/lib" && ln -s libcudart.so.* libcudart.so)
+        # The headers of cuBLAS and the others came with torch.
+        CPATH=$(printf '%s:' "$packages"/cu*/include)${CPATH:-}
+        export CPATH
+    fi
+    export CUDA_HOME HOROVOD_CUDA_HOME=$CUDA_HOME PATH=$CUDA_HOME/bin:$PATH
+    # Wheels have libraries under the names that programs load; the linker looks for another.
+    mkdir "$build/links"
+    ln -s "$packages"/nccl/lib/libnccl.so.2 "$build/links/libnccl.so"
+    export HOROVOD_NCCL_INCLUDE=$packages/nccl/include HOROVOD_NCCL_LIB=$build/links HOROVOD_NCCL_LINK=SHARED
+    export HOROVOD_GPU_OPERATIONS=NCCL
+}
+
 compile() {
     set -e
     # cmake 4 and setuptools 81 no longer accept what Horovod's build files say; the lock holds older ones.
@@ -56,6 +98,8 @@ compile() {
     # torch's headers need C++17; Horovod asks for C++14.
     sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
         "$source/CMakeLists.txt" "$source/horovod/torch/CMakeLists.txt"
+    # And so do the headers of CUDA 13; Horovod asks for C++11.
+    sed -i 's/CMAKE_CUDA_STANDARD 11/CMAKE_CUDA_STANDARD 17/' "$source/horovod/common/ops/cuda/CMakeLists.txt"
     # It takes its own path for a regular expression: with a + in it the library ends up outside the package.
     # shellcheck disable=SC2016 # what stands in quotes is for CMake
     sed -i 's|string(REGEX REPLACE "${PROJECT_SOURCE_DIR}(/)?"|string(REPLACE "${PROJECT_SOURCE_DIR}/"|' \
@@ -82,7 +126,7 @@ compile() {
     export MAKEFLAGS
     export HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1
     export HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1
-    if [[ $device == gpu ]]; then export HOROVOD_GPU_OPERATIONS=NCCL; fi
+    if [[ $device == gpu ]]; then find_cuda; fi
     # The build runs the `cmake` it finds on PATH, and must find the one just installed.
     PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH \
         "$python" -m pip wheel --no-deps --no-cache-dir --no-build-isolation --wheel-dir "$build/wheel" "$source"

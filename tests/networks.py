@@ -128,6 +128,15 @@ def build_overflowing(schema: Schema) -> nn.Module:
     return Overflowing(schema)
 
 
+def build_huge(schema: Schema) -> nn.Module:
+    """Asks for more than any GPU has."""
+
+    def ask(step: int, groups: dict[str, torch.Tensor]) -> None:
+        torch.empty(2**44, dtype=torch.uint8, device=groups["dense"].device)
+
+    return Network(schema, ask)
+
+
 def build_failing(
     schema: Schema, how: str, rank: int, step: int, marks: str | None = None, times: int = 1, group: str = ""
 ) -> nn.Module:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from farandole.bench.train import SYSTEMS, TrainBench, bench_train
 from farandole.bench.training_cases import TRAINING_CASES
-from farandole.errors import SpecError
+from farandole.errors import EnvironmentLacking, SpecError
 from farandole.training.builder import build_model
 
 
@@ -36,6 +37,12 @@ def test_an_unknown_training_is_refused_with_the_nearest(bench: TrainBench, prob
     with pytest.raises(SpecError) as caught:
         bench_train(bench)
     assert str(caught.value) == problem
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    found = torch.cuda.device_count()
+    with pytest.raises(EnvironmentLacking, match=rf"--gpus: torch finds {found} usable GPUs here, and {found + 1} "):
+        bench_train(TrainBench(workers=found + 1, gpus=1))
 
 
 @pytest.mark.parametrize("name", TRAINING_CASES)

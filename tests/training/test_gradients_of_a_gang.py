@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from in_gang import STEPS, Odd, odd_ids, train
 
 from farandole.launch.script import run_script
 from farandole.spec import Job
 from farandole.training import world
+from in_gang import STEPS, Odd, odd_ids, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -92,7 +92,7 @@ def gang(specs: dict[str, dict[str, Any]], make_module_job: MakeJob, tmp_path_fa
     request.write_text(json.dumps({"jobs": jobs, "out": str(out), "traps": True}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")  # as our launcher sets it for `train.profile`
-        assert run_script(Path(__file__).with_name("in_gang.py"), [str(request)], workers=2) == 0
+        assert run_script(Path(__file__).parents[1] / "in_gang.py", [str(request)], workers=2) == 0
     return Gang(out)
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from farandole.errors import EnvironmentLacking
+from farandole.spec import Horovod
 from farandole.training import messages, world
 
 
@@ -147,3 +148,10 @@ def test_memory_that_a_step_frees_is_there_for_the_next_one() -> None:
         _said_by_a_process(_FREED_AGAIN_AND_AGAIN.replace("KEEP", keep))["faults"] for keep in ("True", "False")
     )
     assert kept < 0.2 * given_back
+
+
+def test_a_build_for_processors_is_told_before_it_sums_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(world.mpi_lib_v2, world._SUM_ON_GPU, raising=False)
+    world.check_build(Horovod(), torch.device("cpu"))
+    with pytest.raises(EnvironmentLacking, match=r"for processors only .* `FARANDOLE_HOROVOD_GPU=1 make setup`"):
+        world.check_build(Horovod(), torch.device("cuda", 0))

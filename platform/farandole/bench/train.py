@@ -18,14 +18,14 @@ from typing import Any
 from farandole.bench.choice import check_names
 from farandole.bench.machine import machine
 from farandole.bench.training_cases import TRAINING_CASES, TrainingCase
-from farandole.errors import TrainingFailed
+from farandole.errors import EnvironmentLacking, TrainingFailed
 from farandole.launch.script import run_script
 from farandole.progress import Advanced, StageEnded, StageStarted, Watcher, ignore
 
 SYSTEMS = {
     "farandole": "Farandole's trainer on a dataset: loading, all-reduce, checks, logging",
     "horovod": "a script with Horovod's DistributedOptimizer on tensors in memory",
-    "ddp": "a script with torch's DistributedDataParallel on gloo on tensors in memory",
+    "ddp": "a script with torch's DistributedDataParallel on tensors in memory, over gloo, or NCCL on GPUs",
     "single": "the same script in one process with all threads",
 }
 """The systems, and what each is."""
@@ -41,6 +41,7 @@ class TrainBench:
         cases: Names of `TRAINING_CASES`.
         systems: Names of `SYSTEMS`.
         workers: Processes of each gang.
+        gpus: GPUs of each process, 0 or 1.
         repeats: Gangs of each system, in turn with the others.
         quick: Few steps, once: to see that it works.
     """
@@ -48,6 +49,7 @@ class TrainBench:
     cases: Sequence[str] = tuple(TRAINING_CASES)
     systems: Sequence[str] = tuple(SYSTEMS)
     workers: int = 2
+    gpus: int = 0
     repeats: int = 3
     quick: bool = False
 
@@ -61,10 +63,13 @@ def bench_train(bench: TrainBench, watch: Watcher = ignore) -> dict[str, Any]:
 
     Raises:
         SpecError: A case or a system does not exist.
+        EnvironmentLacking: There are fewer GPUs than processes that need one.
         TrainingFailed: A gang failed.
     """
     check_names("--case", bench.cases, list(TRAINING_CASES))
     check_names("--system", bench.systems, list(SYSTEMS))
+    if bench.gpus:
+        _require_gpus(bench.workers)
     watch(StageStarted("bench", f"train: {', '.join(bench.systems)}, {bench.workers} workers"))
     results: list[dict[str, Any]] = []
     for name in bench.cases:
@@ -72,6 +77,17 @@ def bench_train(bench: TrainBench, watch: Watcher = ignore) -> dict[str, Any]:
             results += _measure_case(TRAINING_CASES[name], bench, Path(scratch), watch)
     watch(StageEnded("bench", f"{len(results)} results"))
     return {"machine": machine(), "results": results}
+
+
+def _require_gpus(workers: int) -> None:
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < workers:
+        raise EnvironmentLacking(
+            f"--gpus: torch finds {found} usable GPUs here, and {workers} processes need one each; lower --workers, or"
+            " leave --gpus out"
+        )
 
 
 def _measure_case(case: TrainingCase, bench: TrainBench, scratch: Path, watch: Watcher) -> list[dict[str, Any]]:
@@ -83,17 +99,17 @@ def _measure_case(case: TrainingCase, bench: TrainBench, scratch: Path, watch: W
         for number, system in enumerate(bench.systems):
             done, total = repeat * len(bench.systems) + number, repeats * len(bench.systems)
             watch(Advanced("bench", done, total, "gangs", f"{case.name}: {system}, {repeat + 1} of {repeats}"))
-            found[system].append(_run(system, case, bench.workers, scratch))
+            found[system].append(_run(system, case, bench, scratch))
     return [_result(system, case, runs) for system, runs in found.items()]
 
 
-def _run(system: str, case: TrainingCase, workers: int, scratch: Path) -> list[dict[str, Any]]:
+def _run(system: str, case: TrainingCase, bench: TrainBench, scratch: Path) -> list[dict[str, Any]]:
     """One gang; returns what each of its processes measured."""
     cores = len(os.sched_getaffinity(0))
-    size = 1 if system == "single" else workers
+    size = 1 if system == "single" else bench.workers
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         request = Path(out, "request.json")
-        asked = {"system": system, "case": case.name, "threads": max(1, cores // size)}
+        asked = {"system": system, "case": case.name, "threads": max(1, cores // size), "gpus": bench.gpus}
         request.write_text(json.dumps({**asked, "dataset": str(scratch / "dataset"), "out": out}), encoding="utf-8")
         with Path(out, "output.txt").open("w+", encoding="utf-8") as output:
             if system in ("farandole", "horovod"):

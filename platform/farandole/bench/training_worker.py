@@ -61,14 +61,15 @@ class Task:
     case: TrainingCase
     job: Job
     dataset: Dataset
+    device: torch.device
 
     def model(self) -> nn.Module:
-        """The network, with the same first weights in every process."""
+        """The network on the device, with the same first weights in every process."""
         torch.manual_seed(self.job.train.seed)
-        return build_model(self.job, self.dataset.manifest.columns)
+        return build_model(self.job, self.dataset.manifest.columns).to(self.device)
 
     def batches(self, rank: int, size: int) -> list[Batch]:
-        """All batches of a rank, in memory."""
+        """All batches of a rank, in memory; pinned, where they go on to a GPU."""
         loader = TrainingLoader(
             self.dataset,
             global_batch_size=self.case.batch_rows,
@@ -79,13 +80,16 @@ class Task:
         )
         return [
             Batch(
-                {name: tensor.clone() for name, tensor in batch.features.items()},
-                batch.label.clone(),
+                {name: self._kept(tensor) for name, tensor in batch.features.items()},
+                self._kept(batch.label),
                 batch.rows,
                 batch.global_rows,
             )
             for batch in loader
         ]
+
+    def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.clone() if self.device.type == "cpu" else tensor.pin_memory()
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """What a script would write: torch's AdamW with its defaults."""
@@ -110,7 +114,7 @@ def by_farandole(task: Task, clock: Clock) -> float:
             dataset=task.dataset,
             model=task.model(),
             gang=gang,
-            device=torch.device("cpu"),
+            device=task.device,
             directory=Path(task.dataset.directory).parent / f"checkpoints-{os.getpid()}",
             identity="bench",
             watch=ignore,
@@ -140,11 +144,12 @@ def by_ddp(task: Task, clock: Clock) -> float:
     """What a script with torch's DistributedDataParallel looks like, on tensors in memory."""
     import torch.distributed as dist
 
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo" if task.device.type == "cpu" else "nccl")
     model = nn.parallel.DistributedDataParallel(task.model())
     batches = task.batches(dist.get_rank(), dist.get_world_size())
     # It means the gradients over the ranks; as with the others, all rows shall weigh the same.
-    sums = torch.tensor(_steps(task, batches, model, task.optimizer(model), float(dist.get_world_size()), clock))
+    own = _steps(task, batches, model, task.optimizer(model), float(dist.get_world_size()), clock)
+    sums = torch.tensor(own, device=task.device)
     dist.all_reduce(sums)
     dist.destroy_process_group()
     return float(sums) / (WINDOW * task.case.batch_rows)
@@ -164,7 +169,8 @@ def _steps(
     loss_of = loss_function("auto", task.case.schema.target)
     sums = 0.0
     clock.look()
-    for number, batch in enumerate(batches, start=1):
+    for number, kept in enumerate(batches, start=1):
+        batch = kept.to(task.device)
         optimizer.zero_grad()
         loss = loss_of(model(**batch.features), batch.label).sum()
         torch.autograd.backward(loss * (factor / batch.global_rows))
@@ -191,7 +197,11 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     case = TRAINING_CASES[request["case"]]
     directory = Path(request["dataset"])
-    task = Task(case, case.job(directory, WINDOW), Dataset(directory))
+    rank = os.environ.get("HOROVOD_RANK") or os.environ.get("RANK") or "0"
+    device = torch.device("cuda", int(rank)) if request["gpus"] else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    task = Task(case, case.job(directory, WINDOW), Dataset(directory), device)
     clock = Clock()
     loss = SYSTEMS[request["system"]](task, clock)
     walls, cpus = clock.per_step_ms()
@@ -201,7 +211,6 @@ def main() -> None:
         "loss": loss,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }
-    rank = os.environ.get("HOROVOD_RANK") or os.environ.get("RANK") or "0"
     Path(request["out"], f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -108,6 +108,7 @@ def train(
         typer.Option("--system", metavar="NAME", help="Only this one: farandole, horovod, ddp, single. Repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of each gang.")] = 2,
+    gpus: Annotated[int, typer.Option(min=0, max=1, help="GPUs of each process.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Gangs of each system, in turn; the median counts.")] = 3,
     quick: Quick = False,
     as_json: AsJson = False,
@@ -124,6 +125,7 @@ def train(
         cases=cases or tuple(TRAINING_CASES),
         systems=systems or tuple(SYSTEMS),
         workers=workers,
+        gpus=gpus,
         repeats=repeats,
         quick=quick,
     )

@@ -67,9 +67,11 @@ class BatchMemory:
         sizes = [rows * column.size * column.dtype.itemsize for column in columns]
         starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
         # One array under all columns: the references to it count everybody who holds any part of the batch.
-        self._memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True).numpy() if pin else None
-        if self._memory is None:
+        self._pinned = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True) if pin else None
+        if self._pinned is None:
             self._memory = np.empty(starts[-1] + (_HUGE_PAGE_BYTES if starts[-1] >= _HUGE_PAGE_BYTES else 0), np.uint8)
+        else:
+            self._memory = self._pinned.numpy()
         # Rows are written and read in random order here, and with pages of 4 KiB the address of each would have to be
         # looked up first. NumPy asks for huge pages where an array takes 4 MiB or more; they begin at their multiples.
         begin = -self._memory.ctypes.data % _HUGE_PAGE_BYTES if len(self._memory) > starts[-1] else 0
@@ -98,7 +100,7 @@ class BatchMemory:
     def tensors(self, rows: int) -> dict[str, torch.Tensor]:
         """For each column the first rows, `[rows, *shape]`."""
         # Always a new view: the tensor over it holds the view, and the view counts as a holder of the memory.
-        return {name: torch.from_numpy(array[:rows]) for name, array in self._arrays}
+        return {name: self._tensor(array[:rows]) for name, array in self._arrays}
 
     def batches(self, number: int, rows: int) -> list[dict[str, torch.Tensor]]:
         """The first `number * rows` rows as so many batches: for each column `[rows, *shape]`, without a copy."""
@@ -107,10 +109,21 @@ class BatchMemory:
         sizes = [rows] * number
         batches: list[dict[str, torch.Tensor]] = [{} for _ in sizes]
         for name, array in self._arrays:
-            parts = torch.unsafe_split_with_sizes(torch.from_numpy(array[: number * rows]), sizes)
+            parts = torch.unsafe_split_with_sizes(self._tensor(array[: number * rows]), sizes)
             for batch, tensor in zip(batches, parts, strict=True):
                 batch[name] = tensor
         return batches
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        """A tensor over a part of the memory."""
+        tensor = torch.from_numpy(array)
+        if self._pinned is None:
+            return tensor
+        # In torch's own storage: a copy to a GPU is noted there, and the memory not given out again before it is done.
+        # One that reads through NumPy's memory is noted nowhere, and could send the next batch's rows instead.
+        start = (array.ctypes.data - self._pinned.data_ptr()) // array.itemsize
+        own = torch.empty(0, dtype=tensor.dtype)
+        return own.set_(self._pinned.untyped_storage(), start, tensor.shape, tensor.stride())
 
 
 class BatchBuffers:

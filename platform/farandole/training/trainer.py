@@ -75,7 +75,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         job, spec = self.job, self.job.train
-        world.check_build(spec.horovod)
+        world.check_build(spec.horovod, self.device)
         self.model.to(self.device)
         if spec.channels_last:
             assembly.use_channels_last(self.model, self.watch)

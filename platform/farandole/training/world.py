@@ -14,6 +14,7 @@ import horovod
 import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
+from horovod.torch import mpi_lib_v2
 from torch import nn
 
 from farandole.errors import EnvironmentLacking
@@ -27,6 +28,8 @@ _OUR_BUILD = "+farandole"
 _CYCLES = {"HOROVOD_CYCLE_TIME": "0.2", IDLE_CYCLE_VARIABLE: "20"}
 """Milliseconds between the cycles of Horovod's threads: while there is something to sum, and while there is not. Other
 builds know the first alone, and would agree five thousand times a second on nothing."""
+_SUM_ON_GPU = "horovod_torch_allreduce_async_torch_cuda_FloatTensor"
+"""What only a build with CUDA has."""
 
 PeerLost = HorovodInternalError
 """What a collective operation raises in the ranks that live when another one has died."""
@@ -185,12 +188,17 @@ def start_gather(tensor: torch.Tensor, name: str) -> Pending:
     return Pending(hvd.allgather_async(tensor, name=name))
 
 
-def check_build(spec: Horovod) -> None:
+def check_build(spec: Horovod, device: torch.device) -> None:
     """Whether this build of Horovod can do what the job asks for.
 
     Raises:
-        EnvironmentLacking: It lacks MPI or NCCL.
+        EnvironmentLacking: It lacks CUDA, MPI or NCCL.
     """
+    if device.type == "cuda" and not hasattr(mpi_lib_v2, _SUM_ON_GPU):
+        raise EnvironmentLacking(
+            "resources.gpus: this build of Horovod is for processors only and cannot sum what lies on a GPU; build it"
+            " for NCCL with `FARANDOLE_HOROVOD_GPU=1 make setup`, or set resources.gpus to 0"
+        )
     mpi, nccl = bool(hvd.mpi_built()), bool(hvd.nccl_built())
     needs = {
         "adasum": mpi or nccl,

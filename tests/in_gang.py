@@ -1,7 +1,8 @@
-"""What two ranks do together for the tests beside this file; run by `farandole.launch.script`.
+"""What ranks do together for tests; run by `farandole.launch.script`.
 
-`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec) and `out`, a directory. Each rank trains each
-job and writes `NAME-RANK.pt`; then it goes through the traps of gradients and writes `traps-RANK.pt`.
+`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec), `out`, a directory, and perhaps a `device`.
+Each rank trains each job and writes `NAME-RANK.pt`; if there are `traps`, it goes through those of gradients and writes
+`traps-RANK.pt`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ STEPS = 3
 
 
 def train(
-    spec: dict[str, Any], gang: world.World, scratch: Path, start: dict[str, Any] | None = None
+    spec: dict[str, Any],
+    gang: world.World,
+    scratch: Path,
+    start: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train a job, perhaps from a state on; returns what became of it, or the error."""
     logged: dict[str, list[float]] = {}
@@ -43,7 +48,7 @@ def train(
             dataset=dataset,
             model=build_model(job, dataset.manifest.columns),
             gang=gang,
-            device=torch.device("cpu"),
+            device=torch.device(device),
             directory=scratch / "checkpoints",
             identity="the same",
             watch=lambda event: notes.append(event.text) if isinstance(event, Noted) else None,
@@ -126,7 +131,7 @@ def twice(gang: world.World) -> str:
 def adasum(gang: world.World) -> str:
     """What is said of an operation that this build does not have."""
     try:
-        world.check_build(Horovod(adasum=True))
+        world.check_build(Horovod(adasum=True), torch.device("cpu"))
     except FarandoleError as error:
         return str(error)
     return "it is there"
@@ -135,10 +140,10 @@ def adasum(gang: world.World) -> str:
 def main() -> None:
     """Be one rank."""
     request = json.loads(Path(sys.argv[1]).read_text())
-    out = Path(request["out"])
+    out, device = Path(request["out"]), request.get("device", "cpu")
     with world.join() as gang:
         for name, spec in request["jobs"].items():
-            torch.save(train(spec, gang, out / name), out / f"{name}-{gang.rank}.pt")
+            torch.save(train(spec, gang, out / name, device=device), out / f"{name}-{gang.rank}.pt")
         if request.get("traps"):
             found = {
                 "whole": odd_gradients(gang, WholeUpdate),
