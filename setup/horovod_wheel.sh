@@ -120,8 +120,9 @@ compile() {
     # No debug symbols: a smaller library, sooner built.
     sed -i "s/'RelWithDebInfo'/'Release'/" "$source/setup.py"
 
-    # From gcc 13 on, <cstdint> no longer comes in by way of other headers: include it everywhere.
-    export CXXFLAGS="-include cstdint ${CXXFLAGS:-}"
+    # From gcc 13 on, these no longer come in by way of other headers: include them everywhere.
+    CXXFLAGS="$(printf -- '-include %s ' cstdint string stdexcept memory functional algorithm vector)${CXXFLAGS:-}"
+    export CXXFLAGS
     MAKEFLAGS=-j$(nproc) # not those of a `make` that called us
     export MAKEFLAGS
     export HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1

@@ -210,6 +210,7 @@ def test_a_submitted_job_uses_them_all(
         part = cluster.part()
         part |= {
             "devices": {},  # the quota of `minimal` has none
+            "worker": {"cpus": "700m", "memory": "2Gi"},  # two of them beside the services, on a node of two processors
             "volumes": [each for each in part["volumes"] if each.get("read_only")],
             "storage": "s3://farandole",
             "tracking_uri": services.pop("MLFLOW_TRACKING_URI"),
