@@ -3,6 +3,8 @@
 #
 #   k8s/undeploy.sh OVERLAY            volumes, Secrets and namespaces stay: a deployment after it goes on with all data
 #   k8s/undeploy.sh OVERLAY --purge    these go as well: every run, model, dataset and password
+#
+# Exit code 2: jobs run, which would be left without the rights to free their workers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,6 +17,14 @@ overlay=k8s/overlays/${1:-}
     exit 2
 }
 command -v kubectl >/dev/null || { say "no kubectl here; install it: https://kubernetes.io/docs/tasks/tools" && exit 3; }
+
+running=$(kubectl --namespace farandole get pods --selector farandole.dev/job --ignore-not-found \
+    --field-selector status.phase!=Succeeded,status.phase!=Failed \
+    --output jsonpath='{range .items[*]}{.metadata.labels.farandole\.dev/job}{"\n"}{end}' | sort --unique)
+if [[ $running ]]; then
+    say "jobs run: ${running//$'\n'/, }; wait for their end, or end them: farandole cancel ID"
+    exit 2
+fi
 
 # Documents of the overlay but what holds data.
 kubectl kustomize "$overlay" |

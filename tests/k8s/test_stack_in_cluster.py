@@ -222,7 +222,10 @@ def test_a_submitted_job_uses_them_all(
             tracking={"uri": address, "system_metrics": False, "wait_s": 20},
         )  # fmt: skip
         job_id = cluster.submit(job)
-        status = cluster.wait(job_id, lambda now: now["state"] in ("succeeded", "failed", "cancelled"))
+        try:
+            status = cluster.wait(job_id, lambda now: now["state"] in ("succeeded", "failed", "cancelled"))
+        finally:
+            cluster.farandole("cancel", job_id)  # what takes too long would stand in the way of the tests that follow
     assert status["state"] == "succeeded", cluster.story(job_id, status)
     result = status["details"]["result"]
     run_id = result["training"]["mlflow_run_id"]
@@ -252,6 +255,21 @@ def test_the_backup_runs_by_its_own_template(deployed: Deployed) -> None:
         kubectl("wait", "--for", "condition=complete", f"job/{name}", "--timeout=240s")
     assert "mlflow_auth: as of 20" in kubectl("logs", "job/restore")
     assert "jobs" in query("SELECT username FROM users;", "mlflow_auth")
+
+
+def test_nothing_is_taken_down_while_a_job_runs(deployed: Deployed) -> None:
+    """Without its account's rights a launcher could not free its workers any more."""
+    # Its image is nowhere, so it waits; but it has not ended.
+    kubectl(
+        "run", "worker", "--namespace", "farandole", "--image", "farandole/none", "--labels", "farandole.dev/job=a-1"
+    )
+    try:
+        refused = deployed.deploy("undeploy.sh")
+        assert refused.returncode == 2
+        assert "jobs run: a-1; wait for their end, or end them: farandole cancel ID" in refused.stderr
+        assert "statefulset.apps/postgresql" in kubectl("get", "statefulsets", "--output", "name")
+    finally:
+        kubectl("delete", "pod", "worker", "--namespace", "farandole", "--now")
 
 
 def test_what_is_taken_down_comes_back_with_its_data(deployed: Deployed) -> None:
