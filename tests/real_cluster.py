@@ -1,7 +1,8 @@
 """A real cluster for tests, which `FARANDOLE_TEST_KUBECONFIG` names; without one they skip, and say so. Fixtures.
 
 The pods run this machine's own Python by `hostPath`: the cluster's node must be this machine. Their image is nearly
-empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` makes it.
+empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` makes it. Where the node has the images of `k8s/images`,
+`FARANDOLE_TEST_IMAGES=docker.io/farandole/{}:0.1.0` has pods run those instead.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mlflow_server import MlflowServer
 REPOSITORY = Path(__file__).parents[1]
 KUBECONFIG = os.environ.get("FARANDOLE_TEST_KUBECONFIG")
 IMAGE = os.environ.get("FARANDOLE_TEST_IMAGE", "docker.io/lab/machine:1")
+IMAGES = os.environ.get("FARANDOLE_TEST_IMAGES")
 _MACHINE = ("/usr", "/etc/alternatives", "/etc/ssl", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d")
 
 Object = dict[str, Any]
@@ -200,12 +202,16 @@ class RealCluster:
         mounts = [path for path in (*_MACHINE, *java, sys.base_prefix, str(REPOSITORY)) if Path(path).exists()]
         volumes = [{"mount_path": path, "host_path": path, "read_only": True} for path in dict.fromkeys(mounts)
                    if not any(path != other and Path(path).is_relative_to(other) for other in mounts)]  # fmt: skip
+        built = {} if IMAGES is None else {name: IMAGES.format(name) for name in ("prepare", "train")}
         return {
             "namespace": self.namespace,
             "storage": str(self.shared),
-            "python": sys.executable,
-            "images": {"prepare": IMAGE, "train": IMAGE, "pull_policy": "IfNotPresent"},
-            "volumes": [*volumes, {"mount_path": str(self.shared), "host_path": str(self.shared)}],
+            **({} if built else {"python": sys.executable}),
+            "images": {"prepare": IMAGE, "train": IMAGE, **built, "pull_policy": "IfNotPresent"},
+            "volumes": [
+                *([] if built else volumes),
+                {"mount_path": str(self.shared), "host_path": str(self.shared)},
+            ],
             "launcher": {"cpus": "100m", "memory": "1Gi"},
             "driver": {"cpus": "800m", "memory": "2Gi"},
             "worker": {"cpus": "900m", "memory": "2Gi"},
@@ -216,12 +222,14 @@ class RealCluster:
         }
 
     def left(self, job_id: str) -> list[str]:
-        """Pods of a job that have not ended."""
-        return [
-            pod["metadata"]["name"]
-            for pod in self.pods(job_id)
-            if pod["status"].get("phase") not in ("Succeeded", "Failed")
-        ]
+        """Pods of an ended job that have not ended. The launcher tells of the end, and exits a moment later."""
+        due_s = time.monotonic() + 30
+        while True:
+            phases = {pod["metadata"]["name"]: pod["status"].get("phase") for pod in self.pods(job_id)}
+            left = [name for name, phase in phases.items() if phase not in ("Succeeded", "Failed")]
+            if not left or time.monotonic() > due_s:
+                return left
+            time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")

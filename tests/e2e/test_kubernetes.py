@@ -27,6 +27,17 @@ def ended(status: Object) -> bool:
     return status["state"] in ("succeeded", "failed", "cancelled")
 
 
+NETWORK = """
+import os
+from farandole.models import mlp
+
+def build(schema):
+    print(f"this is rank {os.environ['HOROVOD_RANK']} of {os.environ['HOROVOD_SIZE']}", flush=True)
+    return mlp.build(schema, hidden=[8])
+"""
+"""A user's own module, which travels with the job."""
+
+
 def trains(status: Object) -> bool:
     return status["state"] == "running" and status["stage"] == "train" and status["step"] > 0
 
@@ -42,10 +53,13 @@ def cluster(real_cluster: RealCluster, farandole_home: Path) -> RealCluster:
 
 
 def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) -> None:
-    """Preparation, two workers over SSH as user 1000, a model in the registry; the same weights as on this machine."""
-    job = cluster.job_file(tmp_path / "job", train__epochs=3)
+    """Preparation, two workers over SSH as user 1000 with the user's code, a model in the registry; the same weights as
+    on this machine."""
+    job = cluster.job_file(tmp_path / "job", train__epochs=3, model={"builder": "network:build"})
+    (job.parent / "network.py").write_text(NETWORK)
     begun_s = time.monotonic()
     job_id = cluster.submit(job)
+    follower = cluster.start("logs", job_id, "--follow", "--rank", "1")
     measured("submit", time.monotonic() - begun_s)
     cluster.wait(job_id, lambda now: trains(now) or ended(now))
     measured("from submission to the first step seen", time.monotonic() - begun_s)
@@ -59,8 +73,12 @@ def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) 
     assert result["training"]["mlflow_run_id"] == status["mlflow_run_id"]
     log = cluster.farandole("logs", job_id).stdout
     assert "train: training on 2 workers" in log
-    assert cluster.left(job_id) == []
+    of_rank_1, _ = follower.communicate(timeout=60)
+    assert follower.returncode == 0, of_rank_1
+    assert "this is rank 1 of 2" in of_rank_1
+    assert "this is rank 0" not in of_rank_1
     assert cluster.pods(job_id, "worker") == []
+    assert cluster.left(job_id) == []
     local = cluster.farandole(
         "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}",
         "--set", "tracking.register_as=null",

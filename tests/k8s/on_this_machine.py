@@ -15,7 +15,7 @@ import yaml
 from rendered import Object, pod_template, render
 
 from postgresql import postgresql_programs
-from real_cluster import IMAGE
+from real_cluster import IMAGE, IMAGES
 
 _LEFT_OUT = ("jupyterlab",)
 """Whose program is not on this machine."""
@@ -85,6 +85,9 @@ def _served(kubeconfig: str) -> dict[str, set[str]]:
 def _use_machine(template: Object, mounts: list[Object]) -> None:
     spec = template["spec"]
     (container,) = spec["containers"]
+    if IMAGES is not None and container["image"].startswith("farandole/"):
+        container["imagePullPolicy"] = "IfNotPresent"
+        return
     if container["image"].startswith("docker.io/library/postgres"):
         # PostgreSQL wants a user with a name; the image of these tests has one, 1000.
         spec["securityContext"] |= {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}

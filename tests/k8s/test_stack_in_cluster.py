@@ -99,10 +99,10 @@ def story() -> str:
 
 
 @contextmanager
-def forwarded() -> Iterator[str]:
-    """MLflow's address on this machine, by `kubectl port-forward`."""
+def forwarded(service: str = "mlflow", port: int = 5000) -> Iterator[str]:
+    """The address of a service on this machine, by `kubectl port-forward`."""
     process = subprocess.Popen(
-        ["kubectl", "--namespace", SYSTEM, "port-forward", "service/mlflow", ":5000"],
+        ["kubectl", "--namespace", SYSTEM, "port-forward", f"service/{service}", f":{port}"],
         env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -202,10 +202,11 @@ def test_a_submitted_job_uses_them_all(
 ) -> None:
     """As the README's job file says: shards and checkpoints in S3, the run in MLflow, secrets by reference alone."""
     keys = secret("farandole-credentials", "farandole")
-    for name, value in keys.items():
+    for name, value in {**keys, **secret("farandole-storage", "farandole")}.items():
         monkeypatch.setenv(name, value)
     services = find(render("minimal"), "ConfigMap", "farandole-services")["data"].copy()
-    with forwarded() as address:
+    with forwarded() as address, forwarded("seaweedfs", 8333) as storage:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", storage)
         cluster = _as_administrator(tmp_path, farandole_home, address)
         part = cluster.part()
         part |= {
@@ -221,6 +222,7 @@ def test_a_submitted_job_uses_them_all(
             tmp_path / "job", backend__kubernetes=part, resources__gpus=0,
             tracking={"uri": address, "system_metrics": False, "wait_s": 20},
         )  # fmt: skip
+        (job.parent / "table.bin").write_bytes(os.urandom(2**20))  # more than a ConfigMap holds: the folder goes to S3
         job_id = cluster.submit(job)
         try:
             status = cluster.wait(job_id, lambda now: now["state"] in ("succeeded", "failed", "cancelled"))
@@ -232,6 +234,8 @@ def test_a_submitted_job_uses_them_all(
     assert query(f"SELECT status FROM runs WHERE run_uuid = '{run_id}';") == ["FINISHED"]
     assert "tiny" in query("SELECT name FROM registered_models;")
     assert result["dataset"]["path"].startswith("s3://farandole/")
+    code = json.loads(cluster.kubectl("get", "configmap", job_id, "-o", "json"))
+    assert code.get("binaryData", {}) == {}, "the folder is in a ConfigMap after all"
     told = cluster.kubectl("get", "configmaps,jobs,statefulsets,pods", "-o", "json")
     told += cluster.farandole("logs", job_id).stdout
     hidden = [keys["MLFLOW_TRACKING_PASSWORD"], *secret("farandole-storage", "farandole").values()]
