@@ -1,8 +1,8 @@
 """A real cluster for tests, which `FARANDOLE_TEST_KUBECONFIG` names; without one they skip, and say so. Fixtures.
 
 The pods run this machine's own Python by `hostPath`: the cluster's node must be this machine. Their image is nearly
-empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` makes it. Where the node has the images of `k8s/images`,
-`FARANDOLE_TEST_IMAGES=docker.io/farandole/{}:0.1.0` has pods run those instead.
+empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` makes it. Where the node has the images of
+`k8s/images`, `FARANDOLE_TEST_IMAGES=docker.io/farandole/{}:0.1.0` has pods run those instead.
 """
 
 from __future__ import annotations
