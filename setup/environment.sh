@@ -14,7 +14,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 # Done already? ----------------------------------------------------------------------------------------------
 
 # What the environment follows from; the path is part of it, for an environment cannot be moved.
-wanted=$(cat requirements.lock pyproject.toml setup/*.sh setup/*.patch platform/farandole/*/*.c | sha256sum)" $venv gpu=${FARANDOLE_HOROVOD_GPU:-0}"
+wanted=$(cat requirements.lock pyproject.toml setup/*.sh setup/*.patch platform/farandole/*/*.c | sha256sum)" $venv gpu=${FARANDOLE_HOROVOD_GPU:-as found}"
 is_done() { [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]]; }
 is_done && exit
 
