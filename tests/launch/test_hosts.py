@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from farandole.errors import SpecError
 from farandole.launch import hosts
-from farandole.launch.hosts import Host, allot, survey
+from farandole.launch.hosts import Host, allot, file_text, survey, wait_for_change
 from farandole.spec import Hosts
 
 
@@ -47,6 +49,30 @@ def test_a_host_that_is_listed_twice_has_the_slots_of_both(tmp_path: Path) -> No
     file = tmp_path / "hosts"
     file.write_text("# ours\nlocalhost:2\n\nlocalhost slots=1 # more\n")
     assert survey(Hosts(file=str(file)), 9).answering == (Host("localhost", 3),)
+
+
+def test_a_file_that_changes_is_looked_at_at_once(tmp_path: Path) -> None:
+    """A cluster's launcher writes a worker's pod into it as soon as it is ready."""
+    file = tmp_path / "hosts"
+    file.write_text("a:1\n")
+    source = Hosts(file=str(file))
+    known = file_text(source)
+    waiting = threading.Thread(target=wait_for_change, args=(source, known, 3600.0), daemon=True)
+    waiting.start()
+    waiting.join(0.6)
+    assert waiting.is_alive(), "nothing has changed"
+    (tmp_path / "new").write_text("a:1\nb:1\n")
+    (tmp_path / "new").replace(file)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    wait_for_change(source, known, 3600.0)  # what changed before the wait began counts as well
+
+
+def test_other_lists_are_waited_for_to_the_end() -> None:
+    for source in (None, Hosts(fixed=("a:1",))):
+        begun_s = time.monotonic()
+        wait_for_change(source, file_text(source), 0.3)
+        assert time.monotonic() - begun_s >= 0.3
 
 
 def test_a_script_is_asked_anew_each_time(tmp_path: Path) -> None:

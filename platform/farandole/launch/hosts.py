@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from farandole.spec import Hosts, Ssh, split_host
 
 _SCRIPT_S = 30.0
 _PROBES_AT_ONCE = 64
+_LOOK_EVERY_S = 0.25
 _BY_DEFAULT = Ssh()
 
 
@@ -121,6 +123,22 @@ def listed_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
         return _listed(hosts), None
     except _NoList as problem:
         return [], str(problem)
+
+
+def file_text(hosts: Hosts | None) -> str | None:
+    """What the file with the hosts says; None: they are listed otherwise, or it cannot be read now."""
+    try:
+        return Path(hosts.file).read_text(encoding="utf-8") if hosts is not None and hosts.file is not None else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def wait_for_change(hosts: Hosts | None, known: str | None, seconds: float) -> None:
+    """Wait so long, or until the file with the hosts says something else than is known: whoever writes it hears of a
+    host before anybody asks."""
+    due_s = time.monotonic() + seconds
+    while (left_s := due_s - time.monotonic()) > 0 and file_text(hosts) == known:
+        time.sleep(min(left_s, _LOOK_EVERY_S))
 
 
 class _NoList(Exception):

@@ -13,7 +13,7 @@ from farandole.launch.cause import Cause
 from farandole.launch.collecting import Moved, collect
 from farandole.launch.directory import locked, new_directory, newest_directory
 from farandole.launch.gang import Orders, run_gang
-from farandole.launch.hosts import Host, Survey, allot, is_local, survey
+from farandole.launch.hosts import Host, Survey, allot, file_text, is_local, survey, wait_for_change
 from farandole.launch.record import Record, command_to_go_on, write
 from farandole.launch.resizing import Resizing
 from farandole.launch.restarts import Restarts
@@ -169,6 +169,7 @@ class _Supervisor:
         started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
         while True:
             workers = wanted_workers(self.directory, resources.workers)
+            known = file_text(resources.hosts)
             found, chosen = self._ready_hosts(workers)
             if found.slots >= min(resources.least_workers, workers):
                 missing = workers - sum(host.slots for host in chosen)
@@ -185,7 +186,7 @@ class _Supervisor:
                 )
             self._record.change(state="queued", reason=f"waiting for hosts; {found}")
             self.watch(Noted(f"waits for hosts with room for {resources.least_workers} workers; {found}"))
-            time.sleep(pause_s)
+            wait_for_change(resources.hosts, known, pause_s)
             pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
 
     def _ready_hosts(self, workers: int) -> tuple[Survey, tuple[Host, ...]]:
