@@ -135,6 +135,7 @@ def _command_lines() -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow(seconds=200)
 def test_a_host_is_cut_off_and_comes_back(
     network: Network, home: Path, hosts_job: Job, marks: Path, monkeypatch: pytest.MonkeyPatch, make_job: MakeJob
 ) -> None:
@@ -214,6 +215,7 @@ def _look_for_secrets(network: Network, directory: Path, marks: Path) -> None:
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow(seconds=90)
 def test_nothing_of_a_job_that_was_killed_goes_on_elsewhere_and_it_can_be_tried_again(
     network: Network, home: Path, hosts_job: Job, marks: Path
 ) -> None:
@@ -238,6 +240,7 @@ def test_nothing_of_a_job_that_was_killed_goes_on_elsewhere_and_it_can_be_tried_
     assert begins[1] > 4, "it went on from a checkpoint"
 
 
+@pytest.mark.slow(seconds=40)
 def test_a_job_is_cancelled_with_its_state_saved(network: Network, home: Path, hosts_job: Job, marks: Path) -> None:
     backend = HostsBackend()
     job_id = backend.submit(hosts_job).id

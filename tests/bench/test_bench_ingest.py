@@ -5,7 +5,7 @@ import pytest
 from farandole.bench.ingest import OURS, IngestBench, bench_ingest
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=50)
 def test_all_systems_write_the_same_number_of_rows() -> None:
     document = bench_ingest(IngestBench(systems=OURS, quick=True, memory="1g"))
     results = {result["system"]: result for result in document["results"]}

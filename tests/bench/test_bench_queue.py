@@ -38,6 +38,7 @@ def test_every_line_of_a_log_is_followed(farandole_home: Path) -> None:
     assert 0 <= result["delay_ms_median"] <= result["delay_ms_max"]
 
 
+@pytest.mark.slow(seconds=300)
 def test_each_process_of_a_training_may_be_killed_and_the_job_ends_with_the_same_weights(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:

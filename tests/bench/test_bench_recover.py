@@ -22,6 +22,7 @@ def _slow_job(make_job: MakeJob, marks: Path, epochs: int) -> Job:
     return make_job(model={"builder": "network:build_slow", "options": options}, train__epochs=epochs)
 
 
+@pytest.mark.slow(seconds=150)
 def test_a_training_goes_on_after_each_kill_and_ends_with_the_same_bits(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -34,12 +35,14 @@ def test_a_training_goes_on_after_each_kill_and_ends_with_the_same_bits(
     assert 0 < result["seconds_median"] <= result["seconds_max"]
 
 
+@pytest.mark.slow(seconds=80)
 def test_a_training_that_is_too_short_for_the_kills_is_told(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
     job = _slow_job(make_job, tmp_path / "marks", 1)
     with pytest.raises(SpecError, match=r"bench: the training ended after 0 of 1 kills; let it last longer"):
         bench_recover(RecoverBench(job, kills=1, within_s=10_000.0, seed=1))
 
 
+@pytest.mark.slow(seconds=50)
 def test_both_systems_are_started_up_to_their_first_step(home: Path, make_job: MakeJob) -> None:
     document = bench_start(StartBench(make_job(), repeats=1))
     by_system = {result["system"]: result for result in document["results"]}

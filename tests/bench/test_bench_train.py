@@ -13,7 +13,7 @@ from farandole.errors import EnvironmentLacking, SpecError
 from farandole.training.builder import build_model
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(600)
 def test_all_systems_learn_the_same_from_the_same_batches() -> None:
     document = bench_train(TrainBench(cases=["mnist_cnn"], quick=True))

@@ -147,7 +147,7 @@ def test_what_cannot_be_trained_is_not_taken(home: Path, write_job: WriteJob) ->
 # A real job ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=45)
 @pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(600)
 def test_a_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weights_as_run(
@@ -179,7 +179,7 @@ def test_a_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weight
     assert set(again) == set(result)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=85)
 @pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(900)
 def test_a_training_is_scaled_cancelled_with_a_checkpoint_and_tried_again_from_it(

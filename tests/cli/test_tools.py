@@ -95,7 +95,7 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
     process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 def test_the_ui_answers_on_the_jobs_store_and_ends_when_it_is_told(
     served: tuple[subprocess.Popen[bytes], str, str],
 ) -> None:

@@ -25,7 +25,7 @@ def _run() -> dict[str, dict]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=100)
 @pytest.mark.timeout(900)
 def test_flights_run_from_raw_files_to_a_model_that_predicts(home: Path) -> None:
     first = _run()

@@ -68,7 +68,7 @@ def _answers(url: str, within_s: float) -> bytes:
             time.sleep(0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=200)
 @pytest.mark.timeout(900)
 def test_every_command_of_the_readme_works(readme_home: Path) -> None:
     commands = _commands()
@@ -116,7 +116,7 @@ def test_every_command_of_the_readme_works(readme_home: Path) -> None:
         assert b"<title>MLflow" in _answers("http://127.0.0.1:5000/", within_s=60)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(600)
 def test_the_python_of_the_readme_works(readme_home: Path) -> None:
     # The others are whole scripts: test_loader_alone.py runs them.

@@ -55,7 +55,7 @@ def marks(tmp_path: Path) -> Path:
 # How attempts end -------------------------------------------------------------------------------------------------
 
 
-@slow
+@pytest.mark.slow(seconds=40)
 def test_a_frozen_worker_is_found_and_its_gang_starts_again(home: Path, make_job: MakeJob, marks: Path) -> None:
     job = make_job(
         model=_failing("freeze", step=STEPS + 3, marks=str(marks)),
@@ -149,7 +149,7 @@ def test_a_failure_that_repeats_at_one_step_ends_with_the_diagnosis(home: Path, 
 # Hosts and sizes --------------------------------------------------------------------------------------------------
 
 
-@slow
+@pytest.mark.slow(seconds=65)
 def test_the_next_gang_has_the_size_that_the_hosts_have_room_for(
     home: Path, make_job: MakeJob, marks: Path, tmp_path: Path
 ) -> None:
@@ -195,7 +195,7 @@ def test_too_few_hosts_for_too_long_are_what_the_environment_lacks(
     assert not list(home.glob("jobs/*/logs"))
 
 
-@slow
+@pytest.mark.slow(seconds=65)
 def test_a_running_job_grows_and_shrinks_on_request(home: Path, make_job: MakeJob, marks: Path) -> None:
     options = {"marks": str(marks), "step_s": 0.1}
     job = make_job(

@@ -25,6 +25,7 @@ def remote_job(s3: Folder, made: Callable[..., Made], make_job: MakeJob) -> Job:
     return make_job(data__output=s3.uri, resources__max_restarts=0)
 
 
+@pytest.mark.slow(seconds=70)
 def test_two_workers_learn_the_same_from_the_store_and_fetch_each_shard_once(
     home: Path, proxy: FaultyProxy, s3: Folder, made: Callable[..., Made], make_job: MakeJob, remote_job: Job
 ) -> None:

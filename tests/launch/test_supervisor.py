@@ -98,6 +98,7 @@ def _has_rows(lines: list[list[str]], step: int, rank: int, workers: int) -> boo
     return rows * (rank + 1) // workers > rows * rank // workers
 
 
+@pytest.mark.slow(seconds=60)
 def test_the_global_batches_are_the_same_for_every_number_of_workers(by_workers: dict[int, Noting]) -> None:
     alone = [ranks[0] for ranks in by_workers[1].batches]
     assert len(alone) == 2 * (FULL_STEPS + 1)
@@ -205,6 +206,7 @@ def broken(module_home: Path, make_module_job: MakeJob, tmp_path_factory: pytest
     return Broken(job, trained, told, train(job))
 
 
+@pytest.mark.slow(seconds=45)
 def test_a_lost_rank_is_replaced_by_a_second_attempt_from_the_checkpoint(broken: Broken) -> None:
     assert broken.trained.training["attempts"] == 2
     assert broken.undisturbed.training["attempts"] == 1

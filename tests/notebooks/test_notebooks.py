@@ -34,7 +34,7 @@ def test_there_are_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["01_prepare_flights"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=70)
 @pytest.mark.timeout(560)
 def test_the_flights_are_prepared_from_the_first_cell_to_the_last(farandole_home: Path, tmp_path: Path) -> None:
     arguments = ["--nbmake", "--nbmake-timeout=500", "--timeout=540", "-p", "no:cacheprovider", "-q"]

@@ -59,7 +59,7 @@ def finished(module_home: Path, write_module_job: WriteJob) -> Finished:
 pytestmark = pytest.mark.timeout(3000)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=70)
 def test_a_grid_trains_each_point_and_finds_the_best(finished: Finished) -> None:
     swept = finished.swept
     points = [tuple(json.dumps(value) for value in trial.values.values()) for trial in swept.trials]
@@ -148,7 +148,7 @@ def test_two_trials_run_at_the_same_time(home: Path, write_job: WriteJob) -> Non
 # Killed and resumed -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 def test_a_killed_sweep_loses_the_trial_under_way_and_goes_on(home: Path, write_job: WriteJob, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -206,7 +206,7 @@ def _wait_for_none_of(home: Path, within_s: float) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_ctrl_c_ends_the_trials_and_a_sweep_whose_trials_all_fail_says_why(
     home: Path, write_job: WriteJob, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
     server.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(1200)
 def test_a_server_that_starts_late_is_killed_and_ends_early_has_each_metric_once_and_in_order(
     home: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch

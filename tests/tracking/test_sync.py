@@ -31,7 +31,7 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
     server.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=110)
 @pytest.mark.timeout(1200)
 def test_a_job_whose_server_is_down_throughout_ends_well_and_is_sent_later(
     home: Path,

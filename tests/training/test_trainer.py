@@ -294,6 +294,7 @@ def test_a_setting_without_effect_is_warned_of(sitting: Sitting, make_job: MakeJ
     assert "train.channels_last: the network has no convolutions of images, so it has no effect" in sitting.notes()
 
 
+@pytest.mark.slow(seconds=50)
 def test_a_compiled_network_learns_the_same(sitting: Sitting, make_job: MakeJob) -> None:
     # No dropout: compiled code draws other numbers.
     mlp = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}

@@ -23,7 +23,7 @@ def test_a_job_that_recorded_nothing_needs_no_word(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=50)
 @pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(900)
 def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_it_is_tried_again(
