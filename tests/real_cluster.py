@@ -198,10 +198,6 @@ class RealCluster:
 
     def part(self) -> Object:
         """The `backend.kubernetes` part of a job file for this cluster."""
-        java = [str(path) for path in Path("/etc").glob("java-*")]
-        mounts = [path for path in (*_MACHINE, *java, sys.base_prefix, str(REPOSITORY)) if Path(path).exists()]
-        volumes = [{"mount_path": path, "host_path": path, "read_only": True} for path in dict.fromkeys(mounts)
-                   if not any(path != other and Path(path).is_relative_to(other) for other in mounts)]  # fmt: skip
         built = {} if IMAGES is None else {name: IMAGES.format(name) for name in ("prepare", "train")}
         return {
             "namespace": self.namespace,
@@ -209,7 +205,7 @@ class RealCluster:
             **({} if built else {"python": sys.executable}),
             "images": {"prepare": IMAGE, "train": IMAGE, **built, "pull_policy": "IfNotPresent"},
             "volumes": [
-                *([] if built else volumes),
+                *([] if built else of_this_machine()),
                 {"mount_path": str(self.shared), "host_path": str(self.shared)},
             ],
             "launcher": {"cpus": "100m", "memory": "1Gi"},
@@ -230,6 +226,17 @@ class RealCluster:
             if not left or time.monotonic() > due_s:
                 return left
             time.sleep(0.5)
+
+
+def of_this_machine() -> list[Object]:
+    """Volumes, as job files have them, with which a pod can run this machine's programs."""
+    java = [str(path) for path in Path("/etc").glob("java-*")]
+    paths = [path for path in (*_MACHINE, *java, sys.base_prefix, str(REPOSITORY)) if Path(path).exists()]
+    return [
+        {"mount_path": path, "host_path": path, "read_only": True}
+        for path in dict.fromkeys(paths)
+        if not any(path != other and Path(path).is_relative_to(other) for other in paths)
+    ]
 
 
 @pytest.fixture(scope="session")

