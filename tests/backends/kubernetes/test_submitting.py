@@ -46,7 +46,7 @@ def test_a_large_folder_travels_through_the_storage(tmp_path: Path) -> None:
     volumes = [{"mount_path": str(storage), "claim": "shared"}]
     made = new_submission(local(folder, storage=str(storage), volumes=volumes), "farandole")  # type: ignore[arg-type]
     assert made.code.content is None
-    assert made.code.place == f"{storage}/packages/{made.code.digest}.tar.gz"
+    assert made.code.place == f"{storage}/packages/{made.code.digest}.package"
     assert Path(made.code.place).read_bytes() == pack(folder).data
 
 

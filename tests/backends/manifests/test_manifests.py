@@ -250,7 +250,7 @@ def test_a_preparation_alone_has_no_workers(tmp_path: Path) -> None:
 
 
 def test_a_large_folder_travels_by_its_place(tmp_path: Path) -> None:
-    code = Code("d" * 64, place="s3://bucket/farandole/packages/d.tar.gz", size_bytes=5_000_000)
+    code = Code("d" * 64, place="s3://bucket/farandole/packages/d.package", size_bytes=5_000_000)
     objects = render(submission(cluster_job(tmp_path), code=code))
     assert "binaryData" not in of_kind(objects, "ConfigMap", JOB_ID)
     driver = of_kind(objects, "Job", "prepare-1")["spec"]["template"]["spec"]["containers"][0]

@@ -145,7 +145,8 @@ def _code(job: Job, package: Package) -> Code:
             f" {MAX_INLINE_BYTES >> 10}; set backend.kubernetes.storage, through which it travels then, or name what is"
             " no code in .gitignore"
         )
-    place, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.tar.gz"
+    # Not `.tar.gz`: of names that end so SeaweedFS tells another size than it was sent.
+    place, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.package"
     target = storage_of(place_of(place))
     target.create()
     target.write(name, package.data)
