@@ -46,3 +46,9 @@ def test_a_password_among_the_options_of_a_uri_is_refused_without_repeating_it(u
     with pytest.raises(ValidationError, match="a password does not belong in a job file") as caught:
         Tracking.model_validate({"uri": uri})
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://:5000", "https://", "http:///runs"])
+def test_an_address_without_a_host_is_refused(uri: str) -> None:
+    with pytest.raises(ValidationError, match=r"the address names no host; write http://HOST:PORT"):
+        Tracking(uri=uri)

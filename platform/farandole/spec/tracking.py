@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 from farandole.spec.base import PathText, SecretError, Spec, expand_variables
 
 
-def _without_password(uri: str) -> str:
+def _checked(uri: str) -> str:
     expanded = expand_variables(uri)
     parts = urlsplit(expanded)
     if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
@@ -18,13 +18,15 @@ def _without_password(uri: str) -> str:
             "a password does not belong in a job file; give it by PGPASSWORD or ~/.pgpass (PostgreSQL), or by"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (server)"
         )
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        raise ValueError("the address names no host; write http://HOST:PORT")
     return expanded
 
 
 class Tracking(Spec):
     """Where runs are recorded."""
 
-    uri: Annotated[str, AfterValidator(_without_password)] | None = None
+    uri: Annotated[str, AfterValidator(_checked)] | None = None
     """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).
     Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
     artifacts: PathText | None = None
