@@ -13,17 +13,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 horovod=0.28.1
 recipe=3 # raise it when the way of building below changes: wheels of the old way are then left alone
 python=${1:-.venv/bin/python}
+
 say() { printf 'horovod: %s\n' "$*" >&2; }
 
 # Where the wheel belongs ------------------------------------------------------------------------------------
 
-# For example 2.13.0+cpu-cpython-311-linux-x86_64-glibc-2.36: torch.__version__ tells CUDA builds from CPU builds.
-built_for=$("$python" - <<'PY'
+# For example |2.13.0+cpu-cpython-311-linux-x86_64-glibc-2.36, and 13.0|2.13.0+cu130-... where torch has CUDA 13.0.
+described=$("$python" - <<'PY'
 import platform, sys, sysconfig, torch
+print(torch.version.cuda or "", end="|")
 print(torch.__version__, sys.implementation.cache_tag, sysconfig.get_platform(), *platform.libc_ver(), sep="-")
 PY
 )
-torch_cuda=$("$python" -c 'import torch; print(torch.version.cuda or "")')
+torch_cuda=${described%%|*}
+built_for=${described#*|}
 gpu=${FARANDOLE_HOROVOD_GPU:-$([[ $torch_cuda && -e /proc/driver/nvidia/version ]] && echo 1 || echo 0)}
 device=cpu
 if [[ $gpu == 1 ]]; then device=gpu; fi
@@ -120,7 +123,8 @@ compile() {
     # No debug symbols: a smaller library, sooner built.
     sed -i "s/'RelWithDebInfo'/'Release'/" "$source/setup.py"
 
-    # From gcc 13 on, these no longer come in by way of other headers: include them everywhere.
+    # Newer compilers no longer bring these in by way of other headers (seen missing: the first three): include them
+    # everywhere.
     CXXFLAGS="$(printf -- '-include %s ' cstdint string stdexcept memory functional algorithm vector)${CXXFLAGS:-}"
     export CXXFLAGS
     MAKEFLAGS=-j$(nproc) # not those of a `make` that called us

@@ -27,6 +27,32 @@ from farandole.training.update import WholeUpdate
 from farandole.training.zero import ShardedUpdate
 
 STEPS = 3
+PLAIN: dict[str, Any] = {
+    "epochs": 1,
+    "global_batch_size": 64,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "weight_decay": 0.01, "options": {"momentum": 0.9}},
+    "log_every_steps": 4,
+    "seed": 3,
+}
+ADAMW = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"accumulate_steps": 3},
+    "clipped": {"clip_norm": 0.5},
+    "averaged": {"ema": {"decay": 0.9}},
+    "smoothed": {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16", "clip_norm": 0.5},
+    "compressed": {"compression": "fp16", "horovod": {"predivide_factor": 4}},
+    "bucketed": {"horovod": {"num_groups": 4}},
+    "sharded": {"shard_optimizer": True},
+    "sharded_clipped": {"shard_optimizer": True, "clip_norm": 0.5, "accumulate_steps": 2},
+    "adamw": {"optimizer": ADAMW},
+    "adamw_sharded": {"optimizer": ADAMW, "shard_optimizer": True},
+    "profiled": {"profile": True},
+    "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
+}
+"""What changes in `train` from one training to another."""
 
 
 def train(

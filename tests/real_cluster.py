@@ -61,6 +61,7 @@ class RealCluster:
     mlflow: MlflowServer
     home: Path
     _ids: list[str] = field(default_factory=list)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
         """What kubectl says."""
@@ -101,13 +102,15 @@ class RealCluster:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command as the submitter, its output to be read."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "farandole", *arguments],
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._started.append(process)
+        return process
 
     def environment(self, user: Path | None = None) -> dict[str, str]:
         """The variables of a submitter's shell."""
@@ -218,14 +221,19 @@ class RealCluster:
         }
 
     def left(self, job_id: str) -> list[str]:
-        """Pods of an ended job that have not ended. The launcher tells of the end, and exits a moment later."""
-        due_s = time.monotonic() + 30
-        while True:
-            phases = {pod["metadata"]["name"]: pod["status"].get("phase") for pod in self.pods(job_id)}
-            left = [name for name, phase in phases.items() if phase not in ("Succeeded", "Failed")]
-            if not left or time.monotonic() > due_s:
-                return left
-            time.sleep(0.5)
+        """Pods of a job that have not ended."""
+        return [
+            pod["metadata"]["name"]
+            for pod in self.pods(job_id)
+            if pod["status"].get("phase") not in ("Succeeded", "Failed")
+        ]
+
+    def end_started(self) -> None:
+        """End what `start` began: a test that failed has not waited for it."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+        self._started.clear()
 
 
 def of_this_machine() -> list[Object]:

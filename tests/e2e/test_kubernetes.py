@@ -47,9 +47,10 @@ def measured(name: str, seconds: float) -> None:
 
 
 @pytest.fixture
-def cluster(real_cluster: RealCluster, farandole_home: Path) -> RealCluster:
+def cluster(real_cluster: RealCluster, farandole_home: Path) -> Iterator[RealCluster]:
     real_cluster.home = farandole_home
-    return real_cluster
+    yield real_cluster
+    real_cluster.end_started()
 
 
 def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) -> None:
@@ -77,8 +78,8 @@ def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) 
     assert follower.returncode == 0, of_rank_1
     assert "this is rank 1 of 2" in of_rank_1
     assert "this is rank 0" not in of_rank_1
-    assert cluster.pods(job_id, "worker") == []
     assert cluster.left(job_id) == []
+    assert cluster.pods(job_id, "worker") == []
     local = cluster.farandole(
         "run", str(job), "--json", "--set", f"data.output={tmp_path / 'local'}",
         "--set", "tracking.register_as=null",

@@ -21,6 +21,7 @@ from farandole.launch import train
 from farandole.launch.script import run_script
 from farandole.spec import Job
 from farandole.training import world
+from in_gang import PLAIN, WAYS
 from in_gang import train as train_in_gang
 from made_data import BATCH_ROWS, ROWS, Made
 
@@ -28,26 +29,13 @@ MakeJob = Callable[..., Job]
 CUDA = "cuda:0"
 STEPS = -(-ROWS["train"] // BATCH_ROWS)
 MLP: dict[str, Any] = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}
-ADAMW = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "accumulated": {"accumulate_steps": 3},
-    "clipped": {"clip_norm": 0.5},
-    "averaged": {"ema": {"decay": 0.9}},
-    "weighted": {"label_smoothing": 0.1, "class_weights": "balanced"},
-    "compressed": {"compression": "fp16"},
-    "sharded": {"shard_optimizer": True, "optimizer": ADAMW},
-    "bf16": {"precision": "bf16"},
-    "fp16": {"precision": "fp16", "clip_norm": 0.5},
-}
+ON_GPU = ("plain", "accumulated", "clipped", "averaged", "smoothed", "compressed", "adamw_sharded", "bf16", "fp16")
 ROUNDED = {"bf16": 0.1, "fp16": 0.02, "compressed": 0.02}
 """How far the weights may be from those of a processor, where numbers are rounded on purpose."""
 
 
-def _spec(make_job: MakeJob, **changes: Any) -> dict[str, Any]:
-    optimizer = {"name": "sgd", "learning_rate": 0.05, "options": {"momentum": 0.9}}
-    whole = {"epochs": 2, "global_batch_size": BATCH_ROWS, "optimizer": optimizer, "log_every_steps": 1, "seed": 3}
-    return make_job(train={**whole, **changes}, model=MLP).model_dump(mode="json")
+def _spec(make_job: MakeJob, name: str) -> dict[str, Any]:
+    return make_job(train={**PLAIN, "log_every_steps": 1, **WAYS[name]}, model=MLP).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +52,14 @@ def _close(found: dict[str, Any], expected: dict[str, Any], least: float) -> Non
         np.testing.assert_allclose(found["weights"][name].cpu(), weights, rtol=least, atol=least, err_msg=name)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", ON_GPU)
 def test_a_gpu_learns_what_a_processor_learns(name: str, one: world.World, make_job: MakeJob, tmp_path: Path) -> None:
-    spec = _spec(make_job, **WAYS[name])
+    spec = _spec(make_job, name)
     here, there = (train_in_gang(spec, one, tmp_path / device, device=device) for device in ("cpu", CUDA))
     assert "error" not in there, there["error"]
     assert all(tensor.is_cuda for tensor in there["weights"].values())
     _close(there, here, ROUNDED.get(name, 1e-3))
-    assert there["steps"] == here["steps"] == 2 * STEPS
+    assert there["steps"] == here["steps"] == STEPS
     np.testing.assert_allclose(there["logged"]["train.loss"], here["logged"]["train.loss"], atol=0.05)
     assert there["validation"]["roc_auc"] == pytest.approx(here["validation"]["roc_auc"], abs=0.02)
 
@@ -102,7 +90,7 @@ def sharing(make_module_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) 
     if hvd.nccl_built():
         pytest.skip("two ranks cannot share a GPU where Horovod sums by NCCL")
     out = tmp_path_factory.mktemp("sharing")
-    jobs = {name: _spec(make_module_job, **changes) for name, changes in WAYS.items()}
+    jobs = {name: _spec(make_module_job, name) for name in ON_GPU}
     request = out / "request.json"
     request.write_text(json.dumps({"jobs": jobs, "out": str(out), "device": CUDA}))
     script = Path(__file__).parents[1] / "in_gang.py"
@@ -111,11 +99,11 @@ def sharing(make_module_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", ON_GPU)
 def test_two_ranks_on_a_gpu_learn_what_one_learns(
     name: str, sharing: Path, one: world.World, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    alone = train_in_gang(_spec(make_job, **WAYS[name]), one, tmp_path, device=CUDA)
+    alone = train_in_gang(_spec(make_job, name), one, tmp_path, device=CUDA)
     ranks = [torch.load(sharing / f"{name}-{rank}.pt", weights_only=False) for rank in range(2)]
     for found in ranks:
         assert "error" not in found, found["error"]

@@ -73,3 +73,10 @@ def test_a_toleration_of_a_value_needs_the_value(tmp_path: Path) -> None:
 def test_it_survives_being_written_out(tmp_path: Path) -> None:
     job = cluster_job(tmp_path, kubernetes={"volumes": [{"mount_path": "/data", "claim": "a"}], "ttl_s": None})
     assert parse_job(job.model_dump(mode="json")) == job
+
+
+def test_the_address_that_pods_see_is_checked_as_the_jobs_own_is(tmp_path: Path) -> None:
+    told = refused(tmp_path, tracking_uri="http://ada:s3cr3t@mlflow:5000")
+    assert "a password does not belong in a job file" in told
+    assert "s3cr3t" not in told
+    assert "the address names no host; write http://HOST:PORT" in refused(tmp_path, tracking_uri="http://:5000")

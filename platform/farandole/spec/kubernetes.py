@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, expand_variables
+from farandole.spec.base import PathText, Spec
+from farandole.spec.tracking import TrackingUri
 from farandole.spec.volume import MountPath, ObjectName, Volume
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
@@ -101,7 +102,7 @@ class Kubernetes(Spec):
     storage: PathText | None = None
     """A place that all pods reach: a URI such as `s3://bucket/farandole`, or a path in one of the `volumes`. What
     would lie in FARANDOLE_HOME goes there: datasets, checkpoints, and job folders that are too large for the API."""
-    tracking_uri: Annotated[str, AfterValidator(expand_variables)] | None = None
+    tracking_uri: TrackingUri | None = None
     """MLflow's address as pods see it. Default: `tracking.uri`."""
     images: Images = Images()
     """What the pods run."""

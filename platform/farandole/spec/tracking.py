@@ -23,10 +23,14 @@ def _checked(uri: str) -> str:
     return expanded
 
 
+TrackingUri = Annotated[str, AfterValidator(_checked)]
+"""MLflow's address; a password in it is refused."""
+
+
 class Tracking(Spec):
     """Where runs are recorded."""
 
-    uri: Annotated[str, AfterValidator(_checked)] | None = None
+    uri: TrackingUri | None = None
     """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).
     Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
     artifacts: PathText | None = None
