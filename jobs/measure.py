@@ -35,9 +35,9 @@ def _line_error(document: Document) -> float:
     import pandas as pd
 
     from farandole.spec import load_job
-    from farandole.tracking.store import store_of
+    from farandole.tracking.store import resolve_store
 
-    mlflow.set_tracking_uri(store_of(load_job(JOBS / "linear_regression/job.yaml").tracking).uri)
+    mlflow.set_tracking_uri(resolve_store(load_job(JOBS / "linear_regression/job.yaml").tracking).uri)
     model = mlflow.pyfunc.load_model(document["model"]["uri"])
     at_zero, at_one = model.predict(pd.DataFrame({"x": [0.0, 1.0]}))["prediction"]
     return max(abs(at_one - at_zero - 3.25), abs(at_zero + 7.5))

@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own for each, and one Spark for the whole run."""
+"""Fixtures of all tests: an empty home for each test and one Spark session for the whole run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from object_store import object_store, proxy, s3
-
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["object_store", "proxy", "s3"]
+pytest_plugins = ["tests.support.made_data", "tests.support.object_store", "tests.support.queued"]
 
 
 def pytest_configure() -> None:
@@ -66,7 +64,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark of the test run; a preparation takes a new session of it, as it does in a notebook."""
     from pyspark.sql import SparkSession
 
-    from farandole.ingest.session import spark_settings
+    from farandole.ingest.spark.session import spark_settings
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master("local[2]").appName("farandole tests")

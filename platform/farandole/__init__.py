@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from farandole.api import (
-        Finished,
+        RunResult,
         cancel,
         jobs,
         logs,
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
-    from farandole.backends.base import JobStatus, Submitted
-    from farandole.errors import FarandoleError, JobFailed, UserError
-    from farandole.ingest.session import start_spark
+    from farandole.backends.protocol import JobStatus, SubmittedJob
+    from farandole.errors import FarandoleError, JobFailedError, UserError
+    from farandole.ingest.spark.session import start_spark
     from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
     from farandole.pages import dataset_page
     from farandole.planning import plan
@@ -44,12 +44,12 @@ _HOMES = {
     "Dataset": "farandole.shards",
     "EvaluationLoader": "farandole.loading",
     "FarandoleError": "farandole.errors",
-    "Finished": "farandole.api",
+    "RunResult": "farandole.api",
     "Job": "farandole.spec",
-    "JobFailed": "farandole.errors",
-    "JobStatus": "farandole.backends.base",
+    "JobFailedError": "farandole.errors",
+    "JobStatus": "farandole.backends.protocol",
     "MixedLoader": "farandole.loading",
-    "Submitted": "farandole.backends.base",
+    "SubmittedJob": "farandole.backends.protocol",
     "TrainingLoader": "farandole.loading",
     "UserError": "farandole.errors",
     "cancel": "farandole.api",
@@ -65,7 +65,7 @@ _HOMES = {
     "save_job": "farandole.spec",
     "scale": "farandole.api",
     "source_files": "farandole.api",
-    "start_spark": "farandole.ingest.session",
+    "start_spark": "farandole.ingest.spark.session",
     "status": "farandole.api",
     "submit": "farandole.api",
     "sweep": "farandole.api",
@@ -77,12 +77,12 @@ __all__ = [
     "Dataset",
     "EvaluationLoader",
     "FarandoleError",
-    "Finished",
     "Job",
-    "JobFailed",
+    "JobFailedError",
     "JobStatus",
     "MixedLoader",
-    "Submitted",
+    "RunResult",
+    "SubmittedJob",
     "TrainingLoader",
     "UserError",
     "cancel",

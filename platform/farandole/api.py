@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farandole.backends.base import Backend, JobStatus, Submitted
-from farandole.backends.choose import backend_named, place_in
-from farandole.backends.records import Record, Records
-from farandole.errors import EnvironmentLacking
-from farandole.progress import Noted, Watcher, ignore
+from farandole.backends.protocol import Backend, JobStatus, SubmittedJob
+from farandole.backends.records import JobDatabase, JobRecord
+from farandole.backends.registry import get_backend, place_in
+from farandole.errors import UnavailableError
+from farandole.events import EventHandler, Message, ignore_event
 from farandole.spec import CsvSource, Job, home
 
 if TYPE_CHECKING:  # a stage imports what it needs when it starts; commands around submitted jobs need little
-    from farandole.ingest.prepare import Prepared
-    from farandole.launch import Trained
-    from farandole.sweeping.sweep import Swept
+    from farandole.ingest.prepare import PreparedDataset
+    from farandole.launch import TrainedModel
+    from farandole.sweeping.sweep import SweepResult
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """All that a job produced.
 
     Args:
@@ -31,8 +31,8 @@ class Finished:
     """
 
     job: Job
-    dataset: Prepared
-    trained: Trained
+    dataset: PreparedDataset
+    trained: TrainedModel
 
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
@@ -48,22 +48,24 @@ def source_files(path: str) -> tuple[Path, ...]:
     Raises:
         DataError: There are none, or they cannot be read.
     """
-    from farandole.ingest.files import find_files
+    from farandole.ingest.sources.files import find_files
 
     return find_files("files", CsvSource(path=path)).paths
 
 
-def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
+def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
     """Make the job's dataset, unless it is there already; see `farandole.ingest.prepare.prepare`."""
     from farandole.ingest.prepare import prepare as prepare_dataset
     from farandole.planning import check_builder, check_transform
 
     check_builder(job)
     check_transform(job)
-    return prepare_dataset(job, watch, force=force)
+    return prepare_dataset(job, on_event, force=force)
 
 
-def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: bool = False) -> Trained:
+def train(
+    job: Job, on_event: EventHandler = ignore_event, *, register: bool = False, resume: bool = False
+) -> TrainedModel:
     """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
     from farandole.launch import train as train_model
     from farandole.planning import check_builder, check_trainable, stale_dataset
@@ -72,20 +74,20 @@ def train(job: Job, watch: Watcher = ignore, *, register: bool = False, resume: 
     check_builder(job)
     if stale_dataset(job):
         text = f"{job.data.output}: was made of other sources, features or code; `farandole prepare` renews it"
-        watch(Noted(text, level="warning"))
-    return train_model(job, watch, register=register, resume=resume)
+        on_event(Message(text, level="warning"))
+    return train_model(job, on_event, register=register, resume=resume)
 
 
-def run(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Finished:
+def run(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> RunResult:
     """Prepare, train, evaluate, register."""
     from farandole.planning import check_trainable
 
     check_trainable(job)
-    dataset = prepare(job, watch, force=force)
-    return Finished(job, dataset, train(job, watch, register=True))
+    dataset = prepare(job, on_event, force=force)
+    return RunResult(job, dataset, train(job, on_event, register=True))
 
 
-def submit(job: Job, *, slots: int | None = None) -> Submitted:
+def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
     """Hand a job to the backend that its `backend.use` names; it goes on without this process.
 
     Args:
@@ -101,9 +103,9 @@ def submit(job: Job, *, slots: int | None = None) -> Submitted:
     check_trainable(job)
     check_builder(job)
     check_transform(job)
-    backend = backend_named(job.backend.use, place_in(job), slots=slots)
+    backend = get_backend(job.backend.use, place_in(job), slots=slots)
     submitted = backend.submit(job)
-    Records(home()).remember(Record(submitted.id, job.name, backend.name, backend.place))
+    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.place))
     return submitted
 
 
@@ -119,9 +121,9 @@ def backend_of(job_id: str, backend: str | None = None, place: dict[str, Any] | 
         SpecError: No backend is named, and nothing of this id was submitted from here.
     """
     if backend is not None:
-        return backend_named(backend, place)
-    record = Records(home()).find(job_id)
-    return backend_named(record.backend, record.place)
+        return get_backend(backend, place)
+    record = JobDatabase(home()).find(job_id)
+    return get_backend(record.backend, record.place)
 
 
 def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
@@ -130,23 +132,23 @@ def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | N
 
 
 def jobs(
-    watch: Watcher = ignore, *, backend: str | None = None, place: dict[str, Any] | None = None
+    on_event: EventHandler = ignore_event, *, backend: str | None = None, place: dict[str, Any] | None = None
 ) -> list[JobStatus]:
     """The submitted jobs, the newest first: of one backend, or of all to which something was submitted from here.
 
     Args:
-        watch: Is warned of a backend that does not answer, where several are asked.
+        on_event: Is warned of a backend that does not answer, where several are asked.
         backend: The one backend to ask.
         place: Where that is (`context`, `namespace`).
     """
     if backend is not None:
-        return backend_named(backend, place).list()
+        return get_backend(backend, place).list()
     found: list[JobStatus] = []
-    for name, where in Records(home()).places():
+    for name, where in JobDatabase(home()).places():
         try:
-            found += backend_named(name, where).list()
-        except EnvironmentLacking as error:
-            watch(Noted(f"{error}; the jobs of {name} are left out", level="warning"))
+            found += get_backend(name, where).list()
+        except UnavailableError as error:
+            on_event(Message(f"{error}; the jobs of {name} are left out", level="warning"))
     return sorted(found, key=lambda job: job.submitted_at, reverse=True)
 
 
@@ -158,7 +160,7 @@ def logs(
     backend: str | None = None,
     place: dict[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Lines of a submitted job's log; see `farandole.backends.base.Backend.logs`."""
+    """Lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
     return backend_of(job_id, backend, place).logs(job_id, rank=rank, follow=follow)
 
 
@@ -169,19 +171,19 @@ def cancel(job_id: str, *, backend: str | None = None, place: dict[str, Any] | N
     return chosen.status(job_id)
 
 
-def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> Submitted:
+def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> SubmittedJob:
     """Let a job that failed or was cancelled go on from its last checkpoint, under the same id and MLflow run."""
     return backend_of(job_id, backend, place).retry(job_id)
 
 
 def scale(job_id: str, workers: int) -> None:
-    """Ask a running job to go on with another number of workers; see `farandole.launch.scaling.scale`."""
+    """Ask a running job to go on with another number of workers; see `farandole.jobdir.scaling.scale`."""
     from farandole.launch import scale as scale_job
 
     scale_job(job_id, workers)
 
 
-def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
+def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
     """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
     from farandole.planning import check_trainable
     from farandole.sweeping.sweep import spec_of
@@ -189,10 +191,10 @@ def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
 
     spec_of(job)
     check_trainable(job)
-    prepare(job, watch)
-    return sweep_job(job, watch, resume=resume)
+    prepare(job, on_event)
+    return sweep_job(job, on_event, resume=resume)
 
 
-def train_document(job: Job, trained: Trained) -> dict[str, Any]:
+def train_document(job: Job, trained: TrainedModel) -> dict[str, Any]:
     """The result document of a training on a dataset that lay ready."""
     return trained.document(job.name)

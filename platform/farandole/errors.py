@@ -53,7 +53,7 @@ class DatasetError(UserError):
     """A dataset directory is missing, incomplete, damaged or of another make."""
 
 
-class StorageRefused(UserError):
+class StorageAccessError(UserError):
     """An object store understood and refused: wrong or missing keys, no such bucket, a URI it cannot have."""
 
 
@@ -61,23 +61,23 @@ class ModelError(UserError):
     """A model builder cannot be found, raises, or returns something else than a usable module."""
 
 
-class JobFailed(FarandoleError):
+class JobFailedError(FarandoleError):
     """The job started with sound input and did not reach its end."""
 
 
-class PreparationFailed(JobFailed):
+class PreparationError(JobFailedError):
     """Spark could not finish the preparation (disk, memory, a lost executor)."""
 
 
-class StorageFailed(JobFailed):
+class StorageError(JobFailedError):
     """An object store did not answer, however often it was asked; or there is no room for what it sent."""
 
 
-class TrainingFailed(JobFailed):
+class TrainingError(JobFailedError):
     """The gang of workers ended before the training did."""
 
 
-class EnvironmentLacking(FarandoleError):
+class UnavailableError(FarandoleError):
     """A program, a device or a server that the job needs is not there."""
 
     exit_code = 3
@@ -91,19 +91,19 @@ ERRORS: dict[str, type[FarandoleError]] = {
         SpecError,
         DataError,
         DatasetError,
-        StorageRefused,
+        StorageAccessError,
         ModelError,
-        JobFailed,
-        PreparationFailed,
-        StorageFailed,
-        TrainingFailed,
-        EnvironmentLacking,
+        JobFailedError,
+        PreparationError,
+        StorageError,
+        TrainingError,
+        UnavailableError,
     )
 }
 """By name: how an error that crossed a process boundary as text becomes itself again."""
 
 
-def nearest(word: str, known: list[str]) -> str | None:
+def closest_match(word: str, known: list[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None where nothing is close."""
     from difflib import get_close_matches
 

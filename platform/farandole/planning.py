@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.choose import backend_named, place_in
-from farandole.backends.kubernetes.relocate import relocate
+from farandole.backends.kubernetes.localize import localize
+from farandole.backends.registry import get_backend, place_in
 from farandole.errors import (
     DataError,
     DatasetError,
     FarandoleError,
     ModelError,
     SpecError,
-    StorageFailed,
+    StorageError,
     UserError,
-    nearest,
+    closest_match,
 )
-from farandole.ingest.files import SourceFiles, check_header, find_files
-from farandole.ingest.hook_source import hook_sources, module_file
-from farandole.ingest.request import code_version, existing_dataset, request_digest
-from farandole.progress import counted
-from farandole.shards import Manifest, place_of, read_manifest, unmet_demands
-from farandole.spec import CsvSource, Job, Sweep, split_host
+from farandole.events import format_count
+from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset
+from farandole.ingest.sources.files import SourceFiles, check_header, find_files
+from farandole.ingest.sources.transform_modules import module_file, transform_modules
+from farandole.shards import Manifest, parse_location, read_manifest, unmet_requirements
+from farandole.spec import CsvSource, Job, Sweep, parse_host
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
@@ -58,17 +58,17 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(str(error))
     try:
         check_transform(job)
-        request = request_digest(job.data, files, code_version(), job.folder)
+        request = compute_cache_key(job.data, files, code_version(), job.folder)
     except FarandoleError as error:
         problems.append(str(error))
         request = None
     existing = None
     shown = job
     if job.backend.use == "kubernetes":
-        shown = relocate(job).job  # whose dataset may be out of reach from here
+        shown = localize(job).job  # whose dataset may be out of reach from here
     elif request is not None and len(files) == len(job.data.sources):
         try:
-            existing = existing_dataset(place_of(job.data.output), request)
+            existing = existing_dataset(parse_location(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
     steps = [_prepare_step(shown, files, existing)]
@@ -80,7 +80,7 @@ def plan(job: Job) -> dict[str, Any]:
             steps.append(_sweep_step(job, job.sweep))
     objects: list[dict[str, Any]] = []
     try:
-        objects = backend_named(job.backend.use, place_in(job)).render(job)
+        objects = get_backend(job.backend.use, place_in(job)).render(job)
     except SpecError as error:
         problems += str(error).splitlines()
     return {"problems": problems, "steps": steps, "objects": objects}
@@ -97,8 +97,8 @@ def stale_dataset(job: Job) -> bool:
     try:
         manifest = read_manifest(job.data.output)
         files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-        request = request_digest(job.data, files, code_version(), job.folder)
-    except (UserError, StorageFailed):
+        request = compute_cache_key(job.data, files, code_version(), job.folder)
+    except (UserError, StorageError):
         return False  # neither the raw files nor the keys of their privacy need be within reach where the training runs
     return manifest.request != request
 
@@ -110,7 +110,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     text = (
         f"reuse the dataset in {job.data.output}: nothing changed since it was made"
         if existing
-        else f"read {counted(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
+        else f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
     )
     lenient = [name for name, source in job.data.sources.items() if getattr(source, "malformed", "fail") != "fail"]
@@ -136,7 +136,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
 def _lacking(job: Job) -> list[str]:
     """What the job demands and the dataset that lies ready lacks; nothing where there is no dataset."""
     try:
-        return unmet_demands(job.data, read_manifest(job.data.output))
+        return unmet_requirements(job.data, read_manifest(job.data.output))
     except DatasetError:
         return []
 
@@ -146,8 +146,8 @@ def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {counted(spec.epochs, 'epoch')} of {spec.global_batch_size} rows a step on"
-        f" {counted(resources.workers, 'worker')}, {counted(threads, 'thread')} each"
+        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} of {spec.global_batch_size} rows a step on"
+        f" {format_count(resources.workers, 'worker')}, {format_count(threads, 'thread')} each"
     )
     if spec.augment:
         text += f", {', '.join(spec.augment)} changed at random"
@@ -172,9 +172,9 @@ def _evaluate_step(job: Job) -> dict[str, Any]:
 
 
 def _register_step(job: Job) -> dict[str, Any]:
-    from farandole.tracking.store import store_of
+    from farandole.tracking.store import resolve_store
 
-    store = store_of(job.tracking).shown
+    store = resolve_store(job.tracking).shown
     name = job.tracking.register_as
     what = f"add a version to the registered model {name}" if name else "log the model"
     return {
@@ -191,7 +191,7 @@ def _sweep_step(job: Job, sweep: Sweep) -> dict[str, Any]:
     shown = "; ".join(f"{field}: {values}" for field, values in space.items())
     return {
         "stage": "sweep",
-        "text": f"`farandole sweep` trains {counted(sweep.num_trials, 'time')} ({sweep.sampler}{at_once}) to"
+        "text": f"`farandole sweep` trains {format_count(sweep.num_trials, 'time')} ({sweep.sampler}{at_once}) to"
         f" {sweep.goal(metric)} {metric} on validation over {shown}",
         "trials": sweep.num_trials,
         "metric": metric,
@@ -215,11 +215,11 @@ def check_trainable(job: Job) -> None:
 def hosts_problems(job: Job) -> list[str]:
     """What keeps the job from running on the hosts that it lists, as far as the job file tells. Files and scripts that
     list hosts are read when an attempt starts."""
-    from farandole.launch.checklist import job_problems
     from farandole.launch.hosts import is_local
+    from farandole.launch.ssh.preflight import job_problems
 
     hosts = job.resources.hosts
-    listed = [split_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
+    listed = [parse_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
     return job_problems(job, [name for name in listed if not is_local(name)])
 
 
@@ -258,7 +258,7 @@ def check_transform(job: Job) -> None:
     """
     reference = job.data.transform
     if reference is not None:
-        source = next(iter(hook_sources(reference, job.folder).values()))
+        source = next(iter(transform_modules(reference, job.folder).values()))
         _check_function(f"data.transform: {reference}", source, reference.split(":")[1], DataError)
 
 
@@ -271,7 +271,7 @@ def _check_function(place: str, source: Path, name: str, error_type: type[UserEr
         raise error_type(f"{place}: {source}: cannot be read as Python ({error}); mend the module") from error
     names = _names_in(tree.body)
     if name not in names and "*" not in names:
-        close = nearest(name, names)
+        close = closest_match(name, names)
         hint = f"did you mean {close}?" if close else f"it has {', '.join(names) or 'no functions'}"
         raise error_type(f"{place}: {source} has no function {name}; {hint}")
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.holding import wait_for
-from farandole.errors import EnvironmentLacking, SpecError, nearest
+from farandole.errors import SpecError, UnavailableError, closest_match
+from farandole.process.locks import wait_for_lock
 
 _WAIT_S = 60.0
 """How long a process waits for others that write. They take milliseconds; the disk may take longer."""
@@ -60,7 +60,7 @@ _MIGRATIONS = (
 
 
 @dataclass(frozen=True)
-class Record:
+class JobRecord:
     """A job that was submitted from here.
 
     Args:
@@ -78,7 +78,7 @@ class Record:
     submitted_at: str = ""
 
 
-class Records:
+class JobDatabase:
     """The database of one `$FARANDOLE_HOME`.
 
     Args:
@@ -89,13 +89,13 @@ class Records:
         self.home = home
         self.path = home / "jobs.db"
 
-    def remember(self, record: Record) -> None:
+    def remember(self, record: JobRecord) -> None:
         """Remember a job; one that is known stays as it is."""
         with self.transaction() as db:
             if db.execute("SELECT 1 FROM jobs WHERE id = ?", (record.id,)).fetchone() is None:
-                insert(db, record)
+                insert_record(db, record)
 
-    def find(self, job_id: str) -> Record:
+    def find(self, job_id: str) -> JobRecord:
         """The record of a job.
 
         Raises:
@@ -104,14 +104,14 @@ class Records:
         with self.reading() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
-            close = nearest(job_id, self.ids())
+            close = closest_match(job_id, self.ids())
             hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
             if (self.home / "jobs" / job_id).is_dir():
                 hint = f"it was started in the foreground: its folder {self.home / 'jobs' / job_id} tells all"
             raise SpecError(f"{job_id}: no job of this id was submitted from here; {hint}")
         return _record(row)
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[JobRecord]:
         """All jobs, newest first."""
         with self.reading() as db:
             return [_record(row) for row in db.execute("SELECT * FROM jobs ORDER BY number DESC")]
@@ -159,8 +159,8 @@ class Records:
             except sqlite3.DatabaseError as error:
                 raise self._unusable(error) from error
 
-    def _unusable(self, error: Exception) -> EnvironmentLacking:
-        return EnvironmentLacking(
+    def _unusable(self, error: Exception) -> UnavailableError:
+        return UnavailableError(
             f"{self.path}: cannot be used ({error}); free some space, or set FARANDOLE_HOME to a local directory that"
             " you may write to"
         )
@@ -180,11 +180,11 @@ class Records:
     def _migrate(self, db: sqlite3.Connection) -> None:
         """Bring the schema up to date; one process does it and the others wait, as SQLite cannot let several switch
         to write-ahead logging at once."""
-        hold = wait_for(self.home / "jobs.db.lock")
+        hold = wait_for_lock(self.home / "jobs.db.lock")
         try:
             version = _version(db)
             if version > len(_MIGRATIONS):
-                raise EnvironmentLacking(
+                raise UnavailableError(
                     f"{self.path}: has version {version} of its schema, and this farandole knows {len(_MIGRATIONS)};"
                     " it was written by a newer one: use that, or another FARANDOLE_HOME"
                 )
@@ -194,10 +194,10 @@ class Records:
             for number in range(version, len(_MIGRATIONS)):
                 db.executescript(f"BEGIN; {_MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
         finally:
-            hold.let_go()
+            hold.release()
 
 
-def insert(db: sqlite3.Connection, record: Record) -> None:
+def insert_record(db: sqlite3.Connection, record: JobRecord) -> None:
     """Add a record within a transaction."""
     db.execute(
         "INSERT INTO jobs (id, name, backend, place, submitted_at) VALUES (?, ?, ?, ?, ?)",
@@ -210,8 +210,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def _record(row: sqlite3.Row) -> Record:
-    return Record(row["id"], row["name"], row["backend"], json.loads(row["place"]), row["submitted_at"])
+def _record(row: sqlite3.Row) -> JobRecord:
+    return JobRecord(row["id"], row["name"], row["backend"], json.loads(row["place"]), row["submitted_at"])
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from farandole.progress import counted
+from farandole.events import format_count
 
 if TYPE_CHECKING:
-    from farandole.backends.base import JobStatus, Submitted
+    from farandole.backends.protocol import JobStatus, SubmittedJob
 
 _COLOURS = {"queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
 
-def show_submitted(submitted: Submitted, *, as_json: bool) -> None:
+def show_submitted(submitted: SubmittedJob, *, as_json: bool) -> None:
     """The end of `submit` and `retry`: the id alone on standard output, for scripts."""
     if as_json:
         print(json.dumps(submitted.to_dict(), indent=2))
@@ -70,8 +70,8 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
     if job.stage:
         table.add_row("stage", job.stage)
     if job.attempt:
-        table.add_row("attempt", f"{job.attempt} of {counted(job.workers, 'worker')}{_recovered(job)}")
-        table.add_row("step", f"{job.step:,}, {counted(job.epoch, 'epoch')} done")
+        table.add_row("attempt", f"{job.attempt} of {format_count(job.workers, 'worker')}{_recovered(job)}")
+        table.add_row("step", f"{job.step:,}, {format_count(job.epoch, 'epoch')} done")
     table.add_row("backend", job.backend + (f", priority {job.priority}" if job.priority else ""))
     table.add_row("submitted", f"{job.submitted_at} ({_ago(job.submitted_at)})")
     table.add_row("MLflow run", job.mlflow_run_id or "not made yet")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli import render
 from farandole.errors import SpecError
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
@@ -28,27 +29,25 @@ def add_to(app: typer.Typer) -> None:
 def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
     """Prepare, train, evaluate and register, in the foreground."""
     from farandole import api
-    from farandole.cli import results
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
     job = load_job(job_file, overrides or ())
-    with watching() as watch:
-        finished = api.run(job, watch, force=force)
-    results.show_run(job_file, job, finished.to_dict(), as_json=as_json)
+    with event_display() as on_event:
+        finished = api.run(job, on_event, force=force)
+    render.show_run(job_file, job, finished.to_dict(), as_json=as_json)
 
 
 def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
     """Make the dataset, unless it is there already."""
     from farandole import api
-    from farandole.cli import results
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
     job = load_job(job_file, overrides or ())
-    with watching() as watch:
-        prepared = api.prepare(job, watch, force=force)
-    results.show_dataset(job_file, job, prepared.to_dict(), as_json=as_json)
+    with event_display() as on_event:
+        prepared = api.prepare(job, on_event, force=force)
+    render.show_dataset(job_file, job, prepared.to_dict(), as_json=as_json)
 
 
 def train(
@@ -61,14 +60,13 @@ def train(
 ) -> None:
     """Train on the dataset that lies ready."""
     from farandole import api
-    from farandole.cli import results
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
     job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
-    with watching() as watch:
-        trained = api.train(job, watch, register=register, resume=resume)
-    results.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)
+    with event_display() as on_event:
+        trained = api.train(job, on_event, register=register, resume=resume)
+    render.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)
 
 
 def plan(
@@ -80,7 +78,6 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Check the job file and show what would happen; touches nothing."""
-    from farandole.cli import results
     from farandole.planning import plan as plan_job
     from farandole.spec import load_job
 
@@ -91,7 +88,7 @@ def plan(
         if not as_json:
             raise
         document = {"problems": str(error).splitlines(), "steps": [], "objects": []}
-    results.show_plan(document, as_json=as_json)
+    render.show_plan(document, as_json=as_json)
     if document["problems"]:
         sys.exit(2)
 
@@ -103,7 +100,6 @@ def scale(
 ) -> None:
     """Let a running job go on with another number of workers, from its next checkpoint on."""
     from farandole import api
-    from farandole.cli import results
 
     api.scale(job_id, workers)
-    results.show_scaling(job_id, workers, as_json=as_json)
+    render.show_scaling(job_id, workers, as_json=as_json)

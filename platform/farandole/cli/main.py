@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farandole.cli import bench, data, jobs, submitted, sweep, tools
+from farandole.cli import data, jobs, submitted, sweep, tools
 from farandole.errors import FarandoleError
 
 _INTERRUPTED = 130
@@ -25,7 +25,6 @@ jobs.add_to(app)
 submitted.add_to(app)
 sweep.add_to(app)
 app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
 tools.add_to(app)
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farandole.cli.jobs import AsJson, JobFile, Overrides
-from farandole.errors import SpecError, nearest
+from farandole.errors import SpecError, closest_match
 
 if TYPE_CHECKING:
-    from farandole.backends.base import JobStatus
+    from farandole.backends.protocol import JobStatus
 
 _POLL_S = 1.0
 _INTERRUPTED = 130
@@ -23,10 +23,10 @@ _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 def _known_ids(incomplete: str) -> list[str]:
     """For the shell's completion: the jobs that were submitted from here."""
-    from farandole.backends.records import Records
+    from farandole.backends.records import JobDatabase
     from farandole.spec import home
 
-    records = Records(home())
+    records = JobDatabase(home())
     return [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []
 
 
@@ -103,16 +103,16 @@ def jobs(
     """List the submitted jobs, the newest first."""
     from farandole import api
     from farandole.cli import job_tables
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
 
     for wanted in state or ():
         if wanted not in _STATES:
-            close = nearest(wanted, list(_STATES))
+            close = closest_match(wanted, list(_STATES))
             hint = f"did you mean {close}?" if close else f"there are {', '.join(_STATES)}"
             raise SpecError(f"--state: {wanted}: there is no such state; {hint}")
     name, place = _where(backend, context, namespace)
-    with watching() as watch:
-        found = api.jobs(watch, backend=name, place=place)
+    with event_display() as on_event:
+        found = api.jobs(on_event, backend=name, place=place)
     chosen = [job for job in found if not state or job.state in state]
     job_tables.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
 

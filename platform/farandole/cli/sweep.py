@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli import render
 from farandole.cli.jobs import AsJson, JobFile, Overrides
 
 
@@ -22,11 +23,10 @@ def sweep(
 ) -> None:
     """Prepare once, train with many values, and write the job file of the best."""
     from farandole import api
-    from farandole.cli import results
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
     job = load_job(job_file, overrides or ())
-    with watching() as watch:
-        swept = api.sweep(job, watch, resume=resume)
-    results.show_sweep(job, swept.to_dict(), as_json=as_json)
+    with event_display() as on_event:
+        swept = api.sweep(job, on_event, resume=resume)
+    render.show_sweep(job, swept.to_dict(), as_json=as_json)

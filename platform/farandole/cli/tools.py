@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli import render
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
@@ -26,16 +28,16 @@ def ui(
 ) -> None:
     """Open MLflow's UI on the store that the jobs use."""
     from farandole.spec import Tracking, load_job
-    from farandole.tracking.store import store_of
-    from farandole.tracking.ui import become_ui
+    from farandole.tracking.store import resolve_store
+    from farandole.tracking.ui import exec_ui
 
-    store = store_of(load_job(job_file).tracking if job_file else Tracking())
+    store = resolve_store(load_job(job_file).tracking if job_file else Tracking())
     if store.is_server:
         print(f"the MLflow server has its own UI: {store.shown}", file=sys.stderr)
         typer.launch(store.shown)
         return
     print(f"MLflow's UI on {store.shown}: http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
-    become_ui(store, host, port)
+    exec_ui(store, host, port)
 
 
 def sync(
@@ -48,13 +50,12 @@ def sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Send to MLflow what jobs have recorded while it was away."""
-    from farandole.cli import results
-    from farandole.cli.watching import watching
+    from farandole.cli.progress import event_display
     from farandole.tracking.sync import sync as send
 
-    with watching() as watch:
-        synced = [entry.to_dict() for entry in send(job, uri=uri, watch=watch)]
-    results.show_synced(synced, as_json=as_json)
+    with event_display() as on_event:
+        synced = [entry.to_dict() for entry in send(job, uri=uri, on_event=on_event)]
+    render.show_synced(synced, as_json=as_json)
     if any(entry["unsent"] for entry in synced):
         sys.exit(3)
 
@@ -74,10 +75,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check what this machine has: Java, Spark, Horovod, torch, MLflow, disk; or whether a job's hosts are ready."""
-    from farandole.cli import results
-    from farandole.cli.checkup import check_hosts, check_machine
+    from farandole.cli.doctor import check_hosts, check_machine
 
     findings = check_machine() if hosts is None else check_hosts(hosts)
-    results.show_findings(findings, as_json=as_json)
+    render.show_findings(findings, as_json=as_json)
     if not all(finding["ok"] for finding in findings):
         sys.exit(3)

@@ -17,45 +17,45 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from farandole.errors import DataError, DatasetError, PreparationFailed
-from farandole.ingest.environment import environment_file
-from farandole.ingest.executor import (
+from farandole.errors import DataError, DatasetError, PreparationError
+from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
+from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset, missing_shards
+from farandole.ingest.rules.malformed import exclude_malformed
+from farandole.ingest.rules.pipeline import RowPipeline
+from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
+from farandole.ingest.spark.partitioning import WIDE_ROW, narrow_rows, split_counts, with_partition_columns
+from farandole.ingest.spark.row_frames import make_reader
+from farandole.ingest.spark.session import batches_by_rows, cached, scratch_directory, spark_session
+from farandole.ingest.spark.source_visibility import check_source_visibility
+from farandole.ingest.spark.tasks import (
     OBSERVED,
     PACKED,
     PIECES,
     WRITTEN,
     BatchFunction,
-    Seen,
-    ShardPlace,
-    dealer,
-    observer,
-    packer,
-    shard_writer,
+    PassStatistics,
+    ShardPosition,
+    deal_to_shards,
+    observe_rows,
+    pack_rows,
+    write_shards,
 )
-from farandole.ingest.files import SourceFiles, find_files, fingerprints
-from farandole.ingest.malformed import leave_out
-from farandole.ingest.place import WIDE, narrow_rows, split_counts, with_places
-from farandole.ingest.raw import RawRows
-from farandole.ingest.reach import check_reach
-from farandole.ingest.reading import reader_of
-from farandole.ingest.request import code_version, existing_dataset, missing_shards, request_digest
-from farandole.ingest.session import batches_by_rows, cached, scratch, spark_session
+from farandole.ingest.spark.worker_environment import environment_file
 from farandole.preprocess import Observations, Preprocessing, learn, statistics
 from farandole.privacy import Secret, read_key
-from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, ignore
 from farandole.shards import (
+    Location,
     MalformedRows,
     Manifest,
-    Place,
     Schema,
     ShardInfo,
     collect_garbage,
     content_digest,
-    describe,
-    place_of,
+    describe_encryption,
+    mark_as_recent,
+    open_storage,
+    parse_location,
     read_manifest,
-    spare,
-    storage_of,
     write_manifest,
 )
 from farandole.spec import SPLITS, Data, Job, RowSource
@@ -66,7 +66,7 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDataset:
     """A dataset that lies ready.
 
     Args:
@@ -75,7 +75,7 @@ class Prepared:
         reused: Whether it was there already, made of the same inputs by the same code.
     """
 
-    path: Place
+    path: Location
     manifest: Manifest
     reused: bool
 
@@ -90,12 +90,12 @@ class Prepared:
         }
 
 
-def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepared:
+def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
     """Make the dataset that the job describes, unless it is there already.
 
     Args:
         job: The job.
-        watch: Is told of each step.
+        on_event: Is told of each step.
         force: Prepare even if nothing changed.
 
     Raises:
@@ -105,21 +105,21 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
         StorageFailed: An object store does not answer.
         EnvironmentLacking: There is no Java, or Spark does not start.
     """
-    directory = place_of(job.data.output)
-    watch(StageStarted("prepare", f"preparing {directory}"))
-    files = {name: find_files(name, source, watch=watch) for name, source in job.data.sources.items()}
+    directory = parse_location(job.data.output)
+    on_event(StageStarted("prepare", f"preparing {directory}"))
+    files = {name: find_files(name, source, on_event=on_event) for name, source in job.data.sources.items()}
     code = code_version()
-    request = request_digest(job.data, files, code, job.folder)
+    request = compute_cache_key(job.data, files, code, job.folder)
     existing = None if force else existing_dataset(directory, request)
     if existing is not None:
-        watch(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
-        return Prepared(directory, existing, reused=True)
-    watch(Advanced("prepare", 0, 0, "tasks", "starting Spark"))
+        on_event(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
+        return PreparedDataset(directory, existing, reused=True)
+    on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
         _made_directory(directory),
-        RawRows(job, files) as raw,
+        RowPipeline(job, files) as raw,
         spark_session(job, little=_is_little(files)) as session,
-        _watched(session, watch) as say,
+        _watched(session, on_event) as say,
     ):
         try:
             manifest = _prepare(session, job, files, raw, code, request, directory, say)
@@ -127,28 +127,28 @@ def prepare(job: Job, watch: Watcher = ignore, *, force: bool = False) -> Prepar
             raise raw.explain(error, session) from raw.cause(error)
     for entry in manifest.malformed:
         if entry.rows:
-            watch(Noted(_told(entry), "warning"))
+            on_event(Message(_told(entry), "warning"))
     for name in collect_garbage(directory, manifest):
-        watch(Noted(f"removed {name}, which no manifest refers to"))
-    watch(StageEnded("prepare", f"{_rows(manifest)} in {sum(len(s) for s in manifest.splits.values())} shards"))
-    return Prepared(directory, manifest, reused=False)
+        on_event(Message(f"removed {name}, which no manifest refers to"))
+    on_event(StageEnded("prepare", f"{_rows(manifest)} in {sum(len(s) for s in manifest.splits.values())} shards"))
+    return PreparedDataset(directory, manifest, reused=False)
 
 
 def _prepare(
     session: SparkSession,
     job: Job,
     files: dict[str, SourceFiles],
-    raw: RawRows,
+    raw: RowPipeline,
     code: dict[str, str],
     request: str,
-    directory: Place,
+    directory: Location,
     say: _Say,
 ) -> Manifest:
     data = job.data
     read = fingerprints(files)
     unfitted = Preprocessing.from_spec(data)
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
-    check_reach(session, files, data.sources)
+    check_source_visibility(session, files, data.sources)
     say("reading the sources")
     try:
         malformed = _left_out(session, data, files, directory)
@@ -157,11 +157,11 @@ def _prepare(
     frame = raw.frame(session, say.warn)
     unfitted = unfitted.with_types(dict(frame.dtypes))
     looked_at = raw.looked_at(frame)
-    placed = with_places(frame, data.split)
+    placed = with_partition_columns(frame, data.split)
     with (
-        scratch(session) as folder,
+        scratch_directory(session) as folder,
         raw.kept(placed) as kept,
-        _packed(kept, packer(unfitted, looked_at, folder)) as (rows, seen),
+        _packed(kept, pack_rows(unfitted, looked_at, folder)) as (rows, seen),
     ):
         raw.judge(seen.detector)
         counts = split_counts(seen.split_rows, data.split)
@@ -182,12 +182,12 @@ def _prepare(
         malformed=malformed,
         request=request,
         code_version=code,
-        encryption=describe(secret, data.shard_key, digest) if secret and data.shard_key else None,
+        encryption=describe_encryption(secret, data.shard_key, digest) if secret and data.shard_key else None,
         **raw.recorded(),
     )
     try:
         with suppress(DatasetError):  # there may be none yet
-            spare(directory, read_manifest(directory))
+            mark_as_recent(directory, read_manifest(directory))
         write_manifest(directory, manifest)
     except OSError as error:
         raise _disk_error(directory, error) from error
@@ -205,15 +205,15 @@ def _unchanged(files: dict[str, SourceFiles], read: list[dict[str, Any]]) -> lis
 
 
 def _left_out(
-    session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Place
+    session: SparkSession, data: Data, files: dict[str, SourceFiles], directory: Location
 ) -> tuple[MalformedRows, ...]:
     """What is left out of each source that allows it."""
     left_out = []
     for name, source in sorted(data.sources.items()):
         if isinstance(source, RowSource) and source.malformed != "fail":
-            reader, tasks = reader_of(session, name, source, files[name])
+            reader, tasks = make_reader(session, name, source, files[name])
             shown = not data.privacy.protected
-            left_out.append(leave_out(session, name, source, reader, tasks, directory, show_values=shown))
+            left_out.append(exclude_malformed(session, name, source, reader, tasks, directory, show_values=shown))
     return tuple(left_out)
 
 
@@ -229,7 +229,7 @@ def _told(entry: MalformedRows) -> str:
 
 
 @contextmanager
-def _packed(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFrame, Seen]]:
+def _packed(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFrame, PassStatistics]]:
     """The packed rows of a frame, kept for the length of the block, and what was seen of them."""
     narrow = narrow_rows(frame)
     if narrow is not None:
@@ -239,7 +239,7 @@ def _packed(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFrame, 
                     packed = stack.enter_context(cached(narrow.mapInArrow(pack, PACKED)))
                     seen = _seen(packed.where("seen IS NOT NULL"))
             except PySparkException as error:
-                if WIDE not in str(error):
+                if WIDE_ROW not in str(error):
                     raise
             else:
                 yield packed.where("rows IS NOT NULL").select("rows"), seen
@@ -248,9 +248,9 @@ def _packed(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFrame, 
         yield packed.where("rows IS NOT NULL").select("rows"), _seen(packed.where("seen IS NOT NULL"))
 
 
-def _seen(found: DataFrame) -> Seen:
+def _seen(found: DataFrame) -> PassStatistics:
     """What all partitions saw together."""
-    seen = Seen()
+    seen = PassStatistics()
     for row in found.select("seen").collect():
         seen.merge(pickle.loads(row["seen"]))
     return seen
@@ -271,7 +271,7 @@ def _fit(
         known = statistics(preprocessing, seen) | known
         preprocessing = learn(preprocessing, seen)
         if not preprocessing.fitted:
-            seen = _seen(rows.mapInArrow(observer(preprocessing), OBSERVED)).observations
+            seen = _seen(rows.mapInArrow(observe_rows(preprocessing), OBSERVED)).observations
     return preprocessing, dict(sorted(known.items()))
 
 
@@ -280,7 +280,7 @@ def _write(
     preprocessing: Preprocessing,
     counts: list[int],
     job: Job,
-    directory: Place,
+    directory: Location,
     secret: Secret | None,
     folder: Path | None,
 ) -> dict[str, tuple[ShardInfo, ...]]:
@@ -300,13 +300,13 @@ def _write(
     block_rows = max(1, int(job.data.shards.block_mib * _MIB) // schema.row_bytes)
     shards_of_split = [math.ceil(preprocessing.num_rows(count) / shard_rows) for count in counts]
     places = [
-        ShardPlace(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
+        ShardPosition(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
     ]
-    pieces = packed.mapInArrow(dealer(preprocessing, shards_of_split, folder), PIECES)
+    pieces = packed.mapInArrow(deal_to_shards(preprocessing, shards_of_split, folder), PIECES)
     # repartitionById sends a row to exactly the partition that its id names (Spark 4.1).
     by_shard = pieces.repartitionById(len(places), F.col("shard"))
     with environment_file(directory) as environment:
-        write = shard_writer(preprocessing, directory, places, block_rows, secret, environment)
+        write = write_shards(preprocessing, directory, places, block_rows, secret, environment)
         written = by_shard.mapInArrow(write, WRITTEN).collect()
     infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
@@ -314,13 +314,13 @@ def _write(
         splits[places[number].split] += (infos[number],)
     found = [sum(row["raw_rows"] for row in written if places[row["shard"]].split == split) for split in SPLITS]
     if found != counts:
-        raise PreparationFailed(
+        raise PreparationError(
             f"data: {sum(counts)} rows were read and {sum(found)} written; the sources changed meanwhile, or the query"
             " gives other rows each time: prepare again"
         )
     missing = missing_shards(directory, splits)
     if missing:
-        raise PreparationFailed(
+        raise PreparationError(
             f"data.output: {missing[0]} was written by a Spark executor and is not here; give all executors and this"
             " machine the same directory, or use data.master local[*]"
         )
@@ -328,11 +328,11 @@ def _write(
 
 
 @contextmanager
-def _made_directory(directory: Place) -> Iterator[None]:
+def _made_directory(directory: Location) -> Iterator[None]:
     """Make the dataset directory; if the block fails, none that is new and empty stays behind."""
     is_new = isinstance(directory, Path) and not directory.exists()
     try:
-        storage_of(directory).create()
+        open_storage(directory).create()
     except OSError as error:
         raise _disk_error(directory, error) from error
     try:
@@ -345,9 +345,9 @@ def _made_directory(directory: Place) -> Iterator[None]:
         raise
 
 
-def _disk_error(directory: Place, error: OSError) -> PreparationFailed:
+def _disk_error(directory: Location, error: OSError) -> PreparationError:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a directory you may write to"
-    return PreparationFailed(f"data.output: {directory}: {error.strerror or error}; {remedy}")
+    return PreparationError(f"data.output: {directory}: {error.strerror or error}; {remedy}")
 
 
 def _is_little(files: dict[str, SourceFiles]) -> bool:
@@ -361,18 +361,18 @@ def _rows(manifest: Manifest) -> str:
 class _Say:
     """Passes on what Spark is busy with: the step, and how many of its tasks are done."""
 
-    def __init__(self, session: SparkSession, watch: Watcher) -> None:
+    def __init__(self, session: SparkSession, on_event: EventHandler) -> None:
         self._tracker = session.sparkContext.statusTracker()
-        self._watch = watch
+        self._watch = on_event
         self._text = ""
         self.ended = threading.Event()
 
     def __call__(self, text: str) -> None:
         self._text = text
-        self._watch(Advanced("prepare", 0, 0, "tasks", text))
+        self._watch(Progress("prepare", 0, 0, "tasks", text))
 
     def warn(self, text: str) -> None:
-        self._watch(Noted(text, level="warning"))
+        self._watch(Message(text, level="warning"))
 
     def poll(self) -> None:
         last = (0, 0)
@@ -386,13 +386,13 @@ class _Say:
                 sum(stage.numTasks for stage in stages if stage),
             )
             if now != last and now[1]:
-                self._watch(Advanced("prepare", *now, "tasks", self._text))
+                self._watch(Progress("prepare", *now, "tasks", self._text))
             last = now
 
 
 @contextmanager
-def _watched(session: SparkSession, watch: Watcher) -> Iterator[_Say]:
-    say = _Say(session, watch)
+def _watched(session: SparkSession, on_event: EventHandler) -> Iterator[_Say]:
+    say = _Say(session, on_event)
     thread = threading.Thread(target=say.poll, name="farandole-spark-progress", daemon=True)
     thread.start()
     try:

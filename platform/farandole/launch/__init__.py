@@ -10,16 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.launch.scaling import scale
-    from farandole.launch.supervisor import Trained, train
+    from farandole.jobdir.scaling import scale
+    from farandole.launch.supervisor import TrainedModel, train
 
 _HOMES = {
-    "Trained": "farandole.launch.supervisor",
-    "scale": "farandole.launch.scaling",
+    "TrainedModel": "farandole.launch.supervisor",
+    "scale": "farandole.jobdir.scaling",
     "train": "farandole.launch.supervisor",
 }
 
-__all__ = ["Trained", "scale", "train"]
+__all__ = ["TrainedModel", "scale", "train"]
 
 
 def __getattr__(name: str) -> Any:

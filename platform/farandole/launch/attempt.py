@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from farandole.events import StageEnded
 from farandole.launch.hosts import Host
-from farandole.launch.memory import OomCounts
-from farandole.progress import StageEnded
+from farandole.process.oom import OomCounter
 
 
 @dataclass(frozen=True)
-class Exit:
+class WorkerExit:
     """How a worker's process ended.
 
     Args:
@@ -39,7 +39,7 @@ class Exit:
 
 
 @dataclass
-class Sign:
+class Heartbeat:
     """The newest sign of life of a worker.
 
     Args:
@@ -87,10 +87,10 @@ class Attempt:
     result: dict[str, Any] | None = None
     stopped_step: int | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
-    exits: dict[int, Exit] = field(default_factory=dict)
+    exits: dict[int, WorkerExit] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
-    signs: dict[int, Sign] = field(default_factory=dict)
-    oom: OomCounts = field(default_factory=OomCounts)
+    signs: dict[int, Heartbeat] = field(default_factory=dict)
+    oom: OomCounter = field(default_factory=OomCounter)
     started_s: float = field(default_factory=time.monotonic)
     first_step_s: float | None = None
     first_step: int | None = None
@@ -148,12 +148,12 @@ class Attempt:
         """
         event = data["event"]
         if event == "started":
-            self.signs[data["rank"]] = Sign(now_s, data["pid"])
+            self.signs[data["rank"]] = Heartbeat(now_s, data["pid"])
         elif event == "alive":
             self._hear_alive(data, now_s)
         elif event == "exited":
             how = (data.get("code"), data.get("signal"), data["time_s"], data.get("host"), data.get("lost"))
-            self.exits[data["rank"]] = Exit(data["rank"], *how)
+            self.exits[data["rank"]] = WorkerExit(data["rank"], *how)
             if not self.exits[data["rank"]].well:
                 self.failed_s = self.failed_s or now_s
         elif event == "met":
@@ -174,7 +174,7 @@ class Attempt:
 
     def _hear_alive(self, data: dict[str, Any], now_s: float) -> None:
         rank = data["rank"]
-        self.signs[rank] = Sign(now_s, data["pid"], data["step"], data["epoch"], data["moves"])
+        self.signs[rank] = Heartbeat(now_s, data["pid"], data["step"], data["epoch"], data["moves"])
         if data["step"] is not None and self.first_step_s is None:
             self.first_step_s, self.first_step = now_s, data["step"]
 

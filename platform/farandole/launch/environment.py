@@ -21,18 +21,18 @@ _STAYS_HERE = re.compile(
 """Variables that say something about this machine or this session, and would be wrong on another."""
 
 
-def open_variables() -> dict[str, str]:
+def public_variables() -> dict[str, str]:
     """Those of this process's variables that may stand on a command line."""
     return {name: value for name, value in os.environ.items() if _PASSED_OPENLY.match(name)}
 
 
-def travelling_variables() -> dict[str, str]:
+def portable_variables() -> dict[str, str]:
     """Those of this process's variables that go to other hosts, secrets among them."""
     return {name: value for name, value in os.environ.items() if not _STAYS_HERE.match(name)}
 
 
 @contextmanager
-def hidden_variables(path: Path, threads: int) -> Iterator[Path]:
+def private_variables_file(path: Path, threads: int) -> Iterator[Path]:
     """All the others, in a file that only its user may read, and that goes when the block ends.
 
     Args:

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from farandole.events import EventHandler, Message, StageStarted, event_from_dict, format_count
 from farandole.launch.attempt import Attempt
-from farandole.launch.cause import Cause, cause_of
-from farandole.launch.environment import hidden_variables, open_variables
+from farandole.launch.environment import private_variables_file, public_variables
+from farandole.launch.failure import Failure, diagnose
+from farandole.launch.health import HealthMonitor, HealthProblem
 from farandole.launch.hosts import is_local
-from farandole.launch.leftovers import sweep
-from farandole.launch.shipping import Shipping, away_file
-from farandole.launch.vigil import Trouble, Vigil
-from farandole.progress import Noted, StageStarted, Watcher, counted, from_dict
+from farandole.launch.ssh.staging import Staging, remote_hosts_file
+from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE, parse_line
+from farandole.process.orphans import kill_orphans
 from farandole.spec import Job, horovod_variables
-from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE, received
 
 _LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
 _LOOK_S = 0.25
@@ -38,14 +38,14 @@ _DUMP_S = 1.0
 
 
 @dataclass(frozen=True)
-class Orders:
+class GangOptions:
     """What a gang is started for.
 
     Args:
         job: The job.
         directory: Where the job keeps its spec, checkpoints and logs.
         register: Whether the chief adds a model version.
-        watch: Is told what the chief says.
+        on_event: Is told what the chief says.
         heard: Is called after whatever may have changed the attempt.
         wants_stop: Whether the gang shall save its state and end, though nothing is wrong; asked now and then.
         shipping: Has made other hosts ready; None: there are none.
@@ -54,13 +54,13 @@ class Orders:
     job: Job
     directory: Path
     register: bool
-    watch: Watcher
+    on_event: EventHandler
     heard: Callable[[Attempt], None] = lambda attempt: None
     wants_stop: Callable[[Attempt], bool] = lambda attempt: False
-    shipping: Shipping | None = None
+    shipping: Staging | None = None
 
 
-def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
+def run_gang(orders: GangOptions, attempt: Attempt) -> Failure | None:
     """Start the workers, and return when all have ended, with all that they started.
 
     An interruption (Ctrl-C, SIGTERM) asks the workers to save their state and waits for that for
@@ -71,11 +71,11 @@ def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
     """
     logs = orders.directory / "logs" / f"attempt-{attempt.number}"
     logs.mkdir(parents=True, exist_ok=True)
-    orders.watch(StageStarted("train", f"starting {counted(attempt.workers, 'worker')}"))
+    orders.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
     elsewhere = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
     with (
-        hidden_variables(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment,
-        away_file(orders.directory / "away.json", elsewhere) as away,
+        private_variables_file(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment,
+        remote_hosts_file(orders.directory / "away.json", elsewhere) as away,
     ):
         command = _command(orders, attempt, environment, away)
         with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
@@ -84,13 +84,15 @@ def run_gang(orders: Orders, attempt: Attempt) -> Cause | None:
                 gang.listen()
             except BaseException as error:
                 if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
-                    orders.watch(Noted("stops, and saves the state of the training; once more, and it ends at once"))
+                    orders.on_event(
+                        Message("stops, and saves the state of the training; once more, and it ends at once")
+                    )
                     gang.ask_to_stop()
                     gang.listen()
                 raise
     if attempt.complete or (gang.stop_asked and gang.trouble is None and not _said_wrong(attempt)):
         return None
-    return cause_of(attempt, logs, gang.trouble, launcher.code)
+    return diagnose(attempt, logs, gang.trouble, launcher.code)
 
 
 def _said_wrong(attempt: Attempt) -> bool:
@@ -114,7 +116,7 @@ class _Launcher:
         """What is said; None: nothing more will be."""
 
     def __enter__(self) -> _Launcher:
-        sweep(self._mark)  # what an earlier supervisor left that was killed together with its launcher
+        kill_orphans(self._mark)  # what an earlier supervisor left that was killed together with its launcher
         self._process = subprocess.Popen(
             self._command,
             env=self._variables,
@@ -138,7 +140,7 @@ class _Launcher:
         finally:
             self._process.kill()
             self.code = self._process.wait()
-            sweep(self._mark)
+            kill_orphans(self._mark)
             assert self._process.stdin is not None
             with suppress(BrokenPipeError):  # an order that it did not live to read
                 self._process.stdin.close()
@@ -169,18 +171,20 @@ class _Launcher:
 class _Gang:
     """The workers as the supervisor sees them."""
 
-    def __init__(self, orders: Orders, attempt: Attempt, launcher: _Launcher, files: _Logs, environment: Path) -> None:
+    def __init__(
+        self, orders: GangOptions, attempt: Attempt, launcher: _Launcher, files: _Logs, environment: Path
+    ) -> None:
         self._orders, self._attempt, self._launcher, self._files = orders, attempt, launcher, files
         self._environment = environment
-        self._vigil = Vigil(orders.job.resources, time.monotonic())
+        self._vigil = HealthMonitor(orders.job.resources, time.monotonic())
         self._local = {rank: is_local(attempt.host_of(rank) or "") for rank in range(attempt.workers)}
         self._kill_at_s: float | None = None
         self._gone_at_s: float | None = None
         self.stop_asked = False
-        self.trouble: Trouble | None = None
+        self.trouble: HealthProblem | None = None
 
     def listen(self) -> None:
-        """Hear and watch until the launcher has nothing more to say."""
+        """Hear and on_event until the launcher has nothing more to say."""
         looked_s = time.monotonic()
         while True:
             with suppress(queue.Empty):
@@ -224,7 +228,7 @@ class _Gang:
             self._act_on(self._vigil.look(self._attempt, now_s), now_s)
         return True
 
-    def _act_on(self, trouble: Trouble | None, now_s: float) -> None:
+    def _act_on(self, trouble: HealthProblem | None, now_s: float) -> None:
         if trouble is None:
             return
         self.trouble, self._attempt.failed_s = trouble, now_s
@@ -239,12 +243,12 @@ class _Gang:
         """Sort one line: a message, other output of a worker, or a word of the launcher."""
         match = _LINE.match(line)
         if match is None:
-            output, data = received(line)
+            output, data = parse_line(line)
             if output:
                 self._files.write("launcher", output)
                 self._attempt.words.append(output.rstrip())
         else:
-            output, data = received(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
+            output, data = parse_line(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
             if output.strip():
                 self._files.write(f"rank-{match['rank']}", output if output.endswith("\n") else output + "\n")
         if data is None:
@@ -257,7 +261,7 @@ class _Gang:
     def _take_in(self, data: dict[str, Any]) -> None:
         attempt = self._attempt
         if not attempt.hear(data, time.monotonic()):
-            self._orders.watch(from_dict(data))
+            self._orders.on_event(event_from_dict(data))
         if data["event"] == "failed" and data["kind"] != "PeerLost":
             self._files.write(f"rank-{data['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
         elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
@@ -269,7 +273,7 @@ class _Gang:
         self._orders.heard(attempt)
 
 
-def _command(orders: Orders, attempt: Attempt, environment: Path, away: Path | None) -> list[str]:
+def _command(orders: GangOptions, attempt: Attempt, environment: Path, away: Path | None) -> list[str]:
     resources, directory = orders.job.resources, orders.directory
     launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(attempt.workers)]
     launcher += ["--hosts", ",".join(map(str, attempt.hosts))]
@@ -282,9 +286,9 @@ def _command(orders: Orders, attempt: Attempt, environment: Path, away: Path | N
     return [*launcher, *worker]
 
 
-def _variables(orders: Orders, attempt: Attempt) -> dict[str, str]:
+def _variables(orders: GangOptions, attempt: Attempt) -> dict[str, str]:
     """The environment of Horovod's launcher."""
-    variables = open_variables()
+    variables = public_variables()
     # Horovod's own 30 s are too few for a busy machine, and end in SIGABRT; ours tell who is missing.
     variables.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(round(orders.job.resources.meet_timeout_s) + 30))
     variables |= horovod_variables(orders.job.train.horovod, timeline=orders.job.train.profile)

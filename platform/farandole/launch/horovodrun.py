@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from farandole.launch.agent.addresses import interface_of
-from farandole.launch.leftovers import sweep
-from farandole.launch.processes import Processes, obey, stop_and_kill
-from farandole.launch.remote import RemoteWorker, split_command
-from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
-from farandole.training.parent import end_with_parent
+from farandole.launch.processes import WorkerProcesses, execute_commands, stop_and_kill
+from farandole.launch.ssh.remote_worker import RemoteWorker, parse_worker_command
+from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE
+from farandole.process.orphans import kill_orphans
+from farandole.process.parent_death import signal_on_parent_death
 
 
 def main() -> None:
     """Launch the gang, and return when all of it has ended."""
-    end_with_parent(signal.SIGTERM)
+    signal_on_parent_death(signal.SIGTERM)
     if os.getppid() != int(os.environ.pop(PARENT_VARIABLE)):
         sys.exit("the parent ended before the launcher began")
     arguments = _arguments()
     try:
         code = _launch(arguments)
     finally:
-        sweep(os.environ[GANG_VARIABLE])
+        kill_orphans(os.environ[GANG_VARIABLE])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads may still hold the pipe of a process that cannot be killed
@@ -54,9 +54,9 @@ def _launch(arguments: argparse.Namespace) -> int:
         start_timeout=timeout.Timeout(arguments.start_timeout, "the hosts did not answer in time ({activity})"),
         run_func_mode=False,
     )
-    processes = Processes(lambda *given: _worker_away(away, *given), lambda name: name not in away["hosts"])
+    processes = WorkerProcesses(lambda *given: _worker_away(away, *given), lambda name: name not in away["hosts"])
     threading.Thread(
-        target=obey, args=(processes, arguments.stop_timeout, sys.stdin), name="orders", daemon=True
+        target=execute_commands, args=(processes, arguments.stop_timeout, sys.stdin), name="orders", daemon=True
     ).start()
     # By which workers of this machine meet the others; each agent finds its own host's.
     outward = interface_of(away["address"]) if away["hosts"] else None
@@ -79,7 +79,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _execute(
-    processes: Processes, command: str, slot: Any, events: list[threading.Event], patience_s: float
+    processes: WorkerProcesses, command: str, slot: Any, events: list[threading.Event], patience_s: float
 ) -> tuple[int, float]:
     """One worker. Horovod's one event is set when this process gets SIGTERM: its parent has died without a word."""
     if slot.rank == 0:
@@ -88,7 +88,7 @@ def _execute(
     return processes.execute(command, slot)
 
 
-def _stop_when(event: threading.Event, processes: Processes, patience_s: float) -> None:
+def _stop_when(event: threading.Event, processes: WorkerProcesses, patience_s: float) -> None:
     event.wait()
     stop_and_kill(processes, patience_s)
 
@@ -110,7 +110,7 @@ def _worker_away(
     forward: Callable[[bytes], None],
     tell: Callable[[dict[str, Any]], None],
 ) -> RemoteWorker:
-    variables, _ = split_command(command)
+    variables, _ = parse_worker_command(command)
     request = {**away["request"], "rank": slot.rank, "variables": variables}
     request["mark"] = f"{slot.hostname}:{request['mark']}"
     return RemoteWorker(slot.hostname, away["hosts"][slot.hostname], request, away["limit_s"], forward, tell)

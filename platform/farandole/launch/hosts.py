@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from farandole.errors import SpecError
-from farandole.launch.ssh import unreachable
-from farandole.spec import Hosts, Ssh, split_host
+from farandole.launch.ssh.client import unreachable_reason
+from farandole.spec import Hosts, Ssh, parse_host
 
 _SCRIPT_S = 30.0
 _PROBES_AT_ONCE = 64
@@ -38,7 +38,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Survey:
+class HostSurvey:
     """What a look at all hosts found.
 
     Args:
@@ -56,13 +56,13 @@ class Survey:
         """Room for so many workers."""
         return sum(host.slots for host in self.answering)
 
-    def without(self, unready: dict[str, str]) -> Survey:
+    def without(self, unready: dict[str, str]) -> HostSurvey:
         """The same, with some hosts among the silent.
 
         Args:
             unready: Name to reason.
         """
-        return Survey(
+        return HostSurvey(
             tuple(host for host in self.answering if host.name not in unready),
             self.silent + tuple((host, unready[host.name]) for host in self.answering if host.name in unready),
             self.problem,
@@ -74,7 +74,7 @@ class Survey:
         return f"answering: {found}{silent}" + (f"; {self.problem}" if self.problem else "")
 
 
-def survey(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> Survey:
+def survey_hosts(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> HostSurvey:
     """Ask the source for its hosts, and each host whether it answers.
 
     Args:
@@ -86,19 +86,21 @@ def survey(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> Survey:
         SpecError: The source cannot be used at all: no such script, no such file, a line that is no host.
     """
     if hosts is None:
-        return Survey((Host("localhost", workers),))
-    listed, problem = listed_hosts(hosts)
+        return HostSurvey((Host("localhost", workers),))
+    listed, problem = list_hosts(hosts)
     if problem is not None:
-        return Survey((), problem=problem)
+        return HostSurvey((), problem=problem)
     with ThreadPoolExecutor(min(_PROBES_AT_ONCE, max(len(listed), 1))) as pool:
-        reasons = list(pool.map(lambda host: None if is_local(host.name) else unreachable(ssh, host.name), listed))
-    return Survey(
+        reasons = list(
+            pool.map(lambda host: None if is_local(host.name) else unreachable_reason(ssh, host.name), listed)
+        )
+    return HostSurvey(
         tuple(host for host, reason in zip(listed, reasons, strict=True) if reason is None),
         tuple((host, reason) for host, reason in zip(listed, reasons, strict=True) if reason is not None),
     )
 
 
-def allot(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
+def allocate(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
     """So many workers on the first hosts that have room for them.
 
     The slots of the result are the workers exactly: Horovod's launcher starts a worker on every slot that it is
@@ -113,7 +115,7 @@ def allot(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
     return tuple(chosen)
 
 
-def listed_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
+def list_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
     """The source's hosts, and why it has none now.
 
     Raises:
@@ -125,7 +127,7 @@ def listed_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
         return [], str(problem)
 
 
-def file_text(hosts: Hosts | None) -> str | None:
+def read_hosts_file(hosts: Hosts | None) -> str | None:
     """What the file with the hosts says; None: they are listed otherwise, or it cannot be read now."""
     try:
         return Path(hosts.file).read_text(encoding="utf-8") if hosts is not None and hosts.file is not None else None
@@ -133,11 +135,11 @@ def file_text(hosts: Hosts | None) -> str | None:
         return None
 
 
-def wait_for_change(hosts: Hosts | None, known: str | None, seconds: float) -> None:
+def wait_for_hosts_change(hosts: Hosts | None, known: str | None, seconds: float) -> None:
     """Wait so long, or until the file with the hosts says something else than is known: whoever writes it hears of a
     host before anybody asks."""
     due_s = time.monotonic() + seconds
-    while (left_s := due_s - time.monotonic()) > 0 and file_text(hosts) == known:
+    while (left_s := due_s - time.monotonic()) > 0 and read_hosts_file(hosts) == known:
         time.sleep(min(left_s, _LOOK_EVERY_S))
 
 
@@ -165,7 +167,7 @@ def _listed(hosts: Hosts) -> list[Host]:
         if not text:
             continue
         try:
-            name, count = split_host(text)
+            name, count = parse_host(text)
         except ValueError as error:
             raise SpecError(f"resources.hosts: {place}, line {number}: {error}") from error
         slots[name] = slots.get(name, 0) + count

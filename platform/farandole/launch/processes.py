@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
-from farandole.launch.remote import RemoteWorker
-from farandole.training.messages import send
+from farandole.launch.ssh.remote_worker import RemoteWorker
+from farandole.process.messages import send_message
 
-MakeRemote = Callable[[str, Any, Callable[[bytes], None], Callable[[dict[str, Any]], None]], RemoteWorker]
+RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[dict[str, Any]], None]], RemoteWorker]
 """Makes a worker on another host, of the command, Horovod's place of it, and where its lines and messages go."""
 
 _ORDERS = {signal.SIGTERM: "stop", signal.SIGUSR1: "dump"}
@@ -29,7 +29,7 @@ _DRAIN_S = 1.0
 """How long the last words of a worker that has ended are waited for: a child of it may hold the pipe open."""
 
 
-class Processes:
+class WorkerProcesses:
     """All workers of a gang: children of this process, or of agents on other hosts.
 
     Args:
@@ -37,7 +37,7 @@ class Processes:
         is_local: Whether a host's name means this machine.
     """
 
-    def __init__(self, remote: MakeRemote | None, is_local: Callable[[str], bool]) -> None:
+    def __init__(self, remote: RemoteWorkerFactory | None, is_local: Callable[[str], bool]) -> None:
         self._remote, self._is_local = remote, is_local
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._away: dict[int, RemoteWorker] = {}
@@ -147,7 +147,7 @@ class Processes:
         with self._speaking:
             if not self._mute:
                 try:
-                    send(data)
+                    send_message(data)
                 except BrokenPipeError:
                     self._mute = True
 
@@ -162,7 +162,7 @@ class Processes:
                     self._mute = True
 
 
-def obey(processes: Processes, patience_s: float, orders: Iterable[str]) -> None:
+def execute_commands(processes: WorkerProcesses, patience_s: float, orders: Iterable[str]) -> None:
     """Follow the orders until there are no more; then nobody is left who could give any, and the workers end.
 
     Args:
@@ -183,7 +183,7 @@ def obey(processes: Processes, patience_s: float, orders: Iterable[str]) -> None
     stop_and_kill(processes, patience_s)
 
 
-def stop_and_kill(processes: Processes, patience_s: float) -> None:
+def stop_and_kill(processes: WorkerProcesses, patience_s: float) -> None:
     """Let the workers save their state, and end those that take too long."""
     processes.stop()
     time.sleep(patience_s)

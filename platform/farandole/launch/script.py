@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from farandole.errors import SpecError
-from farandole.launch.environment import hidden_variables, open_variables
-from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE
+from farandole.launch.environment import private_variables_file, public_variables
+from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE
 
 
 def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1, output: IO[str] | None = None) -> int:
-    """Run a script in so many processes that meet in `farandole.training.world.join()`; returns the exit code.
+    """Run a script in so many processes that meet in `farandole.training.world.init()`; returns the exit code.
 
     What they print goes to this process's output, each line with the number of its rank.
 
@@ -33,11 +33,11 @@ def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1,
         raise SpecError(f"{script}: there is no such file; give the path of a Python script")
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     with tempfile.TemporaryDirectory(prefix="farandole-script-") as place:
-        variables = open_variables() | {WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
+        variables = public_variables() | {WORKERS_VARIABLE: str(workers), PARENT_VARIABLE: str(os.getpid())}
         variables[GANG_VARIABLE] = place
         launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(workers)]
         launcher += ["--hosts", f"localhost:{workers}", "--start-timeout", "60", "--stop-timeout", "5"]
-        with hidden_variables(Path(place, "environment.json"), threads) as environment:
+        with private_variables_file(Path(place, "environment.json"), threads) as environment:
             worker = [sys.executable, "-m", "farandole.training.script", str(environment), str(script), *arguments]
             # The launcher ends when its input does: nobody is left who could give it orders.
             with subprocess.Popen(

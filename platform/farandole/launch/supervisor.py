@@ -7,29 +7,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from farandole.errors import EnvironmentLacking, FarandoleError, TrainingFailed
+from farandole.errors import FarandoleError, TrainingError, UnavailableError
+from farandole.events import EventHandler, Message, format_count, ignore_event
+from farandole.jobdir.directory import create_job_directory, newest_job_directory, training_lock
+from farandole.jobdir.scaling import clear_scale_request, requested_workers
+from farandole.jobdir.status import StatusWriter, replace_text, resume_command
 from farandole.launch.attempt import Attempt
-from farandole.launch.cause import Cause
-from farandole.launch.collecting import Moved, collect
-from farandole.launch.directory import locked, new_directory, newest_directory
-from farandole.launch.gang import Orders, run_gang
-from farandole.launch.hosts import Host, Survey, allot, file_text, is_local, survey, wait_for_change
-from farandole.launch.record import Record, command_to_go_on, write
-from farandole.launch.resizing import Resizing
-from farandole.launch.restarts import Restarts
-from farandole.launch.scaling import forget_request, wanted_workers
-from farandole.launch.shipping import Shipping
-from farandole.progress import Noted, Watcher, counted, ignore
-from farandole.shards import open_key, read_manifest, require_policies
+from farandole.launch.autoscale import Autoscaler
+from farandole.launch.failure import Failure
+from farandole.launch.gang import GangOptions, run_gang
+from farandole.launch.hosts import (
+    Host,
+    HostSurvey,
+    allocate,
+    is_local,
+    read_hosts_file,
+    survey_hosts,
+    wait_for_hosts_change,
+)
+from farandole.launch.restarts import RestartPolicy
+from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
+from farandole.launch.ssh.staging import Staging
+from farandole.shards import load_key, read_manifest, require_policies
 from farandole.spec import Job, home
-from farandole.tracking.record import find_record, run_id_of, save_run_id
+from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A training that reached its end.
 
     Args:
@@ -65,17 +73,17 @@ class Trained:
 
 def train(
     job: Job,
-    watch: Watcher = ignore,
+    on_event: EventHandler = ignore_event,
     *,
     register: bool = False,
     resume: bool = False,
     directory: Path | None = None,
-) -> Trained:
+) -> TrainedModel:
     """Train the job's model on its dataset.
 
     Args:
         job: The job; its dataset lies ready.
-        watch: Is told of progress.
+        on_event: Is told of progress.
         register: Whether to add a model version.
         resume: Go on with the newest job of this name instead of starting a new one.
         directory: Where the job keeps its spec, checkpoints and logs. Default: a new one in `$FARANDOLE_HOME/jobs`.
@@ -89,15 +97,15 @@ def train(
     """
     manifest = read_manifest(job.data.output)
     require_policies(job.data, manifest)
-    open_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
+    load_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
         if directory is None:
-            directory = newest_directory(job) if resume else new_directory(job)
-        with locked(directory):
-            return _Supervisor(job, directory, register, watch).run()
+            directory = newest_job_directory(job) if resume else create_job_directory(job)
+        with training_lock(directory):
+            return _Supervisor(job, directory, register, on_event).run()
     except OSError as error:
         place = error.filename or home() / "jobs"
-        raise TrainingFailed(
+        raise TrainingError(
             f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place you may write to"
         ) from error
 
@@ -110,15 +118,15 @@ class _Supervisor:
         job: The job.
         directory: Its directory, which is held.
         register: Whether to add a model version.
-        watch: Is told of progress.
+        on_event: Is told of progress.
     """
 
     job: Job
     directory: Path
     register: bool
-    watch: Watcher
+    on_event: EventHandler
     _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
-    _broken: tuple[Cause, float] | None = field(default=None, init=False)
+    _broken: tuple[Failure, float] | None = field(default=None, init=False)
     """The failure after which no step has been made yet, and when it was heard of."""
     _away: set[str] = field(default_factory=set, init=False)
     """Other hosts on which workers have run."""
@@ -126,25 +134,25 @@ class _Supervisor:
     """Whether the present attempt has made a step."""
 
     def __post_init__(self) -> None:
-        self._record = Record(self.directory, self.watch)
-        self._restarts = Restarts(self.job.resources.max_restarts)
-        self._shipping = Shipping(self.job, self.directory)
-        self._resizing = Resizing(self.job, self.directory, self.watch)
-        self._orders = Orders(
+        self._record = StatusWriter(self.directory, self.on_event)
+        self._restarts = RestartPolicy(self.job.resources.max_restarts)
+        self._shipping = Staging(self.job, self.directory)
+        self._resizing = Autoscaler(self.job, self.directory, self.on_event)
+        self._orders = GangOptions(
             self.job,
             self.directory,
             self.register,
-            self.watch,
+            self.on_event,
             heard=self._heard,
             wants_stop=self._resizing.is_due,
             shipping=self._shipping,
         )
 
-    def run(self) -> Trained:
+    def run(self) -> TrainedModel:
         """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
-        write(self.directory / "job.json", self.job.model_dump_json(indent=1))
-        forget_request(self.directory)
-        run_id = run_id_of(self.directory)
+        replace_text(self.directory / "job.json", self.job.model_dump_json(indent=1))
+        clear_scale_request(self.directory)
+        run_id = read_run_id(self.directory)
         attempt = Attempt(len(list(self.directory.glob("logs/attempt-*"))), mlflow_run_id=run_id)
         self._record.change(mlflow_run_id=run_id)
         try:
@@ -168,32 +176,32 @@ class _Supervisor:
         resources = self.job.resources
         started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
         while True:
-            workers = wanted_workers(self.directory, resources.workers)
-            known = file_text(resources.hosts)
+            workers = requested_workers(self.directory, resources.workers)
+            known = read_hosts_file(resources.hosts)
             found, chosen = self._ready_hosts(workers)
-            if found.slots >= min(resources.least_workers, workers):
+            if found.slots >= min(resources.effective_min_workers, workers):
                 missing = workers - sum(host.slots for host in chosen)
                 if missing:
-                    text = f"{counted(missing, 'worker')} of {workers} have no place; hosts {found}"
-                    self.watch(Noted(text, level="warning"))
+                    text = f"{format_count(missing, 'worker')} of {workers} have no place; hosts {found}"
+                    self.on_event(Message(text, level="warning"))
                 return chosen
             waited_s = time.monotonic() - started_s
             if waited_s + pause_s > resources.wait_s:
-                raise EnvironmentLacking(
-                    f"resources.hosts: there is room for {found.slots} of at least {resources.least_workers} workers"
+                raise UnavailableError(
+                    f"resources.hosts: there is room for {found.slots} of at least {resources.effective_min_workers} workers"
                     f" (resources.min_workers) after {waited_s:.0f} s (resources.wait_s); hosts {found}; mend the"
                     " hosts, or ask for fewer workers"
                 )
             self._record.change(state="queued", reason=f"waiting for hosts; {found}")
-            self.watch(Noted(f"waits for hosts with room for {resources.least_workers} workers; {found}"))
-            wait_for_change(resources.hosts, known, pause_s)
+            self.on_event(Message(f"waits for hosts with room for {resources.effective_min_workers} workers; {found}"))
+            wait_for_hosts_change(resources.hosts, known, pause_s)
             pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
 
-    def _ready_hosts(self, workers: int) -> tuple[Survey, tuple[Host, ...]]:
+    def _ready_hosts(self, workers: int) -> tuple[HostSurvey, tuple[Host, ...]]:
         """Look for hosts and make those that are needed ready; one that cannot be made ready counts as silent."""
-        found = survey(self.job.resources.hosts, workers, self.job.backend.hosts)
+        found = survey_hosts(self.job.resources.hosts, workers, self.job.backend.hosts)
         while True:
-            chosen = allot(found.answering, workers)
+            chosen = allocate(found.answering, workers)
             unready = self._shipping.prepare(chosen)
             if not unready:
                 return found, chosen
@@ -220,8 +228,8 @@ class _Supervisor:
             self._record.change(reason=f"attempt {attempt.number} is training")
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
             self._record.change(mlflow_run_id=attempt.mlflow_run_id)
-            if run_id_of(self.directory) is None:  # worker 0 is on another host, and has noted it there
-                save_run_id(self.directory, attempt.mlflow_run_id)
+            if read_run_id(self.directory) is None:  # worker 0 is on another host, and has noted it there
+                write_run_id(self.directory, attempt.mlflow_run_id)
         if attempt.first_step_s is not None and not self._stepping:
             self._stepping = True
             self._first_step(attempt, attempt.first_step_s)
@@ -244,14 +252,14 @@ class _Supervisor:
         self._recoveries.append(found)
         self._record.event("restarted", **found)
 
-    def _go_on(self, attempt: Attempt, cause: Cause | None) -> None:
+    def _go_on(self, attempt: Attempt, cause: Failure | None) -> None:
         """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""
         if cause is None:
             step = attempt.stopped_step
-            wanted = wanted_workers(self.directory, self.job.resources.workers)
+            wanted = requested_workers(self.directory, self.job.resources.workers)
             self._record.event("scaled", attempt=attempt.number, workers=attempt.workers, to=wanted, step=step)
             where = "from the last checkpoint" if step is None else f"from step {step}"
-            self.watch(Noted(f"goes on with {counted(wanted, 'worker')} {where}"))
+            self.on_event(Message(f"goes on with {format_count(wanted, 'worker')} {where}"))
             return
         self._record.event("failed", attempt=attempt.number, **cause.to_dict())
         error = self._restarts.refuse(cause)
@@ -261,22 +269,22 @@ class _Supervisor:
         pause_s = self._restarts.pause_s()
         self._record.change(reason=f"attempt {attempt.number} failed: {cause.error}")
         text = f"attempt {attempt.number} failed: {cause.error}; starting again from the last checkpoint"
-        self.watch(Noted(text, level="warning"))
+        self.on_event(Message(text, level="warning"))
         time.sleep(pause_s)
 
-    def _collect(self) -> list[Moved]:
+    def _collect(self) -> list[MovedSpool]:
         """Fetch what the job's hosts have recorded and MLflow has not taken; of most jobs, nothing."""
         hosts, self._away = self._away, set()
-        return collect(self.job.backend.hosts, hosts, self.directory, self.watch) if hosts else []
+        return collect_spools(self.job.backend.hosts, hosts, self.directory, self.on_event) if hosts else []
 
-    def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> Trained:
+    def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> TrainedModel:
         training = {**result["training"], "attempts": attempt.number, "recoveries": self._recoveries}
         self._record.event("ended", state="succeeded", attempt=attempt.number)
         self._record.change(state="succeeded", reason="the training reached its end", step=training["steps"])
         uri = result["model"]["uri"]
         for moved in self._collect():
             uri = uri.replace(moved.there, moved.here)  # a model that MLflow has not taken
-        return Trained(self.directory.name, self.directory, result["dataset"], training, uri)
+        return TrainedModel(self.directory.name, self.directory, result["dataset"], training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""
@@ -287,15 +295,15 @@ class _Supervisor:
         self._record.event("ended", state=state, attempt=attempt.number, reason=reason)
         self._record.change(state=state, reason=reason)
         if not failed and attempt.stopped_step is not None:
-            command = command_to_go_on(self.directory)
-            self.watch(Noted(f"step {attempt.stopped_step} is saved; `{command}` goes on from there"))
+            command = resume_command(self.directory)
+            self.on_event(Message(f"step {attempt.stopped_step} is saved; `{command}` goes on from there"))
         self._collect()
-        if find_record(self.directory) is None:
+        if read_run_link(self.directory) is None:
             return
         from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
 
         status: Literal["FAILED", "KILLED"] = "FAILED" if isinstance(error, FarandoleError) else "KILLED"
-        close_run(self.job.tracking, self.directory, status, self.watch)
+        close_run(self.job.tracking, self.directory, status, self.on_event)
 
 
 def _since(start_s: float) -> float:

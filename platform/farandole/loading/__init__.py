@@ -1,12 +1,12 @@
 """Shards to batches: the order of rows, who reads what, and the loader."""
 
-from farandole.loading.assign import slice_of
 from farandole.loading.augment import Augmentation
 from farandole.loading.batch import Batch
 from farandole.loading.evaluation import EvaluationLoader
 from farandole.loading.loader import TrainingLoader, Transform
 from farandole.loading.mixing import MixedLoader
 from farandole.loading.order import ALGORITHM_VERSION, EpochOrder
+from farandole.loading.slicing import slice_bounds
 
 __all__ = [
     "ALGORITHM_VERSION",
@@ -17,5 +17,5 @@ __all__ = [
     "MixedLoader",
     "TrainingLoader",
     "Transform",
-    "slice_of",
+    "slice_bounds",
 ]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import torch
 
-from farandole.errors import SpecError, nearest
-from farandole.loading.draws import draws, happens, normal
-from farandole.loading.images import augment_images
+from farandole.errors import SpecError, closest_match
+from farandole.loading.image_augment import augment_images
+from farandole.loading.row_random import draws, happens, normal
 from farandole.preprocess.categorical import UNKNOWN
 from farandole.preprocess.tokenizer import RESERVED
 from farandole.preprocess.tokenizer import UNKNOWN as UNKNOWN_TOKEN
@@ -81,7 +81,7 @@ def _like(tensor: torch.Tensor, values: np.ndarray) -> torch.Tensor:
 def _change(place: str, name: str, spec: Augment, manifest: Manifest) -> _Change:
     groups = {group.name: group for group in manifest.columns.groups}
     if name not in groups:
-        close = nearest(name, list(groups))
+        close = closest_match(name, list(groups))
         hint = f"did you mean {close}?" if close else f"it has {', '.join(groups)}"
         raise SpecError(f"{place}: the dataset has no group {name}; {hint}")
     group = groups[name]
@@ -151,7 +151,7 @@ def _columns(place: str, names: Iterable[str], group: Group) -> np.ndarray:
     """Which columns of a group have these names: bool `[features]`."""
     for name in names:
         if name not in group.features:
-            close = nearest(name, list(group.features))
+            close = closest_match(name, list(group.features))
             hint = f"did you mean {close}?" if close else f"it has {', '.join(group.features)}"
             raise SpecError(f"{place}.features: the group has no column {name}; {hint}")
     chosen = set(names)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from farandole.loading.ahead import READ_AHEAD, made_ahead
-from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import BatchBuffers, columns_of
 from farandole.loading.lanes import BlockRows
+from farandole.loading.prefetch import DEFAULT_READ_AHEAD, prefetch
+from farandole.loading.slicing import slice_bounds
 from farandole.shards import LABEL, Dataset
 
 _BATCH_ROWS = 8192
@@ -37,15 +37,15 @@ class EvaluationLoader:
         rank: int = 0,
         size: int = 1,
         batch_rows: int = _BATCH_ROWS,
-        read_ahead: int = READ_AHEAD,
+        read_ahead: int = DEFAULT_READ_AHEAD,
     ) -> None:
         self._reader = dataset.split(split)
-        self._start, self._stop = slice_of(rank, size, self._reader.rows)
+        self._start, self._stop = slice_bounds(rank, size, self._reader.rows)
         self._batch_rows, self._depth = batch_rows, read_ahead
         self._columns = columns_of(self._reader.schema)
 
     def __iter__(self) -> Iterator[Batch]:
-        return made_ahead(self._batches(), self._depth)
+        return prefetch(self._batches(), self._depth)
 
     def _batches(self) -> Iterator[Batch]:
         blocks = BlockRows(self._reader, self._columns)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from farandole.loading import rows
-from farandole.loading.assign import slice_of
 from farandole.loading.buffers import BatchBuffers, BatchMemory, Column
 from farandole.loading.lanes import BlockRows, LaneReader, Part
-from farandole.loading.order import EpochOrder, Places
+from farandole.loading.order import EpochOrder, RowAddresses
+from farandole.loading.slicing import slice_bounds
 
 Tensors = dict[str, torch.Tensor]
 
@@ -32,7 +32,7 @@ class Workspace:
     """
 
     def __init__(self, columns: tuple[Column, ...], order: EpochOrder, rank: int, size: int, *, pin: bool) -> None:
-        start, stop = slice_of(rank, size, order.global_batch_size)
+        start, stop = slice_bounds(rank, size, order.global_batch_size)
         self.batch_rows = stop - start
         self.shares = _lane_shares(order, start, stop)
         shapes = groupby(share[1:] for share in self.shares)
@@ -142,7 +142,7 @@ class RankGather:
 
     def _tail(self) -> tuple[Tensors, int]:
         order, batch_rows = self._order, self._space.batch_rows
-        start, stop = slice_of(self._rank, self._size, order.batch_rows(order.full_steps))
+        start, stop = slice_bounds(self._rank, self._size, order.batch_rows(order.full_steps))
         count = stop - start
         memory = BatchMemory(self._columns, batch_rows, self._pin)
         gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
@@ -152,7 +152,7 @@ class RankGather:
         return memory.tensors(batch_rows), count
 
 
-def gather_places(blocks: BlockRows, places: Places, targets: list[np.ndarray]) -> None:
+def gather_places(blocks: BlockRows, places: RowAddresses, targets: list[np.ndarray]) -> None:
     """Gather any rows, block by block, into the first rows of arrays `[rows, size]`."""
     for block in np.unique(places.block).tolist():
         chosen = np.flatnonzero(places.block == block)

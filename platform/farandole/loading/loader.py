@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from farandole.loading.ahead import READ_AHEAD, made_ahead
-from farandole.loading.assign import slice_of
 from farandole.loading.batch import Batch
 from farandole.loading.buffers import ROW_IDS, columns_of
 from farandole.loading.gather import RankGather, Workspace
 from farandole.loading.lanes import BlockRows
+from farandole.loading.loader_state import LoaderState
 from farandole.loading.order import EpochOrder, Tail
-from farandole.loading.position import Position
+from farandole.loading.prefetch import DEFAULT_READ_AHEAD, prefetch
+from farandole.loading.slicing import slice_bounds
 from farandole.shards import LABEL, Dataset
 
 Transform = Callable[[dict[str, torch.Tensor], np.ndarray, int], dict[str, torch.Tensor]]
@@ -55,7 +55,7 @@ class TrainingLoader:
         seed: int = 0,
         tail: Tail = "weight",
         pin: bool = False,
-        read_ahead: int = READ_AHEAD,
+        read_ahead: int = DEFAULT_READ_AHEAD,
         row_ids: bool = False,
         transform: Transform | None = None,
         split: str = "train",
@@ -64,7 +64,7 @@ class TrainingLoader:
         assert global_batch_size > 0, f"global_batch_size {global_batch_size}"
         self.dataset = dataset
         self._reader = dataset.split(split)
-        self._position = Position(str(dataset.directory), dataset.manifest.digest, seed, global_batch_size)
+        self._position = LoaderState(str(dataset.directory), dataset.manifest.digest, seed, global_batch_size)
         self._global_batch_size = global_batch_size
         self._rank, self._size = rank, size
         self._tail, self._pin, self._depth = tail, pin, read_ahead
@@ -95,7 +95,7 @@ class TrainingLoader:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this rank in an epoch, from `first_step` on; `state_dict` knows nothing of them."""
-        return made_ahead(self._batches(epoch, first_step), self._depth)
+        return prefetch(self._batches(epoch, first_step), self._depth)
 
     def __iter__(self) -> Iterator[Batch]:
         """What is left of the current epoch; after its last batch, the next epoch is the current one."""
@@ -146,7 +146,7 @@ class TrainingLoader:
     def _finish(self, tensors: dict[str, torch.Tensor], rows: int, global_rows: int, epoch: int) -> Batch:
         mask = None
         if self._tail == "pad":
-            start, stop = slice_of(self._rank, self._size, self._global_batch_size)
+            start, stop = slice_bounds(self._rank, self._size, self._global_batch_size)
             mask = torch.ones(stop - start, dtype=torch.bool)
             mask[rows:] = False
             rows = stop - start

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from farandole.errors import DatasetError
-from farandole.loading.ahead import READ_AHEAD, made_ahead
 from farandole.loading.batch import Batch
 from farandole.loading.loader import TrainingLoader, Transform
-from farandole.loading.position import Position
+from farandole.loading.loader_state import LoaderState
+from farandole.loading.prefetch import DEFAULT_READ_AHEAD, prefetch
 from farandole.shards import Dataset
 
 
@@ -52,7 +52,7 @@ class MixedLoader:
         seed: int = 0,
         steps: int | None = None,
         pin: bool = False,
-        read_ahead: int = READ_AHEAD,
+        read_ahead: int = DEFAULT_READ_AHEAD,
         transform: Transform | None = None,
     ) -> None:
         _check(datasets, weights)
@@ -76,7 +76,7 @@ class MixedLoader:
         identity = json.dumps([[dataset.manifest.digest for dataset in datasets], self.rows_of, self.steps])
         place = ", ".join(str(dataset.directory) for dataset in datasets)
         digest = hashlib.sha256(identity.encode()).hexdigest()
-        self._position = Position(place, digest, seed, global_batch_size)
+        self._position = LoaderState(place, digest, seed, global_batch_size)
 
     def __len__(self) -> int:
         return self.steps
@@ -89,7 +89,7 @@ class MixedLoader:
             for _ in range(first_step, self.steps):
                 yield self._joined([next(part) for part in parts])
 
-        return made_ahead(batches(), self._depth)
+        return prefetch(batches(), self._depth)
 
     def __iter__(self) -> Iterator[Batch]:
         """What is left of the current epoch; after its last batch, the next epoch is the current one."""

@@ -23,8 +23,8 @@ from typing import Literal
 
 import numpy as np
 
-from farandole.loading.assign import slice_of
 from farandole.loading.philox import Streams
+from farandole.loading.slicing import slice_bounds
 
 ALGORITHM_VERSION = 2
 """Part of the key: a changed algorithm is a new version, and gives openly another order."""
@@ -44,7 +44,7 @@ _BLOCK_STREAM, _SHIFT_STREAM, _TAIL_STREAM, _WINDOW_STREAMS, _PIECE_STREAMS = 0,
 
 
 @dataclass(frozen=True)
-class Places:
+class RowAddresses:
     """Rows by where they lie: the block's number in the split, and the row's number in the block, int64 `[rows]`."""
 
     block: np.ndarray
@@ -157,7 +157,7 @@ class EpochOrder:
 
     def lane_slice(self, lane: int) -> tuple[int, int]:
         """The positions [start, stop) of each full batch that a lane fills."""
-        return slice_of(lane, self.num_lanes, self.global_batch_size)
+        return slice_bounds(lane, self.num_lanes, self.global_batch_size)
 
     def window_permutation(self, window: int, rows: int) -> np.ndarray:
         """How the rows that a lane gives to a window are permuted. Lanes with the same number of rows share it: their
@@ -197,7 +197,7 @@ class EpochOrder:
         ordered = [block for _, block in sorted(needed, key=lambda entry: entry[0])]
         return list(dict.fromkeys([*ordered, *(in_tail.tolist() if self.steps > self.full_steps else [])]))
 
-    def places(self, step: int, start: int, stop: int) -> Places:
+    def places(self, step: int, start: int, stop: int) -> RowAddresses:
         """The rows at the positions [start, stop) of a step's global batch.
 
         Costs the same for any step: at most one window of each lane is permuted.
@@ -212,8 +212,10 @@ class EpochOrder:
             if begin < end:
                 parts.append(self._lane_places(lane, self._positions(step, lane_stop - lane_start, begin, end)))
         if not parts:
-            return Places(np.empty(0, np.int64), np.empty(0, np.int64))
-        return Places(np.concatenate([part.block for part in parts]), np.concatenate([part.row for part in parts]))
+            return RowAddresses(np.empty(0, np.int64), np.empty(0, np.int64))
+        return RowAddresses(
+            np.concatenate([part.block for part in parts]), np.concatenate([part.row for part in parts])
+        )
 
     def _positions(self, step: int, width: int, begin: int, end: int) -> np.ndarray:
         """Which rows a lane gives to the places [begin, end) of its share of a step, as numbers of rows before them."""
@@ -230,7 +232,7 @@ class EpochOrder:
         first = window * self.window_steps
         return first, min(self.window_steps, self.full_steps - first)
 
-    def _lane_places(self, lane: int, positions: np.ndarray) -> Places:
+    def _lane_places(self, lane: int, positions: np.ndarray) -> RowAddresses:
         block, row = np.empty_like(positions), np.empty_like(positions)
         left = np.ones(len(positions), dtype=bool)
         while left.any():
@@ -239,14 +241,14 @@ class EpochOrder:
             block[inside] = piece.block
             row[inside] = piece.rows_of_block(positions[inside] - piece.start)
             left &= ~inside
-        return Places(block, row)
+        return RowAddresses(block, row)
 
-    def _tail_places(self, start: int, stop: int) -> Places:
+    def _tail_places(self, start: int, stop: int) -> RowAddresses:
         first = self.full_steps * self.global_batch_size
         sequence = first + self._streams.permutation(self.rows - first, _TAIL_STREAM)[start:stop]
         slot = np.searchsorted(self._slots.ends, sequence, side="right")
         offset = sequence - (self._slots.ends - self._slots.rows)[slot]
-        return Places(self._slots.block[slot], self._slots.first[slot] + offset)
+        return RowAddresses(self._slots.block[slot], self._slots.first[slot] + offset)
 
     def _lane_bounds(self, lane: int) -> tuple[int, int]:
         """The rows of the sequence that a lane holds."""

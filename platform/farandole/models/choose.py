@@ -6,7 +6,7 @@ from farandole.errors import ModelError
 from farandole.shards import Group, Schema
 
 
-def only_group(schema: Schema, kind: str, builder: str) -> Group:
+def require_single_group(schema: Schema, kind: str, builder: str) -> Group:
     """The one group of a kind, where nothing else but its mask stands beside it.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import only_group
+from farandole.models.choose import require_single_group
 from farandole.models.mlp import hidden_layers
 from farandole.models.pixels import planes
 from farandole.shards import Group, Schema
@@ -88,4 +88,4 @@ def build(
     Raises:
         ModelError: The dataset has something else, or its images are too small.
     """
-    return Cnn(schema, only_group(schema, "image", "farandole.models.cnn"), channels, hidden, dropout)
+    return Cnn(schema, require_single_group(schema, "image", "farandole.models.cnn"), channels, hidden, dropout)

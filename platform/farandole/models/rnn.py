@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import only_group
+from farandole.models.choose import require_single_group
 from farandole.models.mlp import hidden_layers
 from farandole.shards import Group, Schema
 
@@ -98,5 +98,5 @@ def build(
     Raises:
         ModelError: The dataset has something else, or an option is wrong.
     """
-    group = only_group(schema, "tensor", "farandole.models.rnn")
+    group = require_single_group(schema, "tensor", "farandole.models.rnn")
     return Rnn(schema, group, cell, size, layers, hidden, dropout)

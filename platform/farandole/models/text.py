@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import only_group
+from farandole.models.choose import require_single_group
 from farandole.models.mlp import hidden_layers
 from farandole.shards import Group, Schema
 
@@ -121,5 +121,5 @@ def build(
     Raises:
         ModelError: The dataset has something else, or an option is wrong.
     """
-    group = only_group(schema, "tokens", "farandole.models.text")
+    group = require_single_group(schema, "tokens", "farandole.models.text")
     return TextNetwork(schema, group, width, layers, heads, hidden, dropout)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from farandole.pages import chart
+from farandole.pages.descriptions import describe_split, describe_transform
 from farandole.pages.page import Page, number, render
-from farandole.pages.words import in_words, split_in_words
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import SPLITS
 
@@ -49,7 +49,7 @@ def _view(manifest: Manifest) -> dict[str, Any]:
         "groups": [_group(group) for group in raw["columns"]["groups"]],
         "label": manifest.columns.label,
         "columns": _columns(manifest),
-        "split_rule": split_in_words(manifest.split_rule),
+        "split_rule": describe_split(manifest.split_rule),
         "others": [(title, _plain(raw[key])) for key, title in _OTHER_SECTIONS.items() if raw.get(key)],
         "sources": [_source(entry) for entry in raw["sources"][:_MOST_SHOWN]],
         "more_sources": max(0, len(raw["sources"]) - _MOST_SHOWN),
@@ -102,7 +102,7 @@ def _columns(manifest: Manifest) -> list[dict[str, Any]]:
             "name": name,
             "is_label": label is not None and name == label.column,
             "becomes": [
-                {"name": transform["name"], "kind": transform["kind"], "steps": in_words(transform)}
+                {"name": transform["name"], "kind": transform["kind"], "steps": describe_transform(transform)}
                 for transform in transforms
                 if transform.get("column", transform["name"]) == name
             ],

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES, Columns, Seen, onehot
+from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements, onehot
 from farandole.preprocess.values import as_numbers
 from farandole.spec import Bucket
 
@@ -21,7 +21,7 @@ MISSING, FIRST = 0, 1
 
 
 @dataclass(frozen=True)
-class BucketTransform(Columns):
+class BucketTransform(ColumnsTransform):
     """One number as one int32 id, or as a float32 column for each interval and one for missing values.
 
     Interval k reaches from boundary k-1, which belongs to it, to boundary k, which does not; the first and the last are
@@ -63,7 +63,7 @@ class BucketTransform(Columns):
         """The numbers to summarise."""
         return {VALUES: as_numbers(self.column, values)}
 
-    def learn(self, seen: Seen) -> BucketTransform:
+    def learn(self, seen: Measurements) -> BucketTransform:
         """The transform with its boundaries: the declared ones, or quantiles, of which equal ones count once.
 
         Raises:

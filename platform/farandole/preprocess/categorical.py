@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import xxhash
 
 from farandole.errors import DataError
-from farandole.preprocess.transform import VALUES, Columns, Seen, onehot
-from farandole.preprocess.values import as_text, refuse_mangled
+from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements, onehot
+from farandole.preprocess.values import as_text, reject_replacement_characters
 from farandole.spec import Categorical
 
 UNKNOWN, MISSING = 0, 1
@@ -26,7 +26,7 @@ MOST_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
-class VocabularyTransform(Columns):
+class VocabularyTransform(ColumnsTransform):
     """The values of the training split, the most frequent first: one int32 id, or a float32 column for each."""
 
     spec: Categorical
@@ -59,10 +59,10 @@ class VocabularyTransform(Columns):
             DataError: A value was not UTF-8 in its file.
         """
         text = as_text(self.column, values)
-        refuse_mangled(self.column, text)
+        reject_replacement_characters(self.column, text)
         return {VALUES: text}
 
-    def learn(self, seen: Seen) -> VocabularyTransform:
+    def learn(self, seen: Measurements) -> VocabularyTransform:
         """The transform with its vocabulary: by falling count, then by value, so that no order is left to chance.
 
         Raises:
@@ -98,7 +98,7 @@ class VocabularyTransform(Columns):
 
 
 @dataclass(frozen=True)
-class HashTransform(Columns):
+class HashTransform(ColumnsTransform):
     """A fixed number of buckets as one int32 id: nothing to learn, and values may collide."""
 
     spec: Categorical

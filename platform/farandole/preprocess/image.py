@@ -18,7 +18,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from farandole.errors import DataError
 from farandole.preprocess.tensor import TensorTransform
-from farandole.preprocess.transform import Seen, Transform
+from farandole.preprocess.transform import Measurements, Transform
 from farandole.shards import Group
 from farandole.spec import Image, Tensor
 
@@ -76,7 +76,7 @@ class ImageTransform(Transform):
         found = np.array([size or (np.nan, np.nan) for size in sizes], dtype=np.float64).reshape(-1, 2)
         return {"width": found[:, 0], "height": found[:, 1]}
 
-    def learn(self, seen: Seen) -> ImageTransform:
+    def learn(self, seen: Measurements) -> ImageTransform:
         """The same, measured."""
         return replace(self, measured=True)
 

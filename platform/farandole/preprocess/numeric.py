@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES, Columns, Seen
+from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements
 from farandole.preprocess.values import as_numbers
 from farandole.spec import Numeric
 
 
 @dataclass(frozen=True)
-class NumericTransform(Columns):
+class NumericTransform(ColumnsTransform):
     """One number as one float32 (and its indicator of a missing value as a second).
 
     It is learned in two passes: first what the raw values tell (`fill`, `lower`, `upper`), then what the imputed,
@@ -50,7 +50,7 @@ class NumericTransform(Columns):
         numbers = as_numbers(self.column, values)
         return {VALUES: self._before_scale(numbers) if self.knows_raw else numbers}
 
-    def learn(self, seen: Seen) -> NumericTransform:
+    def learn(self, seen: Measurements) -> NumericTransform:
         """The transform with what the pass told.
 
         Raises:

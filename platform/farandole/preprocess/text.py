@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.tokenizer import END, PADDING, RESERVED, encode, load, train, words_of
-from farandole.preprocess.transform import Seen, Transform
-from farandole.preprocess.values import as_text, refuse_mangled
+from farandole.preprocess.tokenizer import END, PADDING, RESERVED, encode, load, split_words, train
+from farandole.preprocess.transform import Measurements, Transform
+from farandole.preprocess.values import as_text, reject_replacement_characters
 from farandole.shards import Group
 from farandole.spec import Text
 
@@ -70,11 +70,11 @@ class TextTransform(Transform):
             DataError: A value was not UTF-8 in its file.
         """
         text = as_text(self.column, values)
-        refuse_mangled(self.column, text)
+        reject_replacement_characters(self.column, text)
         lengths = pc.utf8_length(text).cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return {CHARACTERS: np.asarray(lengths, dtype=np.float64), WORDS: words_of(text, self.spec).flatten()}
+        return {CHARACTERS: np.asarray(lengths, dtype=np.float64), WORDS: split_words(text, self.spec).flatten()}
 
-    def learn(self, seen: Seen) -> TextTransform:
+    def learn(self, seen: Measurements) -> TextTransform:
         """The transform with its tokenizer.
 
         Raises:
@@ -121,7 +121,7 @@ class TextTransform(Transform):
     def ids(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts, one after the other, int32, and how many each text has, int64 `[B]`."""
         assert self.tokenizer is not None, f"{self.name} is not fitted"
-        return encode(load(self.tokenizer), words_of(as_text(self.column, values), self.spec))
+        return encode(load(self.tokenizer), split_words(as_text(self.column, values), self.spec))
 
     def typical(self, kind: pa.DataType) -> Any:
         """The first token that was learned and is longer than a letter: of no text in particular."""

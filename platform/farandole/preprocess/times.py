@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farandole.preprocess.numeric import NumericTransform
-from farandole.preprocess.transform import VALUES, Columns, Seen
+from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements
 from farandole.preprocess.values import as_time
 from farandole.spec import Numeric, Time
-from farandole.spec.feature import Part
+from farandole.spec.features import TimePart
 
 _DAY_US = 24 * 60 * 60 * 10**6
 _FRIDAY = 4
@@ -29,7 +29,7 @@ def _days(times: pa.Array) -> pa.Array:
     return pc.divide(times.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False), float(_DAY_US))
 
 
-_CYCLES: dict[Part, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
+_CYCLES: dict[TimePart, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
     "quarter": (pc.quarter, 1, 4),
     "month": (pc.month, 1, 12),
     "week": (pc.iso_week, 1, 53),
@@ -42,7 +42,7 @@ _CYCLES: dict[Part, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
     "second": (pc.second, 0, 60),
 }
 """How to read each part, its first value, and the length of its cycle. Weekday 0 is Monday."""
-_READERS: dict[Part, Callable[[pa.Array], pa.Array]] = {
+_READERS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
     "year": pc.year,
     "days": _days,
     **{part: read for part, (read, _, _) in _CYCLES.items()},
@@ -50,7 +50,7 @@ _READERS: dict[Part, Callable[[pa.Array], pa.Array]] = {
 
 
 @dataclass(frozen=True)
-class TimeTransform(Columns):
+class TimeTransform(ColumnsTransform):
     """The parts of one time: two float32 each (sine, cosine), or one int32 id each, where 0 is missing."""
 
     spec: Time
@@ -93,7 +93,7 @@ class TimeTransform(Columns):
 
 
 @dataclass(frozen=True)
-class TimeNumbersTransform(Columns):
+class TimeNumbersTransform(ColumnsTransform):
     """The parts of one time as numbers, each treated as a numeric feature is: one float32 each.
 
     Args:
@@ -127,7 +127,7 @@ class TimeNumbersTransform(Columns):
         named = zip(self.spec.parts, self.parts, strict=True)
         return {name: part.observe(_READERS[name](times))[VALUES] for name, part in named if not part.fitted}
 
-    def learn(self, seen: Seen) -> TimeNumbersTransform:
+    def learn(self, seen: Measurements) -> TimeNumbersTransform:
         """The transform with what the pass told about each part.
 
         Raises:

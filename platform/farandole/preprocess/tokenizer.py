@@ -35,7 +35,7 @@ _NONCHARACTERS = range(0xFDD0, 0xFDF0)
 _WORDS_AT_ONCE = 1000
 
 
-def words_of(text: pa.StringArray, spec: Text) -> pa.ListArray:
+def split_words(text: pa.StringArray, spec: Text) -> pa.ListArray:
     """The words of each text, with the blanks before them: tokens never reach over the border between two.
 
     A missing text has no words, and neither has an empty one.

@@ -18,7 +18,7 @@ from farandole.spec import Spec
 VALUES = ""
 """The measure of a column that is the column's own values; others (the lengths of texts, say) have names."""
 
-Seen = Mapping[str, Summary | Counter[str]]
+Measurements = Mapping[str, Summary | Counter[str]]
 """What one pass over the training split saw: measure to its summary or its counts. Without rows it is empty."""
 
 
@@ -72,7 +72,7 @@ class Transform(ABC):
         """
         raise AssertionError(f"{self.name} has nothing to learn")
 
-    def learn(self, seen: Seen) -> Self:
+    def learn(self, seen: Measurements) -> Self:
         """The transform with what one pass told.
 
         Raises:
@@ -107,7 +107,7 @@ class Transform(ABC):
 
 
 @dataclass(frozen=True)
-class Columns(Transform):
+class ColumnsTransform(Transform):
     """A transform that gives columns of a group that features share: all of numbers, or all of ids."""
 
     @property

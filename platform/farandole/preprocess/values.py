@@ -67,7 +67,7 @@ def _refuse_bytes(column: str, text: pa.StringArray) -> None:
         ) from error
 
 
-def refuse_mangled(column: str, text: pa.StringArray) -> None:
+def reject_replacement_characters(column: str, text: pa.StringArray) -> None:
     """Check that no value holds the sign that stands for bytes which were not UTF-8.
 
     Raises:

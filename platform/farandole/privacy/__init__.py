@@ -1,22 +1,22 @@
 """Personal data: recognising it, policies on Arrow arrays, keys, encryption. Knows neither Spark nor shards."""
 
-from farandole.privacy.cipher import decrypt_text, encrypt_text, open_sealed, seal
-from farandole.privacy.detect import Detector, Finding, redacted
+from farandole.privacy.cipher import decrypt, decrypt_text, encrypt, encrypt_text
+from farandole.privacy.detect import Detector, PiiFinding, redact
 from farandole.privacy.gate import missing_policies
 from farandole.privacy.keys import Secret, read_key
 from farandole.privacy.policies import Protection, protected_type
 
 __all__ = [
     "Detector",
-    "Finding",
+    "PiiFinding",
     "Protection",
     "Secret",
+    "decrypt",
     "decrypt_text",
+    "encrypt",
     "encrypt_text",
     "missing_policies",
-    "open_sealed",
     "protected_type",
     "read_key",
-    "redacted",
-    "seal",
+    "redact",
 ]

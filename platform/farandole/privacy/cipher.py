@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 ALGORITHM = "AES-256-GCM, synthetic nonce (HMAC-SHA256), HKDF-SHA256"
 NONCE_BYTES = 12
-SEAL_BYTES = NONCE_BYTES + 16
+OVERHEAD_BYTES = NONCE_BYTES + 16
 """What sealing adds: the nonce before, the authentication tag behind."""
 
 _VALUES = "farandole values"
 
 
-class NotOpened(Exception):
+class DecryptionError(Exception):
     """The key is another one, or the bytes or their place are not what was sealed."""
 
 
-def seal(secret: Secret, purpose: str, place: bytes, plaintext: bytes | memoryview) -> bytes:
+def encrypt(secret: Secret, purpose: str, place: bytes, plaintext: bytes | memoryview) -> bytes:
     """Encrypt: nonce, ciphertext, tag.
 
     Args:
@@ -48,11 +48,11 @@ def seal(secret: Secret, purpose: str, place: bytes, plaintext: bytes | memoryvi
     return nonce + _cipher(secret.derived(f"{purpose} encryption")).encrypt(nonce, plaintext, place)
 
 
-def open_sealed(secret: Secret, purpose: str, place: bytes, sealed: bytes | memoryview) -> bytes:
+def decrypt(secret: Secret, purpose: str, place: bytes, sealed: bytes | memoryview) -> bytes:
     """What was sealed.
 
     Raises:
-        NotOpened: With another key or at another place, or it was changed since.
+        DecryptionError: With another key or at another place, or it was changed since.
     """
     from cryptography.exceptions import InvalidTag
 
@@ -60,12 +60,12 @@ def open_sealed(secret: Secret, purpose: str, place: bytes, sealed: bytes | memo
     try:
         return cipher.decrypt(bytes(sealed[:NONCE_BYTES]), sealed[NONCE_BYTES:], place)
     except (InvalidTag, ValueError) as error:
-        raise NotOpened from error
+        raise DecryptionError from error
 
 
 def encrypt_text(secret: Secret, column: str, text: str) -> str:
     """What the policy `encrypt` makes of a value: base64 of nonce, ciphertext and tag, bound to its column."""
-    return base64.b64encode(seal(secret, _VALUES, column.encode(), text.encode())).decode("ascii")
+    return base64.b64encode(encrypt(secret, _VALUES, column.encode(), text.encode())).decode("ascii")
 
 
 def decrypt_text(secret: Secret, column: str, sealed: str) -> str:
@@ -75,8 +75,8 @@ def decrypt_text(secret: Secret, column: str, sealed: str) -> str:
         DataError: The key or the column is another one, or the text was changed.
     """
     try:
-        return open_sealed(secret, _VALUES, column.encode(), base64.b64decode(sealed, validate=True)).decode()
-    except (NotOpened, binascii.Error) as error:
+        return decrypt(secret, _VALUES, column.encode(), base64.b64decode(sealed, validate=True)).decode()
+    except (DecryptionError, binascii.Error) as error:
         raise DataError(
             f"column {column}: a value cannot be decrypted with the key {secret.name} (fingerprint"
             f" {secret.fingerprint}); use the key and the column that it was encrypted with"

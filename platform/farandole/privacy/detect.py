@@ -26,7 +26,7 @@ addresses like `::1`, which name nobody's machine."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class PiiKind:
     """One kind of personal data.
 
     Args:
@@ -43,7 +43,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Finding:
+class PiiFinding:
     """A column that likely holds personal data.
 
     Args:
@@ -80,14 +80,14 @@ class Detector:
         self._counts: dict[str, _Counts] = {}
 
     @staticmethod
-    def looks_at(kind: pa.DataType) -> bool:
+    def examines(kind: pa.DataType) -> bool:
         """Whether columns of this type are examined: text, and whole numbers that a card number fits into."""
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_int64(kind))
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Examine all values of all columns that can hold personal data."""
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
-            if self.looks_at(values.type):
+            if self.examines(values.type):
                 self._add(column, values)
 
     def merge(self, other: Detector) -> None:
@@ -99,7 +99,7 @@ class Detector:
                 for kind, count in more.items():
                     mine[kind] = mine.get(kind, 0) + count
 
-    def findings(self, min_share: float) -> list[Finding]:
+    def findings(self, min_share: float) -> list[PiiFinding]:
         """What was found, by column: the most frequent kind of each.
 
         Args:
@@ -114,7 +114,7 @@ class Detector:
             ]
             if sure:
                 count, kind = max(sure)
-                found.append(Finding(column, kind, count, count / counts.values))
+                found.append(PiiFinding(column, kind, count, count / counts.values))
         return found
 
     def _add(self, column: str, values: pa.Array) -> None:
@@ -124,7 +124,7 @@ class Detector:
         if pa.types.is_integer(values.type):
             low, high = _CARD_NUMBERS
             values = values.filter(pc.and_(pc.greater_equal(values, low), pc.less(values, high)))
-            kinds: tuple[Kind, ...] = (CARD,)
+            kinds: tuple[PiiKind, ...] = (CARD,)
         else:
             values = values.filter(pc.greater_equal(pc.binary_length(values), _SHORTEST))
             kinds = KINDS
@@ -135,7 +135,7 @@ class Detector:
                 _count(kind, counted, counts)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """A text with what looks like personal data replaced by its kind: `[e-mail addresses]`."""
     for kind in KINDS:
         for found in list(_found(kind, text)):
@@ -144,7 +144,7 @@ def redacted(text: str) -> str:
     return text
 
 
-def _count(kind: Kind, counted: pa.StructArray, counts: _Counts) -> None:
+def _count(kind: PiiKind, counted: pa.StructArray, counts: _Counts) -> None:
     texts, rows = counted.field("values"), counted.field("counts")
     if kind.literal:
         has = pc.match_substring(texts, kind.literal)
@@ -157,7 +157,7 @@ def _count(kind: Kind, counted: pa.StructArray, counts: _Counts) -> None:
             counts.confirmed[kind.name] = counts.confirmed.get(kind.name, 0) + number * (True in told)
 
 
-def _found(kind: Kind, text: str) -> Iterator[str]:
+def _found(kind: PiiKind, text: str) -> Iterator[str]:
     """What the pattern finds in a text: its first group, or all of it."""
     for match in re.finditer(kind.pattern, text):
         yield (match[1] if match.re.groups else match[0]).strip()
@@ -252,17 +252,17 @@ def _national_id(text: str) -> bool | None:
     return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == letter
 
 
-CARD = Kind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
-KINDS: tuple[Kind, ...] = (
-    Kind(
+CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
+KINDS: tuple[PiiKind, ...] = (
+    PiiKind(
         "e-mail addresses",
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
         lambda text: True,
         literal="@",
     ),
-    Kind("bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban),
+    PiiKind("bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban),
     CARD,
-    Kind(
+    PiiKind(
         "phone numbers",
         r"((?:^|[\s(:])\+[1-9][0-9 ()./-]{6,18}[0-9]"  # international
         r"|^\s*00[1-9][0-9 ()./-]{6,18}[0-9]\s*$"
@@ -270,8 +270,8 @@ KINDS: tuple[Kind, ...] = (
         r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
         _phone,
     ),
-    Kind("IP addresses", r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$", _address),
-    Kind(
+    PiiKind("IP addresses", r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$", _address),
+    PiiKind(
         "national identity numbers",
         r"^([0-9]{3}-[0-9]{2}-[0-9]{4}|[XYZ0-9][0-9]{7}-?[A-Z]"
         r"|[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z])$",

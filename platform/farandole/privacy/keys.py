@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError
-from farandole.spec import Key
+from farandole.spec import KeyReference
 
 KEY_BYTES = 32
 _MAKE_ONE = "`openssl rand -hex 32` makes a new one"
@@ -61,7 +61,7 @@ def _derived(key: bytes, purpose: str) -> bytes:
     return hmac.digest(extracted, purpose.encode() + b"\1", "sha256")
 
 
-def read_key(key: Key, place: str) -> Secret:
+def read_key(key: KeyReference, place: str) -> Secret:
     """The key that a job file refers to.
 
     Args:

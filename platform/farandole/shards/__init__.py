@@ -1,9 +1,8 @@
 """The dataset directory: Arrow shards and one manifest."""
 
 from farandole.shards.compare import compare
-from farandole.shards.demands import require_policies, unmet_demands
-from farandole.shards.encryption import describe, has_key, open_key
-from farandole.shards.garbage import collect_garbage, spare
+from farandole.shards.encryption import describe_encryption, has_key, load_key
+from farandole.shards.gc import collect_garbage, mark_as_recent
 from farandole.shards.manifest import (
     MANIFEST_NAME,
     BlockInfo,
@@ -18,10 +17,11 @@ from farandole.shards.manifest import (
 )
 from farandole.shards.quarantine import QuarantineWriter
 from farandole.shards.reader import Dataset, SplitReader
+from farandole.shards.requirements import require_policies, unmet_requirements
 from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
-from farandole.shards.storage import LocalStorage, Place, Storage, place_of, storage_of
 from farandole.shards.verify import Problem, verify
 from farandole.shards.writer import ShardWriter
+from farandole.storage.base import LocalStorage, Location, Storage, open_storage, parse_location
 
 __all__ = [
     "LABEL",
@@ -32,9 +32,9 @@ __all__ = [
     "Group",
     "LabelColumn",
     "LocalStorage",
+    "Location",
     "MalformedRows",
     "Manifest",
-    "Place",
     "Problem",
     "QuarantineFile",
     "QuarantineWriter",
@@ -46,15 +46,15 @@ __all__ = [
     "collect_garbage",
     "compare",
     "content_digest",
-    "describe",
+    "describe_encryption",
     "has_key",
-    "open_key",
-    "place_of",
+    "load_key",
+    "mark_as_recent",
+    "open_storage",
+    "parse_location",
     "read_manifest",
     "require_policies",
-    "spare",
-    "storage_of",
-    "unmet_demands",
+    "unmet_requirements",
     "verify",
     "write_manifest",
 ]

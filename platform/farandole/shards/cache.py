@@ -27,11 +27,11 @@ from pathlib import Path
 
 import xxhash
 
-from farandole.errors import DatasetError, FarandoleError, SpecError, StorageFailed
+from farandole.errors import DatasetError, FarandoleError, SpecError, StorageError
 from farandole.shards.lock import locked
 from farandole.shards.manifest import ShardInfo
-from farandole.shards.remote import RemoteStorage
 from farandole.spec import home
+from farandole.storage.object_store import ObjectStorage
 
 _MOST_HELD = 64
 """A process marks at most so many shards as being read: each mark is an open file."""
@@ -55,7 +55,7 @@ class ShardCache:
         directory: The cache. Default: `cache_directory()`.
     """
 
-    def __init__(self, storage: RemoteStorage, directory: Path | None = None) -> None:
+    def __init__(self, storage: ObjectStorage, directory: Path | None = None) -> None:
         self._storage = storage
         self._directory = directory or cache_directory()
         self._limit_bytes = _limit_bytes()
@@ -323,7 +323,7 @@ class ShardCache:
         try:
             yield
         except OSError as error:
-            raise StorageFailed(
+            raise StorageError(
                 f"{error.filename or self._directory}: {error.strerror or error}; point FARANDOLE_CACHE_DIR at a"
                 " directory of this machine that you may write to"
             ) from error

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farandole.errors import DatasetError, SpecError
-from farandole.privacy import Secret, open_sealed, read_key, seal
-from farandole.privacy.cipher import ALGORITHM, NotOpened
+from farandole.privacy import Secret, decrypt, encrypt, read_key
+from farandole.privacy.cipher import ALGORITHM, DecryptionError
 from farandole.shards.manifest import EncryptionInfo, Manifest, content_digest
-from farandole.spec import Key
+from farandole.spec import KeyReference
 
 if TYPE_CHECKING:
     from farandole.shards.schema import Schema
@@ -29,7 +29,7 @@ _BLOCKS, _MANIFEST = "farandole blocks", "farandole manifest"
 
 
 @dataclass(frozen=True)
-class Seal:
+class PieceCipher:
     """What encrypts and decrypts the pieces of one shard.
 
     Args:
@@ -46,21 +46,21 @@ class Seal:
 
     def close(self, piece: int, plain: bytes | memoryview) -> bytes:
         """Encrypt a piece: blocks are counted from 0, and the footer comes after the last one."""
-        return seal(self.secret, _BLOCKS, self._place(piece), plain)
+        return encrypt(self.secret, _BLOCKS, self._place(piece), plain)
 
     def open(self, piece: int, sealed: bytes | memoryview) -> bytes:
         """Decrypt a piece.
 
         Raises:
-            NotOpened: The bytes, the place or the key are others.
+            DecryptionError: The bytes, the place or the key are others.
         """
-        return open_sealed(self.secret, _BLOCKS, self._place(piece), sealed)
+        return decrypt(self.secret, _BLOCKS, self._place(piece), sealed)
 
     def _place(self, piece: int) -> bytes:
         return f"{self.split}/{self.index}/{piece}/{self.fingerprint}".encode()
 
 
-def seal_of(secret: Secret, file: str, schema: Schema) -> Seal:
+def cipher_for(secret: Secret, file: str, schema: Schema) -> PieceCipher:
     """The seal of a shard.
 
     Args:
@@ -69,10 +69,10 @@ def seal_of(secret: Secret, file: str, schema: Schema) -> Seal:
         schema: The dataset's columns.
     """
     split, _, name = file.partition("/")
-    return Seal(secret, split, int(name.partition("-")[0]), schema.fingerprint)
+    return PieceCipher(secret, split, int(name.partition("-")[0]), schema.fingerprint)
 
 
-def describe(secret: Secret, key: Key, digest: str) -> EncryptionInfo:
+def describe_encryption(secret: Secret, key: KeyReference, digest: str) -> EncryptionInfo:
     """What the manifest tells of the encryption: where the key lies, how it is recognised; nothing of the key.
 
     Args:
@@ -90,7 +90,7 @@ def describe(secret: Secret, key: Key, digest: str) -> EncryptionInfo:
     )
 
 
-def has_key(manifest: Manifest, key: Key | None = None) -> bool:
+def has_key(manifest: Manifest, key: KeyReference | None = None) -> bool:
     """Whether there is anything where the key of a dataset's shards is looked for; also if they are not encrypted."""
     if manifest.encryption is None:
         return True
@@ -98,7 +98,7 @@ def has_key(manifest: Manifest, key: Key | None = None) -> bool:
     return bool(os.environ.get(key.environment)) if key.environment else Path(str(key.file)).exists()
 
 
-def open_key(manifest: Manifest, directory: object, key: Key | None = None) -> Secret | None:
+def load_key(manifest: Manifest, directory: object, key: KeyReference | None = None) -> Secret | None:
     """The key of a dataset's shards; None where they are not encrypted.
 
     Args:
@@ -133,13 +133,13 @@ def open_key(manifest: Manifest, directory: object, key: Key | None = None) -> S
     return secret
 
 
-def _place_of(told: EncryptionInfo) -> Key:
+def _place_of(told: EncryptionInfo) -> KeyReference:
     """Where the key lay when the dataset was made."""
-    return Key(environment=told.environment, file=told.file, id=told.key)
+    return KeyReference(environment=told.environment, file=told.file, id=told.key)
 
 
 def _proof(secret: Secret, digest: str) -> str:
     return hmac.digest(secret.derived(_MANIFEST), digest.encode(), "sha256").hex()
 
 
-__all__ = ["NotOpened", "Seal", "describe", "has_key", "open_key", "seal_of"]
+__all__ = ["DecryptionError", "PieceCipher", "cipher_for", "describe_encryption", "has_key", "load_key"]

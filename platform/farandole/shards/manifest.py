@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farandole.errors import DatasetError
 from farandole.shards.schema import Schema
-from farandole.shards.storage import Place, storage_of
 from farandole.spec import SPLITS
+from farandole.storage.base import Location, open_storage
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -163,12 +163,12 @@ def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def write_manifest(place: Place, manifest: Manifest) -> None:
+def write_manifest(place: Location, manifest: Manifest) -> None:
     """Make the dataset exist: put the manifest into its directory, whole or not at all."""
-    storage_of(place).write(MANIFEST_NAME, _render(manifest.model_dump()).encode())
+    open_storage(place).write(MANIFEST_NAME, _render(manifest.model_dump()).encode())
 
 
-def read_manifest(place: Place) -> Manifest:
+def read_manifest(place: Location) -> Manifest:
     """The manifest of the dataset in a directory, local or remote.
 
     Raises:
@@ -176,7 +176,7 @@ def read_manifest(place: Place) -> Manifest:
         StorageRefused: The object store will not give it.
         StorageFailed: The object store does not answer.
     """
-    storage = storage_of(place)
+    storage = open_storage(place)
     path = storage.shown(MANIFEST_NAME)
     try:
         text = storage.read(MANIFEST_NAME).decode("utf-8")

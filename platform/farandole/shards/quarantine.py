@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from farandole.shards.manifest import QuarantineFile
-from farandole.shards.storage import Place, storage_of
+from farandole.storage.base import Location, open_storage
 
 QUARANTINE = "quarantine"
 """The folder in the dataset directory."""
@@ -40,8 +40,8 @@ class QuarantineWriter:
         source: The source's name.
     """
 
-    def __init__(self, place: Place, source: str) -> None:
-        self._storage = storage_of(place)
+    def __init__(self, place: Location, source: str) -> None:
+        self._storage = open_storage(place)
         stem = re.sub(r"[^\w.]", "_", source)
         self._stem = f"{QUARANTINE}/{stem}"
         self._draft = self._storage.draft(self._stem)

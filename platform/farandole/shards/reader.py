@@ -11,13 +11,13 @@ import numpy as np
 
 from farandole.errors import DatasetError
 from farandole.privacy import Secret
-from farandole.shards.encryption import open_key
+from farandole.shards.encrypted import DecryptedBlocks, EncryptedShard
+from farandole.shards.encryption import load_key
 from farandole.shards.manifest import Manifest, ShardInfo, read_manifest
-from farandole.shards.mapped import MappedShard
+from farandole.shards.mmap import MappedShard
 from farandole.shards.schema import Schema
-from farandole.shards.sealed import OpenedBlocks, SealedShard
-from farandole.shards.storage import LocalStorage, Place, storage_of
-from farandole.spec import Key
+from farandole.spec import KeyReference
+from farandole.storage.base import LocalStorage, Location, open_storage
 
 if TYPE_CHECKING:
     from farandole.shards.cache import ShardCache
@@ -36,10 +36,10 @@ class Dataset:
         StorageFailed: The object store does not answer.
     """
 
-    def __init__(self, place: Place, key: Key | None = None) -> None:
-        self._storage = storage_of(place)
+    def __init__(self, place: Location, key: KeyReference | None = None) -> None:
+        self._storage = open_storage(place)
         self._cache: ShardCache | None = None
-        self.directory: Place = self._storage.place
+        self.directory: Location = self._storage.place
         self.manifest: Manifest = read_manifest(self.directory)
         self._key = key
 
@@ -50,7 +50,7 @@ class Dataset:
         Raises:
             DatasetError: It is not there, or is another one.
         """
-        return open_key(self.manifest, self.directory, self._key)
+        return load_key(self.manifest, self.directory, self._key)
 
     def split(self, name: str) -> SplitReader:
         """The rows of one split, block by block.
@@ -81,9 +81,9 @@ class Dataset:
         """This machine's cache of the dataset's shards; None: they are local themselves."""
         if self._cache is None and not isinstance(self._storage, LocalStorage):
             from farandole.shards.cache import ShardCache  # only remote datasets need them
-            from farandole.shards.remote import RemoteStorage
+            from farandole.storage.object_store import ObjectStorage
 
-            assert isinstance(self._storage, RemoteStorage)
+            assert isinstance(self._storage, ObjectStorage)
             self._cache = ShardCache(self._storage)
         return self._cache
 
@@ -97,9 +97,9 @@ class SplitReader:
         self._dataset = dataset
         self._split = split
         self._places = [(shard, index) for shard in shards for index in range(len(shard.blocks))]
-        self._mapped: dict[str, MappedShard | SealedShard] = {}
+        self._mapped: dict[str, MappedShard | EncryptedShard] = {}
         self._secret = dataset.secret
-        self._opened = OpenedBlocks()
+        self._opened = DecryptedBlocks()
         self._trusted: set[int] = set()
         self._coming: dict[str, dict[int, int]] = {}
         self.schema: Schema = dataset.manifest.columns
@@ -152,13 +152,13 @@ class SplitReader:
             self._trusted.add(number)
         return mapped.arrays(index)
 
-    def _map(self, shard: ShardInfo) -> MappedShard | SealedShard:
+    def _map(self, shard: ShardInfo) -> MappedShard | EncryptedShard:
         path = self._dataset.local_path(shard)
-        mapped: MappedShard | SealedShard
+        mapped: MappedShard | EncryptedShard
         if self._secret is None:
             mapped = MappedShard(path, shard, self.schema)
         else:
-            mapped = SealedShard(path, shard, self.schema, self._secret, self._opened)
+            mapped = EncryptedShard(path, shard, self.schema, self._secret, self._opened)
         self._mapped[shard.file] = mapped
         return mapped
 

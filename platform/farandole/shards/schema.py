@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from farandole.errors import DatasetError, nearest
+from farandole.errors import DatasetError, closest_match
 
 LABEL = "label"
 """The name of the label's column."""
@@ -128,7 +128,7 @@ class Schema(BaseModel):
         """
         groups = {group.name: group for group in self.groups}
         if name not in groups:
-            close = nearest(name, list(groups))
+            close = closest_match(name, list(groups))
             hint = f"did you mean {close}?" if close else f"it has {', '.join(groups)}"
             raise DatasetError(f"the dataset has no group {name}; {hint}")
         return groups[name]

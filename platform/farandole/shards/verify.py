@@ -13,12 +13,12 @@ import xxhash
 
 from farandole.errors import DatasetError
 from farandole.privacy import Secret
-from farandole.shards.encryption import NotOpened, has_key, open_key
+from farandole.shards.encrypted import DecryptedBlocks, EncryptedShard
+from farandole.shards.encryption import DecryptionError, has_key, load_key
 from farandole.shards.manifest import Manifest, QuarantineFile, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
-from farandole.shards.sealed import OpenedBlocks, SealedShard
-from farandole.shards.storage import Place, Storage, storage_of
-from farandole.spec import Key
+from farandole.spec import KeyReference
+from farandole.storage.base import Location, Storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Problem:
         return asdict(self)
 
 
-def verify(place: Place, watch: Callable[[int, int], None] | None = None, key: Key | None = None) -> list[Problem]:
+def verify(
+    place: Location, on_event: Callable[[int, int], None] | None = None, key: KeyReference | None = None
+) -> list[Problem]:
     """Compare every byte of all shards with the manifest. Encrypted ones are also decrypted, if the key is there.
 
     Args:
         place: The dataset directory, local or remote.
-        watch: Is told the bytes read so far, and those in all.
+        on_event: Is told the bytes read so far, and those in all.
         key: Where the key of encrypted shards lies. Default: where it lay when they were made.
 
     Returns:
@@ -55,16 +57,16 @@ def verify(place: Place, watch: Callable[[int, int], None] | None = None, key: K
         DatasetError: There is no manifest, it is damaged itself, or the key that is there is another one.
     """
     manifest = read_manifest(place)
-    storage = storage_of(place)
-    secret = open_key(manifest, place, key) if has_key(manifest, key) else None
+    storage = open_storage(place)
+    secret = load_key(manifest, place, key) if has_key(manifest, key) else None
     problems = _check_manifest(manifest)
     shards = [shard for group in manifest.splits.values() for shard in group]
     total, done = sum(shard.bytes for shard in shards), 0
     for shard in shards:
         problems += _check_shard(storage, shard, manifest, secret)
         done += shard.bytes
-        if watch is not None:
-            watch(done, total)
+        if on_event is not None:
+            on_event(done, total)
     return problems + [problem for entry in manifest.quarantine for problem in _check_quarantine(storage, entry)]
 
 
@@ -145,7 +147,7 @@ def _check_arrow(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
 
 def _check_sealed(path: Path, shard: ShardInfo, schema: Schema, secret: Secret) -> list[Problem]:
     """Whether the file, whole as it is, can be decrypted and holds what the manifest says."""
-    sealed = SealedShard(path, shard, schema, secret, OpenedBlocks())
+    sealed = EncryptedShard(path, shard, schema, secret, DecryptedBlocks())
     problems = []
     for index in range(len(shard.blocks)):
         try:
@@ -154,6 +156,6 @@ def _check_sealed(path: Path, shard: ShardInfo, schema: Schema, secret: Secret) 
             problems.append(Problem(shard.file, index, str(error).partition(f"batch {index} ")[2].split("; prep")[0]))
     try:
         sealed.check_footer()
-    except NotOpened:
+    except DecryptionError:
         problems.append(Problem(shard.file, None, "the footer cannot be decrypted"))
     return problems

@@ -12,10 +12,10 @@ import pyarrow as pa
 import xxhash
 
 from farandole.privacy import Secret
-from farandole.shards.encryption import Seal
+from farandole.shards.encryption import PieceCipher
 from farandole.shards.manifest import BlockInfo, ShardInfo
 from farandole.shards.schema import Schema
-from farandole.shards.storage import Place, storage_of
+from farandole.storage.base import Location, open_storage
 
 
 class ShardWriter:
@@ -35,9 +35,9 @@ class ShardWriter:
     """
 
     def __init__(
-        self, place: Place, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
+        self, place: Location, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
     ) -> None:
-        self._storage = storage_of(place)
+        self._storage = open_storage(place)
         self._stem = f"{split}/{index:05d}"
         self._schema = schema
         self._block_rows = block_rows
@@ -45,7 +45,7 @@ class ShardWriter:
         self._pending_rows = 0
         self._blocks: list[BlockInfo] = []
         self._draft = self._storage.draft(self._stem)
-        seal = Seal(secret, split, index, schema.fingerprint) if secret is not None else None
+        seal = PieceCipher(secret, split, index, schema.fingerprint) if secret is not None else None
         self._sink = _HashingFile(self._draft) if seal is None else _SealingFile(self._draft, seal)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema.arrow)
 
@@ -171,7 +171,7 @@ class _HashingFile:
 class _SealingFile(_HashingFile):
     """A file whose blocks are encrypted. Arrow, which writes places of blocks into its footer, sees a plain one."""
 
-    def __init__(self, path: Path, seal: Seal) -> None:
+    def __init__(self, path: Path, seal: PieceCipher) -> None:
         super().__init__(path)
         self._seal = seal
         self._pieces = 0

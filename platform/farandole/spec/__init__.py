@@ -2,20 +2,20 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.backend import Backend, BackendName
-from farandole.spec.base import Spec, home, is_remote
-from farandole.spec.candidate import with_values
+from farandole.spec.base import Spec, home, is_uri
+from farandole.spec.candidate import with_overrides
 from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
-from farandole.spec.expect import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
-from farandole.spec.feature import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
+from farandole.spec.expectations import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
+from farandole.spec.features import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variables
-from farandole.spec.hosts import Hosts, split_host
+from farandole.spec.hosts import Hosts, parse_host
 from farandole.spec.job import Job
-from farandole.spec.load import load_job, parse_job
-from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, Key, Mask, Policy, Privacy, Pseudonymise
+from farandole.spec.job_file import load_job, parse_job
+from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, KeyReference, Mask, Policy, Privacy, Pseudonymise
 from farandole.spec.resources import Resources
 from farandole.spec.save import save_job
-from farandole.spec.source import (
+from farandole.spec.sources import (
     CsvSource,
     ImageSource,
     JsonSource,
@@ -23,7 +23,7 @@ from farandole.spec.source import (
     RecordSource,
     RowSource,
     Source,
-    split_members,
+    split_struct_fields,
 )
 from farandole.spec.ssh import Ssh
 from farandole.spec.sweep import Dimension, Sweep
@@ -38,8 +38,8 @@ from farandole.spec.train import (
     OptimizerName,
     Schedule,
     Train,
-    direction_of,
-    is_reference,
+    is_function_reference,
+    metric_direction,
 )
 
 __all__ = [
@@ -76,7 +76,7 @@ __all__ = [
     "ImageSource",
     "Job",
     "JsonSource",
-    "Key",
+    "KeyReference",
     "Label",
     "Mask",
     "Model",
@@ -109,16 +109,16 @@ __all__ = [
     "Tracking",
     "Train",
     "Unique",
-    "direction_of",
     "home",
     "horovod_variables",
-    "is_reference",
-    "is_remote",
+    "is_function_reference",
+    "is_uri",
     "load_job",
+    "metric_direction",
+    "parse_host",
     "parse_job",
     "save_job",
-    "split_host",
-    "split_members",
+    "split_struct_fields",
     "time_regex",
-    "with_values",
+    "with_overrides",
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from farandole.spec.base import Spec, changed
+from farandole.spec.base import Spec, non_default_fields
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """A share of rows or values; rounded to a multiple of 1/65536, and never to 0."""
@@ -47,7 +47,7 @@ class ImageAugment(_Augment):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if changed(self, "padding") and not self.crop:
+        if non_default_fields(self, "padding") and not self.crop:
             raise ValueError("padding has no effect without `crop`; remove it")
         return self
 

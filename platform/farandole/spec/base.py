@@ -31,7 +31,7 @@ class Spec(BaseModel):
     )
 
 
-def changed(spec: Spec, *names: str) -> list[str]:
+def non_default_fields(spec: Spec, *names: str) -> list[str]:
     """Those of the fields that differ from their defaults: a spec that was written out in full and read again
     says the same as the short one that the user wrote."""
     return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
@@ -42,7 +42,7 @@ def home() -> Path:
     return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()
 
 
-def is_remote(path: str) -> bool:
+def is_uri(path: str) -> bool:
     """Whether `path` is a URI (`s3://…`, `package://…`) and not a path of this machine."""
     return _SCHEME.match(path) is not None
 
@@ -73,7 +73,7 @@ def _resolve(path: str, info: ValidationInfo) -> str:
     expanded = expand_variables(path)
     if expanded.startswith("file://"):
         expanded = unquote(urlsplit(expanded).path)
-    if is_remote(expanded):
+    if is_uri(expanded):
         parts = urlsplit(expanded)
         if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):
             raise SecretError(

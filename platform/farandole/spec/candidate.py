@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from farandole.errors import SpecError
-from farandole.spec.explain import explain
 from farandole.spec.job import Job
-from farandole.spec.place import put
+from farandole.spec.overrides import set_value
+from farandole.spec.validation_errors import describe_errors
 
 
-def with_values(job: Job, values: dict[str, Any]) -> Job:
+def with_overrides(job: Job, values: dict[str, Any]) -> Job:
     """The job with some fields changed, and without its sweep.
 
     Args:
@@ -24,11 +24,11 @@ def with_values(job: Job, values: dict[str, Any]) -> Job:
     """
     raw = job.model_dump(mode="json", exclude={"sweep"})
     for path, value in values.items():
-        put(raw, path, value, f"sweep.space.{path}")
+        set_value(raw, path, value, f"sweep.space.{path}")
     try:
         return Job.model_validate(raw, context={"folder": job.folder})
     except ValidationError as error:
-        raise SpecError("\n".join(explain(error, raw))) from error
+        raise SpecError("\n".join(describe_errors(error, raw))) from error
 
 
 def space_problems(job: Job) -> list[str]:
@@ -39,7 +39,7 @@ def space_problems(job: Job) -> list[str]:
     for path, dimension in job.sweep.space.items():
         for value in dimension.ends:
             try:
-                with_values(job, {path: value})
+                with_overrides(job, {path: value})
             except SpecError as error:
                 problems += [f"sweep.space.{path}: {value!r} is refused: {line}" for line in str(error).splitlines()]
                 break

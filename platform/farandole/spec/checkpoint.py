@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, changed
+from farandole.spec.base import PathText, Spec, non_default_fields
 
-FALLING_METRICS = frozenset({"log_loss", "rmse", "mae"})
+LOWER_IS_BETTER = frozenset({"log_loss", "rmse", "mae"})
 """Metrics of which less is better; of all others that have a name, more is."""
 
 
@@ -45,11 +45,11 @@ class Checkpoint(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        without_effect = changed(self, "best_metric", "best_is")
+        without_effect = non_default_fields(self, "best_metric", "best_is")
         if not self.keep_best and without_effect:
             raise ValueError(f"{' and '.join(without_effect)} without effect: set keep_best to keep the best")
         return self
 
-    def lowest_is_best(self, metric: str) -> bool:
+    def is_lower_better(self, metric: str) -> bool:
         """Whether the lowest value of a metric is the best."""
-        return metric in FALLING_METRICS if self.best_is == "auto" else self.best_is == "lowest"
+        return metric in LOWER_IS_BETTER if self.best_is == "auto" else self.best_is == "lowest"

@@ -6,11 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, changed
-from farandole.spec.expect import Expectation
-from farandole.spec.feature import ONLY_NAMES, Feature, Label, Name, groups_of
-from farandole.spec.privacy import Drop, Key, Privacy
-from farandole.spec.source import Source
+from farandole.spec.base import PathText, Spec, non_default_fields
+from farandole.spec.expectations import Expectation
+from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups
+from farandole.spec.privacy import Drop, KeyReference, Privacy
+from farandole.spec.sources import Source
 
 SPLITS = ("train", "validation", "test")
 """The names of the splits, in the order in which they are written."""
@@ -39,7 +39,7 @@ class Split(Spec):
             raise ValueError(f"the shares add up to {total:g}; they must add up to 1")
         if self.column is None and self.train == 0:
             raise ValueError("train is 0; a model needs rows to train on")
-        without_effect = changed(self, "train", "validation", "test", "by", "seed")
+        without_effect = non_default_fields(self, "train", "validation", "test", "by", "seed")
         if self.column is not None and without_effect:
             names = ", ".join(without_effect)
             raise ValueError(f"{names} have no effect where split.column decides; remove them")
@@ -49,7 +49,7 @@ class Split(Spec):
 class Encryption(Spec):
     """Shards encrypted at rest, by AES-256-GCM. The manifest, with vocabularies and statistics, is not."""
 
-    key: Key
+    key: KeyReference
     """The key. Who reads the dataset needs it in the same place, or names another place in the job."""
 
 
@@ -68,7 +68,7 @@ class Shards(Spec):
 class Data(Spec):
     """From sources to shards."""
 
-    sources: Annotated[dict[Name, Source], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
+    sources: Annotated[dict[Identifier, Source], Field(min_length=1, json_schema_extra=IDENTIFIERS_ONLY)]
     """Named inputs; the query refers to them by these names."""
     query: str | None = None
     """Spark SQL over the sources. Default: all columns of the only source."""
@@ -81,7 +81,7 @@ class Data(Spec):
     """What must be true of the rows that the query and the transform give."""
     privacy: Privacy = Privacy()
     """What becomes of personal data: by column, before anything is fitted, counted or written."""
-    features: Annotated[dict[Name, Feature], Field(min_length=1, json_schema_extra=ONLY_NAMES)]
+    features: Annotated[dict[Identifier, Feature], Field(min_length=1, json_schema_extra=IDENTIFIERS_ONLY)]
     """Name to feature, in the order in which they appear in their tensors."""
     label: Label | None = None
     """What the model learns to predict. Without one, the dataset serves only scripts of your own."""
@@ -110,7 +110,7 @@ class Data(Spec):
         if self.query is None and len(self.sources) > 1:
             names = ", ".join(self.sources)
             raise ValueError(f"{len(self.sources)} sources ({names}) need a `query` that joins them")
-        groups_of(self.features)
+        feature_groups(self.features)
         if self.transform is None and self.transform_options:
             raise ValueError("transform_options has no effect without `transform`; remove it")
         self._check_privacy()
@@ -123,7 +123,7 @@ class Data(Spec):
         return self
 
     @property
-    def shard_key(self) -> Key | None:
+    def shard_key(self) -> KeyReference | None:
         """Where the key of the shards lies; None: they are not encrypted."""
         return self.shards.encryption.key if self.shards.encryption else None
 

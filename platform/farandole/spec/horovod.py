@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from farandole.spec.base import Spec, changed
+from farandole.spec.base import Spec, non_default_fields
 
 IDLE_CYCLE_VARIABLE = "HOROVOD_IDLE_CYCLE_TIME"
 
@@ -41,9 +41,9 @@ class Horovod(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.num_groups is not None and changed(self, "bucket_mib"):
+        if self.num_groups is not None and non_default_fields(self, "bucket_mib"):
             raise ValueError("num_groups and bucket_mib both say how gradients are grouped; leave one out")
-        if self.autotune and (named := changed(self, "cycle_time_ms", "fusion_threshold_mib")):
+        if self.autotune and (named := non_default_fields(self, "cycle_time_ms", "fusion_threshold_mib")):
             raise ValueError(f"{' and '.join(named)} has no effect while autotune looks for the best; leave one out")
         if self.adasum and self.predivide_factor != 1.0:
             raise ValueError("predivide_factor has no effect on adasum, which does not add; leave one out")

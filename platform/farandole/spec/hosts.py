@@ -12,7 +12,7 @@ from farandole.spec.base import PathText, Spec
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<slots>[1-9][0-9]{0,4}))?")
 
 
-def split_host(text: str) -> tuple[str, int]:
+def parse_host(text: str) -> tuple[str, int]:
     """Name and slots of `NAME:SLOTS`; without slots it has one.
 
     Raises:
@@ -25,7 +25,7 @@ def split_host(text: str) -> tuple[str, int]:
 
 
 def _checked(text: str) -> str:
-    name, slots = split_host(text)
+    name, slots = parse_host(text)
     return f"{name}:{slots}"
 
 

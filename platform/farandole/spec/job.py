@@ -7,15 +7,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from farandole.errors import SpecError, nearest
+from farandole.errors import SpecError, closest_match
 from farandole.spec.backend import Backend
 from farandole.spec.base import Spec
 from farandole.spec.data import Data
-from farandole.spec.feature import groups_of
+from farandole.spec.features import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import LOSSES, METRICS, Model, Train, direction_of, is_reference
+from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction
 
 
 class Job(Spec):
@@ -91,7 +91,7 @@ class Job(Spec):
         problems = [
             f"train.{field}: {value} does not suit a {kind} label; use {', '.join(suitable)}"
             for field, value, suitable in [*named, ("loss", train.loss, LOSSES[kind])]
-            if value not in suitable and not is_reference(value)
+            if value not in suitable and not is_function_reference(value)
         ]
         if kind == "regression":
             problems += [
@@ -112,18 +112,18 @@ class Job(Spec):
                 problems.append(f"train.{place}.metric: {metric} is not measured; use {', '.join(self.metrics)}")
                 continue
             try:
-                direction_of(metric, watched.direction, f"train.{place}")
+                metric_direction(metric, watched.direction, f"train.{place}")
             except ValueError as error:
                 problems.append(str(error))
         return problems
 
     def _augment_problems(self) -> list[str]:
-        kinds = groups_of(self.data.features)
+        kinds = feature_groups(self.data.features)
         problems = []
         for name, augment in self.train.augment.items():
             place = f"train.augment.{name}"
             if name not in kinds:
-                close = nearest(name, list(kinds))
+                close = closest_match(name, list(kinds))
                 hint = f"did you mean {close}?" if close else f"there are {', '.join(kinds)}"
                 problems.append(f"{place}: no feature belongs to the group {name}; {hint}")
             elif kinds[name] != augment.kind:
@@ -134,7 +134,7 @@ class Job(Spec):
         metric = self.train.checkpoint.best_metric
         if metric is None or not self.metrics or metric in self.metrics:
             return []
-        close = nearest(metric, list(self.metrics))
+        close = closest_match(metric, list(self.metrics))
         hint = f"did you mean {close}?" if close else f"there are {', '.join(self.metrics)}"
         return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
 

@@ -32,7 +32,7 @@ class Images(Spec):
     """Secrets with the registry's credentials."""
 
 
-class Amounts(Spec):
+class PodResources(Spec):
     """What a pod asks for. Of memory it may use no more; of processors only a worker may not."""
 
     cpus: Quantity
@@ -106,13 +106,13 @@ class Kubernetes(Spec):
     """MLflow's address as pods see it. Default: `tracking.uri`."""
     images: Images = Images()
     """What the pods run."""
-    launcher: Amounts = Amounts(cpus="500m", memory="1Gi")
+    launcher: PodResources = PodResources(cpus="500m", memory="1Gi")
     """Of the launcher, which supervises the workers and needs no GPU."""
-    driver: Amounts = Amounts(cpus="1", memory="4Gi")
+    driver: PodResources = PodResources(cpus="1", memory="4Gi")
     """Of Spark's driver; `data.memory` of it is the JVM's."""
     executors: Executors = Executors()
     """Of Spark's executors."""
-    worker: Amounts = Amounts(cpus="2", memory="4Gi")
+    worker: PodResources = PodResources(cpus="2", memory="4Gi")
     """Of each worker pod, shared memory included. Its GPUs follow from `resources.gpus`."""
     devices: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Other devices of each worker pod, by the names that nodes give them: `rdma/hca: 1`, `amd.com/gpu: 1`."""

@@ -12,7 +12,7 @@ from farandole.spec.base import PathText, SecretError, Spec
 _KEY_ITSELF = re.compile(r"^(0x)?[0-9A-Fa-f]{32,}$")
 
 
-class Key(Spec):
+class KeyReference(Spec):
     """Where a key of 32 bytes lies. The key itself is never part of a job, a manifest, a log or an error."""
 
     environment: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
@@ -131,7 +131,7 @@ class Privacy(Spec):
 
     columns: dict[str, Policy] = Field(default_factory=dict)
     """Column to policy. Applied before anything is fitted, counted or written."""
-    key: Key | None = None
+    key: KeyReference | None = None
     """The key of `pseudonymise` and `encrypt`."""
     detect: bool = True
     """Look for likely personal data in the columns that enter the dataset; what is found needs a policy."""

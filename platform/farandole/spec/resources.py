@@ -50,7 +50,7 @@ class Resources(Spec):
         return self
 
     @property
-    def least_workers(self) -> int:
+    def effective_min_workers(self) -> int:
         """With how many workers an attempt may start."""
         return self.workers if self.min_workers is None else self.min_workers
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from farandole.spec.base import Spec
-from farandole.spec.checkpoint import FALLING_METRICS
+from farandole.spec.checkpoint import LOWER_IS_BETTER
 
 _PARTS = ("model", "train", "resources")
 _LARGER_IS_BETTER = ("roc_auc", "average_precision", "accuracy", "r2")
@@ -147,6 +147,6 @@ class Sweep(Spec):
         """Which values of a metric are good; None where only the user can know."""
         if self.direction is not None:
             return self.direction
-        if metric in FALLING_METRICS:
+        if metric in LOWER_IS_BETTER:
             return "minimize"
         return "maximize" if metric in _LARGER_IS_BETTER else None

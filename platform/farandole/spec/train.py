@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from farandole.spec.augment import Augment
-from farandole.spec.base import Spec, changed
-from farandole.spec.checkpoint import FALLING_METRICS, Checkpoint
-from farandole.spec.feature import ONLY_NAMES, Name
+from farandole.spec.base import Spec, non_default_fields
+from farandole.spec.checkpoint import LOWER_IS_BETTER, Checkpoint
+from farandole.spec.features import IDENTIFIERS_ONLY, Identifier
 from farandole.spec.horovod import Horovod
 
 METRICS: dict[str, tuple[str, ...]] = {
@@ -31,7 +31,7 @@ Reference = Annotated[str, Field(pattern=rf"^{_REFERENCE}$")]
 """`module:function`."""
 
 
-def is_reference(name: str) -> bool:
+def is_function_reference(name: str) -> bool:
     """Whether a loss or metric is a function of the user's, `module:function`."""
     return ":" in name
 
@@ -124,9 +124,9 @@ class Schedule(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name == "constant" and changed(self, "final"):
+        if self.name == "constant" and non_default_fields(self, "final"):
             raise ValueError("final has no effect on a constant schedule; remove it")
-        named = changed(self, "factor", "patience", "metric", "direction")
+        named = non_default_fields(self, "factor", "patience", "metric", "direction")
         if self.name != "plateau" and named:
             raise ValueError(f"{', '.join(named)}: only for `name: plateau`; remove it")
         return self
@@ -168,7 +168,9 @@ class Train(Spec):
     """How gradients move the weights."""
     schedule: Schedule = Schedule()
     """How the learning rate changes."""
-    augment: Annotated[dict[Name, Augment], Field(json_schema_extra=ONLY_NAMES)] = Field(default_factory=dict)
+    augment: Annotated[dict[Identifier, Augment], Field(json_schema_extra=IDENTIFIERS_ONLY)] = Field(
+        default_factory=dict
+    )
     """Feature group to random changes of its training rows. They follow from the seed, the epoch and the row alone;
     validation and test are never changed."""
     accumulate_steps: Annotated[int, Field(ge=1)] = 1
@@ -236,7 +238,7 @@ class Train(Spec):
             )
         if self.shard_optimizer and self.horovod.adasum:
             raise ValueError("horovod.adasum: cannot be used with shard_optimizer, which needs sums; leave one out")
-        if is_reference(self.loss) and (self.label_smoothing or self.class_weights):
+        if is_function_reference(self.loss) and (self.label_smoothing or self.class_weights):
             raise ValueError(
                 f"label_smoothing and class_weights have no effect on {self.loss}; leave them out, and let the function"
                 " do it"
@@ -246,12 +248,12 @@ class Train(Spec):
         return self
 
 
-def direction_of(metric: str, direction: str | None, place: str) -> str:
+def metric_direction(metric: str, direction: str | None, place: str) -> str:
     """`max` or `min`: what is better.
 
     Raises:
         ValueError: Nobody can tell for a function of the user's.
     """
-    if direction is None and is_reference(metric):
+    if direction is None and is_function_reference(metric):
         raise ValueError(f"{place}.direction: is missing; say whether more (max) or less (min) of {metric} is better")
-    return direction or ("min" if metric in FALLING_METRICS else "max")
+    return direction or ("min" if metric in LOWER_IS_BETTER else "max")

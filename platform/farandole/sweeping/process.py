@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import FarandoleError
+from farandole.events import Event, event_to_dict
 from farandole.launch import train
-from farandole.progress import Event, to_dict
+from farandole.process.messages import parse_line, send_message
+from farandole.process.parent_death import signal_on_parent_death
 from farandole.spec import Job, parse_job
-from farandole.tracking.record import begin_record
-from farandole.tracking.store import store_of
-from farandole.training.messages import received, send
-from farandole.training.parent import end_with_parent
+from farandole.tracking.run_link import open_run_link
+from farandole.tracking.store import resolve_store
 
 _END_S = 20.0
 """Seconds that a trial gets to end its gang and to close its MLflow run."""
@@ -80,7 +80,7 @@ class TrialProcess:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            _, data = received(line)
+            _, data = parse_line(line)
             if data is not None:
                 self._heard.put((self._number, data))
         self._process.wait()
@@ -99,23 +99,23 @@ def _end(signal_number: int, frame: Any) -> None:
 def main() -> None:
     """Train one trial, and say how it went."""
     signal.signal(signal.SIGTERM, _end)
-    end_with_parent(signal.SIGTERM)
+    signal_on_parent_death(signal.SIGTERM)
     arguments = _arguments()
     directory = Path(arguments.directory)
     job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
     try:
-        begin_record(directory, store_of(job.tracking).shown, arguments.sweep)
+        open_run_link(directory, resolve_store(job.tracking).shown, arguments.sweep)
         trained = train(job, _say, directory=directory)
-        send({"event": "trained", "metrics": trained.training["metrics"]["validation"]})
+        send_message({"event": "trained", "metrics": trained.training["metrics"]["validation"]})
     except FarandoleError as error:
-        send({"event": "failed", "reason": str(error)})
+        send_message({"event": "failed", "reason": str(error)})
         sys.exit(error.exit_code)
     except _Ended:
         os._exit(128 + signal.SIGTERM)
 
 
 def _say(event: Event) -> None:
-    send(to_dict(event))
+    send_message(event_to_dict(event))
 
 
 def _arguments() -> argparse.Namespace:

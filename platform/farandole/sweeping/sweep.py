@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import SpecError, TrainingFailed
-from farandole.progress import Advanced, Noted, StageEnded, StageStarted, Watcher, counted, ignore
+from farandole.errors import SpecError, TrainingError
+from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
 from farandole.shards import read_manifest
-from farandole.spec import Job, Sweep, home, parse_job, save_job, with_values
+from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
 from farandole.sweeping.study import Study
 from farandole.sweeping.trial import State, Trial
-from farandole.tracking.record import run_id_of
-from farandole.tracking.recorder import Recorder, recording, tag_run
+from farandole.tracking.recorder import Recorder, record_run, tag_run
+from farandole.tracking.run_link import read_run_id
 
 _HOPELESS = 3
 """So many failed trials, and none that did not fail, end a sweep: more would fail as well."""
@@ -34,7 +34,7 @@ _BEST = "best.yaml"
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """A sweep that reached its end.
 
     Args:
@@ -70,12 +70,12 @@ class Swept:
         }
 
 
-def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
+def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
     """Train the job with many values on its dataset, and write the job file of the best.
 
     Args:
         job: The job, with `sweep`; its dataset lies ready.
-        watch: Is told of progress.
+        on_event: Is told of progress.
         resume: Go on with the newest sweep of this job; the trials that were under way begin again.
 
     Raises:
@@ -90,21 +90,21 @@ def sweep(job: Job, watch: Watcher = ignore, *, resume: bool = False) -> Swept:
         _keep_job(directory, job)
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
-        with recording(job.tracking, directory, watch) as recorder:
+        with record_run(job.tracking, directory, on_event) as recorder:
             recorder.params(job)
             recorder.tags({"farandole.sweep": directory.name})
-            _Sweeping(job, spec, directory, metric, study, recorder, watch).run()
+            _Sweeping(job, spec, directory, metric, study, recorder, on_event).run()
             best = study.best
             if best is None:
                 reasons = [trial.reason for trial in study.trials if trial.reason]
-                raise TrainingFailed(
-                    f"sweep: none of {counted(len(study.trials), 'trial')} came to its end"
+                raise TrainingError(
+                    f"sweep: none of {format_count(len(study.trials), 'trial')} came to its end"
                     + (f"; the last one: {reasons[-1]}" if reasons else "")
                 )
-            best_file = save_job(with_values(job, best.values), directory / _BEST)
+            best_file = save_job(with_overrides(job, best.values), directory / _BEST)
             _record_results(recorder, study, spec, metric, best, best_file)
-    run_id = run_id_of(directory)
-    return Swept(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
+    run_id = read_run_id(directory)
+    return SweepResult(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
 
 
 def spec_of(job: Job) -> Sweep:
@@ -128,14 +128,16 @@ class _Sweeping:
     metric: str
     study: Study
     recorder: Recorder
-    watch: Watcher
+    on_event: EventHandler
     heard: queue.Queue[Heard] = field(default_factory=queue.Queue)
     running: dict[int, _Running] = field(default_factory=dict)
 
     def run(self) -> None:
         """Train until no trial is left; however it ends, no process is."""
         began = time.monotonic()
-        self.watch(StageStarted("sweep", f"{counted(self.spec.num_trials, 'trial')}, {self.metric} on validation"))
+        self.on_event(
+            StageStarted("sweep", f"{format_count(self.spec.num_trials, 'trial')}, {self.metric} on validation")
+        )
         with ExitStack() as processes:
             try:
                 while True:
@@ -151,11 +153,11 @@ class _Sweeping:
                 self.study.interrupt()
                 raise
         if late and len(self.study.trials) < self.spec.num_trials:
-            self.watch(Noted(f"sweep.timeout_s: no trial starts after {self.spec.timeout_s:g} s", level="warning"))
+            self.on_event(Message(f"sweep.timeout_s: no trial starts after {self.spec.timeout_s:g} s", level="warning"))
         best = self.study.best
         shown = f"best {self.metric} {best.value:.4f} by trial {best.number}" if best and best.value is not None else ""
-        self.watch(
-            StageEnded("sweep", f"{counted(len(self.study.trials), 'trial')}; {shown or 'none came to its end'}")
+        self.on_event(
+            StageEnded("sweep", f"{format_count(len(self.study.trials), 'trial')}; {shown or 'none came to its end'}")
         )
 
     def _start(self, processes: ExitStack) -> bool:
@@ -167,7 +169,7 @@ class _Sweeping:
         directory = home() / "jobs" / f"{self.directory.name}-trial-{number:03d}"
         trial = self.running[number] = _Running(values, directory)
         try:
-            job = with_values(self.job, values)
+            job = with_overrides(self.job, values)
         except SpecError as error:  # each value is allowed, but not all together
             trial.reason = str(error)
             self._end(number)
@@ -189,14 +191,14 @@ class _Sweeping:
         elif data["event"] == "trained":
             trial.trained = True
         elif data["event"] == "Noted" and data["level"] == "warning":
-            self.watch(Noted(f"trial {number}: {data['text']}", level="warning"))
+            self.on_event(Message(f"trial {number}: {data['text']}", level="warning"))
 
     def _measured(self, number: int, trial: _Running, data: dict[str, Any]) -> None:
         trial.value = float(data["metrics"][self.metric])
         hopeless = self.study.report(number, data["epoch"], trial.value) and data["epoch"] < data["epochs"]
         done = len(self.study.trials)
         text = f"trial {number}: epoch {data['epoch']} of {data['epochs']}, {self.metric} {trial.value:.4f}"
-        self.watch(Advanced("sweep", done, self.spec.num_trials, "trials", text))
+        self.on_event(Progress("sweep", done, self.spec.num_trials, "trials", text))
         if hopeless and trial.process is not None and not trial.pruned:
             trial.pruned = True
             trial.process.end()
@@ -207,7 +209,7 @@ class _Sweeping:
         ended = trial.ended(number)
         self.study.tell(ended)
         if ended.state == "failed":
-            self.watch(Noted(f"trial {number} failed: {ended.reason}", level="warning"))
+            self.on_event(Message(f"trial {number} failed: {ended.reason}", level="warning"))
         tags = {"farandole.sweep": self.directory.name, "farandole.trial": str(number)}
         tag_run(self.job.tracking, trial.directory, {**tags, "farandole.trial_state": ended.state})
         best = self.study.best
@@ -215,12 +217,14 @@ class _Sweeping:
         self.recorder.metrics({name: value for name, value in values.items() if value is not None}, number)
         value = "" if ended.value is None else f" {self.metric} {ended.value:.4f}"
         text = f"trial {number}: {ended.state}{value} ({ended.shown_values})"
-        self.watch(Noted(text + (f"; best {best.value:.4f} by trial {best.number}" if best and best.value else "")))
+        self.on_event(
+            Message(text + (f"; best {best.value:.4f} by trial {best.number}" if best and best.value else ""))
+        )
 
     def _give_up_if_hopeless(self) -> None:
         states = [trial.state for trial in self.study.trials]
         if len(states) >= _HOPELESS and set(states) == {"failed"}:
-            raise TrainingFailed(
+            raise TrainingError(
                 f"sweep: the first {len(states)} trials failed, so others would as well: {self.study.trials[-1].reason}"
             )
 
@@ -254,7 +258,7 @@ class _Running:
             value=self.value if is_number else None,
             values=self.values,
             job_id=self.directory.name,
-            mlflow_run_id=run_id_of(self.directory),
+            mlflow_run_id=read_run_id(self.directory),
             seconds=round(time.monotonic() - self.began, 1),
             reason=reason if state == "failed" else None,
         )

@@ -18,9 +18,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 
-from farandole.tracking.record import Record, run_id_of, save_run_id
+from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
-from farandole.tracking.store import Store
+from farandole.tracking.store import TrackingStore
 
 _KEY = "farandole.record"
 _POINTS_PER_REQUEST = 1000
@@ -28,15 +28,15 @@ _TRY_AGAIN = (408, 409, 425, 429)
 _FILES = ("file", "model")
 
 
-class Rejected(Exception):
+class PermanentError(Exception):
     """The store understood an operation, and will never take it."""
 
 
-class Refused(Exception):
+class AuthError(Exception):
     """The store does not let this user in, or is no MLflow store: waiting does not mend that."""
 
 
-class Unreachable(Exception):
+class TransientError(Exception):
     """The store does not answer; it may do so later."""
 
 
@@ -51,7 +51,11 @@ class Delivery:
     """
 
     def __init__(
-        self, store: Store, directory: Path, record: Record, on_run: Callable[[str], None] = lambda run_id: None
+        self,
+        store: TrackingStore,
+        directory: Path,
+        record: RunLink,
+        on_run: Callable[[str], None] = lambda run_id: None,
     ) -> None:
         _prepare_mlflow()
         self._uri = _sign_in(store)
@@ -83,7 +87,7 @@ class Delivery:
             if kind == "metrics":
                 return self._metrics(operations)
             getattr(self, f"_{kind}")(operations[0], files)
-        except (Rejected, Refused, Unreachable):
+        except (PermanentError, AuthError, TransientError):
             raise
         except Exception as error:  # databases and artifact stores raise what their own libraries raise
             raise self._meaning(error) from error
@@ -95,13 +99,13 @@ class Delivery:
         for point in operation["points"]:
             try:
                 self.deliver([{"op": "metrics", "points": [point]}], self._directory)
-            except Rejected as error:
+            except PermanentError as error:
                 reasons.append(str(error))
         return reasons
 
     def may_come_later(self, operation: Operation) -> bool:
         """Whether a failed operation need not hold up those behind it: a file, while the store itself answers."""
-        run_id = run_id_of(self._directory)
+        run_id = read_run_id(self._directory)
         if operation["op"] not in _FILES or run_id is None:
             return False
         try:
@@ -114,25 +118,25 @@ class Delivery:
     def _client(self) -> mlflow.MlflowClient:
         """Made when it is needed: for a database, MLflow connects at once, and tries for minutes."""
         if _unknown_host(self._store):
-            raise Refused(f"there is no host {urlsplit(self._store.uri).hostname}")
+            raise AuthError(f"there is no host {urlsplit(self._store.uri).hostname}")
         _check_database_file(self._store)
         return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
 
     @property
     def _run_id(self) -> str:
-        run_id = run_id_of(self._directory)
+        run_id = read_run_id(self._directory)
         if run_id is None:
-            raise Unreachable(f"the MLflow run of {self._directory} has not been made yet")
+            raise TransientError(f"the MLflow run of {self._directory} has not been made yet")
         return run_id
 
     # One method for each kind of operation -------------------------------------------------------------------
 
     def _open(self, operation: Operation, files: Path) -> None:
         """Make the run, or go on with it."""
-        run_id = run_id_of(self._directory)
+        run_id = read_run_id(self._directory)
         if run_id is None:
             run_id = self._find_or_make_run(operation)
-            save_run_id(self._directory, run_id)
+            write_run_id(self._directory, run_id)
         else:
             self._client.update_run(run_id, status="RUNNING")
         if not self._told:
@@ -146,9 +150,9 @@ class Delivery:
             return str(found[0].info.run_id)
         tags = {**operation["tags"], _KEY: self._record.key}
         if self._record.parent is not None:
-            parent_id = run_id_of(Path(self._record.parent))
+            parent_id = read_run_id(Path(self._record.parent))
             if parent_id is None:
-                raise Unreachable(f"the MLflow run of {self._record.parent} has not been made yet")
+                raise TransientError(f"the MLflow run of {self._record.parent} has not been made yet")
             tags["mlflow.parentRunId"] = parent_id
         run = self._client.create_run(experiment_id, self._record.started_ms, tags, operation["name"])
         return str(run.info.run_id)
@@ -251,18 +255,18 @@ class Delivery:
         """What a failure means for the operation."""
         shown = " ".join(str(error).replace(self._store.uri, self._store.shown).split())[:300]
         if not isinstance(error, MlflowException):
-            return Unreachable(f"{type(error).__name__}: {shown}")
+            return TransientError(f"{type(error).__name__}: {shown}")
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
         if status in (401, 403):
-            return Refused(shown)
+            return AuthError(shown)
         if 400 <= status < 500 and status not in _TRY_AGAIN:
             # What says no in another form than MLflow's may be a proxy whose server is away.
             spoken = isinstance(error, RestException) or not self._store.is_server
-            return Rejected(shown) if spoken else Refused(shown)
-        return Unreachable(shown)
+            return PermanentError(shown) if spoken else AuthError(shown)
+        return TransientError(shown)
 
 
-def _unknown_host(store: Store) -> bool:
+def _unknown_host(store: TrackingStore) -> bool:
     """Whether the name of a host means nothing, as opposed to a name service that does not answer."""
     parts = urlsplit(store.uri)
     if not parts.hostname:
@@ -276,7 +280,7 @@ def _unknown_host(store: Store) -> bool:
     return False
 
 
-def _check_database_file(store: Store) -> None:
+def _check_database_file(store: TrackingStore) -> None:
     """A database that is a file can be opened now or never; MLflow would try for minutes."""
     if not store.uri.startswith("sqlite:///"):
         return
@@ -287,10 +291,10 @@ def _check_database_file(store: Store) -> None:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
                 connection.execute("PRAGMA schema_version")
     except OSError as error:
-        raise Refused(f"{error.filename}: {error.strerror}") from error
+        raise AuthError(f"{error.filename}: {error.strerror}") from error
     except sqlite3.DatabaseError as error:
         if "locked" not in str(error):
-            raise Refused(f"{path}: {error}") from error
+            raise AuthError(f"{path}: {error}") from error
 
 
 def _prepare_mlflow() -> None:
@@ -301,7 +305,7 @@ def _prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
-def _sign_in(store: Store) -> str:
+def _sign_in(store: TrackingStore) -> str:
     """The URI for MLflow. A server's user and password go by variables: MLflow's errors show the URI as it is."""
     parts = urlsplit(store.uri)
     if not store.is_server or parts.username is None:

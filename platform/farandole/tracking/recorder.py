@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from farandole.errors import EnvironmentLacking
-from farandole.progress import Noted, Watcher, ignore
+from farandole.errors import UnavailableError
+from farandole.events import EventHandler, Message, ignore_event
 from farandole.shards import Manifest
 from farandole.spec import Job, Tracking
-from farandole.tracking.delivery import Delivery, Refused, Rejected
-from farandole.tracking.record import (
-    CHIEF,
-    Record,
-    begin_record,
-    find_record,
-    run_id_of,
+from farandole.tracking.delivery import AuthError, Delivery, PermanentError
+from farandole.tracking.provenance import flatten, list_packages, load_git_state, user_tags
+from farandole.tracking.run_link import (
+    RANK_ZERO_SPOOL,
+    RunLink,
+    open_run_link,
+    pending_spools,
+    read_run_id,
+    read_run_link,
     spool_directory,
-    waiting_spools,
 )
 from farandole.tracking.sender import Sender, teller
 from farandole.tracking.spool import Spool
-from farandole.tracking.store import Store, store_of
-from farandole.tracking.surroundings import flatten, kept_commit, packages, user_tags
+from farandole.tracking.store import TrackingStore, resolve_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ _BROKEN_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Settled:
+class DrainResult:
     """What has become of the records.
 
     Args:
@@ -69,7 +69,7 @@ class Recorder:
 
     def __init__(self, directory: Path, spool: Spool, sender: Sender, delivery: Delivery) -> None:
         self._directory, self._spool, self._sender, self._delivery = directory, spool, sender, delivery
-        self.stays_open = False
+        self.keep_open = False
         """Set when the training stops and may go on later: the MLflow run is then left as it is, running."""
         self.history: dict[str, list[tuple[int, float]]] = {}
         """Every metric recorded by this attempt: name to (step, value)."""
@@ -77,7 +77,7 @@ class Recorder:
     @property
     def run_id(self) -> str | None:
         """The id of the MLflow run; None while the store has not made it."""
-        return run_id_of(self._directory)
+        return read_run_id(self._directory)
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Record metrics at a step."""
@@ -110,8 +110,8 @@ class Recorder:
 
     def surroundings(self, folder: str | None) -> None:
         """Record the installed packages, and the git commit and changes of the user's folder."""
-        self.file("environment/requirements.txt", packages())
-        commit, changes = kept_commit(self._directory, folder)
+        self.file("environment/requirements.txt", list_packages())
+        commit, changes = load_git_state(self._directory, folder)
         if commit:
             self.tags({"mlflow.source.git.commit": commit})
         if changes:
@@ -154,20 +154,20 @@ class Recorder:
         return problem
 
     @property
-    def model_place(self) -> str:
+    def model_directory(self) -> str:
         """Where the model lies while the store has not taken it."""
         return str(self._model_place)
 
-    def settle(self, patience_s: float) -> Settled:
+    def settle(self, patience_s: float) -> DrainResult:
         """Wait until all is sent, or the store has not answered for `patience_s`."""
         self._sender.settle(patience_s)
-        return Settled(self._spool.waiting, self._delivery.model_uri)
+        return DrainResult(self._spool.waiting, self._delivery.model_uri)
 
     def _append(self, kind: str, **fields: Any) -> None:
         self._spool.append({"op": kind, **fields})
         self._sender.wake()
 
-    def open(self, name: str, tracking: Tracking, store: Store) -> None:
+    def open(self, name: str, tracking: Tracking, store: TrackingStore) -> None:
         """Make the run, or go on with it."""
         artifacts = store.artifacts and (
             store.artifacts if "://" in store.artifacts else Path(store.artifacts).as_uri()
@@ -186,10 +186,10 @@ class Recorder:
 
 
 @contextmanager
-def recording(
+def record_run(
     tracking: Tracking,
     directory: Path,
-    watch: Watcher = ignore,
+    on_event: EventHandler = ignore_event,
     on_run: Callable[[str], None] = lambda run_id: None,
     parent: Path | None = None,
 ) -> Iterator[Recorder]:
@@ -198,21 +198,21 @@ def recording(
     Args:
         tracking: Where the job is recorded.
         directory: The job's directory.
-        watch: Is told when the store does not answer, and when it does again.
+        on_event: Is told when the store does not answer, and when it does again.
         on_run: Is told the MLflow run's id when it is known.
         parent: The directory whose run is the parent of a new one.
 
     Raises:
         EnvironmentLacking: The store refuses this user, or cannot be one. A store that does not answer is waited for.
     """
-    store = store_of(tracking)
-    record = begin_record(directory, store.shown, None if parent is None else str(parent))
-    with sending(store, directory, record, watch, on_run) as recorder:
+    store = resolve_store(tracking)
+    record = open_run_link(directory, store.shown, None if parent is None else str(parent))
+    with open_recorder(store, directory, record, on_event, on_run) as recorder:
         recorder.open(directory.name, tracking, store)
         refusal = recorder._sender.first_answer(_FIRST_ANSWER_S)
-        if isinstance(refusal, Refused | Rejected):
+        if isinstance(refusal, AuthError | PermanentError):
             recorder.withdraw()
-            raise EnvironmentLacking(
+            raise UnavailableError(
                 f"tracking.uri: {store.shown}: the MLflow store cannot be used ({refusal}); mend tracking.uri, or its"
                 " user and password"
             )
@@ -221,40 +221,40 @@ def recording(
             yield recorder
             status = "FINISHED"
         finally:
-            if not recorder.stays_open:
+            if not recorder.keep_open:
                 recorder.close(status)
             patience_s = tracking.wait_s if status == "FINISHED" else min(_BROKEN_PATIENCE_S, tracking.wait_s)
             unsent = recorder.settle(patience_s).unsent
             if unsent and status == "FINISHED":
-                watch(Noted(unsent_words(unsent, store, directory), level="warning"))
+                on_event(Message(unsent_message(unsent, store, directory), level="warning"))
 
 
 def close_run(
-    tracking: Tracking, directory: Path, status: Literal["FAILED", "KILLED"], watch: Watcher = ignore
+    tracking: Tracking, directory: Path, status: Literal["FAILED", "KILLED"], on_event: EventHandler = ignore_event
 ) -> None:
     """Say that a run has ended whose own process could not say it any more, and send what that process left."""
-    record = find_record(directory)
-    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+    record = read_run_link(directory)
+    if record is None or (read_run_id(directory) is None and not pending_spools(directory)):
         return  # nothing was ever recorded
-    store = store_of(tracking)
-    with sending(store, directory, record) as recorder:
+    store = resolve_store(tracking)
+    with open_recorder(store, directory, record) as recorder:
         recorder.close(status)
         unsent = recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s)).unsent
         if unsent:
-            watch(Noted(unsent_words(unsent, store, directory), level="warning"))
+            on_event(Message(unsent_message(unsent, store, directory), level="warning"))
 
 
 def tag_run(tracking: Tracking, directory: Path, tags: dict[str, str]) -> None:
     """Set tags of a run whose own process has ended; where the store does not answer, they wait with the rest."""
-    record = find_record(directory)
-    if record is None or (run_id_of(directory) is None and not waiting_spools(directory)):
+    record = read_run_link(directory)
+    if record is None or (read_run_id(directory) is None and not pending_spools(directory)):
         return
-    with sending(store_of(tracking), directory, record) as recorder:
+    with open_recorder(resolve_store(tracking), directory, record) as recorder:
         recorder.tags(tags)
         recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s))
 
 
-def unsent_words(unsent: int, store: Store, directory: Path) -> str:
+def unsent_message(unsent: int, store: TrackingStore, directory: Path) -> str:
     """What a user is told whose records wait."""
     return (
         f"{store.shown}: MLflow has not taken everything; {unsent} records wait in {spool_directory(directory)}; send"
@@ -263,13 +263,13 @@ def unsent_words(unsent: int, store: Store, directory: Path) -> str:
 
 
 @contextmanager
-def sending(
-    store: Store,
+def open_recorder(
+    store: TrackingStore,
     directory: Path,
-    record: Record,
-    watch: Watcher = ignore,
+    record: RunLink,
+    on_event: EventHandler = ignore_event,
     on_run: Callable[[str], None] = lambda run_id: None,
-    name: str = CHIEF,
+    name: str = RANK_ZERO_SPOOL,
 ) -> Iterator[Recorder]:
     """A spool of a directory, and the thread that sends it, for the length of the block.
 
@@ -277,13 +277,13 @@ def sending(
         store: The store.
         directory: The job's directory.
         record: What it knows of its run.
-        watch: Is told when the store does not answer, and when it does again.
+        on_event: Is told when the store does not answer, and when it does again.
         on_run: Is told the MLflow run's id when it is known.
         name: The spool's name.
     """
     spool = Spool(spool_directory(directory, name))
     delivery = Delivery(store, directory, record, on_run)
-    sender = Sender(spool, delivery, teller(watch), store.shown)
+    sender = Sender(spool, delivery, teller(on_event), store.shown)
     sender.start()
     try:
         yield Recorder(directory, spool, sender, delivery)

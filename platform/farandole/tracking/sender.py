@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from farandole.progress import Noted, Watcher
-from farandole.tracking.delivery import Delivery, Refused, Rejected, Unreachable
+from farandole.events import EventHandler, Message
+from farandole.tracking.delivery import AuthError, Delivery, PermanentError, TransientError
 from farandole.tracking.spool import Entry, Operation, Spool
 
 _FIRST_PAUSE_S = 0.5
@@ -22,9 +22,9 @@ Tell = Callable[[str, bool], None]
 """Gets a text, and whether it is a warning."""
 
 
-def teller(watch: Watcher) -> Tell:
+def teller(on_event: EventHandler) -> Tell:
     """Tells a watcher."""
-    return lambda text, is_warning: watch(Noted(text, level="warning" if is_warning else "info"))
+    return lambda text, is_warning: on_event(Message(text, level="warning" if is_warning else "info"))
 
 
 class Sender:
@@ -61,7 +61,7 @@ class Sender:
             if not self._state.wait_for(lambda: self._asked, within_s):
                 self._asked = True
                 # Its request may still be answered: this is a word to the reader, and no failure.
-                self._first_error = Unreachable(f"no answer for {within_s:g} s")
+                self._first_error = TransientError(f"no answer for {within_s:g} s")
                 self._tell_away(self._first_error)
             return self._first_error
 
@@ -110,7 +110,7 @@ class Sender:
                 continue
             try:
                 self._send(entries)
-            except (Refused, Rejected, Unreachable) as error:
+            except (AuthError, PermanentError, TransientError) as error:
                 if self._failed(error):
                     return
                 self._sleep(pause_s * random.uniform(0.75, 1.25))
@@ -126,12 +126,12 @@ class Sender:
         first = operations[0]
         try:
             count = self._delivery.deliver(operations, self._spool.place(""))
-        except Rejected as error:
+        except PermanentError as error:
             if first["op"] == "open":
                 raise  # nothing that follows can be sent either
             self._reject(first, str(error))
             count = 1
-        except Unreachable:
+        except TransientError:
             behind = {operation["op"] for operation in operations[1:]} - {"file", "model"}
             if not behind or not self._delivery.may_come_later(first):
                 raise
@@ -156,7 +156,7 @@ class Sender:
             first, self._asked = not self._asked, True
             if first:
                 self._first_error = error
-            if first and not isinstance(error, Unreachable):
+            if first and not isinstance(error, TransientError):
                 self._state.notify_all()
                 return True
             self._note_failure(error)
@@ -166,7 +166,7 @@ class Sender:
     def _note_failure(self, error: Exception) -> None:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
-        if self._away_told and isinstance(error, Refused) and not self._refused_told:
+        if self._away_told and isinstance(error, AuthError) and not self._refused_told:
             self._refused_told = True
             self._tell(f"{self._store}: MLflow refuses what waits ({error}); it is tried again", True)
         self._tell_away(error)

@@ -9,7 +9,7 @@ from farandole.spec import Tracking, home
 
 
 @dataclass(frozen=True)
-class Store:
+class TrackingStore:
     """A tracking URI, and where a new experiment keeps its artifacts if no server decides.
 
     Args:
@@ -32,8 +32,8 @@ class Store:
         return self.uri.startswith(("http://", "https://"))
 
 
-def store_of(tracking: Tracking) -> Store:
+def resolve_store(tracking: Tracking) -> TrackingStore:
     """The store that a job file names: its `uri`, or `$MLFLOW_TRACKING_URI`, or a SQLite file in `$FARANDOLE_HOME`."""
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
     server = uri.startswith(("http://", "https://"))
-    return Store(uri, tracking.artifacts or (None if server else str(home() / "artifacts")))
+    return TrackingStore(uri, tracking.artifacts or (None if server else str(home() / "artifacts")))

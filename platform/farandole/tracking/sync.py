@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import EnvironmentLacking, SpecError
-from farandole.progress import Watcher, ignore
+from farandole.errors import SpecError, UnavailableError
+from farandole.events import EventHandler, ignore_event
 from farandole.spec import Tracking, home
-from farandole.tracking.delivery import Delivery, Refused, Rejected
-from farandole.tracking.record import Record, find_record, run_id_of, waiting_spools
+from farandole.tracking.delivery import AuthError, Delivery, PermanentError
+from farandole.tracking.run_link import RunLink, pending_spools, read_run_id, read_run_link
 from farandole.tracking.sender import Sender, teller
 from farandole.tracking.spool import Spool
-from farandole.tracking.store import Store, store_of
+from farandole.tracking.store import TrackingStore, resolve_store
 
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncResult:
     """What has been sent of one job.
 
     Args:
@@ -45,14 +45,16 @@ class Synced:
         return asdict(self)
 
 
-def sync(job_id: str | None = None, *, uri: str | None = None, watch: Watcher = ignore) -> list[Synced]:
+def sync(
+    job_id: str | None = None, *, uri: str | None = None, on_event: EventHandler = ignore_event
+) -> list[SyncResult]:
     """Send what waits.
 
     Args:
         job_id: The job, or sweep; None: all of which something waits.
         uri: The store's address, if it has moved. Default: where the job was recorded; user and password come from
             MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or from MLFLOW_TRACKING_URI.
-        watch: Is told of problems on the way.
+        on_event: Is told of problems on the way.
 
     Raises:
         SpecError: There is no such job, or it still runs.
@@ -65,12 +67,12 @@ def sync(job_id: str | None = None, *, uri: str | None = None, watch: Watcher = 
             raise SpecError(f"{job_id}: no job or sweep of this id has run here; `ls {home() / 'jobs'}` shows them")
     done = []
     for directory in directories:
-        record = find_record(directory)
-        spools = waiting_spools(directory)
+        record = read_run_link(directory)
+        spools = pending_spools(directory)
         if record is None or not spools:
             continue
         try:
-            synced = _sync(directory, record, spools, uri, watch)
+            synced = _sync(directory, record, spools, uri, on_event)
         except SpecError:
             if job_id is not None:
                 raise
@@ -80,7 +82,7 @@ def sync(job_id: str | None = None, *, uri: str | None = None, watch: Watcher = 
     return done
 
 
-def _sync(directory: Path, record: Record, spools: list[Path], uri: str | None, watch: Watcher) -> Synced:
+def _sync(directory: Path, record: RunLink, spools: list[Path], uri: str | None, on_event: EventHandler) -> SyncResult:
     store = _store(record, uri)
     sent = unsent = 0
     problem = model_uri = None
@@ -91,11 +93,11 @@ def _sync(directory: Path, record: Record, spools: list[Path], uri: str | None, 
         if not waited:
             spool.close()
             continue
-        sender = Sender(spool, delivery, teller(watch), store.shown)
+        sender = Sender(spool, delivery, teller(on_event), store.shown)
         sender.start()
         try:
             refusal = sender.first_answer(_PATIENCE_S)
-            if isinstance(refusal, Refused | Rejected):
+            if isinstance(refusal, AuthError | PermanentError):
                 problem = str(refusal)
             else:
                 sender.settle(_PATIENCE_S)
@@ -107,18 +109,18 @@ def _sync(directory: Path, record: Record, spools: list[Path], uri: str | None, 
         model_uri = delivery.model_uri or model_uri
     if unsent and problem is None:
         problem = "the store does not answer"
-    return Synced(directory.name, store.shown, sent, unsent, run_id_of(directory), model_uri, problem)
+    return SyncResult(directory.name, store.shown, sent, unsent, read_run_id(directory), model_uri, problem)
 
 
-def _store(record: Record, uri: str | None) -> Store:
+def _store(record: RunLink, uri: str | None) -> TrackingStore:
     """The store of a record. Its URI was kept without user and password, which come from the environment."""
     if uri is not None:
-        return store_of(Tracking(uri=uri))
-    now = store_of(Tracking())
+        return resolve_store(Tracking(uri=uri))
+    now = resolve_store(Tracking())
     if now.shown == record.store:
         return now
     if not record.store.startswith(("http://", "https://", "sqlite:///")):
-        raise EnvironmentLacking(
+        raise UnavailableError(
             f"{record.store}: its user, if any, was not kept; set MLFLOW_TRACKING_URI to the whole URI of the store"
         )
-    return store_of(Tracking(uri=record.store))
+    return resolve_store(Tracking(uri=record.store))

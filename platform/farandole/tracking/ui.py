@@ -6,11 +6,11 @@ import os
 import socket
 import sys
 
-from farandole.errors import EnvironmentLacking
-from farandole.tracking.store import Store
+from farandole.errors import UnavailableError
+from farandole.tracking.store import TrackingStore
 
 
-def become_ui(store: Store, host: str, port: int) -> None:
+def exec_ui(store: TrackingStore, host: str, port: int) -> None:
     """Replace this process by MLflow's server; it ends when this process would.
 
     Args:
@@ -26,7 +26,7 @@ def become_ui(store: Store, host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise EnvironmentLacking(f"--port {port}: {error.strerror} on {host}; choose another port") from error
+            raise UnavailableError(f"--port {port}: {error.strerror} on {host}; choose another port") from error
     # By variables, not options: a URI may hold a password, and everybody can read a command line.
     variables = {
         **os.environ,

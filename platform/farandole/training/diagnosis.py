@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from farandole.errors import TrainingFailed
+from farandole.errors import TrainingError
 from farandole.loading import Batch
 from farandole.training import world
 
@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class NotFinite:
+class NonFiniteDiagnosis:
     """Looks for the cause. Only called when training is over, so it may take its time.
 
     Args:
@@ -35,13 +35,13 @@ class NotFinite:
     step: int
     row_ids: Callable[[], np.ndarray]
 
-    def loss(self, batch: Batch, losses: torch.Tensor) -> TrainingFailed:
+    def loss(self, batch: Batch, losses: torch.Tensor) -> TrainingError:
         """The error for losses `[B]` of which some are not finite, on this rank alone."""
         rows = np.flatnonzero(~losses.isfinite().cpu().numpy())
         if not len(rows):  # each is finite, and their sum is not
             rows = losses.abs().argmax().reshape(1).cpu().numpy()
         value = losses[int(rows[0])].item()
-        return TrainingFailed(
+        return TrainingError(
             f"train: the loss is {value} at step {self.step} on rank {self.stepper.gang.rank}, in {self._named(rows)}:"
             f" {self._cause(batch, rows)}; {self._remedy}"
         )
@@ -49,17 +49,17 @@ class NotFinite:
     def gradient(self, batch: Batch) -> Exception:
         """The error for a summed gradient that is not finite though all losses are. Called by all ranks: one whose own
         gradient is the cause tells it, the others are its victims."""
-        names = self.stepper.update.culprits()
+        names = self.stepper.update.nonfinite_params()
         row = self._row_of_gradient(batch)
-        found = world.gather_rows(torch.tensor([int(row is not None)]), "not_finite").tolist()
+        found = world.all_gather_rows(torch.tensor([int(row is not None)]), "not_finite").tolist()
         rank = self.stepper.gang.rank
         first = found.index(1) if any(found) else 0
         if rank != first:
-            lost: Exception = world.PeerLost(f"rank {first} has a gradient that is not finite")
+            lost: Exception = world.PeerLostError(f"rank {first} has a gradient that is not finite")
             return lost
         where = f"from {self._named(np.array([row]))}" if row is not None else "in the sum over all ranks"
         shown = ", ".join(names[:_SHOWN]) or "a parameter of another rank"
-        return TrainingFailed(
+        return TrainingError(
             f"train: the gradient of {shown} is not finite at step {self.step} on rank {rank}, {where}, though the loss"
             f" is; {self._remedy}"
         )

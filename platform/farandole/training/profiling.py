@@ -16,7 +16,7 @@ FIRST_STEP, STEPS = 5, 3
 TIMELINE = "horovod-timeline.json"
 
 
-class Profile:
+class StepProfiler:
     """Traces some steps while the block runs; the files appear whole, one for each rank and one of Horovod's.
 
     Args:
@@ -31,10 +31,10 @@ class Profile:
         self._steps = 0
         self._profiler: Any = None
 
-    def __enter__(self) -> Profile:
+    def __enter__(self) -> StepProfiler:
         if self._wanted:
             self._directory.mkdir(parents=True, exist_ok=True)
-            if self._gang.is_chief:
+            if self._gang.is_rank_zero:
                 world.start_timeline(self._directory / TIMELINE)
         return self
 
@@ -62,5 +62,5 @@ class Profile:
         if self._profiler is not None:
             self._profiler.stop()
             self._profiler.export_chrome_trace(str(self._directory / f"torch-rank-{self._gang.rank}.json"))
-        if self._gang.is_chief:
+        if self._gang.is_rank_zero:
             world.stop_timeline()

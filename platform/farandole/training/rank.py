@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from farandole.errors import EnvironmentLacking, FarandoleError
+from farandole.errors import FarandoleError, UnavailableError
+from farandole.events import Event, Message, StageEnded, StageStarted, event_to_dict, format_count, ignore_event
 from farandole.preprocess import Preprocessing
-from farandole.progress import Event, Noted, StageEnded, StageStarted, counted, ignore, to_dict
+from farandole.process.messages import send_message
 from farandole.shards import Dataset, require_policies
-from farandole.shards.storage import Place
-from farandole.spec import Job, is_remote
-from farandole.tracking.record import begin_record, brought_record
-from farandole.tracking.store import store_of
+from farandole.spec import Job, is_uri
+from farandole.storage.base import Location
+from farandole.tracking.run_link import open_run_link, require_run_link
+from farandole.tracking.store import resolve_store
 from farandole.training import world
-from farandole.training.builder import build_model
 from farandole.training.checkpoint import weights_digest
-from farandole.training.evaluation import Evaluated
-from farandole.training.messages import send
+from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.model_builder import build_model
 from farandole.training.stop import Stopped, StopSwitch
-from farandole.training.timing import straggler
+from farandole.training.timing import find_straggler
 from farandole.training.trainer import Trainer
 from farandole.training.world import World
 
@@ -49,7 +49,7 @@ _NOT_OF_IDENTITY = {
 """What a resumed training may change: its result stays the same but for rounding, or is told by the change."""
 
 
-def be_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> None:
+def run_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> None:
     """Meet the other ranks, then train, evaluate, and record the results.
 
     Args:
@@ -63,9 +63,9 @@ def be_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> No
     """
     if os.environ.get("HOROVOD_RANK", "0") == "0":  # seconds of import that only one rank needs, beside other work
         threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
-    with world.join() as gang:
-        if gang.is_chief:
-            send({"event": "met", "workers": gang.size})
+    with world.init() as gang:
+        if gang.is_rank_zero:
+            send_message({"event": "met", "workers": gang.size})
         _work(job, gang, directory, register, switch)
 
 
@@ -83,13 +83,13 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
         def recorder() -> Recorder:
             """Opened when there is something to record: importing MLflow and reaching its store takes as long as all
             that comes before the first step, and nobody has to wait for it until then."""
-            from farandole.tracking.nodes import recording_node  # under way since this process began
-            from farandole.tracking.recorder import recording
+            from farandole.tracking.recorder import record_run
+            from farandole.tracking.system_metrics import record_system_metrics  # under way since this process began
 
-            opened = open_until_end.enter_context(recording(job.tracking, directory, _tell, _tell_run))
+            opened = open_until_end.enter_context(record_run(job.tracking, directory, _tell, _tell_run))
             open_until_end.push(_stays_open_if_stopped(opened))
             if job.tracking.system_metrics:
-                open_until_end.enter_context(recording_node(job.tracking, directory, opened))
+                open_until_end.enter_context(record_system_metrics(job.tracking, directory, opened))
             opened.params(job)
             opened.dataset(dataset.manifest, job.data.output)
             opened.surroundings(job.folder)
@@ -105,39 +105,41 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             device=device,
             directory=_checkpoints(job, directory),
             identity=_identity(job, dataset),
-            watch=_tell if gang.is_chief else ignore,
-            log=(lambda values, step: recorder().metrics(values, step)) if gang.is_chief else lambda values, step: None,
+            on_event=_tell if gang.is_rank_zero else ignore_event,
+            log=(lambda values, step: recorder().metrics(values, step))
+            if gang.is_rank_zero
+            else lambda values, step: None,
             switch=switch,
             profiles=directory / "profile",
         )
-        _say(gang, StageStarted("train", f"training on {counted(gang.size, 'worker')}"))
+        _say(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         trainer.fit()
         _say(gang, StageEnded("train", f"{trainer.steps_done} steps, {trainer.rows_per_s:,.0f} rows/s"))
         _say(gang, StageStarted("evaluate", "evaluating on the test split"))
         test = trainer.evaluate("test")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in (test.metrics if test else {}).items())
         _say(gang, StageEnded("evaluate", f"test {shown}" if test else "there is no test split"))
-        if gang.is_chief:
+        if gang.is_rank_zero:
             _finish(job, dataset, trainer, recorder(), test, register)
 
 
 def _record_other_nodes(job: Job, gang: World, directory: Path, open_until_end: ExitStack) -> None:
     """Let the first rank of each node but the chief's record how the node is used."""
-    if gang.is_chief:
-        begin_record(directory, store_of(job.tracking).shown)
-    world.meet("record")
-    if gang.local_rank == 0 and not gang.is_chief:
-        brought_record(directory)
+    if gang.is_rank_zero:
+        open_run_link(directory, resolve_store(job.tracking).shown)
+    world.barrier("record")
+    if gang.local_rank == 0 and not gang.is_rank_zero:
+        require_run_link(directory)
         opened = ExitStack()
 
         def record() -> None:
-            from farandole.tracking.nodes import recording_node
+            from farandole.tracking.system_metrics import record_system_metrics
 
             try:
-                opened.enter_context(recording_node(job.tracking, directory, None))
+                opened.enter_context(record_system_metrics(job.tracking, directory, None))
             except (FarandoleError, OSError) as error:  # a training is worth more than how its nodes are used
                 text = f"rank {gang.rank} does not record how its node is used: {error}"
-                _tell(Noted(text, level="warning"))
+                _tell(Message(text, level="warning"))
 
         # Nobody waits for the import of MLflow: the steps of all nodes would.
         opening = threading.Thread(target=record, name="node-record", daemon=True)
@@ -150,17 +152,17 @@ def _stays_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
     """A training that was asked to stop may go on in another attempt, in the same MLflow run; the launcher knows."""
 
     def hear(kind: type[BaseException] | None, *_: object) -> None:
-        recorder.stays_open = kind is Stopped
+        recorder.keep_open = kind is Stopped
 
     return hear
 
 
 def _finish(
-    job: Job, dataset: Dataset, trainer: Trainer, recorder: Recorder, test: Evaluated | None, register: bool
+    job: Job, dataset: Dataset, trainer: Trainer, recorder: Recorder, test: EvaluationResult | None, register: bool
 ) -> None:
     """What the chief does at the end: plots, the model, and the result document."""
     from farandole.tracking.model import save_model
-    from farandole.training import plots
+    from farandole.training.evaluation import plots
 
     label = dataset.manifest.columns.target
     time_split = trainer.time_split.rounded()
@@ -168,10 +170,10 @@ def _finish(
     final["train.rows_per_s"] = trainer.rows_per_s
     if test is not None:
         final |= {f"test.{name}": value for name, value in test.metrics.items()}
-        for name, figure in plots.result_plots(test, label).items():
+        for name, figure in plots.plot_evaluation(test, label).items():
             recorder.figure(figure, name)
     recorder.metrics(final, trainer.steps_done)
-    recorder.figure(plots.training_curves(recorder.history, job.metrics[0]), "training_curves")
+    recorder.figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
             recorder.file(f"profile/{path.name}", path.read_bytes())
@@ -184,9 +186,9 @@ def _finish(
         job.tracking.register_as if register else None,
     )
     if problem is not None:
-        _tell(Noted(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
+        _tell(Message(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
     # A model that the store has not taken lies in the job's directory, where MLflow reads it as well.
-    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_place
+    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_directory
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
@@ -197,19 +199,19 @@ def _finish(
         "metrics": {"test": test.metrics if test else {}, "validation": trainer.validation},
         "time_split": time_split,
         "time_by_rank": [split.rounded() for split in trainer.time_by_rank],
-        "straggler": straggler(trainer.time_by_rank),
+        "straggler": find_straggler(trainer.time_by_rank),
     }
     manifest = dataset.manifest
     described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
-    send({"event": "result", "dataset": described, "training": training, "model": {"uri": uri}})
+    send_message({"event": "result", "dataset": described, "training": training, "model": {"uri": uri}})
 
 
-def _checkpoints(job: Job, directory: Path) -> Place:
+def _checkpoints(job: Job, directory: Path) -> Location:
     """Where the job's checkpoints lie. In a place that the user chose, each job has a folder of its own."""
     chosen = job.train.checkpoint.directory
     if chosen is None:
         return directory / "checkpoints"
-    if not is_remote(chosen):
+    if not is_uri(chosen):
         return Path(chosen) / directory.name
     address, mark, options = chosen.partition("?")
     return f"{address.rstrip('/')}/{directory.name}{mark}{options}"
@@ -228,7 +230,7 @@ def _device(job: Job, gang: World) -> torch.device:
     if not job.resources.gpus:
         return torch.device("cpu")
     if not torch.cuda.is_available() or torch.cuda.device_count() <= gang.local_rank:
-        raise EnvironmentLacking(
+        raise UnavailableError(
             f"resources.gpus: worker {gang.rank} finds {torch.cuda.device_count()} usable GPUs on its host and needs"
             f" number {gang.local_rank + 1}; set resources.gpus to 0, or use hosts with enough GPUs"
         )
@@ -242,13 +244,13 @@ def _use_threads(job: Job, gang: World) -> None:
 
 
 def _say(gang: World, event: Event) -> None:
-    if gang.is_chief:
+    if gang.is_rank_zero:
         _tell(event)
 
 
 def _tell(event: Event) -> None:
-    send(to_dict(event))
+    send_message(event_to_dict(event))
 
 
 def _tell_run(run_id: str) -> None:
-    send({"event": "mlflow_run", "id": run_id})
+    send_message({"event": "mlflow_run", "id": run_id})

@@ -9,12 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-from farandole.training.parent import end_with_parent
+from farandole.process.parent_death import signal_on_parent_death
 
 
 def main() -> None:
     """Take over the launcher's variables, then be the script."""
-    end_with_parent(signal.SIGKILL)
+    signal_on_parent_death(signal.SIGKILL)
     environment, script = sys.argv[1:3]
     for name, value in json.loads(Path(environment).read_text(encoding="utf-8")).items():
         os.environ.setdefault(name, value)

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from farandole.loading import Batch
-from farandole.loading.assign import slice_of
+from farandole.loading.slicing import slice_bounds
 from farandole.shards import LabelColumn
 from farandole.spec import Train
-from farandole.training.diagnosis import NotFinite
-from farandole.training.ema import Averaged
-from farandole.training.objective import RowLoss, check_outputs
-from farandole.training.precision import LossScaler, autocast
+from farandole.training.diagnosis import NonFiniteDiagnosis
+from farandole.training.losses import RowLoss, check_outputs
+from farandole.training.optim.ema import ExponentialMovingAverage
+from farandole.training.optim.grad_sync import GradientSync
+from farandole.training.optim.precision import LossScaler, autocast
 from farandole.training.timing import TimeSplit
-from farandole.training.update import Update
 from farandole.training.world import World
 
 _LEAST_NORM = 1e-6
@@ -48,9 +48,9 @@ class Stepper:
     forward: Callable[..., torch.Tensor]
     loss: RowLoss
     label: LabelColumn
-    update: Update
+    update: GradientSync
     scaler: LossScaler | None
-    averaged: Averaged | None
+    averaged: ExponentialMovingAverage | None
     gang: World
     device: torch.device
     time_split: TimeSplit
@@ -69,7 +69,7 @@ class Stepper:
             ModelError: The network returns something of a wrong shape.
         """
         self._seed(step)
-        found = NotFinite(self, step, row_ids)
+        found = NonFiniteDiagnosis(self, step, row_ids)
         with self.time_split.spent_on("compute"):
             losses = self._backward(batch)
             total = float(losses.sum()) if len(losses) else 0.0
@@ -102,7 +102,7 @@ class Stepper:
         pieces = list(_pieces(batch.to(self.device), self.spec.accumulate_steps))
         for number, piece in enumerate(pieces, start=1):
             if number == len(pieces):
-                self.update.arm()
+                self.update.enable_sync()
             rows = self.losses(piece)
             torch.autograd.backward(rows.sum() * (scale / batch.global_rows))
             losses.append(rows.detach())
@@ -138,7 +138,7 @@ def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
             yield batch
         return
     for number in range(count):
-        start, stop = slice_of(number, count, batch.rows)
+        start, stop = slice_bounds(number, count, batch.rows)
         if start < stop:
             features = {name: tensor[start:stop] for name, tensor in batch.features.items()}
             yield replace(batch, features=features, label=batch.label[start:stop], rows=stop - start)

@@ -59,15 +59,17 @@ class TimeSplit:
         return {part.name: round(getattr(self, part.name), 3) for part in fields(self)}
 
 
-def gather_splits(split: TimeSplit, name: str, extra: tuple[float, ...] = ()) -> tuple[list[TimeSplit], list[float]]:
+def gather_time_splits(
+    split: TimeSplit, name: str, extra: tuple[float, ...] = ()
+) -> tuple[list[TimeSplit], list[float]]:
     """The time of every rank, and the sums of some more numbers, in one exchange."""
     own = torch.tensor([[*split.seconds, *extra]], dtype=torch.float64)
-    rows = world.gather_rows(own, name)
+    rows = world.all_gather_rows(own, name)
     parts = len(split.seconds)
     return [TimeSplit(*row[:parts].tolist()) for row in rows], rows[:, parts:].sum(0).tolist()
 
 
-def step_times(splits: list[TimeSplit], steps: int) -> dict[str, float]:
+def step_time_metrics(splits: list[TimeSplit], steps: int) -> dict[str, float]:
     """Milliseconds of a step, by rank, as metrics."""
     return {
         f"time.rank_{rank}.{part.name.removesuffix('_s')}_ms": getattr(split, part.name) / steps * 1e3
@@ -77,7 +79,7 @@ def step_times(splits: list[TimeSplit], steps: int) -> dict[str, float]:
     }
 
 
-def straggler(splits: list[TimeSplit]) -> dict[str, Any] | None:
+def find_straggler(splits: list[TimeSplit]) -> dict[str, Any] | None:
     """The rank that the others wait for, if that costs them more than a second, and a tenth of their time.
 
     Returns: `{"rank", "excess_s", "share"}`: by how much its computing is longer than the median of the others,

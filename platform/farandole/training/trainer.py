@@ -13,23 +13,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from farandole.errors import TrainingFailed
+from farandole.errors import TrainingError
+from farandole.events import EpochMetrics, EventHandler, Message, Progress
 from farandole.loading import Batch
-from farandole.loading.assign import slice_of
-from farandole.progress import Advanced, Measured, Noted, Watcher
+from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
-from farandole.shards.storage import Place
 from farandole.spec import Job
-from farandole.training import assembly, pulse, world
-from farandole.training.checkpoint import Saver
-from farandole.training.ema import Averaged
-from farandole.training.evaluation import Evaluated
-from farandole.training.precision import LossScaler
-from farandole.training.profiling import Profile
-from farandole.training.schedule import rate_factor
+from farandole.storage.base import Location
+from farandole.training import build, heartbeat, world
+from farandole.training.checkpoint import CheckpointController
+from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
+from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.optim.ema import ExponentialMovingAverage
+from farandole.training.optim.precision import LossScaler
+from farandole.training.optim.schedule import learning_rate_factor
+from farandole.training.profiling import StepProfiler
 from farandole.training.stop import StopSwitch
-from farandole.training.timing import TimeSplit, gather_splits, step_times
-from farandole.training.unchanged import change_told, check_unchanged
+from farandole.training.timing import TimeSplit, gather_time_splits, step_time_metrics
 from farandole.training.world import World
 
 _REPORT_S = 0.5
@@ -50,7 +50,7 @@ class Trainer:
         device: Where the network computes.
         directory: Where checkpoints lie.
         identity: What the checkpoints belong to: nested mappings of plain values.
-        watch: Is told of progress; only the chief's is heard.
+        on_event: Is told of progress; only the chief's is heard.
         log: Records metrics at a step; only the chief's is heard.
         switch: Whether this rank has been asked to stop.
         profiles: Where traces are written, if the job wants them.
@@ -61,9 +61,9 @@ class Trainer:
     model: nn.Module
     gang: World
     device: torch.device
-    directory: Place
+    directory: Location
     identity: Any
-    watch: Watcher
+    on_event: EventHandler
     log: LogMetrics
     switch: StopSwitch = field(default_factory=StopSwitch)
     profiles: Path | None = None
@@ -75,16 +75,16 @@ class Trainer:
 
     def __post_init__(self) -> None:
         job, spec = self.job, self.job.train
-        world.check_build(spec.horovod, self.device)
+        world.check_horovod_build(spec.horovod, self.device)
         self.model.to(self.device)
         if spec.channels_last:
-            assembly.use_channels_last(self.model, self.watch)
-        self._update = assembly.make_update(job, self.model, self.gang)
-        self._averaged = Averaged(self.model, spec.ema.decay) if spec.ema else None
+            build.use_channels_last(self.model, self.on_event)
+        self._update = build.make_grad_sync(job, self.model, self.gang)
+        self._averaged = ExponentialMovingAverage(self.model, spec.ema.decay) if spec.ema else None
         self._scaler = LossScaler() if spec.precision == "fp16" else None
-        self._plateau = assembly.make_plateau(job, self.dataset)
-        self._stopper = assembly.make_stopper(job, self.dataset)
-        self._stepper = assembly.make_stepper(
+        self._plateau = build.make_plateau(job, self.dataset)
+        self._stopper = build.make_early_stopping(job, self.dataset)
+        self._stepper = build.make_stepper(
             job,
             self.dataset,
             self.model,
@@ -95,21 +95,21 @@ class Trainer:
             averaged=self._averaged,
             time_split=self.time_split,
         )
-        self._evaluator = assembly.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
-        self._loader = assembly.make_loader(job, self.dataset, self.gang, self.device)
+        self._evaluator = build.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
+        self._loader = build.make_loader(job, self.dataset, self.gang, self.device)
         self._total_steps = spec.epochs * self._loader.steps
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
         self._averaged_is_final = False
-        self._saver = Saver(
+        self._saver = CheckpointController(
             spec.checkpoint,
-            assembly.make_shelf(job, self.directory, self.identity),
+            build.make_checkpoint_manager(job, self.directory, self.identity),
             self.gang,
             self.device,
             trained=self,
             loader=self._loader,
             switch=self.switch,
-            watch=self.watch,
+            on_event=self.on_event,
         )
 
     def request_stop(self) -> None:
@@ -145,13 +145,13 @@ class Trainer:
             with self._final_weights():
                 self._measure(first_epoch - 1)
         self._take_final_weights()
-        self.time_by_rank, _ = gather_splits(self.time_split, "time.total")
+        self.time_by_rank, _ = gather_time_splits(self.time_split, "time.total")
         trained_s = self.time_split.training_s
         self.rows_per_s = rows_trained / trained_s if trained_s else 0.0
 
-    def evaluate(self, split: str) -> Evaluated | None:
+    def evaluate(self, split: str) -> EvaluationResult | None:
         """The model on a split, gathered from all ranks; None where the split is empty."""
-        with self._final_weights(), change_told(self.dataset):
+        with self._final_weights(), explain_dataset_change(self.dataset):
             return self._evaluator.evaluate(split)
 
     # State ------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Trainer:
         if self.steps_done:
             inside = self.steps_done > first_epoch * self._loader.steps
             where = f"in epoch {first_epoch + 1}" if inside else f"after epoch {first_epoch}"
-            self.watch(Noted(f"goes on {where}, step {self.steps_done}"))
+            self.on_event(Message(f"goes on {where}, step {self.steps_done}"))
         return first_epoch
 
     # Training ---------------------------------------------------------------------------------------------------
@@ -205,33 +205,33 @@ class Trainer:
         """All ranks must read the same dataset, and make the same number of steps, or the last would wait for ever."""
         digest = self.dataset.manifest.digest
         if world.broadcast_object(digest, "digest") != digest:
-            raise TrainingFailed(
+            raise TrainingError(
                 f"{self.dataset.directory}: rank {self.gang.rank} reads another dataset than rank 0; it was prepared"
                 " again meanwhile, or the hosts have different ones: train again"
             )
         steps = self._loader.steps
-        total = world.sum_over_ranks([float(steps)], "steps")[0]
+        total = world.all_reduce_sum([float(steps)], "steps")[0]
         if total != steps * self.gang.size:
-            raise TrainingFailed(
+            raise TrainingError(
                 f"{self.dataset.directory}: rank {self.gang.rank} sees {steps} steps, others see another number; give"
                 " all workers the same dataset"
             )
         if not steps:
             rows, size = self.dataset.manifest.rows("train"), self.job.train.global_batch_size
-            raise TrainingFailed(
+            raise TrainingError(
                 f"train.tail: drop leaves no step: {rows} training rows do not fill a global batch of {size}; use a"
                 " smaller train.global_batch_size, or `tail: weight`"
             )
 
     def _train_epoch(self, epoch: int, started: float, rows_before: int) -> int:
         """The steps of an epoch that are left; returns their rows, over all ranks."""
-        if self.gang.is_chief:
+        if self.gang.is_rank_zero:
             check_unchanged(self.dataset)
         self.model.train()
         spec, rows_done, reported = self.job.train, 0, time.perf_counter()
         skipped = self.steps_done - epoch * self._loader.steps
         skipped_rows = skipped * spec.global_batch_size
-        with Profile(self.profiles, self.gang, spec.profile and not epoch) as profile:
+        with StepProfiler(self.profiles, self.gang, spec.profile and not epoch) as profile:
             for step, batch in enumerate(self._waited_for(iter(self._loader)), start=skipped + 1):
                 is_last = step == self._loader.steps
                 self._saver.before_step(self.steps_done + 1)
@@ -255,26 +255,26 @@ class Trainer:
             batch, self.steps_done + 1, self._rate(self.steps_done), lambda: self._row_ids(epoch, step - 1)
         )
         self.steps_done += 1
-        pulse.moved(self.steps_done, self.steps_done // self._loader.steps)
+        heartbeat.record_step(self.steps_done, self.steps_done // self._loader.steps)
         self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
 
     def _rate(self, step: int) -> float:
         """The learning rate of the step that follows so many others."""
         spec = self.job.train
-        factor = rate_factor(spec.schedule, step, self._total_steps)
+        factor = learning_rate_factor(spec.schedule, step, self._total_steps)
         return spec.learning_rate * factor * (self._plateau.factor if self._plateau else 1.0)
 
     def _row_ids(self, epoch: int, step: int) -> np.ndarray:
         """The numbers of this rank's rows of a step in the training split."""
         order = self._loader.order(epoch)
-        places = order.places(step, *slice_of(self.gang.rank, self.gang.size, order.batch_rows(step)))
+        places = order.places(step, *slice_bounds(self.gang.rank, self.gang.size, order.batch_rows(step)))
         first_rows = np.concatenate([[0], np.cumsum(order.block_rows)])
         found: np.ndarray = first_rows[places.block] + places.row
         return found
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
-            with self.time_split.spent_on("data_wait"), change_told(self.dataset):
+            with self.time_split.spent_on("data_wait"), explain_dataset_change(self.dataset):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -283,14 +283,14 @@ class Trainer:
     def _log_steps(self) -> None:
         """Log the loss and the time of the steps since the last log."""
         now = TimeSplit(*self.time_split.seconds)
-        splits, (total_loss, total_rows) = gather_splits(
+        splits, (total_loss, total_rows) = gather_time_splits(
             now.since(self._logged_split), "train.log", tuple(self.partial_sums())
         )
         rate = self._rate(self.steps_done - 1)
         logged = {"train.loss": total_loss / max(total_rows, 1.0), "train.learning_rate": rate}
         if self._scaler is not None:
             logged["train.loss_scale"] = self._scaler.scale
-        self.log(logged | step_times(splits, self.steps_done - self._logged_step), self.steps_done)
+        self.log(logged | step_time_metrics(splits, self.steps_done - self._logged_step), self.steps_done)
         self._loss_sum, self._loss_rows = 0.0, 0
         self._logged_split, self._logged_step = now, self.steps_done
 
@@ -298,7 +298,7 @@ class Trainer:
         rows = self.dataset.manifest.rows("train")
         done, total = epoch * rows + rows_done, self.job.train.epochs * rows
         text = f"epoch {epoch + 1} of {self.job.train.epochs}"
-        self.watch(Advanced("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
+        self.on_event(Progress("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
 
     # The end of an epoch, and of all ------------------------------------------------------------------------------
 
@@ -312,16 +312,16 @@ class Trainer:
                 self._stopper.validated(self.validation, self.model.state_dict())
         if self._stopper is not None and self._stopper.over and epoch + 1 < self.job.train.epochs:
             best, metric = self._stopper.best, self._stopper.metric
-            self.watch(Noted(f"stopped after epoch {epoch + 1}: {metric} was {best} at best, and gets no better"))
+            self.on_event(Message(f"stopped after epoch {epoch + 1}: {metric} was {best} at best, and gets no better"))
 
     def _measure(self, epoch: int) -> None:
-        with self.time_split.spent_on("evaluate"), change_told(self.dataset):
+        with self.time_split.spent_on("evaluate"), explain_dataset_change(self.dataset):
             result = self._evaluator.evaluate("validation")
         if result is None:
             return
         self.validation = result.metrics
         self.log({f"validation.{name}": value for name, value in result.metrics.items()}, self.steps_done)
-        self.watch(Measured(epoch + 1, self.job.train.epochs, result.metrics))
+        self.on_event(EpochMetrics(epoch + 1, self.job.train.epochs, result.metrics))
 
     def _save(self, epoch: int) -> None:
         with self.time_split.spent_on("checkpoint"):

@@ -17,31 +17,31 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from farandole.errors import FarandoleError, TrainingFailed
-from farandole.training import pulse
-from farandole.training.messages import send
-from farandole.training.parent import end_with_parent
+from farandole.errors import FarandoleError, TrainingError
+from farandole.process.messages import send_message
+from farandole.process.parent_death import signal_on_parent_death
+from farandole.training import heartbeat
 from farandole.training.stop import Stopped, StopSwitch
 
 
 def main() -> None:
     """Be one rank, from start to end."""
-    end_with_parent(signal.SIGKILL)  # no orphan goes on training
+    signal_on_parent_death(signal.SIGKILL)  # no orphan goes on training
     arguments = _arguments()
     switch = StopSwitch()
     signal.signal(signal.SIGTERM, lambda *_: switch.ask())
-    pulse.begin(_rank())
+    heartbeat.start(_rank())
     _show_where_it_stands()
     try:
         _enter_environment(arguments.environment)
         # Only now: torch and NumPy read their variables when they are imported.
         from farandole.spec import parse_job
-        from farandole.training.rank import be_rank
+        from farandole.training.rank import run_rank
 
         job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
-        be_rank(job, Path(arguments.directory), arguments.register, switch)
+        run_rank(job, Path(arguments.directory), arguments.register, switch)
     except Stopped as stopped:
-        send({"event": "stopped", "step": stopped.step})
+        send_message({"event": "stopped", "step": stopped.step})
     except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
         _report_failure(error)
         _leave(1)
@@ -79,24 +79,24 @@ def _report_failure(error: BaseException) -> None:
     failed_s = time.time()  # before what follows takes its time
     import torch
 
-    from farandole.training.world import PeerLost
+    from farandole.training.world import PeerLostError
 
-    place = pulse.place()
-    if isinstance(error, PeerLost):
+    place = heartbeat.current_position()
+    if isinstance(error, PeerLostError):
         failure: dict[str, str | None] = {"kind": "PeerLost", "message": "another rank ended"}
     elif isinstance(error, FarandoleError):
         failure = {"kind": type(error).__name__, "message": str(error), "detail": error.detail}
     elif isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         message = "train.global_batch_size: a worker ran out of memory; use a smaller batch or model"
-        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
+        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.filename or 'the disk'}: {error.strerror}; free some space or mend the permissions"
-        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
+        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
     else:
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} in {where.filename}, line {where.lineno}"
-        failure = {"kind": TrainingFailed.__name__, "message": message, "detail": traceback.format_exc()}
-    send(
+        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
+    send_message(
         {
             "event": "failed",
             "rank": _rank(),

@@ -17,10 +17,10 @@ from horovod.common.exceptions import HorovodInternalError
 from horovod.torch import mpi_lib_v2
 from torch import nn
 
-from farandole.errors import EnvironmentLacking
+from farandole.errors import UnavailableError
+from farandole.process.messages import WORKERS_VARIABLE
 from farandole.spec import IDLE_CYCLE_VARIABLE, Horovod
 from farandole.training.allocator import keep_freed_memory
-from farandole.training.messages import WORKERS_VARIABLE
 
 _POLL_S = 50e-6
 _MEET_S = 0.01
@@ -31,7 +31,7 @@ builds know the first alone, and would agree five thousand times a second on not
 _SUM_ON_GPU = "horovod_torch_allreduce_async_torch_cuda_FloatTensor"
 """What only a build with CUDA has."""
 
-PeerLost = HorovodInternalError
+PeerLostError = HorovodInternalError
 """What a collective operation raises in the ranks that live when another one has died."""
 
 
@@ -52,13 +52,13 @@ class World:
     local_size: int
 
     @property
-    def is_chief(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether it is the rank that reports, records and saves."""
         return self.rank == 0
 
 
 @contextmanager
-def join() -> Iterator[World]:
+def init() -> Iterator[World]:
     """Meet the other ranks; from then on this process behaves as one that trains (its memory, Horovod's thread).
 
     Raises:
@@ -73,7 +73,7 @@ def join() -> Iterator[World]:
     try:
         expected = int(os.environ.get(WORKERS_VARIABLE, "1"))
         if hvd.size() != expected:
-            raise EnvironmentLacking(
+            raise UnavailableError(
                 f"resources.workers: {expected} workers were asked for and this one is in a gang of {hvd.size()};"
                 " start workers by `farandole train`, which uses Horovod's launcher"
             )
@@ -101,7 +101,7 @@ class Pending:
         return result if self.dtype is None else result.view(self.dtype)
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
     """Return when all ranks have come here, however long it takes."""
     handle = hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name=f"meet.{name}")
     while not hvd.poll(handle):
@@ -142,23 +142,23 @@ def broadcast_tensor(tensor: torch.Tensor, name: str) -> torch.Tensor:
     return sent
 
 
-def gather_objects(value: Any, name: str) -> list[Any]:
+def all_gather_objects(value: Any, name: str) -> list[Any]:
     """The values of all ranks, in the order of ranks, on every rank."""
     return cast(list[Any], hvd.allgather_object(value, name=name))
 
 
-def gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
+def all_gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
     """The rows of all ranks, in the order of ranks, on every rank; they may have different numbers of rows."""
-    return cast(torch.Tensor, start_gather(rows.contiguous(), name).wait())
+    return cast(torch.Tensor, start_all_gather(rows.contiguous(), name).wait())
 
 
-def sum_over_ranks(values: list[float], name: str) -> list[float]:
+def all_reduce_sum(values: list[float], name: str) -> list[float]:
     """The sums of a few float64 over all ranks."""
-    total = start_sum(torch.tensor(values, dtype=torch.float64), name).wait()
+    total = start_all_reduce(torch.tensor(values, dtype=torch.float64), name).wait()
     return cast(list[float], total.tolist())
 
 
-def start_sum(tensor: torch.Tensor, name: str, *, predivide: float = 1.0, adasum: bool = False) -> Pending:
+def start_all_reduce(tensor: torch.Tensor, name: str, *, predivide: float = 1.0, adasum: bool = False) -> Pending:
     """Begin to replace a contiguous tensor by its sum over all ranks.
 
     Args:
@@ -175,27 +175,27 @@ def start_sum(tensor: torch.Tensor, name: str, *, predivide: float = 1.0, adasum
     )
 
 
-def start_scatter(tensor: torch.Tensor, name: str) -> Pending:
+def start_reduce_scatter(tensor: torch.Tensor, name: str) -> Pending:
     """Begin to sum a tensor `[N * S]` over all N ranks, each of which gets its part `[S]` of the sum."""
     assert tensor.is_contiguous(), f"{name} is not contiguous"
     return Pending(hvd.reducescatter_async(tensor, name=name, op=hvd.Sum))
 
 
-def start_gather(tensor: torch.Tensor, name: str) -> Pending:
+def start_all_gather(tensor: torch.Tensor, name: str) -> Pending:
     """Begin to put the rows of all ranks together, in the order of ranks."""
     if tensor.dtype in (torch.bool, torch.bfloat16):
         return Pending(hvd.allgather_async(tensor.view(torch.uint8), name=name), tensor.dtype)
     return Pending(hvd.allgather_async(tensor, name=name))
 
 
-def check_build(spec: Horovod, device: torch.device) -> None:
+def check_horovod_build(spec: Horovod, device: torch.device) -> None:
     """Whether this build of Horovod can do what the job asks for.
 
     Raises:
         EnvironmentLacking: It lacks CUDA, MPI or NCCL.
     """
     if device.type == "cuda" and not hasattr(mpi_lib_v2, _SUM_ON_GPU):
-        raise EnvironmentLacking(
+        raise UnavailableError(
             "resources.gpus: this build of Horovod is for processors only and cannot sum what lies on a GPU; build it"
             " for NCCL with `FARANDOLE_HOROVOD_GPU=1 make setup`, or set resources.gpus to 0"
         )
@@ -207,7 +207,7 @@ def check_build(spec: Horovod, device: torch.device) -> None:
     }
     for name, there in needs.items():
         if getattr(spec, name) and not there:
-            raise EnvironmentLacking(
+            raise UnavailableError(
                 f"train.horovod.{name}: this build of Horovod has {'MPI' if mpi else 'no MPI'} and"
                 f" {'NCCL' if nccl else 'no NCCL'}, and cannot do it; leave it out, or build Horovod with them"
             )

@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from farandole.backends.base import JobStatus, Submitted
-from farandole.backends.kubernetes.relocate import relocate
-from farandole.backends.kubernetes.state import Found, status_of
-from farandole.backends.kubernetes.submitting import packed, submission_of
-from farandole.backends.manifests import Code, Submission, new_id, render
-from farandole.backends.manifests.names import (
+from farandole.backends.kubernetes.localize import localize
+from farandole.backends.kubernetes.manifests import CodePackage, Submission, new_id, render
+from farandole.backends.kubernetes.manifests.names import (
     ATTEMPT,
     CANCELLED,
     COMPONENT,
@@ -24,7 +21,10 @@ from farandole.backends.manifests.names import (
     STORE,
     WORKER,
 )
-from farandole.errors import FarandoleError, SpecError, nearest
+from farandole.backends.kubernetes.status import JobObjects, job_status
+from farandole.backends.kubernetes.submit import load_submission, pack_job_folder
+from farandole.backends.protocol import JobStatus, SubmittedJob
+from farandole.errors import FarandoleError, SpecError, closest_match
 from farandole.spec import Job
 from farandole.spec.backend import BackendName
 
@@ -70,50 +70,50 @@ class KubernetesBackend:
         Raises:
             SpecError: Pods would not find something that the job names.
         """
-        moved = relocate(job)
+        moved = localize(job)
         if moved.problems:
             raise SpecError("\n".join(moved.problems))
-        package = packed(job)
-        code = Code(package.digest, content=package.data, size_bytes=len(package.data))
+        package = pack_job_folder(job)
+        code = CodePackage(package.digest, content=package.data, size_bytes=len(package.data))
         shown = f"{new_id(job)[: -len(_SHOWN_ID)]}{_SHOWN_ID}"
         return render(Submission(shown, moved.job, self._namespace or _DEFAULT_NAMESPACE, code))
 
     def check(self, job: Job) -> list[str]:
         """What would keep the job from running in this cluster: places, rights, kinds, the queue, the quota."""
-        from farandole.backends.kubernetes.checking import check
+        from farandole.backends.kubernetes.preflight import check_job
 
-        moved = relocate(job)
-        return [*moved.problems, *check(self.cluster, moved.job)]
+        moved = localize(job)
+        return [*moved.problems, *check_job(self.cluster, moved.job)]
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(self, job: Job) -> SubmittedJob:
         """Make the job's objects; when this returns, the cluster has them all."""
-        from farandole.backends.kubernetes.submitting import apply_all, new_submission, prepare_to_record
+        from farandole.backends.kubernetes.submit import apply_all, new_submission, preload_mlflow
 
-        prepare_to_record(job)
+        preload_mlflow(job)
         problems = self.check(job)
         if problems:
             raise SpecError("\n".join(problems))
         submission = new_submission(job, self.cluster.namespace)
         apply_all(self.cluster, submission)
-        return Submitted(submission.id, self.name, submission.mlflow_run_id)
+        return SubmittedJob(submission.id, self.name, submission.mlflow_run_id)
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands, from its objects as they are now."""
-        return status_of(self._found(job_id))
+        return job_status(self._found(job_id))
 
     def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
         """Lines of the preparation and of the launcher, which also has what its workers write."""
-        from farandole.backends.kubernetes.following import Following
+        from farandole.backends.kubernetes.logs import LogFollower
 
         self._store(job_id)
-        return Following(self.cluster, job_id, lambda: self.status(job_id).ended).lines(rank, follow=follow)
+        return LogFollower(self.cluster, job_id, lambda: self.status(job_id).ended).lines(rank, follow=follow)
 
     def cancel(self, job_id: str) -> None:
         """End the job; its objects stay until their time is over, for `status`, `logs` and `retry`."""
         from farandole.backends.kubernetes.report_keys import CANCEL
 
         found = self._found(job_id)
-        if status_of(found).ended:
+        if job_status(found).ended:
             return
         noted = {"metadata": {"annotations": {CANCELLED: _now()}}}
         self.cluster.patch("ConfigMap", job_id, noted)
@@ -132,20 +132,20 @@ class KubernetesBackend:
                 f"{job_id}: {left} did not end within {_ENDS_S:.0f} s; its node may be away: `kubectl describe pod`"
             )
 
-    def retry(self, job_id: str) -> Submitted:
+    def retry(self, job_id: str) -> SubmittedJob:
         """Make the Jobs of another submission, with the spec, the folder and the keys that are there."""
-        from farandole.backends.kubernetes.submitting import apply_all
+        from farandole.backends.kubernetes.submit import apply_all
 
         found = self._found(job_id)
-        status = status_of(found)
+        status = job_status(found)
         if not status.ended:
             raise SpecError(f"{job_id}: is {status.state}; only a job that failed or was cancelled is tried again")
         if status.state == "succeeded":
             raise SpecError(f"{job_id}: has succeeded; `farandole submit` makes a new job")
-        submission = submission_of(found, found.attempt + 1)
+        submission = load_submission(found, found.attempt + 1)
         self.cluster.patch("ConfigMap", job_id, {"metadata": {"annotations": {CANCELLED: None}}})
         apply_all(self.cluster, submission, keep_keys=True)
-        return Submitted(job_id, self.name, submission.mlflow_run_id)
+        return SubmittedJob(job_id, self.name, submission.mlflow_run_id)
 
     def list(self) -> list[JobStatus]:
         """All jobs of the namespace, newest first."""
@@ -155,7 +155,7 @@ class KubernetesBackend:
         workloads = self.cluster.find("Workload") if mpis else []
         told = {each["metadata"]["labels"][JOB]: each for each in maps if _component(each) == "status"}
         found = [
-            Found(
+            JobObjects(
                 store,
                 dict(told.get(_job(store), {}).get("data") or {}),
                 [each for each in jobs if _job(each) == _job(store)],
@@ -166,7 +166,7 @@ class KubernetesBackend:
             for store in maps
             if _component(store) == STORE
         ]
-        return sorted(map(status_of, found), key=lambda job: job.submitted_at, reverse=True)
+        return sorted(map(job_status, found), key=lambda job: job.submitted_at, reverse=True)
 
     # ---------------------------------------------------------------------------------------------------------
 
@@ -180,18 +180,18 @@ class KubernetesBackend:
         if store is not None and _component(store) == STORE:
             return store
         known = [each["metadata"]["name"] for each in self.cluster.find("ConfigMap", f"{COMPONENT}={STORE}")]
-        close = nearest(job_id, known)
+        close = closest_match(job_id, known)
         hint = f"did you mean {close}?" if close else "`farandole jobs --backend kubernetes` lists them"
         raise SpecError(f"{job_id}: there is no such job in the namespace {self.cluster.namespace}; {hint}")
 
-    def _found(self, job_id: str) -> Found:
+    def _found(self, job_id: str) -> JobObjects:
         """All that the API has of the job."""
         cluster, store = self.cluster, self._store(job_id)
         of_job = f"{JOB}={job_id}"
         told = cluster.get("ConfigMap", f"{job_id}-status") or {}
         attempt = _attempt(store)
         mpi = cluster.get("MPIJob", f"{job_id}-mpi-{attempt}") if _is_mpi(store) else None
-        found = Found(
+        found = JobObjects(
             store,
             dict(told.get("data") or {}),
             cluster.find("Job", of_job),
@@ -201,7 +201,7 @@ class KubernetesBackend:
         )
         return found if found.active(LAUNCHER, WORKER) and found.active(WORKER) else self._with_refusals(found)
 
-    def _with_refusals(self, found: Found) -> Found:
+    def _with_refusals(self, found: JobObjects) -> JobObjects:
         """The same, with what keeps pods from being made at all: a quota, an account that is missing."""
         names = [("Job", each["metadata"]["name"]) for each in found.jobs]
         events = [
@@ -212,7 +212,7 @@ class KubernetesBackend:
         ]
         events.sort(key=lambda event: event.get("lastTimestamp") or event["metadata"]["creationTimestamp"])
         refusals = [f"a pod cannot be made: {event['message']}" for event in events]
-        return Found(found.store, found.told, found.jobs, found.pods, found.mpi, found.workloads, refusals)
+        return JobObjects(found.store, found.told, found.jobs, found.pods, found.mpi, found.workloads, refusals)
 
     def _until(self, job_id: str, reached: Any, patience_s: float) -> bool:
         """Wait for a state of the job's objects; returns whether it came."""
@@ -223,7 +223,7 @@ class KubernetesBackend:
             time.sleep(_POLL_S)
         return True
 
-    def _stop_mpi(self, found: Found) -> None:
+    def _stop_mpi(self, found: JobObjects) -> None:
         """Through Kueue where it has the job, as it would let it in again; else by the MPIJob itself."""
         assert found.mpi is not None
         name, uid = found.mpi["metadata"]["name"], found.mpi["metadata"].get("uid")
@@ -250,7 +250,7 @@ def _is_mpi(store: dict[str, Any]) -> bool:
     return '"style": "mpijob"' in store["data"]["job.json"]
 
 
-def _stop_timeout_s(found: Found) -> float:
+def _stop_timeout_s(found: JobObjects) -> float:
     spec = json.loads(found.store["data"]["job.json"])
     return float(spec["resources"]["stop_timeout_s"]) + _ENDS_S / 2
 

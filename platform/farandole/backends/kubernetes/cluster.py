@@ -21,9 +21,9 @@ from kubernetes import config as kubeconfig
 from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException
 
-from farandole.backends.kubernetes.kinds import Kind, kind_of
-from farandole.backends.manifests.names import MANAGER
-from farandole.errors import EnvironmentLacking, SpecError
+from farandole.backends.kubernetes.manifests.names import MANAGER
+from farandole.backends.kubernetes.resource_kinds import ResourceKind, resource_kind
+from farandole.errors import SpecError, UnavailableError
 
 Object = dict[str, Any]
 
@@ -38,11 +38,11 @@ _PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
 _BUSY = (429, 500, 502, 503, 504)
 
 
-class Unreachable(Exception):
+class ApiUnreachableError(Exception):
     """The API server does not answer now."""
 
 
-class Answered(Exception):
+class ApiError(Exception):
     """The API server answered, and it is no success.
 
     Args:
@@ -78,8 +78,8 @@ class Cluster:
     def get(self, kind: str, name: str) -> Object | None:
         """An object; None: there is none, or not even its kind."""
         try:
-            return self._ask("GET", self.path(kind_of(kind), name))
-        except Answered as answer:
+            return self._ask("GET", self.path(resource_kind(kind), name))
+        except ApiError as answer:
             if answer.code == 404:
                 return None
             raise self._error(answer, "get", kind, name) from answer
@@ -94,8 +94,8 @@ class Cluster:
         """
         query = {"labelSelector": selector, **({"resourceVersion": "0"} if cached else {})}
         try:
-            found: list[Object] = self._ask("GET", self.path(kind_of(kind)), query)["items"]
-        except Answered as answer:
+            found: list[Object] = self._ask("GET", self.path(resource_kind(kind)), query)["items"]
+        except ApiError as answer:
             if answer.code == 404:
                 return []
             raise self._error(answer, "list", kind, "") from answer
@@ -105,8 +105,8 @@ class Cluster:
         """What was told about an object."""
         query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
         try:
-            found: list[Object] = self._ask("GET", self.path(kind_of("Event")), query)["items"]
-        except Answered as answer:
+            found: list[Object] = self._ask("GET", self.path(resource_kind("Event")), query)["items"]
+        except ApiError as answer:
             raise self._error(answer, "list", "Event", "") from answer
         return found
 
@@ -116,9 +116,9 @@ class Cluster:
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         try:
             return self._ask(
-                "PATCH", self.path(kind_of(kind), name), query, json.dumps(wanted), "application/apply-patch+yaml"
+                "PATCH", self.path(resource_kind(kind), name), query, json.dumps(wanted), "application/apply-patch+yaml"
             )
-        except Answered as answer:
+        except ApiError as answer:
             raise self._error(answer, "patch", kind, name) from answer
 
     def patch(self, kind: str, name: str, change: Object, *, part: str = "") -> Object | None:
@@ -126,12 +126,12 @@ class Cluster:
         try:
             return self._ask(
                 "PATCH",
-                self.path(kind_of(kind), name) + part,
+                self.path(resource_kind(kind), name) + part,
                 {"fieldManager": MANAGER},
                 json.dumps(change),
                 "application/merge-patch+json",
             )
-        except Answered as answer:
+        except ApiError as answer:
             if answer.code == 404:
                 return None
             raise self._error(answer, "patch", kind, name) from answer
@@ -140,24 +140,24 @@ class Cluster:
         """Delete an object and all that belongs to it; one that is gone may be."""
         body = json.dumps({"propagationPolicy": "Background"})
         try:
-            self._ask("DELETE", self.path(kind_of(kind), name), body=body)
-        except Answered as answer:
+            self._ask("DELETE", self.path(resource_kind(kind), name), body=body)
+        except ApiError as answer:
             if answer.code != 404:
                 raise self._error(answer, "delete", kind, name) from answer
 
     def create(self, kind: str, body: Object) -> Object:
         """Ask something by an object that is not kept, such as a SelfSubjectAccessReview."""
         try:
-            return self._ask("POST", self.path(kind_of(kind)), body=json.dumps(body))
-        except Answered as answer:
+            return self._ask("POST", self.path(resource_kind(kind)), body=json.dumps(body))
+        except ApiError as answer:
             raise self._error(answer, "create", kind, "") from answer
 
     def serves(self, kind: str) -> bool:
         """Whether the cluster knows a kind, as it does where its CRD is installed."""
-        wanted = kind_of(kind)
+        wanted = resource_kind(kind)
         try:
             known = self._ask("GET", wanted.root)
-        except Answered as answer:
+        except ApiError as answer:
             if answer.code in (403, 404):
                 return False
             raise self._error(answer, "get", kind, "") from answer
@@ -167,7 +167,7 @@ class Cluster:
         """Major and minor version of the API server."""
         try:
             told = self._ask("GET", "/version")
-        except Answered as answer:
+        except ApiError as answer:
             raise self._error(answer, "get", "Namespace", "") from answer
         return int(told["major"]), int(re.sub(r"\D.*", "", told["minor"]))
 
@@ -190,7 +190,7 @@ class Cluster:
             Answered: There is no log: the container has not started, or the pod is gone.
         """
         query = {"timestamps": "true", "follow": str(follow).lower(), **({"sinceTime": since} if since else {})}
-        path = self.path(kind_of("Pod"), pod) + "/log"
+        path = self.path(resource_kind("Pod"), pod) + "/log"
         with self._opened("GET", path, query) as response:
             rest = b""
             for piece in response.stream(1 << 16, decode_content=True):
@@ -201,7 +201,7 @@ class Cluster:
 
     # Requests ------------------------------------------------------------------------------------------------
 
-    def path(self, kind: Kind, name: str = "") -> str:
+    def path(self, kind: ResourceKind, name: str = "") -> str:
         """The path of an object, or of all of its kind."""
         place = (
             f"{kind.root}/namespaces/{self.namespace}/{kind.plural}"
@@ -230,12 +230,12 @@ class Cluster:
             try:
                 with self._opened(method, path, query, body, content) as response:
                     answer: Object = json.loads(response.read())
-            except (Unreachable, Answered) as failure:
-                busy = isinstance(failure, Unreachable) or failure.code in _BUSY
+            except (ApiUnreachableError, ApiError) as failure:
+                busy = isinstance(failure, ApiUnreachableError) or failure.code in _BUSY
                 if not busy:
                     raise
                 if time.monotonic() - begun_s + pause_s > patience_s:
-                    raise EnvironmentLacking(
+                    raise UnavailableError(
                         f"{self.client.configuration.host}: the Kubernetes API does not answer ({failure}); look"
                         f" whether the cluster runs, or choose another one by backend.kubernetes.context"
                     ) from failure
@@ -278,18 +278,18 @@ class Cluster:
                 response.close()
                 response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError, ApiException) as error:
-            raise Unreachable(_first_line(error)) from error
+            raise ApiUnreachableError(_first_line(error)) from error
 
-    def _error(self, answer: Answered, verb: str, kind: str, name: str) -> EnvironmentLacking | SpecError:
+    def _error(self, answer: ApiError, verb: str, kind: str, name: str) -> UnavailableError | SpecError:
         """What a user is told about a refusal."""
         place = f"Kubernetes, namespace {self.namespace}"
         if answer.code == 401:
-            return EnvironmentLacking(
+            return UnavailableError(
                 f"{place}: the API server does not know this user; renew the credentials in the kubeconfig"
             )
         if answer.code == 403:
-            return EnvironmentLacking(
-                f"{place}: the right to {verb} {kind_of(kind).shown} is missing ({answer.message}); have it granted by"
+            return UnavailableError(
+                f"{place}: the right to {verb} {resource_kind(kind).shown} is missing ({answer.message}); have it granted by"
                 " a Role, for example the submitter's in k8s/base/rbac"
             )
         what = f"{kind} {name}".rstrip()
@@ -325,7 +325,7 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
     try:
         kubeconfig.load_kube_config(file, context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
-        raise EnvironmentLacking(
+        raise UnavailableError(
             f"kubeconfig: {_first_line(error)}; mend it, or set KUBECONFIG to another one"
         ) from error
     chosen = next((each for each in known if each["name"] == context), current)
@@ -336,7 +336,7 @@ def _own_cluster(settings: Configuration, namespace: str | None) -> Cluster:
     try:
         kubeconfig.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except ConfigException as error:
-        raise EnvironmentLacking(
+        raise UnavailableError(
             "kubeconfig: there is none, and this is no pod of a cluster; set KUBECONFIG, or make ~/.kube/config"
         ) from error
     own = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -350,13 +350,13 @@ def _client(settings: Configuration) -> ApiClient:
     return ApiClient(settings)
 
 
-def _answered(response: urllib3.BaseHTTPResponse) -> Answered:
+def _answered(response: urllib3.BaseHTTPResponse) -> ApiError:
     text = response.read().decode(errors="replace")
     try:
         said = json.loads(text)
-        return Answered(response.status, str(said.get("reason", "")), str(said.get("message", text)))
+        return ApiError(response.status, str(said.get("reason", "")), str(said.get("message", text)))
     except ValueError:
-        return Answered(response.status, "", text.strip() or str(response.reason))
+        return ApiError(response.status, "", text.strip() or str(response.reason))
 
 
 def _timed(line: bytes) -> tuple[str, str]:

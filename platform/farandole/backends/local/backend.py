@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.base import JobStatus, Submitted
-from farandole.backends.local.logs import job_lines, rank_lines
-from farandole.backends.local.queue import Entry, Queue
-from farandole.backends.local.start import drop_abandoned, keep_start
-from farandole.backends.local.told import read_progress
-from farandole.backends.records import Record
-from farandole.errors import EnvironmentLacking, SpecError, nearest
-from farandole.launch.directory import new_directory
-from farandole.launch.record import EVENTS, read_status, write
-from farandole.progress import counted
+from farandole.backends.local.queue import Queue, QueueEntry
+from farandole.backends.local.spawn import remove_abandoned_contexts, save_launch_context
+from farandole.backends.protocol import JobStatus, SubmittedJob
+from farandole.backends.records import JobRecord
+from farandole.errors import SpecError, UnavailableError, closest_match
+from farandole.events import format_count
+from farandole.jobdir.directory import create_job_directory
+from farandole.jobdir.logs import read_job_log, read_rank_log
+from farandole.jobdir.outcome import read_progress
+from farandole.jobdir.status import EVENTS, read_status, replace_text
 from farandole.spec import Job, home
 from farandole.spec.backend import BackendName
-from farandole.tracking.record import run_id_of
+from farandole.tracking.run_link import read_run_id
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
 _BEYOND_S = 30.0
@@ -42,7 +42,7 @@ class LocalBackend:
     """
 
     name: BackendName = "local"
-    work: str = "farandole.backends.local.work"
+    work: str = "farandole.backends.local.job_process"
 
     def __init__(self, *, slots: int | None = None, command: Sequence[str] | None = None) -> None:
         self.place: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class LocalBackend:
         """Nothing: what is missing on this machine is told by `farandole plan` and `farandole doctor`."""
         return []
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(self, job: Job) -> SubmittedJob:
         """Take a job: when this returns, it is kept, and will run."""
         problems = self.check(job)
         if problems:
@@ -67,19 +67,19 @@ class LocalBackend:
         slots = self._slots or _asked_slots()
         if slots is not None:
             self._queue.set_slots(self.name, slots)
-        drop_abandoned(self._home / "jobs", set(self._queue.records.ids()))
+        remove_abandoned_contexts(self._home / "jobs", set(self._queue.records.ids()))
         directory = self._new_directory(job)
         patience_s = job.resources.stop_timeout_s + _BEYOND_S
-        record = Record(directory.name, job.name, self.name)
+        record = JobRecord(directory.name, job.name, self.name)
         self._queue.submit(
             record, directory, self._command_for(directory), priority=job.backend.priority, patience_s=patience_s
         )
-        self._queue.tend()
-        return Submitted(directory.name, self.name)
+        self._queue.reconcile()
+        return SubmittedJob(directory.name, self.name)
 
     def status(self, job_id: str) -> JobStatus:
         """Where a job stands."""
-        self._queue.tend()
+        self._queue.reconcile()
         return self._status(self._entry(job_id))
 
     def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
@@ -87,43 +87,43 @@ class LocalBackend:
         directory = self._entry(job_id).directory
 
         def has_ended() -> bool:
-            self._queue.tend()
+            self._queue.reconcile()
             return self._entry(job_id).ended
 
         until = has_ended if follow else None
-        return job_lines(directory, until) if rank is None else rank_lines(directory, rank, until)
+        return read_job_log(directory, until) if rank is None else read_rank_log(directory, rank, until)
 
     def cancel(self, job_id: str) -> None:
         """End a job and all that it started."""
-        self._queue.tend()
+        self._queue.reconcile()
         entry = self._entry(job_id)
-        self._queue.ask_to_end(job_id)
+        self._queue.request_cancel(job_id)
         kill_at_s = time.monotonic() + entry.patience_s + _BEYOND_S
         while not (entry := self._entry(job_id)).ended:
             if time.monotonic() > kill_at_s:  # its runner was stopped, or hangs: all of the job ends with it
                 self._queue.kill_runner(entry)
             time.sleep(_POLL_S)
-            self._queue.tend()
+            self._queue.reconcile()
 
-    def retry(self, job_id: str) -> Submitted:
+    def retry(self, job_id: str) -> SubmittedJob:
         """Let a job that failed or was cancelled go on from its last checkpoint, with the variables of this process."""
-        self._queue.tend()
+        self._queue.reconcile()
         entry = self._entry(job_id)
         if entry.state in ("failed", "cancelled"):
-            keep_start(entry.directory, self._home)
+            save_launch_context(entry.directory, self._home)
         self._queue.retry(job_id)
-        self._queue.tend()
-        return Submitted(job_id, self.name, run_id_of(entry.directory))
+        self._queue.reconcile()
+        return SubmittedJob(job_id, self.name, read_run_id(entry.directory))
 
     def _new_directory(self, job: Job) -> Path:
         """The job's directory with the serialized spec, and the variables that it is to be started with."""
         try:
-            directory = new_directory(job)
-            write(directory / "job.json", job.model_dump_json(indent=1))
-            keep_start(directory, self._home)
+            directory = create_job_directory(job)
+            replace_text(directory / "job.json", job.model_dump_json(indent=1))
+            save_launch_context(directory, self._home)
         except OSError as error:
             place = error.filename or self._home / "jobs"
-            raise EnvironmentLacking(
+            raise UnavailableError(
                 f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place that you may"
                 " write to"
             ) from error
@@ -134,16 +134,16 @@ class LocalBackend:
             return [*self._command]
         return [sys.executable, "-P", "-m", self.work, "--directory", str(directory)]
 
-    def _entry(self, job_id: str) -> Entry:
+    def _entry(self, job_id: str) -> QueueEntry:
         entry = self._queue.find(job_id)
         if entry is None or entry.lane != self.name:
             known = [other.id for other in self._queue.all(self.name)]
-            close = nearest(job_id, known)
+            close = closest_match(job_id, known)
             hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
             raise SpecError(f"{job_id}: the backend {self.name} has no such job; {hint}")
         return entry
 
-    def _status(self, entry: Entry) -> JobStatus:
+    def _status(self, entry: QueueEntry) -> JobStatus:
         trained = (read_status(entry.directory) or {}) if entry.starts else {}
         told = read_progress(entry.directory) if entry.starts else {}
         reason = entry.reason
@@ -169,19 +169,19 @@ class LocalBackend:
             priority=entry.priority,
             submitted_at=entry.submitted_at,
             since=entry.since,
-            mlflow_run_id=run_id_of(entry.directory),
+            mlflow_run_id=read_run_id(entry.directory),
             details=details,
         )
 
-    def _why_it_waits(self, entry: Entry) -> str:
+    def _why_it_waits(self, entry: QueueEntry) -> str:
         place = self._queue.place(entry)
-        before = f"{counted(place.before, 'job')} before it" if place.before else "it is next"
-        taken = f"{len(place.running)} of {counted(place.slots, 'slot')} taken"
+        before = f"{format_count(place.before, 'job')} before it" if place.before else "it is next"
+        taken = f"{len(place.running)} of {format_count(place.slots, 'slot')} taken"
         return f"waits: {before}; {taken}" + (f", by {', '.join(place.running)}" if place.running else "")
 
     def list(self) -> list[JobStatus]:
         """All jobs of this backend, the newest first."""
-        self._queue.tend()
+        self._queue.reconcile()
         return [self._status(entry) for entry in self._queue.all(self.name)]
 
 

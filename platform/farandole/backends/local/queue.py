@@ -3,7 +3,7 @@ lock.
 
 A job is `running` while its runner holds the job's lock. The runner takes the lock, and notes that it has, within the
 transaction that makes the job its own: no job is started twice. Where the note says `running` and the lock is free,
-the runner has died; whoever sees that first ends what is left of the job and says so (`tend`).
+the runner has died; whoever sees that first ends what is left of the job and says so (`reconcile`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.base import ENDED
-from farandole.backends.holding import Hold, boot_id, start_ticks, take, take_job
-from farandole.backends.local.closing import close_in_mlflow
-from farandole.backends.local.start import START, spawn_runner, start_variables
-from farandole.backends.local.told import read_outcome, read_result
-from farandole.backends.records import Record, Records, insert, now
+from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
+from farandole.backends.local.spawn import START, inherited_environment, spawn_runner
+from farandole.backends.protocol import TERMINAL_STATES
+from farandole.backends.records import JobDatabase, JobRecord, insert_record, now
 from farandole.errors import SpecError
-from farandole.launch.leftovers import sweep
-from farandole.launch.record import State
+from farandole.jobdir.outcome import read_outcome, read_result
+from farandole.jobdir.status import JobState
+from farandole.process.locks import Lock, boot_id, start_ticks, try_lock, try_lock_job
+from farandole.process.orphans import kill_orphans
 
 _SLOTS = 1
 """A training uses all cores by default: two at once would be slower than one after the other."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueueEntry:
     """A job in the queue.
 
     Args:
@@ -45,7 +45,7 @@ class Entry:
         priority: The highest first.
         turn: Among equal priorities, the lowest first.
         patience_s: How long it may take to end when it is asked to.
-        state: What the notes say; `Queue.tend` makes them true.
+        state: What the notes say; `Queue.reconcile` makes them true.
         reason: Why, in a sentence.
         since: When the state began.
         submitted_at: When it was submitted.
@@ -64,7 +64,7 @@ class Entry:
     priority: int
     turn: int
     patience_s: float
-    state: State
+    state: JobState
     reason: str
     since: str
     submitted_at: str
@@ -77,11 +77,11 @@ class Entry:
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen without a retry."""
-        return self.state in ENDED
+        return self.state in TERMINAL_STATES
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a job stands in its lane.
 
     Args:
@@ -104,11 +104,11 @@ class Queue:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.records = Records(home)
+        self.records = JobDatabase(home)
 
     def submit(
         self,
-        record: Record,
+        record: JobRecord,
         directory: Path,
         command: Sequence[str],
         *,
@@ -117,24 +117,24 @@ class Queue:
     ) -> None:
         """Put a job at the end of those of its priority. Its directory has all that its command needs."""
         with self.records.transaction() as db:
-            insert(db, record)
+            insert_record(db, record)
             db.execute(
                 "INSERT INTO queue (id, lane, directory, command, priority, turn, patience_s, state, reason, since)"
                 " VALUES (?, ?, ?, ?, ?, (SELECT coalesce(max(turn), 0) + 1 FROM queue), ?, 'queued', 'waits', ?)",
                 (record.id, record.backend, str(directory), json.dumps(command), priority, patience_s, now()),
             )
 
-    def find(self, job_id: str) -> Entry | None:
+    def find(self, job_id: str) -> QueueEntry | None:
         """A job; None: it is not in this queue."""
         with self.records.reading() as db:
             return _find(db, job_id)
 
-    def all(self, lane: str) -> list[Entry]:
+    def all(self, lane: str) -> list[QueueEntry]:
         """The jobs of a lane, the newest first."""
         with self.records.reading() as db:
             return [_entry(row) for row in db.execute(f"{_SELECT} WHERE lane = ? ORDER BY number DESC", (lane,))]
 
-    def place(self, entry: Entry) -> Place:
+    def place(self, entry: QueueEntry) -> QueuePosition:
         """Where a job stands that waits."""
         with self.records.reading() as db:
             before = db.execute(
@@ -142,7 +142,7 @@ class Queue:
                 " AND (priority > ? OR (priority = ? AND turn < ?))",
                 (entry.lane, entry.priority, entry.priority, entry.turn),
             ).fetchone()[0]
-            return Place(before, tuple(row["id"] for row in _running(db, entry.lane)), _slots(db, entry.lane))
+            return QueuePosition(before, tuple(row["id"] for row in _running(db, entry.lane)), _slots(db, entry.lane))
 
     def set_slots(self, lane: str, slots: int) -> None:
         """From now on so many jobs of a lane run at once; those that run go on."""
@@ -169,7 +169,7 @@ class Queue:
                 (now(), job_id),
             )
 
-    def ask_to_end(self, job_id: str) -> Entry | None:
+    def request_cancel(self, job_id: str) -> QueueEntry | None:
         """Cancel a job that waits; ask the runner of one that runs to end it. Returns what it was before."""
         with self.records.transaction() as db:
             entry = _find(db, job_id)
@@ -181,17 +181,17 @@ class Queue:
             (entry.directory / START).unlink(missing_ok=True)
         return entry
 
-    def kill_runner(self, entry: Entry) -> None:
-        """Kill the runner of a job, if that process is still the one that was noted; `tend` then buries the job."""
+    def kill_runner(self, entry: QueueEntry) -> None:
+        """Kill the runner of a job, if that process is still the one that was noted; `reconcile` then buries the job."""
         if entry.pid is not None and entry.boot == boot_id() and start_ticks(entry.pid) == entry.pid_ticks:
             with suppress(ProcessLookupError):
                 os.kill(entry.pid, signal.SIGKILL)
 
     # For runners ----------------------------------------------------------------------------------------------
 
-    def claim(self, lane: str) -> tuple[Entry, Hold] | None:
+    def claim(self, lane: str) -> tuple[QueueEntry, Lock] | None:
         """Make the next job this process's own; None: none waits, or all slots are taken."""
-        hold: Hold | None = None
+        hold: Lock | None = None
         with self.records.transaction() as db:
             if len(_running(db, lane)) >= _slots(db, lane):
                 return None
@@ -200,7 +200,7 @@ class Queue:
             ).fetchall():
                 entry = _entry(row)
                 try:
-                    hold = take_job(entry.directory)
+                    hold = try_lock_job(entry.directory)
                 except FileNotFoundError:
                     _change(db, entry.id, "failed", f"its directory {entry.directory} is gone")
                     continue
@@ -217,12 +217,12 @@ class Queue:
         assert claimed is not None
         return claimed, hold
 
-    def end(self, entry: Entry, state: State, reason: str) -> None:
+    def end(self, entry: QueueEntry, state: JobState, reason: str) -> None:
         """Note how a job ended that this process has in hand."""
         with self.records.transaction() as db:
             _change(db, entry.id, state, reason)
 
-    def is_asked_to_end(self, job_id: str) -> bool:
+    def is_cancel_requested(self, job_id: str) -> bool:
         """Whether somebody wants a job cancelled."""
         with self.records.reading() as db:
             row = db.execute("SELECT cancel FROM queue WHERE id = ?", (job_id,)).fetchone()
@@ -230,7 +230,7 @@ class Queue:
 
     # For everybody --------------------------------------------------------------------------------------------
 
-    def tend(self) -> None:
+    def reconcile(self) -> None:
         """Make the notes true, and see to it that the queue goes on: jobs whose runner has died are ended, whole and
         with a reason; where a job waits and a slot is free, a runner is started. Every command does this first."""
         with self.records.reading() as db:
@@ -252,17 +252,17 @@ class Queue:
             waits = db.execute("SELECT 1 FROM queue WHERE lane = ? AND state = 'queued'", (lane,)).fetchone()
             if not waits or len(_running(db, lane)) >= _slots(db, lane):
                 return
-        hold = take(self.home / f"jobs.{lane}.waking")
+        hold = try_lock(self.home / f"jobs.{lane}.waking")
         if hold is None:
             return
         try:
             spawn_runner(self.home, lane, hold.descriptor)
         finally:
-            hold.let_go()
+            hold.release()
 
-    def _end_if_dead(self, entry: Entry) -> None:
+    def _end_if_dead(self, entry: QueueEntry) -> None:
         try:
-            hold = take_job(entry.directory)
+            hold = try_lock_job(entry.directory)
         except FileNotFoundError:
             self._bury(entry, f"its directory {entry.directory} was removed while it ran")
             return
@@ -275,11 +275,11 @@ class Queue:
                 how = f"its runner, process {entry.pid}, was killed"
             is_new = self._bury(entry, how)
         finally:
-            hold.let_go()
+            hold.release()
         if is_new:
-            close_in_mlflow(entry.directory, start_variables(self.home), cancelled=entry.cancel, held=False)
+            finalize_mlflow_run(entry.directory, inherited_environment(self.home), cancelled=entry.cancel, held=False)
 
-    def _bury(self, entry: Entry, how: str) -> bool:
+    def _bury(self, entry: QueueEntry, how: str) -> bool:
         """End what is left of a job whose runner has died. The lock is held, so nobody else does.
 
         Returns:
@@ -289,7 +289,7 @@ class Queue:
             seen = _find(db, entry.id)
         if seen is None or seen.state != "running" or seen.starts != entry.starts:
             return False  # somebody was faster: it has ended, or is even tried again
-        sweep(str(entry.directory))
+        kill_orphans(str(entry.directory))
         (entry.directory / START).unlink(missing_ok=True)
         if read_result(entry.directory) is not None:  # all was done, but for a note of it here
             self.end(entry, "succeeded", read_outcome(entry.directory) or "reached its end")
@@ -304,7 +304,7 @@ class Queue:
 _SELECT = "SELECT queue.*, jobs.name, jobs.submitted_at FROM queue JOIN jobs USING (id)"
 
 
-def _find(db: sqlite3.Connection, job_id: str) -> Entry | None:
+def _find(db: sqlite3.Connection, job_id: str) -> QueueEntry | None:
     row = db.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
     return None if row is None else _entry(row)
 
@@ -318,12 +318,12 @@ def _slots(db: sqlite3.Connection, lane: str) -> int:
     return _SLOTS if row is None else int(row["slots"])
 
 
-def _change(db: sqlite3.Connection, job_id: str, state: State, reason: str) -> None:
+def _change(db: sqlite3.Connection, job_id: str, state: JobState, reason: str) -> None:
     db.execute("UPDATE queue SET state = ?, reason = ?, since = ? WHERE id = ?", (state, reason, now(), job_id))
 
 
-def _entry(row: sqlite3.Row) -> Entry:
+def _entry(row: sqlite3.Row) -> QueueEntry:
     values: dict[str, Any] = {key: row[key] for key in row.keys()}  # noqa: SIM118 - iterating a row gives its values
     values |= {"directory": Path(row["directory"]), "command": tuple(json.loads(row["command"]))}
     values["cancel"] = bool(row["cancel"])
-    return Entry(**values)
+    return QueueEntry(**values)

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.local.closing import close_in_mlflow
-from farandole.backends.local.queue import Entry, Queue
-from farandole.backends.local.start import Start, take_start
-from farandole.backends.local.told import LOG, forget, read_outcome, read_result, say
-from farandole.launch.leftovers import sweep
-from farandole.launch.record import State
-from farandole.training.messages import GANG_VARIABLE, PARENT_VARIABLE
+from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
+from farandole.backends.local.queue import Queue, QueueEntry
+from farandole.backends.local.spawn import LaunchContext, take_launch_context
+from farandole.jobdir.outcome import LOG, append_log, clear_outcome, read_outcome, read_result
+from farandole.jobdir.status import JobState
+from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE
+from farandole.process.orphans import kill_orphans
 
 _LOOK_S = 0.2
 
@@ -54,29 +54,29 @@ class Runner:
             try:
                 self._queue.wake(self._lane)  # there may be another slot
                 state, reason = self._run(entry)
-                say(entry.directory, f"{state}: {reason}")
+                append_log(entry.directory, f"{state}: {reason}")
                 self._queue.end(entry, state, reason)
             finally:
-                hold.let_go()
+                hold.release()
 
     def _terminate(self, number: int, frame: Any) -> None:
         self._terminated = True
 
-    def _run(self, entry: Entry) -> tuple[State, str]:
+    def _run(self, entry: QueueEntry) -> tuple[JobState, str]:
         """Be there for one job from start to end; returns how it ended, and why."""
         mark = str(entry.directory)
-        sweep(mark)  # nothing of an earlier start may be in the way
-        forget(entry.directory)
+        kill_orphans(mark)  # nothing of an earlier start may be in the way
+        clear_outcome(entry.directory)
         try:
-            start = take_start(entry.directory)
+            start = take_launch_context(entry.directory)
             process = self._start(entry, start)
         except (OSError, ValueError) as error:
             return "failed", f"could not be started: {error}"
         code = self._attend(entry, process)
-        sweep(mark)
-        cancelled = code != 0 and self._queue.is_asked_to_end(entry.id)
+        kill_orphans(mark)
+        cancelled = code != 0 and self._queue.is_cancel_requested(entry.id)
         if code < 0:
-            close_in_mlflow(entry.directory, start.variables, cancelled=cancelled, held=True)
+            finalize_mlflow_run(entry.directory, start.variables, cancelled=cancelled, held=True)
         told = read_outcome(entry.directory)
         if code == 0 or read_result(entry.directory) is not None:  # killed when all was done
             return "succeeded", told or "reached its end"
@@ -86,9 +86,9 @@ class Runner:
             return "failed", "its runner was asked to end by SIGTERM, as when the machine is shut down"
         return "failed", told or _how(code)
 
-    def _start(self, entry: Entry, start: Start) -> subprocess.Popen[bytes]:
+    def _start(self, entry: QueueEntry, start: LaunchContext) -> subprocess.Popen[bytes]:
         own = {GANG_VARIABLE: str(entry.directory), PARENT_VARIABLE: str(os.getpid())}
-        say(entry.directory, f"starts on {os.uname().nodename}")
+        append_log(entry.directory, f"starts on {os.uname().nodename}")
         with (entry.directory / LOG).open("ab") as log:
             return subprocess.Popen(
                 entry.command,
@@ -100,7 +100,7 @@ class Runner:
                 start_new_session=True,
             )
 
-    def _attend(self, entry: Entry, process: subprocess.Popen[bytes]) -> int:
+    def _attend(self, entry: QueueEntry, process: subprocess.Popen[bytes]) -> int:
         """Wait for a job's process, and end it when that is asked for: first with patience, then without."""
         kill_at_s: float | None = None
         while True:
@@ -109,7 +109,7 @@ class Runner:
             except subprocess.TimeoutExpired:
                 if kill_at_s is not None and time.monotonic() > kill_at_s:
                     process.kill()
-                elif kill_at_s is None and (self._terminated or self._queue.is_asked_to_end(entry.id)):
+                elif kill_at_s is None and (self._terminated or self._queue.is_cancel_requested(entry.id)):
                     process.send_signal(signal.SIGTERM)
                     kill_at_s = time.monotonic() + entry.patience_s
 

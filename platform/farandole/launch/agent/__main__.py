@@ -9,15 +9,15 @@ import sys
 from typing import Any
 
 from farandole.errors import FarandoleError
-from farandole.training.messages import send
+from farandole.process.messages import send_message
 
 _DOES = {
-    "look": "farandole.launch.agent.look",
-    "receive": "farandole.launch.agent.receive",
-    "listen": "farandole.launch.agent.reach",
-    "connect": "farandole.launch.agent.reach",
-    "work": "farandole.launch.agent.work",
-    "collect": "farandole.launch.agent.collect",
+    "look": "farandole.launch.agent.probe",
+    "receive": "farandole.launch.agent.receive_code",
+    "listen": "farandole.launch.agent.connectivity",
+    "connect": "farandole.launch.agent.connectivity",
+    "work": "farandole.launch.agent.run_worker",
+    "collect": "farandole.launch.agent.send_spools",
 }
 """By what is to be done: the module with a function of that name, which takes the request and returns the answer."""
 
@@ -35,11 +35,11 @@ def main() -> None:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename or do}: {error.strerror or error}; free some space there, or mend the permissions")
-    send({"event": "answer", **answer})
+    send_message({"event": "answer", **answer})
 
 
 def _refuse(message: str) -> None:
-    send({"event": "refused", "message": message})
+    send_message({"event": "refused", "message": message})
     sys.exit(0)
 
 

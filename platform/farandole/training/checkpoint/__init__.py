@@ -4,9 +4,17 @@ A checkpoint appears whole or not at all. `Saver` is what the trainer talks to; 
 the state, and lets a thread write it to a `Shelf`, which knows which checkpoints there are and which of them to keep.
 """
 
-from farandole.training.checkpoint.saver import Resumable, Saver
-from farandole.training.checkpoint.shelf import BestBy, Shelf
-from farandole.training.checkpoint.stores import read_checkpoint, store_in
+from farandole.training.checkpoint.backends import open_backend, read_checkpoint
+from farandole.training.checkpoint.controller import Checkpointable, CheckpointController
+from farandole.training.checkpoint.manager import BestMetric, CheckpointManager
 from farandole.training.checkpoint.weights import weights_digest
 
-__all__ = ["BestBy", "Resumable", "Saver", "Shelf", "read_checkpoint", "store_in", "weights_digest"]
+__all__ = [
+    "BestMetric",
+    "CheckpointController",
+    "CheckpointManager",
+    "Checkpointable",
+    "open_backend",
+    "read_checkpoint",
+    "weights_digest",
+]

@@ -10,7 +10,7 @@ _LONGEST = 60
 _ABSENT = object()
 
 
-def differences(was: Any, now: Any) -> list[str]:
+def list_differences(was: Any, now: Any) -> list[str]:
     """The fields in which two identities differ, as in `model.options.hidden was [128, 64], now [256]`.
 
     Args:
@@ -25,7 +25,7 @@ def differences(was: Any, now: Any) -> list[str]:
     ]
 
 
-def listed(texts: list[str]) -> str:
+def summarize(texts: list[str]) -> str:
     """The first few, and how many more there are."""
     more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return "; ".join(texts[:_SHOWN]) + more

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from farandole.shards.remote import RemoteStorage
-from farandole.shards.storage import Place, storage_of
-from farandole.training.checkpoint.files import META, STATE, decoded_meta, encoded_meta, read_state, write_state
-from farandole.training.checkpoint.stores import free_name, newest_first, readable
+from farandole.storage.base import Location, open_storage
+from farandole.storage.object_store import ObjectStorage
+from farandole.training.checkpoint.backends import readable, sort_newest_first, unused_name
+from farandole.training.checkpoint.format import (
+    META_FILE,
+    STATE_FILE,
+    decode_meta,
+    encode_meta,
+    read_state,
+    write_state,
+)
 
 
-class RemoteStore:
+class ObjectStoreBackend:
     """Checkpoints under prefixes of a store."""
 
-    def __init__(self, place: Place) -> None:
-        self._storage = cast(RemoteStorage, storage_of(place))
+    def __init__(self, place: Location) -> None:
+        self._storage = cast(ObjectStorage, open_storage(place))
 
     def shown(self, name: str) -> str:
         """The URI, without options."""
@@ -22,43 +29,43 @@ class RemoteStore:
 
     def names(self) -> list[str]:
         """All prefixes that are marked whole."""
-        return newest_first([name for name, files in self._prefixes().items() if META in files])
+        return sort_newest_first([name for name, files in self._prefixes().items() if META_FILE in files])
 
     def meta(self, name: str) -> dict[str, Any]:
         """The content of `meta.json`."""
-        return decoded_meta(readable(lambda: self._storage.read(f"{name}/{META}")))
+        return decode_meta(readable(lambda: self._storage.read(f"{name}/{META_FILE}")))
 
     def state(self, name: str, meta: dict[str, Any]) -> dict[str, Any]:
         """The content of `state.pt`, by way of a local copy."""
 
         def read() -> dict[str, Any]:
-            with self._storage.fetched(f"{name}/{STATE}") as path:
-                return read_state(path, meta["files"][STATE])
+            with self._storage.fetched(f"{name}/{STATE_FILE}") as path:
+                return read_state(path, meta["files"][STATE_FILE])
 
         return cast(dict[str, Any], readable(read))
 
     def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
         """Draft the state in a local place, upload it, and then its mark."""
-        name = free_name(meta["step"], set(self._prefixes()))
-        draft = self._storage.draft(STATE)
+        name = unused_name(meta["step"], set(self._prefixes()))
+        draft = self._storage.draft(STATE_FILE)
         try:
             described = write_state(draft, state)
-            self._storage.publish(draft, f"{name}/{STATE}")
+            self._storage.publish(draft, f"{name}/{STATE_FILE}")
         finally:
             draft.unlink(missing_ok=True)
-        self._storage.write(f"{name}/{META}", encoded_meta({**meta, "files": {STATE: described}}))
+        self._storage.write(f"{name}/{META_FILE}", encode_meta({**meta, "files": {STATE_FILE: described}}))
         return name
 
     def remove(self, name: str) -> None:
         """The mark first: from then on it is not listed."""
-        for file in (META, STATE):
+        for file in (META_FILE, STATE_FILE):
             self._storage.remove(f"{name}/{file}")
 
     def tidy(self) -> None:
         """Remove prefixes without a mark; and see, before hours are spent, whether the bucket is there and open."""
         self._storage.create()
         for name, files in self._prefixes().items():
-            if META not in files and newest_first([name]):
+            if META_FILE not in files and sort_newest_first([name]):
                 self.remove(name)
 
     def _prefixes(self) -> dict[str, set[str]]:

@@ -12,7 +12,7 @@ _NICE = 10
 lock, and a thread that hardly ever runs would keep the others waiting for it."""
 
 
-class Writer:
+class BackgroundWriter:
     """Does one piece of work at a time, in a thread of low priority.
 
     Args:

@@ -1,0 +1,7 @@
+"""From a job to the objects of Kubernetes that run it: pure functions, the same input gives the same objects."""
+
+from farandole.backends.kubernetes.manifests.names import new_id
+from farandole.backends.kubernetes.manifests.render import render
+from farandole.backends.kubernetes.manifests.submission import CodePackage, SshKeys, Submission
+
+__all__ = ["CodePackage", "SshKeys", "Submission", "new_id", "render"]

@@ -1,0 +1,179 @@
+"""The preparation: a Job whose driver runs Spark in client mode and makes its executors itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from farandole.backends.kubernetes.manifests.names import EXECUTOR, PREPARE, labels
+from farandole.backends.kubernetes.manifests.pods import (
+    SPARK_MOUNT,
+    Object,
+    burstable_resources,
+    container_spec,
+    job_volume,
+    metadata,
+    pod_spec,
+    pod_template,
+)
+from farandole.backends.kubernetes.manifests.submission import Submission
+
+DRIVER_PORT, BLOCKS_PORT = 7078, 7079
+MASTER = "k8s://https://kubernetes.default.svc:443"
+"""The cluster's own API, as Spark's driver in a pod calls it."""
+_TRIES_AGAIN = 2
+_INSIDE = "farandole.backends.kubernetes.pod"
+
+
+def preparation(submission: Submission) -> list[Object]:
+    """The headless Service by which executors find the driver, Spark's settings, and the Job."""
+    return [_service(submission), _settings(submission), _job(submission)]
+
+
+def _service(submission: Submission) -> Object:
+    ports = [{"name": "driver", "port": DRIVER_PORT}, {"name": "blocks", "port": BLOCKS_PORT}]
+    chosen = labels(submission.id, PREPARE, submission.job.name, submission.attempt)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(submission, submission.named("prepare"), PREPARE),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {name: value for name, value in chosen.items() if "/" in name and "app.kuber" not in name},
+            "ports": [{**port, "protocol": "TCP", "targetPort": port["port"]} for port in ports],
+        },
+    }
+
+
+def spark_settings(submission: Submission) -> dict[str, str]:
+    """What Spark's driver reads from `spark-defaults.conf`."""
+    spec, executors = submission.spec, submission.spec.executors
+    settings = {
+        "spark.driver.host": f"{submission.named('prepare')}.{submission.namespace}.svc",
+        "spark.driver.bindAddress": "0.0.0.0",
+        "spark.driver.port": str(DRIVER_PORT),
+        "spark.driver.blockManager.port": str(BLOCKS_PORT),
+        # Executors come and go with the work; without a shuffle service, those whose shuffle files are needed stay.
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.initialExecutors": str(executors.count),
+        "spark.dynamicAllocation.maxExecutors": str(executors.count),
+        "spark.dynamicAllocation.executorIdleTimeout": "60s",
+        "spark.executor.cores": str(executors.tasks),
+        "spark.executor.memory": executors.memory,
+        "spark.executor.memoryOverhead": executors.python_memory,
+        "spark.kubernetes.namespace": submission.namespace,
+        "spark.kubernetes.container.image": spec.images.prepare,
+        "spark.kubernetes.container.image.pullPolicy": spec.images.pull_policy,
+        "spark.kubernetes.authenticate.serviceAccountName": spec.spark_account,
+        "spark.kubernetes.executor.podTemplateFile": f"{SPARK_MOUNT}/executor.yaml",
+        "spark.kubernetes.executor.podTemplateContainerName": EXECUTOR,
+        "spark.kubernetes.executor.podNamePrefix": submission.id,
+        "spark.kubernetes.executor.request.cores": executors.cpus,
+        # What executors need is in their template: Spark need not be allowed to make ConfigMaps.
+        "spark.kubernetes.executor.disableConfigMap": "true",
+        "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
+        "spark.kubernetes.driver.reusePersistentVolumeClaim": "false",
+        "spark.kubernetes.driver.waitToReusePersistentVolumeClaim": "false",
+        "spark.pyspark.python": spec.python,
+    }
+    if spec.images.pull_secrets:
+        settings["spark.kubernetes.container.image.pullSecrets"] = ",".join(spec.images.pull_secrets)
+    return settings
+
+
+def _settings(submission: Submission) -> Object:
+    lines = [f"{name} {value}\n" for name, value in sorted(spark_settings(submission).items())]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(submission, submission.named("spark"), PREPARE),
+        "data": {"spark-defaults.conf": "".join(lines), "executor.yaml": _executor_template(submission)},
+    }
+
+
+def _code(submission: Submission) -> dict[str, str]:
+    return {"FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place})}
+
+
+def _executor_template(submission: Submission) -> str:
+    """The pod from which Spark makes each executor. It adds image, resources, addresses and a folder of its own."""
+    volume, mount = job_volume(submission)
+    module = f"{_INSIDE}.executor"
+    built = container_spec(
+        submission, EXECUTOR, submission.spec.images.prepare, module, {}, [mount], environment=_code(submission)
+    )
+    for name in ("resources", "imagePullPolicy", "image"):
+        del built[name]
+    spec = pod_spec(submission, built, [volume], account=None, grace=False)
+    template = pod_template(submission, EXECUTOR, spec)
+    whole: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **template}
+    return yaml.safe_dump(whole, sort_keys=False)
+
+
+def _job(submission: Submission) -> Object:
+    spec = submission.spec
+    volume, mount = job_volume(submission)
+    mounts = [mount, {"name": "spark", "mountPath": SPARK_MOUNT, "readOnly": True}]
+    volumes = [volume, {"name": "spark", "configMap": {"name": submission.named("spark")}}]
+    environment = {
+        "SPARK_CONF_DIR": SPARK_MOUNT,
+        **_code(submission),
+    }
+    if spec.style == "mpijob":
+        environment["FARANDOLE_RELEASES"] = submission.of_attempt("mpi")
+        if spec.queue is not None:
+            environment["FARANDOLE_QUEUE"] = spec.queue
+    built = container_spec(
+        submission,
+        PREPARE,
+        spec.images.prepare,
+        f"{_INSIDE}.prepare",
+        burstable_resources(spec.driver),
+        mounts,
+        environment=environment,
+    )
+    built["ports"] = [
+        {"name": "driver", "containerPort": DRIVER_PORT, "protocol": "TCP"},
+        {"name": "blocks", "containerPort": BLOCKS_PORT, "protocol": "TCP"},
+    ]
+    # Spark names its executors' owner by the driver's pod: they go when it goes.
+    built["env"].append({"name": "FARANDOLE_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    built["livenessProbe"] = alive_probe()
+    body: Object = {
+        "backoffLimit": _TRIES_AGAIN,
+        # Of errors in the input there is nothing to be had by trying again.
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "FailJob", "onExitCodes": {"containerName": PREPARE, "operator": "In", "values": [2, 3]}},
+            ]
+        },
+        "template": pod_template(
+            submission, PREPARE, pod_spec(submission, built, volumes, account=spec.spark_account, grace=False)
+        ),
+    }
+    if spec.deadline_s is not None:
+        body["activeDeadlineSeconds"] = spec.deadline_s
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(submission, submission.of_attempt("prepare"), PREPARE),
+        "spec": body,
+    }
+
+
+def alive_probe() -> Object:
+    """Whether the pod's own thread still signs: a process that hangs as a whole is started again."""
+    # A shell, not Python: it runs every half minute.
+    script = 'test -n "$(find /tmp/alive -mmin -3)"'
+    return {
+        "exec": {"command": ["/bin/sh", "-c", script]},
+        "initialDelaySeconds": 120,
+        "periodSeconds": 30,
+        "timeoutSeconds": 10,
+        "failureThreshold": 4,
+    }

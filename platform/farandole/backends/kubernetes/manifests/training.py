@@ -1,0 +1,163 @@
+"""The training, in the `native` style: a launcher, and workers that a StatefulSet makes anew when they are lost."""
+
+from __future__ import annotations
+
+import json
+
+from farandole.backends.kubernetes.manifests.names import COMPONENT, JOB, LAUNCHER, WORKER
+from farandole.backends.kubernetes.manifests.pods import (
+    SSH_MOUNT,
+    SSH_PORT,
+    Object,
+    burstable_resources,
+    container_spec,
+    guaranteed_resources,
+    job_volume,
+    metadata,
+    node_placement,
+    pod_spec,
+    pod_template,
+)
+from farandole.backends.kubernetes.manifests.preparation import alive_probe
+from farandole.backends.kubernetes.manifests.submission import Submission
+
+_INSIDE = "farandole.backends.kubernetes.pod"
+_TRIES_AGAIN = 3
+"""How often a launcher that was lost is started again: it goes on from the last checkpoint."""
+
+
+def native_training(submission: Submission) -> list[Object]:
+    """The headless Service and the StatefulSet of the workers, none at first, and the launcher's Job."""
+    return [_service(submission), _stateful_set(submission), _job(submission)]
+
+
+def worker_pod(submission: Submission) -> Object:
+    """A worker's pod: an SSH server, under which the launcher starts workers."""
+    spec = submission.spec
+    devices = {"nvidia.com/gpu": submission.job.resources.gpus * spec.workers_per_pod, **spec.devices}
+    volumes = [
+        keys_volume(submission, ["authorized_keys", "host_key", "host_key.pub"]),
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.shm}},
+    ]
+    mounts: list[Object] = [
+        {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+    ]
+    # The launcher sends secrets to the workers, and only while they run.
+    built = container_spec(
+        submission,
+        WORKER,
+        spec.images.train,
+        f"{_INSIDE}.worker",
+        guaranteed_resources(spec.worker, devices),
+        mounts,
+        secrets=False,
+        environment={"FARANDOLE_SSH_PORT": str(SSH_PORT)},
+    )
+    built["ports"] = [{"name": "ssh", "containerPort": SSH_PORT, "protocol": "TCP"}]
+    probe = {"tcpSocket": {"port": "ssh"}, "timeoutSeconds": 3}
+    built["readinessProbe"] = {**probe, "periodSeconds": 2, "failureThreshold": 3}
+    built["livenessProbe"] = {**probe, "initialDelaySeconds": 30, "periodSeconds": 20, "failureThreshold": 6}
+    body = pod_spec(submission, built, volumes, account=None, grace=True)
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {JOB: submission.id, COMPONENT: WORKER}},
+    }
+    return pod_template(submission, WORKER, {**body, "topologySpreadConstraints": [spread], **node_placement(spec)})
+
+
+def launcher_pod(submission: Submission) -> Object:
+    """The launcher's pod: our supervisor."""
+    spec = submission.spec
+    volume, mount = job_volume(submission)
+    volumes = [volume, keys_volume(submission, ["id_rsa", "id_rsa.pub", "host_key.pub"])]
+    environment = {
+        "FARANDOLE_STYLE": spec.style,
+        "FARANDOLE_WORKERS_OBJECT": submission.named("worker"),
+        "FARANDOLE_PREPARE_OBJECT": submission.of_attempt("prepare"),
+        "FARANDOLE_STATUS_OBJECT": submission.named("status"),
+        "FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place}),
+        "FARANDOLE_SUBMISSION": str(submission.attempt),
+    }
+    if submission.mlflow_run_id is not None:
+        environment["FARANDOLE_MLFLOW_RUN"] = submission.mlflow_run_id
+    built = container_spec(
+        submission,
+        LAUNCHER,
+        spec.images.train,
+        f"{_INSIDE}.launcher",
+        burstable_resources(spec.launcher),
+        [mount, {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True}],
+        environment=environment,
+    )
+    built["livenessProbe"] = alive_probe()
+    body = pod_spec(submission, built, volumes, account=spec.launcher_account, grace=True)
+    return pod_template(submission, LAUNCHER, body)
+
+
+def keys_volume(submission: Submission, files: list[str]) -> Object:
+    """Of the job's keys, those that a kind of pod needs: no worker can log into another one."""
+    items = [{"key": name, "path": name} for name in files]
+    # Read by the pod's group; SSH takes a copy of its own, as it wants no other reader.
+    return {"name": "ssh", "secret": {"secretName": submission.named("ssh"), "defaultMode": 0o440, "items": items}}
+
+
+def _service(submission: Submission) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(submission, submission.named("worker"), WORKER),
+        "spec": {
+            "clusterIP": "None",
+            "selector": {JOB: submission.id, COMPONENT: WORKER},
+            "ports": [{"name": "ssh", "port": SSH_PORT, "protocol": "TCP", "targetPort": "ssh"}],
+        },
+    }
+
+
+def _stateful_set(submission: Submission) -> Object:
+    template = worker_pod(submission)
+    template["spec"]["restartPolicy"] = "Always"
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata(submission, submission.named("worker"), WORKER),
+        "spec": {
+            # The launcher wants workers when the dataset lies ready, and none when it ends.
+            "replicas": 0,
+            "serviceName": submission.named("worker"),
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": {JOB: submission.id, COMPONENT: WORKER}},
+            "template": template,
+        },
+    }
+
+
+def _job(submission: Submission) -> Object:
+    spec = submission.spec
+    body: Object = {
+        "backoffLimit": _TRIES_AGAIN,
+        # An error that the launcher told is final, as it has tried again itself; a pod that its node lost is not.
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": LAUNCHER, "operator": "In", "values": [1, 2, 3]},
+                },
+            ]
+        },
+        "template": launcher_pod(submission),
+    }
+    if spec.deadline_s is not None:
+        body["activeDeadlineSeconds"] = spec.deadline_s
+    if spec.ttl_s is not None:
+        body["ttlSecondsAfterFinished"] = spec.ttl_s
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(submission, submission.of_attempt("launcher"), LAUNCHER),
+        "spec": body,
+    }

@@ -1,0 +1,101 @@
+"""The process that is one job: `python -m farandole.backends.local.job_process --directory DIR`.
+
+It prepares and trains, as `farandole run` does, from the serialized spec in the job's directory. When its runner dies,
+it saves the state of the training, ends, and sees to it that the queue goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from farandole.backends.local.queue import Queue
+from farandole.errors import FarandoleError
+from farandole.events import EventHandler
+from farandole.jobdir.outcome import EventLogger, write_outcome, write_result
+from farandole.process.messages import PARENT_VARIABLE
+from farandole.process.parent_death import signal_on_parent_death
+from farandole.spec import Job, home, parse_job
+
+JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]
+"""Does a job in its directory, and returns its result document."""
+
+
+class _Ended(BaseException):
+    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
+
+
+def main() -> None:
+    """Be a job that runs on this machine."""
+    run_job_process(prepare_and_train)
+
+
+def run_job_process(do: JobFunction) -> None:
+    """Be a job's process from start to end.
+
+    Args:
+        do: What the job is.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    signal_on_parent_death(signal.SIGTERM)
+    runner = int(os.environ.pop(PARENT_VARIABLE))
+    directory = _directory()
+    try:
+        code = _do(do, directory) if os.getppid() == runner else 128 + signal.SIGTERM
+    finally:
+        if os.getppid() != runner:
+            Queue(home()).reconcile()
+    sys.exit(code)
+
+
+def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict[str, Any]:
+    """What `farandole run` does. A job that is tried again goes on from its last checkpoint."""
+    from farandole.ingest.prepare import prepare
+    from farandole.launch import train
+
+    prepared = prepare(job, on_event)
+    return train(job, on_event, register=True, directory=directory).document(job.name, prepared.to_dict())
+
+
+def _do(do: JobFunction, directory: Path) -> int:
+    try:
+        spec = directory / "job.json"
+        job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+        document = do(job, directory, EventLogger(directory))
+    except FarandoleError as error:
+        write_outcome(directory, str(error))
+        if error.detail:
+            print(error.detail, file=sys.stderr, flush=True)
+        return error.exit_code
+    except _Ended:
+        write_outcome(directory, "ended by SIGTERM")
+        return 128 + signal.SIGTERM
+    except Exception as error:  # noqa: BLE001 - a fault of ours or of the user's code: told, and the job has failed
+        write_outcome(directory, f"{type(error).__name__}: {error}; the log has more")
+        traceback.print_exc()
+        return 1
+    write_result(directory, document)
+    write_outcome(directory, f"trained {document['model']['uri']}")
+    return 0
+
+
+def _end(signal_number: int, frame: Any) -> None:
+    raise _Ended
+
+
+def _directory() -> Path:
+    parser = argparse.ArgumentParser(prog="farandole.backends.local.job_process")
+    parser.add_argument("--directory", required=True, type=Path, help="the job's directory, with its spec")
+    directory: Path = parser.parse_args().directory
+    return directory
+
+
+if __name__ == "__main__":
+    main()

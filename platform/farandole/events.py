@@ -1,0 +1,118 @@
+"""What a running job tells its watcher: small immutable events, passed to one function.
+
+The stages know nothing of terminals; the CLI draws the events, the Python API may ignore them, and a worker on
+another machine sends them as lines of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage of the job began (`prepare`, `train`, `evaluate`, `register`)."""
+
+    stage: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
+
+
+@dataclass(frozen=True)
+class StageEnded:
+    """The stage ended well; `text` sums it up in a line."""
+
+    stage: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work done inside a stage.
+
+    Args:
+        stage: The stage that works.
+        done: Units done so far.
+        total: Units in all; 0 where it is not known yet.
+        unit: What is counted (`tasks`, `rows`).
+        text: What is being done right now.
+        rows_per_s: Rows per second of wall-clock time, where it is known.
+    """
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    text: str = ""
+    rows_per_s: float | None = None
+
+    def __str__(self) -> str:
+        done = f", {self.done:,} of {self.total:,} {self.unit}" if self.total else ""
+        rate = f", {self.rows_per_s:,.0f} rows/s" if self.rows_per_s else ""
+        return f"{self.stage}: {self.text}{done}{rate}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """A line for the reader: a result on the way, or a warning."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+    def __str__(self) -> str:
+        return f"{'warning: ' if self.level == 'warning' else ''}{self.text}"
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What was measured on the validation split after an epoch.
+
+    Args:
+        epoch: Epochs trained.
+        epochs: Epochs in all.
+        metrics: Name to value.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"epoch {self.epoch} of {self.epochs}: validation {shown}"
+
+
+Event = StageStarted | StageEnded | Progress | Message | EpochMetrics
+EventHandler = Callable[[Event], None]
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (StageStarted, StageEnded, Progress, Message, EpochMetrics)
+}
+
+
+def ignore_event(event: Event) -> None:
+    """The watcher of those who do not on_event."""
+
+
+def format_count(count: int, noun: str) -> str:
+    """A number and its noun, in the plural where there is not one: `1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """The event as plain data, to be sent as one line of JSON."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from_dict(data: dict[str, Any]) -> Event:
+    """The event that `to_dict` made this of."""
+    fields = {key: value for key, value in data.items() if key != "event"}
+    event: Event = _KINDS[data["event"]](**fields)
+    return event

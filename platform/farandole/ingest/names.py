@@ -1,8 +1,0 @@
-"""Names of columns in Spark's SQL."""
-
-from __future__ import annotations
-
-
-def quoted(column: str) -> str:
-    """A column's name, whatever signs it has, as SQL takes it: between backticks."""
-    return f"`{column.replace('`', '``')}`"

@@ -1,0 +1,1 @@
+"""Readers of raw files: CSV, JSON lines, images and Parquet rows."""

@@ -1,0 +1,185 @@
+"""Sources and query as Spark frames."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from farandole.errors import DataError, closest_match
+from farandole.ingest.sources.files import SourceFiles, check_parquet
+from farandole.ingest.spark.partitioning import RESERVED_PREFIX
+from farandole.ingest.spark.row_frames import make_reader, row_frame
+from farandole.ingest.spark.sql_quoting import quote_identifier
+from farandole.ingest.spark.tasks import ERROR_MARK
+from farandole.spec import Data, ParquetSource, Source
+
+
+def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]) -> DataFrame:
+    """The rows of the query over all sources.
+
+    Raises:
+        DataError: A header is wrong, a column is missing, or the query is not valid or not deterministic.
+    """
+    for name, source in data.sources.items():
+        source_frame(session, name, source, files[name]).createOrReplaceTempView(name)
+    if data.query is None:
+        return session.table(next(iter(data.sources)))
+    try:
+        frame = session.sql(data.query)
+    except (ParseException, AnalysisException) as error:
+        raise DataError(f"data.query: {plain_message(str(error))}", detail=str(error)) from error
+    check_deterministic(frame, "data.query")
+    return frame
+
+
+def check_deterministic(frame: DataFrame, place: str) -> None:
+    """Whether a frame gives the same rows each time, under names that each stand for one column.
+
+    Args:
+        frame: Rows that the user described.
+        place: Where, for errors.
+
+    Raises:
+        DataError: It does not.
+    """
+    if not frame._jdf.queryExecution().analyzed().deterministic():
+        raise DataError(
+            f"{place}: uses a function whose value changes when Spark repeats a task (rand, uuid,"
+            " monotonically_increasing_id, …); use a hash of columns instead, for example xxhash64(id)"
+        )
+    repeated = sorted(column for column, count in Counter(frame.columns).items() if count > 1)
+    if repeated:
+        raise DataError(f"{place}: gives {', '.join(repeated)} twice; name one of them with AS")
+
+
+_CLOCKS = {
+    "CurrentDate": "current_date",
+    "CurrentTimestamp": "current_timestamp",
+    "CurrentTime": "current_time",
+    "LocalTimestamp": "localtimestamp",
+    "Now": "now",
+}
+"""Spark's expressions whose value is the same for a whole query, and another one in the next."""
+
+
+_PASSED_THROUGH = {"Project", "SubqueryAlias"}
+"""Plans that keep the order of rows."""
+
+
+def find_unstable_parts(frame: DataFrame) -> list[str]:
+    """What makes the rows of a frame other ones the next time, though their sources and the code stay the same.
+
+    Returns:
+        Texts: functions that read the clock, and `LIMIT` of rows in no order.
+    """
+    nodes = json.loads(frame._jdf.queryExecution().analyzed().toJSON())
+    classes = [str(node["class"]).rpartition(".")[2] for node in _objects(nodes)]
+    clocks = sorted({_CLOCKS[name] for name in classes if name in _CLOCKS})
+    found = [f"{name} gives another value each time" for name in clocks]
+    # Plans are listed from the top down: what a limit takes from stands behind it.
+    plan = [name for node in nodes if (name := str(node["class"]).rpartition(".")[2]) not in _PASSED_THROUGH]
+    if any(name == "LocalLimit" and plan[place + 1] != "Sort" for place, name in enumerate(plan)):
+        found.append("LIMIT takes any rows where they have no order; add ORDER BY with a column that tells rows apart")
+    return found
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All expressions and plans in Spark's own description of a plan."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+    elif isinstance(value, dict):
+        if "class" in value:
+            yield value
+        for part in value.values():
+            yield from _objects(part)
+
+
+def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
+    """The frame with just the columns that the dataset is made of, in the order of their names.
+
+    Args:
+        frame: The rows of the query.
+        wanted: Column to the field of the job file that asks for it.
+
+    Raises:
+        DataError: The frame lacks one, or its name is one that Farandole keeps for itself.
+    """
+    for column, field in wanted.items():
+        if column.lower().startswith(RESERVED_PREFIX):
+            raise DataError(
+                f"{field}: {column}: names that begin with {RESERVED_PREFIX} are kept for Farandole; rename it with AS"
+            )
+        if column not in frame.columns:
+            close = closest_match(column, frame.columns)
+            hint = f"did you mean {close}?" if close else f"it has {', '.join(frame.columns)}"
+            raise DataError(f"{field}: the query gives no column {column}; {hint}")
+    selected: list[str] = []
+    for column in sorted(wanted):
+        kind = frame.schema[column].dataType
+        # -0.0 equals 0.0 for Spark's hash and sort, yet has other bytes: keep one of them.
+        exact = isinstance(kind, T.FloatType | T.DoubleType)
+        name = quote_identifier(column)
+        selected.append(f"{name} + CAST(0 AS {kind.simpleString()}) AS {name}" if exact else name)
+    return frame.selectExpr(*selected)
+
+
+def source_frame(session: SparkSession, name: str, source: Source, files: SourceFiles) -> DataFrame:
+    """One source as a frame; a wrong row makes the job that reads it fail.
+
+    Raises:
+        DataError: The files do not have the declared columns.
+    """
+    if isinstance(source, ParquetSource):
+        return _parquet_frame(session, name, source, files)
+    return row_frame(session, source, *make_reader(session, name, source, files))
+
+
+def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:
+    check_parquet(name, source, files)
+    reader = session.read.option("mergeSchema", "false")
+    if files.base is not None:
+        reader = reader.option("basePath", str(files.base))
+    try:
+        frame = reader.parquet(*_literal(files))
+    except AnalysisException as error:
+        raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
+    for column in source.columns or ():
+        if column not in frame.columns:
+            close = closest_match(column, frame.columns)
+            hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
+            raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
+    return frame.select(*(_valid_text(frame, column) for column in source.columns or frame.columns))
+
+
+def _valid_text(frame: DataFrame, name: str) -> Column:
+    """A column; text in it that is not UTF-8, which Parquet does not check, fails the job."""
+    column = F.col(quote_identifier(name))
+    if not isinstance(frame.schema[name].dataType, T.StringType):
+        return column
+    uri = F.col("_metadata.file_path")  # input_file_name() counts as a function whose value changes
+    path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
+    text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
+    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
+    told = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(told).alias(name)
+
+
+def _literal(files: SourceFiles) -> list[str]:
+    """Paths as Spark takes them: it reads patterns, so signs that mean something in one are escaped."""
+    return [re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path)) for path in files.paths]
+
+
+def plain_message(text: str) -> str:
+    """Spark's own words, without its plan, its codes and its advice to change settings."""
+    text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
+    text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
+    return re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text)

@@ -1,0 +1,165 @@
+"""Gives each row its split, its shard and its place in the shard: functions of the row's content alone.
+
+Where Spark happens to hold a row never enters, so any number of partitions or executors gives the same shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from farandole.errors import DataError
+from farandole.ingest.spark.sql_quoting import quote_identifier
+from farandole.spec import SPLITS, Split
+
+RESERVED_PREFIX = "_farandole_"
+"""What the names of our own columns begin with, and no others."""
+SPLIT = "_farandole_split"
+"""The column with the index of the row's split in `SPLITS`."""
+TRAIN = SPLITS.index("train")
+"""What that column holds for a row to train on."""
+ORDER = ("_farandole_order_1", "_farandole_order_2")
+"""Two 64-bit hashes of the row, which sort it; rows that agree in both are equal."""
+
+MAX_NARROW_BYTES = 2048
+"""Of text in a narrow row: 50,000 of them, which make a batch, fit into Spark's memory."""
+WIDE_ROW = "@farandole-wide-row"
+"""What the error about a row says that is wider."""
+_MOST_TEXTS = 200
+"""Columns of text whose widths Spark's parser adds up in one expression."""
+_FLAGS = 31
+"""Bits of one number that say which columns are null."""
+_PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
+
+
+def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
+    """The frame with the columns that say where each row goes.
+
+    Raises:
+        DataError: A column holds maps, which have no order, and so no hash.
+    """
+    for field in frame.schema.fields:
+        if "map<" in field.dataType.simpleString():
+            raise DataError(
+                f"column {field.name}: holds maps, whose entries have no order, so that equal rows would not be equal;"
+                f" write array_sort(map_entries({field.name})) in the query"
+            )
+    hashes = [_hash(str(number), frame.columns) for number in range(len(ORDER))]
+    ordered = frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
+    place = _split_by_column(split.column) if split.column else _split_by_share(split)
+    return ordered.selectExpr("*", f"{place} AS {SPLIT}")
+
+
+def narrow_rows(frame: DataFrame) -> DataFrame | None:
+    """The frame, whose query fails, with `WIDE` in its error, at a row with more than `MOST_NARROW_BYTES` of text; None
+    where columns of other kinds may be wide, or the texts are too many to be added up in one expression.
+    """
+    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
+        return None
+    texts = [quote_identifier(name) for name, kind in kinds.items() if isinstance(kind, T.StringType)]
+    if len(texts) > _MOST_TEXTS:
+        return None
+    width = " + ".join(["0", *(f"coalesce(octet_length({text}), 0)" for text in texts)])
+    told = f"raise_error('{WIDE_ROW}')"
+    columns = [quote_identifier(name) for name in kinds if name != SPLIT]
+    return frame.selectExpr(*columns, f"if({width} > {MAX_NARROW_BYTES}, {told}, {SPLIT}) AS {SPLIT}")
+
+
+def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:
+    """The shard of each row, counted over all splits.
+
+    Args:
+        splits: The index of each row's split, int32 `[rows]`.
+        order: The first hash of each row, int64 `[rows]`.
+        shards_of_split: The number of shards of each split.
+
+    Returns:
+        int64 `[rows]`.
+    """
+    counts = np.asarray(shards_of_split, dtype=np.int64)
+    first = np.cumsum(counts) - counts
+    numbers: np.ndarray = first[splits] + order % counts[splits]
+    return numbers
+
+
+def row_order(order_1: np.ndarray, order_2: np.ndarray) -> np.ndarray:
+    """Which row comes first, second, …: by the first hash, then by the second.
+
+    Args:
+        order_1: The first hash of each row, int64 `[rows]`.
+        order_2: The second.
+
+    Returns:
+        int64 `[rows]`.
+    """
+    places = np.argsort(order_1)
+    equal = np.flatnonzero(order_1[places[1:]] == order_1[places[:-1]])
+    if (order_2[places[equal]] != order_2[places[equal + 1]]).any():
+        return np.lexsort((order_2, order_1))  # slower: two different rows share their first 64 bits
+    return places  # rows that agree in the first hash agree in the second too: they are equal
+
+
+def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
+    """The number of rows in each split.
+
+    Args:
+        found: Rows by what `SPLIT` says.
+        split: The rule.
+
+    Raises:
+        DataError: There are no rows, a split that should have some has none, or `split.column` holds another word.
+    """
+    counts = dict(found)
+    unknown = counts.pop(-1, 0)
+    if unknown:
+        raise DataError(
+            f"data.split.column: {split.column}: {unknown} rows say neither {', '.join(SPLITS)}; mend the query"
+        )
+    rows = sum(counts.values())
+    if not rows:
+        raise DataError("data: the sources and the query give no rows; look at the files and at the query's WHERE")
+    shares = {"train": split.train, "validation": split.validation, "test": split.test}
+    for index, name in enumerate(SPLITS):
+        wanted = name == "train" if split.column else shares[name] > 0
+        if wanted and not counts.get(index):
+            what = f"share {shares[name]:g}" if not split.column else f"column {split.column}"
+            raise DataError(
+                f"data.split.{name}: no row of {rows} falls into it ({what}); give it a greater share, more rows,"
+                " or a `by` with more different values"
+            )
+    return [counts.get(index, 0) for index in range(len(SPLITS))]
+
+
+# SQL, not Spark's functions in Python: each of their calls asks the JVM many times, which together takes as long as
+# planning the query.
+
+
+def _split_by_share(split: Split) -> str:
+    # Where all columns decide, both hashes of them do: a third one over all columns would cost as much again.
+    hashed = _hash(f"'split {split.seed}'", list(split.by) or list(ORDER))
+    # The upper 53 bits as a number in [0, 1).
+    share = f"CAST(shiftrightunsigned({hashed}, 11) AS DOUBLE) / {2.0**53!r}D"
+    train, validation = f"{split.train!r}D", f"{split.train + split.validation!r}D"
+    return f"CASE WHEN {share} < {train} THEN 0 WHEN {share} < {validation} THEN 1 ELSE 2 END"
+
+
+def _split_by_column(column: str) -> str:
+    cases = " ".join(f"WHEN '{name}' THEN {index}" for index, name in enumerate(SPLITS))
+    return f"CASE {quote_identifier(column)} {cases} ELSE -1 END"
+
+
+def _hash(key: str, columns: list[str]) -> str:
+    """Spark's xxhash64 with a key. It skips nulls, so that (null, 1) and (1, null) would collide: which columns are
+    null is hashed too."""
+    names = [quote_identifier(column) for column in columns]
+    flags = [_nulls(names[start : start + _FLAGS]) for start in range(0, len(names), _FLAGS)]
+    return f"xxhash64({', '.join([key, *names, *flags])})"
+
+
+def _nulls(names: list[str]) -> str:
+    """Which columns are null, a bit for each: one number is hashed in the time of one flag."""
+    return " | ".join(f"if({name} IS NULL, {1 << place}, 0)" for place, name in enumerate(names))

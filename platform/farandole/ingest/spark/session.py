@@ -1,0 +1,260 @@
+"""Spark's session: one of our own that ends with us, or the one that a notebook already has."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from py4j.protocol import Py4JError
+from pyspark import SparkContext, StorageLevel
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import DataFrame, SparkSession
+
+from farandole.errors import UnavailableError
+from farandole.ingest.spark.java import require_java
+from farandole.spec import Job
+
+_LOG_NAME = "spark.log"
+_LOG_PROPERTIES = Path(__file__).with_name("log4j2.properties")
+
+_BATCH_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
+QUERY_SETTINGS = {
+    # A cast that fails must fail, not become a missing value.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    # ${NAME} in a query or a column's name stays what it is: what the machine puts there must not decide about rows.
+    "spark.sql.variable.substitute": "false",
+    # For notebooks and transforms, which may read CSV by Spark: it does not parse pruned columns, so that a row with
+    # too many fields would pass unseen.
+    "spark.sql.csv.parser.columnPruning.enabled": "false",
+    # Arrow's offsets of 32 bits end at 2 GiB, and rows may be wide: packed batches, images, documents.
+    _BATCH_BYTES: "64m",
+}
+
+_QUICK_COMPILER = " -XX:TieredStopAtLevel=1"
+
+
+@contextmanager
+def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
+    """A session for one preparation.
+
+    Args:
+        job: The job.
+        little: Whether its sources are small.
+
+    Where one is active (in a notebook, or in a test), its Spark is used and goes on. Otherwise one is started, and
+    ended together with its JVM, which would keep its memory while the workers train.
+
+    Raises:
+        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        # Its own views and settings, on the same Spark: nothing of the notebook is touched.
+        session = active.newSession()
+        configure_session(session, job)
+        with _errors_not_logged(), _own_python(session):
+            yield session
+        return
+    require_java()
+    with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch, _errors_not_logged():
+        session = _start(f"farandole {job.name}", job.data.master, job.data.memory, Path(scratch), little=little)
+        configure_session(session, job)
+        try:
+            yield session
+        finally:
+            _stop(session)
+
+
+def start_spark(*, master: str | None = None, memory: str = "2g") -> SparkSession:
+    """A session to explore raw data with, set up as the one that a preparation starts. As long as it is active,
+    `prepare` uses its Spark; `stop()` ends it.
+
+    Args:
+        master: Spark's master URL. Default: `local[*]`, all cores of this machine.
+        memory: The memory of Spark's driver.
+
+    Raises:
+        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+    """
+    require_java()
+    scratch = Path(tempfile.mkdtemp(prefix="farandole-spark-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    session = _start("farandole", master, memory, scratch)
+    for key, value in QUERY_SETTINGS.items():
+        session.conf.set(key, value)
+    return session
+
+
+@contextmanager
+def cached(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame whose rows Spark keeps, in memory or on disk, for the length of the block."""
+    kept = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield kept
+    finally:
+        with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
+            kept.unpersist()
+
+
+@contextmanager
+def scratch_directory(session: SparkSession) -> Iterator[Path | None]:
+    """A directory for what tasks hand to each other, for the length of the block: only this user may read it. None
+    where tasks run on other machines.
+    """
+    if not str(session.sparkContext.master).startswith("local"):
+        yield None
+        return
+    chosen = os.environ.get("SPARK_LOCAL_DIRS") or session.sparkContext.getConf().get("spark.local.dir", "")
+    parent = (chosen or "").split(",")[0] or tempfile.gettempdir()
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="farandole-rows-", dir=parent, ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def batches_by_rows(session: SparkSession) -> Iterator[None]:
+    """While queries begin in this block, Spark counts the rows of the batches that it hands to Python, not their bytes:
+    it looks at all columns after each row for that, which takes as long as writing the row.
+    """
+    kept = session.conf.get(_BATCH_BYTES)
+    session.conf.set(_BATCH_BYTES, str(2**31 - 1))
+    try:
+        yield
+    finally:
+        session.conf.set(_BATCH_BYTES, str(kept))
+
+
+def spark_settings(scratch: Path, *, memory: str, local: bool, little: bool = False) -> dict[str, str]:
+    """What Spark is started with; it cannot change as long as it runs.
+
+    Args:
+        scratch: A directory for its log and its temporary files.
+        memory: Of the driver, for example `2g`.
+        local: Whether all of Spark runs on this machine.
+        little: Whether there is little to do.
+    """
+    # Packed batches are arrays of megabytes, each of which G1 gives regions of its own, and collects all memory for.
+    options = (
+        f"-XX:+UseParallelGC -Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
+    )
+    settings: dict[str, str] = {}
+    if little:  # the JVM's thorough compiler takes a third of the time of such a preparation, and is never paid back
+        options += _QUICK_COMPILER
+        settings["spark.executor.extraJavaOptions"] = _QUICK_COMPILER.strip()
+    settings |= {
+        "spark.driver.memory": memory,
+        "spark.driver.extraJavaOptions": options,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
+    }
+    if not os.environ.get("SPARK_LOCAL_DIRS"):
+        settings["spark.local.dir"] = str(scratch)
+    if local:
+        # A worker's address is of no use to anybody else here, and a host name may not resolve.
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return settings
+
+
+def _start(name: str, master: str | None, memory: str, scratch: Path, *, little: bool = False) -> SparkSession:
+    # Executors must run the very Python that the driver runs.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    master, log = master or "local[*]", scratch / _LOG_NAME
+    builder = SparkSession.builder.master(master).appName(name)
+    for key, value in spark_settings(scratch, memory=memory, local=master.startswith("local"), little=little).items():
+        builder = builder.config(key, value)
+    try:
+        with _stderr_to(log):
+            session = builder.getOrCreate()
+    except (PySparkException, RuntimeError, OSError) as error:
+        tail = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+        raise UnavailableError(
+            f"data.master: Spark did not start on {master} ({_first_line(error)}); check the"
+            " master's URL and data.memory",
+            detail=f"{error}\n{tail}",
+        ) from error
+    return session
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """What the JVM is started with as its standard error: it warns there about its own options."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _errors_not_logged() -> Iterator[None]:
+    """PySpark prints each failed query to standard error; here it becomes an error of ours instead."""
+    loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _own_python(session: SparkSession) -> Iterator[None]:
+    """Executors on this machine run the driver's Python, whichever `python3` a notebook's Spark was started with."""
+    context = session.sparkContext
+    kept = context.pythonExec
+    if str(context.master).startswith("local"):
+        context.pythonExec = sys.executable
+    try:
+        yield
+    finally:
+        context.pythonExec = kept
+
+
+def configure_session(session: SparkSession, job: Job) -> None:
+    for key, value in QUERY_SETTINGS.items():
+        session.conf.set(key, value)
+    if job.data.partitions is not None:
+        session.conf.set("spark.sql.shuffle.partitions", str(job.data.partitions))
+
+
+def _stop(session: SparkSession) -> None:
+    """End the session and its JVM; `stop()` alone leaves the JVM until Python ends."""
+    gateway = SparkContext._gateway
+    with suppress(Exception):  # a JVM that died on its own cannot be stopped again, and need not be
+        session.stop()
+    if gateway is None:
+        return
+    with suppress(Exception):
+        gateway.shutdown()
+    process = getattr(gateway, "proc", None)
+    if process is not None:
+        process.stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,1 @@
+"""A job's directory: file names, locks, status, logs and outcome."""

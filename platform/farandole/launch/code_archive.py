@@ -1,0 +1,253 @@
+"""A job's folder as one package: what travels with a job to machines that do not share a file system with this one.
+
+A package is a gzip-compressed tar file of regular files, sorted, without times, owners or other traces of where it was
+made. Its digest is the SHA-256 of the tar file before compression: another version of zlib gives the same digest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pathspec
+
+from farandole.errors import SpecError, UnavailableError
+
+MAX_FILE_BYTES = 128 << 20
+"""What all files of a folder may have together: code travels, data does not."""
+_NEVER = (".git", "__pycache__", "*.pyc", ".ipynb_checkpoints", ".DS_Store")
+"""What no other machine can use, whether or not a `.gitignore` says so."""
+_GITIGNORE = ".gitignore"
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class CodeArchive:
+    """A folder, ready to travel.
+
+    Args:
+        digest: Names the content: SHA-256 of the tar file before compression, in hexadecimal digits.
+        data: The tar file, compressed.
+    """
+
+    digest: str
+    data: bytes
+
+
+def pack(folder: str | Path) -> CodeArchive:
+    """Pack a folder, but for what git would leave out. The same files give the same bytes, wherever they lie.
+
+    `.gitignore` files count as they do for git: those in the folder and below it, and those above it in the same
+    repository. A link is followed, and what it leads to is packed; one that leads nowhere is left out.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        SpecError: There is no such folder, a file in it cannot be read, or it holds more than `MAX_FILE_BYTES`.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise SpecError(f"folder: {root}: there is no such folder; give the one with the job's own modules")
+    files = archived_files(root)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in files:
+            content, executable = _read(root / name)
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755 if executable else 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    raw = archive.getvalue()
+    return CodeArchive(hashlib.sha256(raw).hexdigest(), gzip.compress(raw, compresslevel=6, mtime=0))
+
+
+def unpack(data: bytes, digest: str, directory: str | Path) -> Path:
+    """Unpack a package into a directory, which appears whole or not at all; one that is there is taken as it is.
+
+    Args:
+        data: The package's bytes.
+        digest: What they have to be.
+        directory: Where to; its name should hold the digest.
+
+    Returns:
+        The directory.
+
+    Raises:
+        EnvironmentLacking: The bytes are not those of the digest, or the disk does not take them.
+    """
+    target = Path(directory)
+    raw = _checked(data, digest)
+    if target.is_dir():
+        return target
+    temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+            for entry in tar:
+                _write(tar, entry, temporary)
+        _rename(temporary, target)
+    except OSError as error:
+        raise UnavailableError(
+            f"{target}: the job's folder cannot be unpacked ({error.strerror or error}); free some space there, or mend"
+            " the permissions"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def archived_files(root: Path) -> list[str]:
+    """The names of the files of a folder that travel with a job, sorted, with `/` between their parts.
+
+    Raises:
+        SpecError: They have more than `MAX_FILE_BYTES`.
+    """
+    sizes: dict[str, int] = {}
+    total = 0
+    for name in _walk(root, root, "", _rules_above(root), ()):
+        sizes[name] = (root / name).stat().st_size
+        total += sizes[name]
+        if total > MAX_FILE_BYTES:
+            largest = sorted(sizes, key=lambda known: -sizes[known])[:_SHOWN]
+            shown = ", ".join(f"{known} ({sizes[known] / 1e6:,.1f} MB)" for known in largest)
+            raise SpecError(
+                f"folder: {root}: its files have more than {MAX_FILE_BYTES >> 20} MiB, and the folder travels with the"
+                f" job; name what is no code in {root / _GITIGNORE}; the largest so far: {shown}"
+            )
+    return sorted(sizes)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """One `.gitignore`.
+
+    Args:
+        prefix: Where it lies, seen from the packed folder: what to put before a name to get the file's own view of it
+            where it lies above, and what to take away where it lies below.
+        above: Whether it lies above.
+        spec: Its patterns.
+    """
+
+    prefix: str
+    above: bool
+    spec: pathspec.GitIgnoreSpec
+
+    def verdict(self, name: str) -> bool | None:
+        """Whether a file or folder (its name ends with `/`) is left out; None: these rules do not say."""
+        seen = self.prefix + name if self.above else name.removeprefix(self.prefix)
+        return self.spec.check_file(seen).include
+
+
+def _walk(root: Path, folder: Path, prefix: str, rules: tuple[_Rules, ...], parents: tuple[str, ...]) -> Iterator[str]:
+    """Names of files, seen from the root."""
+    real = os.path.realpath(folder)
+    if real in parents:  # a link that leads back
+        return
+    own = _rules_in(folder, prefix, above=False)
+    rules = (*rules, own) if own else rules
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir():
+            if not _left_out(name + "/", rules):
+                yield from _walk(root, Path(entry.path), name + "/", rules, (*parents, real))
+        elif entry.is_file() and not _left_out(name, rules):
+            yield name
+
+
+def _left_out(name: str, rules: tuple[_Rules, ...]) -> bool:
+    """The nearest rules that say something about it decide, as in git."""
+    bare = PurePosixPath(name)
+    if any(bare.match(pattern) for pattern in _NEVER):
+        return True
+    verdicts = (each.verdict(name) for each in reversed(rules))
+    return next((verdict for verdict in verdicts if verdict is not None), False)
+
+
+def _rules_above(root: Path) -> tuple[_Rules, ...]:
+    """The rules of the repository in which a folder lies, from its top to just above the folder. Where these leave the
+    folder itself out, they say nothing about what is in it: the user chose it."""
+    top = root.absolute()
+    above = []
+    for parent in top.parents:
+        if (parent / ".git").exists():
+            above.append(parent)
+            break
+        above.append(parent)
+    else:
+        return ()
+    if (top / ".git").exists():
+        return ()
+    found = [_rules_in(parent, top.relative_to(parent).as_posix() + "/", above=True) for parent in reversed(above)]
+    rules = tuple(each for each in found if each is not None)
+    return () if any(each.verdict("") for each in rules) else rules
+
+
+def _rules_in(folder: Path, prefix: str, *, above: bool) -> _Rules | None:
+    path = folder / _GITIGNORE
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _Rules(prefix, above, pathspec.GitIgnoreSpec.from_lines(lines))
+
+
+def _read(path: Path) -> tuple[bytes, bool]:
+    try:
+        return path.read_bytes(), os.access(path, os.X_OK)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SpecError:
+    return SpecError(
+        f"folder: {path}: cannot be read ({error.strerror or error}), and the job's folder travels with the job; mend"
+        f" its permissions, or name it in {_GITIGNORE}"
+    )
+
+
+def _checked(data: bytes, digest: str) -> bytes:
+    try:
+        raw = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnavailableError(f"the job's folder arrived damaged ({error}); submit the job again") from error
+    found = hashlib.sha256(raw).hexdigest()
+    if found != digest:
+        raise UnavailableError(
+            f"the job's folder arrived damaged: its digest is {found} and should be {digest}; submit the job again"
+        )
+    return raw
+
+
+def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> None:
+    parts = PurePosixPath(entry.name)
+    content = tar.extractfile(entry)
+    assert content is not None, f"{entry.name}: packages hold regular files only"
+    assert not parts.is_absolute(), f"{entry.name}: lies outside"
+    assert ".." not in parts.parts, f"{entry.name}: lies outside"
+    path = directory / parts
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.read())
+    path.chmod(entry.mode)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    try:
+        temporary.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process was faster, with the same content
+            raise

@@ -1,0 +1,64 @@
+"""Whether the kernel killed a worker because memory ran out: told only where the kernel says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass
+class OomCounter:
+    """The kernel's counts of processes that it killed for want of memory, in the control groups of the workers.
+
+    They are looked at while the workers live, for a process that has ended has no group any more.
+    """
+
+    first: dict[Path, int] = field(default_factory=dict)
+    by_rank: dict[int, Path] = field(default_factory=dict)
+
+    def look(self, rank: int, pid: int) -> None:
+        """Note the group of a worker, and the group's count where it is new."""
+        file = _count_file(pid)
+        if file is None:
+            return
+        self.by_rank[rank] = file
+        if file not in self.first:
+            self.first[file] = _count(file) or 0
+
+    def evidence(self, rank: int) -> str | None:
+        """What speaks for it that a worker was killed for want of memory; None: nothing does."""
+        file = self.by_rank.get(rank)
+        now = _count(file) if file is not None else None
+        if file is None or now is None or now <= self.first[file]:
+            return None
+        return f"{file}: oom_kill rose from {self.first[file]} to {now}"
+
+
+def _count_file(pid: int) -> Path | None:
+    """The file with the count of a process's memory group: version 2 of control groups, or version 1."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None  # it has ended, or this is not Linux
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            file = _ROOT / "memory" / path.lstrip("/") / "memory.oom_control"
+        elif not controllers:
+            file = _ROOT / path.lstrip("/") / "memory.events"
+        else:
+            continue
+        if file.exists():
+            return file
+    return None
+
+
+def _count(file: Path) -> int | None:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None  # the group has been removed
+    counts = [line.split()[1] for line in lines if line.startswith("oom_kill ")]
+    return int(counts[0]) if counts else None

@@ -1,0 +1,267 @@
+"""Where raw rows come from: one class per file format, told apart by `format` or by the file's name."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from farandole.spec.base import PathText, Spec, non_default_fields
+from farandole.spec.features import IDENTIFIERS_ONLY, Identifier
+from farandole.spec.time_pattern import TimePattern
+
+_SIMPLE_TYPES = {
+    "boolean": "boolean",
+    "int": "int",
+    "integer": "int",
+    "long": "bigint",
+    "bigint": "bigint",
+    "float": "float",
+    "double": "double",
+    "string": "string",
+    "date": "date",
+    "timestamp": "timestamp",
+}
+_DECIMAL = re.compile(r"^decimal\(\s*\d+\s*,\s*\d+\s*\)$")
+
+
+def _column_type(name: str) -> str:
+    lower = name.lower()
+    if lower in _SIMPLE_TYPES:
+        return _SIMPLE_TYPES[lower]
+    if _DECIMAL.match(lower):
+        return lower.replace(" ", "")
+    raise ValueError(f"not a column type; use one of {', '.join(_SIMPLE_TYPES)}, decimal(p,s)")
+
+
+ColumnType = Annotated[str, AfterValidator(_column_type)]
+"""The SQL type that a text is read as. A number is decimal digits and finite, a date exists (ISO 8601), a boolean is
+true/false, t/f, yes/no, y/n or 1/0; spaces around are not looked at, and a timestamp is cut to microseconds."""
+
+
+def _nested_type(name: str) -> str:
+    """A column type of JSON: a simple one, `array<…>` or `struct<name:…,…>`."""
+    text = re.sub(r"\s*([<>:,()])\s*", r"\1", name.strip())
+    inner = re.fullmatch(r"array<(.*)>", text, re.IGNORECASE)
+    if inner:
+        return f"array<{_inner_type(inner[1])}>"
+    inner = re.fullmatch(r"struct<(.*)>", text, re.IGNORECASE)
+    if inner:
+        members = [member.partition(":") for member in split_struct_fields(inner[1])]
+        if not all(field.isidentifier() for field, _, _ in members):
+            raise ValueError("not a column type; write `struct<name:type,…>` with plain names")
+        return "struct<" + ",".join(f"{field}:{_inner_type(kind)}" for field, _, kind in members) + ">"
+    return _column_type(text)
+
+
+def _inner_type(name: str) -> str:
+    kind = _nested_type(name)
+    if kind in ("date", "timestamp"):
+        raise ValueError(f"{kind} inside an array or a struct cannot be read; declare it as string and cast it")
+    return kind
+
+
+def split_struct_fields(text: str) -> list[str]:
+    """The members of a struct type: `text` cut at the commas that no bracket encloses."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "<(") - (sign in ">)")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+JsonColumnType = Annotated[str, AfterValidator(_nested_type)]
+"""As for CSV, or `array<type>`, or `struct<name:type,…>`, whose members the query reads as `column.name`."""
+
+
+class RowSource(Spec):
+    """What sources have in common that are read row by row: what becomes of a row that cannot be read."""
+
+    malformed: Literal["fail", "drop", "quarantine"] = "fail"
+    """What to do with rows that cannot be read as declared. `fail`: stop, and name file, line, column and value.
+    `drop`: leave them out and count them in the manifest. `quarantine`: leave them out, count them, and keep them in
+    a Parquet file beside the dataset."""
+    max_malformed: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The greatest share of a source's rows that may be dropped or quarantined; more are an error."""
+
+    @model_validator(mode="after")
+    def _share_has_an_effect(self) -> Self:
+        if self.malformed == "fail" and non_default_fields(self, "max_malformed"):
+            raise ValueError("max_malformed has no effect where `malformed` is fail; set that to drop or quarantine")
+        return self
+
+
+def _encoding(name: str) -> str:
+    try:
+        known = codecs.lookup(name).name
+    except LookupError:
+        known = ""
+    if not known or not getattr(codecs.lookup(name), "_is_text_encoding", False):
+        raise ValueError("not an encoding of text; use utf-8, utf-16, latin-1, cp1252 or another that Python knows")
+    return known.removesuffix("-sig")  # a byte order mark is no text, whether it is asked for or not
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+"""The name of a text encoding, in Python's spelling."""
+
+
+OneSign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\t -~]$")]
+"""One ASCII character."""
+
+
+class CsvSource(RowSource):
+    """Text files with separated fields (RFC 4180). Every row must have as many fields as the header; blank lines are
+    not rows."""
+
+    format: Literal["csv"] = "csv"
+    """The file format; may be left out where the path ends in `.csv`, `.tsv`, `.csv.gz` or `.csv.zip`."""
+    path: PathText
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
+    columns: dict[str, ColumnType] | None = None
+    """Column name to type. Only these columns are read. Left out: all columns, each in the narrowest type that fits
+    all of its values, for which the files are read twice."""
+    encoding: Encoding = "utf-8"
+    """The encoding of the text, for example `latin-1`, `cp1252` or `utf-16`."""
+    null_values: tuple[str, ...] = ()
+    """Texts that stand for a missing value, for example `[NA]`. An empty field is always missing."""
+    separator: OneSign = ","
+    """The character between two fields."""
+    quote: OneSign = '"'
+    """The character around a field that contains separators; doubled inside such a field (RFC 4180). In a field
+    that does not begin with it, it stands for itself; yet where malformed rows are left out, it makes one."""
+    header: bool = True
+    """Whether the first line of every file names the columns. Without it `columns` names them, in file order."""
+    multiline: bool = False
+    """Whether a quoted field may contain line breaks; such files cannot be split between tasks."""
+    timestamp_format: TimePattern | None = None
+    """Spark's pattern for timestamp columns, for example `yyyy-MM-dd HH:mm:ss`. Default: ISO 8601."""
+    date_format: TimePattern | None = None
+    """Spark's pattern for date columns. Default: ISO 8601."""
+
+
+class JsonSource(RowSource):
+    """JSON lines in UTF-8: one object on each line. A member that a line lacks is missing in that row;
+    a declared one that no line has is an error."""
+
+    format: Literal["json"] = "json"
+    """The file format; may be left out where the path ends in `.jsonl`, `.ndjson` or `.json`, or these and `.gz`."""
+    path: PathText
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
+    columns: dict[str, JsonColumnType] | None = None
+    """Member name to type; others are not read. Left out: all members, their types inferred from all lines, for
+    which the files are read twice."""
+    timestamp_format: TimePattern | None = None
+    """Spark's pattern for timestamp columns, for example `yyyy-MM-dd HH:mm:ss`. Default: ISO 8601."""
+    date_format: TimePattern | None = None
+    """Spark's pattern for date columns. Default: ISO 8601."""
+
+
+class ImageSource(RowSource):
+    """A folder of images, one row each, with the columns `path` (relative to the folder), `label` (the name of the
+    folder that holds the file) and `image` (the file's bytes). Files without the suffix of an image are not read."""
+
+    format: Literal["images"] = "images"
+    """The file format; always to be written."""
+    path: PathText
+    """A folder, or a glob of image files, here or in an object store (`s3://bucket/…`)."""
+
+
+class ParquetSource(Spec):
+    """Parquet files; their own schema is used."""
+
+    format: Literal["parquet"] = "parquet"
+    """The file format; may be left out where the path ends in `.parquet`."""
+    path: PathText
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships."""
+    columns: tuple[str, ...] | None = None
+    """The columns to read. Left out: all."""
+
+
+_RECORD_TYPE = re.compile(r"^(uint8|int8|int16|int32|int64|float32|float64|bytes\[\s*[1-9]\d{0,8}\s*\])$")
+
+
+def _record_type(name: str) -> str:
+    if _RECORD_TYPE.match(name.strip()):
+        return re.sub(r"\s", "", name)
+    raise ValueError(
+        "not a type of a field in a record; use one of uint8, int8, int16, int32, int64, float32, float64, or bytes[N]"
+    )
+
+
+RecordType = Annotated[str, AfterValidator(_record_type)]
+"""A number of a fixed size, or `bytes[N]`: so many bytes as they are, for `kind: tensor` or `kind: image`."""
+
+
+class RecordSource(RowSource):
+    """Binary files of records that all have the same fields and the same length, such as the IDX files of MNIST and
+    the batches of CIFAR-10. Beside the declared columns there are `file`, the file's name, and `record`, the number
+    of the record in it, from 0 on."""
+
+    format: Literal["records"] = "records"
+    """The file format; always to be written."""
+    path: PathText
+    """A file, a directory or a glob, here or in an object store (`s3://bucket/…`), or `package://NAME/FILE` for data
+    that an installed Python package ships. Files that end in `.gz` are unpacked."""
+    header_bytes: Annotated[int, Field(ge=0)] = 0
+    """The bytes of each file before its first record."""
+    columns: Annotated[dict[Identifier, RecordType], Field(min_length=1, json_schema_extra=IDENTIFIERS_ONLY)]
+    """Field to type, in the order in which they lie in a record."""
+    byte_order: Literal["little", "big"] = "little"
+    """Which byte of a number comes first: the lowest or the highest."""
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        for name in ("file", "record"):
+            if name in self.columns:
+                raise ValueError(f"columns.{name}: every record has a column of this name already; choose another")
+        return self
+
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
+
+
+def _format_of(value: Any) -> str | None:
+    """The tag of the source: its `format`, or what its path ends in (compression set aside)."""
+    if isinstance(value, CsvSource | ParquetSource | JsonSource | ImageSource | RecordSource):
+        return value.format
+    if not isinstance(value, dict):
+        return None
+    if "format" in value:
+        return str(value["format"])
+    path = re.sub(r"\.(gz|bz2|zip|zst)$", "", str(value.get("path", "")).rstrip("/*"))
+    return next((tag for suffix, tag in _SUFFIXES.items() if path.endswith(suffix)), None)
+
+
+Source = Annotated[
+    Annotated[CsvSource, Tag("csv")]
+    | Annotated[ParquetSource, Tag("parquet")]
+    | Annotated[JsonSource, Tag("json")]
+    | Annotated[ImageSource, Tag("images")]
+    | Annotated[RecordSource, Tag("records")],
+    # Without `format`, the path decides: for a schema, which cannot, both may fit.
+    Field(json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf"))),
+    Discriminator(
+        _format_of,
+        custom_error_type="source_format",
+        custom_error_message=(
+            "the file format is not known; write `format:` with one of csv, parquet, json, images, records"
+        ),
+    ),
+]
+"""One named input of the preparation."""

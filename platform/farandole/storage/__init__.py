@@ -1,0 +1,1 @@
+"""Storage of datasets and checkpoints: local directories and object stores."""

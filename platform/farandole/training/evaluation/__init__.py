@@ -1,0 +1,1 @@
+"""Evaluation after each epoch, early stopping and plots."""

@@ -1,0 +1,64 @@
+"""Batches in pinned memory, which go to a GPU while the next ones are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from farandole.loading import TrainingLoader
+from farandole.loading.buffers import BatchBuffers, columns_of
+from farandole.shards import Dataset
+from tests.support.made_data import BATCH_ROWS, Made
+
+ROWS = 4096
+_CYCLES = 500_000_000
+"""The GPU is busy for so long, a few tenths of a second, before it gets to a copy."""
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["a window", "a batch"])
+def test_memory_is_not_given_out_again_while_a_copy_still_reads_it(made: Callable[..., Made], whole: bool) -> None:
+    columns = columns_of(made().manifest.columns)
+    buffers = BatchBuffers(columns, ROWS, pin=True)
+    memory = buffers.take()
+    for target in memory.targets:
+        target[...] = 1
+    batch = memory.batches(2, ROWS // 2)[1] if whole else memory.tensors(ROWS)
+    assert all(tensor.is_pinned() for tensor in batch.values())
+    torch.cuda._sleep(_CYCLES)
+    copies = {name: tensor.to("cuda", non_blocking=True) for name, tensor in batch.items()}
+    known = {memory.targets[0].ctypes.data}
+    del batch, memory, target
+    later = [buffers.take() for _ in range(3)]
+    for each in later:
+        known.add(each.targets[0].ctypes.data)
+        for target in each.targets:
+            target[...] = 0
+    assert not torch.cuda.current_stream().query(), "the copies were done before they were disturbed; sleep for longer"
+    torch.cuda.synchronize()
+    assert {name: bool((copy == 1).all()) for name, copy in copies.items()} == dict.fromkeys(copies, True)
+    del later, each, target
+    assert buffers.take().targets[0].ctypes.data in known, "memory that no copy reads is used again"
+
+
+@pytest.mark.parametrize("tail", ["pad", "drop"])
+def test_batches_on_the_gpu_are_those_in_memory(made: Callable[..., Made], tail: str) -> None:
+    dataset = Dataset(made().path)
+    plain, pinned = (
+        TrainingLoader(dataset, global_batch_size=BATCH_ROWS, rank=0, size=1, seed=5, tail=tail, pin=pin)
+        for pin in (False, True)
+    )
+    copied = []
+    for batch in pinned:
+        assert batch.label.is_pinned()
+        copied.append(batch.to(torch.device("cuda")))
+        del batch
+    expected = list(plain)
+    assert len(copied) == len(expected) > 10
+    for here, there in zip(expected, copied, strict=True):
+        assert there.label.is_cuda
+        assert torch.equal(here.label, there.label.cpu())
+        for name, tensor in here.features.items():
+            np.testing.assert_array_equal(there.features[name].cpu().numpy(), tensor.numpy())

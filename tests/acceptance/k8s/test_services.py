@@ -1,0 +1,459 @@
+"""The services as the manifests have them, run as processes of this machine: PostgreSQL, SeaweedFS as S3, and MLflow
+with passwords before both; and jobs that record there, of users who may and who may not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from pyarrow import fs
+from tests.acceptance.k8s.test_monitoring import metrics
+
+from farandole.process.parent_death import signal_on_parent_death
+from tests.support.k8s_manifests import Object, find, pod_template, render, secrets
+from tests.support.machine_pod import MachinePod, machine_pod, program_path
+from tests.support.made_data import Made, WriteJob
+from tests.support.postgresql import PostgreSQL, running_postgresql
+from tests.support.recorded_training import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+BIN = Path(sys.executable).parent
+_START_S = 300
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running services.
+
+    Args:
+        objects: All objects of the overlay, and the Secrets.
+        database: PostgreSQL.
+        storage: The address of S3.
+        mlflow: The address of MLflow.
+        server: MLflow's container.
+        directory: Where volumes and logs lie.
+    """
+
+    objects: list[Object]
+    database: PostgreSQL
+    storage: str
+    mlflow: str
+    server: MachinePod
+    directory: Path
+
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a Secret."""
+        values: dict[str, str] = find(self.objects, "Secret", name)["stringData"]
+        return values
+
+    def ask(self, user: str, password: str, route: str, host: str | None = None) -> int:
+        """The status of MLflow's answer to a user."""
+        request = urllib.request.Request(self.mlflow + route)
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+        if host is not None:
+            request.add_header("Host", host)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def bucket(self, name: str) -> list[str]:
+        """The objects in a bucket."""
+        keys = self.secret("seaweedfs")
+        files = fs.S3FileSystem(
+            access_key=keys["admin-access-key"],
+            secret_key=keys["admin-secret-key"],
+            endpoint_override=self.storage,
+            region="us-east-1",
+        )
+        return [each.path for each in files.get_file_info(fs.FileSelector(name, recursive=True))]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        return int(bound.getsockname()[1])
+
+
+@contextmanager
+def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
+    """The container as a process group of its own, from the time it answers."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            pod.command, env=pod.environment, stdout=output, stderr=output, cwd=log.parent, start_new_session=True,
+            preexec_fn=lambda: signal_on_parent_death(signal.SIGTERM),
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                with urllib.request.urlopen(health, timeout=5):
+                    break
+            except OSError:
+                told = log.read_text(errors="replace")[-3000:]
+                assert process.poll() is None, told
+                assert time.monotonic() < deadline, told
+                time.sleep(0.2)
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _template(objects: list[Object], kind: str, name: str) -> Object:
+    template = pod_template(find(objects, kind, name, "farandole-system"))
+    assert template is not None
+    return template
+
+
+def _health(template: Object, port: int) -> str:
+    return f"http://127.0.0.1:{port}{template['spec']['containers'][0]['startupProbe']['httpGet']['path']}"
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Object]:
+    return render("minimal") + secrets()
+
+
+@pytest.fixture(scope="module")
+def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """PostgreSQL with the manifest's arguments for `initdb`, after the script that the image runs once."""
+    template = _template(objects, "StatefulSet", "postgresql")
+    environment = {each["name"]: each.get("value", "") for each in template["spec"]["containers"][0]["env"]}
+    with running_postgresql(*environment["POSTGRES_INITDB_ARGS"].split()) as server:
+        pod = machine_pod(
+            template, objects, tmp_path_factory.mktemp("postgresql"), path=program_path(server.programs),
+            environment={"PGHOST": str(server.sockets), "PGPORT": str(server.port)},
+        )  # fmt: skip
+        made = pod.run("sh", "/docker-entrypoint-initdb.d/databases.sh")
+        assert made.returncode == 0, made.stderr
+        yield server
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    """Where SeaweedFS tells its metrics."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SeaweedFS with its buckets."""
+    template, directory = _template(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
+    parts = ("master", "volume", "filer", "s3")
+    ports = {part: _free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
+    pod = machine_pod(
+        template, objects, directory, path=program_path(BIN),
+        arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(metrics_port), "-s3.ip.bind": "127.0.0.1"},
+    )  # fmt: skip
+    pod.command.extend(f"-{part}.port={ports[part]}" for part in parts if part != "s3")
+    pod.command.extend(f"-{part}.port.grpc={ports[f'{part}.grpc']}" for part in parts)
+    pod.command.extend(f"-{part}.localSocket={directory / part}.sock" for part in ("filer", "s3"))
+    address = f"http://127.0.0.1:{ports['s3']}"
+    try:
+        with _running(pod, _health(template, ports["s3"]), directory / "log"):
+            buckets = machine_pod(
+                _template(objects, "Job", "seaweedfs-buckets"), objects, directory, path=program_path(BIN),
+                environment={"AWS_ENDPOINT_URL_S3": address},
+            )  # fmt: skip
+            said = [buckets.run() for _ in range(2)]
+            assert [each.stdout.split() for each in said] == [
+                ["mlflow:", "made", "farandole:", "made"],
+                ["mlflow:", "is", "there", "farandole:", "is", "there"],
+            ], said
+            yield address
+    finally:
+        for part in parts:  # killed, it leaves them, and no option says where they are
+            Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.grpc']}.sock").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def stack(
+    objects: list[Object], database: PostgreSQL, storage: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """MLflow before both, and the user of the jobs."""
+    template, directory = _template(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
+    port = _free_port()
+    pod = machine_pod(
+        template, objects, directory, path=program_path(BIN),
+        environment={**database.environment, "AWS_ENDPOINT_URL_S3": storage},
+        arguments={"--port": str(port), "--host": "127.0.0.1"},
+    )  # fmt: skip
+    with _running(pod, _health(template, port), directory / "log"):
+        address = f"http://127.0.0.1:{port}"
+        user = machine_pod(
+            _template(objects, "Job", "mlflow-first-user"), objects, directory, path=program_path(BIN),
+            environment={"MLFLOW_TRACKING_URI": address},
+        )  # fmt: skip
+        first, second = user.run(), user.run()
+        assert first.stdout == "jobs: add: done\n", first.stderr
+        assert second.stdout.startswith("jobs: is there, with the password it has"), second.stderr
+        yield Stack(objects, database, storage, address, pod, directory)
+
+
+def _users(stack: Stack, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
+    """`users.py`, as `kubectl exec deploy/mlflow` runs it."""
+    command = ("python", "/opt/mlflow/users.py", *arguments)
+    return stack.server.run(*command, stdin=password + "\n", more={"MLFLOW_TRACKING_URI": stack.mlflow})
+
+
+# PostgreSQL and S3 ------------------------------------------------------------------------------------------
+
+
+def test_mlflow_owns_its_databases_and_rules_nothing_else(database: PostgreSQL) -> None:
+    roles = database.query(
+        "SELECT rolname, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'mlflow'"
+    )
+    assert roles == ["mlflow|f|f|f"]
+    owned = database.query("SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = 'mlflow' ORDER BY 1")
+    assert owned == ["mlflow", "mlflow_auth"]
+    assert database.query("SHOW data_checksums") == ["on"]
+    stored = database.query("SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'mlflow'")
+    assert stored == ["t"]
+
+
+@pytest.mark.parametrize("password", ["", "wrong"])
+def test_nobody_comes_to_the_database_without_the_password(database: PostgreSQL, password: str) -> None:
+    done = subprocess.run(
+        [database.programs / "psql", "--no-password", "--command", "SELECT 1", "mlflow"],
+        env={**os.environ, **database.environment, "PGUSER": "mlflow", "PGPASSWORD": password},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "password" in done.stderr
+
+
+def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Object]) -> None:
+    def store(name: str) -> fs.S3FileSystem:
+        keys = find(objects, "Secret", name)["stringData"]
+        return fs.S3FileSystem(
+            access_key=keys["AWS_ACCESS_KEY_ID"], secret_key=keys["AWS_SECRET_ACCESS_KEY"],
+            endpoint_override=storage, region="us-east-1",
+        )  # fmt: skip
+
+    for name, own, other in (("mlflow-storage", "mlflow", "farandole"), ("farandole-storage", "farandole", "mlflow")):
+        with store(name).open_output_stream(f"{own}/probe") as stream:
+            stream.write(b"mine")
+        with store(name).open_input_stream(f"{own}/probe") as stream:
+            assert stream.read() == b"mine"
+        with (
+            pytest.raises(OSError, match=r"ACCESS_DENIED|AccessDenied|403"),
+            store(name).open_output_stream(f"{other}/probe-of-others") as stream,
+        ):
+            stream.write(b"theirs")
+        store(name).delete_file(f"{own}/probe")
+
+
+def test_the_dashboard_asks_for_metrics_that_the_store_has(stack: Stack, metrics_port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
+        told = answer.read().decode()
+    wanted = {name for name in metrics() if name.startswith("SeaweedFS_")}
+    assert wanted
+    assert [name for name in sorted(wanted) if f"\n{name}" not in told] == []
+
+
+# Jobs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(stack: Stack, module_home: Path, write_module_job: WriteJob) -> dict[str, Any]:
+    """The result of a training by the user of the jobs, and what was printed."""
+    keys = stack.secret("farandole-credentials")
+    job = write_module_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
+    done = train(job, stack.mlflow, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "told": done.stdout + done.stderr}
+
+
+def test_a_job_of_a_user_who_may_is_recorded_with_its_model(
+    stack: Stack, recorded: dict[str, Any], module_home: Path
+) -> None:
+    run_id = recorded["training"]["mlflow_run_id"]
+    found = stack.database.query(f"SELECT status FROM runs WHERE run_uuid = '{run_id}'", "mlflow")
+    assert found == ["FINISHED"]
+    assert stack.database.query("SELECT name, version FROM model_versions", "mlflow") == ["small|1"]
+    assert recorded["model"]["uri"] == "models:/small/1"
+    stored = stack.bucket("mlflow")
+    assert [path for path in stored if path.endswith("MLmodel")], stored
+    assert [path for path in stored if run_id in path and "plots" in path], stored
+    assert stack.bucket("farandole") == []
+    password = stack.secret("farandole-credentials")["MLFLOW_TRACKING_PASSWORD"]
+    assert password not in recorded["told"]
+    assert not any(password.encode() in path.read_bytes() for path in module_home.rglob("*") if path.is_file())
+
+
+def test_its_model_is_served(stack: Stack, recorded: dict[str, Any], made: Callable[..., Made], tmp_path: Path) -> None:
+    """By the container of `serving`, which fetches it from the store and takes raw rows."""
+    template = pod_template(find(stack.objects, "Deployment", "serving", "farandole"))
+    assert template is not None
+    port = _free_port()
+    pod = machine_pod(
+        template, stack.objects, tmp_path, path=program_path(BIN),
+        environment={"MLFLOW_TRACKING_URI": stack.mlflow, "AWS_ENDPOINT_URL_S3": stack.storage},
+        arguments={"--port": str(port), "--host": "127.0.0.1", "--model-uri": recorded["model"]["uri"]},
+    )  # fmt: skip
+    rows = made("binary").raw["test"].drop(columns="label").head(4)
+    body = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))})
+    with _running(pod, _health(template, port), tmp_path / "log"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body.encode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            predictions = json.loads(answer.read())["predictions"]
+    assert len(predictions) == 4
+    assert all(0 <= each["probability"] <= 1 for each in predictions)
+    assert {each["prediction"] for each in predictions} <= {"true", "false"}
+
+
+@pytest.mark.parametrize(("user", "password"), [("jobs", "not-this-one-surely"), ("nobody", "some-password-of-theirs")])
+def test_a_job_of_somebody_unknown_is_refused_at_its_start(
+    stack: Stack, home: Path, write_job: WriteJob, user: str, password: str
+) -> None:
+    done = train(write_job(resources__workers=1), stack.mlflow, user, password)
+    assert done.returncode == 3, done.stderr
+    assert f"tracking.uri: {stack.mlflow}: the MLflow store cannot be used" in done.stderr
+    assert "its user and password" in done.stderr
+    assert password not in done.stdout + done.stderr
+
+
+def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
+    stack: Stack, home: Path, write_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob made the experiment; Alice may look at it, and record elsewhere."""
+    for name in ("alice", "bob"):
+        added = _users(stack, "add", name, password=f"the-password-of-{name}")
+        assert added.returncode == 0, added.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "the-password-of-bob")
+    MlflowClient(stack.mlflow).create_experiment("of-bob")
+    job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "of-bob"})
+    refused = train(job, stack.mlflow, "alice", "the-password-of-alice")
+    assert refused.returncode == 3, refused.stderr
+    assert "the MLflow store cannot be used" in refused.stderr
+    assert "ermission denied" in refused.stderr
+    assert (
+        stack.ask("alice", "the-password-of-alice", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=of-bob")
+        == 200
+    )
+
+
+# The server -------------------------------------------------------------------------------------------------
+
+
+def test_nobody_reads_anything_without_an_account(stack: Stack) -> None:
+    admin = stack.secret("mlflow")["admin-password"]
+    route = "/api/2.0/mlflow/experiments/search?max_results=10"
+    assert stack.ask("admin", admin, route) == 200
+    assert stack.ask("admin", "password1234", route) == 401  # what older versions shipped
+    assert stack.ask("nobody", "", route) == 401
+    assert stack.ask("nobody", "", "/health") == 200
+
+
+def test_a_request_for_another_host_is_refused(stack: Stack) -> None:
+    admin = stack.secret("mlflow")["admin-password"]
+    route = "/api/2.0/mlflow/experiments/search?max_results=10"
+    assert stack.ask("admin", admin, route, host="evil.example") == 403
+    assert stack.ask("admin", admin, route, host="mlflow.farandole-system.svc:5000") == 200
+
+
+def test_users_are_added_and_removed_by_the_administrator(stack: Stack) -> None:
+    route = "/api/2.0/mlflow/experiments/search?max_results=10"
+    assert _users(stack, "add", "carol", password="short").returncode == 2
+    assert _users(stack, "add", "carol", password="first-password-of-carol").stdout == "carol: add: done\n"
+    assert "carol" in _users(stack, "list").stdout.split()
+    assert stack.ask("carol", "first-password-of-carol", route) == 200
+    assert _users(stack, "password", "carol", password="second-password-of-carol").returncode == 0
+    assert stack.ask("carol", "second-password-of-carol", route) == 200
+    assert _users(stack, "remove", "carol").returncode == 0
+    assert "carol" not in _users(stack, "list").stdout.split()
+    usage = _users(stack, "rename", "carol")
+    assert (usage.returncode, usage.stderr.split(":")[0]) == (2, "usage")
+
+
+def test_no_password_shows(stack: Stack) -> None:
+    """Not in the command lines, which everybody on a node reads, and not in the server's log."""
+    hidden = {
+        value for name in ("mlflow", "postgresql-mlflow", "mlflow-storage") for value in stack.secret(name).values()
+    }
+    lines = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(place.read_text(errors="replace"))
+        except OSError:  # it has ended
+            continue
+    log = (stack.directory / "log").read_text(errors="replace")
+    assert sum("mlflow" in line for line in lines) >= 1
+    for value in hidden:
+        assert not any(value in line for line in lines)
+        assert value not in log
+
+
+def test_the_schema_is_brought_up_to_date_by_its_job(stack: Stack, tmp_path: Path) -> None:
+    template = _template(stack.objects, "CronJob", "mlflow-upgrade")
+    pod = machine_pod(template, stack.objects, tmp_path, path=program_path(BIN), environment=stack.database.environment)
+    before = stack.database.query("SELECT version_num FROM alembic_version", "mlflow")
+    done = pod.run()
+    assert done.returncode == 0, done.stderr
+    assert stack.database.query("SELECT version_num FROM alembic_version", "mlflow") == before
+
+
+# Backup -----------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_whole_and_comes_back(stack: Stack, tmp_path: Path) -> None:
+    """What was made after the backup is gone after the way back, and what was removed is there."""
+    template = _template(stack.objects, "CronJob", "postgresql-backup")
+    programs = program_path(stack.database.programs)
+    pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)
+    none = pod.run("sh", "/scripts/restore.sh")
+    assert none.returncode == 2
+    assert "no backup" in none.stderr
+    made = pod.run()
+    assert made.returncode == 0, made.stderr
+    (folder,) = pod.mounts["/backups"].iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["mlflow.dump", "mlflow_auth.dump"]
+    assert made.stdout.startswith(f"{folder}: ")
+
+    named = "SELECT name FROM experiments ORDER BY 1"
+    before = stack.database.query(named, "mlflow")
+    stack.database.query("INSERT INTO experiments (name) VALUES ('later')", "mlflow")
+    stack.database.query("DELETE FROM experiments WHERE name = 'Default'", "mlflow")
+    assert stack.database.query(named, "mlflow") != before
+    restored = pod.run("sh", "/scripts/restore.sh")
+    assert restored.returncode == 0, restored.stderr
+    assert stack.database.query(named, "mlflow") == before
+    assert f"mlflow_auth: as of {folder.name}" in restored.stdout
+    admin = stack.secret("mlflow")["admin-password"]
+    assert stack.ask("admin", admin, "/api/2.0/mlflow/experiments/search?max_results=10") == 200
+
+
+def test_old_backups_go_and_half_made_ones_are_none(stack: Stack, tmp_path: Path) -> None:
+    template = _template(stack.objects, "CronJob", "postgresql-backup")
+    programs = program_path(stack.database.programs)
+    pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)
+    backups = pod.mounts["/backups"]
+    for name, days in (("20200101T021700Z", 15), ("20200102T021700Z", 13), ("lost+found", 99)):
+        (backups / name).mkdir()
+        past = time.time() - days * 86_400 - 3600
+        os.utime(backups / name, (past, past))
+    assert pod.run().returncode == 0
+    assert [path.name[:4] for path in sorted(backups.iterdir())] == ["2020", time.strftime("%Y"), "lost"]
+    failed = pod.run(more={"PGPASSWORD": "wrong"})
+    assert failed.returncode != 0
+    assert len([path for path in backups.iterdir() if not path.name.startswith(".")]) == 3

@@ -1,0 +1,66 @@
+"""What workers on other hosts recorded comes home when MLflow has not taken it. The hosts are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farandole.events import Event, ignore_event
+from farandole.launch.ssh.spool_collection import collect_spools
+from farandole.spec import Ssh
+from farandole.tracking.run_link import pending_spools, spool_directory
+from farandole.tracking.spool import Spool
+from tests.support.netns import Network, network
+
+__all__ = ["network"]
+
+
+def _record(home: Path, name: str, value: int) -> None:
+    """As a worker on that host does while MLflow is away."""
+    spool = Spool(spool_directory(home / "jobs" / "small-1", name))
+    spool.append({"op": "metrics", "points": [["x", value, 0, 0]], "file": spool.keep("curve.png", b"\x89" * 100_000)})
+    spool.close()
+
+
+def _values(directory: Path) -> dict[str, list[int]]:
+    found = {}
+    for place in pending_spools(directory):
+        spool = Spool(place)
+        found[place.name] = [entry.operation["points"][0][1] for entry in spool.next(10)]
+        kept = spool.next(1)[0].operation["file"]
+        assert (place / "files" / kept).read_bytes() == b"\x89" * 100_000
+        spool.close()
+    return found
+
+
+def test_records_of_all_hosts_come_home_and_are_there_once(network: Network, tmp_path: Path) -> None:
+    ssh, directory = Ssh(**network.ssh), tmp_path / "small-1"
+    directory.mkdir()
+    homes = {name: host.directory / "home" for name, host in network.hosts.items()}
+    _record(homes["node1"], "chief", 1)
+    _record(homes["node2"], "chief", 2)
+    _record(homes["node2"], "node2", 3)
+    moved = collect_spools(ssh, homes, directory, ignore_event)
+    values = _values(directory)
+    assert len(moved) == len(values) == 3
+    assert sorted(value for (value,) in values.values()) == [1, 2, 3]
+    assert values["node2"] == [3]
+    for entry in moved:
+        assert Path(entry.here).is_dir()
+        assert not Path(entry.there).exists(), "the host's files are seen from here"
+    assert collect_spools(ssh, homes, directory, ignore_event) == []
+
+
+def test_a_host_that_does_not_answer_keeps_its_records(network: Network, tmp_path: Path) -> None:
+    ssh, directory = Ssh(**network.ssh, connect_timeout_s=1), tmp_path / "small-1"
+    directory.mkdir()
+    warnings: list[Event] = []
+    _record(network.hosts["node3"].directory / "home", "chief", 7)
+    network.cut("node3")
+    try:
+        assert collect_spools(ssh, ["node3"], directory, warnings.append) == []
+    finally:
+        network.mend("node3")
+    (warning,) = warnings
+    assert "node3: what MLflow has not taken from there, if anything, stays there (" in str(warning)
+    assert not (directory / "tracking").exists()
+    assert len(collect_spools(Ssh(**network.ssh), ["node3"], directory, ignore_event)) == 1

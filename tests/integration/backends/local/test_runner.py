@@ -1,0 +1,127 @@
+"""Runners as processes: what they start, how it ends, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from farandole.process.messages import GANG_VARIABLE
+from tests.support.queued import (
+    MakeBackend,
+    only_runner,
+    processes_of,
+    runners_of,
+    shell_job,
+    state_of,
+    wait_for_state,
+    wait_until,
+)
+
+
+def test_a_job_runs_without_the_one_who_submitted_it(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
+    backend = local(f'ps -o ppid=,sid= -p $PPID > {tmp_path}/parent; echo "$0 says hello"')
+    submitted = backend.submit(shell_job())
+    wait_for_state(backend, submitted.id, "succeeded")
+    parent, session = map(int, (tmp_path / "parent").read_text().split())
+    assert parent != os.getpid()
+    assert session != os.getsid(0)
+    first, hello, last = backend.logs(submitted.id)
+    assert first.endswith(f"starts on {os.uname().nodename}")
+    assert hello == "/bin/sh says hello"
+    assert last.endswith("succeeded: reached its end")
+    wait_until(lambda: not processes_of(farandole_home))
+
+
+def test_a_job_has_the_variables_of_its_submitter_and_they_lie_nowhere_afterwards(
+    local: MakeBackend, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = local(f'until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo "the key is $PEOPLE_KEY"')
+    monkeypatch.setenv("PEOPLE_KEY", "first")
+    first = backend.submit(shell_job())
+    wait_for_state(backend, first.id, "running")
+    monkeypatch.setenv("PEOPLE_KEY", "second")
+    second = backend.submit(shell_job())
+    kept = farandole_home / "jobs" / second.id / "start.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert json.loads(kept.read_text())["variables"]["PEOPLE_KEY"] == "second"
+    (tmp_path / "go").touch()
+    wait_for_state(backend, second.id, "succeeded")
+    assert [line for line in backend.logs(first.id) if "key" in line] == ["the key is first"]
+    assert [line for line in backend.logs(second.id) if "key" in line] == ["the key is second"]
+    assert not list(farandole_home.glob("jobs/*/start.json"))
+    assert b"second" not in (farandole_home / "jobs.db").read_bytes()
+
+
+def test_how_a_job_failed_is_told(local: MakeBackend, tmp_path: Path) -> None:
+    gone = local("exit 7").submit(shell_job())
+    killed = local("kill -SEGV $$").submit(shell_job())
+    backend = local()
+    missing = type(backend)(command=["/nowhere/program"]).submit(shell_job())
+    for job_id in (gone.id, killed.id, missing.id):
+        wait_for_state(backend, job_id, "failed")
+    assert backend.status(gone.id).reason == "its process ended with exit code 7"
+    assert backend.status(killed.id).reason == "its process was killed by signal 11, SIGSEGV"
+    assert backend.status(missing.id).reason.startswith("could not be started: [Errno 2] No such file or directory")
+
+
+def test_what_a_job_leaves_behind_ends_with_it(local: MakeBackend, tmp_path: Path) -> None:
+    backend = local(f"setsid sleep 600 & echo $! > {tmp_path}/child; sleep 0.2")
+    submitted = backend.submit(shell_job())
+    wait_for_state(backend, submitted.id, "succeeded")
+    child = int((tmp_path / "child").read_text())
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
+    backend = local(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done", slots=2)
+    ids = [backend.submit(shell_job()).id for _ in range(4)]
+    wait_until(lambda: [state_of(backend, job_id) for job_id in ids].count("running") == 2)
+    assert [state_of(backend, job_id) for job_id in ids] == ["running", "running", "queued", "queued"]
+    assert backend.status(ids[3]).reason == (f"waits: 1 job before it; 2 of 2 slots taken, by {ids[0]}, {ids[1]}")
+    wait_until(lambda: len(runners_of(farandole_home)) == 2)
+    (tmp_path / "go").touch()
+    for job_id in ids:
+        wait_for_state(backend, job_id, "succeeded")
+
+
+def test_a_runner_that_is_killed_takes_its_job_with_it_and_the_queue_goes_on(
+    local: MakeBackend, farandole_home: Path, tmp_path: Path
+) -> None:
+    backend = local(f"setsid sleep 600 & if [ -e {tmp_path}/go ]; then exit 0; fi; touch {tmp_path}/began; sleep 600")
+    first, second = (backend.submit(shell_job()).id for _ in range(2))
+    wait_until((tmp_path / "began").exists)
+    (tmp_path / "go").touch()
+    runner = only_runner(farandole_home)
+    runner.kill()
+    wait_until(lambda: not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE)
+    status = backend.status(first)
+    assert status.state == "failed"
+    assert status.reason.startswith(f"its runner, process {runner.pid}, was killed; `farandole retry {first}`")
+    marks = [process.environ().get(GANG_VARIABLE) for process in processes_of(farandole_home)]
+    assert str(farandole_home / "jobs" / first) not in marks
+    wait_for_state(backend, second, "succeeded")
+    assert backend.retry(first).id == first
+    wait_for_state(backend, first, "succeeded")
+    assert backend.status(first).details["starts"] == 2
+
+
+def test_a_runner_that_is_asked_to_end_ends_its_job_and_starts_no_other(
+    local: MakeBackend, farandole_home: Path, tmp_path: Path
+) -> None:
+    backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; sleep 600 & touch {tmp_path}/began; wait")
+    first, second = (backend.submit(shell_job()).id for _ in range(2))
+    wait_until((tmp_path / "began").exists)
+    runner = only_runner(farandole_home)
+    runner.send_signal(signal.SIGTERM)
+    wait_until(lambda: not processes_of(farandole_home))
+    assert (tmp_path / "saved").exists()
+    entry = backend._queue.find(second)
+    assert entry is not None
+    assert entry.state == "queued"
+    assert backend.status(first).reason.startswith("its runner was asked to end by SIGTERM")
+    wait_for_state(backend, second, "running")  # by the command above

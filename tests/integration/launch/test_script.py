@@ -1,0 +1,63 @@
+"""A script of the user's own under our launcher, with the loader and the world alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farandole.errors import SpecError
+from farandole.launch.script import run_script
+from tests.support.made_data import ROWS, Made
+
+SCRIPT = """
+import json
+import os
+import sys
+from pathlib import Path
+
+from farandole import Dataset, TrainingLoader
+from farandole.training import world
+
+with world.join() as gang:
+    loader = TrainingLoader(Dataset(sys.argv[1]), global_batch_size=100, rank=gang.rank, size=gang.size)
+    rows = world.sum_over_ranks([float(sum(batch.rows for batch in loader))], "rows")[0]
+    seen = any(b"s3cret" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (os.getpid(), os.getppid()))
+    found = {"rows": rows, "rank": gang.rank, "size": gang.size, "secret": os.environ["MY_SECRET"], "seen": seen}
+    Path(sys.argv[2], f"{gang.rank}.json").write_text(json.dumps(found))
+    if "fail" in sys.argv:
+        sys.exit(9)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_meets_its_peers_and_reads_each_row_once(
+    made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setenv("MY_SECRET", "s3cret")
+    command = [sys.executable, "-m", "farandole.launch", "--workers", "2", str(script), str(made().path), str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 0
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found == {"rows": ROWS["train"], "rank": rank, "size": 2, "secret": "s3cret", "seen": False}
+
+
+@pytest.mark.slow
+def test_a_script_that_fails_is_a_failure(
+    made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setenv("MY_SECRET", "s3cret")
+    assert run_script(script, [str(made().path), str(tmp_path), "fail"]) != 0
+
+
+def test_a_script_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"missing\.py: there is no such file; give the path of a Python script"):
+        run_script(tmp_path / "missing.py")

@@ -1,3 +1,0 @@
-from made_data import made
-
-__all__ = ["made"]

@@ -1,0 +1,1 @@
+"""Data, services and fixtures that several tests share."""

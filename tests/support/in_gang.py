@@ -1,0 +1,186 @@
+"""What ranks do together for tests; run by `farandole.launch.script`.
+
+`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec), `out`, a directory, and perhaps a `device`.
+Each rank trains each job and writes `NAME-RANK.pt`; if there are `traps`, it goes through those of gradients and writes
+`traps-RANK.pt`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from farandole.errors import FarandoleError
+from farandole.events import Message
+from farandole.shards import Dataset
+from farandole.spec import Horovod, Train, parse_job
+from farandole.training import world
+from farandole.training.model_builder import build_model
+from farandole.training.optim.grad_sync import ReplicatedGradientSync
+from farandole.training.optim.zero import ShardedGradientSync
+from farandole.training.trainer import Trainer
+
+STEPS = 3
+PLAIN: dict[str, Any] = {
+    "epochs": 1,
+    "global_batch_size": 64,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "weight_decay": 0.01, "options": {"momentum": 0.9}},
+    "log_every_steps": 4,
+    "seed": 3,
+}
+ADAMW = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"accumulate_steps": 3},
+    "clipped": {"clip_norm": 0.5},
+    "averaged": {"ema": {"decay": 0.9}},
+    "smoothed": {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16", "clip_norm": 0.5},
+    "compressed": {"compression": "fp16", "horovod": {"predivide_factor": 4}},
+    "bucketed": {"horovod": {"num_groups": 4}},
+    "sharded": {"shard_optimizer": True},
+    "sharded_clipped": {"shard_optimizer": True, "clip_norm": 0.5, "accumulate_steps": 2},
+    "adamw": {"optimizer": ADAMW},
+    "adamw_sharded": {"optimizer": ADAMW, "shard_optimizer": True},
+    "profiled": {"profile": True},
+    "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
+}
+"""What changes in `train` from one training to another."""
+
+
+def train(
+    spec: dict[str, Any],
+    gang: world.World,
+    scratch: Path,
+    start: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Train a job, perhaps from a state on; returns what became of it, or the error."""
+    logged: dict[str, list[float]] = {}
+    notes: list[str] = []
+    job = parse_job(spec)
+    dataset = Dataset(job.data.output)
+    torch.manual_seed(job.train.seed)
+    try:
+        trainer = Trainer(
+            job=job,
+            dataset=dataset,
+            model=build_model(job, dataset.manifest.columns),
+            gang=gang,
+            device=torch.device(device),
+            directory=scratch / "checkpoints",
+            identity="the same",
+            on_event=lambda event: notes.append(event.text) if isinstance(event, Message) else None,
+            profiles=scratch / "profile",
+            log=lambda values, step: [logged.setdefault(name, []).append(value) for name, value in values.items()],
+        )
+        if start is not None:
+            trainer.load(start)
+        trainer.fit()
+    except (FarandoleError, world.PeerLostError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    state = trainer.state()
+    return {
+        "weights": {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()},
+        "state": state,
+        "own_state_bytes": _own_bytes(trainer._update._optimizer),  # type: ignore[attr-defined]
+        "steps": trainer.steps_done,
+        "validation": trainer.validation,
+        "logged": logged,
+        "notes": notes,
+        "times": [split.rounded() for split in trainer.time_by_rank],
+    }
+
+
+def _own_bytes(optimizer: torch.optim.Optimizer) -> int:
+    tensors = [value for values in optimizer.state.values() for value in values.values() if value.ndim]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class Odd(nn.Module):
+    """Parameters whose gradients are not plain: strided, sparse, in bfloat16, or missing on one rank or on all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.table = nn.Embedding(6, 3, sparse=True)
+        self.square = nn.Parameter(torch.randn(3, 3).t())
+        self.brief = nn.Parameter(torch.randn(3, dtype=torch.bfloat16))
+        self.seldom = nn.Parameter(torch.randn(3))
+        self.never = nn.Parameter(torch.randn(3))
+
+    def forward(self, ids: torch.Tensor, seldom: bool) -> torch.Tensor:
+        hidden = self.table(ids) @ self.square * self.brief.float()
+        return (hidden * self.seldom if seldom else hidden).sum()
+
+
+def odd_gradients(gang: world.World, kind: Callable[..., Any], **horovod: Any) -> dict[str, torch.Tensor]:
+    """The weights after some steps of plain SGD with the ranks' different batches."""
+    model = Odd()
+    spec = Train.model_validate({"optimizer": {"name": "sgd", "learning_rate": 0.1}, "horovod": horovod})
+    update = kind(spec, model, gang)
+    for step in range(STEPS):
+        update.enable_sync()
+        model(odd_ids(step, gang.rank), seldom=gang.rank == 1).backward()
+        update.wait()
+        update.step(0.1)
+        update.forget()
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def odd_ids(step: int, rank: int) -> torch.Tensor:
+    """What a rank looks up in a step."""
+    return torch.tensor([step, rank + 3])
+
+
+def twice(gang: world.World) -> str:
+    """A gradient that is computed twice after it was said to be the last."""
+    model = nn.Linear(2, 1)
+    update = ReplicatedGradientSync(Train(), model, gang)
+    update.enable_sync()
+    model(torch.ones(1, 2)).sum().backward()
+    try:
+        model(torch.ones(1, 2)).sum().backward()
+    except AssertionError as error:
+        update.wait()
+        return str(error)
+    return "nobody noticed"
+
+
+def adasum(gang: world.World) -> str:
+    """What is said of an operation that this build does not have."""
+    try:
+        world.check_horovod_build(Horovod(adasum=True), torch.device("cpu"))
+    except FarandoleError as error:
+        return str(error)
+    return "it is there"
+
+
+def main() -> None:
+    """Be one rank."""
+    request = json.loads(Path(sys.argv[1]).read_text())
+    out, device = Path(request["out"]), request.get("device", "cpu")
+    with world.init() as gang:
+        for name, spec in request["jobs"].items():
+            torch.save(train(spec, gang, out / name, device=device), out / f"{name}-{gang.rank}.pt")
+        if request.get("traps"):
+            found = {
+                "whole": odd_gradients(gang, ReplicatedGradientSync),
+                "grouped": odd_gradients(gang, ReplicatedGradientSync, num_groups=1),
+                "sharded": odd_gradients(gang, ShardedGradientSync),
+                "twice": twice(gang),
+                "adasum": adasum(gang),
+                "sums": world.all_reduce_sum([1.0, gang.rank], "test.sums"),
+            }
+            torch.save(found, out / f"traps-{gang.rank}.pt")
+
+
+if __name__ == "__main__":
+    main()

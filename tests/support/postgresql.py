@@ -1,0 +1,120 @@
+"""A real PostgreSQL server for the tests, of Debian's package. It ends with the test run."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farandole.process.parent_death import signal_on_parent_death
+
+_START_S = 120
+PASSWORD = "a-superuser-of-the-tests"
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A running server.
+
+    Args:
+        port: Where it listens on this machine.
+        programs: The folder of its programs.
+        user: Who runs it, and so may sign in as `postgres` without a password by the socket.
+        sockets: The folder of its socket.
+    """
+
+    port: int
+    programs: Path
+    user: dict[str, Any]
+    sockets: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a client on this machine, without user and password."""
+        return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port)}
+
+    def query(self, sql: str, database: str = "postgres") -> list[str]:
+        """The rows that a superuser is told, columns with bars between."""
+        done = subprocess.run(
+            [self.programs / "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, database],
+            env={**os.environ, **self.environment, "PGUSER": "postgres", "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+def postgresql_programs() -> Path:
+    """Where Debian keeps the programs of the newest version; skips the test where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    if not found and on_path is None:
+        pytest.skip("no PostgreSQL here; on Debian: apt-get install postgresql")
+    return found[-1].parent if found else Path(str(on_path)).parent
+
+
+@contextmanager
+def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
+    """A new server.
+
+    Args:
+        initdb: Arguments for `initdb`.
+    """
+    programs = postgresql_programs()
+    directory = Path(tempfile.mkdtemp(prefix="farandole-postgresql-"))  # short, as sockets' paths must be
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # it refuses to be run by root
+        entry = pwd.getpwnam("postgres")
+        user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        os.chown(directory, entry.pw_uid, entry.pw_gid)
+    try:
+        (directory / "password").write_text(PASSWORD)
+        (directory / "password").chmod(0o444)
+        made = subprocess.run(
+            [
+                programs / "initdb", "--pgdata", directory / "data", "--username=postgres", *initdb,
+                "--encoding=UTF8", f"--pwfile={directory / 'password'}", "--no-sync",
+            ],
+            capture_output=True, text=True, check=False, cwd=directory, **user,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = [programs / "postgres", "-D", directory / "data", "-k", directory, "-p", str(port), "-F"]
+        with (directory / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "-c", "listen_addresses=127.0.0.1"],
+                stdout=log, stderr=log, cwd=directory, preexec_fn=lambda: signal_on_parent_death(signal.SIGQUIT), **user,
+            )  # fmt: skip
+        try:
+            server = PostgreSQL(port, programs, user, directory)
+            _wait_until_ready(server, process, directory / "log")
+            yield server
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once, but removing its shared memory
+            process.wait()
+    finally:
+        shutil.rmtree(directory)
+
+
+def _wait_until_ready(server: PostgreSQL, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    asked = [server.programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={server.port}"]
+    while subprocess.run(asked, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)

@@ -1,0 +1,69 @@
+"""What a watcher of a job sees: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from farandole.cli.progress import event_display
+from farandole.events import Message, Progress, StageEnded, StageStarted
+
+_JOB = """
+import time
+from farandole.cli.watching import watching
+from farandole.progress import Advanced, Noted, StageEnded, StageStarted
+with watching() as on_event:
+    on_event(StageStarted("train", "training on 2 workers"))
+    for done in (100, 200):
+        on_event(Advanced("train", done, 400, "rows", "epoch 1 of 2", 1234.5))
+        time.sleep(0.3)
+    on_event(Noted("a [/note] with [brackets]", level="warning"))
+    on_event(StageEnded("train", "4 steps, [fast]"))
+"""
+
+
+def test_a_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -> None:
+    shown, terminal = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen([sys.executable, "-c", _JOB], stderr=terminal, stdout=terminal, env=variables)
+    os.close(terminal)
+    text = b""
+    while True:
+        try:
+            part = os.read(shown, 65536)
+        except OSError:  # the other side has closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(shown)
+    assert process.wait(timeout=30) == 0
+    said = text.decode()
+    assert "1,234 rows/s" in said
+    assert "epoch 1 of 2" in said
+    assert "left" in said
+    assert "a [/note] with [brackets]" in said
+    assert "4 steps, [fast]" in said
+
+
+def test_elsewhere_there_are_lines_and_not_one_for_every_event(capsys: pytest.CaptureFixture[str]) -> None:
+    with event_display() as on_event:
+        on_event(StageStarted("prepare", "preparing x"))
+        for done in range(50):
+            on_event(Progress("prepare", done, 50, "tasks", "writing shards"))
+        on_event(Progress("train", 10, 20, "rows", "epoch 1 of 1", 5.0))
+        on_event(Message("careful", level="warning"))
+        on_event(StageEnded("prepare", "done"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line.split("] ", 1)[1] for line in captured.err.splitlines()]
+    assert lines == [
+        "prepare: preparing x",
+        "prepare: writing shards, 0 of 50 tasks",
+        "warning: careful",
+        "prepare: done",
+    ]

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from farandole.jobdir.logs import read_job_log, read_rank_log
+from tests.support.queued import MakeBackend, shell_job, wait_for_state, wait_until
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(text)
+
+
+class _Follower:
+    """Follows in a thread, as somebody at a terminal does."""
+
+    def __init__(self, directory: Path, rank: int | None) -> None:
+        self.ended = False
+        self.lines: list[str] = []
+        follow = read_job_log(directory, self._asked) if rank is None else read_rank_log(directory, rank, self._asked)
+        self._thread = threading.Thread(target=lambda: self.lines.extend(self._kept(follow)))
+        self._thread.start()
+
+    def _asked(self) -> bool:
+        return self.ended
+
+    def _kept(self, lines: object) -> list[str]:
+        for line in lines:  # type: ignore[attr-defined]
+            self.lines.append(line)
+        return []
+
+    def saw(self, *lines: str) -> None:
+        wait_until(lambda: self.lines == [*lines])
+
+    def end(self) -> list[str]:
+        self.ended = True
+        self._thread.join()
+        return self.lines
+
+
+def test_what_is_there_is_read_and_a_line_without_an_end_too(tmp_path: Path) -> None:
+    _write(tmp_path / "job.log", "one\r\ntwo\nthr")
+    assert list(read_job_log(tmp_path, None)) == ["one", "two", "thr"]
+    assert list(read_job_log(tmp_path / "nowhere", None)) == []
+
+
+def test_bytes_that_are_no_text_do_not_end_it(tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_bytes(b"\xff\xfe\nfine\n")
+    assert list(read_job_log(tmp_path, None)) == ["\ufffd\ufffd", "fine"]
+
+
+def test_a_log_is_followed_until_the_end_and_shows_whole_lines(tmp_path: Path) -> None:
+    follower = _Follower(tmp_path, None)
+    _write(tmp_path / "job.log", "one\nhal")
+    follower.saw("one")
+    _write(tmp_path / "job.log", "f\n")
+    follower.saw("one", "half")
+    follower.ended = True
+    _write(tmp_path / "job.log", "last\nwords")
+    assert follower.end()[:2] == ["one", "half"]
+
+
+def test_nothing_that_was_written_before_the_end_is_missed(tmp_path: Path) -> None:
+    def has_ended() -> bool:
+        _write(tmp_path / "job.log", "written just before\n")
+        return True
+
+    _write(tmp_path / "job.log", "one\n")
+    assert list(read_job_log(tmp_path, has_ended)) == ["one", "written just before"]
+
+
+def test_a_worker_is_followed_over_attempts_also_where_it_took_no_part(tmp_path: Path) -> None:
+    follower = _Follower(tmp_path, 1)
+    _write(tmp_path / "logs" / "attempt-1" / "rank-1.log", "first\n")
+    follower.saw("first")
+    _write(tmp_path / "logs" / "attempt-2" / "rank-0.log", "alone\n")
+    _write(tmp_path / "logs" / "attempt-3" / "rank-1.log", "third\n")
+    follower.saw("first", "third")
+    assert follower.end() == ["first", "third"]
+    for number in range(4, 12):
+        _write(tmp_path / "logs" / f"attempt-{number}" / "rank-1.log", f"{number}\n")
+    assert list(read_rank_log(tmp_path, 1, None)) == ["first", "third", *map(str, range(4, 12))]
+
+
+def test_a_job_is_followed_from_before_it_starts_to_its_end(local: MakeBackend, tmp_path: Path) -> None:
+    blocking = local(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done")
+    blocking.submit(shell_job())
+    backend = local("echo working; sleep 0.5; echo done")
+    job_id = backend.submit(shell_job()).id
+    lines: list[str] = []
+    thread = threading.Thread(target=lambda: lines.extend(backend.logs(job_id, follow=True)))
+    thread.start()
+    (tmp_path / "go").touch()
+    thread.join()
+    wait_for_state(backend, job_id, "succeeded")
+    assert lines[1:3] == ["working", "done"]
+    assert lines[-1].endswith("succeeded: reached its end")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farandole.events import Message, Progress, StageEnded, StageStarted
+from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, read_outcome, read_progress, write_outcome
+
+
+def test_the_newest_is_kept_for_status_and_the_log_has_a_line_for_each_with_its_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell = EventLogger(tmp_path)
+    assert read_progress(tmp_path) == {}
+    tell(StageStarted("prepare", "preparing"))
+    tell(Message("a warning of\ntwo lines", level="warning"))
+    told = read_progress(tmp_path)
+    assert (told["stage"], told["text"]) == ("prepare", "warning: a warning of\ntwo lines")
+    tell(StageEnded("train", "10 steps"))
+    assert read_progress(tmp_path)["stage"] == "train"
+    lines = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert [text for _, text in lines] == [
+        "prepare: preparing",
+        "warning: a warning of",
+        "two lines",
+        "train: 10 steps",
+    ]
+    assert all(time.startswith("20") and time.endswith("+00:00") for time, _ in lines)
+
+
+def test_of_a_thousand_steps_forward_a_few_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell = EventLogger(tmp_path)
+    for done in range(1000):
+        tell(Progress("train", done, 1000, "rows", "epoch 1"))
+    assert len(capsys.readouterr().out.splitlines()) < 10
+    assert read_progress(tmp_path)["text"].startswith("train: epoch 1, ")
+
+
+def test_an_earlier_start_is_forgotten_and_the_log_stays(tmp_path: Path) -> None:
+    write_outcome(tmp_path, "the disk is full")
+    EventLogger(tmp_path)(StageStarted("train", "starting 2 workers"))
+    append_log(tmp_path, "failed: the disk is full")
+    assert read_outcome(tmp_path) == "the disk is full"
+    clear_outcome(tmp_path)
+    assert read_outcome(tmp_path) is None
+    assert read_progress(tmp_path) == {}
+    assert (tmp_path / "job.log").read_text().endswith(" failed: the disk is full\n")
+
+
+def test_a_directory_that_is_gone_keeps_nobody_from_going_on(tmp_path: Path) -> None:
+    append_log(tmp_path / "gone", "words")
+    EventLogger(tmp_path / "gone")(StageStarted("train", "starting"))
+    assert not (tmp_path / "gone").exists()

@@ -1,0 +1,186 @@
+"""The workers' processes: real ones, that end in all the ways in which processes end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from farandole.launch.processes import WorkerProcesses
+from farandole.launch.ssh.remote_worker import RemoteWorker
+from farandole.process.messages import parse_line
+
+
+class Launched:
+    """One worker that runs some code, in the place where Horovod's launcher would start it."""
+
+    def __init__(self, code: str, rank: int = 3) -> None:
+        self.processes = WorkerProcesses(None, lambda name: name == "localhost")
+        self._thread = threading.Thread(target=self._run, args=(code, rank))
+        self.status = 0
+        self._thread.start()
+
+    def _run(self, code: str, rank: int) -> None:
+        slot = SimpleNamespace(rank=rank, hostname="localhost")
+        self.status, _ = self.processes.execute(f"env A='b c' {sys.executable} -c '{code}'", slot)
+
+    def end(self) -> int:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        return self.status
+
+
+def _heard(text: str) -> tuple[list[str], list[dict[str, Any]]]:
+    plain, messages = [], []
+    for line in text.splitlines():
+        output, data = parse_line(line)
+        if data is None:
+            plain.append(output)
+        else:
+            messages.append(data)
+    return plain, messages
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "how"),
+    [
+        ("pass", 0, {"code": 0}),
+        ("raise SystemExit(7)", 7, {"code": 7}),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137, {"signal": 9}),
+        ("import os; os.abort()", 134, {"signal": 6}),
+    ],
+)
+def test_a_worker_is_told_from_its_beginning_to_its_own_end(
+    code: str, status: int, how: dict[str, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert Launched(code).end() == status
+    _, (began, ended) = _heard(capfd.readouterr().out)
+    assert (began["event"], began["rank"]) == ("started", 3)
+    assert (ended["event"], ended["rank"]) == ("exited", 3)
+    assert {name: ended[name] for name in how} == how
+    assert abs(ended["time_s"] - time.time()) < 60
+
+
+def test_output_is_passed_on_with_its_rank_and_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    code = 'import os, sys; print(os.environ["A"], flush=True); sys.stderr.write("torn")'
+    Launched(code).end()
+    plain, _ = _heard(capfd.readouterr().out)
+    assert sorted(plain) == ["[3]<stderr>:torn", "[3]<stdout>:b c"]
+
+
+def test_a_child_that_holds_the_pipe_open_does_not_hide_that_the_worker_ended(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mark = tmp_path / "pid"
+    code = (
+        'import subprocess; child = subprocess.Popen(["sleep", "300"], start_new_session=True);'
+        f'open("{mark}", "w").write(str(child.pid))'
+    )
+    started = time.monotonic()
+    assert Launched(code).end() == 0
+    assert time.monotonic() - started < 60
+    os.kill(int(mark.read_text()), signal.SIGKILL)
+
+
+def test_a_workers_group_goes_with_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    mark = tmp_path / "pid"
+    code = (
+        'import subprocess, os; child = subprocess.Popen(["sleep", "300"]);'
+        f'open("{mark}", "w").write(str(child.pid)); os._exit(3)'
+    )
+    assert Launched(code).end() == 3
+    child = int(mark.read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_stop_asks_and_kill_does_not(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mark = tmp_path / "ready"
+    polite = (
+        "import signal, time, os; signal.signal(signal.SIGTERM, lambda *_: os._exit(42));"
+        f'open("{mark}", "w"); time.sleep(300)'
+    )
+    launched = Launched(polite)
+    _wait_for(mark)
+    launched.processes.stop()
+    assert launched.end() == 42
+
+    mark.unlink()
+    deaf = (
+        "import signal, time, os; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f'open("{mark}", "w"); os.kill(os.getpid(), signal.SIGSTOP)'
+    )
+    launched = Launched(deaf)
+    _wait_for(mark)
+    launched.processes.stop()
+    launched.processes.kill(3)
+    assert launched.end() == 128 + signal.SIGKILL
+
+
+def test_after_a_stop_nobody_begins(capfd: pytest.CaptureFixture[str]) -> None:
+    processes = WorkerProcesses(None, lambda name: True)
+    processes.stop()
+    status, _ = processes.execute("env true", SimpleNamespace(rank=0, hostname="localhost"))
+    assert status == 128 + signal.SIGTERM
+
+
+def test_a_worker_elsewhere_is_made_for_its_host_and_hears_what_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    """In place of SSH and an agent: a shell that says what it hears."""
+    line = 'read first; echo "[1]<stdout>:$first"; while read order; do echo "[1]<stdout>:$order"; done'
+
+    def remote(command: str, slot: Any, forward: Any, tell: Any) -> RemoteWorker:
+        request = {"rank": slot.rank, "command": command}
+        return RemoteWorker(slot.hostname, ["/bin/sh", "-c", line], request, 60, forward, tell)
+
+    processes = WorkerProcesses(remote, lambda name: name == "localhost")
+    slot = SimpleNamespace(rank=1, hostname="node7")
+    thread = threading.Thread(target=processes.execute, args=("env A=b python -m worker", slot))
+    thread.start()
+    heard = ""
+    while '"command": "env A=b python -m worker"' not in heard:
+        heard += capfd.readouterr().out
+    processes.stop()
+    processes.kill(2)  # another one
+    while "stop" not in heard:
+        heard += capfd.readouterr().out
+    processes.kill(1)  # the shell does not obey, so it is let go
+    thread.join(60)
+    assert not thread.is_alive()
+    plain, messages = _heard(heard + capfd.readouterr().out)
+    assert "[1]<stdout>:kill" in plain
+    (ended,) = messages
+    assert (ended["event"], ended["rank"], ended["host"]) == ("exited", 1, "node7")
+    assert ended["lost"] == "the SSH connection ended with exit code -9"
+
+
+def test_where_nobody_reads_a_worker_still_comes_to_its_end(tmp_path: Path) -> None:
+    mark = tmp_path / "saved"
+    worker = f'import sys; [print("x" * 1000, flush=True) for _ in range(500)]; open("{mark}", "w")'
+    program = (
+        "import sys; from types import SimpleNamespace; from farandole.launch.processes import Processes\n"
+        "processes = Processes(None, lambda name: True)\n"
+        f"processes.execute(sys.executable + ' -c ' + {json.dumps(json.dumps(worker))},"
+        " SimpleNamespace(rank=0, hostname='localhost'))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert launcher.stdout is not None
+    launcher.stdout.readline()
+    launcher.stdout.close()
+    launcher.wait(60)
+    assert mark.exists()
+
+
+def _wait_for(mark: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,49 @@
+"""The kernel's counts of processes that it killed for want of memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from farandole.process import oom
+from farandole.process.oom import OomCounter
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the kernel's, where this process is in the group `job`."""
+    monkeypatch.setattr(oom, "_ROOT", tmp_path)
+    monkeypatch.setattr(oom, "_count_file", lambda pid: tmp_path / "memory.events" if pid else None)
+    (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 1\n")
+    return tmp_path / "memory.events"
+
+
+def test_a_count_that_rose_is_evidence_and_one_that_did_not_is_none(kernel: Path) -> None:
+    counts = OomCounter()
+    counts.look(1, os.getpid())
+    assert counts.evidence(1) is None
+    kernel.write_text("low 0\noom 3\noom_kill 2\n")
+    assert counts.evidence(1) == f"{kernel}: oom_kill rose from 1 to 2"
+    assert counts.evidence(0) is None, "another worker, whose group nobody looked at"
+
+
+def test_a_group_that_is_gone_is_no_evidence(kernel: Path) -> None:
+    counts = OomCounter()
+    counts.look(1, os.getpid())
+    kernel.unlink()
+    assert counts.evidence(1) is None
+
+
+def test_this_process_has_a_group_whose_count_is_a_number_where_the_kernel_tells() -> None:
+    file = oom._count_file(os.getpid())
+    if file is None:
+        pytest.skip("no memory group here")
+    count = oom._count(file)
+    assert count is not None
+    assert count >= 0
+
+
+def test_a_process_that_has_ended_has_no_group() -> None:
+    assert oom._count_file(2**22 + 1) is None

@@ -1,0 +1,66 @@
+"""What a gang left behind is found and killed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import find_orphans, kill_orphans
+
+
+def _run_away(mark: str, note: Path) -> int:
+    """A process that left its parent, its group and its session; its number."""
+    code = (
+        "import os, sys, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        f"open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+        "time.sleep(300)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, GANG_VARIABLE: mark}, check=True)
+    deadline = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(note.read_text())
+
+
+def test_a_process_that_left_its_parent_group_and_session_is_killed_with_its_gang(tmp_path: Path) -> None:
+    ours = _run_away(str(tmp_path / "ours"), tmp_path / "ours.pid")
+    others = _run_away(str(tmp_path / "others"), tmp_path / "others.pid")
+    assert [process.pid for process in find_orphans(str(tmp_path / "ours"))] == [ours]
+    assert kill_orphans(str(tmp_path / "ours")) == 1
+    assert find_orphans(str(tmp_path / "ours")) == []
+    assert psutil.Process(others).status() != psutil.STATUS_ZOMBIE
+    assert kill_orphans(str(tmp_path / "others")) == 1
+
+
+def test_a_stopped_process_is_killed_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: str(tmp_path)})
+    psutil.Process(process.pid).suspend()
+    assert kill_orphans(str(tmp_path)) == 1
+    assert process.wait(30) == -9
+
+
+def test_where_nothing_is_left_nothing_happens(tmp_path: Path) -> None:
+    assert kill_orphans(str(tmp_path)) == 0
+
+
+def test_only_one_workers_processes_are_swept_where_it_is_named(tmp_path: Path) -> None:
+    mark = str(tmp_path / "job")
+    started = [
+        subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: mark, "HOROVOD_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert kill_orphans(mark, rank=1) == 1
+    assert started[1].wait(60) == -9
+    assert started[0].poll() is None
+    assert kill_orphans(mark) == 1
+    assert started[0].wait(60) == -9

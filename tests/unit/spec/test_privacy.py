@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farandole.spec import KeyReference, Privacy, parse_job
+
+Problems = Callable[[dict[str, Any]], list[str]]
+KEY = {"environment": "THE_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("privacy", "text"),
+    [
+        ({"columns": {"tail": {"policy": "drop"}}}, "columns.tail: is dropped, yet features.tail needs it"),
+        ({"columns": {"late": {"policy": "drop"}}}, "columns.late: is dropped, yet label.column needs it"),
+        ({"columns": {"distance": {"policy": "mask"}}}, "features.distance: is numeric, yet privacy.columns.distance"),
+        (
+            {"columns": {"start": {"policy": "encrypt"}}, "key": KEY},
+            "features.start: is time, yet privacy.columns.start",
+        ),
+        ({"columns": {"tail": {"policy": "pseudonymise"}}}, "columns.tail: pseudonymise needs a key"),
+        ({"columns": {"tail": {"policy": "mask"}}, "key": KEY}, "key has no effect: no column is pseudonymised"),
+        ({"columns": {"tail": {"policy": "hide"}}}, "'hide' is not known; write `policy:` with one of drop, mask"),
+        ({"columns": {"tail": {}}}, "write `policy:` with one of drop, mask, pseudonymise, generalise, encrypt, allow"),
+        ({"columns": {"tail": {"policy": "mask", "keep": 3}}}, "tail.keep: unknown key; did you mean `keep_last`?"),
+        ({"columns": {"tail": {"policy": "generalise"}}}, "set either `width` (numbers) or `to`"),
+        ({"columns": {"tail": {"policy": "generalise", "width": 1, "to": "day"}}}, "set either `width` (numbers) or"),
+        ({"k_anonymity": {"columns": ["zip"], "k": 5}}, "k_anonymity.columns: zip does not enter the dataset"),
+        ({"k_anonymity": {"columns": ["tail"], "suppress": True}}, "suppress has no effect without `k`"),
+        ({"k_anonymity": {"columns": ["tail", "tail"]}}, "a column is named twice in ['tail', 'tail']"),
+        ({"columns": {"tail": {"policy": "encrypt"}}, "key": {}}, "set either `environment` or `file`"),
+    ],
+)
+def test_what_cannot_be_is_told(raw: dict[str, Any], problems: Problems, privacy: dict[str, Any], text: str) -> None:
+    raw["data"]["privacy"] = privacy
+    found = problems(raw)
+    assert any(text in line for line in found), found
+
+
+def test_a_key_in_place_of_its_name_is_not_repeated(raw: dict[str, Any], problems: Problems) -> None:
+    key = "ab" * 32
+    raw["data"]["privacy"] = {"columns": {"tail": {"policy": "encrypt"}}, "key": {"environment": key}}
+    (line,) = problems(raw)
+    assert "this looks like a key; write the name of the environment variable that holds it" in line
+    assert key not in line
+
+
+def test_a_key_is_called_by_its_id_its_variable_or_its_file() -> None:
+    assert KeyReference(environment="THE_KEY").name == "THE_KEY"
+    assert KeyReference(environment="THE_KEY", id="spring-2026").name == "spring-2026"
+    assert KeyReference(file="/run/secrets/shards").name == "shards"
+    assert KeyReference(file="/run/secrets/shards").place == "the file /run/secrets/shards"
+
+
+def test_protected_columns_are_those_with_a_policy_that_changes_them(raw: dict[str, Any]) -> None:
+    columns = {
+        "carrier": {"policy": "allow"},
+        "tail": {"policy": "mask"},
+        "distance": {"policy": "generalise", "width": 5},
+    }
+    raw["data"]["privacy"] = {"columns": columns}
+    privacy = parse_job(raw).data.privacy
+    assert set(privacy.protected) == {"tail", "distance"}
+    assert privacy.text_columns == {"tail": "mask"}
+    assert Privacy().detect

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from farandole import errors
+from farandole.errors import ERRORS, FarandoleError, closest_match
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("FarandoleError", 1), ("UserError", 2), ("SpecError", 2), ("DataError", 2), ("DatasetError", 2),
+        ("ModelError", 2), ("JobFailed", 1), ("PreparationFailed", 1), ("TrainingFailed", 1), ("EnvironmentLacking", 3),
+    ],
+)  # fmt: skip
+def test_each_error_has_the_exit_code_of_its_branch(name: str, code: int) -> None:
+    assert ERRORS[name].exit_code == code
+    assert ERRORS[name].__name__ == name
+
+
+def test_every_error_is_known_by_name_and_drawn_in_the_tree() -> None:
+    defined = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, FarandoleError)
+    }
+    assert set(ERRORS) == defined
+    drawn = re.findall(r"^ {4}[ │├└─]*(\w+)", errors.__doc__ or "", flags=re.MULTILINE)
+    assert set(drawn) == defined
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    parents = {}
+    path: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^ {4}([ │├└─]*)(\w+)  ", line)
+        if match:
+            depth = len(match[1])
+            path = [(d, name) for d, name in path if d < depth]
+            parents[match[2]] = path[-1][1] if path else "Exception"
+            path.append((depth, match[2]))
+    assert parents == {name: kind.__bases__[0].__name__ for name, kind in ERRORS.items()}
+
+
+def test_evidence_travels_beside_the_message() -> None:
+    error = FarandoleError("what happened", detail="a long trace")
+    assert (str(error), error.detail) == ("what happened", "a long trace")
+    assert FarandoleError("short").detail is None
+
+
+def test_the_nearest_word_is_near_or_none() -> None:
+    assert closest_match("epoch", ["epochs", "seed"]) == "epochs"
+    assert closest_match("zzz", ["epochs", "seed"]) is None
+    assert closest_match("epoch", []) is None
