@@ -18,8 +18,8 @@ from farandole.events import Event, Message, StageEnded, StageStarted, format_co
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import send_message
 from farandole.shards import Dataset, require_policies
-from farandole.spec import Job, is_uri
-from farandole.storage.base import Location
+from farandole.spec import Job
+from farandole.storage import Location, is_uri
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
