@@ -184,13 +184,13 @@ class _Sweeping:
         trial = self.running[number]
         if data is None:
             self._end(number)
-        elif data["event"] == "Measured":
+        elif data["event"] == "EpochMetrics":
             self._measured(number, trial, data)
         elif data["event"] == "failed":
             trial.reason = data["reason"]
         elif data["event"] == "trained":
             trial.trained = True
-        elif data["event"] == "Noted" and data["level"] == "warning":
+        elif data["event"] == "Message" and data["level"] == "warning":
             self.on_event(Message(f"trial {number}: {data['text']}", level="warning"))
 
     def _measured(self, number: int, trial: _Running, data: dict[str, Any]) -> None:

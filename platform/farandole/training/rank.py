@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from farandole.errors import FarandoleError, UnavailableError
-from farandole.events import Event, Message, StageEnded, StageStarted, event_to_dict, format_count, ignore_event
+from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import send_message
 from farandole.shards import Dataset, require_policies
@@ -249,7 +249,7 @@ def _say(gang: World, event: Event) -> None:
 
 
 def _tell(event: Event) -> None:
-    send_message(event_to_dict(event))
+    send_message(event)
 
 
 def _tell_run(run_id: str) -> None:
