@@ -90,9 +90,9 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             open_until_end.push(_stays_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 open_until_end.enter_context(record_system_metrics(job.tracking, directory, opened))
-            opened.params(job)
-            opened.dataset(dataset.manifest, job.data.output)
-            opened.surroundings(job.folder)
+            opened.log_params(job)
+            opened.log_dataset(dataset.manifest, job.data.output)
+            opened.log_provenance(job.folder)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -171,24 +171,24 @@ def _finish(
     if test is not None:
         final |= {f"test.{name}": value for name, value in test.metrics.items()}
         for name, figure in plots.plot_evaluation(test, label).items():
-            recorder.figure(figure, name)
-    recorder.metrics(final, trainer.steps_done)
-    recorder.figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+            recorder.log_figure(figure, name)
+    recorder.log_metrics(final, trainer.steps_done)
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
-            recorder.file(f"profile/{path.name}", path.read_bytes())
+            recorder.log_file(f"profile/{path.name}", path.read_bytes())
     digest = weights_digest(trainer.model.state_dict())
-    recorder.tags({"farandole.weights_digest": digest})
+    recorder.set_tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(dataset.manifest.preprocessing)
-    problem = recorder.model(
+    problem = recorder.log_model(
         lambda place: save_model(trainer.model, preprocessing, job, place),
         job.tracking.register_as if register else None,
     )
     if problem is not None:
         _tell(Message(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
     # A model that the store has not taken lies in the job's directory, where MLflow reads it as well.
-    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_directory
+    uri = recorder.drain(job.tracking.wait_s).model_uri or recorder.model_directory
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
