@@ -106,7 +106,7 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             directory=_checkpoints(job, directory),
             identity=_identity(job, dataset),
             on_event=_tell if gang.is_rank_zero else ignore_event,
-            log=(lambda values, step: recorder().metrics(values, step))
+            log=(lambda values, step: recorder().log_metrics(values, step))
             if gang.is_rank_zero
             else lambda values, step: None,
             switch=switch,
