@@ -17,40 +17,82 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test compares them
     from farandole.api import (
         cancel as cancel,
+    )
+    from farandole.api import (
         jobs as jobs,
+    )
+    from farandole.api import (
         logs as logs,
+    )
+    from farandole.api import (
         prepare as prepare,
+    )
+    from farandole.api import (
         retry as retry,
+    )
+    from farandole.api import (
         run as run,
+    )
+    from farandole.api import (
         scale as scale,
+    )
+    from farandole.api import (
         source_files as source_files,
+    )
+    from farandole.api import (
         status as status,
+    )
+    from farandole.api import (
         submit as submit,
+    )
+    from farandole.api import (
         sweep as sweep,
+    )
+    from farandole.api import (
         train as train,
     )
-    from farandole.backends.protocol import JobStatus as JobStatus, SubmittedJob as SubmittedJob
+    from farandole.backends.protocol import JobStatus as JobStatus
+    from farandole.backends.protocol import SubmittedJob as SubmittedJob
     from farandole.errors import (
         FarandoleError as FarandoleError,
+    )
+    from farandole.errors import (
         JobFailedError as JobFailedError,
+    )
+    from farandole.errors import (
         UnavailableError as UnavailableError,
+    )
+    from farandole.errors import (
         UserError as UserError,
     )
-    from farandole.events import Event as Event, EventHandler as EventHandler
+    from farandole.events import Event as Event
+    from farandole.events import EventHandler as EventHandler
     from farandole.ingest.prepared import PreparedDataset as PreparedDataset
     from farandole.ingest.spark.session import start_spark as start_spark
-    from farandole.launch.result import TrainedModel as TrainedModel, TrainingSummary as TrainingSummary
+    from farandole.launch.result import TrainedModel as TrainedModel
+    from farandole.launch.result import TrainingSummary as TrainingSummary
     from farandole.loading import (
         Augmentation as Augmentation,
+    )
+    from farandole.loading import (
         EvaluationLoader as EvaluationLoader,
+    )
+    from farandole.loading import (
         MixedLoader as MixedLoader,
+    )
+    from farandole.loading import (
         TrainingLoader as TrainingLoader,
     )
     from farandole.pages import dataset_page as dataset_page
     from farandole.pipeline import RunResult as RunResult
-    from farandole.planning import Plan as Plan, PlanStep as PlanStep, plan as plan
+    from farandole.planning import Plan as Plan
+    from farandole.planning import PlanStep as PlanStep
+    from farandole.planning import plan as plan
     from farandole.shards import Dataset as Dataset
-    from farandole.spec import Job as Job, load_job as load_job, parse_job as parse_job, save_job as save_job
+    from farandole.spec import Job as Job
+    from farandole.spec import load_job as load_job
+    from farandole.spec import parse_job as parse_job
+    from farandole.spec import save_job as save_job
     from farandole.sweeping.sweep import SweepResult as SweepResult
     from farandole.sweeping.trial import Trial as Trial
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from farandole.errors import DataError, ModelError, SpecError, StorageError, UserError, closest_match
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.ingest.sources.transform_modules import module_file, transform_modules
-from farandole.shards import Manifest, parse_location, read_manifest
+from farandole.shards import Manifest, read_manifest
 from farandole.spec import Job, parse_host
+from farandole.storage import parse_location
 
 if TYPE_CHECKING:  # each stage imports what it needs when it starts: the command line answers at once
     from farandole.ingest.prepared import PreparedDataset

@@ -15,8 +15,9 @@ from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.sources.files import SourceFiles, check_header, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
-from farandole.shards import Manifest, parse_location, unmet_requirements
+from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep
+from farandole.storage import parse_location
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from farandole.errors import DatasetError
-from farandole.shards import Location, Manifest, ShardInfo, open_storage, read_manifest
+from farandole.shards import Manifest, ShardInfo, read_manifest
+from farandole.storage import Location, open_storage
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def is_current(location: Location, manifest: Manifest, cache_key: str) -> bool:
 def missing_shards(location: Location, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
     """Return the shards that are missing from the dataset directory, or are not there in full size."""
     storage = open_storage(location)
-    found = {file.name: file.bytes for file in storage.files(splits)}
+    found = {file.name: file.bytes for file in storage.list_files(splits)}
     return [
-        storage.shown(shard.file)
+        storage.display_path(shard.file)
         for shards in splits.values()
         for shard in shards
         if found.get(shard.file) != shard.bytes

@@ -18,7 +18,7 @@ from typing import Any
 
 from farandole import pipeline
 from farandole.errors import FarandoleError
-from farandole.events import Event, event_to_dict
+from farandole.events import Event
 from farandole.process.messages import parse_line, send_message
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.spec import Job, parse_job
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def _say(event: Event) -> None:
-    send_message(event_to_dict(event))
+    send_message(event)
 
 
 def _arguments() -> argparse.Namespace:
