@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from farandole.errors import ModelError, SpecError
-from farandole.planning import check_builder, check_trainable, plan, stale_dataset
+from farandole.pipeline import check_builder, check_trainable
+from farandole.planning import plan
 from farandole.spec import Job
 from tests.support.made_data import empty_store, home, made, make_job, write_job
 
@@ -16,7 +17,7 @@ MakeJob = Callable[..., Job]
 
 
 def test_a_sound_job_has_no_problems_and_four_steps(home: Path, make_job: MakeJob) -> None:
-    document = plan(make_job())
+    document = plan(make_job()).to_dict()
     assert set(document) == {"problems", "steps", "objects"}
     assert document["problems"] == document["objects"] == []
     prepare, train, evaluate, register = document["steps"]
@@ -30,7 +31,7 @@ def test_a_sound_job_has_no_problems_and_four_steps(home: Path, make_job: MakeJo
 
 def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job: MakeJob) -> None:
     job = make_job(model=None)
-    document = plan(job)
+    document = plan(job).to_dict()
     assert document["problems"] == []
     (step,) = document["steps"]
     assert step["text"].endswith("; the job has no `model`, so nothing is trained")
@@ -40,7 +41,7 @@ def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job:
 
 def test_hosts_need_checkpoints_and_a_store_that_they_share(home: Path, make_job: MakeJob) -> None:
     job = make_job(resources__hosts=["node1.invalid:2", "localhost:1"])
-    checkpoints, store = plan(job)["problems"]
+    checkpoints, store = plan(job).to_dict()["problems"]
     assert checkpoints.startswith(
         "train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts"
     )
@@ -48,7 +49,7 @@ def test_hosts_need_checkpoints_and_a_store_that_they_share(home: Path, make_job
     assert store.startswith("tracking.uri: sqlite:///")
     with pytest.raises(SpecError, match=r"train\.checkpoint\.directory"):
         check_trainable(job)
-    assert plan(make_job(resources__hosts=["localhost:2"]))["problems"] == []
+    assert plan(make_job(resources__hosts=["localhost:2"])).to_dict()["problems"] == []
 
 
 def test_the_space_of_a_sweep_is_shown(home: Path, make_job: MakeJob) -> None:
@@ -56,7 +57,7 @@ def test_the_space_of_a_sweep_is_shown(home: Path, make_job: MakeJob) -> None:
         "train.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},
         "train.seed": {"choices": [1, 2]},
     }
-    document = plan(make_job(sweep={"space": space, "trials": 7, "parallel": 2, "metric": "log_loss"}))
+    document = plan(make_job(sweep={"space": space, "trials": 7, "parallel": 2, "metric": "log_loss"})).to_dict()
     assert document["problems"] == []
     step = document["steps"][4]
     assert (step["stage"], step["trials"], step["metric"]) == ("sweep", 7, "log_loss")
@@ -67,18 +68,18 @@ def test_the_space_of_a_sweep_is_shown(home: Path, make_job: MakeJob) -> None:
 
 
 def test_a_model_without_a_label_is_a_problem(home: Path, make_job: MakeJob) -> None:
-    document = plan(make_job(data__label=None))
+    document = plan(make_job(data__label=None)).to_dict()
     assert [step["stage"] for step in document["steps"]] == ["prepare"]
     (problem,) = document["problems"]
     assert problem.startswith("data.label: there is none")
 
 
 def test_a_dropped_tail_is_not_counted(home: Path, make_job: MakeJob) -> None:
-    assert plan(make_job(train__tail="drop"))["steps"][1]["steps"] == 30
+    assert plan(make_job(train__tail="drop")).to_dict()["steps"][1]["steps"] == 30
 
 
 def test_a_dataset_that_is_not_there_will_be_prepared(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
-    document = plan(make_job(data__output=str(tmp_path / "new")))
+    document = plan(make_job(data__output=str(tmp_path / "new"))).to_dict()
     assert document["steps"][0]["action"] == "prepare"
     assert "read 1 file (" in document["steps"][0]["text"]
     assert "steps" not in document["steps"][1]
@@ -90,7 +91,7 @@ def test_all_problems_are_told_together(home: Path, make_job: MakeJob) -> None:
         data__sources={"things": {"path": "/nowhere/things.csv"}},
         model={"builder": "netwerk:build", "options": {}},
     )
-    problems = plan(job)["problems"]
+    problems = plan(job).to_dict()["problems"]
     assert len(problems) == 2
     assert problems[0].startswith("data.sources.things.path: ")
     assert problems[1].startswith("model.builder: netwerk:build: there is no module netwerk; put netwerk.py beside")
@@ -98,11 +99,11 @@ def test_all_problems_are_told_together(home: Path, make_job: MakeJob) -> None:
 
 def test_a_password_of_the_store_is_not_shown(home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:s3cret@db/mlflow")
-    assert plan(make_job())["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment farandole")
+    assert plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment farandole")
 
 
 def test_more_threads_than_cores_are_pointed_out(home: Path, make_job: MakeJob) -> None:
-    assert "slower than fewer" in plan(make_job(resources={"workers": 2, "cpus": 1000}))["steps"][1]["text"]
+    assert "slower than fewer" in plan(make_job(resources={"workers": 2, "cpus": 1000})).to_dict()["steps"][1]["text"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_builder_may_be_anything_with_the_name(home: Path, make_job: MakeJob, 
     package.mkdir()
     (package / "networks.py").write_text(source)
     check_builder(job)
-    assert plan(job)["problems"] == []
+    assert plan(job).to_dict()["problems"] == []
 
 
 def test_a_dataset_of_other_features_is_stale(home: Path, make_job: MakeJob) -> None:
@@ -158,7 +159,7 @@ def test_a_dataset_without_the_policies_of_the_job_is_prepared_again_and_would_b
     home: Path, make_job: MakeJob
 ) -> None:
     job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
-    step = plan(job)["steps"][0]
+    step = plan(job).to_dict()["steps"][0]
     demand = "data.privacy.columns.colour: the job demands mask (keep_last 0), the dataset has no policy"
     assert step["action"] == "prepare"
     assert step["lacking"] == [demand]
@@ -169,7 +170,7 @@ def test_a_dataset_that_is_not_encrypted_as_the_job_demands_would_be_refused(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THE_KEY", "5f" * 32)
-    step = plan(make_job(data__shards={"encryption": {"key": {"environment": "THE_KEY"}}}))["steps"][0]
+    step = plan(make_job(data__shards={"encryption": {"key": {"environment": "THE_KEY"}}})).to_dict()["steps"][0]
     assert step["lacking"] == ["data.shards.encryption: the job demands encrypted shards, those of the dataset are not"]
 
 
@@ -177,6 +178,6 @@ def test_a_key_that_is_not_there_is_a_problem(home: Path, make_job: MakeJob, mon
     monkeypatch.delenv("THE_KEY", raising=False)
     columns = {"colour": {"policy": "pseudonymise"}}
     job = make_job(data__privacy={"columns": columns, "key": {"environment": "THE_KEY"}})
-    (problem,) = plan(job)["problems"]
+    (problem,) = plan(job).to_dict()["problems"]
     assert problem.startswith("data.privacy.key.environment: THE_KEY: the variable is not set")
     assert not stale_dataset(job)  # which a machine that only trains cannot tell

@@ -39,7 +39,7 @@ class SweepResult:
     """A sweep that reached its end.
 
     Args:
-        sweep_id: Its id.
+        id: Its id.
         directory: Where it keeps its study, and the best job file.
         metric: The validation metric.
         direction: `minimize` or `maximize`.
@@ -49,7 +49,7 @@ class SweepResult:
         mlflow_run_id: The parent of the trials' MLflow runs, if the store has made it.
     """
 
-    sweep_id: str
+    id: str
     directory: Path
     metric: str
     direction: str
@@ -61,7 +61,7 @@ class SweepResult:
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
         return {
-            "id": self.sweep_id,
+            "id": self.id,
             "directory": str(self.directory),
             "metric": self.metric,
             "direction": self.direction,
