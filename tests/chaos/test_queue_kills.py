@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.job_queue import QueueBench, bench_queue
+from benchmarks.queue.bench import QueueBench, bench_queue
 from farandole.spec import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.recover import RecoverBench, bench_recover
-from benchmarks.start import StartBench, bench_start
+from benchmarks.jobs.recover import RecoverBench, bench_recover
+from benchmarks.jobs.start import StartBench, bench_start
 from farandole.errors import SpecError
 from farandole.spec import Job
 

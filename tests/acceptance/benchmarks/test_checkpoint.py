@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.checkpoint import CheckpointBench, bench_checkpoint
+from benchmarks.checkpoint.bench import CheckpointBench, bench_checkpoint
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.ingest import OURS, IngestBench, bench_ingest
+from benchmarks.ingest.bench import OURS, IngestBench, bench_ingest
 
 
 @pytest.mark.slow(seconds=50)

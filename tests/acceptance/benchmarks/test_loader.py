@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.loader import OURS, PEERS, LoaderBench, bench_loader
+from benchmarks.loader.bench import OURS, PEERS, LoaderBench, bench_loader
 from benchmarks.machine import importable
 from farandole.errors import SpecError, UnavailableError
 

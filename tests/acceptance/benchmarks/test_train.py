@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.train import SYSTEMS, TrainBench, bench_train
-from benchmarks.training_cases import TRAINING_CASES
+from benchmarks.train.bench import SYSTEMS, TrainBench, bench_train
+from benchmarks.train.cases import TRAINING_CASES
 from farandole.errors import SpecError, UnavailableError
 from farandole.training.model_builder import build_model
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.flights import flights_job, write_flights
+from benchmarks.ingest.flights import flights_job, write_flights
 
 
 def test_each_repetition_lies_a_year_later_and_is_otherwise_the_same(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.loader_cases import ARRAYS, CASES, DATASET, write_case
+from benchmarks.loader.cases import ARRAYS, CASES, DATASET, write_case
 from farandole.shards import LABEL, Dataset, verify
 
 

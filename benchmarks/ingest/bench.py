@@ -1,4 +1,4 @@
-"""`farandole bench ingest`: how fast raw CSV becomes a dataset, next to Spark's own Parquet and to others."""
+"""Ingest benchmark: preparation of a dataset from raw CSV, compared with Spark's own Parquet and with peers."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.flights import write_flights
+from benchmarks.ingest.flights import write_flights
 from benchmarks.machine import describe_machine, run_module
 from benchmarks.selection import select_systems
 from farandole.events import EventHandler, Progress, StageEnded, StageStarted, ignore_event
 
-OURS = ("farandole", "parquet", "parquet_spark", "parquet_cached", "parquet_raw")
-"""Systems that share one Spark in this interpreter."""
+OWN_SYSTEMS = ("farandole", "parquet", "parquet_spark", "parquet_cached", "parquet_raw")
+"""Systems that share one Spark session in this interpreter."""
 PEERS = {"mds": "streaming"}
-"""Systems that have a Spark where they are installed: here, or in the interpreter of the peers; and
-the module that they need."""
-_WRITERS = "benchmarks.writers"
+"""Systems with a Spark session in the interpreter of the peers, and the module that each needs."""
+_WRITERS = "benchmarks.ingest.writers"
 _QUICK_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class IngestBench:
-    """What to measure.
+    """Options of the ingest benchmark.
 
     Args:
         systems: Names of systems; empty: all that are installed.
-        times: How often the 336,776 real flights are repeated.
-        peer_times: How often at most for a peer, which writes each row in Python; its rows per second count.
-        repeats: Runs of each system, of which the fastest counts.
-        memory: Of Spark's driver.
-        peers_python: The interpreter that has the peers.
-        quick: A few rows, one repeat: to see that it works.
+        times: Repetitions of the 336,776 real flights.
+        peer_times: Maximum repetitions for a peer, which writes each row in Python; its rows per second count.
+        repeats: Runs of each system; the fastest one counts.
+        memory: Memory of Spark's driver.
+        peers_python: The interpreter in which the peers are installed.
+        quick: Whether to use few rows, once, only to check that it works.
     """
 
     systems: Sequence[str] = ()
@@ -50,26 +49,26 @@ def bench_ingest(bench: IngestBench, on_event: EventHandler = ignore_event) -> d
     """Measure, and return the result document.
 
     Args:
-        bench: What to measure.
-        on_event: Is told of each step.
+        bench: The options.
+        on_event: Receives an event for each step.
 
     Raises:
         SpecError: A system does not exist.
-        EnvironmentLacking: A system that was asked for is not installed, nor are the flights.
+        UnavailableError: A requested system, or the package with the flights, is not installed.
     """
-    systems = select_systems(bench.systems, OURS, PEERS, bench.peers_python, on_event)
+    systems = select_systems(bench.systems, OWN_SYSTEMS, PEERS, bench.peers_python, on_event)
     on_event(StageStarted("bench", f"ingest: {', '.join(systems)}"))
-    with tempfile.TemporaryDirectory(prefix="farandole-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="farandole-benchmark-") as name:
         scratch = Path(name)
         times = 1 if bench.quick else bench.times
         on_event(Progress("bench", 0, 2, "processes", f"writing {times} times the flights of 2013"))
         rows = _QUICK_ROWS if bench.quick else None
         write_flights(scratch / "flights.csv", times, rows)
         write_flights(scratch / "few.csv", 1, _QUICK_ROWS)
-        # What others write is made by the preprocessing that Farandole fits: it always comes first.
-        ours = ["farandole", *(system for system in systems if system in OURS and system != "farandole")]
-        on_event(Progress("bench", 0, 2, "processes", f"one Spark for {', '.join(ours)}"))
-        results = _run(ours, "flights", times, bench, scratch)
+        # Other systems write rows that are transformed by the preprocessing which Farandole fits, so it comes first.
+        own = ["farandole", *(system for system in systems if system in OWN_SYSTEMS and system != "farandole")]
+        on_event(Progress("bench", 0, 2, "processes", f"one Spark for {', '.join(own)}"))
+        results = _run(own, "flights", times, bench, scratch)
         if peers := [system for system in systems if system in PEERS]:
             on_event(Progress("bench", 1, 2, "processes", f"one Spark for {', '.join(peers)}"))
             few = min(times, bench.peer_times)
@@ -98,7 +97,7 @@ def _run(systems: list[str], source: str, times: int, bench: IngestBench, scratc
             "system": system,
             "case": f"flights x {times}",
             **_best(runs, size_mb, found["start_s"]),
-            **found["told"][system],
+            **found["descriptions"][system],
         }
         for system, runs in found["runs"].items()
     ]

@@ -1,6 +1,6 @@
-"""One Spark session and the systems that write with it, in turn: `python -m benchmarks.writers REQUEST`.
+"""Measurement of all systems that write with one Spark session: `python -m benchmarks.ingest.writers REQUEST`.
 
-Also runs in the interpreter of the peers, for MosaicML's `dataframe_to_mds`.
+It also runs in the interpreter of the peers, for MosaicML's `dataframe_to_mds`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from benchmarks.flights import flights_job
-from benchmarks.peers import stub_torchvision
+from benchmarks.ingest.flights import flights_job
+from benchmarks.loader.peers import stub_torchvision
 from farandole.ingest.sources.files import check_header, find_files
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
 from farandole.ingest.spark.session import cached, spark_session
@@ -32,7 +32,7 @@ from farandole.spec import CsvSource, Job
 
 _SAMPLE_S = 0.2
 ABOUT = {
-    "farandole": "prepare(), whole: read, place, fit, shuffle, sort, transform, write, checksums, fsync, manifest",
+    "farandole": "prepare(), complete: read, assign, fit, shuffle, sort, transform, write, checksums, fsync, manifest",
     "parquet": "Spark's write.parquet of the transformed rows, from the CSV on: the same strict reader, the same query,"
     " the same transforms (fitted before, which is not timed) by mapInArrow, one column for each feature",
     "parquet_spark": "the same, but the CSV is read by Spark's own reader, which checks less",
@@ -41,13 +41,13 @@ ABOUT = {
     "parquet_raw": "Spark's write.parquet of the rows of the query, from the CSV on, not transformed",
     "mds": "MosaicML's dataframe_to_mds of the transformed rows, uncompressed",
 }
-"""What is measured, by system."""
+"""Description of each system."""
 _PACKAGES = {"farandole": "farandole", "mds": "mosaicml-streaming"}
-"""The package whose version is told; of the others it is Spark's."""
+"""Package whose version is reported; for all other systems it is Spark."""
 
 
 def main() -> None:
-    """Do what the request says; print a JSON document, and nothing else, on standard output."""
+    """Execute the request; print a JSON document, and nothing else, on standard output."""
     request = json.loads(sys.argv[1])
     result_file = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Start Spark, let each system write the few rows of `warm_up`, and then time each, in turn."""
+    """Start Spark, let each system write the rows of `warm_up`, and then time each system in turn."""
     scratch = Path(request["directory"])
     known = Path(request["dataset"])
     memory = request["memory"]
     runs: dict[str, list[dict[str, float]]] = {system: [] for system in request["systems"]}
     if "mds" in runs:
-        stub_torchvision(scratch.with_name("spare"))  # before Spark starts: its workers inherit the path
+        stub_torchvision(scratch.with_name("stubs"))  # before Spark starts, so that its workers inherit the path
     start = time.perf_counter()
     warm_up = flights_job(Path(request["warm_up"]), known, memory)
     with spark_session(warm_up) as session:
@@ -75,12 +75,14 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
             for system, found in runs.items():
                 job = flights_job(Path(request["source"]), known, memory)
                 found.append(_timed(system, session, job, scratch, known))
-    told = {system: {"version": version(_PACKAGES.get(system, "pyspark")), "about": ABOUT[system]} for system in runs}
-    return {"start_s": start_s, "runs": runs, "told": told}
+    descriptions = {
+        system: {"version": version(_PACKAGES.get(system, "pyspark")), "about": ABOUT[system]} for system in runs
+    }
+    return {"start_s": start_s, "runs": runs, "descriptions": descriptions}
 
 
 def _timed(system: str, session: Any, job: Job, scratch: Path, known: Path) -> dict[str, float]:
-    """One run of one system into an empty directory."""
+    """Time one run of one system that writes to an empty directory."""
     output = known if system == "farandole" else scratch / system
     shutil.rmtree(output, ignore_errors=True)
     with _WRITERS[system](session, job, output) as write, _peak_memory() as peak:
@@ -103,7 +105,7 @@ def _timed(system: str, session: Any, job: Job, scratch: Path, known: Path) -> d
 
 
 def _rows_in(output: Path) -> int:
-    """The rows that were written, as the written files tell."""
+    """Return the number of rows in the written files."""
     if (output / "manifest.json").exists():
         return sum(read_manifest(output).row_counts.values())
     if (output / "index.json").exists():
@@ -163,18 +165,18 @@ _WRITERS: dict[str, Callable[[Any, Job, Path], contextlib.AbstractContextManager
     "parquet_raw": _parquet_raw,
     "mds": _mds,
 }
-"""What readies each system, not timed, and gives what is timed."""
+"""Preparation of each system, which is not timed; it yields the function that is timed."""
 
 
 def _raw(session: Any, job: Job) -> Any:
-    """The frame that preparation starts from: the query's rows, with the columns that the dataset is made of."""
+    """Return the input of the preparation: the rows of the query, with the columns that the dataset needs."""
     own = _own_session(session)
     files = {name: find_files(name, source) for name, source in job.data.sources.items()}
     return needed_columns(query_frame(own, job.data, files), _needed(job))
 
 
 def _raw_by_spark(session: Any, job: Job) -> Any:
-    """The same rows, read by Spark's own CSV reader."""
+    """Return the same rows, read by Spark's own CSV reader."""
     own = _own_session(session)
     assert job.data.query is not None
     for name, source in job.data.sources.items():
@@ -194,13 +196,13 @@ def _own_session(session: Any) -> Any:
 
 
 def _needed(job: Job) -> dict[str, str]:
-    """The raw columns of features and label."""
+    """Return the raw columns of features and label."""
     assert job.data.label is not None
     return dict.fromkeys([*Preprocessing.from_spec(job.data).columns, job.data.label.column], "")
 
 
 def _transformed(rows: Any, job: Job) -> Any:
-    """The rows as models see them, one column for each feature; fitted when Farandole prepared them."""
+    """Return the rows as models see them, one column per feature, with the preprocessing that Farandole fitted."""
     preprocessing = Preprocessing.from_dict(read_manifest(job.data.output).preprocessing)
     schema = preprocessing.schema
     kinds = {"float32": "float", "int32": "int"}
@@ -225,10 +227,10 @@ def _flat(preprocessing: Preprocessing) -> Callable[[Iterable[pa.RecordBatch]], 
 
 
 def _processor_s() -> float:
-    """Processor seconds of this process and all below it (Java, Python workers, and those that ended)."""
+    """Return the processor seconds of this process and all its descendants (Java, Python workers)."""
     total = 0.0
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+        with contextlib.suppress(psutil.Error):  # the process has ended
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
@@ -236,7 +238,7 @@ def _processor_s() -> float:
 
 @contextlib.contextmanager
 def _peak_memory() -> Iterator[list[float]]:
-    """Resident memory in MB of this process and all below it (Java, Python workers), sampled."""
+    """Sample the resident memory in MB of this process and all its descendants (Java, Python workers)."""
     seen: list[float] = [0.0]
     ended = threading.Event()
 
@@ -244,7 +246,7 @@ def _peak_memory() -> Iterator[list[float]]:
         while not ended.wait(_SAMPLE_S):
             total = 0
             for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                with contextlib.suppress(psutil.Error):  # the process has ended
                     total += process.memory_info().rss
             seen.append(total / 1e6)
 

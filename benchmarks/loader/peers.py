@@ -1,6 +1,6 @@
-"""What others do, each by the fastest way that its own documentation recommends for shuffled reading in one process.
+"""Peers, each by the fastest way that its documentation recommends for shuffled reading in one process.
 
-Runs in an interpreter that has them; needs no other part of Farandole than `measure`.
+Runs in an interpreter in which they are installed; of Farandole it only needs `process`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import System
+from benchmarks.loader.process import System
 
 _SEED = 7
 _SHARD_BYTES = 64 * 2**20
 
 
 def stub_torchvision(directory: Path) -> None:
-    """Let MosaicML Streaming be imported where torchvision is not installed (there is no build of it for every torch).
+    """Make MosaicML Streaming importable without torchvision, which is not built for every version of torch.
 
-    It needs two names of torchvision, for image datasets of its own that are not used here. Processes that this one
-    starts, such as Spark's workers, find them too.
+    It needs two names of torchvision, for its image datasets, which are not used here. Child processes, such as Spark's
+    workers, find them too.
 
     Args:
-        directory: Where a package with the two names is written.
+        directory: Directory to which a package with the two names is written.
     """
     if find_spec("torchvision") is not None:
         return
-    for name, text in _TWO_NAMES.items():
+    for name, text in _STUBS.items():
         path = directory / "torchvision" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -40,7 +40,7 @@ def stub_torchvision(directory: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(directory))))
 
 
-_TWO_NAMES = {
+_STUBS = {
     "__init__.py": "",
     "datasets.py": "class VisionDataset: ...\n",
     "transforms/__init__.py": "",
@@ -48,8 +48,8 @@ _TWO_NAMES = {
 }
 
 
-class _Loaded:
-    """A torch DataLoader, or what works like one."""
+class _DataLoader:
+    """A torch DataLoader, or an object with the same interface."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -63,7 +63,7 @@ class _Loaded:
 
 
 def _arrays(directory: Path) -> dict[str, np.ndarray]:
-    """The plain arrays by name, mapped."""
+    """Return the plain arrays by name, memory-mapped."""
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(directory.glob("*.npy"))}
 
 
@@ -74,11 +74,11 @@ def _row(arrays: dict[str, np.ndarray], index: int) -> dict[str, Any]:
 
 
 def _write_streaming(arrays: Path, directory: Path) -> None:
-    stub_torchvision(directory.with_name("spare"))
+    stub_torchvision(directory.with_name("stubs"))
     from streaming import MDSWriter
 
     values = _arrays(arrays)
-    # The shape in the encoding makes rows of a fixed size, without a header for each.
+    # With the shape in the encoding, rows have a fixed size and no headers.
     columns = {
         name: "int" if array.ndim == 1 else f"ndarray:{array.dtype}:{','.join(map(str, array.shape[1:]))}"
         for name, array in values.items()
@@ -88,14 +88,14 @@ def _write_streaming(arrays: Path, directory: Path) -> None:
             writer.write(_row(values, index))
 
 
-def _open_streaming(directory: Path, batch_rows: int) -> _Loaded:
-    stub_torchvision(directory.with_name("spare"))
+def _open_streaming(directory: Path, batch_rows: int) -> _DataLoader:
+    stub_torchvision(directory.with_name("stubs"))
     from streaming import StreamingDataLoader, StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
     clean_stale_shared_memory()
     dataset = StreamingDataset(local=str(directory), shuffle=True, shuffle_seed=_SEED, batch_size=batch_rows)
-    return _Loaded(StreamingDataLoader(dataset, batch_size=batch_rows))
+    return _DataLoader(StreamingDataLoader(dataset, batch_size=batch_rows))
 
 
 def _litdata_row(arrays: str, index: int) -> dict[str, Any]:
@@ -121,11 +121,11 @@ def _write_litdata(arrays: Path, directory: Path) -> None:
     )
 
 
-def _open_litdata(directory: Path, batch_rows: int) -> _Loaded:
+def _open_litdata(directory: Path, batch_rows: int) -> _DataLoader:
     from litdata import StreamingDataLoader, StreamingDataset
 
     dataset = StreamingDataset(str(directory), shuffle=True, seed=_SEED)
-    return _Loaded(StreamingDataLoader(dataset, batch_size=batch_rows))
+    return _DataLoader(StreamingDataLoader(dataset, batch_size=batch_rows))
 
 
 def _write_datasets(arrays: Path, directory: Path) -> None:
@@ -138,7 +138,7 @@ def _write_datasets(arrays: Path, directory: Path) -> None:
         if array.ndim == 1:
             columns[name], features[name] = pa.array(np.array(array)), kind
         else:
-            # A flat list of a fixed length is its fastest form; Array2D and Array3D go through Python lists.
+            # Flat lists of a fixed length are fastest; Array2D and Array3D go through Python lists.
             size = int(np.prod(array.shape[1:]))
             flat = pa.array(np.array(array).reshape(-1))
             columns[name], features[name] = (
@@ -148,7 +148,7 @@ def _write_datasets(arrays: Path, directory: Path) -> None:
     datasets.Dataset(pa.table(columns)).cast(datasets.Features(features)).save_to_disk(str(directory))
 
 
-def _open_datasets(directory: Path, batch_rows: int) -> _Loaded:
+def _open_datasets(directory: Path, batch_rows: int) -> _DataLoader:
     import datasets
     import torch
     from torch.utils.data import DataLoader
@@ -156,7 +156,7 @@ def _open_datasets(directory: Path, batch_rows: int) -> _Loaded:
     torch.manual_seed(_SEED)
     # A map-style dataset in torch's format: the DataLoader fetches whole batches (`__getitems__`).
     dataset = datasets.load_from_disk(str(directory)).with_format("torch")
-    return _Loaded(DataLoader(dataset, batch_size=batch_rows, shuffle=True))
+    return _DataLoader(DataLoader(dataset, batch_size=batch_rows, shuffle=True))
 
 
 def _write_webdataset(arrays: Path, directory: Path) -> None:
@@ -170,12 +170,12 @@ def _write_webdataset(arrays: Path, directory: Path) -> None:
             writer.write({"__key__": f"{index:09d}", **row})
 
 
-def _open_webdataset(directory: Path, batch_rows: int) -> _Loaded:
+def _open_webdataset(directory: Path, batch_rows: int) -> _DataLoader:
     import webdataset
 
     shards = sorted(str(path) for path in directory.glob("*.tar"))
     dataset = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=_SEED).shuffle(10_000).decode()
-    return _Loaded(webdataset.WebLoader(dataset.batched(batch_rows, collation_fn=_stacked), batch_size=None))
+    return _DataLoader(webdataset.WebLoader(dataset.batched(batch_rows, collation_fn=_stacked), batch_size=None))
 
 
 def _stacked(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -211,4 +211,4 @@ SYSTEMS = {
         _write_webdataset,
     ),
 }
-"""By name: that of the package as it is imported."""
+"""By name of the package as it is imported."""

@@ -1,4 +1,4 @@
-"""What is measured in our own interpreter: memcpy, Farandole, and torch's usual DataLoader."""
+"""Systems that are measured in this interpreter: memcpy, Farandole, and torch's usual DataLoader."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import System
+from benchmarks.loader.process import System
 
 _SEED = 7
 
 
 class _Memcpy:
-    """The bytes of the mapped shards, copied in their order into memory of the same size, in blocks."""
+    """Copy of the mapped shards, in file order and block by block, into memory of the same size."""
 
     def __init__(self, directory: Path, batch_rows: int) -> None:
         from farandole.shards import Dataset
 
         self._reader = Dataset(directory / "dataset").split("train")
         first = self._reader.block(0)
-        # Ones: memory that was written once, so that no page of it is still to be found.
+        # Ones: all pages have been written once, so the copy causes no page faults.
         self._target = {name: np.ones((self._reader.rows, *view.shape[1:]), view.dtype) for name, view in first.items()}
 
     def epoch(self, epoch: int) -> Iterator[int]:
@@ -37,8 +37,10 @@ class _Memcpy:
 
 
 class _MemcpyBatches:
-    """The same bytes, batch by batch into one buffer, which stays in the processor's cache: nothing is written to
-    memory, so this is the most that any loader can hope for."""
+    """Copy of the same bytes, batch by batch into one buffer.
+
+    The buffer stays in the processor's cache and nothing is written to memory, so no loader can be faster.
+    """
 
     def __init__(self, directory: Path, batch_rows: int) -> None:
         from farandole.shards import Dataset
@@ -97,7 +99,7 @@ class _Torch:
 SYSTEMS = {
     "memcpy": System(_Memcpy, "numpy", "numpy.copyto of the mapped shards, in file order, into memory of their size"),
     "memcpy_batches": System(_MemcpyBatches, "numpy", "the same, batch by batch into one buffer in the cache"),
-    "farandole": System(_Farandole, "farandole", "TrainingLoader(read_ahead=0): no thread beside the caller's"),
+    "farandole": System(_Farandole, "farandole", "TrainingLoader(read_ahead=0): no thread besides the caller's"),
     "torch": System(_Torch, "torch", "DataLoader(TensorDataset(…), shuffle=True)"),
 }
 """By name."""

@@ -1,4 +1,4 @@
-"""Processes around a queue are killed at random; then nothing may be left, and every job has to be what it says."""
+"""Kill campaigns: after random processes of a queue are killed, none may remain, and all states must be true."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.scratch_queue import (
+from benchmarks.queue.scratch_queue import (
     LEDGER_JOB,
     command_line,
-    is_closing,
+    is_finalizer,
     is_runner,
     kill,
     processes_of,
@@ -39,67 +39,67 @@ _PARTS = {
     "launcher": "farandole.launch.horovodrun",
     "worker": "farandole.training.worker",
 }
-"""The processes of a real job, and by what their command lines are known."""
+"""Processes of a real job, and the part of the command line that identifies each."""
 
 
 def kill_at_random(kills: int, slots: int, seed: int, home: Path, on_event: EventHandler) -> dict[str, Any]:
-    """Submit without end, and kill a submitter, a runner, a job or a child of one, again and again.
+    """Submit jobs continuously, and repeatedly kill a submitter, a runner, a job or a child of one.
 
     Args:
-        kills: How often.
-        slots: How many jobs run at once.
-        seed: Of the moments and victims.
+        kills: Number of kills.
+        slots: Number of jobs that run at once.
+        seed: Seed of the moments and victims.
         home: FARANDOLE_HOME.
-        on_event: Is told of each.
+        on_event: Receives a message for each kill.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     ledger = home / "ledger"
     killed: Counter[str] = Counter()
     with _Submitters(ledger, slots) as submitters:
         while sum(killed.values()) < kills:
-            time.sleep(chance.uniform(0, 0.5))
-            submitters.renew()
+            time.sleep(rng.uniform(0, 0.5))
+            submitters.restart()
             victims = _victims(home, list(submitters.busy))
             if not {"runner", "job"} <= set(victims):
-                continue  # on a busy machine those that only begin would be killed for ever
-            kind = chance.choice(sorted(victims))
-            if not kill(chance.choice(victims[kind])):
+                continue  # else processes that are still starting would be killed forever on a busy machine
+            kind = rng.choice(sorted(victims))
+            if not kill(rng.choice(victims[kind])):
                 continue
             killed[kind] += 1
             on_event(Message(f"kill {sum(killed.values())}: a {kind}"))
-            if chance.random() < 0.5:
-                LocalBackend().list()  # somebody looks; else whoever submits next does
+            if rng.random() < 0.5:
+                LocalBackend().list()  # a user lists the jobs; otherwise the next submitter cleans up
     jobs = settle(home)
     begins, ends = read_ledger(ledger)
     return {
         "kills": sum(killed.values()),
         "killed": dict(sorted(killed.items())),
         "jobs": len(jobs),
-        "lost": len(submitters.told - {job.id for job in jobs}),
+        "lost": len(submitters.ids - {job.id for job in jobs}),
         "run_twice": sum(count > 1 for count in begins.values()),
-        "wrong": [f"{job.id}: {job.state}: {job.reason}" for job in jobs if not _true(job, begins, ends)],
+        "wrong": [f"{job.id}: {job.state}: {job.reason}" for job in jobs if not _is_true(job, begins, ends)],
         "orphans": len(processes_of(home)),
         "states": dict(Counter(job.state for job in jobs)),
     }
 
 
-def _true(job: JobStatus, begins: Counter[str], ends: Counter[str]) -> bool:
-    """Whether a job is what it says. One that was killed between its last word and its end has failed all the same."""
+def _is_true(job: JobStatus, begins: Counter[str], ends: Counter[str]) -> bool:
+    """Return whether the state of a job is true; a job that was killed after its last line has failed nevertheless."""
     if job.state == "succeeded":
         return (begins[job.id], ends[job.id]) == (1, 1)
     return job.state == "failed" and begins[job.id] <= 1 and "killed" in job.reason
 
 
 class _Submitters:
-    """Processes that submit without end, started anew where one was killed, and the ids that they were told."""
+    """Processes that submit continuously, replaced when they are killed, and the ids that they printed."""
 
     def __init__(self, ledger: Path, slots: int) -> None:
         self._ledger, self._slots = ledger, slots
         self._threads: list[threading.Thread] = []
         self._running: list[subprocess.Popen[str]] = []
         self.busy: set[int] = set()
-        """The process ids of those that have submitted something."""
-        self.told: set[str] = set()
+        """Process ids of those that have submitted a job."""
+        self.ids: set[str] = set()
 
     def __enter__(self) -> _Submitters:
         return self
@@ -111,8 +111,8 @@ class _Submitters:
         for thread in self._threads:
             thread.join()
 
-    def renew(self) -> None:
-        """See to it that there are enough."""
+    def restart(self) -> None:
+        """Start submitters until there are enough."""
         self._running = [process for process in self._running if process.poll() is None]
         self.busy &= {process.pid for process in self._running}
         while len(self._running) < _SUBMITTERS:
@@ -127,7 +127,7 @@ class _Submitters:
             for line in lines:
                 if line.endswith("\n"):
                     self.busy.add(process.pid)
-                    self.told.add(line.strip())
+                    self.ids.add(line.strip())
 
 
 def _victims(home: Path, submitters: list[int]) -> dict[str, list[psutil.Process]]:
@@ -142,19 +142,19 @@ def _victims(home: Path, submitters: list[int]) -> dict[str, list[psutil.Process
 
 
 def kill_trainings(job: Job, kills: int, seed: int, home: Path, on_event: EventHandler) -> dict[str, Any]:
-    """Submit a job again and again, and kill one of its processes while it trains; where it fails, try it again.
+    """Submit a job repeatedly, and kill one of its processes while it trains; if the job fails, retry it.
 
     Args:
-        job: The job; its dataset lies ready, and a restart of its own is allowed.
-        kills: How often.
-        seed: Of the moments and victims.
+        job: The job; its dataset must be prepared, and at least one restart allowed.
+        kills: Number of kills.
+        seed: Seed of the moments and victims.
         home: FARANDOLE_HOME.
-        on_event: Is told of each.
+        on_event: Receives a message for each kill.
 
     Raises:
-        JobFailed: The undisturbed training fails.
+        JobFailedError: The undisturbed training fails.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     backend = LocalBackend()
     expected = _digest(_ended(backend, backend.submit(job).id), must=True)
     killed: Counter[str] = Counter()
@@ -163,11 +163,13 @@ def kill_trainings(job: Job, kills: int, seed: int, home: Path, on_event: EventH
     for number in range(kills):
         kind = list(_PARTS)[number % len(_PARTS)]
         job_id = backend.submit(job).id
-        if not _kill_part(backend, job_id, kind, chance, home):
-            raise JobFailedError("bench: the training ended before one of its processes was killed; let it last longer")
+        if not _kill_part(backend, job_id, kind, rng, home):
+            raise JobFailedError(
+                "queue: the training ended before one of its processes was killed; make it last longer"
+            )
         killed[kind] += 1
         after = _ended(backend, job_id)
-        orphans += len(_left(home, job_id))
+        orphans += len(_remaining(home, job_id))
         if (after.state == "succeeded") is (kind in ("runner", "supervisor")):
             wrong.append(f"{job_id}: {after.state} after the {kind} was killed: {after.reason}")
         ends[f"{kind}: {after.state}"] += 1
@@ -186,15 +188,15 @@ def kill_trainings(job: Job, kills: int, seed: int, home: Path, on_event: EventH
     }
 
 
-def _kill_part(backend: LocalBackend, job_id: str, kind: str, chance: random.Random, home: Path) -> bool:
-    """Kill one process of a job at a random moment of its training; returns whether it came to that."""
+def _kill_part(backend: LocalBackend, job_id: str, kind: str, rng: random.Random, home: Path) -> bool:
+    """Kill one process of a job at a random moment of its training, and return whether there was one."""
     while (status := backend.status(job_id)).step < 1:
         if status.ended:
             return False
         time.sleep(_POLL_S)
-    time.sleep(chance.uniform(0, 2))
+    time.sleep(rng.uniform(0, 2))
     part = [process for process in processes_of(home) if _PARTS[kind] in command_line(process)]
-    return bool(part) and kill(chance.choice(part))
+    return bool(part) and kill(rng.choice(part))
 
 
 def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
@@ -203,13 +205,13 @@ def _ended(backend: LocalBackend, job_id: str) -> JobStatus:
     return status
 
 
-def _left(home: Path, job_id: str) -> list[psutil.Process]:
-    return [process for process in processes_of(home / "jobs" / job_id) if not is_closing(process)]
+def _remaining(home: Path, job_id: str) -> list[psutil.Process]:
+    return [process for process in processes_of(home / "jobs" / job_id) if not is_finalizer(process)]
 
 
 def _digest(status: JobStatus, *, must: bool = False) -> str | None:
-    """The digest of the final weights; None: the job did not come so far."""
+    """Return the digest of the final weights; None if the job has no result."""
     result = read_result(Path(status.details["directory"]))
     if must and (status.state != "succeeded" or result is None):
-        raise JobFailedError(f"bench: the undisturbed training {status.state}: {status.reason}")
+        raise JobFailedError(f"queue: the undisturbed training {status.state}: {status.reason}")
     return None if result is None else str(result["training"]["weights_digest"])

@@ -1,6 +1,6 @@
-"""One measurement in a process of its own: `python -m benchmarks.measure REQUEST`, a JSON document each way.
+"""Measurement of one system in a separate process: `python -m benchmarks.loader.process REQUEST`.
 
-Needs torch and nothing else, so that it also runs in the interpreter of the peers.
+Request and result are JSON documents. It only needs torch, so that it also runs in the interpreter of the peers.
 """
 
 from __future__ import annotations
@@ -18,37 +18,34 @@ from pathlib import Path
 from typing import Any, Protocol
 
 _SAMPLE_EVERY_ROWS = 2**18
-"""Reading the kernel's figures takes as long as gathering two batches; every system pays for it equally."""
+"""Reading the kernel's counters takes as long as gathering two batches; every system pays for it equally."""
 
 
 class Reader(Protocol):
-    """A system that reads batches of a case.
-
-    `epoch` yields the number of rows of each batch, once it lies in memory, as this system hands it out.
-    """
+    """System that reads batches of a case."""
 
     def epoch(self, epoch: int) -> Iterator[int]:
-        """The rows of each batch of an epoch."""
+        """Yield the number of rows of each batch of an epoch, once the batch is in memory."""
 
     def resumed(self, epoch: int) -> Iterator[int] | None:
-        """The same from the middle of the epoch on; None: it cannot."""
+        """Do the same from the middle of the epoch; None if the system cannot resume."""
 
 
 Open = Callable[[Path, int], Reader]
-"""Opens what `prepare` left in a directory, for batches of so many rows."""
+"""Opens the data in a directory, for batches of the given number of rows."""
 Prepare = Callable[[Path, Path], None]
-"""Writes plain arrays (first path) in the form that a system reads (second path)."""
+"""Converts plain arrays (first path) to the format that a system reads (second path)."""
 
 
 @dataclass(frozen=True)
 class System:
-    """How to measure one system.
+    """One system to measure.
 
     Args:
         open: Opens the data.
-        package: The package whose version is told.
-        about: Which of its ways is measured.
-        prepare: Writes the data in the system's own form; None: it reads what is there.
+        package: The package whose version is reported.
+        about: Description of the way that is measured.
+        prepare: Converts the data to the system's own format; None: it reads the dataset.
     """
 
     open: Open
@@ -62,8 +59,8 @@ def measure(open_reader: Open, directory: Path, batch_rows: int, epochs: int) ->
 
     Returns:
         Rows of an epoch, rows per second of the first and of the best epoch, milliseconds to open, to the first batch
-        and to resume in the middle, and memory in MB: the most that was resident (mapped files count), the most
-        beyond what the process had with torch imported, and the most of memory of its own beyond that.
+        and to resume in the middle, and peaks of memory in MB: resident memory (mapped files count), the same beyond
+        that of the process with torch imported, and private memory beyond that.
     """
     import torch
 
@@ -76,22 +73,22 @@ def measure(open_reader: Open, directory: Path, batch_rows: int, epochs: int) ->
     first_ms, rates, rows = 0.0, [], 0
     for epoch in range(epochs):
         start = time.perf_counter()
-        rows = looked_at = 0
+        rows = sampled_at = 0
         for count in reader.epoch(epoch):
             if not epoch and not rows:
                 first_ms = (time.perf_counter() - start) * 1e3
             rows += count
-            if rows - looked_at >= _SAMPLE_EVERY_ROWS:
-                looked_at = rows
-                memory.look()
+            if rows - sampled_at >= _SAMPLE_EVERY_ROWS:
+                sampled_at = rows
+                memory.sample()
         rates.append(rows / (time.perf_counter() - start))
-        memory.look()
+        memory.sample()
     start = time.perf_counter()
     resumed = reader.resumed(epochs)
     if resumed is not None:
         next(resumed)
     resume_ms = (time.perf_counter() - start) * 1e3
-    memory.look()
+    memory.sample()
     return {
         "rows": rows,
         "rows_per_s": max(rates),
@@ -106,34 +103,34 @@ def measure(open_reader: Open, directory: Path, batch_rows: int, epochs: int) ->
 
 
 class _Memory:
-    """The most memory that was seen."""
+    """Peaks of sampled memory."""
 
     def __init__(self) -> None:
         self.own_mb = 0.0
         self.resident_mb = 0.0
 
-    def look(self) -> None:
+    def sample(self) -> None:
         status = _status_mb()
         self.own_mb = max(self.own_mb, status["RssAnon"])
         self.resident_mb = max(self.resident_mb, status["VmHWM"])
 
 
 def _status_mb() -> dict[str, float]:
-    """The kernel's figures about this process, in MB."""
+    """Return the kernel's memory counters of this process, in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     pairs = (line.split(":", 1) for line in lines)
     return {name: int(value.split()[0]) * 1024 / 1e6 for name, value in pairs if value.endswith("kB")}
 
 
 def main() -> None:
-    """Do what the request says; print its result, and nothing else, on standard output."""
+    """Execute the request; print its result, and nothing else, on standard output."""
     request = json.loads(sys.argv[1])
     directory = Path(request["directory"])
-    # Libraries print: what is meant for people goes to standard error.
+    # Output of libraries is for people, so it goes to standard error.
     result_file = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with contextlib.redirect_stdout(sys.stderr):
-        systems = importlib.import_module(f"benchmarks.{request['module']}").SYSTEMS
+        systems = importlib.import_module(f"benchmarks.loader.{request['module']}").SYSTEMS
         system = systems[request["system"]]
         if request["step"] == "prepare":
             if system.prepare is not None:
@@ -144,7 +141,7 @@ def main() -> None:
         result |= {"version": version(system.package), "about": system.about}
     json.dump(result, result_file)
     result_file.flush()
-    # Threads of some libraries outlive their work, and would keep the process.
+    # Threads of some libraries would keep the process alive.
     sys.stderr.flush()
     os._exit(0)
 

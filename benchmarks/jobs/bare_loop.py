@@ -1,6 +1,6 @@
-"""What a user of Horovod writes by hand: the loop that `bench start` starts under `horovodrun`.
+"""Hand-written Horovod loop that the start benchmark runs under `horovodrun`.
 
-It reads a serialized job (its only argument), makes one step and says when it was done.
+It reads a serialized job (its only argument), makes one step and prints when the step was complete.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data that loaders are measured on: arrays drawn from a seed, as a dataset and as plain files."""
+"""Data of the loader benchmark: random arrays from a seed, as a dataset and as plain files."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _SHARD_BYTES = 128 * _MIB
 _BLOCK_BYTES = 8 * _MIB
 _CHUNK_ROWS = 50_000
 ARRAYS = "arrays"
-"""The folder of the plain arrays, beside the dataset."""
+"""Folder of the plain arrays, next to the dataset."""
 DATASET = "dataset"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of one kind.
+    """Random rows of one schema.
 
     Args:
-        name: What the command line calls it.
-        rows: How many there are by default.
-        quick_rows: How many there are in a quick run.
-        about: What a row is.
+        name: Name on the command line.
+        rows: Default number of rows.
+        quick_rows: Number of rows of a quick run.
+        about: Description of a row.
         group: The feature group.
     """
 
@@ -50,12 +50,12 @@ class Case:
 
     @property
     def schema(self) -> Schema:
-        """The columns: the group and a label of two classes."""
+        """Schema of the rows: the group and a label of two classes."""
         label = LabelColumn(kind="binary", column="y", classes=("0", "1"))
         return Schema(groups=(self.group,), label=label)
 
     def chunks(self, rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """So many rows, in pieces; the same ones for the same case."""
+        """Yield rows in chunks; the same rows for the same case."""
         random = np.random.default_rng(17)
         for start in range(0, rows, _CHUNK_ROWS):
             count = min(_CHUNK_ROWS, rows - start)
@@ -96,13 +96,13 @@ CASES: dict[str, Case] = {
 
 
 def write_case(case: Case, directory: Path, rows: int, plain_rows: int) -> None:
-    """Write a case's rows as a dataset, in shards and blocks of the default sizes, and the first ones as `.npy` files.
+    """Write the rows of a case as a dataset with shards and blocks of default size, and the first ones as `.npy`.
 
     Args:
         case: The case.
-        directory: Where `dataset/` and `arrays/` are made.
-        rows: The rows of the dataset.
-        plain_rows: The rows of the plain arrays, which other systems read.
+        directory: Directory in which `dataset/` and `arrays/` are created.
+        rows: Rows of the dataset.
+        plain_rows: Rows of the plain arrays, which other systems read.
     """
     schema = case.schema
     shards = max(1, math.ceil(rows * schema.row_bytes / _SHARD_BYTES))

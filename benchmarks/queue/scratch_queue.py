@@ -1,4 +1,4 @@
-"""A queue to measure in: a home of its own, jobs that cost nothing, and all that runs for it."""
+"""Temporary queue: a separate home, jobs without work, and all of their processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.machine import repository_on_python_path
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.protocol import JobStatus
 from farandole.errors import JobFailedError
@@ -23,7 +24,7 @@ from farandole.spec import Job, parse_job
 _POLL_S = 0.2
 _SETTLE_S = 600.0
 _RUNNER = "farandole.backends.local.runner"
-_CLOSING = "farandole.backends.local.mlflow_finalizer"
+_FINALIZER = "farandole.backends.local.mlflow_finalizer"
 
 LEDGER_JOB = """
 id=${FARANDOLE_GANG##*/}
@@ -32,22 +33,22 @@ setsid sleep 600 &
 sleep "$1"
 echo "$id ends" >> "$0"
 """
-"""A job that costs nothing: it says in a ledger that it begins and ends, and leaves a child in another session."""
+"""Job without work: it writes its begin and its end to a ledger, and leaves a child in another session."""
 
 
 def small_job() -> Job:
-    """A job of which only the name matters."""
+    """Return a job of which only the name matters."""
     data = {"sources": {"rows": {"path": "rows.csv"}}, "features": {"x": {"kind": "numeric"}}}
     return parse_job({"name": "small", "data": data, "resources": {"stop_timeout_s": 1}})
 
 
 def ledger_command(ledger: Path, sleep_s: float) -> list[str]:
-    """The command of a job that says in the ledger that it begins and ends."""
+    """Return the command of a job that writes its begin and its end to the ledger."""
     return ["/bin/sh", "-c", LEDGER_JOB, str(ledger), str(sleep_s)]
 
 
 def read_ledger(path: Path) -> tuple[Counter[str], Counter[str]]:
-    """How often each job has begun, and ended."""
+    """Return how often each job has begun, and how often it has ended."""
     begins: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -57,29 +58,30 @@ def read_ledger(path: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def start_submitter(ledger: Path, count: int, slots: int, pause_s: float = 0.0) -> subprocess.Popen[str]:
-    """A process that submits so many jobs, and prints the id of each when it has it."""
-    command = [sys.executable, "-m", "benchmarks.queue_submitter", "--ledger", str(ledger)]
+    """Start a process that submits `count` jobs and prints the id of each."""
+    command = [sys.executable, "-m", "benchmarks.queue.submitter", "--ledger", str(ledger)]
     command += ["--count", str(count), "--slots", str(slots), "--pause", str(pause_s)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with repository_on_python_path():
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """All that runs for a home: runners, and what carries the mark of one of its jobs."""
+    """Return all processes of a home: runners, and those that carry the mark of one of its jobs."""
     return [process for process in psutil.process_iter() if _belongs(process, home)]
 
 
 def is_runner(process: psutil.Process) -> bool:
-    """Whether a process serves a queue."""
+    """Return whether a process is the runner of a queue."""
     return _RUNNER in command_line(process)
 
 
-def is_closing(process: psutil.Process) -> bool:
-    """Whether a process says in MLflow that a job has ended; it leaves by itself."""
-    return _CLOSING in command_line(process)
+def is_finalizer(process: psutil.Process) -> bool:
+    """Return whether a process reports the end of a job to MLflow; it exits on its own."""
+    return _FINALIZER in command_line(process)
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """A process's command line; empty: it has ended."""
+    """Return the command line of a process; empty if the process has ended."""
     try:
         line: list[str] = process.cmdline()
     except psutil.Error:
@@ -89,18 +91,18 @@ def command_line(process: psutil.Process) -> list[str]:
 
 def _belongs(process: psutil.Process, home: Path) -> bool:
     try:
-        ours = process.environ().get(GANG_VARIABLE, "").startswith(str(home))
-        ours = ours or (is_runner(process) and str(home) in process.cmdline())
-        return ours and process.status() != psutil.STATUS_ZOMBIE
+        is_marked = process.environ().get(GANG_VARIABLE, "").startswith(str(home))
+        belongs = is_marked or (is_runner(process) and str(home) in process.cmdline())
+        return belongs and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
-        return False  # it has ended meanwhile, or belongs to somebody else
+        return False  # the process has ended, or belongs to another user
 
 
 def settle(home: Path) -> list[JobStatus]:
-    """Wait, asking now and then as a user does, until all jobs have ended and their runners are gone.
+    """Poll, as a user does, until all jobs and their runners have ended, and return the jobs.
 
     Raises:
-        JobFailed: That does not happen.
+        JobFailedError: They do not end in time.
     """
     backend = LocalBackend()
     deadline_s = time.monotonic() + _SETTLE_S
@@ -110,13 +112,13 @@ def settle(home: Path) -> list[JobStatus]:
             return jobs
         if time.monotonic() > deadline_s:
             states = Counter(job.state for job in jobs)
-            raise JobFailedError(f"bench: after {_SETTLE_S:.0f} s the queue is not at rest: {dict(states)}")
+            raise JobFailedError(f"queue: it is not idle after {_SETTLE_S:.0f} s: {dict(states)}")
         time.sleep(_POLL_S)
 
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A FARANDOLE_HOME that goes, with all that runs for it."""
+    """Use a temporary FARANDOLE_HOME, which is deleted with all of its processes when the block ends."""
     before = os.environ.get("FARANDOLE_HOME")
     with tempfile.TemporaryDirectory(prefix="farandole-queue-") as folder:
         os.environ["FARANDOLE_HOME"] = folder
@@ -134,7 +136,7 @@ def temporary_home() -> Iterator[Path]:
 
 
 def kill(process: psutil.Process) -> bool:
-    """`kill -9`; returns whether it still lived."""
+    """Kill a process by SIGKILL, and return whether it was still alive."""
     try:
         process.kill()
     except psutil.NoSuchProcess:

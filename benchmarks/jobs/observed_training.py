@@ -1,4 +1,4 @@
-"""A job's training as a process of its own, in a home of its own, seen from outside: by its files alone."""
+"""Training in a separate process with a separate home, observed from outside by its files alone."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ _STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 class ObservedTraining:
-    """A training under way.
+    """Running training.
 
     Args:
         process: `farandole train`.
         home: Its FARANDOLE_HOME.
-        words: The file with its standard error.
-        started_s: When it was started, as seconds since 1970.
+        stderr: The file with its standard error.
+        started_s: When it was started, in seconds since 1970.
     """
 
-    def __init__(self, process: subprocess.Popen[str], home: Path, words: Path, started_s: float) -> None:
-        self._process, self._home, self._words = process, home, words
+    def __init__(self, process: subprocess.Popen[str], home: Path, stderr: Path, started_s: float) -> None:
+        self._process, self._home, self._stderr = process, home, stderr
         self.started_s = started_s
 
     def wait_for_event(self, name: str, count: int = 1) -> dict[str, Any] | None:
-        """Wait until the job's history has so many events of a name; returns the last, None: the job has ended.
+        """Wait until the job's history has `count` events of a name.
 
-        Its `time_s` are seconds since 1970.
+        Returns:
+            The last of them, with `time_s` in seconds since 1970; None: the job ended before.
         """
         while True:
             running = self._process.poll() is None
@@ -59,47 +60,47 @@ class ObservedTraining:
             return [json.loads(line) for line in whole.splitlines()]
         return []
 
-    def goes_on_for(self, seconds: float) -> bool:
-        """Wait so long, or until it ends; returns whether it still runs."""
+    def wait_while_running(self, seconds: float) -> bool:
+        """Wait for some seconds, or until it ends; return whether it is still running."""
         deadline_s = time.monotonic() + seconds
         while self._process.poll() is None:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
                 return True
-            time.sleep(min(left_s, _POLL_S))
+            time.sleep(min(remaining_s, _POLL_S))
         return False
 
     def workers(self) -> dict[int, int]:
-        """The processes of its workers: rank to process id."""
+        """Return the process ids of its workers by rank."""
         directories = {str(path) for path in self._home.glob("jobs/*")}
         found = {}
         for process in psutil.process_iter():
             try:
                 variables = process.environ()
             except (psutil.Error, OSError):
-                continue  # it has ended meanwhile, or belongs to somebody else
+                continue  # the process has ended, or belongs to another user
             worker = "farandole.training.worker" in process.cmdline()
             if worker and variables.get(GANG_VARIABLE) in directories and "HOROVOD_RANK" in variables:
                 found[int(variables["HOROVOD_RANK"])] = process.pid
         return found
 
     def document(self) -> dict[str, Any]:
-        """Wait for its end; its result document.
+        """Wait for its end, and return its result document.
 
         Raises:
-            TrainingFailed: It did not end well.
+            TrainingError: It failed.
         """
         out, _ = self._process.communicate()
         if self._process.returncode:
-            words = self._words.read_text(encoding="utf-8").strip()
-            told = [line for line in words.splitlines() if line.startswith("farandole: ") and "--debug" not in line]
-            last = (told or words.splitlines() or ["it said nothing"])[-1].removeprefix("farandole: ")
-            raise TrainingError(f"bench: farandole train ended with {self._process.returncode}: {last}", detail=words)
+            stderr = self._stderr.read_text(encoding="utf-8").strip()
+            errors = [line for line in stderr.splitlines() if line.startswith("farandole: ") and "--debug" not in line]
+            last = (errors or stderr.splitlines() or ["no output"])[-1].removeprefix("farandole: ")
+            raise TrainingError(f"farandole train ended with {self._process.returncode}: {last}", detail=stderr)
         document: dict[str, Any] = json.loads(out)
         return document
 
     def end(self) -> None:
-        """End it, if it has not ended; its gang goes with it."""
+        """Terminate it, with its gang, if it has not ended."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
@@ -109,17 +110,17 @@ class ObservedTraining:
 
 @contextmanager
 def observed_training(job: Job, directory: Path) -> Iterator[ObservedTraining]:
-    """Start `farandole train` on a job; it ends with the block.
+    """Run `farandole train` on a job until the block ends.
 
     Args:
-        job: The job; its dataset lies ready.
-        directory: An empty folder for its home, and for the MLflow store that the home has by default.
+        job: The job; its dataset must be prepared.
+        directory: An empty directory for its home, which also holds the default MLflow store.
     """
     home = directory / "home"
     home.mkdir(parents=True)
-    file, words = save_job(job, directory / "job.yaml"), directory / "stderr"
+    file, stderr = save_job(job, directory / "job.yaml"), directory / "stderr"
     environment = {name: value for name, value in os.environ.items() if name not in _STORE_VARIABLES}
-    # Said openly: a dataset in its default place is looked for in the home of the process that trains.
+    # Explicit, since the default location of a dataset depends on the home of the process.
     command = [
         sys.executable,
         "-m",
@@ -130,7 +131,7 @@ def observed_training(job: Job, directory: Path) -> Iterator[ObservedTraining]:
         f"data.output={job.data.output}",
         "--json",
     ]
-    with words.open("w", encoding="utf-8") as stream:
+    with stderr.open("w", encoding="utf-8") as stream:
         started_s = time.time()
         process = subprocess.Popen(
             command,
@@ -140,7 +141,7 @@ def observed_training(job: Job, directory: Path) -> Iterator[ObservedTraining]:
             stderr=stream,
             text=True,
         )
-    found = ObservedTraining(process, home, words, started_s)
+    found = ObservedTraining(process, home, stderr, started_s)
     try:
         yield found
     finally:

@@ -1,4 +1,4 @@
-"""One rank of `farandole bench checkpoint`: `python -m benchmarks.checkpoint_rank REQUEST.json`."""
+"""One rank of the checkpoint benchmark: `rank.py REQUEST.json`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from farandole.training.trainer import Trainer
 
 
 class _Timed(Mlp):
-    """Notes when each step begins, and how much processor time this process has used."""
+    """Network that records when each step starts, and the processor time of this process until then."""
 
     def __init__(self, dataset: Dataset, hidden: int) -> None:
         super().__init__(
             dataset.manifest.columns, (hidden, hidden), dropout=0.0, embedding_dropout=0.0, max_embedding=4
         )
-        self.began_s: list[float] = []
+        self.started_s: list[float] = []
         self.processor_s: list[float] = []
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        self.began_s.append(time.perf_counter())
+        self.started_s.append(time.perf_counter())
         self.processor_s.append(time.process_time())
         return super().forward(**groups)
 
 
 class _Puts:
-    """Notes when checkpoints are whole, and how long each took the thread that wrote it, in time and processor time."""
+    """Recorder of checkpoints: their steps, and the time and processor time of the thread that wrote them."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -60,7 +60,7 @@ class _Puts:
 
 
 def main() -> None:
-    """Be one rank."""
+    """Run one rank."""
     path = Path(sys.argv[1])
     request = json.loads(path.read_text(encoding="utf-8"))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -75,15 +75,15 @@ def main() -> None:
             model=network,
             gang=gang,
             device=torch.device("cpu"),
-            directory=Path(request["place"]) / "checkpoints",
+            directory=Path(request["scratch"]) / "checkpoints",
             identity="bench",
             on_event=ignore_event,
             log=lambda values, step: None,
         )
         trainer.fit()
-    newest = max((Path(request["place"]) / "checkpoints").glob("step-*/state.pt"))
+    newest = max((Path(request["scratch"]) / "checkpoints").glob("step-*/state.pt"))
     seen = {
-        "began_s": network.began_s,
+        "started_s": network.started_s,
         "processor_s": network.processor_s,
         "saved_steps": puts.steps,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -118,7 +118,7 @@ def _job(request: dict[str, Any]) -> Job:
             },
             "resources": {"workers": request["workers"]},
         },
-        context={"folder": request["place"]},
+        context={"folder": request["scratch"]},
     )
 
 

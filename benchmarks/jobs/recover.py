@@ -1,4 +1,4 @@
-"""`farandole bench recover`: workers of a training are killed at random, and the training is watched from outside."""
+"""Recovery benchmark: random workers of a training are killed, and the training is observed from outside."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.jobs.observed_training import ObservedTraining, observed_training
 from benchmarks.machine import describe_machine
-from benchmarks.observed_training import ObservedTraining, observed_training
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message, StageEnded, StageStarted, ignore_event
 from farandole.spec import Job
@@ -22,13 +22,13 @@ from farandole.spec import Job
 
 @dataclass(frozen=True)
 class RecoverBench:
-    """What to measure.
+    """Options of the recovery benchmark.
 
     Args:
-        job: Whose training is disturbed; its dataset lies ready. It has to last longer than the kills take.
-        kills: How many workers are killed, one after the other.
-        within_s: Each is killed at a random moment within so many seconds after a first step.
-        seed: Of the random moments and ranks.
+        job: The job to train; its dataset must be prepared, and the training must last longer than the kills take.
+        kills: Number of workers to kill, one after the other.
+        within_s: Maximum seconds from a first step to the next kill.
+        seed: Seed of the random moments and ranks.
     """
 
     job: Job
@@ -38,16 +38,17 @@ class RecoverBench:
 
 
 def bench_recover(bench: RecoverBench, on_event: EventHandler = ignore_event) -> dict[str, Any]:
-    """Train undisturbed and with kills, and return the result document: seconds from each `kill -9` to the next step
-    of the training, and whether the final weights are the same bits.
+    """Train undisturbed and with kills, and return the result document.
+
+    It holds the seconds from each `kill -9` to the next step, and whether the final weights are bit-identical.
 
     Args:
-        bench: What to measure.
-        on_event: Is told of each step.
+        bench: The options.
+        on_event: Receives an event for each step.
 
     Raises:
         SpecError: The training ended before all kills were done.
-        TrainingFailed: One of the trainings did not reach its end.
+        TrainingError: One of the trainings failed.
     """
     resources = bench.job.resources.model_copy(update={"max_restarts": bench.kills})
     job = bench.job.model_copy(update={"resources": resources})
@@ -78,25 +79,25 @@ def bench_recover(bench: RecoverBench, on_event: EventHandler = ignore_event) ->
 
 
 def _kill(bench: RecoverBench, running: ObservedTraining, on_event: EventHandler) -> list[dict[str, Any]]:
-    """Kill workers one after the other, each after the training has gone on."""
-    chance = random.Random(bench.seed)
+    """Kill workers one after the other, each after the training has resumed."""
+    rng = random.Random(bench.seed)
     running.wait_for_event("first_step")
     kills: list[dict[str, Any]] = []
     while len(kills) < bench.kills:
-        goes_on = running.goes_on_for(chance.uniform(0, bench.within_s))
+        is_running = running.wait_while_running(rng.uniform(0, bench.within_s))
         workers = running.workers()
-        if not goes_on or len(workers) < bench.job.resources.workers:
+        if not is_running or len(workers) < bench.job.resources.workers:
             raise SpecError(
-                f"bench: the training ended after {len(kills)} of {bench.kills} kills; let it last longer, for example"
-                " by --set train.epochs, or ask for fewer"
+                f"recover: the training ended after {len(kills)} of {bench.kills} kills; make it last longer, for"
+                " example by --set train.epochs, or request fewer kills"
             )
-        rank = chance.choice(sorted(workers))
+        rank = rng.choice(sorted(workers))
         killed_s = time.time()
         os.kill(workers[rank], signal.SIGKILL)
         recovered = running.wait_for_event("restarted", len(kills) + 1)
         if recovered is None:
-            running.document()  # tells why it ended
-            raise SpecError("bench: the training reached its end without one of its workers; let it last longer")
+            running.document()  # raises why it ended
+            raise SpecError("recover: the training reached its end without one of its workers; make it last longer")
         seconds = recovered["time_s"] - killed_s
         kills.append({"rank": rank, "from_step": recovered["from_step"], "seconds": round(seconds, 3)})
         on_event(

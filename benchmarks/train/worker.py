@@ -1,7 +1,7 @@
-"""One process of a measured training: `training_worker.py REQUEST`, where REQUEST is a JSON file.
+"""One process of a measured training: `worker.py REQUEST`, where REQUEST is a JSON file.
 
 All systems train the same network on the same batches in the same order. Steps are timed in windows of `WINDOW` steps,
-from outside: what a system does between two steps counts.
+so the time between two steps counts too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.training_cases import TRAINING_CASES, TrainingCase
+from benchmarks.train.cases import TRAINING_CASES, TrainingCase
 from farandole.events import ignore_event
 from farandole.loading import Batch, TrainingLoader
 from farandole.shards import Dataset
@@ -35,18 +35,18 @@ WARM_UP_WINDOWS = 1
 
 @dataclass
 class Clock:
-    """The time of each window of steps."""
+    """Clock of windows of steps."""
 
     walls: list[float] = field(default_factory=list)
     cpus: list[float] = field(default_factory=list)
 
-    def look(self) -> None:
-        """A window ends and the next begins."""
+    def tick(self) -> None:
+        """Register the end of a window and the start of the next."""
         self.walls.append(time.perf_counter())
         self.cpus.append(time.process_time())
 
     def per_step_ms(self) -> tuple[list[float], list[float]]:
-        """Wall-clock and processor time of a step, in each window after the first ones, which warm up."""
+        """Return wall-clock and processor time of a step, for each window after the warm-up."""
         found = []
         for times in (self.walls, self.cpus):
             spans = [after - before for before, after in pairwise(times)]
@@ -56,7 +56,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Task:
-    """What this process has to do."""
+    """Task of this process."""
 
     case: TrainingCase
     job: Job
@@ -64,12 +64,12 @@ class Task:
     device: torch.device
 
     def model(self) -> nn.Module:
-        """The network on the device, with the same first weights in every process."""
+        """Return the network on the device, with the same initial weights in every process."""
         torch.manual_seed(self.job.train.seed)
         return build_model(self.job, self.dataset.manifest.columns).to(self.device)
 
     def batches(self, rank: int, size: int) -> list[Batch]:
-        """All batches of a rank, in memory; pinned, where they go on to a GPU."""
+        """Return all batches of a rank in memory, pinned if the device is a GPU."""
         loader = TrainingLoader(
             self.dataset,
             global_batch_size=self.case.batch_rows,
@@ -80,25 +80,25 @@ class Task:
         )
         return [
             Batch(
-                {name: self._kept(tensor) for name, tensor in batch.features.items()},
-                self._kept(batch.label),
+                {name: self._copy(tensor) for name, tensor in batch.features.items()},
+                self._copy(batch.label),
                 batch.rows,
                 batch.global_rows,
             )
             for batch in loader
         ]
 
-    def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.clone() if self.device.type == "cpu" else tensor.pin_memory()
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """What a script would write: torch's AdamW with its defaults."""
+        """Return torch's AdamW with its defaults, as a script would."""
         spec = self.job.train.optimizer
         return torch.optim.AdamW(parameter_groups(spec, model), lr=spec.learning_rate)
 
 
 def by_farandole(task: Task, clock: Clock) -> float:
-    """Our trainer, on the dataset."""
+    """Train with Farandole's trainer on the dataset, and return the loss of the last window."""
     from farandole.training import world
     from farandole.training.trainer import Trainer
 
@@ -106,7 +106,7 @@ def by_farandole(task: Task, clock: Clock) -> float:
 
     def log(values: dict[str, float], step: int) -> None:
         losses.append(values["train.loss"])
-        clock.look()
+        clock.tick()
 
     with world.init() as gang:
         trainer = Trainer(
@@ -120,13 +120,13 @@ def by_farandole(task: Task, clock: Clock) -> float:
             on_event=ignore_event,
             log=log,
         )
-        clock.look()
+        clock.tick()
         trainer.fit()
     return losses[-1]
 
 
 def by_horovod(task: Task, clock: Clock) -> float:
-    """What a script with Horovod looks like, on tensors in memory."""
+    """Train as a script with Horovod does, on tensors in memory, and return the loss of the last window."""
     import horovod.torch as hvd
 
     hvd.init()
@@ -141,22 +141,22 @@ def by_horovod(task: Task, clock: Clock) -> float:
 
 
 def by_ddp(task: Task, clock: Clock) -> float:
-    """What a script with torch's DistributedDataParallel looks like, on tensors in memory."""
+    """Train as a script with torch's DistributedDataParallel does, on tensors in memory; return the last loss."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo" if task.device.type == "cpu" else "nccl")
     model = nn.parallel.DistributedDataParallel(task.model())
     batches = task.batches(dist.get_rank(), dist.get_world_size())
-    # It means the gradients over the ranks; as with the others, all rows shall weigh the same.
-    own = _steps(task, batches, model, task.optimizer(model), float(dist.get_world_size()), clock)
-    sums = torch.tensor(own, device=task.device)
+    # DDP averages the gradients over ranks; the factor gives all rows the same weight, as in the other systems.
+    local_sum = _steps(task, batches, model, task.optimizer(model), float(dist.get_world_size()), clock)
+    sums = torch.tensor(local_sum, device=task.device)
     dist.all_reduce(sums)
     dist.destroy_process_group()
     return float(sums) / (WINDOW * task.case.batch_rows)
 
 
-def alone(task: Task, clock: Clock) -> float:
-    """The same loop in one process."""
+def by_one_process(task: Task, clock: Clock) -> float:
+    """Train with the same loop in one process, and return the loss of the last window."""
     model = task.model()
     sums = _steps(task, task.batches(0, 1), model, task.optimizer(model), 1.0, clock)
     return sums / (WINDOW * task.case.batch_rows)
@@ -165,19 +165,19 @@ def alone(task: Task, clock: Clock) -> float:
 def _steps(
     task: Task, batches: list[Batch], model: nn.Module, optimizer: torch.optim.Optimizer, factor: float, clock: Clock
 ) -> float:
-    """The loop that all scripts have; returns the sum of the losses of the last window."""
+    """Run the loop of all scripts, and return the sum of the losses of the last window."""
     loss_of = loss_function("auto", task.case.schema.target)
     sums = 0.0
-    clock.look()
-    for number, kept in enumerate(batches, start=1):
-        batch = kept.to(task.device)
+    clock.tick()
+    for number, host_batch in enumerate(batches, start=1):
+        batch = host_batch.to(task.device)
         optimizer.zero_grad()
         loss = loss_of(model(**batch.features), batch.label).sum()
         torch.autograd.backward(loss * (factor / batch.global_rows))
         optimizer.step()
         sums += loss.item()
         if number % WINDOW == 0:
-            clock.look()
+            clock.tick()
             if number < len(batches):
                 sums = 0.0
     return sums
@@ -187,12 +187,12 @@ SYSTEMS: dict[str, Callable[[Task, Clock], float]] = {
     "farandole": by_farandole,
     "horovod": by_horovod,
     "ddp": by_ddp,
-    "single": alone,
+    "single": by_one_process,
 }
 
 
 def main() -> None:
-    """Train, and write the figures of this process."""
+    """Train, and write the measurements of this process."""
     request: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
     case = TRAINING_CASES[request["case"]]

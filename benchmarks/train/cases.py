@@ -1,4 +1,4 @@
-"""What training is measured on: data drawn from a seed, and jobs of the shape of real ones."""
+"""Cases of the training benchmark: random data from a seed, and jobs that resemble real ones."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class TrainingCase:
     """A job and its data.
 
     Args:
-        name: What the command line calls it.
-        about: What it is.
+        name: Name on the command line.
+        about: Description.
         groups: The feature groups.
-        classes: How many classes the label has.
-        builder: The network.
-        batch_rows: The global batch.
-        steps: The steps of a measurement; `quick_steps` of a quick one.
-        options: The network's options.
+        classes: Number of classes of the label.
+        builder: Builder of the network.
+        batch_rows: Rows of a global batch.
+        steps: Steps of a measurement.
+        quick_steps: Steps of a quick one.
+        options: Options of the network.
     """
 
     name: str
@@ -51,18 +52,18 @@ class TrainingCase:
 
     @property
     def schema(self) -> Schema:
-        """The columns."""
+        """Schema of the dataset."""
         kind = "binary" if self.classes == 2 else "multiclass"
         classes = tuple(str(number) for number in range(self.classes))
         return Schema(groups=self.groups, label=LabelColumn(kind=kind, column="y", classes=classes))
 
     def job(self, dataset: Path, log_every_steps: int) -> Job:
-        """The job file."""
+        """Return the job."""
         return parse_job(
             {
                 "name": "bench",
                 "data": {
-                    "sources": {"drawn": {"path": str(dataset / "drawn.csv")}},
+                    "sources": {"random": {"path": str(dataset / "random.csv")}},
                     "features": {"x": {"kind": "numeric"}},
                     "label": {"column": "y", "kind": self.schema.target.kind},
                     "output": str(dataset),
@@ -78,17 +79,17 @@ class TrainingCase:
         )
 
     def write(self, directory: Path, steps: int) -> None:
-        """A dataset of so many global batches."""
+        """Write a dataset with the rows of a number of global batches."""
         schema, random = self.schema, np.random.default_rng(17)
         block_rows = max(1, _BLOCK_BYTES // schema.row_bytes)
         writer = ShardWriter(directory, "train", 0, schema, block_rows)
-        left = steps * self.batch_rows
-        while left:
-            rows = min(left, block_rows)
-            columns = {group.name: _drawn(group, rows, random) for group in schema.groups}
+        remaining = steps * self.batch_rows
+        while remaining:
+            rows = min(remaining, block_rows)
+            columns = {group.name: _random_values(group, rows, random) for group in schema.groups}
             columns[LABEL] = random.integers(0, self.classes, rows, dtype=np.int32)
             writer.write(columns)
-            left -= rows
+            remaining -= rows
         splits = {"train": (writer.close(),), "validation": (), "test": ()}
         manifest = Manifest(
             digest=content_digest(schema, {}, splits),
@@ -104,7 +105,7 @@ class TrainingCase:
         write_manifest(directory, manifest)
 
 
-def _drawn(group: Group, rows: int, random: np.random.Generator) -> np.ndarray:
+def _random_values(group: Group, rows: int, random: np.random.Generator) -> np.ndarray:
     shape = (rows, *group.shape)
     if group.kind == "numbers":
         return random.standard_normal(shape, dtype=np.float32)
@@ -143,7 +144,7 @@ TRAINING_CASES: dict[str, TrainingCase] = {
             "images of 28 x 28, three convolutions of 32, 64 and 64, steps of 128 rows",
             (Group(name="image", kind="image", features=("image",), shape=(28, 28, 1), value_type="uint8"),),
             10,
-            "benchmarks.networks:cnn",
+            "benchmarks.train.networks:cnn",
             128,
             100,
         ),
@@ -152,7 +153,7 @@ TRAINING_CASES: dict[str, TrainingCase] = {
             "784 numbers, 784-2048-2048-2048-10, 10 million parameters, steps of 256 rows",
             (_numbers(784),),
             10,
-            "benchmarks.networks:mlp10m",
+            "benchmarks.train.networks:mlp10m",
             256,
             60,
             quick_steps=12,

@@ -1,4 +1,4 @@
-"""`farandole bench start`: how long a training takes to its first step, next to a bare script under `horovodrun`."""
+"""Start benchmark: time to the first step of a training, compared with a bare script under `horovodrun`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare_loop import FIRST_STEP
-from benchmarks.machine import describe_machine
-from benchmarks.observed_training import observed_training
+from benchmarks.jobs.bare_loop import FIRST_STEP
+from benchmarks.jobs.observed_training import observed_training
+from benchmarks.machine import describe_machine, repository_on_python_path
 from farandole.errors import TrainingError
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.spec import Job
@@ -26,11 +26,11 @@ _FIRST = re.compile(re.escape(FIRST_STEP) + r"(?P<time_s>[0-9.]+)")
 
 @dataclass(frozen=True)
 class StartBench:
-    """What to measure.
+    """Options of the start benchmark.
 
     Args:
-        job: What is trained; its dataset lies ready.
-        repeats: How often each system starts, in turns; the median counts.
+        job: The job to train; its dataset must be prepared.
+        repeats: Starts of each system, in turn; the median counts.
     """
 
     job: Job
@@ -41,16 +41,16 @@ def bench_start(bench: StartBench, on_event: EventHandler = ignore_event) -> dic
     """Measure, and return the result document: seconds from the start of the command to the end of the first step.
 
     Raises:
-        TrainingFailed: A start failed.
+        TrainingError: A start failed.
     """
     seconds: dict[str, list[float]] = {"horovodrun": [], "farandole": []}
     with tempfile.TemporaryDirectory(prefix="farandole-start-") as folder:
         for repeat in range(bench.repeats):
-            for system, measure in (("horovodrun", _bare), ("farandole", _ours)):
+            for system, measure in (("horovodrun", _horovodrun), ("farandole", _farandole)):
                 seconds[system].append(measure(bench.job, Path(folder, f"{system}-{repeat}")))
                 on_event(Message(f"{system}: {seconds[system][-1]:.2f} s to the first step"))
-    medians = {system: statistics.median(found) for system, found in seconds.items()}
-    ways = {
+    medians = {system: statistics.median(values) for system, values in seconds.items()}
+    systems = {
         "horovodrun": ("horovod", "a hand-written loop with the same loader, model and optimizer, without MLflow"),
         "farandole": ("farandole", "`farandole train`: job file, supervisor, MLflow run"),
     }
@@ -64,33 +64,34 @@ def bench_start(bench: StartBench, on_event: EventHandler = ignore_event) -> dic
             "overhead_s": round(medians[system] - medians["horovodrun"], 2),
             "each": [round(value, 3) for value in seconds[system]],
         }
-        for system, (package, about) in ways.items()
+        for system, (package, about) in systems.items()
     ]
     return {"machine": describe_machine(), "results": results}
 
 
-def _ours(job: Job, directory: Path) -> float:
+def _farandole(job: Job, directory: Path) -> float:
     with observed_training(job, directory) as started:
         first = started.wait_for_event("first_step")
         if first is None:
-            started.document()  # tells why it ended
-            raise TrainingError("bench: the training ended without a step")
+            started.document()  # raises why it ended
+            raise TrainingError("start: the training ended without a step")
         return float(first["time_s"]) - started.started_s
 
 
-def _bare(job: Job, directory: Path) -> float:
-    """The script under Horovod's own command."""
+def _horovodrun(job: Job, directory: Path) -> float:
+    """Return the seconds to the first step of the script under Horovod's own command."""
     directory.mkdir()
     spec = directory / "job.json"
     spec.write_text(job.model_dump_json(), encoding="utf-8")
     horovodrun = str(Path(sys.executable).with_name("horovodrun"))
-    command = [horovodrun, "-np", str(job.resources.workers), sys.executable, "-m", "benchmarks.bare_loop"]
+    command = [horovodrun, "-np", str(job.resources.workers), sys.executable, "-m", "benchmarks.jobs.bare_loop"]
     threads = job.resources.threads(len(os.sched_getaffinity(0)), job.resources.workers)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     started_s = time.time()
-    done = subprocess.run([*command, str(spec)], env=environment, capture_output=True, text=True, check=False)
+    with repository_on_python_path():
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run([*command, str(spec)], env=environment, capture_output=True, text=True, check=False)
     match = _FIRST.search(done.stdout)
     if done.returncode or match is None:
-        last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise TrainingError(f"bench: horovodrun ended with {done.returncode}: {last}", detail=done.stderr)
+        last = (done.stderr.strip() or "no output").splitlines()[-1]
+        raise TrainingError(f"start: horovodrun ended with {done.returncode}: {last}", detail=done.stderr)
     return float(match["time_s"]) - started_s
