@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from farandole.errors import TrainingError
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 from farandole.spec import Job, save_job
 
 _POLL_S = 0.02

@@ -18,7 +18,7 @@ from benchmarks.machine import repository_on_python_path
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.protocol import JobStatus
 from farandole.errors import JobFailedError
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 from farandole.spec import Job, parse_job
 
 _POLL_S = 0.2
