@@ -7,7 +7,7 @@ import pandas as pd
 from benchmarks.ingest.flights import flights_job, write_flights
 
 
-def test_each_repetition_lies_a_year_later_and_is_otherwise_the_same(tmp_path: Path) -> None:
+def test_repetitions_only_differ_in_their_year(tmp_path: Path) -> None:
     path = tmp_path / "flights.csv"
     write_flights(path, 3, rows=500)
     rows = pd.read_csv(path)
@@ -20,7 +20,7 @@ def test_each_repetition_lies_a_year_later_and_is_otherwise_the_same(tmp_path: P
         assert (part["time_hour"].str[:4].astype(int) - parts[0]["time_hour"].str[:4].astype(int) == later).all()
 
 
-def test_the_job_is_valid_and_reads_the_file(tmp_path: Path) -> None:
+def test_job_is_valid_and_reads_the_file(tmp_path: Path) -> None:
     job = flights_job(tmp_path / "flights.csv", tmp_path / "dataset", "1g")
     assert job.data.sources["flights"].path == str(tmp_path / "flights.csv")
     assert job.data.label is not None

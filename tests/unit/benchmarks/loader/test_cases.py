@@ -10,7 +10,7 @@ from farandole.shards import LABEL, Dataset, verify
 
 
 @pytest.mark.parametrize("name", ["table", "images", "tokens"])
-def test_a_case_is_a_whole_dataset_and_the_same_rows_as_plain_arrays(name: str, tmp_path: Path) -> None:
+def test_dataset_and_plain_arrays_of_a_case_have_the_same_rows(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     write_case(case, tmp_path, rows=300, plain_rows=200)
     assert verify(tmp_path / DATASET) == []
