@@ -20,9 +20,8 @@ from typing import Any
 from farandole.launch.agent.addresses import interface_of
 from farandole.launch.processes import WorkerProcesses, execute_commands, stop_and_kill
 from farandole.launch.ssh.remote_worker import RemoteWorker, parse_worker_command
-from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE
-from farandole.process.orphans import kill_orphans
-from farandole.process.parent_death import signal_on_parent_death
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
+from farandole.process.parent_death import PARENT_VARIABLE, signal_on_parent_death
 
 
 def main() -> None:

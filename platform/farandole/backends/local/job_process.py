@@ -20,8 +20,7 @@ from farandole.backends.local.queue import Queue
 from farandole.errors import FarandoleError
 from farandole.events import EventHandler
 from farandole.jobdir.outcome import EventLogger, write_outcome, write_result
-from farandole.process.messages import PARENT_VARIABLE
-from farandole.process.parent_death import signal_on_parent_death
+from farandole.process.parent_death import PARENT_VARIABLE, signal_on_parent_death
 from farandole.spec import Job, home, parse_job
 
 JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from farandole.jobdir.directory import try_lock_job
 from farandole.jobdir.outcome import append_log
-from farandole.process.locks import try_lock_job
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 from farandole.tracking.run_link import read_run_link
 
 _PATIENCE_S = 120.0

@@ -17,10 +17,11 @@ from typing import Any
 from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
 from farandole.backends.local.queue import Queue, QueueEntry
 from farandole.backends.local.spawn import LaunchContext, take_launch_context
-from farandole.jobdir.outcome import LOG, append_log, clear_outcome, read_outcome, read_result
+from farandole.jobdir.layout import LOG
+from farandole.jobdir.outcome import append_log, clear_outcome, read_outcome, read_result
 from farandole.jobdir.status import JobState
-from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE
-from farandole.process.orphans import kill_orphans
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
+from farandole.process.parent_death import PARENT_VARIABLE
 
 _LOOK_S = 0.2
 

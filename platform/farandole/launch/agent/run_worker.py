@@ -24,8 +24,8 @@ from typing import Any
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
-from farandole.process.messages import GANG_VARIABLE, send_message
-from farandole.process.orphans import kill_orphans
+from farandole.process.messages import send_message
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.spec import home
 from farandole.tracking.provenance import write_git_state
 from farandole.tracking.run_link import RunLink, write_run_id, write_run_link

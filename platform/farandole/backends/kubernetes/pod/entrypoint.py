@@ -19,8 +19,8 @@ from farandole.backends.kubernetes.manifests.store import PACKAGE, SPEC
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Progress
 from farandole.launch.code_archive import unpack
-from farandole.shards import open_storage, parse_location
 from farandole.spec import Job, parse_job
+from farandole.storage import open_storage, parse_location
 
 _ALIVE = Path("/tmp/alive")
 _ALIVE_EVERY_S = 10.0
