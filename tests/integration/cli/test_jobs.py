@@ -39,7 +39,7 @@ def document(*arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-def test_status_jobs_and_logs_tell_of_a_job(local: MakeBackend) -> None:
+def test_status_jobs_and_logs_show_a_failed_job(local: MakeBackend) -> None:
     backend = local("echo [working]; exit 7")
     job_id = backend.submit(shell_job()).id
     wait_for_state(backend, job_id, "failed")
@@ -88,13 +88,13 @@ def test_cancel_and_retry(local: MakeBackend) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "cancel", "retry"])
-def test_an_id_that_is_not_there_is_told(farandole_home: Path, command: str) -> None:
+def test_unknown_id_is_reported(farandole_home: Path, command: str) -> None:
     done = farandole(command, "nowhere-1")
     assert done.returncode == 2
     assert done.stderr.startswith("farandole: nowhere-1: no job of this id was submitted from here; `farandole jobs`")
 
 
-def test_what_contradicts_itself_is_told(farandole_home: Path) -> None:
+def test_contradictory_options_are_rejected(farandole_home: Path) -> None:
     for arguments, words in (
         (("jobs", "--state", "runing"), "--state: runing: there is no such state; did you mean running?"),
         (("status", "a-1", "--backend", "lokal"), "--backend: lokal: there is no such backend; did you mean local?"),
@@ -107,7 +107,7 @@ def test_what_contradicts_itself_is_told(farandole_home: Path) -> None:
         assert (done.returncode, done.stderr) == (2, f"farandole: {words}\n")
 
 
-def test_the_shell_completes_ids_of_jobs_that_were_submitted_from_here(farandole_home: Path) -> None:
+def test_shell_completes_ids_of_jobs_submitted_from_here(farandole_home: Path) -> None:
     records = JobDatabase(farandole_home)
     for job_id in ("flights-1", "flights-2", "taxi-1"):
         records.remember(JobRecord(job_id, "job", "local"))
@@ -120,7 +120,7 @@ def test_the_shell_completes_ids_of_jobs_that_were_submitted_from_here(farandole
     assert farandole(env=variables).stdout.split() == ["flights-2", "flights-1"]
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_job(local: MakeBackend) -> None:
+def test_ctrl_c_ends_the_command_and_not_the_job(local: MakeBackend) -> None:
     backend = local("echo working; sleep 600")
     job_id = backend.submit(shell_job()).id
     with subprocess.Popen(
@@ -132,12 +132,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(local: MakeBackend) -> None:
         following.send_signal(signal.SIGINT)
         assert following.wait() == 130
         assert following.stderr.read() == (
-            f"farandole: {job_id} goes on without you; `farandole cancel {job_id}` ends it\n"
+            f"farandole: {job_id} is still running; `farandole cancel {job_id}` ends it\n"
         )
     assert backend.status(job_id).state == "running"
 
 
-def test_what_cannot_be_trained_is_not_taken(home: Path, write_job: WriteJob) -> None:
+def test_job_that_cannot_be_trained_is_rejected(home: Path, write_job: WriteJob) -> None:
     done = farandole("submit", write_job(model={"builder": "nowhere:build", "options": {}}))
     assert done.returncode == 2
     assert done.stderr.startswith("farandole: model.builder: nowhere:build: there is no module nowhere")
