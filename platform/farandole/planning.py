@@ -1,4 +1,4 @@
-"""What a job would do: every check that needs neither Spark nor torch, and the steps that would follow."""
+"""Plans: every check of a job that needs neither Spark nor torch, and the steps that would follow."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class RegisterStep(PlanStep):
 
 @dataclass(frozen=True)
 class SweepStep(PlanStep):
-    """What `farandole sweep` would do.
+    """The sweep that `farandole sweep` would do.
 
     Args:
         trials: Number of trainings.
@@ -123,10 +123,10 @@ class SweepStep(PlanStep):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would do.
+    """The steps that a job would take, and what prevents them.
 
     Args:
-        problems: What is wrong with the job; empty where nothing is, as far as can be told without reading the data.
+        problems: What is wrong with the job; found without reading the data.
         steps: The steps, in order.
         objects: The objects that the backend would create.
     """
