@@ -89,7 +89,7 @@ def plan(job: Job) -> dict[str, Any]:
 def _only_pods_see(job: Job, path: str) -> bool:
     """Whether a source lies in a volume of pods, and not on this machine as well."""
     volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
+    return any(volume.contains(path) for volume in volumes) and not Path(path).exists()
 
 
 def stale_dataset(job: Job) -> bool:

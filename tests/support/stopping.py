@@ -58,7 +58,7 @@ class Drawing(Plain):
 
 def _make(plan: dict[str, Any], training: dict[str, Any], gang: world.World) -> dict[str, Any]:
     """One training of the plan; what this rank saw of it."""
-    job = parse_job(plan["job"], place="plan")
+    job = parse_job(plan["job"], origin="plan")
     dataset = Dataset(job.data.output)
     losses: dict[int, float] = {}
     torch.manual_seed(3)

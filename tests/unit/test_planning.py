@@ -34,7 +34,7 @@ def test_a_job_without_a_model_prepares_and_trains_nothing(home: Path, make_job:
     assert document["problems"] == []
     (step,) = document["steps"]
     assert step["text"].endswith("; the job has no `model`, so nothing is trained")
-    with pytest.raises(SpecError, match="model: there is none"):
+    with pytest.raises(SpecError, match="model: is missing"):
         check_trainable(job)
 
 
@@ -159,7 +159,7 @@ def test_a_dataset_without_the_policies_of_the_job_is_prepared_again_and_would_b
 ) -> None:
     job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
     step = plan(job)["steps"][0]
-    demand = "data.privacy.columns.colour: the job demands mask (keep_last 0), the dataset has no policy"
+    demand = "data.privacy.columns.colour: the job requires mask (keep_last 0), the dataset has no policy"
     assert step["action"] == "prepare"
     assert step["lacking"] == [demand]
     assert step["text"].endswith(f"training refuses the one that lies there ({demand})")

@@ -66,7 +66,7 @@ def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict
 def _do(do: JobFunction, directory: Path) -> int:
     try:
         spec = directory / "job.json"
-        job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+        job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
         document = do(job, directory, EventLogger(directory))
     except FarandoleError as error:
         write_outcome(directory, str(error))

@@ -77,7 +77,7 @@ def _close(directory: Path, status: Any) -> None:
     from farandole.tracking.recorder import close_run
 
     spec = directory / "job.json"
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
     close_run(job.tracking, directory, status, lambda event: append_log(directory, str(event)))
 
 
