@@ -15,6 +15,7 @@ import torch
 
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
+from farandole.jobdir.layout import CHECKPOINTS, PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import send_message
 from farandole.shards import Dataset, require_policies
@@ -110,7 +111,7 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             if gang.is_rank_zero
             else lambda values, step: None,
             switch=switch,
-            profiles=directory / "profile",
+            profiles=directory / PROFILES,
         )
         _say(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         trainer.fit()
@@ -210,7 +211,7 @@ def _checkpoints(job: Job, directory: Path) -> Location:
     """Where the job's checkpoints lie. In a place that the user chose, each job has a folder of its own."""
     chosen = job.train.checkpoint.directory
     if chosen is None:
-        return directory / "checkpoints"
+        return directory / CHECKPOINTS
     if not is_uri(chosen):
         return Path(chosen) / directory.name
     address, mark, options = chosen.partition("?")
