@@ -89,7 +89,7 @@ class BatchMemory:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no tensor, and no view of one, refers to the memory."""
+        """True if no tensor, and no view of one, refers to the memory."""
         return sys.getrefcount(self._memory) == self._own_references
 
     def fill_padding(self, start: int, stop: int) -> None:

@@ -6,7 +6,7 @@ One module for each part of the job file, and four for the file as a whole (`job
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.backend import Backend, BackendName, Ssh
-from farandole.spec.base import Spec, home, is_uri
+from farandole.spec.base import Spec
 from farandole.spec.data import (
     SPLITS,
     Allowed,
@@ -55,6 +55,7 @@ from farandole.spec.train import (
     is_function_reference,
     metric_direction,
 )
+from farandole.storage import home
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",
@@ -126,7 +127,6 @@ __all__ = [
     "home",
     "horovod_variables",
     "is_function_reference",
-    "is_uri",
     "load_job",
     "metric_direction",
     "parse_host",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from farandole.errors import SpecError
-from farandole.spec.base import home
+from farandole.process.atomic import write_atomic
 from farandole.spec.job import Job
 from farandole.spec.overrides import set_value, sweep_problems
 from farandole.spec.validation_errors import describe_errors
+from farandole.storage import home
 
 
 class _Loader(yaml.SafeLoader):
@@ -153,14 +152,11 @@ def save_job(job: Job, path: str | Path) -> Path:
         SpecError: The file cannot be written.
     """
     path = Path(path).absolute()
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     content = _non_default_content(job, path.parent)
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_atomic(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SpecError(f"{path}: cannot be written ({error.strerror or error}); choose another path") from error
     return path
 

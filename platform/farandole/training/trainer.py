@@ -19,7 +19,7 @@ from farandole.loading import Batch
 from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
 from farandole.spec import Job
-from farandole.storage.base import Location
+from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import CheckpointController
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change

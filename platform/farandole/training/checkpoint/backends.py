@@ -6,14 +6,14 @@ their names at once, and `meta.json`, which marks a checkpoint whole, comes last
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from farandole.storage.base import LocalStorage, Location, open_storage
+from farandole.process.atomic import flush
+from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
     STATE_FILE,
@@ -125,14 +125,14 @@ class DirectoryBackend:
         try:
             described = write_state(temporary / STATE_FILE, state)
             write_meta(temporary / META_FILE, {**meta, "files": {STATE_FILE: described}})
-            _flush(temporary)
+            flush(temporary)
             # A directory that is there is never replaced: between removing and renaming there would be none.
             name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
             temporary.rename(self._directory / name)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _flush(self._directory)
+        flush(self._directory)
         return name
 
     def remove(self, name: str) -> None:
@@ -170,11 +170,3 @@ def readable(read: Any) -> Any:
         return read()
     except OSError as error:
         raise DamagedCheckpointError(f"cannot be read ({error.strerror or error})") from error
-
-
-def _flush(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
