@@ -12,8 +12,9 @@ from farandole.errors import DatasetError
 from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
 from farandole.privacy import read_key
-from farandole.shards import Location, Manifest, ShardInfo, open_storage, read_manifest
+from farandole.shards import Manifest, ShardInfo, read_manifest
 from farandole.spec import Data, KeyReference
+from farandole.storage import Location, open_storage
 
 _PREPARING = ("ingest", "preprocess", "privacy", "shards")
 _WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
@@ -84,9 +85,9 @@ def existing_dataset(place: Location, request: str) -> Manifest | None:
 def missing_shards(place: Location, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
     """Shards that do not lie in the dataset directory in their full size."""
     storage = open_storage(place)
-    found = {file.name: file.bytes for file in storage.files(splits)}
+    found = {file.name: file.bytes for file in storage.list_files(splits)}
     return [
-        storage.shown(shard.file)
+        storage.display_path(shard.file)
         for shards in splits.values()
         for shard in shards
         if found.get(shard.file) != shard.bytes

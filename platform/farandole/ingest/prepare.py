@@ -44,7 +44,6 @@ from farandole.ingest.spark.worker_environment import environment_file
 from farandole.preprocess import Observations, Preprocessing, learn, statistics
 from farandole.privacy import Secret, read_key
 from farandole.shards import (
-    Location,
     MalformedRows,
     Manifest,
     Schema,
@@ -53,12 +52,11 @@ from farandole.shards import (
     content_digest,
     describe_encryption,
     mark_as_recent,
-    open_storage,
-    parse_location,
     read_manifest,
     write_manifest,
 )
 from farandole.spec import SPLITS, Data, Job, RowSource
+from farandole.storage import Location, open_storage, parse_location
 
 _MIB = 2**20
 _LITTLE_BYTES = 16 * _MIB

@@ -6,13 +6,12 @@ standard library only, because it starts before torch is imported.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from dataclasses import dataclass
 
-from farandole.process.messages import MESSAGE_PREFIX
+from farandole.process.messages import Alive, format_message
 
 _INTERVAL_S = 1.0
 _STDOUT = 1
@@ -71,16 +70,9 @@ def _beat(rank: int) -> None:
 
 def _send(rank: int) -> None:
     """Send one heartbeat by one write to the file descriptor: user code may have replaced sys.stdout."""
-    beat = {
-        "event": "alive",
-        "rank": rank,
-        "pid": os.getpid(),
-        "step": _progress.step if _has_stepped.is_set() else None,
-        "epoch": _progress.epoch,
-        "moves": _progress.moves,
-    }
-    line = MESSAGE_PREFIX + json.dumps(beat) + "\n"
+    step = _progress.step if _has_stepped.is_set() else None
+    beat = Alive(rank, os.getpid(), step, _progress.epoch, _progress.moves)
     try:
-        os.write(_STDOUT, line.encode())
+        os.write(_STDOUT, format_message(beat).encode())
     except OSError:
         return  # the reader is gone, and whoever closed the pipe also ends this process

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from farandole.errors import FarandoleError, UnavailableError
-from farandole.events import Event, Message, StageEnded, StageStarted, event_to_dict, format_count, ignore_event
+from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
 from farandole.preprocess import Preprocessing
-from farandole.process.messages import send_message
+from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Dataset, require_policies
-from farandole.spec import Job, is_uri
-from farandole.storage.base import Location
+from farandole.spec import Job
+from farandole.storage import Location, is_uri
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
@@ -65,7 +65,7 @@ def run_rank(job: Job, directory: Path, register: bool, switch: StopSwitch) -> N
         threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
     with world.init() as gang:
         if gang.is_rank_zero:
-            send_message({"event": "met", "workers": gang.size})
+            send_message(Met(gang.size))
         _train_and_record(job, gang, directory, register, switch)
 
 
@@ -89,13 +89,13 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             from farandole.tracking.recorder import record_run
             from farandole.tracking.system_metrics import record_system_metrics  # being imported since the start
 
-            opened = resources.enter_context(record_run(job.tracking, directory, _send_event, _send_run_id))
+            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id))
             resources.push(_keep_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 resources.enter_context(record_system_metrics(job.tracking, directory, opened))
-            opened.params(job)
-            opened.dataset(dataset.manifest, job.data.output)
-            opened.surroundings(job.folder)
+            opened.log_params(job)
+            opened.log_dataset(dataset.manifest, job.data.output)
+            opened.log_provenance(job.folder)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -108,8 +108,8 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             device=device,
             directory=_checkpoint_location(job, directory),
             identity=_identity(job, dataset),
-            on_event=_send_event if gang.is_rank_zero else ignore_event,
-            log=(lambda values, step: recorder().metrics(values, step)) if gang.is_rank_zero else _log_nothing,
+            on_event=send_message if gang.is_rank_zero else ignore_event,
+            log=(lambda values, step: recorder().log_metrics(values, step)) if gang.is_rank_zero else _log_nothing,
             switch=switch,
             profiles=directory / "profile",
         )
@@ -140,7 +140,7 @@ def _record_other_nodes(job: Job, gang: World, directory: Path, resources: ExitS
                 opened.enter_context(record_system_metrics(job.tracking, directory, None))
             except (FarandoleError, OSError) as error:  # not a reason to end a training
                 text = f"rank {gang.rank} does not record the system metrics of its node: {error}"
-                _send_event(Message(text, level="warning"))
+                send_message(Message(text, level="warning"))
 
         # In a thread: otherwise the steps of all nodes would wait for the import of MLflow.
         opening = threading.Thread(target=record, name="system-metrics", daemon=True)
@@ -171,28 +171,28 @@ def _record_results(
     if test is not None:
         final |= {f"test.{name}": value for name, value in test.metrics.items()}
         for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
-            recorder.figure(figure, name)
-    recorder.metrics(final, result.steps)
-    recorder.figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+            recorder.log_figure(figure, name)
+    recorder.log_metrics(final, result.steps)
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
-            recorder.file(f"profile/{path.name}", path.read_bytes())
-    recorder.tags({"farandole.weights_digest": result.weights_digest})
-    _send_event(StageStarted("register", "logging the model"))
+            recorder.log_file(f"profile/{path.name}", path.read_bytes())
+    recorder.set_tags({"farandole.weights_digest": result.weights_digest})
+    send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
-    problem = recorder.model(
+    problem = recorder.log_model(
         lambda directory: save_model(trainer.model, preprocessing, job, directory),
         job.tracking.register_as if register else None,
     )
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
-        _send_event(Message(text, level="warning"))
+        send_message(Message(text, level="warning"))
     # A model that the store has not received yet is in the job's directory, where MLflow can read it as well.
-    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_directory
-    _send_event(StageEnded("register", uri))
+    uri = recorder.drain(job.tracking.wait_s).model_uri or recorder.model_directory
+    send_message(StageEnded("register", uri))
     recorded = replace(result, test=test.metrics if test else {}, mlflow_run_id=recorder.run_id)
     described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
-    send_message({"event": "result", "dataset": described, "training": recorded.to_dict(), "model": {"uri": uri}})
+    send_message(Result(described, recorded.to_dict(), {"uri": uri}))
 
 
 def _checkpoint_location(job: Job, directory: Path) -> Location:
@@ -234,16 +234,12 @@ def _set_threads(job: Job, gang: World) -> None:
 
 def _report(gang: World, event: Event) -> None:
     if gang.is_rank_zero:
-        _send_event(event)
+        send_message(event)
 
 
 def _log_nothing(values: dict[str, float], step: int) -> None:
     """Discard metrics: rank zero records them."""
 
 
-def _send_event(event: Event) -> None:
-    send_message(event_to_dict(event))
-
-
 def _send_run_id(run_id: str) -> None:
-    send_message({"event": "mlflow_run", "id": run_id})
+    send_message(MlflowRunCreated(run_id))

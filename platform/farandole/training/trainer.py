@@ -19,7 +19,7 @@ from farandole.loading import Batch
 from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
 from farandole.spec import Job
-from farandole.storage.base import Location
+from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import CheckpointController, weights_digest
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
@@ -265,7 +265,7 @@ class Trainer:
     def _row_ids(self, epoch: int, step: int) -> np.ndarray:
         """Return the numbers, in the training split, of this rank's rows of a step."""
         order = self._loader.order(epoch)
-        addresses = order.places(step, *slice_bounds(self.gang.rank, self.gang.size, order.batch_rows(step)))
+        addresses = order.row_addresses(step, *slice_bounds(self.gang.rank, self.gang.size, order.batch_rows(step)))
         first_rows = np.concatenate([[0], np.cumsum(order.block_rows)])
         ids: np.ndarray = first_rows[addresses.block] + addresses.row
         return ids

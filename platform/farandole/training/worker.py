@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from farandole.errors import FarandoleError, TrainingError
-from farandole.process.messages import send_message
+from farandole.process import messages
 from farandole.process.parent_death import signal_on_parent_death
+from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
 from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
@@ -30,7 +31,7 @@ def main() -> None:
     signal_on_parent_death(signal.SIGKILL)  # no orphan continues training
     arguments = _parse_arguments()
     switch = StopSwitch()
-    signal.signal(signal.SIGTERM, lambda *_: switch.request())
+    on_sigterm(switch.request)
     heartbeat.start(_rank())
     _enable_stack_dumps()
     try:
@@ -42,7 +43,7 @@ def main() -> None:
         job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
         run_rank(job, Path(arguments.directory), arguments.register, switch)
     except Stopped as stopped:
-        send_message({"event": "stopped", "step": stopped.step})
+        messages.send_message(messages.Stopped(stopped.step))
     except BaseException as error:  # noqa: BLE001 - reported, then the process ends
         _report_failure(error)
         _exit(1)
@@ -85,26 +86,21 @@ def _report_failure(error: BaseException) -> None:
     """Send the failure to the launcher. A rank that lost a peer is a victim, not the cause."""
     failed_s = time.time()  # before the rest takes its time
     position = heartbeat.current_position()
-    send_message(
-        {
-            "event": "failed",
-            "rank": _rank(),
-            "time_s": failed_s,
-            "step": position[0] if position else None,
-            **_describe_failure(error),
-        }
-    )
+    kind, message, detail = _describe_failure(error)
+    failed = messages.Failed(_rank(), failed_s, kind, message, detail, step=position[0] if position else None)
+    messages.send_message(failed)
 
 
-def _describe_failure(error: BaseException) -> dict[str, str | None]:
+def _describe_failure(error: BaseException) -> tuple[str, str, str | None]:
+    """Return the kind, the message and the detail of a failure."""
     import torch
 
     from farandole.training.world import PeerLostError
 
     if isinstance(error, PeerLostError):
-        return {"kind": "PeerLost", "message": "another rank ended"}
+        return "PeerLost", "another rank ended", None
     if isinstance(error, FarandoleError):
-        return {"kind": type(error).__name__, "message": str(error), "detail": error.detail}
+        return type(error).__name__, str(error), error.detail
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         message = "train.global_batch_size: a worker ran out of memory; use a smaller batch or model"
     elif isinstance(error, OSError) and error.filename and error.strerror:
@@ -115,7 +111,7 @@ def _describe_failure(error: BaseException) -> dict[str, str | None]:
         message = f"{type(error).__name__}: {error} in {frame.filename}, line {frame.lineno}"
         if isinstance(error, OSError) and (remedy := remedy_of(error)):
             message += f"; {remedy}"
-    return {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
+    return TrainingError.__name__, message, traceback.format_exc()
 
 
 def _parse_arguments() -> argparse.Namespace:

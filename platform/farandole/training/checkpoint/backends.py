@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from farandole.storage.base import LocalStorage, Location, open_storage
+from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
     STATE_FILE,
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class CheckpointBackend(Protocol):
     """Checkpoints by name."""
 
-    def shown(self, name: str) -> str:
+    def display_path(self, name: str) -> str:
         """Return a checkpoint's location for messages; for the empty name, that of all checkpoints."""
 
     def names(self) -> list[str]:
@@ -92,7 +92,7 @@ def read_checkpoint(location: Location, name: str | None = None) -> dict[str, An
     backend = open_backend(location)
     names = [name] if name else backend.names()
     if not names:
-        raise FileNotFoundError(f"{backend.shown('')}: contains no checkpoint")
+        raise FileNotFoundError(f"{backend.display_path('')}: contains no checkpoint")
     return backend.state(names[0], backend.meta(names[0]))
 
 
@@ -102,7 +102,7 @@ class DirectoryBackend:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def shown(self, name: str) -> str:
+    def display_path(self, name: str) -> str:
         """Return the path."""
         return str(self._directory / name)
 
@@ -157,9 +157,9 @@ class ObjectStoreBackend:
     def __init__(self, storage: ObjectStorage) -> None:
         self._storage = storage
 
-    def shown(self, name: str) -> str:
+    def display_path(self, name: str) -> str:
         """Return the URI, without options."""
-        return self._storage.shown(name)
+        return self._storage.display_path(name)
 
     def names(self) -> list[str]:
         """List the prefixes that are marked as complete."""
@@ -173,7 +173,7 @@ class ObjectStoreBackend:
         """Read `state.pt` from a local copy."""
 
         def read() -> dict[str, Any]:
-            with self._storage.fetched(f"{name}/{STATE_FILE}") as path:
+            with self._storage.as_local_file(f"{name}/{STATE_FILE}") as path:
                 return read_state(path, meta["files"][STATE_FILE])
 
         return _read(read)
@@ -205,7 +205,7 @@ class ObjectStoreBackend:
     def _prefixes(self) -> dict[str, set[str]]:
         """Return the names of the files by prefix."""
         found: dict[str, set[str]] = {}
-        for file in self._storage.tree(""):
+        for file in self._storage.list_tree(""):
             name, _, rest = file.name.partition("/")
             found.setdefault(name, set()).add(rest)
         return found

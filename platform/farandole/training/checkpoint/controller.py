@@ -260,8 +260,8 @@ class CheckpointController:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             remedy = remedy_of(error) or "correct that"
             raise TrainingError(
-                f"{self._manager.shown}: the checkpoint of step {step} cannot be written ({reason}); {remedy}, then run"
-                " `farandole train --resume` to continue from the previous one"
+                f"{self._manager.display_path}: the checkpoint of step {step} cannot be written ({reason}); {remedy},"
+                " then run `farandole train --resume` to continue from the previous one"
             ) from error
 
     def _warn(self, text: str) -> None:

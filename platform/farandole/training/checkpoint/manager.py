@@ -70,9 +70,9 @@ class CheckpointManager:
         self._own: dict[str, dict[str, Any]] | None = None
 
     @property
-    def shown(self) -> str:
+    def display_path(self) -> str:
         """Directory or URI for messages."""
-        return self._backend.shown("")
+        return self._backend.display_path("")
 
     def clean_up(self) -> None:
         """Remove incomplete checkpoints of a writer that was killed."""
@@ -107,7 +107,7 @@ class CheckpointManager:
                     newest = LoadedCheckpoint(name, meta, state)
             except DamagedCheckpointError as problem:
                 if newest is None:
-                    warn(f"{self._backend.shown(name)}: {problem}; skipped")
+                    warn(f"{self._backend.display_path(name)}: {problem}; skipped")
                 continue
             self._own[name] = meta
         return newest

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from farandole.errors import StorageAccessError, StorageError
+from farandole.process.retry import Backoff
 from farandole.storage import object_store
 from farandole.training.checkpoint import CheckpointManager, open_backend, read_checkpoint
 from tests.support.object_store import FaultyProxy, Folder
@@ -64,7 +65,7 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(s3: Folder) -> None:
 def test_failing_store_keeps_the_older_checkpoint(
     proxy: FaultyProxy, s3: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(object_store, "BACKOFF", Backoff(0.01, 0.01))
     manager = CheckpointManager(open_backend(s3.uri), "mine", keep=2)
     put(manager, 5)
     proxy.inject("500", method="PUT")
