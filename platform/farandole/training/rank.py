@@ -16,6 +16,7 @@ import torch
 
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
+from farandole.jobdir.layout import CHECKPOINTS, PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Dataset, require_policies
@@ -111,7 +112,7 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             on_event=send_message if gang.is_rank_zero else ignore_event,
             log=(lambda values, step: recorder().log_metrics(values, step)) if gang.is_rank_zero else _log_nothing,
             switch=switch,
-            profiles=directory / "profile",
+            profiles=directory / PROFILES,
         )
         _report(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         result = trainer.fit()
@@ -199,7 +200,7 @@ def _checkpoint_location(job: Job, directory: Path) -> Location:
     """Return where the job's checkpoints are. In a location that the user chose, each job has its own folder."""
     configured = job.train.checkpoint.directory
     if configured is None:
-        return directory / "checkpoints"
+        return directory / CHECKPOINTS
     if not is_uri(configured):
         return Path(configured) / directory.name
     address, mark, options = configured.partition("?")

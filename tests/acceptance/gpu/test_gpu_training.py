@@ -131,13 +131,13 @@ def test_job_on_a_gpu_is_recorded_and_its_model_predicts_on_a_cpu(
 ) -> None:
     job = make_job(resources={"workers": 1, "gpus": 1, "cpus": 1}, train__profile=True, tracking={})
     done = train(job, register=True)
-    assert done.training["metrics"]["test"]["roc_auc"] > 0.9
+    assert done.training.metrics["test"]["roc_auc"] > 0.9
     (trace,) = home.glob("jobs/*/profile/*.json*")
     assert '"cat": "kernel"' in trace.read_text(), "the profile shows no kernel of the GPU"
     from mlflow import MlflowClient
 
     store = f"sqlite:///{home / 'mlflow.db'}"
-    metrics = MlflowClient(store).get_run(done.training["mlflow_run_id"]).data.metrics
+    metrics = MlflowClient(store).get_run(done.training.mlflow_run_id).data.metrics
     assert any("gpu" in name for name in metrics), sorted(metrics)
     rows = home / "rows.pickle"
     made().raw["test"].drop(columns="label").to_pickle(rows)
@@ -160,7 +160,7 @@ def test_killed_worker_resumes_with_identical_weights(home: Path, make_job: Make
     disturbed = train(job)
     assert list(marks.glob("failed-*")), "no worker was killed"
     undisturbed = train(job)  # the marker file of the failure exists
-    assert disturbed.training["weights_digest"] == undisturbed.training["weights_digest"]
+    assert disturbed.training.weights_digest == undisturbed.training.weights_digest
 
 
 @pytest.mark.slow

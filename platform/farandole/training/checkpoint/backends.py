@@ -6,7 +6,6 @@ names at once; `meta.json` marks a checkpoint as complete and is written last, a
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import uuid
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from farandole.process.atomic import flush
 from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
@@ -129,14 +129,14 @@ class DirectoryBackend:
         try:
             described = write_state(temporary / STATE_FILE, state)
             write_meta(temporary / META_FILE, {**meta, "files": {STATE_FILE: described}})
-            _flush(temporary)
+            flush(temporary)
             # An existing directory is never replaced: between its removal and the rename there would be none.
             name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
             temporary.rename(self._directory / name)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _flush(self._directory)
+        flush(self._directory)
         return name
 
     def remove(self, name: str) -> None:
@@ -234,11 +234,3 @@ def _read(read: Callable[[], _T]) -> _T:
         return read()
     except OSError as error:
         raise DamagedCheckpointError(f"cannot be read ({error.strerror or error})") from error
-
-
-def _flush(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
