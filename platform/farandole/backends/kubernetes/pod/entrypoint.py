@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,10 +14,12 @@ from typing import Any, NoReturn
 
 from farandole.backends.kubernetes.localize import CODE_FOLDER
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT
-from farandole.backends.kubernetes.manifests.store import PACKAGE, SPEC
+from farandole.backends.kubernetes.manifests.store import PACKAGE
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Progress
+from farandole.jobdir.layout import SPEC
 from farandole.launch.code_archive import unpack
+from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 from farandole.spec import Job, parse_job
 from farandole.storage import open_storage, parse_location
 
@@ -29,13 +30,9 @@ _LAST_WORD_CHARACTERS = 3000
 _SAY_EVERY_S = 2.0
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
-
-
 def run_pod(work: Callable[[], None]) -> NoReturn:
     """Be a pod's process: do the work, say why it failed, end with an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_sigterm()
     threading.Thread(target=_give_sign, name="alive", daemon=True).start()
     try:
         work()
@@ -47,7 +44,7 @@ def run_pod(work: Callable[[], None]) -> NoReturn:
         sys.exit(error.exit_code)
     except Terminated:
         write_termination_message("terminated; everything that was started has ended")
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(TERMINATED_EXIT_CODE)
     sys.exit(0)
 
 
@@ -64,7 +61,7 @@ def load_job() -> Job:
         EnvironmentLacking: The folder is not what was submitted, or cannot be had.
     """
     spec = Path(JOB_MOUNT) / SPEC
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
     about: dict[str, Any] = json.loads(os.environ["FARANDOLE_CODE"])
     folder = Path(job.folder or Path.home() / CODE_FOLDER)
     unpack(_package(about.get("place")), about["digest"], folder)
@@ -96,10 +93,6 @@ def _package(place: str | None) -> bytes:
         return open_storage(parse_location(folder)).read(name)
     except FileNotFoundError:
         raise UnavailableError(f"{place}: the job's folder is not there any more; submit the job again") from None
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
 
 
 def _give_sign() -> None:
