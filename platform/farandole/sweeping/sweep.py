@@ -128,8 +128,8 @@ def run_sweep(
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
         with record_run(job.tracking, directory, on_event) as recorder:
-            recorder.params(job)
-            recorder.tags({"farandole.sweep": directory.name})
+            recorder.log_params(job)
+            recorder.set_tags({"farandole.sweep": directory.name})
             with LocalTrialJobs(directory, spec.parallel) as jobs:
                 SweepLoop(job, spec, directory.name, metric, study, jobs, recorder, on_event).run()
             best = study.best
@@ -331,10 +331,10 @@ class _RunningTrial:
 def _record_results(recorder: Recorder, study: Study, spec: Sweep, metric: str, best: Trial, best_file: Path) -> None:
     """Record in the parent run: plots, the best job file, and the number of its trial."""
     trials = [trial for trial in study.trials if trial.value is not None]
-    recorder.figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
+    recorder.log_figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
     importances = study.importances()
     if importances:
-        recorder.figure(plots.importances(importances, metric), "importances")
-    recorder.file(_BEST_FILE, best_file.read_text(encoding="utf-8"))
-    recorder.document({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
-    recorder.tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
+        recorder.log_figure(plots.importances(importances, metric), "importances")
+    recorder.log_file(_BEST_FILE, best_file.read_text(encoding="utf-8"))
+    recorder.log_json({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
+    recorder.set_tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
