@@ -16,8 +16,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from farandole import api
 from farandole.api import sweep
-from farandole.errors import SpecError
 from farandole.events import Event
 from farandole.spec import Job, load_job
 from farandole.sweeping.sweep import SweepResult
@@ -37,16 +37,16 @@ GRID = {
     "train.optimizer.learning_rate": {"choices": [0.02, 1e-7]},
     "train.schedule": {"choices": [{"name": "constant"}, {"name": "cosine", "warmup": 0.1}]},
 }
-"""Four points: two learn, and two do not, which are ended."""
+"""Four points: two learn; two do not, and are ended early."""
 
 
 class Finished:
-    """A sweep and what was said."""
+    """A sweep and its events."""
 
     def __init__(self, job: Job, home: Path) -> None:
         self.job, self.home = job, home
-        self.told: list[Event] = []
-        self.swept: SweepResult = sweep(job, self.told.append)
+        self.events: list[Event] = []
+        self.result: SweepResult = sweep(job, self.events.append)
         self.client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
 
 
@@ -61,22 +61,22 @@ pytestmark = pytest.mark.timeout(3000)
 
 
 @pytest.mark.slow(seconds=70)
-def test_a_grid_trains_each_point_and_finds_the_best(finished: Finished) -> None:
-    swept = finished.swept
-    points = [tuple(json.dumps(value) for value in trial.values.values()) for trial in swept.trials]
+def test_grid_trains_each_point_and_finds_the_best(finished: Finished) -> None:
+    result = finished.result
+    points = [tuple(json.dumps(value) for value in trial.values.values()) for trial in result.trials]
     assert len(points) == len(set(points)) == 4
-    assert swept.metric == "roc_auc"
-    assert swept.direction == "maximize"
-    assert swept.best.state == "complete"
-    assert swept.best.values["train.optimizer.learning_rate"] == 0.02
-    assert swept.best.value == max(trial.value or 0 for trial in swept.trials)
-    assert all(trial.seconds > 0 for trial in swept.trials)
+    assert result.metric == "roc_auc"
+    assert result.direction == "maximize"
+    assert result.best.state == "complete"
+    assert result.best.values["train.optimizer.learning_rate"] == 0.02
+    assert result.best.value == max(trial.value or 0 for trial in result.trials)
+    assert all(trial.seconds > 0 for trial in result.trials)
 
 
 @pytest.mark.slow
-def test_a_trial_that_is_worse_than_the_median_is_ended_before_its_end(finished: Finished) -> None:
-    assert [trial.state for trial in finished.swept.trials] == ["complete", "complete", "pruned", "pruned"]
-    for trial in finished.swept.trials:
+def test_trial_below_the_median_is_ended_early(finished: Finished) -> None:
+    assert [trial.state for trial in finished.result.trials] == ["complete", "complete", "pruned", "pruned"]
+    for trial in finished.result.trials:
         history = finished.client.get_metric_history(str(trial.mlflow_run_id), "validation.roc_auc")
         assert max(history, key=lambda point: point.step).value == pytest.approx(trial.value)
         run = finished.client.get_run(str(trial.mlflow_run_id))
@@ -85,14 +85,14 @@ def test_a_trial_that_is_worse_than_the_median_is_ended_before_its_end(finished:
 
 
 @pytest.mark.slow
-def test_trials_are_child_runs_of_one_run_with_their_values_as_params(finished: Finished) -> None:
-    parent = finished.client.get_run(str(finished.swept.mlflow_run_id))
+def test_trials_are_child_runs_with_their_values_as_params(finished: Finished) -> None:
+    parent = finished.client.get_run(str(finished.result.mlflow_run_id))
     assert parent.info.status == "FINISHED"
     children = finished.client.search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
-    assert {child.info.run_id for child in children} == {trial.mlflow_run_id for trial in finished.swept.trials}
-    for trial in finished.swept.trials:
+    assert {child.info.run_id for child in children} == {trial.mlflow_run_id for trial in finished.result.trials}
+    for trial in finished.result.trials:
         child = finished.client.get_run(str(trial.mlflow_run_id))
         rate = trial.values["train.optimizer.learning_rate"]
         assert child.data.params["train.optimizer.learning_rate"] == str(rate)
@@ -102,8 +102,21 @@ def test_trials_are_child_runs_of_one_run_with_their_values_as_params(finished: 
 
 
 @pytest.mark.slow
-def test_the_parent_keeps_plots_and_the_best_job_file(finished: Finished) -> None:
-    run_id = str(finished.swept.mlflow_run_id)
+def test_each_trial_is_a_job_with_a_status_and_a_log(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARANDOLE_HOME", str(finished.home))
+    for trial in finished.result.trials:
+        status = api.status(trial.job_id)
+        assert status.backend == "local"
+        assert status.state == ("succeeded" if trial.state == "complete" else "cancelled")
+        assert status.mlflow_run_id == trial.mlflow_run_id
+        assert any("epoch 1 of 2: validation roc_auc" in line for line in api.logs(trial.job_id))
+    assert [job.id for job in api.jobs(backend="local")] == [trial.job_id for trial in finished.result.trials][::-1]
+    assert not list(finished.home.glob("jobs.*.waking"))
+
+
+@pytest.mark.slow
+def test_parent_run_has_plots_and_the_best_job_file(finished: Finished) -> None:
+    run_id = str(finished.result.mlflow_run_id)
     files = {entry.path for folder in ("", "plots") for entry in finished.client.list_artifacts(run_id, folder)}
     assert files >= {"best.yaml", "trials.json", "plots/parallel_coordinates.png", "plots/importances.png"}
     for plot in ("parallel_coordinates", "importances"):
@@ -111,16 +124,16 @@ def test_the_parent_keeps_plots_and_the_best_job_file(finished: Finished) -> Non
         assert image.startswith(b"\x89PNG")
         assert len(image) > 5000
     run = finished.client.get_run(run_id)
-    assert run.data.metrics["best.value"] == pytest.approx(finished.swept.best.value)
-    assert run.data.tags["farandole.best_run"] == finished.swept.best.mlflow_run_id
+    assert run.data.metrics["best.value"] == pytest.approx(finished.result.best.value)
+    assert run.data.tags["farandole.best_run"] == finished.result.best.mlflow_run_id
 
 
 @pytest.mark.slow
-def test_the_best_job_file_runs_as_it_stands_and_gives_what_the_trial_gave(
+def test_best_job_file_runs_unchanged_and_reproduces_the_trial(
     finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", str(finished.home))
-    best = finished.swept.best_file
+    best = finished.result.best_file
     raw = yaml.safe_load(best.read_text())
     assert "sweep" not in raw
     assert raw["name"] == "small"
@@ -130,7 +143,7 @@ def test_the_best_job_file_runs_as_it_stands_and_gives_what_the_trial_gave(
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["dataset"]["reused"] is True
-    assert document["training"]["metrics"]["validation"]["roc_auc"] == finished.swept.best.value
+    assert document["training"]["metrics"]["validation"]["roc_auc"] == finished.result.best.value
     assert document["model"]["uri"] == "models:/small/1"
 
 
@@ -138,11 +151,11 @@ def test_the_best_job_file_runs_as_it_stands_and_gives_what_the_trial_gave(
 def test_two_trials_run_at_the_same_time(home: Path, write_job: WriteJob) -> None:
     rates = {"train.optimizer.learning_rate": {"choices": [0.02, 0.01]}}
     spec = _sweep(rates, sampler="grid", trials=2, parallel=2)
-    swept = sweep(load_job(write_job(resources__workers=1, train__epochs=1, sweep=spec)))
-    assert [trial.state for trial in swept.trials] == ["complete", "complete"]
-    assert {trial.values["train.optimizer.learning_rate"] for trial in swept.trials} == {0.01, 0.02}
+    result = sweep(load_job(write_job(resources__workers=1, train__epochs=1, sweep=spec)))
+    assert [trial.state for trial in result.trials] == ["complete", "complete"]
+    assert {trial.values["train.optimizer.learning_rate"] for trial in result.trials} == {0.01, 0.02}
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    first, second = (client.get_run(str(trial.mlflow_run_id)).info for trial in swept.trials)
+    first, second = (client.get_run(str(trial.mlflow_run_id)).info for trial in result.trials)
     assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
 
 
@@ -150,7 +163,9 @@ def test_two_trials_run_at_the_same_time(home: Path, write_job: WriteJob) -> Non
 
 
 @pytest.mark.slow(seconds=80)
-def test_a_killed_sweep_loses_the_trial_under_way_and_goes_on(home: Path, write_job: WriteJob, tmp_path: Path) -> None:
+def test_killed_sweep_resumes_and_repeats_only_the_running_trial(
+    home: Path, write_job: WriteJob, tmp_path: Path
+) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     spec = _sweep({"train.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}, trials=3, pruner="none")
@@ -190,7 +205,7 @@ def test_a_killed_sweep_loses_the_trial_under_way_and_goes_on(home: Path, write_
 
 
 def _wait_for_none_of(home: Path, within_s: float) -> None:
-    """No process may be left that knows the trials' directories."""
+    """Wait until no process is left that knows the directory of a job."""
     deadline = time.monotonic() + within_s
     while True:
         left = []
@@ -208,9 +223,7 @@ def _wait_for_none_of(home: Path, within_s: float) -> None:
 
 
 @pytest.mark.slow(seconds=60)
-def test_ctrl_c_ends_the_trials_and_a_sweep_whose_trials_all_fail_says_why(
-    home: Path, write_job: WriteJob, tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_the_trials(home: Path, write_job: WriteJob, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     spec = _sweep({"model.options.step_s": {"choices": [0.5, 0.6]}}, trials=2)
@@ -232,6 +245,9 @@ def test_ctrl_c_ends_the_trials_and_a_sweep_whose_trials_all_fail_says_why(
     last = (tmp_path / "stderr").read_text().splitlines()[-1]
     assert last == "farandole: interrupted; everything that was started has ended"
 
+
+@pytest.mark.slow(seconds=20)
+def test_sweep_whose_trials_all_fail_reports_the_reason(home: Path, write_job: WriteJob) -> None:
     hopeless = write_job(
         resources__workers=1,
         model={"builder": "network:build_raising", "options": {}},
@@ -240,32 +256,4 @@ def test_ctrl_c_ends_the_trials_and_a_sweep_whose_trials_all_fail_says_why(
     )
     done = subprocess.run([FARANDOLE, "sweep", str(hopeless)], capture_output=True, text=True, check=False, timeout=800)
     assert done.returncode == 1
-    assert "sweep: none of 1 trial came to its end; the last one: model.builder: network:build_raising" in done.stderr
-
-
-# What is refused before anything starts ----------------------------------------------------------------------
-
-
-def test_a_job_without_a_sweep_and_a_sweep_that_never_began_are_told(home: Path, make_job: MakeJob) -> None:
-    with pytest.raises(SpecError, match="sweep: there is none in the job"):
-        sweep(make_job())
-    job = make_job(sweep=_sweep({"train.epochs": {"low": 1, "high": 2}}))
-    with pytest.raises(SpecError, match="--resume: no sweep of small has been started here"):
-        sweep(job, resume=True)
-    assert not (home / "sweeps").exists()
-
-
-def test_only_the_same_sweep_is_resumed(home: Path, make_job: MakeJob) -> None:
-    before = make_job(sweep=_sweep({"train.epochs": {"low": 1, "high": 2}}))
-    directory = home / "sweeps" / "small-earlier"
-    directory.mkdir(parents=True)
-    (directory / "job.json").write_text(before.model_dump_json())
-    changed = make_job(sweep=_sweep({"train.epochs": {"low": 1, "high": 3}}))
-    with pytest.raises(SpecError, match=r"small-earlier swept another job; only sweep\.trials, sweep\.timeout_s, "):
-        sweep(changed, resume=True)
-
-
-def test_the_function_of_the_package_is_not_hidden_by_a_module() -> None:
-    import farandole
-
-    assert farandole.sweep.__module__ == "farandole.api"
+    assert "sweep: none of 1 trial reached its end; the last one: model.builder: network:build_raising" in done.stderr
