@@ -26,7 +26,7 @@ class FirstWorkerError(Exception):
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each source is opened, the cache key computed and the manifest read, until the first worker starts."""
+    """Count how often each source is opened, the cache key computed and the manifest read, until the first worker starts."""
     from farandole.ingest import cache_key, prepare
     from farandole.ingest.sources import files
 

@@ -8,26 +8,19 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.command import FARANDOLE, farandole
 from tests.support.made_data import WriteJob
 
-FARANDOLE = str(Path(sys.executable).with_name("farandole"))
 START_S = 120
 """Longest wait for a gang to begin, on a machine that does other things too."""
 END_S = 90
 """Longest wait for a job that was ended to be gone, on a machine that does other things too."""
-
-
-def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [FARANDOLE, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
 
 
 @pytest.mark.slow

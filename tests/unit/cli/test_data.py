@@ -25,13 +25,13 @@ def _json(*arguments: str) -> dict[str, object]:
 
 @pytest.fixture
 def whole(made: Callable[..., Made]) -> Made:
-    """A dataset that no test changes."""
+    """Return a dataset that no test changes."""
     return made("binary")
 
 
 @pytest.fixture
 def copy(whole: Made, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """Return a copy that a test may damage."""
     return Path(shutil.copytree(whole.path, tmp_path / "copy"))
 
 

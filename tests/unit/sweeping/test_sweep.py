@@ -205,5 +205,5 @@ def test_only_the_same_sweep_is_resumed(farandole_home: Path, make_job: MakeJob)
     directory.mkdir(parents=True)
     save_spec(directory, _job(make_job))
     checked = pipeline.check(_job(make_job, seed=5))
-    with pytest.raises(SpecError, match=r"small-earlier is a sweep of a different job; only sweep\.trials, sweep\.timeout"):
+    with pytest.raises(SpecError, match=r"small-earlier is a sweep of a different job; only sweep\.trials"):
         run_sweep(checked, pipeline.load_prepared(checked), resume=True)
