@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Schedule, home
+from farandole.spec import Schedule
 from farandole.spec.base import expand_variables, non_default_fields
-from farandole.storage import is_uri
+from farandole.storage import home, is_uri
 
 
 def test_variable_is_replaced_anywhere_in_a_text() -> None:
