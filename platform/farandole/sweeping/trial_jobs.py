@@ -14,7 +14,8 @@ from farandole.events import Event
 from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.status import JobState
 from farandole.jobdir.trial_events import TrialEventReader
-from farandole.spec import Job, home
+from farandole.spec import Job
+from farandole.storage import home
 from farandole.tracking.run_link import open_run_link
 from farandole.tracking.store import resolve_store
 

@@ -20,8 +20,9 @@ from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.outcome import read_progress
 from farandole.jobdir.status import read_history, read_status
-from farandole.spec import Job, home
+from farandole.spec import Job
 from farandole.spec.backend import BackendName
+from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"

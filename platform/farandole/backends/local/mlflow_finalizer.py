@@ -82,7 +82,7 @@ def _close(directory: Path, status: Any) -> None:
 def _tend() -> None:
     """Somebody may have wanted to start the job while it was in hand here."""
     from farandole.backends.local.queue import Queue
-    from farandole.spec import home
+    from farandole.storage import home
 
     Queue(home()).reconcile()
 
