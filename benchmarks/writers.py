@@ -23,7 +23,8 @@ import pyarrow.dataset as pads
 
 from benchmarks.flights import flights_job
 from benchmarks.peers import stub_torchvision
-from farandole.ingest.sources.files import check_header, find_files
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
 from farandole.ingest.spark.session import cached, spark_session
 from farandole.preprocess import Preprocessing
@@ -169,7 +170,7 @@ _WRITERS: dict[str, Callable[[Any, Job, Path], contextlib.AbstractContextManager
 def _raw(session: Any, job: Job) -> Any:
     """The frame that preparation starts from: the query's rows, with the columns that the dataset is made of."""
     own = _own_session(session)
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
     return needed_columns(query_frame(own, job.data, files), _needed(job))
 
 
@@ -180,7 +181,7 @@ def _raw_by_spark(session: Any, job: Job) -> Any:
     for name, source in job.data.sources.items():
         assert isinstance(source, CsvSource)
         kinds = source.columns or {}
-        header = check_header(name, source, find_files(name, source))
+        header = check_header(name, source, find_files(name, source).fetch())
         schema = ", ".join(f"`{column}` {kinds.get(column, 'string')}" for column in header)
         reader = own.read.schema(schema).options(header=True, mode="FAILFAST", nullValue=source.null_values[0])
         reader.csv(source.path).createOrReplaceTempView(name)

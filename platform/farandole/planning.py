@@ -22,8 +22,9 @@ from farandole.errors import (
     closest_match,
 )
 from farandole.events import format_count
-from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset
-from farandole.ingest.sources.files import SourceFiles, check_header, find_files
+from farandole.ingest.cache_key import compute_cache_key, existing_dataset
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.ingest.sources.transform_modules import module_file, transform_modules
 from farandole.shards import Manifest, parse_location, read_manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, parse_host
@@ -46,7 +47,7 @@ def plan(job: Job) -> dict[str, Any]:
         if _only_pods_see(job, source.path):
             continue
         try:
-            files[name] = find_files(name, source, unpack=False)
+            files[name] = find_files(name, source)
             if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
                 check_header(name, source, files[name])
         except FarandoleError as error:
@@ -58,7 +59,7 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(str(error))
     try:
         check_transform(job)
-        request = compute_cache_key(job.data, files, code_version(), job.folder)
+        request = compute_cache_key(job.data, files, job.folder)
     except FarandoleError as error:
         problems.append(str(error))
         request = None
@@ -96,8 +97,8 @@ def stale_dataset(job: Job) -> bool:
     """Whether the dataset that lies ready was made for another request than the job's, as far as can be told here."""
     try:
         manifest = read_manifest(job.data.output)
-        files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-        request = compute_cache_key(job.data, files, code_version(), job.folder)
+        files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+        request = compute_cache_key(job.data, files, job.folder)
     except (UserError, StorageError):
         return False  # neither the raw files nor the keys of their privacy need be within reach where the training runs
     return manifest.request != request
@@ -105,7 +106,7 @@ def stale_dataset(job: Job) -> bool:
 
 def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
     inputs = [entry for source in files.values() for entry in source.fingerprint]
-    size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
+    size_mb = sum(entry.bytes for entry in inputs) / 1e6
     action = "reuse" if existing else "prepare"
     text = (
         f"reuse the dataset in {job.data.output}: nothing changed since it was made"
@@ -214,7 +215,8 @@ def check_trainable(job: Job) -> None:
 
 def hosts_problems(job: Job) -> list[str]:
     """What keeps the job from running on the hosts that it lists, as far as the job file tells. Files and scripts that
-    list hosts are read when an attempt starts."""
+    list hosts are read when an attempt starts.
+    """
     from farandole.launch.hosts import is_local
     from farandole.launch.ssh.preflight import job_problems
 
