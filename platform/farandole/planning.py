@@ -26,8 +26,9 @@ from farandole.ingest.cache_key import compute_cache_key, existing_dataset
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.ingest.sources.transform_modules import module_file, transform_modules
-from farandole.shards import Manifest, parse_location, read_manifest, unmet_requirements
+from farandole.shards import Manifest, read_manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, parse_host
+from farandole.storage import parse_location
 
 _NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 

@@ -17,8 +17,9 @@ from farandole.errors import DatasetError
 from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
 from farandole.privacy import read_key
-from farandole.shards import Location, Manifest, ShardInfo, open_storage, read_manifest
+from farandole.shards import Manifest, ShardInfo, read_manifest
 from farandole.spec import Data, KeyReference
+from farandole.storage import Location, open_storage
 
 CODE_PACKAGES = ("ingest", "preprocess", "privacy", "shards", "spec", "storage")
 """The packages of Farandole whose code may decide about values: all that `ingest.prepare` imports, directly or not,
@@ -90,9 +91,9 @@ def existing_dataset(location: Location, cache_key: str) -> Manifest | None:
 def missing_shards(location: Location, splits: Mapping[str, tuple[ShardInfo, ...]]) -> list[str]:
     """Return the shards that the dataset directory does not have in full size."""
     storage = open_storage(location)
-    found = {file.name: file.bytes for file in storage.files(splits)}
+    found = {file.name: file.bytes for file in storage.list_files(splits)}
     return [
-        storage.shown(shard.file)
+        storage.display_path(shard.file)
         for shards in splits.values()
         for shard in shards
         if found.get(shard.file) != shard.bytes

@@ -29,19 +29,17 @@ from farandole.ingest.spark.tasks import pack_rows
 from farandole.preprocess import Preprocessing
 from farandole.privacy import read_key
 from farandole.shards import (
-    Location,
     MalformedRows,
     Manifest,
     collect_garbage,
     content_digest,
     describe_encryption,
     mark_as_recent,
-    open_storage,
-    parse_location,
     read_manifest,
     write_manifest,
 )
 from farandole.spec import SPLITS, Job, RowSource
+from farandole.storage import Location, open_storage, parse_location
 
 _MIB = 2**20
 _SMALL_BYTES = 16 * _MIB

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from farandole.errors import FarandoleError, TrainingError, UnavailableError
 from farandole.events import EventHandler, Message, format_count, ignore_event
-from farandole.jobdir.directory import create_job_directory, newest_job_directory, training_lock
+from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec, training_lock
 from farandole.jobdir.scaling import clear_scale_request, requested_workers
-from farandole.jobdir.status import StatusWriter, replace_text, resume_command
+from farandole.jobdir.status import StatusWriter, resume_command
 from farandole.launch.attempt import Attempt
 from farandole.launch.autoscale import Autoscaler
 from farandole.launch.failure import Failure
@@ -150,7 +150,7 @@ class _Supervisor:
 
     def run(self) -> TrainedModel:
         """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
-        replace_text(self.directory / "job.json", self.job.model_dump_json(indent=1))
+        save_spec(self.directory, self.job)
         clear_scale_request(self.directory)
         run_id = read_run_id(self.directory)
         attempt = Attempt(len(list(self.directory.glob("logs/attempt-*"))), mlflow_run_id=run_id)

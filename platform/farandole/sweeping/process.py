@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import FarandoleError
-from farandole.events import Event, event_to_dict
+from farandole.events import Event
 from farandole.launch import train
 from farandole.process.messages import parse_line, send_message
 from farandole.process.parent_death import signal_on_parent_death
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def _say(event: Event) -> None:
-    send_message(event_to_dict(event))
+    send_message(event)
 
 
 def _arguments() -> argparse.Namespace:

@@ -91,8 +91,8 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
         with record_run(job.tracking, directory, on_event) as recorder:
-            recorder.params(job)
-            recorder.tags({"farandole.sweep": directory.name})
+            recorder.log_params(job)
+            recorder.set_tags({"farandole.sweep": directory.name})
             _Sweeping(job, spec, directory, metric, study, recorder, on_event).run()
             best = study.best
             if best is None:
@@ -184,13 +184,13 @@ class _Sweeping:
         trial = self.running[number]
         if data is None:
             self._end(number)
-        elif data["event"] == "Measured":
+        elif data["event"] == "EpochMetrics":
             self._measured(number, trial, data)
         elif data["event"] == "failed":
             trial.reason = data["reason"]
         elif data["event"] == "trained":
             trial.trained = True
-        elif data["event"] == "Noted" and data["level"] == "warning":
+        elif data["event"] == "Message" and data["level"] == "warning":
             self.on_event(Message(f"trial {number}: {data['text']}", level="warning"))
 
     def _measured(self, number: int, trial: _Running, data: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ class _Sweeping:
         tag_run(self.job.tracking, trial.directory, {**tags, "farandole.trial_state": ended.state})
         best = self.study.best
         values = {"trial.value": ended.value, "best.value": best.value if best else None}
-        self.recorder.metrics({name: value for name, value in values.items() if value is not None}, number)
+        self.recorder.log_metrics({name: value for name, value in values.items() if value is not None}, number)
         value = "" if ended.value is None else f" {self.metric} {ended.value:.4f}"
         text = f"trial {number}: {ended.state}{value} ({ended.shown_values})"
         self.on_event(
@@ -267,13 +267,13 @@ class _Running:
 def _record_results(recorder: Recorder, study: Study, spec: Sweep, metric: str, best: Trial, best_file: Path) -> None:
     """What the parent run keeps: plots, the best job file, and which trial it was."""
     trials = [trial for trial in study.trials if trial.value is not None]
-    recorder.figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
+    recorder.log_figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
     importances = study.importances()
     if importances:
-        recorder.figure(plots.importances(importances, metric), "importances")
-    recorder.file(_BEST, best_file.read_text(encoding="utf-8"))
-    recorder.document({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
-    recorder.tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
+        recorder.log_figure(plots.importances(importances, metric), "importances")
+    recorder.log_file(_BEST, best_file.read_text(encoding="utf-8"))
+    recorder.log_json({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
+    recorder.set_tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
 
 
 def _new_directory(job: Job) -> Path:

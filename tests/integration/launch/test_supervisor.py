@@ -373,7 +373,7 @@ def test_a_job_that_is_still_training_is_not_resumed(home: Path, make_job: MakeJ
     held = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(SpecError, match=f"--resume: {directory.name} is still training"):
+        with pytest.raises(SpecError, match=f"--resume: {directory.name} is still running"):
             train(job, resume=True)
     finally:
         os.close(held)

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from farandole.backends.kubernetes.manifests.preparation import MASTER
-from farandole.spec import Job, home, is_uri
+from farandole.spec import Job, home
+from farandole.storage import is_uri
 
 CODE_FOLDER = "code"
 """Where in the home of the pods' user the job's folder lies."""

@@ -15,10 +15,10 @@ from farandole.backends.protocol import JobStatus, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, UnavailableError, closest_match
 from farandole.events import format_count
-from farandole.jobdir.directory import create_job_directory
+from farandole.jobdir.directory import create_job_directory, save_spec
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.outcome import read_progress
-from farandole.jobdir.status import EVENTS, read_status, replace_text
+from farandole.jobdir.status import read_history, read_status
 from farandole.spec import Job, home
 from farandole.spec.backend import BackendName
 from farandole.tracking.run_link import read_run_id
@@ -119,7 +119,7 @@ class LocalBackend:
         """The job's directory with the serialized spec, and the variables that it is to be started with."""
         try:
             directory = create_job_directory(job)
-            replace_text(directory / "job.json", job.model_dump_json(indent=1))
+            save_spec(directory, job)
             save_launch_context(directory, self._home)
         except OSError as error:
             place = error.filename or self._home / "jobs"
@@ -193,12 +193,8 @@ def _what_it_does(told: dict[str, Any], trained: dict[str, Any]) -> str:
 
 
 def _recoveries(directory: Path) -> int:
-    """How often the training went on after a failure."""
-    try:
-        with (directory / EVENTS).open(encoding="utf-8") as lines:
-            return sum('"event": "restarted"' in line for line in lines)
-    except FileNotFoundError:
-        return 0
+    """Return how often the training continued after a failure."""
+    return sum(event["event"] == "restarted" for event in read_history(directory))
 
 
 def _asked_slots() -> int | None:

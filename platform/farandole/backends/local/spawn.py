@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import UnavailableError
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 
 START = "start.json"
 """What a job that waits is to be started with. Only its user may read it, and it goes when the job starts."""

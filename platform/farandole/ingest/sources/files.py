@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from farandole.errors import DataError, closest_match
 from farandole.events import EventHandler, Progress, format_count, ignore_event
 from farandole.ingest.sources.archives import ARCHIVE_SUFFIX, cached_members, is_hidden, unpack
-from farandole.spec import Source, is_uri
+from farandole.spec import Source
+from farandole.storage import is_uri
 
 if TYPE_CHECKING:
     from farandole.ingest.sources.object_store import ObjectStoreFiles

@@ -24,9 +24,9 @@ import xxhash
 from farandole.errors import DataError, PreparationError, StorageAccessError, closest_match
 from farandole.ingest.sources.archives import is_hidden
 from farandole.ingest.sources.files import FileFingerprint
-from farandole.shards.lock import locked
+from farandole.process.locks import temporary_lock
 from farandole.spec import home
-from farandole.storage.base import StoredFile
+from farandole.storage import StoredFile
 from farandole.storage.object_store import ObjectStorage
 
 _FILES_AT_ONCE = 4
@@ -48,7 +48,7 @@ class ObjectStoreFiles:
 
     def uri(self, file: StoredFile) -> str:
         """Return the URI of a file."""
-        return self.storage.shown(file.name)
+        return self.storage.display_path(file.name)
 
     def fingerprint(self, source: str, file: StoredFile) -> FileFingerprint:
         """Return the facts by which a change of a file is noticed."""
@@ -66,7 +66,7 @@ class ObjectStoreFiles:
 
     def local_path(self, name: str) -> Path:
         """Return the path of the copy of a file or folder."""
-        return self.tree.joinpath(*PurePosixPath(urlsplit(self.storage.shown(name)).path.lstrip("/")).parts)
+        return self.tree.joinpath(*PurePosixPath(urlsplit(self.storage.display_path(name)).path.lstrip("/")).parts)
 
     def fetch(self, on_progress: Callable[[int, int], None]) -> None:
         """Download all files that are not on this machine yet.
@@ -99,7 +99,7 @@ class ObjectStoreFiles:
         try:
             for folder in (kept.parent, link.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with locked(kept.with_suffix(".lock")):
+            with temporary_lock(kept.with_suffix(".lock")):
                 if not kept.exists():
                     self._download(file, kept)
             with suppress(FileExistsError):
@@ -119,7 +119,7 @@ class ObjectStoreFiles:
         temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.tmp")
         try:
             self.storage.download(file.name, temporary, file.bytes)
-            if self.storage.look(file.name) != file:
+            if self.storage.stat(file.name) != file:
                 raise DataError(f"{shown}: changed while it was fetched; prepare again when nothing writes to it")
             os.utime(temporary, ns=(round(file.modified_s * 1e9),) * 2)
             temporary.rename(kept)
@@ -149,7 +149,7 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     except StorageAccessError as error:
         raise DataError(f"{field_path}: {error}") from error
     name = unquote(parts.path).strip("/")
-    single = storage.look(name) if name else None
+    single = storage.stat(name) if name else None
     if single is not None:
         if is_hidden(Path(PurePosixPath(name).name)):
             raise DataError(f"{field_path}: {uri}: Spark skips files whose names start with `_` or `.`; rename it")
@@ -157,13 +157,13 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     if glob.has_magic(name):
         steps = PurePosixPath(name).parts
         fixed = next(number for number, step in enumerate(steps) if glob.has_magic(step))
-        listed = storage.tree("/".join(steps[:fixed]))
+        listed = storage.list_tree("/".join(steps[:fixed]))
         found = [file for file in listed if _matches(PurePosixPath(file.name).parts, steps)]
         found = [file for file in found if not is_hidden(Path(PurePosixPath(file.name).name))]
         if not found:
             raise DataError(f"{field_path}: {uri}: no file matches; fix the pattern")
         return ObjectStoreFiles(storage, tuple(found), None)
-    listed = storage.tree(name)
+    listed = storage.list_tree(name)
     found = [file for file in listed if not is_hidden(Path(file.name.removeprefix(name).lstrip("/")))]
     if found:
         return ObjectStoreFiles(storage, tuple(found), name)
@@ -175,9 +175,11 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
 def _hint(storage: ObjectStorage, name: str) -> str:
     storage.create()  # raises a clearer error if the bucket does not exist
     folder = str(PurePosixPath(name).parent)
-    near = [PurePosixPath(file.name).name for file in storage.files(["" if folder == "." else folder])]
+    near = [PurePosixPath(file.name).name for file in storage.list_files(["" if folder == "." else folder])]
     close = closest_match(PurePosixPath(name).name, near)
-    return f"did you mean {storage.shown(str(PurePosixPath(name).with_name(close)))}?" if close else "fix the path"
+    return (
+        f"did you mean {storage.display_path(str(PurePosixPath(name).with_name(close)))}?" if close else "fix the path"
+    )
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

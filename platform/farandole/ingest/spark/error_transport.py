@@ -1,7 +1,7 @@
 """Transport of Farandole's errors out of Spark's Python workers.
 
-Spark passes an error on as text only. `ErrorTransport` packs an error of Farandole into a line of JSON in this text, from
-which `decode_error` restores it on the driver.
+Spark passes an error on as text only. `ErrorTransport` packs an error of Farandole into a line of JSON in this text,
+from which `decode_error` restores it on the driver.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from farandole.errors import ERRORS, FarandoleError, PreparationError
 from farandole.ingest.readers.row_batch import MalformedRowError
-from farandole.shards import Location
+from farandole.storage import Location
 
 ERROR_MARK = "@farandole-error "
 """Prefix of a packed error in the text of a failure."""

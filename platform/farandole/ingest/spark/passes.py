@@ -31,8 +31,9 @@ from farandole.ingest.spark.tasks import (
 from farandole.ingest.spark.worker_environment import environment_file
 from farandole.preprocess import Observations, Preprocessing, learn, statistics
 from farandole.privacy import Secret
-from farandole.shards import Location, ShardInfo
+from farandole.shards import ShardInfo
 from farandole.spec import SPLITS, Shards
+from farandole.storage import Location
 
 _MIB = 2**20
 

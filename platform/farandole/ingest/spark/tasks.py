@@ -22,7 +22,8 @@ from farandole.ingest.spark.partitioning import ORDER, SPLIT, TRAIN, row_order, 
 from farandole.ingest.spark.worker_environment import load_environment
 from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.privacy import Detector, Secret
-from farandole.shards import Location, ShardWriter
+from farandole.shards import ShardWriter
+from farandole.storage import Location
 
 PACKED = "rows binary, seen binary"
 """Spark schema of the rows of `pack_rows`: packed rows, and one row per partition with the pickled statistics of it."""

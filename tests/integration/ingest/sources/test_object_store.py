@@ -149,7 +149,7 @@ def test_refusals_are_told_before_spark_starts(
     else:
         missing = make_job({}, rows={"path": "s3://no-such-bucket/small.csv"})
         job = make_job({}, rows={"path": uri})
-    with pytest.raises(StorageAccessError, match="there is no bucket no-such-bucket; make it, or mend the URI"):
+    with pytest.raises(StorageAccessError, match="there is no bucket no-such-bucket; create it, or fix the URI"):
         prepare(missing)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret")
     with pytest.raises(StorageAccessError, match=r"the store refuses: .*; check AWS_ACCESS_KEY_ID") as caught:

@@ -14,7 +14,7 @@ from farandole.backends.local.spawn import (
     take_launch_context,
 )
 from farandole.errors import UnavailableError
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 
 
 def test_a_job_starts_where_it_was_submitted_with_the_variables_of_then_but_does_not_belong_to_another(
