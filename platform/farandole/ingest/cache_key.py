@@ -13,13 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DatasetError
 from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
 from farandole.privacy import read_key
-from farandole.shards import Manifest, ShardInfo, read_manifest
 from farandole.spec import Data, KeyReference
-from farandole.storage import Location, open_storage
 
 CODE_PACKAGES = ("ingest", "preprocess", "privacy", "shards", "spec", "storage")
 """The packages of Farandole whose code may decide about values: all that `ingest.prepare` imports, directly or not,
@@ -70,34 +67,6 @@ def compute_cache_key(data: Data, files: Mapping[str, SourceFiles], folder: str 
     }
     # The JSON keys are not sorted: features keep their order in tensors, and columns may be read by their position.
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def existing_dataset(location: Location, cache_key: str) -> Manifest | None:
-    """Return the manifest of a dataset that was made under a cache key and whose shards are complete, otherwise None.
-
-    Args:
-        location: The dataset directory.
-        cache_key: The key.
-    """
-    try:
-        manifest = read_manifest(location)
-    except DatasetError:
-        return None
-    if manifest.request != cache_key or missing_shards(location, manifest.splits):
-        return None
-    return manifest
-
-
-def missing_shards(location: Location, splits: Mapping[str, tuple[ShardInfo, ...]]) -> list[str]:
-    """Return the shards that the dataset directory does not have in full size."""
-    storage = open_storage(location)
-    found = {file.name: file.bytes for file in storage.list_files(splits)}
-    return [
-        storage.display_path(shard.file)
-        for shards in splits.values()
-        for shard in shards
-        if found.get(shard.file) != shard.bytes
-    ]
 
 
 def _keys(data: Data) -> list[tuple[str, KeyReference]]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from farandole.errors import DataError, DatasetError, PreparationError
+from farandole.errors import DataError, PreparationError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
-from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset, missing_shards
+from farandole.ingest.cache_key import code_version, compute_cache_key
+from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import FileFingerprint, SourceFiles, find_files, fingerprints
@@ -35,7 +34,6 @@ from farandole.shards import (
     content_digest,
     describe_encryption,
     mark_as_recent,
-    read_manifest,
     write_manifest,
 )
 from farandole.spec import SPLITS, Job, RowSource
@@ -43,31 +41,6 @@ from farandole.storage import Location, open_storage, parse_location
 
 _MIB = 2**20
 _SMALL_BYTES = 16 * _MIB
-
-
-@dataclass(frozen=True)
-class PreparedDataset:
-    """A dataset that is ready for training.
-
-    Args:
-        path: The dataset directory: a path, or the URI of a remote one.
-        manifest: Its manifest.
-        reused: Whether it existed already, made from the same inputs by the same code.
-    """
-
-    path: Location
-    manifest: Manifest
-    reused: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the `dataset` part of a result document."""
-        return {
-            "path": str(self.path),
-            "digest": self.manifest.digest,
-            "rows": self.manifest.row_counts,
-            "reused": self.reused,
-            "left_out": {entry.source: entry.rows for entry in self.manifest.malformed},
-        }
 
 
 def prepare(
@@ -100,10 +73,10 @@ def prepare(
         files = {name: find_files(name, source) for name, source in job.data.sources.items()}
     if cache_key is None:
         cache_key = compute_cache_key(job.data, files, job.folder)
-    existing = None if force else existing_dataset(directory, cache_key)
-    if existing is not None:
-        on_event(StageEnded("prepare", f"{_format_rows(existing)}: the dataset is up to date"))
-        return PreparedDataset(directory, existing, reused=True)
+    previous = find_manifest(directory)
+    if previous is not None and not force and is_current(directory, previous, cache_key):
+        on_event(StageEnded("prepare", f"{_format_rows(previous)} exist already, nothing has changed"))
+        return PreparedDataset(directory, previous, reused=True)
     files = {name: found.fetch(on_event) for name, found in files.items()}
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
@@ -113,7 +86,7 @@ def prepare(
         reported_steps(session, on_event) as steps,
     ):
         try:
-            manifest = _prepare(session, job, files, pipeline, cache_key, directory, steps)
+            manifest = _prepare(session, job, files, pipeline, cache_key, directory, previous, steps)
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise pipeline.explain_failure(error, session) from pipeline.visible_cause(error)
     for entry in manifest.malformed:
@@ -133,6 +106,7 @@ def _prepare(
     pipeline: RowPipeline,
     cache_key: str,
     directory: Location,
+    previous: Manifest | None,
     steps: StepReporter,
 ) -> Manifest:
     data = job.data
@@ -177,8 +151,8 @@ def _prepare(
         **pipeline.record.to_dict(),
     )
     try:
-        with suppress(DatasetError):  # there may be no dataset yet
-            mark_as_recent(directory, read_manifest(directory))
+        if previous is not None:
+            mark_as_recent(directory, previous)
         write_manifest(directory, manifest)
     except OSError as error:
         raise _disk_error(directory, error) from error

@@ -2,7 +2,7 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.backend import Backend, BackendName
-from farandole.spec.base import Spec, home
+from farandole.spec.base import Spec
 from farandole.spec.candidate import with_overrides
 from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
@@ -41,6 +41,7 @@ from farandole.spec.train import (
     is_function_reference,
     metric_direction,
 )
+from farandole.storage import home
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
-from farandole.storage import is_uri
+from farandole.storage import home, is_uri
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -36,11 +36,6 @@ def non_default_fields(spec: Spec, *names: str) -> list[str]:
     """Those of the fields that differ from their defaults: a spec that was written out in full and read again
     says the same as the short one that the user wrote."""
     return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
-
-
-def home() -> Path:
-    """Where datasets, jobs and the default MLflow store live: `$FARANDOLE_HOME`, or `~/.farandole`."""
-    return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()
 
 
 def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:

@@ -9,8 +9,8 @@ import yaml
 
 from farandole.errors import SpecError
 from farandole.process.atomic import write_atomic
-from farandole.spec.base import home
 from farandole.spec.job import Job
+from farandole.storage import home
 
 
 class _Dumper(yaml.SafeDumper):

@@ -168,7 +168,7 @@ def test_what_lies_ready_is_used_again_without_spark(
         assert again.reused
         assert again.manifest == first.manifest
     assert [type(event) for event in events[:2]] == [StageStarted, StageEnded]
-    assert "the dataset is up to date" in str(events[1])
+    assert "exist already, nothing has changed" in str(events[1])
 
 
 @pytest.mark.parametrize("change", ["query", "feature", "file", "code", "force", "shard missing", "shard cut short"])

@@ -16,7 +16,6 @@ from farandole.ingest.cache_key import (
     code_files,
     code_version,
     compute_cache_key,
-    existing_dataset,
 )
 from farandole.ingest.sources.files import find_files
 from tests.support.ingest_inputs import MakeJob, Write
@@ -94,10 +93,6 @@ def test_a_changed_file_changes_the_key(key_of: KeyOf, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"60,1,a,1\n")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert key_of() != before
-
-
-def test_an_empty_directory_has_no_existing_dataset(tmp_path: Path) -> None:
-    assert existing_dataset(tmp_path, "0" * 64) is None
 
 
 # The code -----------------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 from farandole.backends.kubernetes.localize import CODE_FOLDER
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT
-from farandole.backends.kubernetes.manifests.store import PACKAGE, SPEC
+from farandole.backends.kubernetes.manifests.store import PACKAGE
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Progress
+from farandole.jobdir.layout import SPEC
 from farandole.launch.code_archive import unpack
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 from farandole.spec import Job, parse_job

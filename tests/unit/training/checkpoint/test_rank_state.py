@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from farandole.training.checkpoint.format import read_state, write_state
-from farandole.training.checkpoint.rng import get_rng_states, set_rng_states
+from farandole.training.checkpoint.rank_state import get_rng_states, set_rng_states
 
 
 def _draws() -> list[object]:
@@ -16,9 +16,9 @@ def _draws() -> list[object]:
     return [*torchs, *numpys, random.random(), random.gauss(0, 1)]
 
 
-def test_all_generators_go_on_where_they_were_after_a_way_through_a_file(tmp_path: Path) -> None:
+def test_generators_resume_from_states_in_a_file(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    _draws()  # so that each generator of normal deviates has one in reserve
+    _draws()  # so that each generator of normal deviates holds a spare one
     described = write_state(tmp_path / "state.pt", get_rng_states(cpu))
     expected = _draws()
     _draws()

@@ -1,4 +1,4 @@
-"""What a network computes in, and how losses are scaled so that gradients fit into it."""
+"""Precision of a network's computations, and the loss scale that keeps float16 gradients representable."""
 
 from __future__ import annotations
 
@@ -9,53 +9,56 @@ import torch
 
 from farandole.errors import TrainingError
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_FIRST_SCALE = 2.0**16
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_INITIAL_SCALE = 2.0**16
 _GROWTH_STEPS = 2000
-_LEAST_SCALE = 2.0**-10
+_MIN_SCALE = 2.0**-10
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """In this context torch computes what may be rounded in bf16 or fp16; weights and gradients stay float32."""
+    """Return a context in which torch computes in bf16 or fp16 where rounding is safe.
+
+    Weights and gradients stay float32.
+    """
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=_TYPES[precision])
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
 class LossScaler:
     """Scales losses, so that small gradients do not vanish in float16 (Micikevicius et al. 2018, section 3.2).
 
-    Whether a step is left out follows from the summed gradients, which are the same on all ranks, so all leave out the
+    Whether a step is skipped depends on the summed gradients, which are the same on all ranks, so all ranks skip the
     same steps.
     """
 
     def __init__(self) -> None:
-        self.scale = _FIRST_SCALE
+        self.scale = _INITIAL_SCALE
         self._good_steps = 0
 
-    def overflowed(self, step: int) -> None:
-        """A gradient was not finite: the step is left out, and the scale halved.
+    def record_overflow(self, step: int) -> None:
+        """Halve the scale after a gradient that was not finite, whose step is skipped.
 
         Raises:
-            TrainingFailed: It cannot be the scale.
+            TrainingError: The scale cannot be the cause.
         """
         self.scale, self._good_steps = self.scale / 2, 0
-        if self.scale < _LEAST_SCALE:
+        if self.scale < _MIN_SCALE:
             raise TrainingError(
-                f"train.precision: fp16: at step {step} gradients are not finite, however small the loss is scaled; use"
+                f"train.precision: fp16: at step {step} gradients are not finite even at the smallest loss scale; use"
                 " bf16 or fp32, or lower train.optimizer.learning_rate"
             )
 
-    def fitted(self) -> None:
-        """All gradients were finite: after many such steps the scale is doubled."""
+    def record_success(self) -> None:
+        """Count a step with finite gradients; double the scale after many of them."""
         self._good_steps += 1
         if self._good_steps == _GROWTH_STEPS:
             self.scale, self._good_steps = self.scale * 2, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
+        """Return the state as plain numbers."""
         return {"scale": self.scale, "good_steps": self._good_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.scale, self._good_steps = float(state["scale"]), int(state["good_steps"])
