@@ -30,7 +30,7 @@ from farandole.ingest.readers.row_batch import (
     convert_columns,
     not_text,
 )
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.spec import JsonSource, split_struct_fields
 
 _MARK = b"\xef\xbb\xbf"

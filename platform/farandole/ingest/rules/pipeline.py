@@ -93,11 +93,11 @@ class RowPipeline:
                 warn(f"{field_path}: {reason}, so the dataset cannot be made a second time")
         self._gate.check_columns(rows)
         self._expectations = tuple(check_expectations(rows, self._job.data, warn))
-        return self._gate.protect(needed_columns(rows, self._job.data.entering))
+        return self._gate.protect(needed_columns(rows, self._job.data.used_columns))
 
     def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
         """Return the columns of the result of `rows` that are inspected for personal data."""
-        entering = (quote_identifier(column) for column in sorted(self._job.data.entering))
+        entering = (quote_identifier(column) for column in sorted(self._job.data.used_columns))
         return self._gate.inspected_columns(frame.select(*entering))
 
     @contextmanager
