@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from farandole.backends.protocol import Backend, JobStatus, SubmittedJob
 from farandole.backends.records import JobDatabase, JobRecord
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.spec import CsvSource, Job, home
@@ -103,48 +103,48 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
     check_trainable(job)
     check_builder(job)
     check_transform(job)
-    backend = get_backend(job.backend.use, place_in(job), slots=slots)
+    backend = backend_for_job(job, slots=slots)
     submitted = backend.submit(job)
-    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.place))
+    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.location))
     return submitted
 
 
-def backend_of(job_id: str, backend: str | None = None, place: dict[str, Any] | None = None) -> Backend:
+def backend_of(job_id: str, backend: str | None = None, location: dict[str, Any] | None = None) -> Backend:
     """The backend that has a job.
 
     Args:
         job_id: The job.
         backend: The backend's name. Default: where it was submitted to from this machine.
-        place: Of a backend that is named: where it is (`context`, `namespace`).
+        location: Of a backend that is named: where it is (`context`, `namespace`).
 
     Raises:
         SpecError: No backend is named, and nothing of this id was submitted from here.
     """
     if backend is not None:
-        return get_backend(backend, place)
+        return get_backend(backend, location)
     record = JobDatabase(home()).find(job_id)
-    return get_backend(record.backend, record.place)
+    return get_backend(record.backend, record.location)
 
 
-def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+def status(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
     """Where a submitted job stands; for the other arguments see `backend_of`."""
-    return backend_of(job_id, backend, place).status(job_id)
+    return backend_of(job_id, backend, location).status(job_id)
 
 
 def jobs(
-    on_event: EventHandler = ignore_event, *, backend: str | None = None, place: dict[str, Any] | None = None
+    on_event: EventHandler = ignore_event, *, backend: str | None = None, location: dict[str, Any] | None = None
 ) -> list[JobStatus]:
     """The submitted jobs, the newest first: of one backend, or of all to which something was submitted from here.
 
     Args:
         on_event: Is warned of a backend that does not answer, where several are asked.
         backend: The one backend to ask.
-        place: Where that is (`context`, `namespace`).
+        location: Where that is (`context`, `namespace`).
     """
     if backend is not None:
-        return get_backend(backend, place).list()
+        return get_backend(backend, location).list()
     found: list[JobStatus] = []
-    for name, where in JobDatabase(home()).places():
+    for name, where in JobDatabase(home()).locations():
         try:
             found += get_backend(name, where).list()
         except UnavailableError as error:
@@ -158,22 +158,22 @@ def logs(
     rank: int | None = None,
     follow: bool = False,
     backend: str | None = None,
-    place: dict[str, Any] | None = None,
+    location: dict[str, Any] | None = None,
 ) -> Iterator[str]:
     """Lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
-    return backend_of(job_id, backend, place).logs(job_id, rank=rank, follow=follow)
+    return backend_of(job_id, backend, location).logs(job_id, rank=rank, follow=follow)
 
 
-def cancel(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
+def cancel(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
     """End a submitted job and all that it started, with a checkpoint where it trains; returns how it stands then."""
-    chosen = backend_of(job_id, backend, place)
+    chosen = backend_of(job_id, backend, location)
     chosen.cancel(job_id)
     return chosen.status(job_id)
 
 
-def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> SubmittedJob:
+def retry(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> SubmittedJob:
     """Let a job that failed or was cancelled go on from its last checkpoint, under the same id and MLflow run."""
-    return backend_of(job_id, backend, place).retry(job_id)
+    return backend_of(job_id, backend, location).retry(job_id)
 
 
 def scale(job_id: str, workers: int) -> None:

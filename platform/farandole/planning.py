@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.kubernetes.localize import localize
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job
 from farandole.errors import (
     DataError,
     DatasetError,
@@ -41,9 +40,11 @@ def plan(job: Job) -> dict[str, Any]:
     problems: list[str] = []
     if job.model is not None and job.data.label is None:
         problems.append(_NO_LABEL)
+    backend = backend_for_job(job)
+    localized = backend.localize(job)
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
-        if _only_pods_see(job, source.path):
+        if name in localized.remote_sources:
             continue
         try:
             files[name] = find_files(name, source, unpack=False)
@@ -63,15 +64,13 @@ def plan(job: Job) -> dict[str, Any]:
         problems.append(str(error))
         request = None
     existing = None
-    shown = job
-    if job.backend.use == "kubernetes":
-        shown = localize(job).job  # whose dataset may be out of reach from here
-    elif request is not None and len(files) == len(job.data.sources):
+    shown = localized.job
+    if localized.prepares_here and request is not None and len(files) == len(job.data.sources):
         try:
             existing = existing_dataset(parse_location(job.data.output), request)
         except FarandoleError as error:  # an object store that refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps = [_prepare_step(shown, files, existing)]
+    steps = [_prepare_step(shown, files, existing, inspect=localized.prepares_here)]
     if job.model is None:
         steps[0]["text"] += "; the job has no `model`, so nothing is trained"
     elif job.data.label is not None:
@@ -80,16 +79,10 @@ def plan(job: Job) -> dict[str, Any]:
             steps.append(_sweep_step(job, job.sweep))
     objects: list[dict[str, Any]] = []
     try:
-        objects = get_backend(job.backend.use, place_in(job)).render(job)
+        objects = backend.render(job)
     except SpecError as error:
         problems += str(error).splitlines()
     return {"problems": problems, "steps": steps, "objects": objects}
-
-
-def _only_pods_see(job: Job, path: str) -> bool:
-    """Whether a source lies in a volume of pods, and not on this machine as well."""
-    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
 
 
 def stale_dataset(job: Job) -> bool:
@@ -103,7 +96,9 @@ def stale_dataset(job: Job) -> bool:
     return manifest.request != request
 
 
-def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
+def _prepare_step(
+    job: Job, files: dict[str, SourceFiles], existing: Manifest | None, *, inspect: bool
+) -> dict[str, Any]:
     inputs = [entry for source in files.values() for entry in source.fingerprint]
     size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
     action = "reuse" if existing else "prepare"
@@ -122,7 +117,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | 
     step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
     if existing:
         step |= {"digest": existing.digest, "rows": existing.row_counts}
-    elif job.backend.use != "kubernetes":
+    elif inspect:
         try:
             lacking = _lacking(job)
         except FarandoleError:  # the store is out of reach, which `plan` lists as a problem

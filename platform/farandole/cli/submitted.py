@@ -110,9 +110,9 @@ def jobs(
             close = closest_match(wanted, list(_STATES))
             hint = f"did you mean {close}?" if close else f"there are {', '.join(_STATES)}"
             raise SpecError(f"--state: {wanted}: there is no such state; {hint}")
-    name, place = _where(backend, context, namespace)
+    name, location = _where(backend, context, namespace)
     with event_display() as on_event:
-        found = api.jobs(on_event, backend=name, place=place)
+        found = api.jobs(on_event, backend=name, location=location)
     chosen = [job for job in found if not state or job.state in state]
     job_tables.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
 
@@ -128,8 +128,8 @@ def status(
     from farandole import api
     from farandole.cli import job_tables
 
-    name, place = _where(backend, context, namespace)
-    job_tables.show_status(api.status(job_id, backend=name, place=place), as_json=as_json)
+    name, location = _where(backend, context, namespace)
+    job_tables.show_status(api.status(job_id, backend=name, location=location), as_json=as_json)
 
 
 def logs(
@@ -145,8 +145,8 @@ def logs(
     """Show a job's log: its stages, progress and failures; or that of one of its workers."""
     from farandole import api
 
-    name, place = _where(backend, context, namespace)
-    _print_lines(job_id, api.logs(job_id, rank=rank, follow=follow, backend=name, place=place))
+    name, location = _where(backend, context, namespace)
+    _print_lines(job_id, api.logs(job_id, rank=rank, follow=follow, backend=name, location=location))
 
 
 def cancel(
@@ -160,8 +160,8 @@ def cancel(
     from farandole import api
     from farandole.cli import job_tables
 
-    name, place = _where(backend, context, namespace)
-    job_tables.show_status(api.cancel(job_id, backend=name, place=place), as_json=as_json)
+    name, location = _where(backend, context, namespace)
+    job_tables.show_status(api.cancel(job_id, backend=name, location=location), as_json=as_json)
 
 
 def retry(
@@ -175,17 +175,15 @@ def retry(
     from farandole import api
     from farandole.cli import job_tables
 
-    name, place = _where(backend, context, namespace)
-    job_tables.show_submitted(api.retry(job_id, backend=name, place=place), as_json=as_json)
+    name, location = _where(backend, context, namespace)
+    job_tables.show_submitted(api.retry(job_id, backend=name, location=location), as_json=as_json)
 
 
 def _where(backend: str | None, context: str | None, namespace: str | None) -> tuple[str | None, dict[str, Any] | None]:
-    """The backend that is meant. Only one of them has contexts and namespaces."""
-    place = {"context": context, "namespace": namespace}
-    given = any(value is not None for value in place.values())
-    if given and backend not in (None, "kubernetes"):
-        raise SpecError(f"--context, --namespace: are of kubernetes, and --backend is {backend}; leave them out")
-    return ("kubernetes" if given else backend), (place if given else None)
+    """Return the backend and the location that the options select."""
+    from farandole.backends.registry import select_backend
+
+    return select_backend(backend, {"context": context, "namespace": namespace})
 
 
 def _wait(job_id: str, *, follow: bool) -> None:

@@ -1,7 +1,7 @@
-"""The process that is one job: `python -m farandole.backends.local.job_process --directory DIR`.
+"""Process that is one job: `python -m farandole.backends.local.job_process --directory DIR`.
 
 It prepares and trains, as `farandole run` does, from the serialized spec in the job's directory. When its runner dies,
-it saves the state of the training, ends, and sees to it that the queue goes on.
+it saves the state of the training, ends, and wakes the queue.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from farandole.process.parent_death import signal_on_parent_death
 from farandole.spec import Job, home, parse_job
 
 JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]
-"""Does a job in its directory, and returns its result document."""
+"""Runs a job in its directory, and returns its result document."""
 
 
-class _Ended(BaseException):
-    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
+class _Terminated(BaseException):
+    """SIGTERM as an exception, so that every `finally` on the way out ends what it started."""
 
 
 def main() -> None:
-    """Be a job that runs on this machine."""
+    """Run the job."""
     run_job_process(prepare_and_train)
 
 
-def run_job_process(do: JobFunction) -> None:
-    """Be a job's process from start to end.
+def run_job_process(run: JobFunction) -> None:
+    """Run this process as a job's process, from its start to its exit.
 
     Args:
-        do: What the job is.
+        run: The work of the job.
     """
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _terminate)
     signal_on_parent_death(signal.SIGTERM)
     runner = int(os.environ.pop(PARENT_VARIABLE))
     directory = _directory()
     try:
-        code = _do(do, directory) if os.getppid() == runner else 128 + signal.SIGTERM
+        code = _run(run, directory) if os.getppid() == runner else 128 + signal.SIGTERM
     finally:
         if os.getppid() != runner:
             Queue(home()).reconcile()
@@ -56,7 +56,7 @@ def run_job_process(do: JobFunction) -> None:
 
 
 def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict[str, Any]:
-    """What `farandole run` does. A job that is tried again goes on from its last checkpoint."""
+    """Prepare and train as `farandole run` does. A retried job resumes from its last checkpoint."""
     from farandole.ingest.prepare import prepare
     from farandole.launch import train
 
@@ -64,21 +64,21 @@ def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict
     return train(job, on_event, register=True, directory=directory).document(job.name, prepared.to_dict())
 
 
-def _do(do: JobFunction, directory: Path) -> int:
+def _run(run: JobFunction, directory: Path) -> int:
     try:
         spec = directory / "job.json"
         job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
-        document = do(job, directory, EventLogger(directory))
+        document = run(job, directory, EventLogger(directory))
     except FarandoleError as error:
         write_outcome(directory, str(error))
         if error.detail:
             print(error.detail, file=sys.stderr, flush=True)
         return error.exit_code
-    except _Ended:
+    except _Terminated:
         write_outcome(directory, "ended by SIGTERM")
         return 128 + signal.SIGTERM
-    except Exception as error:  # noqa: BLE001 - a fault of ours or of the user's code: told, and the job has failed
-        write_outcome(directory, f"{type(error).__name__}: {error}; the log has more")
+    except Exception as error:  # noqa: BLE001 - an unexpected error, also of the user's code, fails the job
+        write_outcome(directory, f"{type(error).__name__}: {error}; the log has the stack trace")
         traceback.print_exc()
         return 1
     write_result(directory, document)
@@ -86,8 +86,8 @@ def _do(do: JobFunction, directory: Path) -> int:
     return 0
 
 
-def _end(signal_number: int, frame: Any) -> None:
-    raise _Ended
+def _terminate(signal_number: int, frame: Any) -> None:
+    raise _Terminated
 
 
 def _directory() -> Path:

@@ -17,7 +17,7 @@ from farandole.errors import UnavailableError
 from farandole.process.messages import GANG_VARIABLE
 
 
-def test_a_job_starts_where_it_was_submitted_with_the_variables_of_then_but_does_not_belong_to_another(
+def test_job_starts_in_the_submitters_folder_with_its_environment_but_without_its_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "folder"
@@ -27,16 +27,14 @@ def test_a_job_starts_where_it_was_submitted_with_the_variables_of_then_but_does
     monkeypatch.setenv(GANG_VARIABLE, "/jobs/outer-1")
     save_launch_context(tmp_path, Path("/the/home"))
     assert (tmp_path / START).stat().st_mode & 0o777 == 0o600
-    start = take_launch_context(tmp_path)
-    assert start.folder == str(folder)
-    assert (start.variables["PEOPLE_KEY"], start.variables["FARANDOLE_HOME"]) == ("secret", "/the/home")
-    assert GANG_VARIABLE not in start.variables
+    context = take_launch_context(tmp_path)
+    assert context.folder == str(folder)
+    assert (context.variables["PEOPLE_KEY"], context.variables["FARANDOLE_HOME"]) == ("secret", "/the/home")
+    assert GANG_VARIABLE not in context.variables
     assert not (tmp_path / START).exists()
 
 
-def test_where_the_folder_is_gone_a_job_starts_in_its_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_starts_in_its_directory_if_the_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -46,17 +44,17 @@ def test_where_the_folder_is_gone_a_job_starts_in_its_directory(
     assert take_launch_context(tmp_path).folder == str(tmp_path)
 
 
-def test_what_a_killed_submitter_kept_goes_after_a_while(tmp_path: Path) -> None:
-    for name in ("taken", "abandoned", "new"):
+def test_launch_context_of_a_killed_submitter_is_removed_after_an_hour(tmp_path: Path) -> None:
+    for name in ("submitted", "abandoned", "new"):
         (tmp_path / name).mkdir()
         save_launch_context(tmp_path / name, tmp_path)
-    for name in ("taken", "abandoned"):
+    for name in ("submitted", "abandoned"):
         os.utime(tmp_path / name / START, (0, 0))
-    remove_abandoned_contexts(tmp_path, {"taken"})
-    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{START}")) == ["new", "taken"]
+    remove_abandoned_contexts(tmp_path, {"submitted"})
+    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{START}")) == ["new", "submitted"]
 
 
-def test_a_runner_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runner_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     read, write = os.pipe()
     with pytest.raises(UnavailableError, match=r"runner\.log: .* did not start \(exit code 1\)"):
