@@ -1,20 +1,20 @@
 """Every error that Farandole raises on purpose.
 
     FarandoleError                 exit code 1   anything below
-    ├── UserError                  exit code 2   the input is wrong, and the user can mend it
+    ├── UserError                  exit code 2   the input is wrong, and the user can fix it
     │   ├── SpecError                            a job file or an override
     │   ├── DataError                            source data that cannot become a dataset
     │   ├── DatasetError                         a dataset directory that is missing, damaged or does not fit
-    │   ├── StorageRefused                       an object store says no: wrong keys, no such bucket
+    │   ├── StorageAccessError                   an object store refuses: wrong keys, no such bucket
     │   └── ModelError                           a model builder or the module that it returned
-    ├── JobFailed                  exit code 1   the input was right, yet the job did not end well
-    │   ├── PreparationFailed                    Spark gave up
-    │   ├── StorageFailed                        an object store does not answer, or the cache's disk is full
-    │   └── TrainingFailed                       a worker died, raised or ran out of disk
-    └── EnvironmentLacking         exit code 3   a program, a device or a server is missing
+    ├── JobFailedError             exit code 1   the input was right, yet the job did not succeed
+    │   ├── PreparationError                     Spark gave up
+    │   ├── StorageError                         an object store does not answer, or the cache's disk is full
+    │   └── TrainingError                        a worker died, raised or ran out of disk
+    └── UnavailableError           exit code 3   a program, a device or a server is missing
 
-The text of an error names the place, the value found, the rule and the remedy. Long evidence (a Java stack
-trace, a worker's traceback) travels in `detail` and is shown only on request.
+The text of an error states location, value, rule and remedy. Long evidence (a Java stack trace, a worker's traceback)
+travels in `detail` and is shown only on request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FarandoleError(Exception):
     """The root of the tree.
 
     Args:
-        message: What the user reads: place, value, rule, remedy.
+        message: What the user reads: location, value, rule, remedy.
         detail: Evidence for those who ask for it (`--debug`): a stack trace, the end of a log.
     """
 
@@ -50,19 +50,19 @@ class DataError(UserError):
 
 
 class DatasetError(UserError):
-    """A dataset directory is missing, incomplete, damaged or of another make."""
+    """A dataset directory is missing, incomplete, damaged or was made for something else."""
 
 
 class StorageAccessError(UserError):
-    """An object store understood and refused: wrong or missing keys, no such bucket, a URI it cannot have."""
+    """An object store answered and refused: wrong or missing keys, no such bucket, an invalid URI."""
 
 
 class ModelError(UserError):
-    """A model builder cannot be found, raises, or returns something else than a usable module."""
+    """A model builder cannot be found, raises, or does not return a usable module."""
 
 
 class JobFailedError(FarandoleError):
-    """The job started with sound input and did not reach its end."""
+    """The job started with valid input and did not succeed."""
 
 
 class PreparationError(JobFailedError):
@@ -70,7 +70,7 @@ class PreparationError(JobFailedError):
 
 
 class StorageError(JobFailedError):
-    """An object store did not answer, however often it was asked; or there is no room for what it sent."""
+    """An object store did not answer in spite of retries, or the disk is too full for what it sent."""
 
 
 class TrainingError(JobFailedError):
@@ -78,7 +78,7 @@ class TrainingError(JobFailedError):
 
 
 class UnavailableError(FarandoleError):
-    """A program, a device or a server that the job needs is not there."""
+    """A program, a device or a server that the job needs is missing."""
 
     exit_code = 3
 
@@ -100,11 +100,11 @@ ERRORS: dict[str, type[FarandoleError]] = {
         UnavailableError,
     )
 }
-"""By name: how an error that crossed a process boundary as text becomes itself again."""
+"""Errors by name, to restore one that crossed a process boundary as text."""
 
 
 def closest_match(word: str, known: list[str]) -> str | None:
-    """The known word that `word` was probably meant to be, or None where nothing is close."""
+    """Return the known word that `word` was probably meant to be; None if nothing is close."""
     from difflib import get_close_matches
 
     matches = get_close_matches(word, known, n=1, cutoff=0.6)

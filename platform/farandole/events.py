@@ -1,13 +1,13 @@
-"""What a running job tells its watcher: small immutable events, passed to one function.
+"""Events of a running job: small immutable values, passed to one function.
 
-The stages know nothing of terminals; the CLI draws the events, the Python API may ignore them, and a worker on
+The stages do not know about terminals: the CLI draws the events, the Python API may ignore them, and a worker on
 another machine sends them as lines of text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -24,7 +24,7 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """The stage ended well; `text` sums it up in a line."""
+    """A stage of the job succeeded; `text` sums it up in a line."""
 
     stage: str
     text: str
@@ -38,12 +38,12 @@ class Progress:
     """Work done inside a stage.
 
     Args:
-        stage: The stage that works.
+        stage: The stage.
         done: Units done so far.
-        total: Units in all; 0 where it is not known yet.
+        total: Units in all; 0 while unknown.
         unit: What is counted (`tasks`, `rows`).
-        text: What is being done right now.
-        rows_per_s: Rows per second of wall-clock time, where it is known.
+        text: The present activity.
+        rows_per_s: Rows per second of wall-clock time, where known.
     """
 
     stage: str
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Message:
-    """A line for the reader: a result on the way, or a warning."""
+    """A line for the reader: an intermediate result, or a warning."""
 
     text: str
     level: Literal["info", "warning"] = "info"
@@ -72,7 +72,7 @@ class Message:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What was measured on the validation split after an epoch.
+    """Metrics on the validation split after an epoch.
 
     Args:
         epoch: Epochs trained.
@@ -92,27 +92,16 @@ class EpochMetrics:
 Event = StageStarted | StageEnded | Progress | Message | EpochMetrics
 EventHandler = Callable[[Event], None]
 
-_KINDS: dict[str, type[Any]] = {
+EVENT_TYPES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (StageStarted, StageEnded, Progress, Message, EpochMetrics)
 }
+"""By name, as messages between processes carry it."""
 
 
 def ignore_event(event: Event) -> None:
-    """The watcher of those who do not on_event."""
+    """Discard an event."""
 
 
 def format_count(count: int, noun: str) -> str:
-    """A number and its noun, in the plural where there is not one: `1 row`, `2,000 rows`."""
+    """Return a number and its noun, in the plural unless the number is one: `1 row`, `2,000 rows`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def event_to_dict(event: Event) -> dict[str, Any]:
-    """The event as plain data, to be sent as one line of JSON."""
-    return {"event": type(event).__name__, **asdict(event)}
-
-
-def event_from_dict(data: dict[str, Any]) -> Event:
-    """The event that `to_dict` made this of."""
-    fields = {key: value for key, value in data.items() if key != "event"}
-    event: Event = _KINDS[data["event"]](**fields)
-    return event

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 
@@ -12,8 +11,7 @@ from farandole.events import (
     Progress,
     StageEnded,
     StageStarted,
-    event_from_dict,
-    event_to_dict,
+    format_count,
     ignore_event,
 )
 
@@ -28,23 +26,16 @@ EVENTS: list[Event] = [
 ]
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_an_event_survives_as_one_line_of_json(event: Event) -> None:
-    line = json.dumps(event_to_dict(event))
-    assert "\n" not in line
-    assert event_from_dict(json.loads(line)) == event
-
-
-def test_events_cannot_be_changed() -> None:
+def test_events_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Message("a").text = "b"  # type: ignore[misc]
 
 
-def test_who_does_not_watch_ignores_all() -> None:
+def test_ignore_event_discards_every_event() -> None:
     assert [ignore_event(event) for event in EVENTS] == [None] * len(EVENTS)  # type: ignore[func-returns-value]
 
 
-def test_an_event_prints_as_a_line_for_the_reader() -> None:
+def test_event_prints_as_a_line_for_the_reader() -> None:
     assert [str(event) for event in EVENTS[:5]] == [
         "prepare: reading",
         "train: done",
@@ -53,3 +44,7 @@ def test_an_event_prints_as_a_line_for_the_reader() -> None:
         "warning: look here",
     ]
     assert str(EVENTS[6]) == "epoch 2 of 5: validation roc_auc 0.7500, log_loss 1.0000"
+
+
+def test_count_has_separators_and_a_plural() -> None:
+    assert [format_count(count, "row") for count in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]

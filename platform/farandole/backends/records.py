@@ -7,7 +7,6 @@ it also holds the queue (`local/queue.py`). The database is a record, not the tr
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError, UnavailableError, closest_match
+from farandole.jobdir.status import timestamp
 from farandole.process.locks import wait_for_lock
 
 _BUSY_TIMEOUT_S = 60.0
@@ -207,13 +207,8 @@ def insert_record(db: sqlite3.Connection, record: JobRecord) -> None:
     """Insert a record within a transaction."""
     db.execute(
         "INSERT INTO jobs (id, name, backend, place, submitted_at) VALUES (?, ?, ?, ?, ?)",
-        (record.id, record.name, record.backend, json.dumps(record.location), record.submitted_at or now()),
+        (record.id, record.name, record.backend, json.dumps(record.location), record.submitted_at or timestamp()),
     )
-
-
-def now() -> str:
-    """Return the current time as records store it: ISO 8601, UTC, milliseconds."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _record(row: sqlite3.Row) -> JobRecord:

@@ -59,14 +59,15 @@ def head(
 @app.command()
 def verify(directory: Directory, as_json: AsJson = False) -> None:
     """Read every byte and name what is damaged; exit code 2 if anything is."""
-    from farandole.shards import has_key, open_storage, read_manifest
+    from farandole.shards import has_key, read_manifest
     from farandole.shards import verify as verify_dataset
+    from farandole.storage import open_storage
 
     problems = verify_dataset(directory)
     if as_json:
         print(json.dumps({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
     for problem in problems:
-        place = "manifest" if problem.shard is None else open_storage(directory).shown(problem.shard)
+        place = "manifest" if problem.shard is None else open_storage(directory).display_path(problem.shard)
         block = "" if problem.block is None else f": record batch {problem.block}"
         print(f"{place}{block}: {problem.text}; prepare the dataset again", file=sys.stderr)
     if problems:

@@ -1,93 +1,138 @@
-"""The directories of jobs: made, found by id or name, held by one supervisor at a time."""
+"""Directories of jobs: created, found by id or name, locked, and read."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from farandole.errors import SpecError, closest_match
-from farandole.spec import Job, home
+from farandole.jobdir.layout import RUNNER_LOCK, SPEC, jobs_folder
+from farandole.process.atomic import write_atomic
+from farandole.process.locks import Lock, is_locked, try_lock
+from farandole.spec import Job, parse_job
 
 
-def create_job_directory(job: Job) -> Path:
-    """A directory for a new submission of a job; its name is the id."""
-    jobs = home() / "jobs"
-    jobs.mkdir(parents=True, exist_ok=True)
+def create_directory(folder: Path, name: str) -> Path:
+    """Create the directory of a new submission; its name is the id: `NAME-DATE-TIME-RANDOM`.
+
+    Args:
+        folder: The folder of all jobs, or of all sweeps.
+        name: The job's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     while True:
-        directory = jobs / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        directory = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         with suppress(FileExistsError):  # many submissions in one second may draw the same four digits
             directory.mkdir()
             return directory
 
 
+def create_job_directory(job: Job) -> Path:
+    """Create the directory of a new submission of a job."""
+    return create_directory(jobs_folder(), job.name)
+
+
+def newest_directory(folder: Path, name: str) -> Path | None:
+    """Return the directory of the newest submission of a job; None if there is none.
+
+    Args:
+        folder: The folder of all jobs, or of all sweeps.
+        name: The job's name.
+    """
+    found = [path for path in folder.glob(f"{name}-*/{SPEC}") if _name_in(path) == name]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
 def newest_job_directory(job: Job) -> Path:
-    """The directory of the newest submission of a job of this name.
+    """Return the directory of the newest submission of a job of this name.
 
     Raises:
         SpecError: There is none.
     """
-    found = [path.parent for path in (home() / "jobs").glob(f"{job.name}-*/job.json") if _name_in(path) == job.name]
-    if not found:
+    found = newest_directory(jobs_folder(), job.name)
+    if found is None:
         raise SpecError(f"--resume: no job named {job.name} has been started here; leave --resume out")
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
+    return found
 
 
 def find_job_directory(job_id: str) -> Path:
-    """The directory of a job.
+    """Return the directory of a job.
 
     Raises:
         SpecError: There is no such job.
     """
-    jobs = home() / "jobs"
-    known = sorted(path.parent.name for path in jobs.glob("*/job.json"))
+    folder = jobs_folder()
+    known = sorted(path.parent.name for path in folder.glob(f"*/{SPEC}"))
     if job_id not in known:
         close = closest_match(job_id, known)
-        hint = f"did you mean {close}?" if close else f"the jobs are the folders of {jobs}"
+        hint = f"did you mean {close}?" if close else f"the jobs are the folders of {folder}"
         raise SpecError(f"{job_id}: there is no such job here; {hint}")
-    return jobs / job_id
+    return folder / job_id
+
+
+def save_spec(directory: Path, job: Job) -> Path:
+    """Write the serialized spec into a job's directory; return its path."""
+    path = directory / SPEC
+    write_atomic(path, job.model_dump_json(indent=1))
+    return path
+
+
+def load_job(directory: Path) -> Job:
+    """Read the job from its directory.
+
+    Raises:
+        FileNotFoundError: There is no serialized spec.
+        SpecError: The spec breaks a rule.
+    """
+    return load_spec(directory / SPEC)
+
+
+def load_spec(path: Path) -> Job:
+    """Read a job from its serialized spec.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        SpecError: The spec breaks a rule.
+    """
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return parse_job(raw, place=str(path))
+
+
+@contextmanager
+def training_lock(directory: Path) -> Iterator[None]:
+    """Exclude a second training in a job's directory; the lock ends with this process, however it ends.
+
+    Raises:
+        SpecError: Another process holds it.
+    """
+    lock = try_lock(directory)
+    if lock is None:
+        raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
+    with lock:
+        yield
+
+
+def is_training(directory: Path) -> bool:
+    """Return whether a supervisor trains in this directory."""
+    return is_locked(directory)
+
+
+def try_lock_job(directory: Path) -> Lock | None:
+    """Become the runner of a submitted job; None if another process is.
+
+    Raises:
+        FileNotFoundError: The job's directory was removed.
+    """
+    return try_lock(directory / RUNNER_LOCK)
 
 
 def _name_in(spec: Path) -> str | None:
     try:
         return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not a spec of ours, so not the job that is looked for
-
-
-@contextmanager
-def training_lock(directory: Path) -> Iterator[None]:
-    """One training at a time in a job's directory; the lock ends with this process, however it ends.
-
-    Raises:
-        SpecError: Another process holds it.
-    """
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        if not _lock(handle):
-            raise SpecError(f"--resume: {directory.name} is still training; wait for it, or end it first")
-        yield
-    finally:
-        os.close(handle)
-
-
-def is_training(directory: Path) -> bool:
-    """Whether a supervisor lives that trains in this directory."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        return not _lock(handle)
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return None  # not a serialized spec, so not the job that is looked for

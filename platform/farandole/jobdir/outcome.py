@@ -1,4 +1,4 @@
-"""What a job's process leaves in the job's directory for others to read: its log, how far it is, how it ended."""
+"""What the process of a submitted job leaves in the job's directory: its log, its progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -9,29 +9,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farandole.backends.records import now
 from farandole.events import Event, Progress
-from farandole.jobdir.status import replace_text
+from farandole.jobdir.layout import LOG, OUTCOME, PROGRESS, RESULT
+from farandole.jobdir.status import timestamp
+from farandole.process.atomic import write_json
 
-LOG = "job.log"
-"""Stages, progress, failures, of all starts: one line each, with its time."""
-PROGRESS = "progress.json"
-"""The newest of it, for `status`."""
-OUTCOME = "outcome.json"
-"""Why the job ended as it did, as its process says."""
-RESULT = "result.json"
-"""The result document, as `farandole run --json` prints it."""
 _LOG_EVERY_S, _PROGRESS_EVERY_S = 10.0, 1.0
 
 
 def append_log(directory: Path, text: str) -> None:
-    """Add a line to a job's log. A disk that is full, or a directory that is gone, keeps nobody from going on."""
+    """Append lines to a job's log. A full disk or a removed directory is ignored."""
     with suppress(OSError), (directory / LOG).open("a", encoding="utf-8") as log:
-        log.write(_line(text))
+        log.write(_format(text))
 
 
 class EventLogger:
-    """A watcher that writes lines to standard output, which is the job's log, and the newest into a file.
+    """Event handler that writes lines to standard output, which is the job's log, and the newest event to a file.
 
     Args:
         directory: The job's directory.
@@ -44,65 +37,64 @@ class EventLogger:
         self._text = ""
 
     def __call__(self, event: Event) -> None:
-        """Tell of an event; of many in a row, a few. Where that fails, as on a full disk, the job goes on."""
+        """Write an event; of many in a row, a few. If that fails, as on a full disk, the job continues."""
         with suppress(OSError):
-            self._tell(event)
+            self._write(event)
 
-    def _tell(self, event: Event) -> None:
+    def _write(self, event: Event) -> None:
         now_s = time.monotonic()
         self._stage = getattr(event, "stage", self._stage)
         if not isinstance(event, Progress) or now_s - self._written_s >= _PROGRESS_EVERY_S:
             self._written_s = now_s
-            replace_text(
-                self._directory / PROGRESS, json.dumps({"stage": self._stage, "text": str(event), "at": now()})
-            )
+            document = {"stage": self._stage, "text": str(event), "at": timestamp()}
+            write_json(self._directory / PROGRESS, document)
         if isinstance(event, Progress):
             often = event.unit == "rows" or event.text == self._text
             if often and now_s - self._logged_s < _LOG_EVERY_S:
                 return
             self._logged_s, self._text = now_s, event.text
-        sys.stdout.write(_line(str(event)))
+        sys.stdout.write(_format(str(event)))
         sys.stdout.flush()
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
-    """What a job's process told last; empty: nothing yet."""
+    """Return the newest event of a job's process: `stage`, `text`, `at`; empty before the first one."""
     return _read(directory / PROGRESS)
 
 
 def write_outcome(directory: Path, reason: str) -> None:
-    """Say why this process ends the job."""
-    replace_text(directory / OUTCOME, json.dumps({"reason": reason}))
+    """Write why this process ends the job."""
+    write_json(directory / OUTCOME, {"reason": reason})
 
 
 def read_outcome(directory: Path) -> str | None:
-    """Why a job's process ended it; None: it did not say."""
+    """Return why a job's process ended; None if it did not write it."""
     return _read(directory / OUTCOME).get("reason")
 
 
 def write_result(directory: Path, document: dict[str, Any]) -> None:
-    """Keep the result document."""
-    replace_text(directory / RESULT, json.dumps(document, indent=2) + "\n")
+    """Write the result document."""
+    write_json(directory / RESULT, document, indent=2)
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """The result document of a job that has succeeded; None: there is none."""
+    """Return the result document of a job that has succeeded; None if there is none."""
     return _read(directory / RESULT) or None
 
 
 def clear_outcome(directory: Path) -> None:
-    """What an earlier start told is no longer so."""
+    """Remove what an earlier start of the job has left; the log stays."""
     for name in (PROGRESS, OUTCOME, RESULT):
         (directory / name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return told
+    return document
 
 
-def _line(text: str) -> str:
-    return "".join(f"{now()} {line}\n" for line in text.splitlines() or [""])
+def _format(text: str) -> str:
+    return "".join(f"{timestamp()} {line}\n" for line in text.splitlines() or [""])

@@ -1,4 +1,4 @@
-"""Another number of workers for a job that trains: asked for by a file in its directory, honoured by its supervisor."""
+"""Requests for another number of workers: a file in the job's directory, which the job's supervisor reads."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import SpecError
-from farandole.jobdir.directory import find_job_directory, is_training
-from farandole.jobdir.status import read_status, replace_text, resume_command
-from farandole.spec import Job
-
-_REQUEST = "scale.json"
+from farandole.jobdir.directory import find_job_directory, is_training, load_job
+from farandole.jobdir.layout import SCALE_REQUEST
+from farandole.jobdir.status import read_status, resume_command
+from farandole.process.atomic import write_json
 
 
 def scale(job_id: str, workers: int) -> None:
-    """Ask a running job to go on with another number of workers: from its next checkpoint on, which is made at once.
+    """Ask a running job to continue with another number of workers, from a checkpoint that it saves at once.
 
     Args:
         job_id: The job's id, which is the name of its folder.
-        workers: How many there shall be.
+        workers: The number of workers.
 
     Raises:
         SpecError: There is no such job, it does not train, or it cannot have so many workers.
     """
     directory = find_job_directory(job_id)
-    job = Job.model_validate(json.loads((directory / "job.json").read_text(encoding="utf-8")))
+    job = load_job(directory)
     least, rows = job.resources.effective_min_workers, job.train.global_batch_size
     if workers < least:
         raise SpecError(
             f"{job_id}: {workers} workers are fewer than resources.min_workers, {least}; ask for at least {least}, or"
-            " start jobs that shall shrink with a smaller resources.min_workers"
+            " submit jobs that shall shrink with a smaller resources.min_workers"
         )
     if workers > rows:
         raise SpecError(
@@ -40,39 +39,39 @@ def scale(job_id: str, workers: int) -> None:
     if not is_training(directory):
         status = read_status(directory)
         state = status["state"] if status else "not training"
-        said = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
+        found = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
         command = resume_command(directory)
-        raise SpecError(f"{job_id}: only a running job changes its size, and {said}; use `{command}`")
-    replace_text(directory / _REQUEST, json.dumps({"workers": workers}))
+        raise SpecError(f"{job_id}: only a running job changes its size, and {found}; use `{command}`")
+    write_json(directory / SCALE_REQUEST, {"workers": workers})
 
 
 @dataclass(frozen=True)
 class ScaleRequest:
-    """What was last asked for.
+    """The newest request.
 
     Args:
-        workers: So many workers.
-        number: Tells it from an equal one before it.
+        workers: The number of workers.
+        number: Distinguishes the request from an earlier one for as many workers.
     """
 
     workers: int
     number: int = 0
 
 
-def read_scale_request(directory: Path, otherwise: int) -> ScaleRequest:
-    """What was last asked for; where nobody asked, the number that the spec says."""
-    path = directory / _REQUEST
+def read_scale_request(directory: Path, default: int) -> ScaleRequest:
+    """Return the newest request; if nobody asked, one for the `default` number of workers."""
+    path = directory / SCALE_REQUEST
     try:
         return ScaleRequest(int(json.loads(path.read_text(encoding="utf-8"))["workers"]), path.stat().st_mtime_ns)
     except FileNotFoundError:
-        return ScaleRequest(otherwise)
+        return ScaleRequest(default)
 
 
-def requested_workers(directory: Path, otherwise: int) -> int:
-    """For how many workers a job was last asked."""
-    return read_scale_request(directory, otherwise).workers
+def requested_workers(directory: Path, default: int) -> int:
+    """Return the number of workers that was requested last; if nobody asked, `default`."""
+    return read_scale_request(directory, default).workers
 
 
 def clear_scale_request(directory: Path) -> None:
-    """A job that is started anew has the size that its spec says."""
-    (directory / _REQUEST).unlink(missing_ok=True)
+    """Remove the request: a job that is started again has the size of its spec."""
+    (directory / SCALE_REQUEST).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A job's state on disk: `status.json`, replaced at each change, and `events.jsonl`, its history."""
+"""State of a training on disk: `status.json`, replaced at each change, and `events.jsonl`, its history."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farandole.events import EventHandler, Message
+from farandole.jobdir.layout import EVENTS, RUNNER_LOCK, STATUS
+from farandole.process.atomic import write_json
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-STATUS, EVENTS = "status.json", "events.jsonl"
-RUNNER_LOCK = "runner.lock"
-"""Lies in the directory of a job that was submitted: its runner holds it."""
-_PROGRESS_EVERY_S = 1.0
+_WRITE_EVERY_S = 1.0
 """Steps may come by thousands a second; the file is for people and `status` commands."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a job stands.
+    """The state of a training.
 
     Args:
         id: The job's id.
@@ -54,60 +53,62 @@ class Status:
 
 
 class StatusWriter:
-    """Writes the state of one job. Where that fails, as on a full disk, the job goes on, and a warning says so.
+    """Writer of the state of one job. If that fails, as on a full disk, the job continues and a warning is emitted.
 
     Args:
         directory: The job's directory.
-        on_event: Is warned.
+        on_event: Receives the warning.
     """
 
     def __init__(self, directory: Path, on_event: EventHandler) -> None:
-        self._directory, self._watch = directory, on_event
+        self._directory, self._on_event = directory, on_event
         self._warned = False
-        self.status = Status(directory.name, "queued", "waiting for its first attempt", since=_now(), pid=os.getpid())
+        self.status = Status(
+            directory.name, "queued", "waiting for its first attempt", since=timestamp(), pid=os.getpid()
+        )
         self._written_s = 0.0
 
     def change(self, **fields: Any) -> None:
-        """Write what is new. A new state also has a new time."""
+        """Write changed fields. A new state also gets a new time."""
         new = replace(self.status, **fields)
         if new == self.status and self._written_s:
             return
         if new.state != self.status.state:
-            new = replace(new, since=_now())
+            new = replace(new, since=timestamp())
         self.status = new
         self._write()
 
     def progress(self, step: int | None, epoch: int | None, mlflow_run_id: str | None) -> None:
-        """The same for what changes all the time: now and then."""
+        """Update what changes all the time; write it at most once a second."""
         found: dict[str, Any] = {"step": step, "epoch": epoch, "mlflow_run_id": mlflow_run_id}
         self.status = replace(self.status, **{name: value for name, value in found.items() if value is not None})
-        if time.monotonic() - self._written_s >= _PROGRESS_EVERY_S:
+        if time.monotonic() - self._written_s >= _WRITE_EVERY_S:
             self._write()
 
     def event(self, name: str, **details: Any) -> None:
-        """Add a line to the history."""
-        line = json.dumps({"time": _now(), "event": name, **details}) + "\n"
-        with self._warning(EVENTS), (self._directory / EVENTS).open("a", encoding="utf-8") as file:
+        """Append a line to the history."""
+        line = json.dumps({"time": timestamp(), "event": name, **details}) + "\n"
+        with self._warn_on_error(EVENTS), (self._directory / EVENTS).open("a", encoding="utf-8") as file:
             file.write(line)
 
     def _write(self) -> None:
-        with self._warning(STATUS):
-            replace_text(self._directory / STATUS, json.dumps(asdict(self.status), indent=1) + "\n")
+        with self._warn_on_error(STATUS):
+            write_json(self._directory / STATUS, asdict(self.status), indent=1)
         self._written_s = time.monotonic()
 
     @contextmanager
-    def _warning(self, name: str) -> Iterator[None]:
+    def _warn_on_error(self, name: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                text = f"{self._directory / name}: cannot be written ({error.strerror or error}); the job goes on"
-                self._watch(Message(text, level="warning"))
+                text = f"{self._directory / name}: cannot be written ({error.strerror or error}); the job continues"
+                self._on_event(Message(text, level="warning"))
 
 
 def read_status(directory: Path) -> dict[str, Any] | None:
-    """What a job's `status.json` says; None: there is none."""
+    """Return the content of a job's `status.json`; None if there is none."""
     try:
         status: dict[str, Any] = json.loads((directory / STATUS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -115,22 +116,21 @@ def read_status(directory: Path) -> dict[str, Any] | None:
     return status
 
 
+def read_history(directory: Path) -> list[dict[str, Any]]:
+    """Return the events of a job's history, oldest first; a line that is still being written is left out."""
+    try:
+        text = (directory / EVENTS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def resume_command(directory: Path) -> str:
-    """By which command a job goes on that did not reach its end."""
+    """Return the command that resumes a job which has not succeeded."""
     submitted = (directory / RUNNER_LOCK).exists()
     return f"farandole retry {directory.name}" if submitted else "farandole train --resume"
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file as a whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _now() -> str:
+def timestamp() -> str:
+    """Return the present time in ISO 8601, UTC, in milliseconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from farandole.events import EventHandler, Message, StageStarted, event_from_dict, format_count
+from farandole.events import Event, EventHandler, Message, StageStarted, format_count
 from farandole.launch.attempt import Attempt
 from farandole.launch.environment import private_variables_file, public_variables
 from farandole.launch.failure import Failure, diagnose
 from farandole.launch.health import HealthMonitor, HealthProblem
 from farandole.launch.hosts import is_local
 from farandole.launch.ssh.staging import Staging, remote_hosts_file
-from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE, parse_line
-from farandole.process.orphans import kill_orphans
+from farandole.process.messages import WORKERS_VARIABLE, MessageError, WorkerMessage, decode_message, parse_line
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
+from farandole.process.parent_death import PARENT_VARIABLE
 from farandole.spec import Job, horovod_variables
 
 _LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
@@ -254,18 +255,21 @@ class _Gang:
         if data is None:
             return
         try:
-            self._take_in(data)
-        except (KeyError, TypeError):  # not a message of ours, whatever it looks like
+            message = decode_message(data)
+        except MessageError:
             self._files.write("launcher" if match is None else f"rank-{match['rank']}", line)
+        else:
+            self._take_in(data, message)
 
-    def _take_in(self, data: dict[str, Any]) -> None:
+    def _take_in(self, data: dict[str, Any], message: WorkerMessage | Event) -> None:
         attempt = self._attempt
-        if not attempt.hear(data, time.monotonic()):
-            self._orders.on_event(event_from_dict(data))
+        attempt.hear(data, time.monotonic())
+        if isinstance(message, Event):
+            self._orders.on_event(message)
         if data["event"] == "failed" and data["kind"] != "PeerLost":
             self._files.write(f"rank-{data['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
         elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
-            attempt.oom.look(data["rank"], attempt.signs[data["rank"]].pid)
+            attempt.oom.observe(data["rank"], attempt.signs[data["rank"]].pid)
         elif data["event"] == "mlflow_run":
             self._launcher.order(f"mlflow_run {data['id']}")
         if attempt.met:  # every worker has read it; should this process be killed, it does not lie about

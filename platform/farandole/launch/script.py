@@ -12,7 +12,9 @@ from typing import IO
 
 from farandole.errors import SpecError
 from farandole.launch.environment import private_variables_file, public_variables
-from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE, WORKERS_VARIABLE
+from farandole.process.messages import WORKERS_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
+from farandole.process.parent_death import PARENT_VARIABLE
 
 
 def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1, output: IO[str] | None = None) -> int:

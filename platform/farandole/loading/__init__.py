@@ -1,4 +1,4 @@
-"""Shards to batches: the order of rows, who reads what, and the loader."""
+"""From shards to batches: the order of rows, the slice of each rank, and the loaders."""
 
 from farandole.loading.augment import Augmentation
 from farandole.loading.batch import Batch

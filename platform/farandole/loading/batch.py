@@ -1,4 +1,4 @@
-"""What a loader hands out."""
+"""The batch that a loader yields."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 
 @dataclass(slots=True)
 class Batch:
-    """This rank's part of one global batch. Its tensors are the caller's: they may be kept and changed.
+    """One rank's slice of a global batch. The caller owns its tensors and may keep or modify them.
 
     Args:
-        features: For each group a tensor `[rows, *shape]`; a mask is bool, the others have the group's own type.
-        label: `[rows]`, int32 or float32; empty where the dataset has no label.
-        rows: The rows of this rank, padding included.
-        global_rows: The rows of the batch over all ranks, without padding; what a sum of losses is divided by.
-        mask: bool `[rows]`, False where a row is padding; None where nothing is ever padded.
-        row_ids: int64 `[rows]`, the numbers of the rows in the split, -1 for padding; None where nobody asked for them.
+        features: One tensor `[rows, *shape]` per group; masks are bool, other groups have their own dtype.
+        label: `[rows]`, int32 or float32; empty if the dataset has no label.
+        rows: Number of rows on this rank, including padding.
+        global_rows: Number of rows over all ranks, excluding padding; the divisor of a summed loss.
+        mask: bool `[rows]`, False for padding; None unless the loader pads.
+        row_ids: int64 `[rows]`, row numbers within the split, -1 for padding; None unless requested.
     """
 
     features: dict[str, torch.Tensor]
@@ -29,7 +29,7 @@ class Batch:
     row_ids: np.ndarray | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device."""
+        """Return the batch on `device`; copies from pinned memory are asynchronous."""
         if device.type == "cpu":
             return self
         return replace(

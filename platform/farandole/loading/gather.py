@@ -1,4 +1,4 @@
-"""Gathers the rows of one rank into batches, for one epoch."""
+"""Gathering of one rank's rows into batches during one epoch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 
 from farandole.loading import rows
 from farandole.loading.buffers import BatchBuffers, BatchMemory, Column
-from farandole.loading.lanes import BlockRows, LaneReader, Part
+from farandole.loading.lanes import BlockRows, LaneReader, RowSpans
 from farandole.loading.order import EpochOrder, RowAddresses
 from farandole.loading.slicing import slice_bounds
 
 Tensors = dict[str, torch.Tensor]
 
-_TOGETHER_BYTES = 4 * 1024 * 1024
-"""Batches that are made together. Fewer would stay in a nearer cache, and more cost less for each tensor."""
+_GATHERED_BYTES = 4 * 1024 * 1024
+"""Size of the batches that are gathered together. Fewer fit a smaller cache; more reduce the overhead per tensor."""
 
 
 class Workspace:
-    """Memory that a rank gathers with, one epoch after the other: touching new memory costs as much as copying to it.
+    """Scratch memory that a rank reuses in every epoch; touching new memory costs as much as copying into it.
 
     Args:
-        columns: What is gathered.
+        columns: The columns to gather.
         order: The order of rows of any epoch.
         rank: This rank.
         size: The number of ranks.
-        pin: Use pinned memory for batches.
+        pin: Whether batches use pinned memory.
     """
 
     def __init__(self, columns: tuple[Column, ...], order: EpochOrder, rank: int, size: int, *, pin: bool) -> None:
@@ -36,16 +36,16 @@ class Workspace:
         self.batch_rows = stop - start
         self.shares = _lane_shares(order, start, stop)
         shapes = groupby(share[1:] for share in self.shares)
-        self.alike = [(shape, len(list(lanes))) for shape, lanes in shapes]
-        """Neighbouring lanes with the same width and the same part of it, counted."""
+        self.lanes_by_shape = [(shape, len(list(lanes))) for shape, lanes in shapes]
+        """Neighbouring lanes that have the same width and the same slice of it, with their number."""
         self.row_bytes = [column.size * column.dtype.itemsize for column in columns]
-        most = _TOGETHER_BYTES // max(1, self.batch_rows * sum(self.row_bytes))
-        self.batches = max(1, min(most, order.window_steps))
-        """So many batches lie in one piece of memory: tensors of all of them are made at once."""
+        limit = _GATHERED_BYTES // max(1, self.batch_rows * sum(self.row_bytes))
+        self.batches = max(1, min(limit, order.window_steps))
+        """Number of batches in one buffer; their tensors are created together."""
         self.buffers = BatchBuffers(columns, self.batches * self.batch_rows, pin)
         window_rows = sum(order.window_steps * width for _, width, _, _ in self.shares)
-        self.chosen = np.empty((order.window_steps, self.batch_rows), np.int32)
-        # Narrow rows are copied run by run for a whole window, and one by one from there, which the processor caches.
+        self.selection = np.empty((order.window_steps, self.batch_rows), np.int32)
+        # Narrow rows are copied twice: run by run for a whole window, then row by row out of this cached pool.
         self.pool = None if order.window_steps == 1 else BatchMemory(columns, window_rows, pin=False).targets
 
 
@@ -54,13 +54,13 @@ class RankGather:
 
     Args:
         blocks: The blocks of the split.
-        columns: What is gathered.
+        columns: The columns to gather.
         order: The order of rows.
         rank: This rank.
         size: The number of ranks.
-        workspace: Memory of the same columns, rank and size; nobody else uses it meanwhile.
-        pin: Use pinned memory.
-        pad: Fill the last batch up with padding.
+        workspace: Memory for the same columns, rank and size, in exclusive use.
+        pin: Whether batches use pinned memory.
+        pad: Whether to pad the last batch to its full size.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class RankGather:
         self._lanes = [LaneReader(blocks, order, lane) for lane, _, _, _ in workspace.shares]
 
     def steps(self, first_step: int) -> Iterator[tuple[Tensors, int]]:
-        """The tensors of each step from `first_step` on, and the number of rows that are no padding."""
+        """Yield the tensors of each step from `first_step` on, and the number of rows that are not padding."""
         order, batch_rows = self._order, self._space.batch_rows
         step = first_step
         while step < order.full_steps:
             window = step // order.window_steps
             for tensors in self._window(window, step):
                 yield tensors, batch_rows
-                del tensors  # or its memory could not be used again
+                del tensors  # frees their memory for reuse
             step = sum(order.window_bounds(window))
         for lane in self._lanes:
             lane.close()
@@ -95,75 +95,79 @@ class RankGather:
             yield self._tail()
 
     def _window(self, window: int, step: int) -> Iterator[Tensors]:
-        """The batches of a window, from a step of it on."""
+        """Yield the batches of a window from `step` on."""
         first, steps = self._order.window_bounds(window)
         space = self._space
         if space.pool is None:
-            memory = space.buffers.take()
-            self._copy(self._parts(first, 1, whole=False), memory.targets)
+            memory = space.buffers.acquire()
+            self._copy(self._spans(first, 1, all_ranks=False), memory.targets)
             yield from memory.batches(1, space.batch_rows)
             return
-        self._copy(self._parts(first, steps, whole=True), space.pool)
-        chosen = self._chosen(window)[step - first :]
-        for begin in range(0, len(chosen), space.batches):
-            wanted = chosen[begin : begin + space.batches]
-            memory = space.buffers.take()
+        self._copy(self._spans(first, steps, all_ranks=True), space.pool)
+        selection = self._select(window)[step - first :]
+        for begin in range(0, len(selection), space.batches):
+            selected = selection[begin : begin + space.batches]
+            memory = space.buffers.acquire()
             for pool, size, target in zip(space.pool, space.row_bytes, memory.targets, strict=True):
-                rows.choose(pool, wanted, size, target)
-            yield from memory.batches(len(wanted), space.batch_rows)
+                rows.choose(pool, selected, size, target)
+            yield from memory.batches(len(selected), space.batch_rows)
 
-    def _parts(self, first_step: int, steps: int, *, whole: bool) -> list[Part]:
-        """Where the rows lie that the lanes give to some steps: all of them, or only this rank's (of one step)."""
-        parts: list[Part] = []
+    def _spans(self, first_step: int, steps: int, *, all_ranks: bool) -> list[RowSpans]:
+        """Locate the rows of the lanes in some steps: those of all ranks, or of this rank (in a single step)."""
+        spans: list[RowSpans] = []
         for lane, (_, width, start, stop) in zip(self._lanes, self._space.shares, strict=True):
-            begin, end = (0, steps * width) if whole else (start, stop)
-            parts += lane.parts(first_step * width + begin, first_step * width + end)
-        return parts
+            begin, end = (0, steps * width) if all_ranks else (start, stop)
+            spans += lane.spans(first_step * width + begin, first_step * width + end)
+        return spans
 
-    def _copy(self, parts: list[Part], targets: list[np.ndarray]) -> None:
-        """Copy rows as they come, and free the blocks that are done."""
-        rows.copy(parts, self._space.row_bytes, targets)
+    def _copy(self, spans: list[RowSpans], targets: list[np.ndarray]) -> None:
+        """Copy rows in the order of the spans, and free the blocks that have been read."""
+        rows.copy(spans, self._space.row_bytes, targets)
         for lane in self._lanes:
             lane.free()
 
-    def _chosen(self, window: int) -> np.ndarray:
-        """Which of a window's rows each batch takes: int32 `[steps, rows]`."""
+    def _select(self, window: int) -> np.ndarray:
+        """Return the window's rows that each batch takes: int32 `[steps, rows]`."""
         order = self._order
         _, steps = order.window_bounds(window)
-        chosen, base, at = self._space.chosen[:steps], 0, 0
-        for (width, start, stop), lanes in self._space.alike:
+        selection, base, column = self._space.selection[:steps], 0, 0
+        for (width, start, stop), lanes in self._space.lanes_by_shape:
             mixed = order.window_permutation(window, steps * width).astype(np.int32).reshape(steps, 1, width)
             bases = np.arange(base, base + lanes * steps * width, steps * width, dtype=np.int32)[:, None]
-            part = chosen[:, at : at + lanes * (stop - start)].reshape(steps, lanes, stop - start)
-            np.add(mixed[:, :, start:stop], bases, out=part)
+            out = selection[:, column : column + lanes * (stop - start)].reshape(steps, lanes, stop - start)
+            np.add(mixed[:, :, start:stop], bases, out=out)
             base += lanes * steps * width
-            at += lanes * (stop - start)
-        return chosen
+            column += lanes * (stop - start)
+        return selection
 
     def _tail(self) -> tuple[Tensors, int]:
         order, batch_rows = self._order, self._space.batch_rows
         start, stop = slice_bounds(self._rank, self._size, order.batch_rows(order.full_steps))
         count = stop - start
         memory = BatchMemory(self._columns, batch_rows, self._pin)
-        gather_places(self._blocks, order.places(order.full_steps, start, stop), memory.targets)
+        gather_rows(self._blocks, order.row_addresses(order.full_steps, start, stop), memory.targets)
         if not self._pad:
             return memory.tensors(count), count
-        memory.blank(count, batch_rows)
+        memory.fill_padding(count, batch_rows)
         return memory.tensors(batch_rows), count
 
 
-def gather_places(blocks: BlockRows, places: RowAddresses, targets: list[np.ndarray]) -> None:
-    """Gather any rows, block by block, into the first rows of arrays `[rows, size]`."""
-    for block in np.unique(places.block).tolist():
-        chosen = np.flatnonzero(places.block == block)
+def gather_rows(blocks: BlockRows, addresses: RowAddresses, targets: list[np.ndarray]) -> None:
+    """Gather rows at any addresses, block by block, into the first rows of arrays `[rows, size]`."""
+    for block in np.unique(addresses.block).tolist():
+        selected = np.flatnonzero(addresses.block == block)
         for view, target in zip(blocks.open(block), targets, strict=True):
-            target[chosen] = view[places.row[chosen]]
+            target[selected] = view[addresses.row[selected]]
         blocks.close(block)
 
 
 def _lane_shares(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int, int, int]]:
-    """Which lanes fill the positions [start, stop) of a full batch: the lane, how many rows it gives to a batch, and
-    which part of these [start, stop) is this rank's."""
+    """Return the lanes that fill the positions [start, stop) of a full batch.
+
+    Returns:
+        For each lane its number, the number of rows that it contributes to a batch, and the slice [start, stop) of
+        these rows that belongs to this rank.
+    """
     shares = []
     for lane in range(order.num_lanes):
         lane_start, lane_stop = order.lane_slice(lane)

@@ -1,4 +1,4 @@
-"""Crops, flips and colours of a whole batch of images at once; each image has its own.
+"""Random crops, flips and colour changes of a batch of images; each image is changed differently.
 
 Shapes: B images, H x W pixels, C channels.
 """
@@ -7,37 +7,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from farandole.loading.row_random import around_one, below, draws, happens
+from farandole.loading.row_random import draw, to_bernoulli, to_factors, to_integers
 from farandole.spec import ImageAugment
 
-# The place of each choice among a row's draws: to add another kind of change to a job leaves the others as they were.
+# Index of each choice among a row's draws. The indices are fixed, so enabling one change leaves the others as they
+# were.
 _FLIP_X, _FLIP_Y, _CROP_X, _CROP_Y, _BRIGHTNESS, _CONTRAST, _SATURATION = range(7)
-_GREY_WEIGHTS = (77, 150, 29)
-"""How bright red, green and blue are to the eye, in 256ths (ITU-R BT.601)."""
+_LUMA_WEIGHTS = (77, 150, 29)
+"""Luma weights of red, green and blue, in 256ths (ITU-R BT.601)."""
 
 
 def augment_images(images: np.ndarray, spec: ImageAugment, key: int, row_ids: np.ndarray) -> np.ndarray:
-    """Images that are moved, mirrored and tinted.
+    """Crop, flip and tint images at random.
 
     Args:
         images: uint8 `[B, H, W, C]`.
-        spec: What may change.
+        spec: The changes to make.
         key: 64 bits.
         row_ids: int64 `[B]`.
 
     Returns:
-        uint8 `[B, H, W, C]`, new memory.
+        uint8 `[B, H, W, C]` in new memory.
     """
-    drawn = draws(key, row_ids, 7)
-    moved = _move(images, spec, drawn)
-    return _tint(moved, spec, drawn) if spec.brightness or spec.contrast or spec.saturation else moved
+    draws = draw(key, row_ids, 7)
+    moved = _crop_and_flip(images, spec, draws)
+    return _tint(moved, spec, draws) if spec.brightness or spec.contrast or spec.saturation else moved
 
 
-def _move(images: np.ndarray, spec: ImageAugment, drawn: np.ndarray) -> np.ndarray:
-    """Crop and flip, by one gather of pixels."""
+def _crop_and_flip(images: np.ndarray, spec: ImageAugment, draws: np.ndarray) -> np.ndarray:
+    """Crop and flip with one gather of pixels."""
     rows, height, width, channels = images.shape
-    y, outside_y = _sources(height, spec.flip_vertical, drawn[:, _FLIP_Y], spec, drawn[:, _CROP_Y])
-    x, outside_x = _sources(width, spec.flip_horizontal, drawn[:, _FLIP_X], spec, drawn[:, _CROP_X])
+    y, outside_y = _source_pixels(height, spec.flip_vertical, draws[:, _FLIP_Y], spec, draws[:, _CROP_Y])
+    x, outside_x = _source_pixels(width, spec.flip_horizontal, draws[:, _FLIP_X], spec, draws[:, _CROP_X])
     lines = np.arange(rows)[:, None] * height + y
     pixels = np.ascontiguousarray(images).reshape(-1, channels).view(f"V{channels}").reshape(-1)
     moved: np.ndarray = pixels.take(lines[:, :, None] * width + x[:, None, :]).view(np.uint8).reshape(images.shape)
@@ -46,28 +47,28 @@ def _move(images: np.ndarray, spec: ImageAugment, drawn: np.ndarray) -> np.ndarr
     return moved
 
 
-def _sources(
-    size: int, flip: float, flip_drawn: np.ndarray, spec: ImageAugment, crop_drawn: np.ndarray
+def _source_pixels(
+    size: int, flip: float, flip_draws: np.ndarray, spec: ImageAugment, crop_draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Along one side, the pixel that each pixel comes from, and whether it lies beyond the edge: both `[B, size]`."""
-    flipped = happens(flip_drawn, flip)[:, None]
-    places = np.where(flipped, np.arange(size)[::-1], np.arange(size))
-    places = places + below(crop_drawn, 2 * spec.crop + 1)[:, None] - spec.crop
-    outside = (places < 0) | (places >= size)
-    mirrored = (size - 1) - np.abs((size - 1) - np.abs(places))
-    return (mirrored if spec.padding == "reflect" else np.clip(places, 0, size - 1)), outside
+    """Return the source of each pixel along one axis, and whether it lies outside the image: both `[B, size]`."""
+    flipped = to_bernoulli(flip_draws, flip)[:, None]
+    sources = np.where(flipped, np.arange(size)[::-1], np.arange(size))
+    sources = sources + to_integers(crop_draws, 2 * spec.crop + 1)[:, None] - spec.crop
+    outside = (sources < 0) | (sources >= size)
+    mirrored = (size - 1) - np.abs((size - 1) - np.abs(sources))
+    return (mirrored if spec.padding == "reflect" else np.clip(sources, 0, size - 1)), outside
 
 
-def _tint(images: np.ndarray, spec: ImageAugment, drawn: np.ndarray) -> np.ndarray:
-    """Brightness, contrast and saturation in one step, so that nothing is rounded or cut off in between.
+def _tint(images: np.ndarray, spec: ImageAugment, draws: np.ndarray) -> np.ndarray:
+    """Change brightness, contrast and saturation in one step, without rounding or clipping in between.
 
-    With factors b, c and s, a pixel's grey g and the image's mean grey m, a value v becomes
-    b (c (s v + (1 - s) g) + (1 - c) m): each of the three is linear, and leaves greys to the other two.
+    With factors b, c and s, a pixel's grey g and the image's mean grey m, a value v becomes b (c (s v + (1 - s) g) + (1
+    - c) m): each of the three changes is linear and keeps the grey values that the others use.
     """
     choices = ((_BRIGHTNESS, spec.brightness), (_CONTRAST, spec.contrast), (_SATURATION, spec.saturation))
-    b, c, s = (around_one(drawn[:, place], strength).reshape(-1, 1, 1, 1) for place, strength in choices)
-    grey = _grey(images)
-    # The sum of whole numbers is exact, whatever order a machine adds them in.
+    b, c, s = (to_factors(draws[:, index], strength).reshape(-1, 1, 1, 1) for index, strength in choices)
+    grey = _to_grey(images)
+    # An integer sum is exact in any order of addition.
     sums = grey.sum(axis=(1, 2), dtype=np.int64)
     mean = (sums / (images.shape[1] * images.shape[2])).astype(np.float32).reshape(-1, 1, 1, 1)
     values = images.astype(np.float32)
@@ -78,10 +79,10 @@ def _tint(images: np.ndarray, spec: ImageAugment, drawn: np.ndarray) -> np.ndarr
     return values.astype(np.uint8)
 
 
-def _grey(images: np.ndarray) -> np.ndarray:
-    """How bright each pixel is: uint32 `[B, H, W]`, 0 to 255."""
+def _to_grey(images: np.ndarray) -> np.ndarray:
+    """Return the luma of each pixel: uint32 `[B, H, W]`, 0 to 255."""
     if images.shape[3] == 1:
         return images[..., 0].astype(np.uint32)
-    red, green, blue = (images[..., channel].astype(np.uint32) * weight for channel, weight in enumerate(_GREY_WEIGHTS))
+    red, green, blue = (images[..., channel].astype(np.uint32) * weight for channel, weight in enumerate(_LUMA_WEIGHTS))
     grey: np.ndarray = red + green + blue + 128 >> 8
     return grey

@@ -1,4 +1,4 @@
-"""Batches of tensors for one rank, in the order of rows."""
+"""The training loader: batches of tensors for one rank, in the order of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from farandole.loading.batch import Batch
-from farandole.loading.buffers import ROW_IDS, columns_of
+from farandole.loading.buffers import ROW_IDS, batch_columns
 from farandole.loading.gather import RankGather, Workspace
 from farandole.loading.lanes import BlockRows
 from farandole.loading.loader_state import LoaderState
@@ -20,29 +20,29 @@ from farandole.loading.slicing import slice_bounds
 from farandole.shards import LABEL, Dataset
 
 Transform = Callable[[dict[str, torch.Tensor], np.ndarray, int], dict[str, torch.Tensor]]
-"""Changes the features of training rows: gets them, the numbers of their rows in the split (int64 `[rows]`), and the
-epoch. It must work row by row, so that the result is the same for any number of ranks."""
+"""Function of features, row numbers within the split (int64 `[rows]`) and the epoch that returns changed features. It
+must treat each row by itself, so that the result is the same for any number of ranks."""
 
 
 class TrainingLoader:
-    """The training split in the order of rows, shuffled anew in each epoch.
+    """The training split in the order of rows, shuffled differently in each epoch.
 
-    `for batch in loader` goes through what is left of the current epoch and moves on to the next one; `state_dict`
-    says, at any time, where it is.
+    `for batch in loader` iterates over the rest of the current epoch and then advances to the next one; `state_dict`
+    returns the current position at any time.
 
     Args:
         dataset: The dataset.
         global_batch_size: Rows of one step over all ranks.
         rank: This rank.
         size: The number of ranks. The global batches are the same for every number.
-        seed: Decides the order.
-        tail: What becomes of the rows that do not fill a batch: `weight` makes a smaller batch of them, `pad` fills it
-            up with zeros that `Batch.mask` marks, `drop` leaves them out (other rows in every epoch).
-        pin: Use pinned memory, for copies to a GPU that do not wait.
-        read_ahead: Batches that a thread makes while the caller computes; 0: no thread.
-        row_ids: Give each batch the numbers of its rows in the split.
+        seed: Seed of the row order.
+        tail: Treatment of the rows that do not fill a batch: `weight` makes a smaller batch of them, `pad` fills the
+            batch with zeros that `Batch.mask` marks, `drop` leaves them out (different rows in every epoch).
+        pin: Whether to use pinned memory, which makes copies to a GPU asynchronous.
+        read_ahead: Number of batches that a background thread prepares; 0 starts no thread.
+        row_ids: Whether each batch carries its row numbers within the split.
         transform: Changes the features of every batch.
-        split: The split that is read.
+        split: The split to read.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class TrainingLoader:
         assert global_batch_size > 0, f"global_batch_size {global_batch_size}"
         self.dataset = dataset
         self._reader = dataset.split(split)
-        self._position = LoaderState(str(dataset.directory), dataset.manifest.digest, seed, global_batch_size)
+        self._state = LoaderState(str(dataset.directory), dataset.manifest.digest, seed, global_batch_size)
         self._global_batch_size = global_batch_size
         self._rank, self._size = rank, size
         self._tail, self._pin, self._depth = tail, pin, read_ahead
         self._with_row_ids, self._transform = row_ids, transform
-        self._columns = columns_of(self._reader.schema, row_ids=row_ids or transform is not None)
-        self._idle: list[Workspace] = []
+        self._columns = batch_columns(self._reader.schema, row_ids=row_ids or transform is not None)
+        self._idle_workspaces: list[Workspace] = []
 
     def order(self, epoch: int) -> EpochOrder:
-        """The order of rows in an epoch."""
+        """Return the order of rows in an epoch."""
         reader = self._reader
         return EpochOrder(
             reader.block_rows,
@@ -81,42 +81,45 @@ class TrainingLoader:
             self._global_batch_size,
             self._tail,
             self.dataset.manifest.digest,
-            self._position.seed,
+            self._state.seed,
             epoch,
         )
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch, the same on all ranks."""
+        """Number of steps of an epoch, the same on all ranks."""
         return self.order(0).steps
 
     def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
         return self.steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of this rank in an epoch, from `first_step` on; `state_dict` knows nothing of them."""
+        """Iterate over this rank's batches of any epoch from `first_step` on, without changing `state_dict`."""
         return prefetch(self._batches(epoch, first_step), self._depth)
 
     def __iter__(self) -> Iterator[Batch]:
-        """What is left of the current epoch; after its last batch, the next epoch is the current one."""
-        return self._position.counted(self.epoch(self._position.epoch, self._position.step), self.steps)
+        """Iterate over the rest of the current epoch; the next epoch becomes current after its last batch."""
+        return self._state.track(self.epoch(self._state.epoch, self._state.step), self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, the same on every rank: the dataset's digest, the seed, the epoch, and the rows of it
-        that were handed out; plain numbers and text."""
-        return self._position.to_dict()
+        """Return the position, which is the same on every rank, as plain numbers and strings.
+
+        It holds the dataset's digest, the seed, the epoch, and the number of the epoch's rows that were yielded.
+        """
+        return self._state.to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another loader was, of any number of ranks. The seed of the state replaces this loader's.
+        """Resume where another loader was, for any number of ranks. The state's seed replaces this loader's.
 
         Raises:
-            DatasetError: The state belongs to another dataset, or to another order of its rows.
+            DatasetError: The state belongs to another dataset or to another order of its rows.
         """
-        self._position.load(state)
+        self._state.load(state)
 
     def reseed(self, seed: int) -> None:
-        """Read in the order of another seed from now on."""
-        self._position.seed = seed
+        """Use the row order of another seed from now on."""
+        self._state.seed = seed
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self.order(epoch)
@@ -129,21 +132,23 @@ class TrainingLoader:
             for step, (tensors, rows) in enumerate(gather.steps(first_step), start=first_step):
                 if step == full_steps:
                     global_rows = order.batch_rows(step)
-                yield self._finish(tensors, rows, global_rows, epoch)
-                del tensors  # or their memory could not be used again
+                yield self._make_batch(tensors, rows, global_rows, epoch)
+                del tensors  # frees their memory for reuse
 
     @contextmanager
     def _workspace(self, order: EpochOrder) -> Iterator[Workspace]:
-        """Memory to gather with: that of an earlier epoch, unless that one is still being read."""
+        """Lend scratch memory: that of an earlier epoch, unless another iteration uses it."""
         space = (
-            self._idle.pop() if self._idle else Workspace(self._columns, order, self._rank, self._size, pin=self._pin)
+            self._idle_workspaces.pop()
+            if self._idle_workspaces
+            else Workspace(self._columns, order, self._rank, self._size, pin=self._pin)
         )
         try:
             yield space
         finally:
-            self._idle.append(space)
+            self._idle_workspaces.append(space)
 
-    def _finish(self, tensors: dict[str, torch.Tensor], rows: int, global_rows: int, epoch: int) -> Batch:
+    def _make_batch(self, tensors: dict[str, torch.Tensor], rows: int, global_rows: int, epoch: int) -> Batch:
         mask = None
         if self._tail == "pad":
             start, stop = slice_bounds(self._rank, self._size, self._global_batch_size)

@@ -1,4 +1,4 @@
-"""Where a loader is: what its `state_dict` holds."""
+"""The position of a loader, and its `state_dict`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from farandole.loading.order import ALGORITHM_VERSION
 
 
 class LoaderState:
-    """The current epoch and step of a loader, the same on every rank.
+    """The current epoch and step of a loader, identical on every rank.
 
     Args:
-        place: What an error names: the dataset's directory.
-        digest: The content digest of what is read.
-        seed: Decides the order.
+        location: The dataset directory, named in errors.
+        digest: Content digest of the data.
+        seed: Seed of the row order.
         global_batch_size: Rows of one step over all ranks.
     """
 
-    def __init__(self, place: str, digest: str, seed: int, global_batch_size: int) -> None:
-        self._place, self._digest, self._global_batch_size = place, digest, global_batch_size
+    def __init__(self, location: str, digest: str, seed: int, global_batch_size: int) -> None:
+        self._location, self._digest, self._global_batch_size = location, digest, global_batch_size
         self.seed = seed
         self.epoch, self.step = 0, 0
 
-    def counted(self, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
-        """The batches from here on to the end of an epoch of so many steps, each counted when it is handed out."""
+    def track(self, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
+        """Yield the remaining batches of an epoch of `steps` steps and count each one."""
         for batch in batches:
-            # Before the caller has it: a state taken while it works on the batch counts the batch as used.
+            # Counted before the caller receives it: a state saved while the caller uses the batch includes it.
             self.step += 1
             if self.step >= steps:
                 self.epoch, self.step = self.epoch + 1, 0
             yield batch
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain numbers and text."""
+        """Return the state as plain numbers and strings."""
         return {
             "algorithm": ALGORITHM_VERSION,
             "digest": self._digest,
@@ -46,22 +46,22 @@ class LoaderState:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go to where another loader was.
+        """Restore the position that another loader saved.
 
         Raises:
-            DatasetError: It read something else, or in another order.
+            DatasetError: The other loader read different data, or the same data in another order.
         """
         digest = str(state.get("digest"))
         if digest != self._digest:
             raise DatasetError(
-                f"{self._place}: the loader's state belongs to dataset {digest[:12]}, and this is {self._digest[:12]};"
-                " give the loader the data that the state was saved with, or begin anew"
+                f"{self._location}: the loader state was saved for dataset {digest[:12]}, but this dataset is"
+                f" {self._digest[:12]}; use the dataset that the state was saved with, or start from the beginning"
             )
-        for name, ours in (("algorithm", ALGORITHM_VERSION), ("global_batch_size", self._global_batch_size)):
-            if state.get(name) != ours:
+        for name, expected in (("algorithm", ALGORITHM_VERSION), ("global_batch_size", self._global_batch_size)):
+            if state.get(name) != expected:
                 raise DatasetError(
-                    f"{self._place}: the loader's state has {name} {state.get(name)}, and this loader {ours}, so its"
-                    " order of rows is another one; use the same, or begin anew"
+                    f"{self._location}: the loader state has {name} {state.get(name)}, but this loader has {expected},"
+                    " so the order of rows differs; use the same value, or start from the beginning"
                 )
         self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
         self.step = int(state["rows"]) // self._global_batch_size

@@ -1,4 +1,4 @@
-"""Several datasets in one stream of batches, each with its weight."""
+"""A loader that mixes several datasets by weight."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from farandole.shards import Dataset
 
 
 class MixedLoader:
-    """Training rows of several datasets; each global batch has a fixed number of rows of each.
+    """Training rows of several datasets, with a fixed number of rows of each dataset in every global batch.
 
-    The numbers are the weights' shares of the batch, rounded so that they add up. Every dataset is read in its own
-    order of rows and begins anew, in another order, when it ends: a small one with a great weight comes round often.
-    A rank takes its slice of each dataset's rows, so the global batches are the same for every number of ranks.
+    The numbers are the weights' shares of the batch, rounded so that they add up to it. Every dataset is read in its
+    own order of rows and is reshuffled when it ends, so a small dataset with a large weight repeats often. A rank takes
+    its slice of each dataset's rows, so the global batches are the same for every number of ranks.
 
     Args:
-        datasets: The datasets, all of the same columns.
-        weights: For each dataset a number above 0; only their ratios count.
+        datasets: The datasets, all with the same columns.
+        weights: One number above 0 per dataset; only their ratios matter.
         global_batch_size: Rows of one step over all ranks.
         rank: This rank.
         size: The number of ranks.
-        seed: Decides the orders.
-        steps: Steps of an epoch. Default: as many as the rows of all datasets together fill.
-        pin: Use pinned memory, for copies to a GPU that do not wait.
-        read_ahead: Batches that a thread makes while the caller computes; 0: no thread.
-        transform: Changes the features of every batch; is told the rows' numbers in their own dataset, and its epoch.
+        seed: Seed of the row orders.
+        steps: Steps of an epoch. Default: the number of batches that the rows of all datasets fill.
+        pin: Whether to use pinned memory, which makes copies to a GPU asynchronous.
+        read_ahead: Number of batches that a background thread prepares; 0 starts no thread.
+        transform: Changes the features of every batch; it receives row numbers and the epoch of the rows' own dataset.
 
     Raises:
-        DatasetError: The datasets do not fit together, or one is too small, or gets no row of a batch.
+        DatasetError: The datasets do not match, one is too small, or one gets no row of a batch.
     """
 
     def __init__(
@@ -55,8 +55,9 @@ class MixedLoader:
         read_ahead: int = DEFAULT_READ_AHEAD,
         transform: Transform | None = None,
     ) -> None:
-        _check(datasets, weights)
-        self.rows_of = shares(weights, global_batch_size)
+        _check_datasets(datasets, weights)
+        self.rows_per_dataset = apportion(weights, global_batch_size)
+        _check_sizes(datasets, self.rows_per_dataset)
         self._loaders = [
             TrainingLoader(
                 dataset,
@@ -68,48 +69,49 @@ class MixedLoader:
                 read_ahead=0,
                 transform=transform,
             )
-            for dataset, rows in zip(datasets, _enough(datasets, self.rows_of), strict=True)
+            for dataset, rows in zip(datasets, self.rows_per_dataset, strict=True)
         ]
         self._global_batch_size, self._depth, self._pin = global_batch_size, read_ahead, pin
         total = sum(dataset.manifest.rows("train") for dataset in datasets)
         self.steps = max(1, total // global_batch_size) if steps is None else steps
-        identity = json.dumps([[dataset.manifest.digest for dataset in datasets], self.rows_of, self.steps])
-        place = ", ".join(str(dataset.directory) for dataset in datasets)
+        identity = json.dumps([[dataset.manifest.digest for dataset in datasets], self.rows_per_dataset, self.steps])
+        locations = ", ".join(str(dataset.directory) for dataset in datasets)
         digest = hashlib.sha256(identity.encode()).hexdigest()
-        self._position = LoaderState(place, digest, seed, global_batch_size)
+        self._state = LoaderState(locations, digest, seed, global_batch_size)
 
     def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
         return self.steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of this rank in an epoch, from `first_step` on; `state_dict` knows nothing of them."""
+        """Iterate over this rank's batches of any epoch from `first_step` on, without changing `state_dict`."""
 
         def batches() -> Iterator[Batch]:
-            parts = [_endless(loader, epoch * self.steps + first_step) for loader in self._loaders]
+            parts = [_repeat_epochs(loader, epoch * self.steps + first_step) for loader in self._loaders]
             for _ in range(first_step, self.steps):
-                yield self._joined([next(part) for part in parts])
+                yield self._concatenate([next(part) for part in parts])
 
         return prefetch(batches(), self._depth)
 
     def __iter__(self) -> Iterator[Batch]:
-        """What is left of the current epoch; after its last batch, the next epoch is the current one."""
-        return self._position.counted(self.epoch(self._position.epoch, self._position.step), self.steps)
+        """Iterate over the rest of the current epoch; the next epoch becomes current after its last batch."""
+        return self._state.track(self.epoch(self._state.epoch, self._state.step), self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, the same on every rank."""
-        return self._position.to_dict()
+        """Return the position, which is the same on every rank."""
+        return self._state.to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another loader of the same datasets and weights was, of any number of ranks.
+        """Resume where another loader of the same datasets and weights was, for any number of ranks.
 
         Raises:
             DatasetError: The state belongs to other datasets or weights.
         """
-        self._position.load(state)
+        self._state.load(state)
         for loader in self._loaders:
-            loader.reseed(self._position.seed)
+            loader.reseed(self._state.seed)
 
-    def _joined(self, parts: list[Batch]) -> Batch:
+    def _concatenate(self, parts: list[Batch]) -> Batch:
         features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
         label = torch.cat([part.label for part in parts])
         if self._pin:
@@ -118,9 +120,11 @@ class MixedLoader:
         return Batch(features, label, sum(part.rows for part in parts), self._global_batch_size)
 
 
-def shares(weights: Sequence[float], rows: int) -> list[int]:
-    """Whole numbers in the ratio of the weights that add up to `rows`: each share rounded down, and the rows that are
-    left to the largest remainders (Hamilton's method), the first of equal ones first."""
+def apportion(weights: Sequence[float], rows: int) -> list[int]:
+    """Divide `rows` in the ratio of the weights, by Hamilton's method.
+
+    Each share is rounded down; the remaining rows go to the largest remainders, and among equal ones to the first.
+    """
     total = math.fsum(weights)
     exact = [rows * weight / total for weight in weights]
     rounded = [math.floor(share) for share in exact]
@@ -130,41 +134,43 @@ def shares(weights: Sequence[float], rows: int) -> list[int]:
     return rounded
 
 
-def _check(datasets: Sequence[Dataset], weights: Sequence[float]) -> None:
+def _check_datasets(datasets: Sequence[Dataset], weights: Sequence[float]) -> None:
+    """Check that weights are valid, columns are equal, and no dataset is given twice."""
     if not datasets or len(datasets) != len(weights):
         raise DatasetError(f"{len(datasets)} datasets and {len(weights)} weights; give each dataset one weight")
     for dataset, weight in zip(datasets, weights, strict=True):
         if not (math.isfinite(weight) and weight > 0):
-            raise DatasetError(f"{dataset.directory}: weight {weight}; a weight is a number above 0")
+            raise DatasetError(f"{dataset.directory}: weight {weight}; a weight must be a number above 0")
     first = datasets[0]
-    known: dict[str, Dataset] = {}
+    by_digest: dict[str, Dataset] = {}
     for dataset in datasets:
         if dataset.manifest.columns != first.manifest.columns:
             raise DatasetError(
-                f"{dataset.directory}: other columns than {first.directory} has (`farandole data diff` shows them);"
-                " mix datasets that were prepared with the same features"
+                f"{dataset.directory}: its columns differ from those of {first.directory} (`farandole data diff` lists"
+                " the differences); mix datasets that were prepared with the same features"
             )
-        twin = known.setdefault(dataset.manifest.digest, dataset)
+        twin = by_digest.setdefault(dataset.manifest.digest, dataset)
         if twin is not dataset:
             raise DatasetError(
-                f"{dataset.directory}: the same content as {twin.directory}; give it once, with the sum of the weights"
+                f"{dataset.directory}: it has the same content as {twin.directory}; pass it once, with the sum of the"
+                " weights"
             )
 
 
-def _enough(datasets: Sequence[Dataset], rows_of: list[int]) -> list[int]:
-    """The rows of each dataset in a batch, each at least one, and no more than it has."""
-    for dataset, rows in zip(datasets, rows_of, strict=True):
-        have = dataset.manifest.rows("train")
-        if not 1 <= rows <= have:
+def _check_sizes(datasets: Sequence[Dataset], rows_per_dataset: list[int]) -> None:
+    """Check that each dataset contributes at least one row to a batch, and no more rows than it has."""
+    for dataset, rows in zip(datasets, rows_per_dataset, strict=True):
+        available = dataset.manifest.rows("train")
+        if not 1 <= rows <= available:
             raise DatasetError(
-                f"{dataset.directory}: its weight gives it {rows} rows of each batch, of {have} training rows; it needs"
-                " at least one, and has to fill its part of a batch: change the weights or the global batch size"
+                f"{dataset.directory}: its weight gives it {rows} rows of each batch, but it has {available} training"
+                " rows; it must contribute at least one row and at most all of them: change the weights or the global"
+                " batch size"
             )
-    return rows_of
 
 
-def _endless(loader: TrainingLoader, step: int) -> Iterator[Batch]:
-    """A dataset's batches from a step on, counted over all its epochs."""
+def _repeat_epochs(loader: TrainingLoader, step: int) -> Iterator[Batch]:
+    """Yield a dataset's batches without end, from a step on that is counted over all its epochs."""
     epoch, first_step = divmod(step, loader.steps)
     while True:
         yield from loader.epoch(epoch, first_step)

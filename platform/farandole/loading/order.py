@@ -1,16 +1,16 @@
 """The order of rows: a pure function of (content digest, seed, epoch), the same for every number of workers.
 
-The blocks of the split are permuted and laid end to end, in a ring that each epoch enters at another row. This sequence
-is cut into *lanes* of (nearly) equal length, and every global batch takes the next few rows of each lane. A lane is a
-chain of *pieces*, each a block or a part of one. The rows of a piece come in *runs* of neighbours, at most 32 KiB long,
-and the runs of a piece are permuted. Rows of less than 1 KiB are permuted once more, each by itself, among all that
-their lane gives to a *window* of steps; of longer rows, a run goes to one batch as it is.
+The blocks of the split are permuted and concatenated into a ring that each epoch enters at a different row. This
+sequence is cut into *lanes* of (nearly) equal length, and every global batch takes the next few rows of each lane. A
+lane is a chain of *pieces*, each a block or a part of one. The rows of a piece form *runs* of consecutive rows, at most
+32 KiB long, and the runs of a piece are permuted. Rows of less than 1 KiB are permuted again, individually, among all
+rows that their lane contributes to a *window* of steps; a run of longer rows goes to one batch unchanged.
 
-Memory decides this: one row of 128 bytes at a random place costs as much time as eight in sequence, and runs of 16 KiB
-cost nearly nothing more than a sequence. What neighbours on disk have in common is nothing: preparation places every
-row by a hash of its content.
+Memory access determines this design: reading one row of 128 bytes at a random address takes as long as reading eight in
+sequence, whereas runs of 16 KiB are hardly slower than a sequential read. Neighbours on disk have nothing in common:
+preparation places every row by a hash of its content.
 
-After CorgiPile (Xu et al., SIGMOD 2022, arXiv 2206.05830, section 4), with lanes in place of its per-worker buffers,
+After CorgiPile (Xu et al., SIGMOD 2022, arXiv 2206.05830, section 4), with lanes instead of its per-worker buffers,
 so that the order does not depend on the number of workers.
 """
 
@@ -27,16 +27,16 @@ from farandole.loading.philox import Streams
 from farandole.loading.slicing import slice_bounds
 
 ALGORITHM_VERSION = 2
-"""Part of the key: a changed algorithm is a new version, and gives openly another order."""
+"""Part of the random key; a changed algorithm gets a new version, and with it a different order."""
 NUM_LANES = 8
-"""So many blocks are read at the same time: more would mix more, and take longer to check before the first batch."""
+"""Number of blocks read at the same time: more would mix better, but take longer to verify before the first batch."""
 RUN_BYTES = 32 * 1024
-"""A run has at most so many bytes, and a power of two as its number of rows."""
+"""Maximum size of a run; its number of rows is a power of two."""
 WIDE_ROW_BYTES = 1024
-"""Rows of so many bytes or more are not permuted again in a window."""
+"""Rows of this size or more are not permuted within a window."""
 WINDOW_BYTES = 5 * 1024 * 1024
-"""The rows of a window should fit into a share of the processor's last cache."""
-_LEAST_WINDOW_STEPS, _MOST_WINDOW_STEPS = 4, 64
+"""Target size of a window: a share of the CPU's last-level cache."""
+_MIN_WINDOW_STEPS, _MAX_WINDOW_STEPS = 4, 64
 
 Tail = Literal["weight", "drop", "pad"]
 
@@ -45,7 +45,7 @@ _BLOCK_STREAM, _SHIFT_STREAM, _TAIL_STREAM, _WINDOW_STREAMS, _PIECE_STREAMS = 0,
 
 @dataclass(frozen=True)
 class RowAddresses:
-    """Rows by where they lie: the block's number in the split, and the row's number in the block, int64 `[rows]`."""
+    """The addresses of rows: block number within the split and row number within the block, both int64 `[rows]`."""
 
     block: np.ndarray
     row: np.ndarray
@@ -53,19 +53,19 @@ class RowAddresses:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a lane that lie in one block, one after the other.
+    """Consecutive rows of a lane that lie in one block.
 
-    The runs begin where the lane's own count of rows is a multiple of a run, so that they fit into batches. The rows
-    before the first such place and after the last whole run keep their places.
+    Runs begin where the lane's row count is a multiple of the run length, so that they fit into batches. The rows
+    before the first such boundary and after the last whole run are not permuted.
 
     Args:
-        start: The lane's rows before it.
-        rows: Its rows.
-        block: The number of the block.
-        first: The row of the block where it begins.
-        head: Rows before its first run.
-        run_order: Which run comes when, int64 `[runs]`.
-        run_rows: Rows of a run.
+        start: Number of the lane's rows before the piece.
+        rows: Number of rows.
+        block: Number of the block.
+        first: Row of the block where the piece begins.
+        head: Number of rows before the first run.
+        run_order: The run at each position, int64 `[runs]`.
+        run_rows: Number of rows of a run.
     """
 
     start: int
@@ -76,20 +76,21 @@ class Piece:
     run_order: np.ndarray
     run_rows: int
 
-    def rows_of_block(self, offsets: np.ndarray) -> np.ndarray:
-        """The rows of the block that come at these offsets in the piece."""
+    def block_rows(self, offsets: np.ndarray) -> np.ndarray:
+        """Return the rows of the block at these offsets into the piece."""
         rows = offsets + self.first
-        run, place = np.divmod(offsets - self.head, self.run_rows)
+        run, offset_in_run = np.divmod(offsets - self.head, self.run_rows)
         in_runs = (run >= 0) & (run < len(self.run_order))
-        rows[in_runs] = self.first + self.head + self.run_order[run[in_runs]] * self.run_rows + place[in_runs]
+        starts = self.run_order[run[in_runs]] * self.run_rows
+        rows[in_runs] = self.first + self.head + starts + offset_in_run[in_runs]
         return rows
 
-    def row_of_block(self, offset: int) -> int:
-        """The same for one row."""
-        run, place = divmod(offset - self.head, self.run_rows)
+    def block_row(self, offset: int) -> int:
+        """Return the row of the block at one offset into the piece."""
+        run, offset_in_run = divmod(offset - self.head, self.run_rows)
         if not 0 <= run < len(self.run_order):
             return self.first + offset
-        return self.first + self.head + int(self.run_order[run]) * self.run_rows + place
+        return self.first + self.head + int(self.run_order[run]) * self.run_rows + offset_in_run
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,14 @@ class EpochOrder:
     """The global batches of one epoch.
 
     Args:
-        block_rows: Rows of each block of the split.
-        row_bytes: The size of a row.
+        block_rows: Number of rows of each block of the split.
+        row_bytes: Size of a row.
         global_batch_size: Rows of one optimizer step over all workers.
-        tail: What becomes of the rows that do not fill a batch: `weight` makes a smaller one, `pad` too (the loader
-            fills it up), `drop` leaves them out.
-        digest: The dataset's content digest.
-        seed: The job's seed.
-        epoch: The epoch's number, from 0.
+        tail: Treatment of the rows that do not fill a batch: `weight` and `pad` make a smaller batch (which the loader
+            pads), `drop` leaves them out.
+        digest: Content digest of the dataset.
+        seed: Seed of the job.
+        epoch: Number of the epoch, from 0.
     """
 
     block_rows: tuple[int, ...]
@@ -119,68 +120,70 @@ class EpochOrder:
 
     @cached_property
     def rows(self) -> int:
-        """The rows of the split."""
+        """Number of rows of the split."""
         return sum(self.block_rows)
 
     @cached_property
     def full_steps(self) -> int:
-        """Steps with a full global batch."""
+        """Number of steps with a full global batch."""
         return self.rows // self.global_batch_size
 
     @cached_property
     def steps(self) -> int:
-        """All steps of the epoch."""
+        """Number of steps of the epoch."""
         has_tail = self.tail != "drop" and self.rows % self.global_batch_size > 0
         return self.full_steps + has_tail
 
     @cached_property
     def num_lanes(self) -> int:
-        """Lanes that give rows to every batch."""
+        """Number of lanes that contribute to every batch."""
         return min(NUM_LANES, self.global_batch_size)
 
     @cached_property
     def run_rows(self) -> int:
-        """Rows of a run."""
-        return _power_of_two(RUN_BYTES // self.row_bytes)
+        """Number of rows of a run."""
+        return _power_of_two_up_to(RUN_BYTES // self.row_bytes)
 
     @cached_property
     def window_steps(self) -> int:
-        """Steps of a window, in which the rows of each lane are permuted; 1: they are not permuted."""
+        """Number of steps of a window, within which each lane's rows are permuted; 1 if they are not."""
         if self.row_bytes >= WIDE_ROW_BYTES:
             return 1
-        steps = _power_of_two(WINDOW_BYTES // (self.global_batch_size * self.row_bytes))
-        return min(max(steps, _LEAST_WINDOW_STEPS), _MOST_WINDOW_STEPS)
+        steps = _power_of_two_up_to(WINDOW_BYTES // (self.global_batch_size * self.row_bytes))
+        return min(max(steps, _MIN_WINDOW_STEPS), _MAX_WINDOW_STEPS)
 
     def batch_rows(self, step: int) -> int:
-        """Rows of the global batch of a step."""
+        """Return the number of rows of a step's global batch."""
         return self.global_batch_size if step < self.full_steps else self.rows % self.global_batch_size
 
     def lane_slice(self, lane: int) -> tuple[int, int]:
-        """The positions [start, stop) of each full batch that a lane fills."""
+        """Return the positions [start, stop) of each full batch that a lane fills."""
         return slice_bounds(lane, self.num_lanes, self.global_batch_size)
 
     def window_permutation(self, window: int, rows: int) -> np.ndarray:
-        """How the rows that a lane gives to a window are permuted. Lanes with the same number of rows share it: their
-        rows have nothing to do with each other."""
-        remembered = self._windows.get(rows)
-        if remembered is None or remembered[0] != window:
-            drawn = self._streams.permutation(rows, _WINDOW_STREAMS | window)
-            remembered = self._windows[rows] = (window, drawn)
-        return remembered[1]
+        """Return the permutation of the `rows` rows that a lane contributes to a window.
+
+        Lanes with the same number of rows share it, since their rows are unrelated.
+        """
+        cached = self._windows.get(rows)
+        if cached is None or cached[0] != window:
+            permutation = self._streams.permutation(rows, _WINDOW_STREAMS | window)
+            cached = self._windows[rows] = (window, permutation)
+        return cached[1]
 
     def piece_at(self, lane: int, position: int) -> Piece:
-        """The piece that holds a lane's row, by the number of the lane's rows before it."""
+        """Return the piece that holds a lane's row, given the number of the lane's rows before it."""
         first, stop = self._lane_bounds(lane)
         slot = int(np.searchsorted(self._slots.ends, first + position, side="right"))
-        found = self._pieces.get((lane, slot))
-        if found is None:
-            if len(self._pieces) > 4 * NUM_LANES:  # of those that lie behind, none comes again
+        piece = self._pieces.get((lane, slot))
+        if piece is None:
+            if len(self._pieces) > 4 * NUM_LANES:  # pieces that have been read are not needed again
                 self._pieces.clear()
-            found = self._pieces[lane, slot] = self._make_piece(lane, slot, first, stop)
-        return found
+            piece = self._pieces[lane, slot] = self._make_piece(lane, slot, first, stop)
+        return piece
 
     def blocks_in_order(self, step: int = 0) -> list[int]:
-        """The blocks that are read from a step on, in the order in which they are needed first."""
+        """Return the blocks that are read from a step on, in the order of their first use."""
         needed: list[tuple[int, int]] = []
         for lane in range(self.num_lanes):
             first, stop = self._lane_bounds(lane)
@@ -193,57 +196,58 @@ class EpochOrder:
                 if begin >= stop:
                     break
                 needed.append((max(0, begin - first) // (end - start), int(self._slots.block[slot])))
-        in_tail = self._tail_places(0, self.rows - self.full_steps * self.global_batch_size).block
+        in_tail = self._tail_addresses(0, self.rows - self.full_steps * self.global_batch_size).block
         ordered = [block for _, block in sorted(needed, key=lambda entry: entry[0])]
         return list(dict.fromkeys([*ordered, *(in_tail.tolist() if self.steps > self.full_steps else [])]))
 
-    def places(self, step: int, start: int, stop: int) -> RowAddresses:
-        """The rows at the positions [start, stop) of a step's global batch.
+    def row_addresses(self, step: int, start: int, stop: int) -> RowAddresses:
+        """Return the rows at the positions [start, stop) of a step's global batch.
 
-        Costs the same for any step: at most one window of each lane is permuted.
+        The cost is the same for any step: at most one window of each lane is permuted.
         """
         assert 0 <= step < self.steps, f"step {step} of {self.steps}"
         if step >= self.full_steps:
-            return self._tail_places(start, stop)
+            return self._tail_addresses(start, stop)
         parts = []
         for lane in range(self.num_lanes):
             lane_start, lane_stop = self.lane_slice(lane)
             begin, end = max(start, lane_start) - lane_start, min(stop, lane_stop) - lane_start
             if begin < end:
-                parts.append(self._lane_places(lane, self._positions(step, lane_stop - lane_start, begin, end)))
+                positions = self._lane_positions(step, lane_stop - lane_start, begin, end)
+                parts.append(self._lane_addresses(lane, positions))
         if not parts:
             return RowAddresses(np.empty(0, np.int64), np.empty(0, np.int64))
         return RowAddresses(
             np.concatenate([part.block for part in parts]), np.concatenate([part.row for part in parts])
         )
 
-    def _positions(self, step: int, width: int, begin: int, end: int) -> np.ndarray:
-        """Which rows a lane gives to the places [begin, end) of its share of a step, as numbers of rows before them."""
+    def _lane_positions(self, step: int, width: int, begin: int, end: int) -> np.ndarray:
+        """Return the lane's row numbers at the positions [begin, end) of its share of a step."""
         if self.window_steps == 1:
             return np.arange(step * width + begin, step * width + end)
         window = step // self.window_steps
         first, steps = self.window_bounds(window)
         mixed = self.window_permutation(window, steps * width)
-        place = (step - first) * width
-        return first * width + mixed[place + begin : place + end]
+        offset = (step - first) * width
+        return first * width + mixed[offset + begin : offset + end]
 
     def window_bounds(self, window: int) -> tuple[int, int]:
-        """The first step of a window, and the number of its steps."""
+        """Return the first step of a window, and its number of steps."""
         first = window * self.window_steps
         return first, min(self.window_steps, self.full_steps - first)
 
-    def _lane_places(self, lane: int, positions: np.ndarray) -> RowAddresses:
+    def _lane_addresses(self, lane: int, positions: np.ndarray) -> RowAddresses:
         block, row = np.empty_like(positions), np.empty_like(positions)
-        left = np.ones(len(positions), dtype=bool)
-        while left.any():
-            piece = self.piece_at(lane, int(positions[left].min()))
-            inside = left & (positions < piece.start + piece.rows)
+        pending = np.ones(len(positions), dtype=bool)
+        while pending.any():
+            piece = self.piece_at(lane, int(positions[pending].min()))
+            inside = pending & (positions < piece.start + piece.rows)
             block[inside] = piece.block
-            row[inside] = piece.rows_of_block(positions[inside] - piece.start)
-            left &= ~inside
+            row[inside] = piece.block_rows(positions[inside] - piece.start)
+            pending &= ~inside
         return RowAddresses(block, row)
 
-    def _tail_places(self, start: int, stop: int) -> RowAddresses:
+    def _tail_addresses(self, start: int, stop: int) -> RowAddresses:
         first = self.full_steps * self.global_batch_size
         sequence = first + self._streams.permutation(self.rows - first, _TAIL_STREAM)[start:stop]
         slot = np.searchsorted(self._slots.ends, sequence, side="right")
@@ -251,7 +255,7 @@ class EpochOrder:
         return RowAddresses(self._slots.block[slot], self._slots.first[slot] + offset)
 
     def _lane_bounds(self, lane: int) -> tuple[int, int]:
-        """The rows of the sequence that a lane holds."""
+        """Return the rows [start, stop) of the sequence that a lane holds."""
         start, stop = self.lane_slice(lane)
         return self.full_steps * start, self.full_steps * stop
 
@@ -275,28 +279,31 @@ class EpochOrder:
 
     @cached_property
     def _slots(self) -> _Slots:
-        """The permuted blocks, from the row on where this epoch enters their ring: so the tail is made of other rows
-        in every epoch. The block that is entered in its middle comes first and, with its other part, last."""
+        """The permuted blocks, from the row where this epoch enters their ring.
+
+        The tail therefore consists of different rows in every epoch. The block that is entered in its middle comes
+        first and, with its remaining part, last.
+        """
         block = self._streams.permutation(len(self.block_rows), _BLOCK_STREAM)
         rows = np.asarray(self.block_rows, dtype=np.int64)[block]
         if not self.rows:
             return _Slots(block, rows, rows, rows)
         shift = int(self._streams.words(1, _SHIFT_STREAM)[0] % np.uint64(self.rows))
-        entered = int(np.searchsorted(np.cumsum(rows), shift, side="right"))
-        into = shift - int(rows[:entered].sum())
-        block = np.concatenate([block[entered:], block[: entered + 1]])
-        rows = np.concatenate([rows[entered:], rows[: entered + 1]])
+        entry = int(np.searchsorted(np.cumsum(rows), shift, side="right"))
+        offset = shift - int(rows[:entry].sum())
+        block = np.concatenate([block[entry:], block[: entry + 1]])
+        rows = np.concatenate([rows[entry:], rows[: entry + 1]])
         first = np.zeros_like(rows)
-        first[0] = into
-        rows[0] -= into
-        rows[-1] = into
+        first[0] = offset
+        rows[0] -= offset
+        rows[-1] = offset
         kept = rows > 0
         return _Slots(block[kept], first[kept], rows[kept], np.cumsum(rows[kept]))
 
 
 @dataclass(frozen=True)
 class _Slots:
-    """Blocks, or parts of them, in the order of an epoch: number, first row, rows, and the sum of rows so far."""
+    """The blocks (or parts) of an epoch in order: block number, first row, number of rows, and cumulative rows."""
 
     block: np.ndarray
     first: np.ndarray
@@ -308,6 +315,6 @@ class _Slots:
         return len(self.block)
 
 
-def _power_of_two(limit: int) -> int:
-    """The largest power of two up to a limit, at least 1."""
+def _power_of_two_up_to(limit: int) -> int:
+    """Return the largest power of two up to `limit`, at least 1."""
     return 1 << max(0, limit.bit_length() - 1)

@@ -1,4 +1,4 @@
-"""Makes batches in a thread while the caller computes."""
+"""A background thread that makes batches while the caller computes."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ from contextlib import suppress
 from farandole.loading.batch import Batch
 
 DEFAULT_READ_AHEAD = 2
-"""Batches that lie ready at most."""
+"""Maximum number of batches that are ready before the caller asks for them."""
 
 
 def prefetch(batches: Iterator[Batch], depth: int = DEFAULT_READ_AHEAD) -> Iterator[Batch]:
-    """The same batches, made by a thread while the caller computes. What the thread raises, the caller gets.
+    """Iterate over `batches` in a background thread and yield them unchanged.
+
+    An exception in the thread is raised in the caller, after the batches that precede it.
 
     Args:
         batches: The batches.
-        depth: How many may lie ready; 0: there is no thread, and the caller's own makes them.
+        depth: Maximum number of batches that wait for the caller; 0 makes them in the caller's own thread.
     """
-    return _from_thread(batches, depth) if depth else batches
+    return _run_in_thread(batches, depth) if depth else batches
 
 
-def _from_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+def _run_in_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=depth)
-    unwanted = threading.Event()
+    stopped = threading.Event()
 
     def put(item: Batch | BaseException | None) -> None:
-        while not unwanted.is_set():
+        while not stopped.is_set():
             with suppress(queue.Full):
                 ready.put(item, timeout=0.1)
                 return
 
-    def work() -> None:
+    def fill() -> None:
         try:
             for batch in batches:
                 put(batch)
-                if unwanted.is_set():
+                if stopped.is_set():
                     return
             put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             put(error)
 
-    thread = threading.Thread(target=work, name="farandole-loader", daemon=True)
+    thread = threading.Thread(target=fill, name="farandole-loader", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
-            del item  # or its memory could not be used again while the caller waits for the next
+            del item  # frees the batch's memory for reuse while the caller waits for the next batch
     finally:
-        unwanted.set()
+        stopped.set()
         thread.join()

@@ -1,8 +1,8 @@
-/* Draws the order of rows and copies rows out of mapped blocks: the inner loops of the loader, without Python and
-   without its lock.
+/* The inner loops of the loader, which run without the GIL: random words, permutations, and copies of rows out of
+   memory-mapped blocks.
 
-   NumPy's `take` calls memmove for each row, and the call costs as much as copying 128 bytes; here a row is a few moves
-   of sizes that the compiler knows. */
+   NumPy's `take` calls memmove for each row, and the call takes as long as copying 128 bytes; here a row is copied by a
+   few moves whose sizes are compile-time constants. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,16 +11,16 @@
 #include <string.h>
 
 enum {
-    LINE = 64,  /* bytes of a line of the processor's cache */
-    STREAMS = 4, /* groups that are copied side by side: memory answers several requests in the time of one */
-    MOST_DIGIT_BITS = 12, /* of a radix sort: the counts of all digits stay in the nearest cache */
-    SHORT = 1024, /* bytes of a group that has ended before the processor has seen that it is a sequence */
-    AHEAD = 24, /* rows: what is asked for so early has come from the last cache when its turn is there */
+    LINE = 64,  /* bytes of a cache line */
+    STREAMS = 4, /* groups copied concurrently: memory serves several requests in the time of one */
+    MOST_DIGIT_BITS = 12, /* digit size of the radix sort: the counts of all digits fit into the L1 cache */
+    SHORT = 1024, /* bytes of a group that ends before the hardware prefetcher detects a sequence */
+    AHEAD = 24, /* prefetch distance in rows: covers the latency of the last-level cache */
 };
 
 static inline void copy_row(char *to, const char *from, Py_ssize_t bytes)
 {
-    /* The last move overlaps the one before it, so that no size needs a loop over single bytes. */
+    /* The last move overlaps the previous one, so no size needs a loop over single bytes. */
     if (bytes >= 64) {
         Py_ssize_t done = 0;
         for (; done + 64 <= bytes; done += 64)
@@ -77,24 +77,25 @@ static void copy_groups(const char *source, const int64_t *firsts, Py_ssize_t gr
 
 PyDoc_STRVAR(copy_doc,
              "copy(parts, row_bytes, targets, /)\n--\n\n"
-             "Copy groups of neighbours out of blocks, one group after the other, column by column.\n\n"
+             "Copy groups of consecutive rows out of blocks, one group after the other, column by column.\n\n"
              "Args:\n"
-             "    parts: Tuples, in the order of the target's rows. Of each: the columns of a block, a list of contiguous\n"
-             "        arrays; the first row of each group, int64; and the rows of a group.\n"
-             "    row_bytes: The size of a row of each column.\n"
-             "    targets: Where the rows of each column go, contiguous arrays.\n\n"
+             "    parts: Tuples in the order of the target's rows, each with the columns of a block (a list of contiguous\n"
+             "        arrays), the first row of each group (int64), and the number of rows of a group.\n"
+             "    row_bytes: Size of a row of each column.\n"
+             "    targets: Contiguous arrays that receive the rows of each column.\n\n"
              "Raises:\n"
-             "    IndexError: A row lies outside of its block, or there is no room for it.\n"
-             "    ValueError: A part has another number of columns than there are targets.\n"
-             "    TypeError: A part is no such tuple.\n");
+             "    IndexError: A row is outside its block, or the target is too small.\n"
+             "    ValueError: The number of columns of a part differs from the number of targets.\n"
+             "    TypeError: A part is not such a tuple.\n");
 
-/* One column of one part. Its buffers are held while Python's lock is not. */
+/* One column of one part. Its buffers stay acquired while the GIL is released. */
 typedef struct {
     Py_buffer source, firsts;
     Py_ssize_t rows;
 } Groups;
 
-/* The part of a column as `found`, whose buffers are held afterwards; false, with an error set and nothing held, if it is none. */
+/* Parse one column of a part into `found` and acquire its buffers. On error, set an exception, acquire nothing and
+   return false. */
 static bool take_groups(PyObject *part, Py_ssize_t column, Py_ssize_t columns, Groups *found)
 {
     PyObject *sources;
@@ -118,7 +119,7 @@ static bool take_groups(PyObject *part, Py_ssize_t column, Py_ssize_t columns, G
     return true;
 }
 
-/* Copies the groups of a part; returns how many bytes, or -1 if some lie outside, or `room` is too small for them. */
+/* Copy the groups of a part. Return the number of bytes, or -1 if a row is outside its block or `room` is too small. */
 static Py_ssize_t copy_part(const Groups *part, Py_ssize_t row_bytes, char *target, Py_ssize_t room)
 {
     const Py_ssize_t groups = part->firsts.len / (Py_ssize_t)sizeof(int64_t);
@@ -173,7 +174,7 @@ static PyObject *copy(PyObject *Py_UNUSED(module), PyObject *args)
 
     if (!PyArg_ParseTuple(args, "OOO:copy", &given[0], &given[1], &given[2]))
         return NULL;
-    /* Tuples: others may change a list while Python's lock is not held. */
+    /* Tuples, since other threads may change a list while the GIL is released. */
     parts = PySequence_Tuple(given[0]);
     sizes = parts ? PySequence_Tuple(given[1]) : NULL;
     targets = sizes ? PySequence_Tuple(given[2]) : NULL;
@@ -198,20 +199,20 @@ PyDoc_STRVAR(choose_doc,
              "Gather single rows.\n\n"
              "Args:\n"
              "    pool: Contiguous rows.\n"
-             "    chosen: For each row of the target, which row of the pool it is, int32.\n"
-             "    row_bytes: The size of a row.\n"
-             "    target: Where the rows go, contiguous.\n\n"
+             "    chosen: The row of the pool for each row of the target, int32.\n"
+             "    row_bytes: Size of a row.\n"
+             "    target: Contiguous array that receives the rows.\n\n"
              "Raises:\n"
-             "    IndexError: A row lies outside of the pool, or there is no room for it.\n");
+             "    IndexError: A row is outside the pool, or the target is too small.\n");
 
-/* Where the size is a constant, a row is a few moves without a branch. */
+/* With a constant size, a row is copied by a few moves without a branch. */
 static inline __attribute__((always_inline)) Py_ssize_t choose_rows(const char *pool, uint64_t most, const int32_t *chosen,
                                                                     Py_ssize_t count, Py_ssize_t bytes, char *target)
 {
     Py_ssize_t at = 0;
 
     for (; at < count && (uint64_t)(int64_t)chosen[at] < most; at++) {
-        /* The target's lines too: it is memory of an earlier window, and a write waits for the line that it changes. */
+        /* Prefetch the target too: it was used by an earlier window, and a write waits for the cache line it changes. */
         if (bytes >= LINE && at + AHEAD < count)
             for (Py_ssize_t line = 0; line < bytes; line += LINE) {
                 __builtin_prefetch(pool + chosen[at + AHEAD] * bytes + line);
@@ -267,17 +268,16 @@ static PyObject *choose(PyObject *Py_UNUSED(module), PyObject *args)
 
 PyDoc_STRVAR(permute_doc,
              "permute(words, /)\n--\n\n"
-             "Sort the places of random words by the words, which become the places.\n\n"
-             "A word's lowest bits, as many as the number of words takes, do not count: the place itself stands in for\n"
-             "them, so that no two are equal. A radix sort by the highest bits, and an insertion sort for what these leave:\n"
-             "fast where the words are random.\n\n"
+             "Replace random words by the indices that would sort them.\n\n"
+             "The index of each word replaces its lowest bits, as many as the number of words needs, so no two words are\n"
+             "equal. A radix sort by the highest bits is followed by an insertion sort, which is fast for random words.\n\n"
              "Args:\n"
-             "    words: uint64, less than 2**32 of them.\n\n"
+             "    words: uint64, fewer than 2**32.\n\n"
              "Raises:\n"
-             "    ValueError: There are too many.\n"
-             "    MemoryError: There is no room for a copy of them.\n");
+             "    ValueError: There are too many words.\n"
+             "    MemoryError: There is not enough memory for a copy of the words.\n");
 
-/* One pass of a radix sort, stable. */
+/* One stable pass of a radix sort. */
 static void deal(const uint64_t *numbers, Py_ssize_t count, int shift, int digit_bits, uint64_t *dealt)
 {
     uint32_t ends[1 << MOST_DIGIT_BITS] = {0};
@@ -295,7 +295,7 @@ static void deal(const uint64_t *numbers, Py_ssize_t count, int shift, int digit
         dealt[ends[numbers[at] >> shift & digit]++] = numbers[at];
 }
 
-/* An insertion sort from one array to another, or to the same. */
+/* An insertion sort from one array into another, or in place. */
 static void insert(const uint64_t *numbers, Py_ssize_t count, uint64_t *sorted)
 {
     for (Py_ssize_t next = 0; next < count; next++) {
@@ -310,9 +310,8 @@ static void insert(const uint64_t *numbers, Py_ssize_t count, uint64_t *sorted)
 static void permute_words(uint64_t *words, Py_ssize_t count, int bits, uint64_t *dealt)
 {
     const uint64_t low = (UINT64_C(1) << bits) - 1;
-    const bool once = bits <= MOST_DIGIT_BITS + 1; /* one pass leaves about one number for each value of its digit */
-    /* Two passes look at three bits more than the places take, where they can: then few numbers are left that another
-       one's highest bits are equal to. */
+    const bool once = bits <= MOST_DIGIT_BITS + 1; /* one pass leaves about one number per digit value */
+    /* Two passes cover up to three bits more than the indices need, so that few numbers share their highest bits. */
     int digit_bits = once ? bits : (bits + 4) / 2;
 
     if (digit_bits > MOST_DIGIT_BITS)
@@ -335,14 +334,14 @@ static PyObject *permute(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer words;
     Py_ssize_t count;
-    int bits = 0; /* as many as the count takes */
+    int bits = 0; /* bits that the count needs */
 
     if (!PyArg_ParseTuple(args, "w*:permute", &words))
         return NULL;
     count = words.len / (Py_ssize_t)sizeof(uint64_t);
     if (count > UINT32_MAX) {
         PyBuffer_Release(&words);
-        return PyErr_Format(PyExc_ValueError, "%zd words cannot be permuted; at most 4,294,967,295", count);
+        return PyErr_Format(PyExc_ValueError, "cannot permute %zd words; the maximum is 4,294,967,295", count);
     }
     while (count >> bits)
         bits++;
@@ -362,12 +361,13 @@ static PyObject *permute(PyObject *Py_UNUSED(module), PyObject *args)
 
 PyDoc_STRVAR(philox_doc,
              "philox(key, stream, words, /)\n--\n\n"
-             "The first random words of a stream: Philox4x64-10, whose counter holds the number of four words in its lowest\n"
-             "64 bits, and the stream in the next ones.\n\n"
+             "Fill an array with the first random words of a stream.\n\n"
+             "The generator is Philox4x64-10. Its counter holds the number of the group of four words in its lowest 64 bits\n"
+             "and the stream in the next 64.\n\n"
              "Args:\n"
-             "    key: 64 bits, the lower half of the generator's key; the upper one is 0.\n"
+             "    key: 64 bits, the lower half of the generator's key; the upper half is 0.\n"
              "    stream: 64 bits.\n"
-             "    words: Where they go, uint64.\n");
+             "    words: uint64 array that receives the words.\n");
 
 static inline uint64_t multiply(uint64_t a, uint64_t b, uint64_t *low)
 {
@@ -424,7 +424,7 @@ static PyMethodDef methods[] = {{"copy", copy, METH_VARARGS, copy_doc},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows",
-                                    "Draws the order of rows and copies rows out of mapped blocks.", -1, methods,
+                                    "Row order and row copies for the loader.", -1, methods,
                                     NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_rows(void)

@@ -1,4 +1,4 @@
-"""Draws the order of rows and copies rows out of blocks; written in C (`rows.c`)."""
+"""Row order and row copies in C (`rows.c`)."""
 
 from collections.abc import Sequence
 

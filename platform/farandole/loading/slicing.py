@@ -1,12 +1,12 @@
-"""Who reads what: pure functions of the rank and the number of workers."""
+"""Division of rows among ranks and lanes."""
 
 from __future__ import annotations
 
 
-def slice_bounds(part: int, parts: int, rows: int) -> tuple[int, int]:
-    """The rows [start, stop) of `part` when `rows` are dealt to `parts`; sizes differ by one at most.
+def slice_bounds(index: int, count: int, rows: int) -> tuple[int, int]:
+    """Return the rows [start, stop) of slice `index` when `rows` are divided into `count` slices.
 
-    A rank takes such a slice of every global batch, and a lane takes such a slice too, so that with as many ranks
-    as lanes, or a divisor of it, each rank reads lanes of its own.
+    Slice sizes differ by at most one row. Each rank takes such a slice of every global batch, and so does each lane:
+    if the number of ranks divides the number of lanes, no two ranks read the same lane.
     """
-    return part * rows // parts, (part + 1) * rows // parts
+    return index * rows // count, (index + 1) * rows // count

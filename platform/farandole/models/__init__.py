@@ -1,1 +1,1 @@
-"""Small model builders: `build(schema, **options) -> torch.nn.Module`, to be named in a job file or copied."""
+"""Small model builders `build(schema, **options) -> torch.nn.Module`, to name in a job file or to copy."""

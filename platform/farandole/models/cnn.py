@@ -1,4 +1,4 @@
-"""A convolutional network over one image: convolution and pooling, some times, then dense layers."""
+"""A convolutional network over one image: stages of convolution and pooling, then dense layers."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import require_single_group
-from farandole.models.mlp import hidden_layers
-from farandole.models.pixels import planes
+from farandole.models.layers import hidden_layers, require_single_group, to_planes
 from farandole.shards import Group, Schema
 
 
 class ImageEncoder(nn.Module):
-    """An image as a row of numbers: for each stage a 3x3 convolution, batch norm, ReLU and 2x2 max pooling.
+    """A stack of stages, each with a 3x3 convolution, batch norm, ReLU and 2x2 max pooling.
 
     Args:
         group: The images.
-        channels: The channels of each stage.
+        channels: Number of channels of each stage.
 
     Raises:
-        ModelError: The image is too small for so many stages.
+        ModelError: The image is too small for this number of stages.
     """
 
     def __init__(self, group: Group, channels: Sequence[int]) -> None:
         super().__init__()
         height, width, planes_in = group.shape
-        least = 2 ** len(channels)
-        if min(height, width) < least or not channels:
+        min_size = 2 ** len(channels)
+        if min(height, width) < min_size or not channels:
             raise ModelError(
-                f"model.options.channels: {len(channels)} stages halve the image as often, and {group.name} has"
-                f" {height} x {width} pixels; give at least one stage, and images of {least} pixels or more"
+                f"model.options.channels: each of the {len(channels)} stages halves the image, but {group.name} has"
+                f" {height} x {width} pixels; give at least one stage, and images of at least {min_size} pixels"
             )
         stages: list[nn.Module] = []
         for planes_out in channels:
@@ -44,16 +42,16 @@ class ImageEncoder(nn.Module):
             ]
             planes_in = planes_out
         self.stages = nn.Sequential(*stages, nn.Flatten())
-        self.width = planes_in * (height // least) * (width // least)
+        self.width = planes_in * (height // min_size) * (width // min_size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 `[B, width]` of uint8 `[B, H, W, C]`."""
-        encoded: torch.Tensor = self.stages(planes(images))
+        """Map uint8 images `[B, H, W, C]` to float32 `[B, width]`."""
+        encoded: torch.Tensor = self.stages(to_planes(images))
         return encoded
 
 
 class Cnn(nn.Module):
-    """An image encoder and dense layers."""
+    """An image encoder followed by dense layers."""
 
     def __init__(
         self, schema: Schema, group: Group, channels: Sequence[int], hidden: Sequence[int], dropout: float
@@ -69,7 +67,7 @@ class Cnn(nn.Module):
         )
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        """Logits or values `[B, O]` of uint8 `[B, H, W, C]`."""
+        """Map uint8 images `[B, H, W, C]` to logits or values `[B, O]`."""
         outputs: torch.Tensor = self.head(self.encoder(groups[self.name]))
         return outputs
 
@@ -80,12 +78,12 @@ def build(
     """Build the network.
 
     Args:
-        schema: The columns of the dataset; one image and nothing else.
-        channels: The channels of each stage of convolution and pooling; each halves height and width.
-        hidden: The sizes of the dense layers.
-        dropout: The share of activations that training drops, before and after the dense layers.
+        schema: The columns of the dataset: a single image.
+        channels: Number of channels of each stage of convolution and pooling; each halves height and width.
+        hidden: Sizes of the dense layers.
+        dropout: Share of activations that training drops, before and after the dense layers.
 
     Raises:
-        ModelError: The dataset has something else, or its images are too small.
+        ModelError: The dataset is not a single image, or its images are too small.
     """
     return Cnn(schema, require_single_group(schema, "image", "farandole.models.cnn"), channels, hidden, dropout)

@@ -1,4 +1,4 @@
-"""One network over groups of all kinds: an encoder for each group, then dense layers over all that they say."""
+"""A network over groups of all kinds: one encoder per group, then dense layers over all of them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import torch
 from torch import nn
 
 from farandole.models.cnn import ImageEncoder
-from farandole.models.embedding import Embeddings
-from farandole.models.mlp import hidden_layers
+from farandole.models.layers import Embeddings, hidden_layers
 from farandole.models.rnn import SeriesEncoder
 from farandole.models.text import TextEncoder
 from farandole.shards import Group, Schema
 
 
 class Fusion(nn.Module):
-    """Encodes each group, lays the codes side by side, and maps them through hidden layers to the outputs.
+    """A network that encodes each group, concatenates the codes, and maps them through hidden layers to the outputs.
 
-    Images go through convolutions, texts through embeddings and attention, series (tensors of two dimensions) through
-    cells, ids through embeddings; numbers and other tensors as they are. What an encoder gives is normed and brought
-    to one width, so that none drowns the others.
+    Images are encoded by convolutions, texts by embeddings and attention, series (two-dimensional tensors) by recurrent
+    cells, ids by embeddings; numbers and other tensors are used unchanged. Each encoder's output is projected to the
+    same width and normalized, so that no group dominates the others.
     """
 
     def __init__(
@@ -43,13 +42,13 @@ class Fusion(nn.Module):
         )
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        """Logits or values `[B, O]` of all groups."""
+        """Map all groups to logits or values `[B, O]`."""
         parts = []
         for group in self.groups:
-            place, values = f"group_{group.name}", groups[group.name]
-            if place in self.encoders:
+            module_name, values = f"group_{group.name}", groups[group.name]
+            if module_name in self.encoders:
                 masks = [groups[f"{group.name}_mask"].bool()] if group.kind == "tokens" else []
-                values = self.codes[place](self.encoders[place](values, *masks))
+                values = self.codes[module_name](self.encoders[module_name](values, *masks))
             parts.append(values.flatten(1).float())
         outputs: torch.Tensor = self.head(torch.cat(parts, dim=1))
         return outputs
@@ -71,20 +70,20 @@ def build(
 
     Args:
         schema: The columns of the dataset.
-        width: The size of a text's states, of a series' state, and of what each encoder gives.
-        hidden: The sizes of the dense layers over all groups.
-        dropout: The share of activations that training drops.
-        channels: Images: the channels of each stage of convolution and pooling.
+        width: Size of a text's states, of a series' state, and of each encoder's output.
+        hidden: Sizes of the dense layers over all groups.
+        dropout: Share of activations that training drops.
+        channels: Images: number of channels of each stage of convolution and pooling.
         layers: Texts: blocks of self-attention; 0 makes a bag of embeddings.
-        heads: Texts: heads of attention.
+        heads: Texts: attention heads.
         cell: Series: `lstm` or `gru`.
-        max_embedding: Ids: the greatest length of an embedding.
+        max_embedding: Ids: maximum length of an embedding.
 
     Raises:
         ModelError: A group does not suit its encoder, or an option is wrong.
     """
 
-    def encoder(group: Group) -> nn.Module | None:
+    def make_encoder(group: Group) -> nn.Module | None:
         if group.kind == "image":
             return ImageEncoder(group, channels)
         if group.kind == "tokens":
@@ -95,6 +94,6 @@ def build(
             return SeriesEncoder(group, cell, width, 1, 0.0)
         return None
 
-    found = {group.name: encoder(group) for group in schema.groups}
-    encoders = {name: module for name, module in found.items() if module is not None}
+    by_group = {group.name: make_encoder(group) for group in schema.groups}
+    encoders = {name: encoder for name, encoder in by_group.items() if encoder is not None}
     return Fusion(schema, encoders, width, hidden, dropout)

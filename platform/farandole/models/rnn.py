@@ -8,37 +8,36 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import require_single_group
-from farandole.models.mlp import hidden_layers
+from farandole.models.layers import hidden_layers, require_single_group
 from farandole.shards import Group, Schema
 
 CELLS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
-"""Kinds of recurrent cells."""
+"""Recurrent cells by name."""
 
 
 class SeriesEncoder(nn.Module):
-    """A series as a row of numbers: what the cells know after its last step.
+    """A recurrent network that encodes a series as its output at the last step.
 
-    Each of the series' numbers is first scaled by its mean and deviation over rows and steps, which training tracks (a
-    batch norm): arrays come as they are.
+    Tensors are not scaled by preprocessing, so each number of the series is normalized first, by a batch norm that
+    tracks mean and deviation over rows and steps.
 
     Args:
         group: A tensor of shape `(steps, numbers)`.
         cell: One of `CELLS`.
-        size: The size of the state.
-        layers: How many layers of cells lie on one another.
-        dropout: The share of activations that training drops between them.
+        size: Size of the state.
+        layers: Number of stacked recurrent layers.
+        dropout: Share of activations that training drops between them.
 
     Raises:
-        ModelError: The group is no series, or the cell does not exist.
+        ModelError: The group is not a series, or the cell does not exist.
     """
 
     def __init__(self, group: Group, cell: str, size: int, layers: int, dropout: float) -> None:
         super().__init__()
         if len(group.shape) != 2:
             raise ModelError(
-                f"model.builder: {group.name} has rows of shape {list(group.shape)}, and a series needs [steps,"
-                " numbers]; mend `shape` of the feature"
+                f"model.builder: the rows of {group.name} have shape {list(group.shape)}, but a series has shape"
+                " [steps, numbers]; change `shape` of the feature"
             )
         if cell not in CELLS:
             raise ModelError(f"model.options.cell: {cell!r} is unknown; use one of {', '.join(CELLS)}")
@@ -48,14 +47,14 @@ class SeriesEncoder(nn.Module):
         self.width = size
 
     def forward(self, series: torch.Tensor) -> torch.Tensor:
-        """float32 `[B, width]` of `[B, steps, numbers]`."""
+        """Map a series `[B, steps, numbers]` to float32 `[B, width]`."""
         steps, _ = self.cells(self.scale(series.float().transpose(1, 2)).transpose(1, 2))
         last: torch.Tensor = steps[:, -1]
         return last
 
 
 class Rnn(nn.Module):
-    """A series encoder and dense layers."""
+    """A series encoder followed by dense layers."""
 
     def __init__(
         self, schema: Schema, group: Group, cell: str, size: int, layers: int, hidden: Sequence[int], dropout: float
@@ -71,7 +70,7 @@ class Rnn(nn.Module):
         )
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        """Logits or values `[B, O]` of `[B, steps, numbers]`."""
+        """Map a series `[B, steps, numbers]` to logits or values `[B, O]`."""
         outputs: torch.Tensor = self.head(self.encoder(groups[self.name]))
         return outputs
 
@@ -88,15 +87,15 @@ def build(
     """Build the network.
 
     Args:
-        schema: The columns of the dataset; one tensor of shape `[steps, numbers]` and nothing else.
+        schema: The columns of the dataset: a single tensor of shape `[steps, numbers]`.
         cell: `lstm` or `gru`.
-        size: The size of the cells' state.
-        layers: How many layers of cells lie on one another.
-        hidden: The sizes of the dense layers after the last step.
-        dropout: The share of activations that training drops.
+        size: Size of the recurrent state.
+        layers: Number of stacked recurrent layers.
+        hidden: Sizes of the dense layers after the last step.
+        dropout: Share of activations that training drops.
 
     Raises:
-        ModelError: The dataset has something else, or an option is wrong.
+        ModelError: The dataset is not a single series, or an option is wrong.
     """
     group = require_single_group(schema, "tensor", "farandole.models.rnn")
     return Rnn(schema, group, cell, size, layers, hidden, dropout)

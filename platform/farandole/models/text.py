@@ -1,4 +1,4 @@
-"""A network over one text: the mean of embedded tokens, alone or after a small Transformer encoder."""
+"""A network over one text: the mean of token embeddings, optionally after a small Transformer encoder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.choose import require_single_group
-from farandole.models.mlp import hidden_layers
+from farandole.models.layers import hidden_layers, require_single_group
 from farandole.shards import Group, Schema
 
 
 class Block(nn.Module):
-    """Self-attention and a dense network, each around a residual and after a layer norm (Xiong et al. 2020)."""
+    """Self-attention and a dense network, each with a residual connection and a pre-norm (Xiong et al. 2020)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -27,7 +26,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`[B, T, W]` of states `[B, T, W]`, where tokens see those of which the bool mask `[B, T]` is true."""
+        """Map states `[B, T, W]` to states `[B, T, W]`; tokens attend where the bool mask `[B, T]` is true."""
         rows, steps, width = states.shape
         parts = self.mixed(self.attention_norm(states)).view(rows, steps, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
@@ -38,23 +37,23 @@ class Block(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A text as a row of numbers: the mean of its tokens' states.
+    """An encoder of a text as the mean of its tokens' states.
 
     Args:
         group: The tokens; their mask is the group `NAME_mask`.
-        width: The size of an embedding and of a state.
-        layers: Blocks of attention; with 0 it is a bag of embeddings, which knows no order.
-        heads: Heads of attention; they divide the width.
-        dropout: The share of activations that training drops.
+        width: Size of an embedding and of a state.
+        layers: Blocks of self-attention; 0 makes a bag of embeddings, which ignores the order of tokens.
+        heads: Attention heads; must divide the width.
+        dropout: Share of activations that training drops.
 
     Raises:
-        ModelError: The width cannot be divided.
+        ModelError: The heads do not divide the width.
     """
 
     def __init__(self, group: Group, width: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         if layers and width % heads:
-            raise ModelError(f"model.options.heads: {heads} do not divide the width {width}; choose a divisor of it")
+            raise ModelError(f"model.options.heads: {heads} does not divide the width {width}; choose a divisor of it")
         self.tokens = nn.Embedding(group.cardinalities[0], width)
         nn.init.normal_(self.tokens.weight, std=0.1)
         self.places = nn.Parameter(torch.randn(group.shape[0], width) * 0.02) if layers else None
@@ -63,10 +62,10 @@ class TextEncoder(nn.Module):
         self.width = width
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """float32 `[B, width]` of int32 tokens `[B, T]` and their bool mask."""
+        """Map int32 tokens `[B, T]` and their bool mask to float32 `[B, width]`."""
         states = self.tokens(tokens)
         if self.places is not None:
-            # A text without tokens has to look at something: it sees the padding at its first place.
+            # An empty text would have nothing to attend to, so the first position is always visible.
             mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
             states = states + self.places
         states = self.dropout(states)
@@ -78,7 +77,7 @@ class TextEncoder(nn.Module):
 
 
 class TextNetwork(nn.Module):
-    """A text encoder and dense layers."""
+    """A text encoder followed by dense layers."""
 
     def __init__(
         self, schema: Schema, group: Group, width: int, layers: int, heads: int, hidden: Sequence[int], dropout: float
@@ -94,7 +93,7 @@ class TextNetwork(nn.Module):
         )
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        """Logits or values `[B, O]` of int32 tokens `[B, T]` and their bool mask."""
+        """Map int32 tokens `[B, T]` and their bool mask to logits or values `[B, O]`."""
         outputs: torch.Tensor = self.head(self.encoder(groups[self.name], groups[f"{self.name}_mask"].bool()))
         return outputs
 
@@ -111,15 +110,15 @@ def build(
     """Build the network.
 
     Args:
-        schema: The columns of the dataset; one text of `mode: pad` and nothing else.
-        width: The size of an embedding, and of the encoder's states.
+        schema: The columns of the dataset: a single text of `mode: pad`.
+        width: Size of an embedding, and of the encoder's states.
         layers: Blocks of self-attention; 0 makes a bag of embeddings.
-        heads: Heads of attention in each block.
-        hidden: The sizes of dense layers after the mean.
-        dropout: The share of activations that training drops.
+        heads: Attention heads of each block.
+        hidden: Sizes of the dense layers after the mean.
+        dropout: Share of activations that training drops.
 
     Raises:
-        ModelError: The dataset has something else, or an option is wrong.
+        ModelError: The dataset is not a single text, or an option is wrong.
     """
     group = require_single_group(schema, "tokens", "farandole.models.text")
     return TextNetwork(schema, group, width, layers, heads, hidden, dropout)

@@ -1,21 +1,22 @@
-"""Who has a job in its hands: a lock that the kernel takes back from a process that dies, however it dies."""
+"""Kernel locks on files and directories (`flock`): they are released when their holder dies, however it dies."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from farandole.jobdir.status import RUNNER_LOCK
+from typing import Self
 
 
 @dataclass
 class Lock:
-    """A lock that is held, until it is let go or this process ends.
+    """A held lock. A child process that inherits the descriptor holds it as well.
 
     Args:
-        descriptor: The open file. A child that inherits it holds the lock too.
+        descriptor: The open file that carries the lock.
     """
 
     descriptor: int
@@ -24,10 +25,24 @@ class Lock:
         """Give the lock back."""
         os.close(self.descriptor)
 
+    def __enter__(self) -> Self:
+        return self
 
-def try_lock(path: Path) -> Lock | None:
-    """Take a lock file, which is made if need be and stays; None: somebody else holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def try_lock(path: Path, *, create: bool = True) -> Lock | None:
+    """Lock a file or a directory exclusively; return None if somebody else holds it.
+
+    Args:
+        path: The file or directory. A lock file stays after its release.
+        create: Whether to create a missing file.
+
+    Raises:
+        FileNotFoundError: The path does not exist and is not created, or its directory does not exist.
+    """
+    descriptor = _open(path, create=create)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -37,30 +52,75 @@ def try_lock(path: Path) -> Lock | None:
 
 
 def wait_for_lock(path: Path) -> Lock:
-    """Take a lock file, when whoever holds it lets it go."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Lock a file exclusively, once its present holder releases it. A missing file is created and stays."""
+    descriptor = _open(path, create=True)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return Lock(descriptor)
 
 
-def try_lock_job(directory: Path) -> Lock | None:
-    """Take a job in hand; None: somebody else has it.
+def share_lock(path: Path) -> Lock:
+    """Lock an existing file together with other readers; wait while somebody holds it exclusively.
 
     Raises:
-        FileNotFoundError: Its directory is gone.
+        FileNotFoundError: The file does not exist.
     """
-    return try_lock(directory / RUNNER_LOCK)
+    descriptor = _open(path, create=False)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return Lock(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the exclusive lock on an existing file or directory."""
+    lock = try_lock(path, create=False)
+    if lock is None:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def temporary_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file for the length of the block, and remove it afterwards.
+
+    Excludes all other processes and threads of this machine; waits until the lock is free.
+
+    Args:
+        path: The lock file, which is created. Every user may open it: caches are shared.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                break
+        except FileNotFoundError:
+            pass  # the last holder has removed the file, so nobody else will ever ask for this inode
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def boot_id() -> str:
-    """Names the time since the machine was started: process ids mean nothing beyond it."""
+    """Return the kernel's id of the present boot: process ids mean nothing beyond it."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process was started, in ticks since boot: by it and the id a process is known; None: there is none."""
+    """Return when a process was started, in clock ticks since boot; None if it does not exist.
+
+    Together with the process id, this identifies a process within one boot.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     return int(text.rpartition(")")[2].split()[19])
+
+
+def _open(path: Path, *, create: bool) -> int:
+    if path.is_dir() or not create:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

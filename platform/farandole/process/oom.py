@@ -1,4 +1,4 @@
-"""Whether the kernel killed a worker because memory ran out: told only where the kernel says so."""
+"""Evidence that the kernel killed a worker because memory ran out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _ROOT = Path("/sys/fs/cgroup")
 
 @dataclass
 class OomCounter:
-    """The kernel's counts of processes that it killed for want of memory, in the control groups of the workers.
+    """The kernel's counts of out-of-memory kills in the control groups of the workers.
 
-    They are looked at while the workers live, for a process that has ended has no group any more.
+    The counts are read while the workers live: a process that has ended has no group.
     """
 
     first: dict[Path, int] = field(default_factory=dict)
     by_rank: dict[int, Path] = field(default_factory=dict)
 
-    def look(self, rank: int, pid: int) -> None:
-        """Note the group of a worker, and the group's count where it is new."""
+    def observe(self, rank: int, pid: int) -> None:
+        """Remember the control group of a worker, and the group's count if the group is new."""
         file = _count_file(pid)
         if file is None:
             return
@@ -28,7 +28,7 @@ class OomCounter:
             self.first[file] = _count(file) or 0
 
     def evidence(self, rank: int) -> str | None:
-        """What speaks for it that a worker was killed for want of memory; None: nothing does."""
+        """Return what indicates that a worker was killed for lack of memory; None if nothing does."""
         file = self.by_rank.get(rank)
         now = _count(file) if file is not None else None
         if file is None or now is None or now <= self.first[file]:
@@ -37,11 +37,11 @@ class OomCounter:
 
 
 def _count_file(pid: int) -> Path | None:
-    """The file with the count of a process's memory group: version 2 of control groups, or version 1."""
+    """Return the file with the count of a process's memory group: control groups version 2, or version 1."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None  # it has ended, or this is not Linux
+        return None  # the process has ended, or this is not Linux
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):

@@ -1,4 +1,4 @@
-"""Finds and kills what a gang has left behind, whatever it did to get away from its parents."""
+"""Processes of a job that outlived their parents: found by a mark in their environment, and killed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 import psutil
 
-from farandole.process.messages import GANG_VARIABLE
-
+GANG_VARIABLE = "FARANDOLE_GANG"
+"""The environment variable that marks all processes of a job and whatever they start: it holds the job's directory."""
 _RANK_VARIABLE = "HOROVOD_RANK"
 
 _PATIENCE_S = 5.0
@@ -16,14 +16,13 @@ _POLL_S = 0.05
 
 
 def find_orphans(mark: str, rank: int | None = None) -> list[psutil.Process]:
-    """Processes of this user that carry a gang's mark in their environment; this one and its ancestors are left out.
+    """Return the processes of this user that carry a mark, except this process and its ancestors.
+
+    The mark is inherited: a process that created its own session, or whose parent has died, still carries it.
 
     Args:
-        mark: The mark.
-        rank: Only what this worker is or has started. Default: what any has.
-
-    The mark is inherited by everything that a worker starts: a process that made a session of its own, or whose parent
-    has died, still has it. Other users' processes cannot be looked into, and are none of ours.
+        mark: The value of `FARANDOLE_GANG`.
+        rank: Only this worker and what it has started. Default: all.
     """
     kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
@@ -32,19 +31,24 @@ def find_orphans(mark: str, rank: int | None = None) -> list[psutil.Process]:
             continue
         try:
             variables = process.environ()
-            ours = variables.get(GANG_VARIABLE) == mark and rank in (None, int(variables.get(_RANK_VARIABLE, -1)))
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
+            is_marked = variables.get(GANG_VARIABLE) == mark
+            is_marked = is_marked and rank in (None, int(variables.get(_RANK_VARIABLE, -1)))
+            if is_marked and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
-            continue  # it has ended meanwhile, or belongs to somebody else
+            continue  # it has ended meanwhile, or belongs to another user
     return found
 
 
 def kill_orphans(mark: str, rank: int | None = None) -> int:
-    """Kill all that carries the mark, until nothing does: a process may start another one meanwhile.
+    """Kill all processes that carry a mark, and those that they start meanwhile.
+
+    Args:
+        mark: The value of `FARANDOLE_GANG`.
+        rank: Only this worker and what it has started. Default: all.
 
     Returns:
-        How many there were.
+        The number of killed processes.
     """
     killed: set[int] = set()
     deadline = time.monotonic() + _PATIENCE_S
@@ -56,6 +60,6 @@ def kill_orphans(mark: str, rank: int | None = None) -> int:
             except psutil.NoSuchProcess:
                 continue
         if time.monotonic() > deadline:
-            break  # one that hangs in the kernel: it ends when the kernel lets it
+            break  # a process that hangs in the kernel ends when the kernel lets it
         time.sleep(_POLL_S)
     return len(killed)

@@ -21,7 +21,6 @@ from farandole.shards.requirements import require_policies, unmet_requirements
 from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
 from farandole.shards.verify import Problem, verify
 from farandole.shards.writer import ShardWriter
-from farandole.storage.base import LocalStorage, Location, Storage, open_storage, parse_location
 
 __all__ = [
     "LABEL",
@@ -31,8 +30,6 @@ __all__ = [
     "EncryptionInfo",
     "Group",
     "LabelColumn",
-    "LocalStorage",
-    "Location",
     "MalformedRows",
     "Manifest",
     "Problem",
@@ -42,7 +39,6 @@ __all__ = [
     "ShardInfo",
     "ShardWriter",
     "SplitReader",
-    "Storage",
     "collect_garbage",
     "compare",
     "content_digest",
@@ -50,8 +46,6 @@ __all__ = [
     "has_key",
     "load_key",
     "mark_as_recent",
-    "open_storage",
-    "parse_location",
     "read_manifest",
     "require_policies",
     "unmet_requirements",

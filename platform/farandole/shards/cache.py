@@ -28,7 +28,7 @@ from pathlib import Path
 import xxhash
 
 from farandole.errors import DatasetError, FarandoleError, SpecError, StorageError
-from farandole.shards.lock import locked
+from farandole.process.locks import temporary_lock
 from farandole.shards.manifest import ShardInfo
 from farandole.spec import home
 from farandole.storage.object_store import ObjectStorage
@@ -182,7 +182,7 @@ class ShardCache:
             Whether it lies here now.
         """
         key = shard.xxh3_128
-        with locked(self._directory / f"{key}.lock"):
+        with temporary_lock(self._directory / f"{key}.lock"):
             if self._present(key, shard.bytes):
                 return True
             for left in self._directory.glob(f"{key}.*.tmp"):  # of a process that was killed: the lock was free
@@ -200,7 +200,7 @@ class ShardCache:
                         os.replace(temporary, self._path(key))
                         return True
                 raise DatasetError(
-                    f"{self._storage.shown(shard.file)}: what arrives has the checksum {found}, {_FETCHES} times in a"
+                    f"{self._storage.display_path(shard.file)}: what arrives has the checksum {found}, {_FETCHES} times in a"
                     f" row; the manifest says {key}: prepare the dataset again"
                 )
             finally:
@@ -209,11 +209,11 @@ class ShardCache:
     def _download(self, shard: ShardInfo, temporary: Path, ahead: bool) -> None:
         try:
             self._storage.download(
-                shard.file, temporary, shard.bytes, wanted=lambda: not (ahead and self._closed.is_set())
+                shard.file, temporary, shard.bytes, is_wanted=lambda: not (ahead and self._closed.is_set())
             )
         except FileNotFoundError:
             raise DatasetError(
-                f"{self._storage.shown(shard.file)}: the shard is missing; prepare the dataset again"
+                f"{self._storage.display_path(shard.file)}: the shard is missing; prepare the dataset again"
             ) from None
 
     def _fetch_ahead(self) -> None:
@@ -256,7 +256,7 @@ class ShardCache:
         What other processes read stays. Then a shard that is needed now comes nevertheless, and the limit is exceeded;
         one that is fetched ahead does not.
         """
-        with locked(self._directory / "room.lock"), self._mutex:
+        with temporary_lock(self._directory / "room.lock"), self._mutex:
             use = {key: found for key, (found, _) in self._next_uses().items()}
             never = max(use.values(), default=0) + 1
             own = use.get(shard.xxh3_128, never) if ahead else -1

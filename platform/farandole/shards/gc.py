@@ -7,7 +7,7 @@ import time
 
 from farandole.shards.manifest import MANIFEST_NAME, Manifest
 from farandole.shards.quarantine import QUARANTINE
-from farandole.storage.base import Location, open_storage
+from farandole.storage import Location, open_storage
 
 MIN_AGE_S = 24 * 3600
 """Younger files may belong to a preparation or a training that still goes on."""
@@ -34,7 +34,7 @@ def collect_garbage(place: Location, manifest: Manifest, *, min_age_s: float = M
     now = time.time()
     removed = [
         file.name
-        for file in storage.files(["", *manifest.splits, QUARANTINE])
+        for file in storage.list_files(["", *manifest.splits, QUARANTINE])
         if file.name not in kept and _OURS.match(file.name) and now - file.modified_s > min_age_s
     ]
     for name in removed:
@@ -45,4 +45,4 @@ def collect_garbage(place: Location, manifest: Manifest, *, min_age_s: float = M
 def mark_as_recent(place: Location, manifest: Manifest) -> None:
     """Let the shards of a manifest that is about to be replaced count as new: trainings may still read them."""
     shards = [shard.file for shards in manifest.splits.values() for shard in shards]
-    open_storage(place).renew([*shards, *(entry.file for entry in manifest.quarantine)])
+    open_storage(place).touch([*shards, *(entry.file for entry in manifest.quarantine)])

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from farandole.errors import DatasetError
 from farandole.shards.schema import Schema
 from farandole.spec import SPLITS
-from farandole.storage.base import Location, open_storage
+from farandole.storage import Location, open_storage
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -177,12 +177,12 @@ def read_manifest(place: Location) -> Manifest:
         StorageFailed: The object store does not answer.
     """
     storage = open_storage(place)
-    path = storage.shown(MANIFEST_NAME)
+    path = storage.display_path(MANIFEST_NAME)
     try:
         text = storage.read(MANIFEST_NAME).decode("utf-8")
     except FileNotFoundError:
         raise DatasetError(
-            f"{storage.shown('')}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"
+            f"{storage.display_path('')}: no {MANIFEST_NAME}, so no dataset (a preparation may have been interrupted);"
             " run `farandole prepare JOB.yaml`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:

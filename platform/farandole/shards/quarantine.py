@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from farandole.shards.manifest import QuarantineFile
-from farandole.storage.base import Location, open_storage
+from farandole.storage import Location, open_storage
 
 QUARANTINE = "quarantine"
 """The folder in the dataset directory."""

@@ -17,7 +17,7 @@ from farandole.shards.manifest import Manifest, ShardInfo, read_manifest
 from farandole.shards.mmap import MappedShard
 from farandole.shards.schema import Schema
 from farandole.spec import KeyReference
-from farandole.storage.base import LocalStorage, Location, open_storage
+from farandole.storage import LocalStorage, Location, open_storage
 
 if TYPE_CHECKING:
     from farandole.shards.cache import ShardCache
@@ -39,7 +39,7 @@ class Dataset:
     def __init__(self, place: Location, key: KeyReference | None = None) -> None:
         self._storage = open_storage(place)
         self._cache: ShardCache | None = None
-        self.directory: Location = self._storage.place
+        self.directory: Location = self._storage.location
         self.manifest: Manifest = read_manifest(self.directory)
         self._key = key
 

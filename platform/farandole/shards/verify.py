@@ -18,7 +18,7 @@ from farandole.shards.encryption import DecryptionError, has_key, load_key
 from farandole.shards.manifest import Manifest, QuarantineFile, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
 from farandole.spec import KeyReference
-from farandole.storage.base import Location, Storage, open_storage
+from farandole.storage import Location, Storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _check_manifest(manifest: Manifest) -> list[Problem]:
 
 def _check_shard(storage: Storage, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
     try:
-        with storage.fetched(shard.file) as path:
+        with storage.as_local_file(shard.file) as path:
             return _check_file(path, shard, manifest, secret)
     except OSError as error:
         return [Problem(shard.file, None, f"cannot be read: {error.strerror}")]

@@ -15,7 +15,7 @@ from farandole.privacy import Secret
 from farandole.shards.encryption import PieceCipher
 from farandole.shards.manifest import BlockInfo, ShardInfo
 from farandole.shards.schema import Schema
-from farandole.storage.base import Location, open_storage
+from farandole.storage import Location, open_storage
 
 
 class ShardWriter:

@@ -2,7 +2,7 @@
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
 from farandole.spec.backend import Backend, BackendName
-from farandole.spec.base import Spec, home, is_uri
+from farandole.spec.base import Spec, home
 from farandole.spec.candidate import with_overrides
 from farandole.spec.checkpoint import Checkpoint
 from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
@@ -112,7 +112,6 @@ __all__ = [
     "home",
     "horovod_variables",
     "is_function_reference",
-    "is_uri",
     "load_job",
     "metric_direction",
     "parse_host",

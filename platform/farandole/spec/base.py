@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
+from farandole.storage import is_uri
+
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://")
 
 
 class SecretError(ValueError):
@@ -40,11 +41,6 @@ def non_default_fields(spec: Spec, *names: str) -> list[str]:
 def home() -> Path:
     """Where datasets, jobs and the default MLflow store live: `$FARANDOLE_HOME`, or `~/.farandole`."""
     return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()
-
-
-def is_uri(path: str) -> bool:
-    """Whether `path` is a URI (`s3://…`, `package://…`) and not a path of this machine."""
-    return _SCHEME.match(path) is not None
 
 
 def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:

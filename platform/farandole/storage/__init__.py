@@ -1,1 +1,11 @@
-"""Storage of datasets and checkpoints: local directories and object stores."""
+"""Directories of files, on this machine or in an object store, behind one protocol.
+
+`open_storage` is the way in; object stores are imported when the first one is opened.
+"""
+
+from farandole.storage.base import Storage, StoredFile
+from farandole.storage.factory import open_storage
+from farandole.storage.local import LocalStorage
+from farandole.storage.location import Location, is_uri, parse_location
+
+__all__ = ["LocalStorage", "Location", "Storage", "StoredFile", "is_uri", "open_storage", "parse_location"]

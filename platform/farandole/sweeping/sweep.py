@@ -17,7 +17,8 @@ from typing import Any
 
 from farandole.errors import SpecError, TrainingError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
-from farandole.shards import read_manifest
+from farandole.ingest.prepared import PreparedDataset
+from farandole.pipeline import CheckedJob
 from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
@@ -38,7 +39,7 @@ class SweepResult:
     """A sweep that reached its end.
 
     Args:
-        sweep_id: Its id.
+        id: Its id.
         directory: Where it keeps its study, and the best job file.
         metric: The validation metric.
         direction: `minimize` or `maximize`.
@@ -48,7 +49,7 @@ class SweepResult:
         mlflow_run_id: The parent of the trials' MLflow runs, if the store has made it.
     """
 
-    sweep_id: str
+    id: str
     directory: Path
     metric: str
     direction: str
@@ -60,7 +61,7 @@ class SweepResult:
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
         return {
-            "id": self.sweep_id,
+            "id": self.id,
             "directory": str(self.directory),
             "metric": self.metric,
             "direction": self.direction,
@@ -70,11 +71,14 @@ class SweepResult:
         }
 
 
-def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
+def run_sweep(
+    checked: CheckedJob, prepared: PreparedDataset, on_event: EventHandler = ignore_event, *, resume: bool = False
+) -> SweepResult:
     """Train the job with many values on its dataset, and write the job file of the best.
 
     Args:
-        job: The job, with `sweep`; its dataset lies ready.
+        checked: The job, with `sweep`.
+        prepared: Its dataset.
         on_event: Is told of progress.
         resume: Go on with the newest sweep of this job; the trials that were under way begin again.
 
@@ -82,8 +86,9 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
         SpecError: The job has no sweep, its dataset has no validation split, or the sweep to resume is another one.
         TrainingFailed: No trial came to its end.
     """
-    spec = spec_of(job)
-    if not read_manifest(job.data.output).rows("validation"):
+    job = checked.job
+    spec = require_sweep(job)
+    if not prepared.manifest.rows("validation"):
         raise SpecError("data.split.validation: there are no validation rows, by which trials are compared; add some")
     directory = _newest_directory(job) if resume else _new_directory(job)
     with _locked(directory):
@@ -91,8 +96,8 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
         with record_run(job.tracking, directory, on_event) as recorder:
-            recorder.params(job)
-            recorder.tags({"farandole.sweep": directory.name})
+            recorder.log_params(job)
+            recorder.set_tags({"farandole.sweep": directory.name})
             _Sweeping(job, spec, directory, metric, study, recorder, on_event).run()
             best = study.best
             if best is None:
@@ -107,7 +112,7 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
     return SweepResult(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
 
 
-def spec_of(job: Job) -> Sweep:
+def require_sweep(job: Job) -> Sweep:
     """The job's sweep.
 
     Raises:
@@ -184,13 +189,13 @@ class _Sweeping:
         trial = self.running[number]
         if data is None:
             self._end(number)
-        elif data["event"] == "Measured":
+        elif data["event"] == "EpochMetrics":
             self._measured(number, trial, data)
         elif data["event"] == "failed":
             trial.reason = data["reason"]
         elif data["event"] == "trained":
             trial.trained = True
-        elif data["event"] == "Noted" and data["level"] == "warning":
+        elif data["event"] == "Message" and data["level"] == "warning":
             self.on_event(Message(f"trial {number}: {data['text']}", level="warning"))
 
     def _measured(self, number: int, trial: _Running, data: dict[str, Any]) -> None:
@@ -214,7 +219,7 @@ class _Sweeping:
         tag_run(self.job.tracking, trial.directory, {**tags, "farandole.trial_state": ended.state})
         best = self.study.best
         values = {"trial.value": ended.value, "best.value": best.value if best else None}
-        self.recorder.metrics({name: value for name, value in values.items() if value is not None}, number)
+        self.recorder.log_metrics({name: value for name, value in values.items() if value is not None}, number)
         value = "" if ended.value is None else f" {self.metric} {ended.value:.4f}"
         text = f"trial {number}: {ended.state}{value} ({ended.shown_values})"
         self.on_event(
@@ -267,13 +272,13 @@ class _Running:
 def _record_results(recorder: Recorder, study: Study, spec: Sweep, metric: str, best: Trial, best_file: Path) -> None:
     """What the parent run keeps: plots, the best job file, and which trial it was."""
     trials = [trial for trial in study.trials if trial.value is not None]
-    recorder.figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
+    recorder.log_figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
     importances = study.importances()
     if importances:
-        recorder.figure(plots.importances(importances, metric), "importances")
-    recorder.file(_BEST, best_file.read_text(encoding="utf-8"))
-    recorder.document({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
-    recorder.tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
+        recorder.log_figure(plots.importances(importances, metric), "importances")
+    recorder.log_file(_BEST, best_file.read_text(encoding="utf-8"))
+    recorder.log_json({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
+    recorder.set_tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
 
 
 def _new_directory(job: Job) -> Path:

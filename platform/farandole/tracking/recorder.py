@@ -79,23 +79,23 @@ class Recorder:
         """The id of the MLflow run; None while the store has not made it."""
         return read_run_id(self._directory)
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
         """Record metrics at a step."""
         for name, value in values.items():
             self.history.setdefault(name, []).append((step, value))
-        self.points(values, step)
+        self.log_points(values, step)
 
-    def points(self, values: dict[str, float], step: int) -> None:
+    def log_points(self, values: dict[str, float], step: int) -> None:
         """The same, for what belongs to no history of the training."""
         now_ms = int(time.time() * 1000)
         self._append("metrics", points=[[name, float(value), now_ms, step] for name, value in values.items()])
 
-    def params(self, job: Job) -> None:
+    def log_params(self, job: Job) -> None:
         """Record the flattened spec. Params never change: what differs in a later attempt becomes a tag."""
         flat = flatten(job.model_dump(mode="json", exclude={"folder"}))
         self._append("params", params={name: str(value)[:6000] for name, value in flat.items()})
 
-    def dataset(self, manifest: Manifest, directory: str) -> None:
+    def log_dataset(self, manifest: Manifest, directory: str) -> None:
         """Record the dataset as an input, under its content digest (MLflow keeps 36 characters of it)."""
         dataset = {
             "name": Path(directory).name,
@@ -105,39 +105,41 @@ class Recorder:
             "profile": json.dumps({"rows": manifest.row_counts}),
         }
         self._append("dataset", dataset=dataset)
-        self.file("dataset/manifest.json", json.dumps(manifest.model_dump(mode="json", exclude={"splits"}), indent=2))
-        self.tags({"farandole.dataset_digest": manifest.digest})
+        self.log_file(
+            "dataset/manifest.json", json.dumps(manifest.model_dump(mode="json", exclude={"splits"}), indent=2)
+        )
+        self.set_tags({"farandole.dataset_digest": manifest.digest})
 
-    def surroundings(self, folder: str | None) -> None:
+    def log_provenance(self, folder: str | None) -> None:
         """Record the installed packages, and the git commit and changes of the user's folder."""
-        self.file("environment/requirements.txt", list_packages())
+        self.log_file("environment/requirements.txt", list_packages())
         commit, changes = load_git_state(self._directory, folder)
         if commit:
-            self.tags({"mlflow.source.git.commit": commit})
+            self.set_tags({"mlflow.source.git.commit": commit})
         if changes:
-            self.file("environment/git.diff", changes)
+            self.log_file("environment/git.diff", changes)
 
-    def tags(self, tags: dict[str, str]) -> None:
+    def set_tags(self, tags: dict[str, str]) -> None:
         """Set tags; unlike params they may change from attempt to attempt."""
         self._append("tags", tags=tags)
 
-    def figure(self, figure: Figure, name: str) -> None:
+    def log_figure(self, figure: Figure, name: str) -> None:
         """Record a plot under `plots/`."""
         image = io.BytesIO()
         figure.savefig(image, format="png")
-        self.file(f"plots/{name}.png", image.getvalue())
+        self.log_file(f"plots/{name}.png", image.getvalue())
 
-    def document(self, value: dict[str, Any], path: str) -> None:
+    def log_json(self, value: dict[str, Any], path: str) -> None:
         """Record plain data as a JSON file."""
-        self.file(path, json.dumps(value, indent=1))
+        self.log_file(path, json.dumps(value, indent=1))
 
-    def file(self, path: str, content: str | bytes) -> None:
+    def log_file(self, path: str, content: str | bytes) -> None:
         """Record a file, given by its path in the run and its content."""
         folder, _, name = path.rpartition("/")
         kept = self._spool.keep(name, content.encode() if isinstance(content, str) else content)
         self._append("file", file=kept, path=folder)
 
-    def model(self, save: Callable[[Path], str | None], register_as: str | None) -> str | None:
+    def log_model(self, save: Callable[[Path], str | None], register_as: str | None) -> str | None:
         """Record a model.
 
         Args:
@@ -158,7 +160,7 @@ class Recorder:
         """Where the model lies while the store has not taken it."""
         return str(self._model_place)
 
-    def settle(self, patience_s: float) -> DrainResult:
+    def drain(self, patience_s: float) -> DrainResult:
         """Wait until all is sent, or the store has not answered for `patience_s`."""
         self._sender.settle(patience_s)
         return DrainResult(self._spool.waiting, self._delivery.model_uri)
@@ -224,7 +226,7 @@ def record_run(
             if not recorder.keep_open:
                 recorder.close(status)
             patience_s = tracking.wait_s if status == "FINISHED" else min(_BROKEN_PATIENCE_S, tracking.wait_s)
-            unsent = recorder.settle(patience_s).unsent
+            unsent = recorder.drain(patience_s).unsent
             if unsent and status == "FINISHED":
                 on_event(Message(unsent_message(unsent, store, directory), level="warning"))
 
@@ -239,7 +241,7 @@ def close_run(
     store = resolve_store(tracking)
     with open_recorder(store, directory, record) as recorder:
         recorder.close(status)
-        unsent = recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s)).unsent
+        unsent = recorder.drain(min(_BROKEN_PATIENCE_S, tracking.wait_s)).unsent
         if unsent:
             on_event(Message(unsent_message(unsent, store, directory), level="warning"))
 
@@ -250,8 +252,8 @@ def tag_run(tracking: Tracking, directory: Path, tags: dict[str, str]) -> None:
     if record is None or (read_run_id(directory) is None and not pending_spools(directory)):
         return
     with open_recorder(resolve_store(tracking), directory, record) as recorder:
-        recorder.tags(tags)
-        recorder.settle(min(_BROKEN_PATIENCE_S, tracking.wait_s))
+        recorder.set_tags(tags)
+        recorder.drain(min(_BROKEN_PATIENCE_S, tracking.wait_s))
 
 
 def unsent_message(unsent: int, store: TrackingStore, directory: Path) -> str:

@@ -55,13 +55,13 @@ def record_system_metrics(tracking: Tracking, directory: Path, recorder: Recorde
     """
     record = require_run_link(directory)
     if recorder is not None:
-        with sample_node(recorder.points, record.started_ms):
+        with sample_node(recorder.log_points, record.started_ms):
             yield
         return
     with open_recorder(resolve_store(tracking), directory, record, name=node_name()) as own:
-        with sample_node(own.points, record.started_ms):
+        with sample_node(own.log_points, record.started_ms):
             yield
-        own.settle(min(_PATIENCE_S, tracking.wait_s))
+        own.drain(min(_PATIENCE_S, tracking.wait_s))
 
 
 @contextmanager

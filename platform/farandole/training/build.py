@@ -10,7 +10,7 @@ from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import Dataset
 from farandole.spec import Job, metric_direction
-from farandole.storage.base import Location
+from farandole.storage import Location
 from farandole.training.checkpoint import BestMetric, CheckpointManager, open_backend
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from farandole.errors import FarandoleError, UnavailableError
-from farandole.events import Event, Message, StageEnded, StageStarted, event_to_dict, format_count, ignore_event
+from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import send_message
 from farandole.shards import Dataset, require_policies
-from farandole.spec import Job, is_uri
-from farandole.storage.base import Location
+from farandole.spec import Job
+from farandole.storage import Location, is_uri
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
@@ -90,9 +90,9 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             open_until_end.push(_stays_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 open_until_end.enter_context(record_system_metrics(job.tracking, directory, opened))
-            opened.params(job)
-            opened.dataset(dataset.manifest, job.data.output)
-            opened.surroundings(job.folder)
+            opened.log_params(job)
+            opened.log_dataset(dataset.manifest, job.data.output)
+            opened.log_provenance(job.folder)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -106,7 +106,7 @@ def _work(job: Job, gang: World, directory: Path, register: bool, switch: StopSw
             directory=_checkpoints(job, directory),
             identity=_identity(job, dataset),
             on_event=_tell if gang.is_rank_zero else ignore_event,
-            log=(lambda values, step: recorder().metrics(values, step))
+            log=(lambda values, step: recorder().log_metrics(values, step))
             if gang.is_rank_zero
             else lambda values, step: None,
             switch=switch,
@@ -171,24 +171,24 @@ def _finish(
     if test is not None:
         final |= {f"test.{name}": value for name, value in test.metrics.items()}
         for name, figure in plots.plot_evaluation(test, label).items():
-            recorder.figure(figure, name)
-    recorder.metrics(final, trainer.steps_done)
-    recorder.figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+            recorder.log_figure(figure, name)
+    recorder.log_metrics(final, trainer.steps_done)
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
-            recorder.file(f"profile/{path.name}", path.read_bytes())
+            recorder.log_file(f"profile/{path.name}", path.read_bytes())
     digest = weights_digest(trainer.model.state_dict())
-    recorder.tags({"farandole.weights_digest": digest})
+    recorder.set_tags({"farandole.weights_digest": digest})
     _tell(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(dataset.manifest.preprocessing)
-    problem = recorder.model(
+    problem = recorder.log_model(
         lambda place: save_model(trainer.model, preprocessing, job, place),
         job.tracking.register_as if register else None,
     )
     if problem is not None:
         _tell(Message(f"the network cannot be exported, so its code is logged with it ({problem})", level="warning"))
     # A model that the store has not taken lies in the job's directory, where MLflow reads it as well.
-    uri = recorder.settle(job.tracking.wait_s).model_uri or recorder.model_directory
+    uri = recorder.drain(job.tracking.wait_s).model_uri or recorder.model_directory
     _tell(StageEnded("register", uri))
     training = {
         "mlflow_run_id": recorder.run_id,
@@ -249,7 +249,7 @@ def _say(gang: World, event: Event) -> None:
 
 
 def _tell(event: Event) -> None:
-    send_message(event_to_dict(event))
+    send_message(event)
 
 
 def _tell_run(run_id: str) -> None:

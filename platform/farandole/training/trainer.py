@@ -19,7 +19,7 @@ from farandole.loading import Batch
 from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
 from farandole.spec import Job
-from farandole.storage.base import Location
+from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import CheckpointController
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
@@ -267,9 +267,9 @@ class Trainer:
     def _row_ids(self, epoch: int, step: int) -> np.ndarray:
         """The numbers of this rank's rows of a step in the training split."""
         order = self._loader.order(epoch)
-        places = order.places(step, *slice_bounds(self.gang.rank, self.gang.size, order.batch_rows(step)))
+        addresses = order.row_addresses(step, *slice_bounds(self.gang.rank, self.gang.size, order.batch_rows(step)))
         first_rows = np.concatenate([[0], np.cumsum(order.block_rows)])
-        found: np.ndarray = first_rows[places.block] + places.row
+        found: np.ndarray = first_rows[addresses.block] + addresses.row
         return found
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from farandole.loading import TrainingLoader
-from farandole.loading.buffers import BatchBuffers, columns_of
+from farandole.loading.buffers import BatchBuffers, batch_columns
 from farandole.shards import Dataset
 from tests.support.made_data import BATCH_ROWS, Made
 
@@ -20,9 +20,9 @@ _CYCLES = 500_000_000
 
 @pytest.mark.parametrize("whole", [True, False], ids=["a window", "a batch"])
 def test_memory_is_not_given_out_again_while_a_copy_still_reads_it(made: Callable[..., Made], whole: bool) -> None:
-    columns = columns_of(made().manifest.columns)
+    columns = batch_columns(made().manifest.columns)
     buffers = BatchBuffers(columns, ROWS, pin=True)
-    memory = buffers.take()
+    memory = buffers.acquire()
     for target in memory.targets:
         target[...] = 1
     batch = memory.batches(2, ROWS // 2)[1] if whole else memory.tensors(ROWS)
@@ -31,7 +31,7 @@ def test_memory_is_not_given_out_again_while_a_copy_still_reads_it(made: Callabl
     copies = {name: tensor.to("cuda", non_blocking=True) for name, tensor in batch.items()}
     known = {memory.targets[0].ctypes.data}
     del batch, memory, target
-    later = [buffers.take() for _ in range(3)]
+    later = [buffers.acquire() for _ in range(3)]
     for each in later:
         known.add(each.targets[0].ctypes.data)
         for target in each.targets:
@@ -40,7 +40,7 @@ def test_memory_is_not_given_out_again_while_a_copy_still_reads_it(made: Callabl
     torch.cuda.synchronize()
     assert {name: bool((copy == 1).all()) for name, copy in copies.items()} == dict.fromkeys(copies, True)
     del later, each, target
-    assert buffers.take().targets[0].ctypes.data in known, "memory that no copy reads is used again"
+    assert buffers.acquire().targets[0].ctypes.data in known, "memory that no copy reads is used again"
 
 
 @pytest.mark.parametrize("tail", ["pad", "drop"])

@@ -50,7 +50,7 @@ LAUNCHER: dict[Right, Place] = {
     ("patch", "configmaps"): (f"{_KUBERNETES}/inside/report.py", '.patch("ConfigMap", self._name'),
 }
 SPARK: dict[Right, Place] = {
-    **{(verb, "pods"): _SPARK for verb in ("create", "get", "list", "on_event", "patch", "delete", "deletecollection")},
+    **{(verb, "pods"): _SPARK for verb in ("create", "get", "list", "watch", "patch", "delete", "deletecollection")},
     **{("deletecollection", each): _SPARK for each in ("configmaps", "persistentvolumeclaims", "services")},
     ("patch", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/releasing.py", '.patch("MPIJob", name'),
 }
@@ -116,7 +116,7 @@ def test_prometheus_may_find_and_ask_what_it_is_told_to_scrape() -> None:
     wanted: set[Right] = set()
     for job in config["scrape_configs"]:
         for found in job.get("kubernetes_sd_configs", ()):
-            wanted |= {(verb, {"pod": "pods", "node": "nodes"}[found["role"]]) for verb in ("list", "on_event")}
+            wanted |= {(verb, {"pod": "pods", "node": "nodes"}[found["role"]]) for verb in ("list", "watch")}
             if found["role"] == "node":
                 assert job["metrics_path"].startswith("/metrics")
                 wanted.add(("get", "nodes/metrics"))

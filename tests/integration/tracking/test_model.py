@@ -128,7 +128,7 @@ def test_a_network_that_cannot_be_exported_is_logged_with_its_code_and_a_warning
     models: dict[str, tuple[Recorded, Any]],
 ) -> None:
     def warnings(recorded: Recorded) -> list[str]:
-        return [said["text"] for said in recorded.said if said["event"] == "Noted" and said["level"] == "warning"]
+        return [said["text"] for said in recorded.said if said["event"] == "Message" and said["level"] == "warning"]
 
     (warning,) = warnings(models["branching"][0])
     assert warning.startswith("the network cannot be exported, so its code is logged with it (")

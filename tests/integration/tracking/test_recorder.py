@@ -172,7 +172,7 @@ def test_a_resumed_run_keeps_its_params_and_tags_what_changed(
     changed = recorded.job.model_copy(update={"train": recorded.job.train.model_copy(update={"epochs": 5})})
     (directory,) = recorded.home.glob("jobs/small-*")
     with record_run(changed.tracking, directory) as recorder:
-        recorder.params(changed)
+        recorder.log_params(changed)
     assert recorder.run_id == recorded.run.info.run_id
     assert recorded.run.info.status == "FINISHED"
     assert recorded.run.data.params["train.epochs"] == "2"

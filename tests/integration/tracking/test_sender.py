@@ -79,24 +79,24 @@ def test_a_server_that_starts_late_is_killed_and_ends_early_has_each_metric_once
 
         def log(count: int) -> None:
             for step in (next(steps) for _ in range(count)):
-                recorder.metrics({"loss": step / 10}, step)
+                recorder.log_metrics({"loss": step / 10}, step)
 
         log(50)
-        recorder.file("notes/first.txt", "before the server")
+        recorder.log_file("notes/first.txt", "before the server")
         assert recorder.run_id is None
         assert len(told.warnings) == 1
         server.start()
-        _eventually(lambda: recorder.settle(0.5).unsent == 0)
+        _eventually(lambda: recorder.drain(0.5).unsent == 0)
         log(50)
         server.kill()  # while it may be busy with them
         log(50)
         _eventually(lambda: len(told.warnings) == 2)
         server.start()
         log(50)
-        _eventually(lambda: recorder.settle(0.5).unsent == 0)
+        _eventually(lambda: recorder.drain(0.5).unsent == 0)
         server.kill()
         log(50)
-        recorder.file("notes/last.txt", "after the server")
+        recorder.log_file("notes/last.txt", "after the server")
     assert run_ids == [recorder.run_id]
     assert told.warnings[-1].endswith(
         f"records wait in {directory / 'tracking/chief'}; send them with `farandole sync outages` when it answers again"
@@ -124,7 +124,7 @@ from farandole.spec import Tracking
 from farandole.tracking.recorder import recording
 with recording(Tracking(uri="http://127.0.0.1:1", wait_s=0), Path(sys.argv[1])) as recorder:
     for step in range(100):
-        recorder.metrics({"loss": step / 10}, step)
+        recorder.log_metrics({"loss": step / 10}, step)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -136,7 +136,7 @@ def test_a_killed_process_loses_nothing_and_the_next_attempt_goes_on_behind_it(h
     assert done.returncode == -signal.SIGKILL
     store = f"sqlite:///{home / 'mlflow.db'}"
     with record_run(Tracking(uri=store), directory) as recorder:  # the store has moved
-        recorder.metrics({"loss": 10.0}, 100)
+        recorder.log_metrics({"loss": 10.0}, 100)
     assert _history(store, recorder.run_id, "loss") == _expected(101)
 
 
@@ -156,10 +156,10 @@ def test_what_is_sent_again_is_taken_once(home: Path, tmp_path: Path) -> None:
 
     with record_run(Tracking(uri="http://127.0.0.1:1", wait_s=0), directory) as recorder:
         for step in range(20):
-            recorder.metrics({"loss": step / 10, "other": float("nan")}, step)
-        recorder.tags({"mood": "calm"})
-        recorder.file("notes/a.txt", "a")
-        recorder.model(save, "echo")
+            recorder.log_metrics({"loss": step / 10, "other": float("nan")}, step)
+        recorder.set_tags({"mood": "calm"})
+        recorder.log_file("notes/a.txt", "a")
+        recorder.log_model(save, "echo")
     shutil.copytree(directory, tmp_path / "copy")
     # The run's id was not noted: as if the process had been killed after the store had made the run.
     for _ in range(2):
@@ -181,8 +181,8 @@ def test_what_mlflow_never_takes_is_set_aside_alone_with_a_warning(home: Path) -
     directory = home / "jobs" / "picky"
     told = Told()
     with record_run(Tracking(), directory, told) as recorder:
-        recorder.metrics({"loss": 0.0, "bad@name": 1.0}, 0)
-        recorder.metrics({"loss": 0.1}, 1)
+        recorder.log_metrics({"loss": 0.0, "bad@name": 1.0}, 0)
+        recorder.log_metrics({"loss": 0.1}, 1)
     assert _history(f"sqlite:///{home / 'mlflow.db'}", recorder.run_id, "loss") == _expected(2)
     (warning,) = told.warnings
     assert "MLflow does not take metrics loss, bad@name (" in warning
@@ -195,10 +195,10 @@ def test_a_failing_artifact_store_holds_up_no_metrics(home: Path, monkeypatch: p
     blocked.write_text("a file where a folder should be")
     told = Told()
     with record_run(Tracking(wait_s=10), directory, told) as recorder:
-        recorder.file("notes/a.txt", "a")
-        recorder.file("notes/b.txt", "b")
+        recorder.log_file("notes/a.txt", "a")
+        recorder.log_file("notes/b.txt", "b")
         for step in range(20):
-            recorder.metrics({"loss": step / 10}, step)
+            recorder.log_metrics({"loss": step / 10}, step)
     store = f"sqlite:///{home / 'mlflow.db'}"
     assert _history(store, recorder.run_id, "loss") == _expected(20)
     assert "2 records wait in" in told.warnings[-1]
@@ -264,8 +264,8 @@ def test_a_server_that_says_no_in_the_middle_is_waited_for(home: Path, status: i
         port = int(place.rpartition(":")[2])
         server = _fixed(port, status)
         try:
-            recorder.metrics({"loss": 0.0}, 0)
-            recorder.settle(0.5)
+            recorder.log_metrics({"loss": 0.0}, 0)
+            recorder.drain(0.5)
         finally:
             server.shutdown()
             server.server_close()
@@ -296,7 +296,7 @@ def _fixed(port: int, status: int) -> ThreadingHTTPServer:
 def test_closing_sends_what_a_killed_chief_left_and_says_so_where_it_cannot(home: Path) -> None:
     directory = home / "jobs" / "left"
     with record_run(Tracking(uri="http://127.0.0.1:1", wait_s=0), directory) as recorder:
-        recorder.metrics({"loss": 0.0}, 0)
+        recorder.log_metrics({"loss": 0.0}, 0)
     told = Told()
     close_run(Tracking(uri="http://127.0.0.1:1", wait_s=0), directory, "KILLED", told)
     assert "farandole sync left" in told.warnings[0]

@@ -231,8 +231,8 @@ def test_sums_of_a_few_numbers_are_the_same_on_all_ranks(gang: Gang) -> None:
 
 def test_one_rank_tells_of_an_infinite_gradient_and_the_other_is_its_victim(gang: Gang) -> None:
     errors = [gang.raw("overflowing", rank)["error"] for rank in (0, 1)]
-    (told,) = [error for error in errors if error.startswith("TrainingFailed")]
-    (victim,) = [error for error in errors if not error.startswith("TrainingFailed")]
+    (told,) = [error for error in errors if error.startswith("TrainingError")]
+    (victim,) = [error for error in errors if not error.startswith("TrainingError")]
     assert "the gradient of " in told
     assert " is not finite at step " in told
     assert ", from row " in told

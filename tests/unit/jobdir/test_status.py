@@ -47,7 +47,7 @@ def test_a_job_whose_state_cannot_be_written_goes_on_and_warns_once(tmp_path: Pa
     record.change(state="failed")
     record.event("ended")
     assert len(told) == 1
-    assert "status.json: cannot be written (No such file or directory); the job goes on" in str(told[0])
+    assert "status.json: cannot be written (No such file or directory); the job continues" in str(told[0])
 
 
 def test_a_job_without_a_state_has_none(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_silent_end_is_told_though_a_victim_has_the_lower_rank(tmp_path: Path)
 
 
 def test_an_error_that_follows_from_a_silent_end_is_not_the_cause(tmp_path: Path) -> None:
-    found = _cause(tmp_path, _exited(1, 1.0, signal=9), _failed(0, 1.5, "TrainingFailed", "queue is closed"))
+    found = _cause(tmp_path, _exited(1, 1.0, signal=9), _failed(0, 1.5, "TrainingError", "queue is closed"))
     assert (found.kind, found.rank) == ("killed", 1)
 
 

@@ -1,4 +1,4 @@
-"""Datasets whose rows carry their own number, so that a batch tells which rows it holds."""
+"""Datasets whose rows carry their row number, so that a batch shows which rows it holds."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from farandole.shards import (
 
 @pytest.fixture
 def write_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Shards of so many rows for each split, in blocks of `block_rows`; a row's features all derive from its number.
-    A dataset of another `name` lies beside the first; `first` is the number of its first row."""
+    """Write a dataset, given the number of rows of each shard of each split.
+
+    Every feature of a row derives from its number. `first` is the number of the first row; a dataset with another
+    `name` is a sibling of the first one.
+    """
 
     def write_dataset(
         block_rows: int = 4, name: str = "dataset", first: int = 0, wide: bool = False, **splits: list[int]

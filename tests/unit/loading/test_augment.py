@@ -1,4 +1,4 @@
-"""What is promised of augmentation, kind by kind; images themselves are in test_images.py."""
+"""Augmentation kind by kind; test_image_augment.py covers the changes of images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ROWS = 4096
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """An augmentation of a dataset that has groups of all kinds."""
+    """Make an augmentation of a dataset that has groups of all kinds."""
 
     def make(augment: dict[str, dict[str, Any]], seed: int = 0, digest: str = "d", fitted: bool = True) -> Augmentation:
         manifest = Manifest(
@@ -66,7 +66,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def rows(count: int = ROWS) -> dict[str, torch.Tensor]:
-    """Rows of all groups."""
+    """Return rows of all groups."""
     random = np.random.default_rng(5)
     made = {
         "dense": random.normal(size=(count, 4)).astype(np.float32),
@@ -79,7 +79,7 @@ def rows(count: int = ROWS) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(values) for name, values in made.items()}
 
 
-def test_a_row_becomes_the_same_in_any_batch_and_any_order(make: Make) -> None:
+def test_a_row_is_changed_alike_in_any_batch_and_any_order(make: Make) -> None:
     augmentation, features, ids = make(EVERYTHING), rows(40), np.arange(100, 140)
     whole = augmentation(features, ids, 3)
     order = np.random.default_rng(1).permutation(40)
@@ -89,7 +89,7 @@ def test_a_row_becomes_the_same_in_any_batch_and_any_order(make: Make) -> None:
             assert torch.equal(part[name], whole[name][chosen]), name
 
 
-def test_epochs_seeds_rows_and_datasets_differ(make: Make) -> None:
+def test_changes_differ_between_epochs_seeds_rows_and_datasets(make: Make) -> None:
     features, ids = rows(40), np.arange(40)
     first = make(EVERYTHING)(features, ids, 0)
     others = [
@@ -103,7 +103,7 @@ def test_epochs_seeds_rows_and_datasets_differ(make: Make) -> None:
             assert not torch.equal(first[name], other[name]), name
 
 
-def test_shapes_and_types_stay_and_what_is_given_is_not_touched(make: Make) -> None:
+def test_shapes_and_dtypes_are_kept_and_the_input_is_not_modified(make: Make) -> None:
     features = rows(64)
     before = {name: values.clone() for name, values in features.items()}
     changed = make(EVERYTHING)(features, np.arange(64), 0)
@@ -118,7 +118,7 @@ def test_shapes_and_types_stay_and_what_is_given_is_not_touched(make: Make) -> N
     assert changed["masks"] is features["masks"]
 
 
-def test_no_rows_are_no_trouble(make: Make) -> None:
+def test_a_batch_without_rows_stays_empty(make: Make) -> None:
     features = rows(0)
     changed = make(EVERYTHING)(features, np.empty(0, dtype=np.int64), 0)
     assert {name: tuple(values.shape) for name, values in changed.items()} == {
@@ -129,7 +129,7 @@ def test_no_rows_are_no_trouble(make: Make) -> None:
 # Numbers ------------------------------------------------------------------------------------------------------
 
 
-def test_noise_has_its_deviation_and_leaves_flags_and_parts_of_times_alone(make: Make) -> None:
+def test_noise_has_its_deviation_and_skips_indicators_and_parts_of_times(make: Make) -> None:
     features = rows()
     changed = make({"dense": {"kind": "numbers", "noise": 0.5}})(features, np.arange(ROWS), 0)["dense"]
     noise = (changed - features["dense"]).numpy()
@@ -139,7 +139,7 @@ def test_noise_has_its_deviation_and_leaves_flags_and_parts_of_times_alone(make:
     assert abs(np.corrcoef(noise[:, 0], noise[:, 3])[0, 1]) < 0.05
 
 
-def test_dropout_zeroes_its_share_of_the_chosen_columns(make: Make) -> None:
+def test_dropout_zeroes_its_share_of_the_selected_columns(make: Make) -> None:
     features = rows()
     spec = {"dense": {"kind": "numbers", "dropout": 0.2, "features": ("hour_sin", "height")}}
     changed = make(spec)(features, np.arange(ROWS), 0)["dense"]
@@ -148,7 +148,7 @@ def test_dropout_zeroes_its_share_of_the_chosen_columns(make: Make) -> None:
     assert torch.equal(changed[torch.from_numpy(~zero)], features["dense"][torch.from_numpy(~zero)])
 
 
-def test_choosing_other_columns_changes_nothing_for_those_that_stay_chosen(make: Make) -> None:
+def test_the_noise_of_a_column_does_not_depend_on_the_other_selected_columns(make: Make) -> None:
     features, ids = rows(100), np.arange(100)
     both = make({"dense": {"kind": "numbers", "noise": 1}})(features, ids, 0)["dense"]
     one = make({"dense": {"kind": "numbers", "noise": 1, "features": ("height",)}})(features, ids, 0)["dense"]
@@ -156,7 +156,7 @@ def test_choosing_other_columns_changes_nothing_for_those_that_stay_chosen(make:
     assert torch.equal(one[:, 0], features["dense"][:, 0])
 
 
-def test_a_dataset_that_does_not_tell_its_transforms_has_all_numbers_changed(make: Make) -> None:
+def test_all_numbers_are_changed_if_the_manifest_lists_no_transforms(make: Make) -> None:
     features = rows(100)
     augmentation = make({"dense": {"kind": "numbers", "noise": 1}}, fitted=False)
     assert (augmentation(features, np.arange(100), 0)["dense"] != features["dense"]).any(dim=0).all()
@@ -173,7 +173,7 @@ def test_dropped_ids_become_unknown(make: Make) -> None:
     assert torch.equal(changed[~dropped], features["categorical"][~dropped])
 
 
-def test_ids_of_chosen_columns_only(make: Make) -> None:
+def test_only_ids_of_selected_columns_are_dropped(make: Make) -> None:
     spec = {"categorical": {"kind": "ids", "dropout": 1, "features": ("shape",)}}
     features = rows(50)
     changed = make(spec)(features, np.arange(50), 0)["categorical"]
@@ -184,7 +184,7 @@ def test_ids_of_chosen_columns_only(make: Make) -> None:
 # Tokens -------------------------------------------------------------------------------------------------------
 
 
-def test_dropped_tokens_become_the_unknown_one_and_special_ones_stay(make: Make) -> None:
+def test_dropped_tokens_become_unknown_and_special_tokens_are_kept(make: Make) -> None:
     features = rows()
     given = features["words"]
     changed = make({"words": {"kind": "tokens", "dropout": 0.3}})(features, np.arange(ROWS), 0)["words"]
@@ -199,7 +199,7 @@ def test_dropped_tokens_become_the_unknown_one_and_special_ones_stay(make: Make)
 
 
 def epoch(write_dataset: Callable[..., Dataset], size: int, **options: Any) -> list[dict[str, torch.Tensor]]:
-    """The augmented global batches of epoch 2, put together from all ranks."""
+    """Return the augmented global batches of epoch 2, assembled from all ranks."""
     dataset = write_dataset(train=[120, 80], block_rows=16)
     specs: dict[str, Augment] = {
         "dense": NumbersAugment(kind="numbers", noise=1.0, dropout=0.1),
@@ -211,7 +211,7 @@ def epoch(write_dataset: Callable[..., Dataset], size: int, **options: Any) -> l
         loader = TrainingLoader(
             dataset, global_batch_size=23, rank=rank, size=size, seed=4, transform=transform, **options
         )
-        # A batch's memory may be used again for a later one.
+        # A later batch may reuse the memory of a batch.
         ranks.append([{name: part.clone() for name, part in batch.features.items()} for batch in loader.epoch(2)])
     return [
         {name: torch.cat([part[name] for part in step]) for name in ("dense", "ids")}
@@ -230,7 +230,7 @@ def test_the_global_batches_are_the_same_for_any_number_of_ranks(write_dataset: 
             assert torch.equal(one["ids"], other["ids"])
 
 
-# What does not fit the dataset ----------------------------------------------------------------------------------
+# Invalid augmentations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_global_batches_are_the_same_for_any_number_of_ranks(write_dataset: 
         ),
         (
             {"dense": {"kind": "ids", "dropout": 0.1}},
-            r"train\.augment\.dense: kind ids, but the group holds numbers; write the kind",
+            r"train\.augment\.dense: kind is ids, but the group holds numbers; set kind: numbers",
         ),
         (
             {"dense": {"kind": "numbers", "noise": 1, "features": ("width", "heigth")}},
@@ -250,18 +250,20 @@ def test_the_global_batches_are_the_same_for_any_number_of_ranks(write_dataset: 
         ),
         (
             {"picture": {"kind": "image", "crop": 6}},
-            r"train\.augment\.picture\.crop: 6 pixels, and the images have 8 x 6; use less than 6",
+            r"train\.augment\.picture\.crop: 6 pixels, but the images have 8 x 6; use less than 6",
         ),
         (
             {"grey": {"kind": "image", "saturation": 0.2}},
-            r"train\.augment\.grey\.saturation: has no effect on images of one channel; remove it",
+            r"train\.augment\.grey\.saturation: it has no effect on images with one channel; remove it",
         ),
         (
             {"masks": {"kind": "image", "contrast": 0.2}},
-            r"train\.augment\.masks\.contrast: the images have 2 channels; colours need 1 or 3: remove it",
+            r"train\.augment\.masks\.contrast: the images have 2 channels, but colour changes need 1 or 3; remove it",
         ),
     ],
 )
-def test_what_does_not_fit_the_dataset_is_refused(make: Make, augment: dict[str, dict[str, Any]], problem: str) -> None:
+def test_an_augmentation_that_does_not_match_the_dataset_is_rejected(
+    make: Make, augment: dict[str, dict[str, Any]], problem: str
+) -> None:
     with pytest.raises(SpecError, match=problem):
         make(augment)

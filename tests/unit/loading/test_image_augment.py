@@ -14,17 +14,17 @@ IDS = np.arange(ROWS)
 
 
 def images(height: int = 7, width: int = 5, channels: int = 3, rows: int = ROWS) -> np.ndarray:
-    """Noise."""
+    """Return noise."""
     return np.random.default_rng(2).integers(0, 256, (rows, height, width, channels)).astype(np.uint8)
 
 
 def augmented(given: np.ndarray, **options: Any) -> np.ndarray:
-    """The images with these changes."""
+    """Return the images with these changes."""
     return augment_images(given, ImageAugment(kind="image", **options), key=11, row_ids=IDS[: len(given)])
 
 
 @pytest.mark.parametrize(("option", "axis"), [("flip_horizontal", 1), ("flip_vertical", 0)])
-def test_a_share_of_the_images_is_mirrored_and_the_others_stay(option: str, axis: int) -> None:
+def test_a_share_of_the_images_is_flipped_and_the_others_are_unchanged(option: str, axis: int) -> None:
     given = images()
     made = augmented(given, **{option: 0.3})
     mirrored = np.array([np.array_equal(a, np.flip(b, axis)) for a, b in zip(made, given, strict=True)])
@@ -34,7 +34,7 @@ def test_a_share_of_the_images_is_mirrored_and_the_others_stay(option: str, axis
     assert np.array_equal(augmented(given, **{option: 1}), np.flip(given, axis + 1))
 
 
-def test_both_flips_are_drawn_apart() -> None:
+def test_both_flips_are_independent() -> None:
     given = images()
     made = augmented(given, flip_horizontal=0.5, flip_vertical=0.5)
     kinds = [(a, b) for a in ((), (0,)) for b in ((), (1,))]
@@ -47,7 +47,7 @@ def test_both_flips_are_drawn_apart() -> None:
 
 @pytest.mark.parametrize(("padding", "mode"), [("reflect", "reflect"), ("constant", "constant")])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_occur(padding: str, mode: Any, channels: int) -> None:
+def test_a_crop_is_a_window_of_the_padded_image_and_every_window_occurs(padding: str, mode: Any, channels: int) -> None:
     crop, given = 2, images(channels=channels)
     made = augmented(given, crop=crop, padding=padding)
     padded = np.pad(given, ((0, 0), (crop, crop), (crop, crop), (0, 0)), mode=mode)
@@ -59,18 +59,18 @@ def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_occur(padding: s
     assert found == set(corners)
 
 
-def test_a_crop_comes_before_the_flip() -> None:
+def test_cropping_precedes_flipping() -> None:
     given = images()
     moved = augmented(given, crop=2)
     assert np.array_equal(augmented(given, crop=2, flip_horizontal=1), moved[:, :, ::-1])
 
 
-def test_images_of_any_memory_layout_are_taken() -> None:
+def test_images_of_any_memory_layout_are_accepted() -> None:
     given = images()
     assert np.array_equal(augmented(given[:, ::-1], crop=2), augmented(given[:, ::-1].copy(), crop=2))
 
 
-def test_brightness_multiplies() -> None:
+def test_brightness_multiplies_all_pixels_of_an_image_alike() -> None:
     given = np.full((ROWS, 2, 2, 3), 100, dtype=np.uint8)
     made = augmented(given, brightness=0.5).astype(float)
     assert (made == made[:, :1, :1, :1]).all()
@@ -78,7 +78,7 @@ def test_brightness_multiplies() -> None:
     assert made.mean() == pytest.approx(100, abs=3)
 
 
-def test_values_stop_at_the_ends() -> None:
+def test_values_are_clipped_at_255() -> None:
     given = np.full((ROWS, 2, 2, 1), 200, dtype=np.uint8)
     made = augmented(given, brightness=1)
     assert made.min() < 5
@@ -86,7 +86,7 @@ def test_values_stop_at_the_ends() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_contrast_keeps_the_mean_and_stretches_what_differs_from_it(channels: int) -> None:
+def test_contrast_keeps_the_mean_and_stretches_differences_from_it(channels: int) -> None:
     given = np.full((ROWS, 4, 4, channels), 120, dtype=np.uint8)
     given[:, :2] = 100
     made = augmented(given, contrast=0.5).astype(float)
@@ -95,7 +95,7 @@ def test_contrast_keeps_the_mean_and_stretches_what_differs_from_it(channels: in
     assert (distance.min(), distance.max()) == (pytest.approx(10, abs=1), pytest.approx(30, abs=1))
 
 
-def test_saturation_changes_colours_and_leaves_grey_and_brightness() -> None:
+def test_saturation_changes_colours_but_not_grey_or_brightness() -> None:
     given = np.empty((ROWS, 1, 2, 3), dtype=np.uint8)
     given[:, :, 0] = (150, 110, 90)
     given[:, :, 1] = 77
@@ -109,14 +109,14 @@ def test_saturation_changes_colours_and_leaves_grey_and_brightness() -> None:
     assert (spread.min(), spread.max()) == (pytest.approx(30, abs=2), pytest.approx(90, abs=2))
 
 
-def test_to_turn_one_change_on_leaves_the_draws_of_the_others() -> None:
+def test_enabling_one_change_keeps_the_draws_of_the_others() -> None:
     given = images()
     moved = augmented(given, crop=2, flip_horizontal=0.5)
     both = augmented(given, crop=2, flip_horizontal=0.5, contrast=1e-6)
     assert np.array_equal(both, moved)
 
 
-def test_given_images_stay_as_they_are() -> None:
+def test_the_input_is_not_modified() -> None:
     given = images()
     before = given.copy()
     given.setflags(write=False)

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,86 +8,46 @@ import pytest
 import torch
 
 from farandole.errors import DatasetError
-from farandole.loading import Batch, EvaluationLoader, TrainingLoader
-from farandole.loading.prefetch import prefetch
-from farandole.shards import (
-    Dataset,
-    Group,
-    Manifest,
-    Schema,
-    ShardWriter,
-    content_digest,
-    write_manifest,
-)
-
-Write = Callable[..., Dataset]
+from farandole.loading import EvaluationLoader, TrainingLoader
+from farandole.shards import Dataset, Group, Manifest, Schema, ShardWriter, content_digest, write_manifest
+from tests.support.numbered_rows import WriteDataset, loader_threads, read_epoch, row_numbers
 
 
-def numbers(batch: Batch) -> list[int]:
-    """Which rows a batch holds; all columns must agree about it."""
-    number = batch.features["ids"][:, 0]
-    dense = batch.features["dense"]
-    assert torch.equal(dense, torch.stack([number, -number] * (dense.shape[1] // 2), dim=1).float())
-    assert torch.equal(batch.label, number * 2.0)
-    assert batch.rows == len(number)
-    return [int(value) for value in number]
-
-
-def epoch(dataset: Dataset, size: int, number: int = 0, first_step: int = 0, **options: object) -> list[list[int]]:
-    """The global batches of an epoch, put together from all ranks."""
-    ranks = []
-    for rank in range(size):
-        loader = TrainingLoader(dataset, global_batch_size=7, rank=rank, size=size, **options)  # type: ignore[arg-type]
-        ranks.append([numbers(batch) for batch in loader.epoch(number, first_step)])
-    assert len({len(batches) for batches in ranks}) == 1
-    return [[row for rank in step for row in rank] for step in zip(*ranks, strict=True)]
-
-
-def loader_threads() -> list[threading.Thread]:
-    """The threads that read ahead right now."""
-    return [thread for thread in threading.enumerate() if thread.name == "farandole-loader"]
-
-
-def batch_of(*values: int) -> Batch:
-    """A batch that holds these numbers."""
-    return Batch({}, torch.tensor(values), len(values), len(values))
-
-
-def test_all_ranks_together_read_the_same_rows_in_the_same_order(write_dataset: Write) -> None:
+def test_all_ranks_together_read_the_same_rows_in_the_same_order(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[20, 11], block_rows=4)
-    alone = epoch(dataset, 1)
+    alone = read_epoch(dataset, 1)
     assert sorted(row for batch in alone for row in batch) == list(range(31))
     assert [len(batch) for batch in alone] == [7, 7, 7, 7, 3]
     for size in (2, 3, 5):
-        assert epoch(dataset, size) == alone
+        assert read_epoch(dataset, size) == alone
 
 
-def test_each_epoch_and_each_seed_has_its_own_order(write_dataset: Write) -> None:
+def test_each_epoch_and_each_seed_has_a_different_order(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[31])
-    orders = [epoch(dataset, 1), epoch(dataset, 1, number=1), epoch(dataset, 1, seed=1)]
+    orders = [read_epoch(dataset, 1), read_epoch(dataset, 1, number=1), read_epoch(dataset, 1, seed=1)]
     assert len({str(order) for order in orders}) == 3
 
 
-def test_an_epoch_can_go_on_from_any_step_with_another_number_of_ranks(write_dataset: Write) -> None:
+def test_an_epoch_can_start_at_any_step_with_another_number_of_ranks(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[20, 11])
-    assert epoch(dataset, 3, first_step=2) == epoch(dataset, 1)[2:]
-    assert epoch(dataset, 1, first_step=5) == []
+    assert read_epoch(dataset, 3, first_step=2) == read_epoch(dataset, 1)[2:]
+    assert read_epoch(dataset, 1, first_step=5) == []
 
 
-def test_dropping_the_tail_leaves_full_batches(write_dataset: Write) -> None:
+def test_dropping_the_tail_leaves_full_batches(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[31])
-    assert [len(batch) for batch in epoch(dataset, 2, tail="drop")] == [7, 7, 7, 7]
+    assert [len(batch) for batch in read_epoch(dataset, 2, tail="drop")] == [7, 7, 7, 7]
     assert TrainingLoader(dataset, global_batch_size=7, tail="drop").steps == 4
     assert TrainingLoader(dataset, global_batch_size=7).steps == 5
 
 
-def test_a_batch_knows_its_rows_over_all_ranks(write_dataset: Write) -> None:
+def test_a_batch_holds_its_number_of_rows_over_all_ranks(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[10])
     loader = TrainingLoader(dataset, global_batch_size=7, rank=1, size=3)
     assert [(batch.rows, batch.global_rows) for batch in loader.epoch(0)] == [(2, 7), (1, 3)]
 
 
-def test_a_rank_without_rows_gets_an_empty_batch_of_the_right_kind(write_dataset: Write) -> None:
+def test_a_rank_without_rows_gets_an_empty_batch_of_the_right_dtypes(write_dataset: WriteDataset) -> None:
     loader = TrainingLoader(write_dataset(train=[8]), global_batch_size=7, rank=0, size=3)
     tail = list(loader.epoch(0))[1]
     assert tail.global_rows == 1
@@ -101,46 +58,23 @@ def test_a_rank_without_rows_gets_an_empty_batch_of_the_right_kind(write_dataset
     assert (tail.label.dtype, tail.rows) == (torch.float32, 0)
 
 
-def test_tensors_may_be_written(write_dataset: Write) -> None:
+def test_the_caller_may_modify_tensors(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[8])
     loader = TrainingLoader(dataset, global_batch_size=8)
     (first,) = loader.epoch(0)
     for tensor in (*first.features.values(), first.label):
         tensor.zero_()
     (again,) = loader.epoch(0)
-    assert sorted(numbers(again)) == list(range(8))
+    assert sorted(row_numbers(again)) == list(range(8))
 
 
-def test_a_split_without_rows_has_no_batches(write_dataset: Write) -> None:
+def test_a_split_without_rows_has_no_batches(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[], validation=[])
     assert list(TrainingLoader(dataset, global_batch_size=4).epoch(0)) == []
     assert list(EvaluationLoader(dataset, "validation")) == []
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 30])
-@pytest.mark.parametrize("batch_rows", [1, 5, 100])
-def test_evaluation_reads_each_row_once_in_order(write_dataset: Write, size: int, batch_rows: int) -> None:
-    dataset = write_dataset(train=[1], test=[9, 4, 7], block_rows=3)
-    seen = []
-    for rank in range(size):
-        loader = EvaluationLoader(dataset, "test", rank=rank, size=size, batch_rows=batch_rows)
-        for batch in loader:
-            assert 0 < batch.rows <= batch_rows
-            seen += numbers(batch)
-    assert seen == list(range(20))
-
-
-def test_an_evaluation_loader_can_be_read_again(write_dataset: Write) -> None:
-    loader = EvaluationLoader(write_dataset(test=[9]), "test", batch_rows=4)
-    assert [numbers(batch) for batch in loader] == [numbers(batch) for batch in loader]
-
-
-def test_an_unknown_split_is_refused(write_dataset: Write) -> None:
-    with pytest.raises(DatasetError, match="no split 'validation'"):
-        EvaluationLoader(write_dataset(train=[3]), "validation")
-
-
-def test_a_missing_shard_reaches_the_caller(write_dataset: Write) -> None:
+def test_a_missing_shard_is_reported_to_the_caller(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[8, 8])
     (dataset.directory / dataset.manifest.splits["train"][1].file).unlink()
     with pytest.raises(DatasetError, match="the shard is missing"):
@@ -150,8 +84,8 @@ def test_a_missing_shard_reaches_the_caller(write_dataset: Write) -> None:
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3, 11])
-def test_batches_hold_the_rows_that_the_order_says(write_dataset: Write, size: int, wide: bool) -> None:
-    """Narrow rows are copied window by window, wide ones run by run: both give what `EpochOrder.places` says."""
+def test_batches_hold_the_rows_of_the_order(write_dataset: WriteDataset, size: int, wide: bool) -> None:
+    """Narrow rows are copied by window, wide rows by run; both must match `EpochOrder.row_addresses`."""
     dataset = write_dataset(train=[700, 412], block_rows=101, wide=wide)
     first_rows = np.cumsum([0, *dataset.split("train").block_rows])
     for number, first_step in ((0, 0), (1, 3), (2, 21)):
@@ -163,62 +97,14 @@ def test_batches_hold_the_rows_that_the_order_says(write_dataset: Write, size: i
         ranks = [list(loader.epoch(number, first_step)) for loader in loaders]
         assert {len(batches) for batches in ranks} == {order.steps - first_step}
         for step, parts in enumerate(zip(*ranks, strict=True), start=first_step):
-            places = order.places(step, 0, order.batch_rows(step))
-            wanted = (first_rows[places.block] + places.row).tolist()
-            assert [row for part in parts for row in numbers(part)] == wanted
+            addresses = order.row_addresses(step, 0, order.batch_rows(step))
+            wanted = (first_rows[addresses.block] + addresses.row).tolist()
+            assert [row for part in parts for row in row_numbers(part)] == wanted
             assert [row for part in parts if part.row_ids is not None for row in part.row_ids.tolist()] == wanted
 
 
-# Where it is --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stop", [0, 1, 3, 4, 5, 7])
-@pytest.mark.parametrize("read_ahead", [0, 2])
-def test_a_saved_state_goes_on_with_the_next_batch(write_dataset: Write, stop: int, read_ahead: int) -> None:
-    dataset = write_dataset(train=[20, 11])
-    whole = epoch(dataset, 1) + epoch(dataset, 1, number=1)
-    loader = TrainingLoader(dataset, global_batch_size=7, read_ahead=read_ahead)
-    seen: list[list[int]] = []
-    state = loader.state_dict()
-    while len(seen) < stop:
-        for batch in loader:
-            seen.append(numbers(batch))
-            state = json.loads(json.dumps(loader.state_dict()))
-            if len(seen) == stop:
-                break
-    ranks = [TrainingLoader(dataset, global_batch_size=7, rank=rank, size=2, seed=9) for rank in range(2)]
-    for other in ranks:
-        other.load_state_dict(state)
-    while len(seen) < 10:
-        seen += [numbers(first) + numbers(second) for first, second in zip(*ranks, strict=True)]
-    assert seen == whole
-
-
-def test_each_pass_of_a_loader_is_another_epoch(write_dataset: Write) -> None:
-    dataset = write_dataset(train=[31])
-    loader = TrainingLoader(dataset, global_batch_size=7)
-    assert len(loader) == 5
-    passes = [[numbers(batch) for batch in loader] for _ in range(2)]
-    assert passes == [epoch(dataset, 1), epoch(dataset, 1, number=1)]
-    assert loader.state_dict()["epoch"] == 2
-
-
-def test_a_state_of_another_dataset_or_batch_size_is_refused(write_dataset: Write) -> None:
-    dataset, other = write_dataset(train=[31]), write_dataset(train=[30], name="other")
-    state = TrainingLoader(dataset, global_batch_size=7).state_dict()
-    with pytest.raises(DatasetError, match=r"other: the loader's state belongs to dataset [0-9a-f]{12}, and this is"):
-        TrainingLoader(other, global_batch_size=7).load_state_dict(state)
-    with pytest.raises(DatasetError, match="global_batch_size 7, and this loader 8, so its order of rows is another"):
-        TrainingLoader(dataset, global_batch_size=8).load_state_dict(state)
-    with pytest.raises(DatasetError, match="algorithm 1, and this loader 2"):
-        TrainingLoader(dataset, global_batch_size=7).load_state_dict({**state, "algorithm": 1})
-
-
-# What is in a batch -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_padded_tail_marks_what_is_no_row(write_dataset: Write, size: int) -> None:
+def test_the_mask_of_a_padded_tail_marks_the_padding(write_dataset: WriteDataset, size: int) -> None:
     dataset = write_dataset(train=[17])
     ranks = [
         list(TrainingLoader(dataset, global_batch_size=7, rank=rank, size=size, tail="pad", row_ids=True).epoch(0))
@@ -240,7 +126,7 @@ def test_a_padded_tail_marks_what_is_no_row(write_dataset: Write, size: int) -> 
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_transform_gets_rows_their_numbers_and_the_epoch(write_dataset: Write, size: int) -> None:
+def test_a_transform_receives_rows_their_numbers_and_the_epoch(write_dataset: WriteDataset, size: int) -> None:
     dataset = write_dataset(train=[20, 11])
 
     def change(features: dict[str, torch.Tensor], row_ids: np.ndarray, number: int) -> dict[str, torch.Tensor]:
@@ -258,7 +144,7 @@ def test_a_transform_gets_rows_their_numbers_and_the_epoch(write_dataset: Write,
     assert seen == {number: [2.0 * number + 4, 4.0] for number in range(31)}
 
 
-def test_masks_are_bool_and_a_dataset_may_have_no_label(tmp_path: Path) -> None:
+def test_masks_are_bool_and_the_label_is_optional(tmp_path: Path) -> None:
     schema = Schema(
         groups=(
             Group(name="text", kind="tokens", features=("t",), cardinalities=(100,), shape=(5,)),
@@ -296,19 +182,21 @@ def test_masks_are_bool_and_a_dataset_may_have_no_label(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_ahead", [0, 2])
 @pytest.mark.parametrize("wide", [False, True])
-def test_batches_that_are_kept_are_never_overwritten(write_dataset: Write, read_ahead: int, wide: bool) -> None:
+def test_batches_that_the_caller_keeps_are_never_overwritten(
+    write_dataset: WriteDataset, read_ahead: int, wide: bool
+) -> None:
     dataset = write_dataset(train=[300], block_rows=50, wide=wide)
     loader = TrainingLoader(dataset, global_batch_size=7, read_ahead=read_ahead)
     kept = list(loader.epoch(0))
     views = [batch.features["dense"][2:4, 1:] for batch in loader.epoch(0) if batch.rows == 7]
     list(loader.epoch(1))
-    assert [numbers(batch) for batch in kept] == epoch(dataset, 1)
+    assert [row_numbers(batch) for batch in kept] == read_epoch(dataset, 1)
     for batch, view in zip(kept, views, strict=False):
         assert torch.equal(batch.features["dense"][2:4, 1:], view)
 
 
-def test_memory_of_batches_that_are_dropped_is_used_again(write_dataset: Write) -> None:
-    """Windows of 64 steps take their memory in one piece: 6 windows need two or three pieces, not six."""
+def test_the_memory_of_released_batches_is_reused(write_dataset: WriteDataset) -> None:
+    """A window of 64 steps uses one buffer; 6 windows must need two or three buffers, not six."""
     dataset = write_dataset(train=[6 * 64 * 7])
     for read_ahead, pieces in ((0, 2), (2, 3)):
         loader = TrainingLoader(dataset, global_batch_size=7, read_ahead=read_ahead)
@@ -316,16 +204,16 @@ def test_memory_of_batches_that_are_dropped_is_used_again(write_dataset: Write) 
         assert len({batch.label.data_ptr() for batch in loader.epoch(0)}) <= pieces * 64
 
 
-def test_without_reading_ahead_there_is_no_thread(write_dataset: Write) -> None:
+def test_without_read_ahead_no_thread_is_started(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[31])
     for _ in TrainingLoader(dataset, global_batch_size=7, read_ahead=0).epoch(0):
         assert loader_threads() == []
 
 
-def test_no_flipped_byte_is_ever_trained_on(write_dataset: Write) -> None:
-    """Each of 100 flips, anywhere in a shard, stops the loader with the shard's name before a batch is wrong."""
+def test_a_flipped_byte_is_detected_before_its_rows_are_yielded(write_dataset: WriteDataset) -> None:
+    """Flip 100 bytes anywhere in the shards; each must stop the loader, naming the shard, before a wrong batch."""
     dataset = write_dataset(train=[40, 23], block_rows=6)
-    right = epoch(dataset, 1, read_ahead=0)
+    right = read_epoch(dataset, 1, read_ahead=0)
     random = np.random.default_rng(0)
     for _ in range(100):
         shard = dataset.manifest.splits["train"][random.integers(2)]
@@ -336,49 +224,12 @@ def test_no_flipped_byte_is_ever_trained_on(write_dataset: Write) -> None:
         seen: list[list[int]] = []
         loader = TrainingLoader(Dataset(dataset.directory), global_batch_size=7, read_ahead=0)
         with pytest.raises(DatasetError, match=f"{path.name}: .* is damaged"):
-            seen.extend(numbers(batch) for batch in loader.epoch(0))  # it keeps what came before the error
+            seen.extend(row_numbers(batch) for batch in loader.epoch(0))  # keeps the batches before the error
         assert seen == right[: len(seen)]
         path.write_bytes(whole)
 
 
-# Reading ahead ------------------------------------------------------------------------------------------------
-
-
-def test_reading_ahead_changes_nothing_in_the_batches() -> None:
-    made = [batch_of(number) for number in range(50)]
-    assert list(prefetch(iter(made))) == made
-    assert loader_threads() == []
-
-
-def test_an_exception_in_the_thread_reaches_the_caller_after_the_batches_before_it() -> None:
-    def fail() -> Iterator[Batch]:
-        yield batch_of(0)
-        yield batch_of(1)
-        raise OSError(5, "the disk is gone")
-
-    batches = prefetch(fail())
-    assert [int(next(batches).label[0]) for _ in range(2)] == [0, 1]
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(batches)
-    assert loader_threads() == []
-
-
-def test_stopping_early_leaves_no_thread_behind() -> None:
-    made = []
-
-    def endless() -> Iterator[Batch]:
-        while True:
-            made.append(len(made))
-            yield batch_of(len(made))
-
-    batches = prefetch(endless(), depth=2)
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    assert loader_threads() == []
-    assert len(made) <= 5
-
-
-def test_an_error_of_the_caller_leaves_no_thread_behind(write_dataset: Write) -> None:
+def test_an_error_in_the_caller_ends_the_thread(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[31])
 
     def use() -> None:
@@ -393,26 +244,6 @@ def test_an_error_of_the_caller_leaves_no_thread_behind(write_dataset: Write) ->
     assert loader_threads() == []
 
 
-def test_a_loader_that_nobody_reads_starts_no_thread(write_dataset: Write) -> None:
+def test_a_loader_without_a_consumer_starts_no_thread(write_dataset: WriteDataset) -> None:
     TrainingLoader(write_dataset(train=[8]), global_batch_size=4).epoch(0)
     assert loader_threads() == []
-
-
-def test_the_thread_reads_only_a_few_batches_ahead() -> None:
-    made = []
-
-    def slow_caller() -> Iterator[Batch]:
-        for number in range(20):
-            made.append(number)
-            yield batch_of(number)
-
-    batches = prefetch(slow_caller(), depth=2)
-    next(batches)
-    time.sleep(0.3)
-    assert len(made) <= 4
-    assert len(list(batches)) == 19
-
-
-def test_a_batch_for_the_cpu_stays_where_it_is() -> None:
-    batch = batch_of(1, 2)
-    assert batch.to(torch.device("cpu")) is batch

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from farandole.errors import DatasetError
 from farandole.loading import MixedLoader
-from farandole.loading.mixing import shares
+from farandole.loading.mixing import apportion
 from farandole.shards import Dataset
 
 Write = Callable[..., Dataset]
@@ -18,7 +18,7 @@ BATCH = 10
 
 @pytest.fixture
 def three(write_dataset: Write) -> list[Dataset]:
-    """Datasets of 40, 25 and 12 rows, whose numbers begin at 0, 1000 and 2000."""
+    """Datasets of 40, 25 and 12 rows, with row numbers from 0, 1000 and 2000."""
     return [
         write_dataset(name=f"part{index}", first=1000 * index, train=[rows], block_rows=7)
         for index, rows in enumerate((40, 25, 12))
@@ -28,7 +28,7 @@ def three(write_dataset: Write) -> list[Dataset]:
 def steps_of(
     datasets: list[Dataset], size: int = 1, epoch: int = 0, first_step: int = 0, **options: int
 ) -> list[list[int]]:
-    """The sorted numbers of each global batch, put together from all ranks."""
+    """Return the sorted row numbers of each global batch, assembled from all ranks."""
     ranks = [
         MixedLoader(datasets, [5, 3, 2], global_batch_size=BATCH, rank=rank, size=size, **options)
         for rank in range(size)
@@ -38,15 +38,15 @@ def steps_of(
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=8), st.integers(1, 500))
-def test_shares_add_up_and_are_less_than_a_row_off(weights: list[float], rows: int) -> None:
-    found = shares(weights, rows)
+def test_apportioned_rows_add_up_and_are_off_by_less_than_one(weights: list[float], rows: int) -> None:
+    found = apportion(weights, rows)
     assert sum(found) == rows
     assert all(abs(share - rows * weight / sum(weights)) < 1 for share, weight in zip(found, weights, strict=True))
 
 
-def test_each_batch_has_the_weights_rows_of_each_dataset(three: list[Dataset]) -> None:
+def test_each_batch_has_the_weighted_number_of_rows_of_each_dataset(three: list[Dataset]) -> None:
     loader = MixedLoader(three, [5, 3, 2], global_batch_size=BATCH)
-    assert loader.rows_of == [5, 3, 2]
+    assert loader.rows_per_dataset == [5, 3, 2]
     assert len(loader) == 7  # 77 rows
     batches = list(loader)
     assert len(batches) == 7
@@ -57,7 +57,7 @@ def test_each_batch_has_the_weights_rows_of_each_dataset(three: list[Dataset]) -
         assert (batch.rows, batch.global_rows) == (BATCH, BATCH)
 
 
-def test_a_dataset_that_ends_begins_anew_in_another_order(three: list[Dataset]) -> None:
+def test_a_dataset_that_ends_repeats_in_a_different_order(three: list[Dataset]) -> None:
     small = [[row for row in step if row >= 2000] for step in steps_of(three, steps=12)]
     rounds = [[row for step in small[start : start + 6] for row in step] for start in (0, 6)]
     assert [sorted(rows) for rows in rounds] == [list(range(2000, 2012))] * 2
@@ -70,43 +70,45 @@ def test_the_mixture_is_the_same_for_every_number_of_ranks(three: list[Dataset])
         assert steps_of(three, size, epoch=1) == alone
 
 
-def test_it_goes_on_at_any_step(three: list[Dataset]) -> None:
+def test_an_epoch_can_start_at_any_step(three: list[Dataset]) -> None:
     whole = steps_of(three, epoch=0) + steps_of(three, epoch=1)
     for step in range(14):
         assert steps_of(three, 2, *divmod(step, 7))[0] == whole[step]
     assert steps_of(three, seed=1) != whole[:7]
 
 
-def test_a_saved_state_goes_on_with_another_number_of_ranks(three: list[Dataset]) -> None:
+def test_a_saved_state_resumes_with_another_number_of_ranks(three: list[Dataset]) -> None:
     whole = steps_of(three, epoch=0, seed=3) + steps_of(three, epoch=1, seed=3)
     loader = MixedLoader(three, [5, 3, 2], global_batch_size=BATCH, seed=3)
     for _ in loader:
         pass
-    for place, _ in enumerate(loader):
-        if place == 2:
+    for step, _ in enumerate(loader):
+        if step == 2:
             break
     ranks = [MixedLoader(three, [5, 3, 2], global_batch_size=BATCH, rank=rank, size=2) for rank in range(2)]
     for other in ranks:
         other.load_state_dict(loader.state_dict())
-    left = [
+    remaining = [
         sorted(row for part in step for row in part.features["ids"][:, 0].tolist()) for step in zip(*ranks, strict=True)
     ]
-    assert left == whole[10:]
+    assert remaining == whole[10:]
 
 
-def test_what_does_not_fit_together_is_refused(write_dataset: Write, three: list[Dataset]) -> None:
+def test_datasets_and_weights_that_do_not_match_are_rejected(write_dataset: Write, three: list[Dataset]) -> None:
     with pytest.raises(DatasetError, match="3 datasets and 2 weights"):
         MixedLoader(three, [1, 1], global_batch_size=BATCH)
-    with pytest.raises(DatasetError, match=r"part1: weight 0; a weight is a number above 0"):
+    with pytest.raises(DatasetError, match=r"part1: weight 0; a weight must be a number above 0"):
         MixedLoader(three, [1, 0, 1], global_batch_size=BATCH)
-    with pytest.raises(DatasetError, match=r"part2: its weight gives it 0 rows of each batch, of 12 training rows"):
+    with pytest.raises(
+        DatasetError, match=r"part2: its weight gives it 0 rows of each batch, but it has 12 training rows"
+    ):
         MixedLoader(three, [1, 1, 0.001], global_batch_size=BATCH)
-    with pytest.raises(DatasetError, match=r"part2: its weight gives it 50 rows of each batch, of 12"):
+    with pytest.raises(DatasetError, match=r"part2: its weight gives it 50 rows of each batch, but it has 12"):
         MixedLoader(three, [1, 1, 50], global_batch_size=52)
-    with pytest.raises(DatasetError, match=r"wide: other columns than .*part0 has"):
+    with pytest.raises(DatasetError, match=r"wide: its columns differ from those of .*part0"):
         MixedLoader([three[0], write_dataset(name="wide", train=[9], wide=True)], [1, 1], global_batch_size=BATCH)
-    with pytest.raises(DatasetError, match=r"twin: the same content as .*part0; give it once"):
+    with pytest.raises(DatasetError, match=r"twin: it has the same content as .*part0; pass it once"):
         MixedLoader([three[0], write_dataset(name="twin", train=[40], block_rows=7)], [1, 1], global_batch_size=BATCH)
     state = MixedLoader(three, [5, 3, 2], global_batch_size=BATCH).state_dict()
-    with pytest.raises(DatasetError, match="the loader's state belongs to dataset"):
+    with pytest.raises(DatasetError, match="the loader state was saved for dataset"):
         MixedLoader(three, [3, 5, 2], global_batch_size=BATCH).load_state_dict(state)

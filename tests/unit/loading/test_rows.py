@@ -1,4 +1,4 @@
-"""The loader's inner loops in C, against NumPy."""
+"""The loader's inner loops in C, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ WIDTHS = st.integers(1, 200)
 
 
 def block_of(num_rows: int, width: int) -> np.ndarray:
-    """Random bytes `[rows, width]`."""
+    """Return random bytes `[rows, width]`."""
     return np.random.default_rng(width).integers(0, 256, (num_rows, width), np.uint8)
 
 
 @given(width=WIDTHS, group=st.integers(1, 5), firsts=st.lists(st.integers(0, 20), max_size=6))
-def test_groups_of_neighbours_are_copied_one_after_the_other(width: int, group: int, firsts: list[int]) -> None:
+def test_groups_of_consecutive_rows_are_copied_in_order(width: int, group: int, firsts: list[int]) -> None:
     block = block_of(25, width)
     target = np.zeros((len(firsts) * group + 1, width), np.uint8)
     rows.copy([([block], np.array(firsts, np.int64), group)], [width], [target])
     wanted = [block[first : first + group] for first in firsts]
     assert (target[:-1] == np.concatenate([np.empty((0, width), np.uint8), *wanted])).all()
-    assert not target[-1].any()  # nothing is written behind
+    assert not target[-1].any()  # nothing is written beyond the rows
 
 
 def test_parts_of_several_blocks_are_copied_column_by_column() -> None:
@@ -45,13 +45,13 @@ def test_parts_of_several_blocks_are_copied_column_by_column() -> None:
         assert (target == np.concatenate([first[4:6], first[0:2], second[9:], third[1:6]])).all()
 
 
-def test_a_part_that_finds_no_room_behind_the_others_is_refused() -> None:
+def test_a_part_that_does_not_fit_the_rest_of_the_target_is_rejected() -> None:
     part = ([block_of(5, 8)], np.zeros(1, np.int64), 3)
     with pytest.raises(IndexError):
         rows.copy([part, part], [8], [np.zeros((5, 8), np.uint8)])
 
 
-def test_parts_and_targets_have_the_same_columns() -> None:
+def test_different_numbers_of_columns_and_targets_are_rejected() -> None:
     block, firsts = block_of(5, 8), np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="a part has 1 columns for 2 targets"):
         rows.copy([([block], firsts, 1)], [8, 8], [block.copy(), block.copy()])
@@ -62,13 +62,13 @@ def test_parts_and_targets_have_the_same_columns() -> None:
 
 
 @pytest.mark.parametrize("part", [[], ([], None), ((), None, 1), ([], None, 1.0), ([], None, None)])
-def test_a_part_of_another_form_is_refused(part: Any) -> None:
+def test_a_malformed_part_is_rejected(part: Any) -> None:
     with pytest.raises(TypeError, match="a part is a tuple of a list of columns, first rows and a number of rows"):
         rows.copy([part], [8], [block_of(5, 8)])
 
 
-def test_lists_that_change_while_rows_are_copied_do_no_harm() -> None:
-    """The lock is given up meanwhile, and another thread may run."""
+def test_lists_may_change_while_rows_are_copied() -> None:
+    """The GIL is released during the copy, so another thread may run."""
 
     class Growing(int):
         def __index__(self) -> int:
@@ -89,7 +89,7 @@ def test_lists_that_change_while_rows_are_copied_do_no_harm() -> None:
     except ValueError as error:
         refused = str(error)
     cleared.join()
-    assert refused in ("", "0 sizes of rows for 2 targets")  # the other thread may have come first
+    assert refused in ("", "0 sizes of rows for 2 targets")  # the other thread may have been faster
     assert sizes == []
 
 
@@ -106,18 +106,18 @@ def test_single_rows_are_gathered(width: int, chosen: list[int]) -> None:
     ("firsts", "group", "room"),
     [([-1], 1, 5), ([5], 1, 5), ([4], 2, 5), ([0, 3], 2, 3), ([2**62], 1, 5), ([0], 6, 10), ([0], -1, 5), ([0], 0, 5)],
 )
-def test_a_group_outside_of_the_block_or_the_target_is_refused(firsts: list[int], group: int, room: int) -> None:
+def test_a_group_outside_the_block_or_the_target_is_rejected(firsts: list[int], group: int, room: int) -> None:
     with pytest.raises(IndexError, match="outside of its block"):
         rows.copy([([block_of(5, 8)], np.array(firsts, np.int64), group)], [8], [np.zeros((room, 8), np.uint8)])
 
 
 @pytest.mark.parametrize(("chosen", "room"), [([-1], 5), ([5], 5), ([0, 1, 2], 2), ([-(2**31)], 5), ([2**31 - 1], 5)])
-def test_a_row_outside_of_the_pool_or_the_target_is_refused(chosen: list[int], room: int) -> None:
+def test_a_row_outside_the_pool_or_the_target_is_rejected(chosen: list[int], room: int) -> None:
     with pytest.raises(IndexError, match="outside of its block"):
         rows.choose(block_of(5, 8), np.array(chosen, np.int32), 8, np.zeros((room, 8), np.uint8))
 
 
-def test_a_row_of_no_bytes_is_refused() -> None:
+def test_a_row_size_of_zero_is_rejected() -> None:
     empty = np.empty((0, 1), np.uint8)
     with pytest.raises(IndexError):
         rows.copy([([empty], np.zeros(1, np.int64), 1)], [0], [empty])
@@ -125,7 +125,7 @@ def test_a_row_of_no_bytes_is_refused() -> None:
         rows.choose(empty, np.zeros(1, np.int32), 0, empty)
 
 
-def test_memory_that_is_not_contiguous_or_not_writable_is_refused() -> None:
+def test_memory_that_is_not_contiguous_or_not_writable_is_rejected() -> None:
     block, target = block_of(8, 8), np.zeros((8, 8), np.uint8)
     chosen = np.zeros(1, np.int32)
     with pytest.raises((BufferError, ValueError)):
@@ -135,7 +135,7 @@ def test_memory_that_is_not_contiguous_or_not_writable_is_refused() -> None:
         rows.choose(block, chosen, 8, target)
 
 
-def test_no_memory_stays_held() -> None:
+def test_no_buffer_stays_acquired() -> None:
     block, target, firsts = block_of(8, 8), np.zeros((8, 8), np.uint8), np.array([9], np.int64)
     before = sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)
     for _ in range(10):
@@ -150,16 +150,16 @@ def test_no_memory_stays_held() -> None:
 
 
 @given(words=st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1]), max_size=300))
-def test_places_are_sorted_by_their_words(words: list[int]) -> None:
+def test_indices_are_sorted_by_their_words(words: list[int]) -> None:
     found = np.array(words, np.uint64)
     low = (1 << len(words).bit_length()) - 1
     rows.permute(found)
-    wanted = sorted(range(len(words)), key=lambda place: (words[place] & ~low, place))
+    wanted = sorted(range(len(words)), key=lambda index: (words[index] & ~low, index))
     assert found.tolist() == wanted
 
 
 @pytest.mark.parametrize("count", [4096, 100_000, 300_001])
-def test_many_places_are_sorted_as_numpy_sorts(count: int) -> None:
+def test_many_indices_are_sorted_as_numpy_sorts_them(count: int) -> None:
     words = np.random.default_rng(count).integers(0, 2**64, count, np.uint64)
     low = np.uint64((1 << count.bit_length()) - 1)
     wanted = np.sort((words & ~low) | np.arange(count, dtype=np.uint64)) & low
@@ -169,7 +169,7 @@ def test_many_places_are_sorted_as_numpy_sorts(count: int) -> None:
 
 @pytest.mark.parametrize("groups", range(10))
 @pytest.mark.parametrize("row_bytes", [4, 60, 64, 128, 200])
-def test_groups_that_are_copied_side_by_side(groups: int, row_bytes: int) -> None:
+def test_any_number_of_groups_is_copied_concurrently(groups: int, row_bytes: int) -> None:
     block, target = block_of(100, row_bytes), np.zeros((groups * 3, row_bytes), np.uint8)
     firsts = np.array([(group * 37) % 98 for group in range(groups)], np.int64)
     rows.copy([([block], firsts, 3)], [row_bytes], [target])
@@ -177,7 +177,7 @@ def test_groups_that_are_copied_side_by_side(groups: int, row_bytes: int) -> Non
 
 
 @pytest.mark.parametrize("row_bytes", [1, 4, 8, 64, 128, 256, 320])
-def test_rows_of_every_size_that_has_a_loop_of_its_own(row_bytes: int) -> None:
+def test_every_row_size_with_a_specialized_loop_is_gathered(row_bytes: int) -> None:
     pool, target = block_of(500, row_bytes), np.zeros((400, row_bytes), np.uint8)
     chosen = np.random.default_rng(1).integers(0, 500, 400, np.int32)
     rows.choose(pool, chosen, row_bytes, target)

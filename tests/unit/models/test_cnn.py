@@ -15,7 +15,7 @@ def images(height: int = 28, width: int = 28, channels: int = 1) -> Group:
 
 
 @pytest.mark.parametrize(("group", "codes"), [(images(), 8 * 3 * 3), (images(32, 32, 3), 8 * 4 * 4)])
-def test_each_stage_halves_the_image_and_every_parameter_learns(group: Group, codes: int) -> None:
+def test_each_stage_halves_the_image_and_every_parameter_gets_a_gradient(group: Group, codes: int) -> None:
     model = build(Schema(groups=(group,), label=TEN), channels=(4, 6, 8), hidden=(16,))
     assert model.encoder.width == codes
     out = model(picture=torch.randint(0, 256, (5, *group.shape), dtype=torch.uint8))
@@ -24,18 +24,20 @@ def test_each_stage_halves_the_image_and_every_parameter_learns(group: Group, co
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_an_image_that_is_too_small_for_the_stages_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"3 stages .* picture has 7 x 28 pixels; .* images of 8 pixels or more"):
+def test_an_image_too_small_for_the_stages_is_rejected() -> None:
+    with pytest.raises(ModelError, match=r"3 stages .* picture has 7 x 28 pixels; .* images of at least 8 pixels"):
         ImageEncoder(images(7), (4, 4, 4))
 
 
-def test_other_groups_are_refused_by_name() -> None:
+def test_other_groups_are_rejected_by_name() -> None:
     dense = Group(name="dense", kind="numbers", features=("a",))
-    with pytest.raises(ModelError, match=r"reads one group, of kind image, .* picture \(image\), dense \(numbers\)"):
+    with pytest.raises(
+        ModelError, match=r"reads a single group of kind image, .* picture \(image\), dense \(numbers\)"
+    ):
         build(Schema(groups=(images(), dense), label=TEN))
 
 
-def test_it_learns_on_which_side_the_light_is() -> None:
+def test_the_network_learns_which_side_is_bright() -> None:
     torch.manual_seed(0)
     side = LabelColumn(kind="binary", column="y", classes=("left", "right"))
     model = build(Schema(groups=(images(8, 8),), label=side), channels=(4, 4), hidden=())

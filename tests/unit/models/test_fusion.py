@@ -27,7 +27,7 @@ BATCH = {
 BINARY = LabelColumn(kind="binary", column="y", classes=("no", "yes"))
 
 
-def test_groups_of_all_kinds_become_outputs_and_every_parameter_learns() -> None:
+def test_groups_of_all_kinds_are_encoded_and_every_parameter_gets_a_gradient() -> None:
     model = build(Schema(groups=tuple(GROUPS.values()), label=BINARY), width=8, channels=(4, 4), layers=1, heads=2)
     out = model(**BATCH)
     assert out.shape == (5, 1)
@@ -35,7 +35,7 @@ def test_groups_of_all_kinds_become_outputs_and_every_parameter_learns() -> None
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_every_group_has_its_say() -> None:
+def test_every_group_affects_the_output() -> None:
     torch.manual_seed(0)
     model = build(Schema(groups=tuple(GROUPS.values()), label=BINARY), width=8, channels=(4, 4)).eval()
     before = model(**BATCH)

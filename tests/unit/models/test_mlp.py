@@ -17,7 +17,7 @@ BATCH = {"dense": torch.randn(7, 3), "ids": torch.tensor([[4, 8]] * 7, dtype=tor
 
 @pytest.mark.parametrize("groups", [(DENSE,), (IDS,), (DENSE, IDS), (IDS, DENSE)])
 @pytest.mark.parametrize(("label", "outputs"), [(BINARY, 1), (MULTICLASS, 3)])
-def test_all_groups_become_outputs_and_every_parameter_learns(
+def test_all_groups_are_used_and_every_parameter_gets_a_gradient(
     groups: tuple[Group, ...], label: LabelColumn, outputs: int
 ) -> None:
     model = build(Schema(groups=groups, label=label), hidden=(8,))
@@ -28,13 +28,13 @@ def test_all_groups_become_outputs_and_every_parameter_learns(
 
 
 @pytest.mark.parametrize("kind", ["tokens", "mask"])
-def test_groups_of_another_kind_are_refused(kind: str) -> None:
+def test_groups_of_other_kinds_are_rejected(kind: str) -> None:
     other = Group(name="other", kind=kind, features=("o",), shape=(2, 2, 3))
-    with pytest.raises(ModelError, match=f"reads numbers, ids, images and tensors, and other holds {kind}; use"):
+    with pytest.raises(ModelError, match=f"reads numbers, ids, images and tensors, but other holds {kind}; use"):
         build(Schema(groups=(DENSE, other), label=BINARY))
 
 
-def test_options_shape_the_network() -> None:
+def test_options_determine_the_layers() -> None:
     model = build(Schema(groups=(DENSE,), label=BINARY), hidden=[16, 4], dropout=0.25)
     linear = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
     assert linear == [(3, 16), (16, 4), (4, 1)]
@@ -43,14 +43,14 @@ def test_options_shape_the_network() -> None:
 
 
 @pytest.mark.parametrize(("kind", "value_type"), [("image", "uint8"), ("tensor", "float64")])
-def test_images_and_tensors_are_laid_flat(kind: str, value_type: str) -> None:
+def test_images_and_tensors_are_flattened(kind: str, value_type: str) -> None:
     group = Group(name="box", kind=kind, features=("box",), shape=(4, 3, 2), value_type=value_type)
     model = build(Schema(groups=(DENSE, group), label=BINARY), hidden=(8,))
     assert next(layer for layer in model.modules() if isinstance(layer, nn.Linear)).in_features == 3 + 24
     assert model(dense=BATCH["dense"], box=torch.ones(7, 4, 3, 2, dtype=getattr(torch, value_type))).shape == (7, 1)
 
 
-def test_activation_and_norm_are_chosen() -> None:
+def test_activation_and_norm_are_options() -> None:
     model = build(Schema(groups=(DENSE,), label=BINARY), hidden=(2,), activation="gelu", norm=False)
     kinds = [type(layer) for layer in model.layers]
     assert kinds == [nn.Linear, nn.GELU, nn.Dropout, nn.Linear]
@@ -58,12 +58,12 @@ def test_activation_and_norm_are_chosen() -> None:
         build(Schema(groups=(DENSE,), label=BINARY), activation="sin")
 
 
-def test_without_hidden_layers_it_is_a_linear_model() -> None:
+def test_without_hidden_layers_the_network_is_linear() -> None:
     model = build(Schema(groups=(DENSE,), label=BINARY), hidden=())
     assert sum(parameter.numel() for parameter in model.parameters()) == 3 + 1
 
 
-def test_the_seed_decides_the_first_weights() -> None:
+def test_the_seed_determines_the_initial_weights() -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(5)

@@ -15,7 +15,7 @@ SCHEMA = Schema(groups=(SERIES,), label=NUMBER)
 
 @pytest.mark.parametrize(("cell", "kind"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_series_becomes_a_number_and_every_parameter_learns(cell: str, kind: type, layers: int) -> None:
+def test_a_series_is_encoded_and_every_parameter_gets_a_gradient(cell: str, kind: type, layers: int) -> None:
     model = build(SCHEMA, cell=cell, size=8, layers=layers, hidden=(4,), dropout=0.1)
     assert isinstance(model.encoder.cells, kind)
     out = model(past=torch.randn(6, 12, 3))
@@ -24,14 +24,14 @@ def test_a_series_becomes_a_number_and_every_parameter_learns(cell: str, kind: t
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_the_order_of_the_steps_counts() -> None:
+def test_the_output_depends_on_the_order_of_steps() -> None:
     torch.manual_seed(0)
     model = build(SCHEMA, size=8).eval()
     past = torch.randn(2, 12, 3)
     assert not torch.allclose(model(past=past), model(past=past.flip(1)))
 
 
-def test_the_scale_of_the_numbers_is_learned() -> None:
+def test_the_scale_of_the_inputs_is_learned() -> None:
     torch.manual_seed(0)
     model = build(SCHEMA, size=8)
     past = torch.randn(500, 12, 3) * torch.tensor([1.0, 100.0, 0.1]) + torch.tensor([0.0, 1000.0, 5.0])
@@ -42,9 +42,9 @@ def test_the_scale_of_the_numbers_is_learned() -> None:
     assert torch.allclose(scaled.std((0, 1)), torch.ones(3), atol=0.05)
 
 
-def test_a_wrong_cell_and_a_tensor_that_is_no_series_are_refused() -> None:
+def test_an_unknown_cell_and_a_tensor_of_another_shape_are_rejected() -> None:
     with pytest.raises(ModelError, match=r"cell: 'rnn' is unknown; use one of lstm, gru"):
         build(SCHEMA, cell="rnn")
     cube = SERIES.model_copy(update={"shape": (2, 3, 4)})
-    with pytest.raises(ModelError, match=r"past has rows of shape \[2, 3, 4\], and a series needs"):
+    with pytest.raises(ModelError, match=r"the rows of past have shape \[2, 3, 4\], but a series has shape"):
         build(Schema(groups=(cube,), label=NUMBER))

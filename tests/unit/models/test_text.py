@@ -16,7 +16,7 @@ TOKENS = torch.tensor([[5, 6, 7, 2, 0, 0], [9, 2, 0, 0, 0, 0]], dtype=torch.int3
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-def test_texts_become_outputs_and_every_parameter_learns(layers: int) -> None:
+def test_texts_are_encoded_and_every_parameter_gets_a_gradient(layers: int) -> None:
     model = build(SCHEMA, width=16, layers=layers, hidden=(8,))
     out = model(title=TOKENS, title_mask=TOKENS > 0)
     assert out.shape == (2, 3)
@@ -25,25 +25,25 @@ def test_texts_become_outputs_and_every_parameter_learns(layers: int) -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-def test_what_lies_in_the_padding_makes_no_difference(layers: int) -> None:
+def test_the_output_does_not_depend_on_padding(layers: int) -> None:
     model = build(SCHEMA, width=16, layers=layers).eval()
     mask = TOKENS > 0
     other = torch.where(mask, TOKENS, 33)
     assert torch.allclose(model(title=TOKENS, title_mask=mask), model(title=other, title_mask=mask), atol=1e-6)
 
 
-def test_attention_knows_the_order_and_a_bag_does_not() -> None:
+def test_attention_depends_on_the_order_of_tokens_and_a_bag_does_not() -> None:
     torch.manual_seed(0)
-    turned = TOKENS.clone()
-    turned[0, :3] = TOKENS[0, :3].flip(0)
+    reversed_tokens = TOKENS.clone()
+    reversed_tokens[0, :3] = TOKENS[0, :3].flip(0)
     for layers, same in ((0, True), (1, False)):
         model = build(SCHEMA, width=16, layers=layers).eval()
-        outputs = [model(title=tokens, title_mask=tokens > 0)[0] for tokens in (TOKENS, turned)]
+        outputs = [model(title=tokens, title_mask=tokens > 0)[0] for tokens in (TOKENS, reversed_tokens)]
         assert torch.allclose(*outputs, atol=1e-6) is same
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-def test_a_text_without_tokens_gives_finite_numbers(layers: int) -> None:
+def test_an_empty_text_gives_finite_outputs(layers: int) -> None:
     model = build(SCHEMA, width=16, layers=layers)
     empty = torch.zeros(1, 6, dtype=torch.int32)
     out = model(title=empty, title_mask=empty > 0)
@@ -52,6 +52,6 @@ def test_a_text_without_tokens_gives_finite_numbers(layers: int) -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 
 
-def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"heads: 3 do not divide the width 16"):
+def test_heads_that_do_not_divide_the_width_are_rejected() -> None:
+    with pytest.raises(ModelError, match=r"heads: 3 does not divide the width 16"):
         build(SCHEMA, width=16, heads=3)

@@ -4,24 +4,63 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
-from farandole.process.locks import boot_id, start_ticks, try_lock, try_lock_job, wait_for_lock
+import pytest
 
-_HOLDS = "import sys; from pathlib import Path; from farandole.process.locks import take; "
-_HOLDS += "hold = take(Path(sys.argv[1])); print(hold is not None, flush=True); sys.stdin.read()"
+from farandole.process.locks import (
+    boot_id,
+    is_locked,
+    share_lock,
+    start_ticks,
+    temporary_lock,
+    try_lock,
+    wait_for_lock,
+)
+
+_HOLDS = "import sys; from pathlib import Path; from farandole.process.locks import try_lock; "
+_HOLDS += "lock = try_lock(Path(sys.argv[1])); print(lock is not None, flush=True); sys.stdin.read()"
 
 
-def test_a_lock_is_held_once_and_can_be_given_back(tmp_path: Path) -> None:
-    hold = try_lock(tmp_path / "lock")
-    assert hold is not None
+def test_lock_is_held_once_and_can_be_released(tmp_path: Path) -> None:
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None
     assert try_lock(tmp_path / "lock") is None
-    hold.release()
-    again = wait_for_lock(tmp_path / "lock")
-    again.release()
+    lock.release()
+    with wait_for_lock(tmp_path / "lock"):
+        assert is_locked(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
 
 
-def test_the_kernel_takes_the_lock_of_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_directory_can_be_locked(tmp_path: Path) -> None:
+    with try_lock(tmp_path) or pytest.fail("it is free"):
+        assert try_lock(tmp_path) is None
+        assert is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_path_is_created_only_on_request(tmp_path: Path) -> None:
+    for refused in (lambda: try_lock(tmp_path / "a", create=False), lambda: is_locked(tmp_path / "a")):
+        with pytest.raises(FileNotFoundError):
+            refused()
+    with pytest.raises(FileNotFoundError):
+        share_lock(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        try_lock(tmp_path / "none" / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_share_a_lock_and_exclude_writers(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with share_lock(path), share_lock(path):
+        assert try_lock(path) is None
+    assert try_lock(path) is not None
+
+
+def test_kernel_releases_the_lock_of_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -35,19 +74,43 @@ def test_the_kernel_takes_the_lock_of_a_process_that_is_killed(tmp_path: Path) -
         wait_for_lock(path).release()
 
 
-def test_what_a_job_starts_does_not_hold_its_lock(tmp_path: Path) -> None:
-    hold = try_lock_job(tmp_path)
-    assert hold is not None
+def test_child_process_does_not_inherit_a_lock(tmp_path: Path) -> None:
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None
     child = subprocess.Popen(["sleep", "60"])
-    hold.release()
-    again = try_lock_job(tmp_path)
+    lock.release()
+    again = try_lock(tmp_path / "lock")
     child.kill()
     child.wait()
     assert again is not None
     again.release()
 
 
-def test_a_process_is_known_by_its_number_and_when_it_began() -> None:
+def test_temporary_lock_excludes_others_and_leaves_no_file(tmp_path: Path) -> None:
+    inside, most = 0, 0
+    mutex = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with temporary_lock(tmp_path / "lock"):
+                with mutex:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.0005)
+                with mutex:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_process_is_identified_by_its_id_and_start_time() -> None:
     assert start_ticks(os.getpid()) == start_ticks(os.getpid())
     child = subprocess.Popen(["true"])
     child.wait()

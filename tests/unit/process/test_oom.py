@@ -22,7 +22,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_count_that_rose_is_evidence_and_one_that_did_not_is_none(kernel: Path) -> None:
     counts = OomCounter()
-    counts.look(1, os.getpid())
+    counts.observe(1, os.getpid())
     assert counts.evidence(1) is None
     kernel.write_text("low 0\noom 3\noom_kill 2\n")
     assert counts.evidence(1) == f"{kernel}: oom_kill rose from 1 to 2"
@@ -31,7 +31,7 @@ def test_a_count_that_rose_is_evidence_and_one_that_did_not_is_none(kernel: Path
 
 def test_a_group_that_is_gone_is_no_evidence(kernel: Path) -> None:
     counts = OomCounter()
-    counts.look(1, os.getpid())
+    counts.observe(1, os.getpid())
     kernel.unlink()
     assert counts.evidence(1) is None
 

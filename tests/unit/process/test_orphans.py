@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from farandole.process.messages import GANG_VARIABLE
-from farandole.process.orphans import find_orphans, kill_orphans
+from farandole.process.orphans import GANG_VARIABLE, find_orphans, kill_orphans
 
 
 def _run_away(mark: str, note: Path) -> int:

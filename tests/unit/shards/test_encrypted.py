@@ -233,7 +233,7 @@ def test_few_decrypted_blocks_stay_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     directory, _ = write(tmp_path, key)
-    monkeypatch.setattr(encrypted, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(encrypted, "MAX_BLOCKS", 2)
     opened: list[int] = []
     batch = encrypted.EncryptedShard.batch
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from farandole.spec import Schedule, home, is_uri
+from farandole.spec import Schedule, home
 from farandole.spec.base import expand_variables, non_default_fields
+from farandole.storage import is_uri
 
 
 def test_a_variable_is_replaced_wherever_it_stands() -> None:

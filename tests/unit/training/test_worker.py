@@ -42,7 +42,7 @@ def test_a_rank_that_lost_a_peer_does_not_pass_for_the_cause(capsys: pytest.Capt
 
 def test_an_error_of_the_disk_names_the_file_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     said = _said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/state.pt"), capsys)
-    assert said["kind"] == "TrainingFailed"
+    assert said["kind"] == "TrainingError"
     assert said["message"].startswith("/data/state.pt: No space left on device; free some space")
 
 
@@ -87,5 +87,5 @@ def test_a_worker_that_is_started_by_hand_for_a_gang_says_so(
     assert done.returncode == 1
     _, said = parse_line(done.stdout.splitlines()[-1])
     assert said is not None
-    assert said["kind"] == "EnvironmentLacking"
+    assert said["kind"] == "UnavailableError"
     assert "2 workers were asked for and this one is in a gang of 1" in said["message"]

@@ -19,8 +19,8 @@ from farandole.backends.kubernetes.manifests.submission import MAX_INLINE_BYTES
 from farandole.backends.kubernetes.status import JobObjects
 from farandole.errors import SpecError
 from farandole.launch.code_archive import CodeArchive, pack
-from farandole.shards import open_storage, parse_location
 from farandole.spec import Job, parse_job
+from farandole.storage import open_storage, parse_location
 from farandole.tracking.run_link import read_run_id
 from farandole.tracking.store import resolve_store
 

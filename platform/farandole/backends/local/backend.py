@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import QueueEntry
-from farandole.backends.local.spawn import remove_abandoned_contexts, save_launch_context
+from farandole.backends.local.spawn import inherited_environment
 from farandole.backends.local.status import job_status
 from farandole.backends.local.submit import create_job, requested_slots
 from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, closest_match
+from farandole.jobdir.launch_context import remove_abandoned_contexts, save_launch_context
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.scaling import scale
 from farandole.spec import Job, home
@@ -142,7 +143,7 @@ class LocalBackend:
         self._queue.reconcile()
         entry = self._entry(job_id)
         if entry.state in ("failed", "cancelled"):
-            save_launch_context(entry.directory, self._home)
+            save_launch_context(entry.directory, inherited_environment(self._home))
         self._queue.retry(job_id)
         self._queue.reconcile()
         return SubmittedJob(job_id, self.name, read_run_id(entry.directory))

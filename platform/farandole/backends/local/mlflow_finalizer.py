@@ -8,14 +8,13 @@ directory, with the job's other pending operations, until `farandole sync`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from farandole.backends.local.queue import Queue
+from farandole.jobdir.directory import load_job, try_lock_job
 from farandole.jobdir.outcome import append_log
-from farandole.process.locks import try_lock_job
 from farandole.spec import home
 
 
@@ -42,12 +41,9 @@ def main() -> None:
 
 
 def _close(directory: Path, status: Any) -> None:
-    from farandole.spec import parse_job
     from farandole.tracking.recorder import close_run
 
-    spec = directory / "job.json"
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
-    close_run(job.tracking, directory, status, lambda event: append_log(directory, str(event)))
+    close_run(load_job(directory).tracking, directory, status, lambda event: append_log(directory, str(event)))
 
 
 if __name__ == "__main__":

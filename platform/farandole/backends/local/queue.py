@@ -17,17 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from farandole.backends.local.queue_entry import ProcessIdentity, QueueEntry, QueuePosition
-from farandole.backends.local.spawn import (
-    discard_launch_context,
-    finalize_mlflow_run,
-    inherited_environment,
-    spawn_runner,
-)
-from farandole.backends.records import JobDatabase, JobRecord, insert_record, now
+from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment, spawn_runner
+from farandole.backends.records import JobDatabase, JobRecord, insert_record
 from farandole.errors import SpecError
+from farandole.jobdir.directory import try_lock_job
+from farandole.jobdir.launch_context import remove_launch_context
 from farandole.jobdir.outcome import read_outcome, read_result
-from farandole.jobdir.status import JobState
-from farandole.process.locks import Lock, boot_id, try_lock, try_lock_job
+from farandole.jobdir.status import JobState, timestamp
+from farandole.process.locks import Lock, boot_id, try_lock
 from farandole.process.orphans import kill_orphans
 
 _DEFAULT_SLOTS = 1
@@ -84,7 +81,7 @@ class Queue:
                     json.dumps(command),
                     priority,
                     stop_timeout_s,
-                    now(),
+                    timestamp(),
                     parent,
                     *identity,
                 ),
@@ -142,7 +139,7 @@ class Queue:
                 "UPDATE queue SET state = 'queued', reason = 'waits to be retried', since = ?, cancel = 0, lane = ?,"
                 " parent_pid = NULL, parent_ticks = NULL, parent_boot = NULL,"
                 " turn = (SELECT max(turn) + 1 FROM queue) WHERE id = ?",
-                (now(), entry.backend, job_id),
+                (timestamp(), entry.backend, job_id),
             )
 
     def request_cancel(self, job_id: str) -> QueueEntry | None:
@@ -154,7 +151,7 @@ class Queue:
             elif entry is not None and entry.state == "running":
                 db.execute("UPDATE queue SET cancel = 1 WHERE id = ?", (job_id,))
         if entry is not None and entry.state == "queued":
-            discard_launch_context(entry.directory)
+            remove_launch_context(entry.directory)
         return entry
 
     def kill_runner(self, entry: QueueEntry) -> None:
@@ -276,7 +273,7 @@ class Queue:
         if current is None or current.state != "running" or current.starts != entry.starts:
             return False  # another process was faster: the job has ended, or is even being retried
         kill_orphans(str(entry.directory))
-        discard_launch_context(entry.directory)
+        remove_launch_context(entry.directory)
         if read_result(entry.directory) is not None:  # complete, except for this record
             self.finish(entry, "succeeded", read_outcome(entry.directory) or "completed")
             return False
@@ -306,7 +303,7 @@ def _slots(db: sqlite3.Connection, pool: str) -> int:
 
 
 def _set_state(db: sqlite3.Connection, job_id: str, state: JobState, reason: str) -> None:
-    db.execute("UPDATE queue SET state = ?, reason = ?, since = ? WHERE id = ?", (state, reason, now(), job_id))
+    db.execute("UPDATE queue SET state = ?, reason = ?, since = ? WHERE id = ?", (state, reason, timestamp(), job_id))
 
 
 def _record_start(db: sqlite3.Connection, job_id: str) -> None:
@@ -320,4 +317,4 @@ def _record_start(db: sqlite3.Connection, job_id: str) -> None:
 
 def _cancel_orphan(db: sqlite3.Connection, entry: QueueEntry) -> None:
     _set_state(db, entry.id, "cancelled", f"the sweep {entry.parent} ended before it started")
-    discard_launch_context(entry.directory)
+    remove_launch_context(entry.directory)

@@ -13,15 +13,17 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import QueueEntry
-from farandole.backends.local.spawn import LaunchContext, finalize_mlflow_run, take_launch_context
-from farandole.jobdir.outcome import LOG, append_log, clear_outcome, read_outcome, read_result
+from farandole.backends.local.spawn import finalize_mlflow_run
+from farandole.jobdir.launch_context import LaunchContext, take_launch_context
+from farandole.jobdir.layout import LOG
+from farandole.jobdir.outcome import append_log, clear_outcome, read_outcome, read_result
 from farandole.jobdir.status import JobState
-from farandole.process.messages import GANG_VARIABLE, PARENT_VARIABLE
-from farandole.process.orphans import kill_orphans
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
+from farandole.process.parent_death import PARENT_VARIABLE
+from farandole.process.signals import describe_exit, on_sigterm
 
 _POLL_S = 0.2
 
@@ -49,7 +51,7 @@ class Runner:
 
     def run(self) -> None:
         """Run waiting jobs until none waits or all slots are taken."""
-        signal.signal(signal.SIGTERM, self._terminate)
+        on_sigterm(self._terminate)
         while not self._terminated and (claimed := self._queue.claim(self._pool)):
             entry, lock = claimed
             try:
@@ -60,7 +62,7 @@ class Runner:
             finally:
                 lock.release()
 
-    def _terminate(self, number: int, frame: Any) -> None:
+    def _terminate(self) -> None:
         self._terminated = True
 
     def _run(self, entry: QueueEntry) -> tuple[JobState, str]:
@@ -85,7 +87,7 @@ class Runner:
             return "cancelled", "cancelled while it ran"
         if self._terminated:
             return "failed", "its runner received SIGTERM, as at a shutdown of the machine"
-        return "failed", outcome or _exit_reason(code)
+        return "failed", outcome or f"its process {describe_exit(code)}"
 
     def _start(self, entry: QueueEntry, context: LaunchContext) -> subprocess.Popen[bytes]:
         own = {GANG_VARIABLE: str(entry.directory), PARENT_VARIABLE: str(os.getpid())}
@@ -113,14 +115,6 @@ class Runner:
                 elif kill_at_s is None and (self._terminated or self._queue.is_cancel_requested(entry.id)):
                     process.send_signal(signal.SIGTERM)
                     kill_at_s = time.monotonic() + entry.stop_timeout_s
-
-
-def _exit_reason(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-    hint = " (the kernel sends it when memory runs out)" if -code == signal.SIGKILL else ""
-    return f"its process was killed by signal {-code}, {name}{hint}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,76 +1,20 @@
-"""Start of the processes that outlive this one: runners, jobs, finalizers; and the environment that jobs inherit."""
+"""Start of the processes that outlive this one: runners and finalizers; and the environment that they inherit."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import UnavailableError
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 from farandole.tracking.run_link import read_run_link
 
-START = "start.json"
-"""What a waiting job is to be started with. Only its user may read it, and it is removed when the job starts."""
 RUNNER_LOG = "runner.log"
 """The output of runners that fail themselves."""
-_ABANDONED_S = 3600.0
-"""No submission takes this long between saving the launch context and the entry in the queue."""
 _FINALIZER_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class LaunchContext:
-    """Surroundings of a job's process.
-
-    Args:
-        folder: The working directory.
-        variables: The environment of the submitter, secrets among them.
-    """
-
-    folder: str
-    variables: dict[str, str]
-
-
-def save_launch_context(directory: Path, home: Path) -> None:
-    """Save the surroundings of this process for a job that may wait for a long time."""
-    path = directory / START
-    path.unlink(missing_ok=True)
-    context = {"folder": os.getcwd(), "variables": inherited_environment(home)}
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(context, file)
-
-
-def take_launch_context(directory: Path) -> LaunchContext:
-    """Return the saved surroundings and remove them from the disk."""
-    path = directory / START
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    path.unlink()
-    folder = raw["folder"] if Path(raw["folder"]).is_dir() else str(directory)
-    return LaunchContext(folder, raw["variables"])
-
-
-def discard_launch_context(directory: Path) -> None:
-    """Remove the saved surroundings of a job that will not start."""
-    (directory / START).unlink(missing_ok=True)
-
-
-def remove_abandoned_contexts(jobs: Path, submitted: set[str]) -> None:
-    """Remove the surroundings saved by submitters that were killed before their job entered the queue.
-
-    Args:
-        jobs: The directory of all jobs' directories.
-        submitted: The ids of all jobs in the database.
-    """
-    for path in jobs.glob(f"*/{START}"):
-        with suppress(FileNotFoundError):  # its job has just started
-            if path.parent.name not in submitted and time.time() - path.stat().st_mtime > _ABANDONED_S:
-                path.unlink()
 
 
 def spawn_runner(home: Path, pool: str, wake_lock: int) -> None:

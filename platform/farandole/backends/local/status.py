@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.protocol import JobStatus
 from farandole.events import format_count
 from farandole.jobdir.outcome import read_progress
-from farandole.jobdir.status import EVENTS, read_status
+from farandole.jobdir.status import read_history, read_status
 from farandole.spec.backend import BackendName
 from farandole.tracking.run_link import read_run_id
 
@@ -72,16 +71,4 @@ def _running_reason(progress: dict[str, Any], training: dict[str, Any]) -> str:
 
 def _recoveries(directory: Path) -> int:
     """Return how often the training was restarted after a failure."""
-    try:
-        with (directory / EVENTS).open(encoding="utf-8") as lines:
-            return sum(_event_name(line) == "restarted" for line in lines)
-    except FileNotFoundError:
-        return 0
-
-
-def _event_name(line: str) -> str | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None  # a line that is being written
-    return event.get("event") if isinstance(event, dict) else None
+    return sum(event["event"] == "restarted" for event in read_history(directory))

@@ -6,10 +6,10 @@ import errno
 import os
 from pathlib import Path
 
-from farandole.backends.local.spawn import save_launch_context
+from farandole.backends.local.spawn import inherited_environment
 from farandole.errors import SpecError, UnavailableError
-from farandole.jobdir.directory import create_job_directory
-from farandole.jobdir.status import replace_text
+from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.launch_context import save_launch_context
 from farandole.spec import Job
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
@@ -24,8 +24,8 @@ def create_job(job: Job, home: Path) -> Path:
     """
     try:
         directory = create_job_directory(job)
-        replace_text(directory / "job.json", job.model_dump_json(indent=1))
-        save_launch_context(directory, home)
+        save_spec(directory, job)
+        save_launch_context(directory, inherited_environment(home))
     except OSError as error:
         path = error.filename or home / "jobs"
         remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write to it"

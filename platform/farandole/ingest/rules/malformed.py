@@ -18,8 +18,9 @@ from farandole.ingest.readers.row_batch import RowReader
 from farandole.ingest.spark.row_frames import Tasks, malformed_frame
 from farandole.ingest.spark.tasks import ErrorTransport
 from farandole.ingest.spark.worker_environment import environment_file, load_environment
-from farandole.shards import Location, MalformedRows, QuarantineFile, QuarantineWriter
+from farandole.shards import MalformedRows, QuarantineFile, QuarantineWriter
 from farandole.spec import CsvSource, JsonSource, RowSource
+from farandole.storage import Location
 
 _NUM_EXAMPLES = 3
 _NUM_VALUES = 3

@@ -23,9 +23,9 @@ from urllib.parse import unquote, urlsplit
 import xxhash
 
 from farandole.errors import DataError, PreparationError, StorageAccessError, closest_match
-from farandole.shards.lock import locked
+from farandole.process.locks import temporary_lock
 from farandole.spec import home
-from farandole.storage.base import StoredFile
+from farandole.storage import StoredFile
 from farandole.storage.object_store import ObjectStorage
 
 _FILES_AT_ONCE = 4
@@ -47,7 +47,11 @@ class ObjectStoreFiles:
 
     def facts(self, file: StoredFile) -> dict[str, Any]:
         """What tells whether a file changed: URI, size in bytes, time of change in ns."""
-        return {"path": self.storage.shown(file.name), "bytes": file.bytes, "mtime_ns": round(file.modified_s * 1e9)}
+        return {
+            "path": self.storage.display_path(file.name),
+            "bytes": file.bytes,
+            "mtime_ns": round(file.modified_s * 1e9),
+        }
 
     @property
     def tree(self) -> Path:
@@ -57,7 +61,7 @@ class ObjectStoreFiles:
 
     def local(self, name: str) -> Path:
         """Where the copy of a file or folder lies."""
-        return self.tree.joinpath(*PurePosixPath(urlsplit(self.storage.shown(name)).path.lstrip("/")).parts)
+        return self.tree.joinpath(*PurePosixPath(urlsplit(self.storage.display_path(name)).path.lstrip("/")).parts)
 
     def fetch(self, tell: Callable[[int, int], None]) -> None:
         """Bring all files here that are not here yet.
@@ -94,7 +98,7 @@ class ObjectStoreFiles:
         try:
             for folder in (kept.parent, link.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with locked(kept.with_suffix(".lock")):
+            with temporary_lock(kept.with_suffix(".lock")):
                 if not kept.exists():
                     self._download(file, kept)
             with suppress(FileExistsError):
@@ -107,11 +111,11 @@ class ObjectStoreFiles:
         return file.bytes
 
     def _download(self, file: StoredFile, kept: Path) -> None:
-        shown = self.storage.shown(file.name)
+        shown = self.storage.display_path(file.name)
         temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.tmp")
         try:
             self.storage.download(file.name, temporary, file.bytes)
-            if self.storage.look(file.name) != file:
+            if self.storage.stat(file.name) != file:
                 raise DataError(f"{shown}: changed while it was fetched; prepare again when it is at rest")
             os.utime(temporary, ns=(round(file.modified_s * 1e9),) * 2)
             temporary.rename(kept)
@@ -142,7 +146,7 @@ def find_in_object_store(place: str, uri: str, kind: str, hidden: Callable[[Path
     except StorageAccessError as error:
         raise DataError(f"{place}: {error}") from error
     name = unquote(parts.path).strip("/")
-    single = storage.look(name) if name else None
+    single = storage.stat(name) if name else None
     if single is not None:
         if hidden(Path(PurePosixPath(name).name)):
             raise DataError(f"{place}: {uri}: Spark skips files whose names start with `_` or `.`; rename it")
@@ -150,13 +154,13 @@ def find_in_object_store(place: str, uri: str, kind: str, hidden: Callable[[Path
     if glob.has_magic(name):
         steps = PurePosixPath(name).parts
         fixed = next(number for number, step in enumerate(steps) if glob.has_magic(step))
-        listed = storage.tree("/".join(steps[:fixed]))
+        listed = storage.list_tree("/".join(steps[:fixed]))
         found = [file for file in listed if _matches(PurePosixPath(file.name).parts, steps)]
         found = [file for file in found if not hidden(Path(PurePosixPath(file.name).name))]
         if not found:
             raise DataError(f"{place}: {uri}: no file matches; mend the pattern")
         return ObjectStoreFiles(storage, tuple(found), None)
-    listed = storage.tree(name)
+    listed = storage.list_tree(name)
     found = [file for file in listed if not hidden(Path(file.name.removeprefix(name).lstrip("/")))]
     if found:
         return ObjectStoreFiles(storage, tuple(found), name)
@@ -168,9 +172,11 @@ def find_in_object_store(place: str, uri: str, kind: str, hidden: Callable[[Path
 def _hint(storage: ObjectStorage, name: str) -> str:
     storage.create()  # a bucket that is not there is told as such
     folder = str(PurePosixPath(name).parent)
-    near = [PurePosixPath(file.name).name for file in storage.files(["" if folder == "." else folder])]
+    near = [PurePosixPath(file.name).name for file in storage.list_files(["" if folder == "." else folder])]
     close = closest_match(PurePosixPath(name).name, near)
-    return f"did you mean {storage.shown(str(PurePosixPath(name).with_name(close)))}?" if close else "mend the path"
+    return (
+        f"did you mean {storage.display_path(str(PurePosixPath(name).with_name(close)))}?" if close else "mend the path"
+    )
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -29,7 +29,8 @@ from farandole.ingest.spark.partitioning import ORDER, SPLIT, TRAIN, row_order, 
 from farandole.ingest.spark.worker_environment import load_environment
 from farandole.preprocess import Observations, Preprocessing, RowStream
 from farandole.privacy import Detector, Secret
-from farandole.shards import Location, ShardWriter
+from farandole.shards import ShardWriter
+from farandole.storage import Location
 
 PACKED = "rows binary, seen binary"
 """Spark's schema of what `packer` yields: packed rows, and once for each partition what was seen of it."""

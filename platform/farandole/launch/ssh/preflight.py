@@ -25,7 +25,8 @@ from farandole.launch.hosts import Host, is_local, list_hosts
 from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent
 from farandole.process.messages import parse_line
 from farandole.shards import read_manifest
-from farandole.spec import Job, is_uri
+from farandole.spec import Job
+from farandole.storage import is_uri
 from farandole.tracking.store import resolve_store
 
 _AT_ONCE = 64

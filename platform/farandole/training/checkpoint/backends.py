@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from farandole.storage.base import LocalStorage, Location, open_storage
+from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
     STATE_FILE,

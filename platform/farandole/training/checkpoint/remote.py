@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from farandole.storage.base import Location, open_storage
+from farandole.storage import Location, open_storage
 from farandole.storage.object_store import ObjectStorage
 from farandole.training.checkpoint.backends import readable, sort_newest_first, unused_name
 from farandole.training.checkpoint.format import (
@@ -25,7 +25,7 @@ class ObjectStoreBackend:
 
     def shown(self, name: str) -> str:
         """The URI, without options."""
-        return self._storage.shown(name)
+        return self._storage.display_path(name)
 
     def names(self) -> list[str]:
         """All prefixes that are marked whole."""
@@ -39,7 +39,7 @@ class ObjectStoreBackend:
         """The content of `state.pt`, by way of a local copy."""
 
         def read() -> dict[str, Any]:
-            with self._storage.fetched(f"{name}/{STATE_FILE}") as path:
+            with self._storage.as_local_file(f"{name}/{STATE_FILE}") as path:
                 return read_state(path, meta["files"][STATE_FILE])
 
         return cast(dict[str, Any], readable(read))
@@ -70,7 +70,7 @@ class ObjectStoreBackend:
 
     def _prefixes(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for file in self._storage.tree(""):
+        for file in self._storage.list_tree(""):
             name, _, rest = file.name.partition("/")
             found.setdefault(name, set()).add(rest)
         return found

@@ -14,7 +14,7 @@ import pytest
 from farandole.backends.local.queue import Queue
 from farandole.backends.records import JobRecord
 from farandole.jobdir.outcome import read_outcome, read_result
-from farandole.process.messages import PARENT_VARIABLE
+from farandole.process.parent_death import PARENT_VARIABLE
 from tests.support.queued import shell_job, wait_until
 
 _IMPORTS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farandole.process.messages import GANG_VARIABLE
+from farandole.process.orphans import GANG_VARIABLE
 from tests.support.queued import (
     MakeBackend,
     only_runner,

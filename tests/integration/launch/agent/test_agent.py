@@ -15,7 +15,8 @@ import pytest
 
 from farandole.launch.agent.probe import versions
 from farandole.launch.code_archive import pack
-from farandole.process.messages import GANG_VARIABLE, parse_line
+from farandole.process.messages import parse_line
+from farandole.process.orphans import GANG_VARIABLE
 
 COMMAND = [sys.executable, "-m", "farandole.launch.agent"]
 

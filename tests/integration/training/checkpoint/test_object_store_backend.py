@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from farandole.errors import StorageAccessError, StorageError
+from farandole.process.retry import Backoff
 from farandole.storage import object_store
 from farandole.training.checkpoint import CheckpointManager, open_backend, read_checkpoint
 from tests.support.object_store import FaultyProxy, Folder
@@ -64,7 +65,7 @@ def test_damage_is_passed_over_and_named(s3: Folder) -> None:
 def test_a_store_that_fails_leaves_the_older_one_whole(
     proxy: FaultyProxy, s3: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(object_store, "BACKOFF", Backoff(0.01, 0.01))
     on = CheckpointManager(open_backend(s3.uri), "mine", keep=2)
     put(on, 5)
     proxy.inject("500", method="PUT")

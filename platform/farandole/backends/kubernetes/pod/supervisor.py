@@ -15,7 +15,7 @@ from farandole.backends.kubernetes.localize import HOSTS_FILE
 from farandole.backends.kubernetes.manifests.names import PREPARE, selector
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT, SSH_MOUNT, SSH_PORT
 from farandole.backends.kubernetes.manifests.store import RECORD
-from farandole.backends.kubernetes.pod.entrypoint import Terminated, event_printer, load_job, run_pod
+from farandole.backends.kubernetes.pod.entrypoint import event_printer, load_job, run_pod
 from farandole.backends.kubernetes.pod.rank_logs import RankLogRelay
 from farandole.backends.kubernetes.pod.status_reporter import StatusReporter
 from farandole.backends.kubernetes.pod.worker import private_copy
@@ -23,6 +23,7 @@ from farandole.backends.kubernetes.pod.worker_pods import HostFile, WorkerPods
 from farandole.backends.kubernetes.status import failure_reason, has_succeeded
 from farandole.errors import FarandoleError, JobFailedError, PreparationError
 from farandole.events import Message
+from farandole.process.signals import Terminated
 from farandole.spec import Hosts, Job, Ssh, home
 
 _LOOK_S = 1.0
@@ -50,15 +51,17 @@ class _Launch:
             self.workers.scale(-(-self.job.resources.workers // self.workers.slots))
             with HostFile(self.workers, Path.home() / HOSTS_FILE) as hosts, RankLogRelay(self.directory):
                 self._wait_for_workers(hosts)
-                from farandole.launch import train
+                from farandole import pipeline
 
                 self.report.follow(self.directory)
-                trained = train(self.job, on_event, register=True, directory=self.directory)
+                checked = pipeline.check(self.job, ["train"])
+                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)  # the other pod made it now
+                trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
             self.report.close()
             self.workers.free()
-            self.report.result(trained.document(self.job.name))
+            self.report.result(trained.to_dict())
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
-            steps = trained.training["steps"]
+            steps = trained.training.steps
             self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
         except BaseException as error:
             self._fail(error)

@@ -1,0 +1,87 @@
+"""Names of the files in a job's directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farandole.spec import home
+
+JOBS, SWEEPS = "jobs", "sweeps"
+"""The folders of `$FARANDOLE_HOME` with a directory for each job, and for each sweep."""
+
+SPEC = "job.json"
+"""The serialized spec."""
+STATUS = "status.json"
+"""The present state of the training."""
+EVENTS = "events.jsonl"
+"""The history of the training."""
+LOG = "job.log"
+"""Stages, progress and failures of all starts of a submitted job: one line each, with its time."""
+PROGRESS = "progress.json"
+"""The newest event of a submitted job."""
+OUTCOME = "outcome.json"
+"""Why a submitted job ended, according to its own process."""
+RESULT = "result.json"
+"""The result document of a submitted job, as `farandole run --json` prints it."""
+RUNNER_LOCK = "runner.lock"
+"""The lock that the runner of a submitted job holds; jobs of the foreground have no such file."""
+LAUNCH_CONTEXT = "start.json"
+"""What a waiting job is to be started with. Only its user may read it; it is removed when the job starts."""
+SCALE_REQUEST = "scale.json"
+"""The requested number of workers."""
+ENVIRONMENT = "environment.json"
+"""Environment variables for workers, secrets among them; exists only while they start."""
+REMOTE_HOSTS = "away.json"
+"""What Horovod's launcher needs to reach other hosts, secrets among it; exists only while it starts."""
+LOGS = "logs"
+"""One folder of logs for each attempt."""
+CHECKPOINTS = "checkpoints"
+"""The default directory of checkpoints."""
+PROFILES = "profile"
+"""Profiles of Horovod and torch."""
+GIT_STATE = "commit.json"
+"""The git commit and the uncommitted changes of the job's folder."""
+MLFLOW_RUN_ID = "mlflow_run_id"
+"""The id of the MLflow run."""
+TRACKING = "tracking"
+"""The link to the MLflow run, and a spool of operations for each process that records."""
+RUN_LINK = "record.json"
+"""The link to the MLflow run, in the folder `tracking`."""
+
+_ATTEMPT = "attempt-"
+
+
+def jobs_folder() -> Path:
+    """Return the folder that holds the directories of all jobs."""
+    return home() / JOBS
+
+
+def sweeps_folder() -> Path:
+    """Return the folder that holds the directories of all sweeps."""
+    return home() / SWEEPS
+
+
+def attempt_logs(directory: Path, number: int) -> Path:
+    """Return the folder with the logs of an attempt."""
+    return directory / LOGS / f"{_ATTEMPT}{number}"
+
+
+def newest_attempt(directory: Path) -> int:
+    """Return the number of the newest attempt that has logs; 0 if there is none."""
+    numbers = [path.name.removeprefix(_ATTEMPT) for path in directory.glob(f"{LOGS}/{_ATTEMPT}*")]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def worker_log(logs: Path, rank: int) -> Path:
+    """Return the file with a worker's output, in the folder of an attempt's logs."""
+    return logs / f"rank-{rank}.log"
+
+
+def launcher_log(logs: Path) -> Path:
+    """Return the file with the output of Horovod's launcher, in the folder of an attempt's logs."""
+    return logs / "launcher.log"
+
+
+def worker_logs(directory: Path) -> list[Path]:
+    """Return the logs of all workers in all attempts, sorted by path."""
+    return sorted((directory / LOGS).glob(f"{_ATTEMPT}*/rank-*.log"))

@@ -1,0 +1,98 @@
+"""Building blocks that the model builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from farandole.errors import ModelError
+from farandole.shards import Group, Schema
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+"""Activation functions by name."""
+
+
+def require_single_group(schema: Schema, kind: str, builder: str) -> Group:
+    """Return the only group of a dataset; a mask beside it does not count.
+
+    Args:
+        schema: The columns of the dataset.
+        kind: The kind of group that the builder reads.
+        builder: Name of the builder, for the error.
+
+    Raises:
+        ModelError: The dataset does not consist of a single group of this kind.
+    """
+    groups = [group for group in schema.groups if group.kind != "mask"]
+    if len(groups) == 1 and groups[0].kind == kind:
+        return groups[0]
+    found = ", ".join(f"{group.name} ({group.kind})" for group in groups)
+    raise ModelError(
+        f"model.builder: {builder} reads a single group of kind {kind}, but the dataset has {found}; use"
+        " farandole.models.fusion for several groups, or remove features"
+    )
+
+
+def hidden_layers(width: int, sizes: Sequence[int], *, dropout: float, activation: str, norm: bool) -> nn.Sequential:
+    """Build a stack of hidden layers, each with a linear map, layer norm, activation and dropout.
+
+    Args:
+        width: Number of inputs per row.
+        sizes: Sizes of the layers.
+        dropout: Share of activations that training drops.
+        activation: One of `ACTIVATIONS`.
+        norm: Whether each layer has a layer norm.
+
+    Raises:
+        ModelError: The activation does not exist.
+    """
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"model.options.activation: {activation!r} is unknown; use one of {', '.join(ACTIVATIONS)}")
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers.append(nn.Linear(width, size))
+        if norm:
+            layers.append(nn.LayerNorm(size))
+        layers += [ACTIVATIONS[activation](), nn.Dropout(dropout)]
+        width = size
+    return nn.Sequential(*layers)
+
+
+class Embeddings(nn.Module):
+    """One embedding per feature of a group of ids, concatenated.
+
+    The embedding of a feature with C ids has about 1.6 * C**0.56 numbers (the rule of thumb of fastai's tabular
+    models), at most `max_embedding`.
+    """
+
+    def __init__(self, group: Group, max_embedding: int) -> None:
+        super().__init__()
+        sizes = [min(max_embedding, max(2, round(1.6 * count**0.56))) for count in group.cardinalities]
+        self.tables = nn.ModuleList(
+            nn.Embedding(count, size) for count, size in zip(group.cardinalities, sizes, strict=True)
+        )
+        for table in self.tables:
+            nn.init.normal_(table.weight, std=0.05)  # type: ignore[arg-type]
+        self.width = sum(sizes)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Map int32 ids `[B, K]` to float32 `[B, width]`."""
+        return torch.cat([table(ids[:, column]) for column, table in enumerate(self.tables)], dim=1)
+
+
+def scale_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Map uint8 in [0, 255] to float32 in [-1, 1], for any shape."""
+    return images.float() / 127.5 - 1
+
+
+def to_planes(images: torch.Tensor) -> torch.Tensor:
+    """Map uint8 images `[B, H, W, C]` to float32 `[B, C, H, W]` in [-1, 1], in the `channels_last` memory format."""
+    return scale_pixels(images).permute(0, 3, 1, 2)
