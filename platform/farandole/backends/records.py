@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError, UnavailableError, closest_match
+from farandole.jobdir.layout import JOBS
 from farandole.jobdir.status import timestamp
 from farandole.process.locks import wait_for_lock
 
@@ -113,7 +114,7 @@ class JobDatabase:
             return _record(row)
         close = closest_match(job_id, self.ids())
         hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
-        directory = self.home / "jobs" / job_id
+        directory = self.home / JOBS / job_id
         if directory.is_dir():
             hint = f"it was started in the foreground: see its folder {directory}"
         raise SpecError(f"{job_id}: no job with this id was submitted from here; {hint}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from farandole.events import StageEnded
@@ -177,8 +176,3 @@ class Attempt:
         self.signs[rank] = Heartbeat(now_s, data["pid"], data["step"], data["epoch"], data["moves"])
         if data["step"] is not None and self.first_step_s is None:
             self.first_step_s, self.first_step = now_s, data["step"]
-
-
-def log_file(logs: Path, rank: int) -> Path:
-    """Where the output of a worker is kept."""
-    return logs / f"rank-{rank}.log"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farandole.errors import ERRORS, FarandoleError, TrainingError
-from farandole.launch.attempt import Attempt, WorkerExit, log_file
+from farandole.jobdir.layout import worker_log
+from farandole.launch.attempt import Attempt, WorkerExit
 from farandole.launch.health import HealthProblem
 
 FailureKind = Literal[
@@ -96,7 +97,7 @@ def _silent(attempt: Attempt) -> list[WorkerExit]:
 
 
 def _ended(attempt: Attempt, end: WorkerExit, logs: Path) -> Failure:
-    log = log_file(logs, end.rank)
+    log = worker_log(logs, end.rank)
     if end.lost is not None:
         text = (
             f"train: host {end.host} is lost, and worker {end.rank} with it: {end.lost}; look after the host; the"
@@ -119,7 +120,7 @@ def _trouble(attempt: Attempt, logs: Path, trouble: HealthProblem) -> Failure:
     after = f"{trouble.after_s:.0f} s"
     if trouble.kind == "frozen":
         assert trouble.rank is not None
-        log = log_file(logs, trouble.rank)
+        log = worker_log(logs, trouble.rank)
         text = (
             f"train: worker {trouble.rank} gave no sign of life for {after} (resources.heartbeat_timeout_s) and was"
             f" ended: it was stopped, or hangs; its log is {log}"
@@ -156,7 +157,7 @@ def _in_words(end: WorkerExit) -> str:
 
 
 def _all_tails(attempt: Attempt, logs: Path) -> str:
-    tails = [(rank, log_tail(log_file(logs, rank))) for rank in sorted(attempt.signs)]
+    tails = [(rank, log_tail(worker_log(logs, rank))) for rank in sorted(attempt.signs)]
     return "\n".join(f"worker {rank}:\n{tail}" for rank, tail in tails if tail)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from farandole.events import Event, EventHandler, Message, StageStarted, format_count
+from farandole.jobdir.layout import ENVIRONMENT, REMOTE_HOSTS, SPEC, attempt_logs, launcher_log, worker_log
 from farandole.launch.attempt import Attempt
 from farandole.launch.environment import private_variables_file, public_variables
 from farandole.launch.failure import Failure, diagnose
@@ -70,13 +71,13 @@ def run_gang(orders: GangOptions, attempt: Attempt) -> Failure | None:
     Returns:
         Why the attempt failed; None: it is complete, or stopped because `wants_stop` said so.
     """
-    logs = orders.directory / "logs" / f"attempt-{attempt.number}"
+    logs = attempt_logs(orders.directory, attempt.number)
     logs.mkdir(parents=True, exist_ok=True)
     orders.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
     elsewhere = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
     with (
-        private_variables_file(orders.directory / "environment.json", _threads(orders.job, attempt)) as environment,
-        remote_hosts_file(orders.directory / "away.json", elsewhere) as away,
+        private_variables_file(orders.directory / ENVIRONMENT, _threads(orders.job, attempt)) as environment,
+        remote_hosts_file(orders.directory / REMOTE_HOSTS, elsewhere) as away,
     ):
         command = _command(orders, attempt, environment, away)
         with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
@@ -246,18 +247,18 @@ class _Gang:
         if match is None:
             output, data = parse_line(line)
             if output:
-                self._files.write("launcher", output)
+                self._files.write(None, output)
                 self._attempt.words.append(output.rstrip())
         else:
             output, data = parse_line(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
             if output.strip():
-                self._files.write(f"rank-{match['rank']}", output if output.endswith("\n") else output + "\n")
+                self._files.write(int(match["rank"]), output if output.endswith("\n") else output + "\n")
         if data is None:
             return
         try:
             message = decode_message(data)
         except MessageError:
-            self._files.write("launcher" if match is None else f"rank-{match['rank']}", line)
+            self._files.write(None if match is None else int(match["rank"]), line)
         else:
             self._take_in(data, message)
 
@@ -267,7 +268,7 @@ class _Gang:
         if isinstance(message, Event):
             self._orders.on_event(message)
         if data["event"] == "failed" and data["kind"] != "PeerLost":
-            self._files.write(f"rank-{data['rank']}", f"{data['message']}\n{data.get('detail') or ''}\n")
+            self._files.write(data["rank"], f"{data['message']}\n{data.get('detail') or ''}\n")
         elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
             attempt.oom.observe(data["rank"], attempt.signs[data["rank"]].pid)
         elif data["event"] == "mlflow_run":
@@ -284,7 +285,7 @@ def _command(orders: GangOptions, attempt: Attempt, environment: Path, away: Pat
     launcher += ["--start-timeout", str(round(resources.meet_timeout_s))]
     launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
     launcher += [] if away is None else ["--away", str(away)]
-    worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
+    worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / SPEC)]
     worker += ["--directory", str(directory), "--environment", str(environment)]
     worker += ["--register"] if orders.register else []
     return [*launcher, *worker]
@@ -312,7 +313,7 @@ class _Logs:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._files: dict[str, IO[str]] = {}
+        self._files: dict[Path, IO[str]] = {}
 
     def __enter__(self) -> _Logs:
         return self
@@ -321,7 +322,9 @@ class _Logs:
         for file in self._files.values():
             file.close()
 
-    def write(self, name: str, text: str) -> None:
-        if name not in self._files:
-            self._files[name] = (self._directory / f"{name}.log").open("a", encoding="utf-8", buffering=1)
-        self._files[name].write(text)
+    def write(self, rank: int | None, text: str) -> None:
+        """Append text to a worker's log; None: to the launcher's."""
+        path = launcher_log(self._directory) if rank is None else worker_log(self._directory, rank)
+        if path not in self._files:
+            self._files[path] = path.open("a", encoding="utf-8", buffering=1)
+        self._files[path].write(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from farandole.errors import SpecError
+from farandole.jobdir.layout import ENVIRONMENT
 from farandole.launch.environment import private_variables_file, public_variables
 from farandole.process.messages import WORKERS_VARIABLE
 from farandole.process.orphans import GANG_VARIABLE
@@ -39,7 +40,7 @@ def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1,
         variables[GANG_VARIABLE] = place
         launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(workers)]
         launcher += ["--hosts", f"localhost:{workers}", "--start-timeout", "60", "--stop-timeout", "5"]
-        with private_variables_file(Path(place, "environment.json"), threads) as environment:
+        with private_variables_file(Path(place, ENVIRONMENT), threads) as environment:
             worker = [sys.executable, "-m", "farandole.training.script", str(environment), str(script), *arguments]
             # The launcher ends when its input does: nobody is left who could give it orders.
             with subprocess.Popen(

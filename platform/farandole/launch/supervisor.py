@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from farandole.errors import FarandoleError, TrainingError, UnavailableError
 from farandole.events import EventHandler, Message, format_count, ignore_event
-from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec, training_lock
+from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec
+from farandole.jobdir.layout import jobs_folder, newest_attempt
+from farandole.jobdir.locks import training_lock
 from farandole.jobdir.scaling import clear_scale_request, requested_workers
 from farandole.jobdir.status import StatusWriter, resume_command
 from farandole.launch.attempt import Attempt
@@ -30,7 +32,7 @@ from farandole.launch.result import TrainedModel, TrainingSummary
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
 from farandole.shards import Manifest, load_key, read_manifest, require_policies
-from farandole.spec import Job, home
+from farandole.spec import Job
 from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
 _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
@@ -72,7 +74,7 @@ def train(
         with training_lock(directory):
             return _Supervisor(job, directory, register, on_event).run()
     except OSError as error:
-        place = error.filename or home() / "jobs"
+        place = error.filename or jobs_folder()
         raise TrainingError(
             f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place you may write to"
         ) from error
@@ -100,6 +102,8 @@ class _Supervisor:
     """Other hosts on which workers have run."""
     _stepping: bool = field(default=False, init=False)
     """Whether the present attempt has made a step."""
+    _met: bool = field(default=False, init=False)
+    """Whether all workers of the present attempt are connected."""
 
     def __post_init__(self) -> None:
         self._record = StatusWriter(self.directory, self.on_event)
@@ -121,7 +125,7 @@ class _Supervisor:
         save_spec(self.directory, self.job)
         clear_scale_request(self.directory)
         run_id = read_run_id(self.directory)
-        attempt = Attempt(len(list(self.directory.glob("logs/attempt-*"))), mlflow_run_id=run_id)
+        attempt = Attempt(newest_attempt(self.directory), mlflow_run_id=run_id)
         self._record.change(mlflow_run_id=run_id)
         try:
             while True:
@@ -176,7 +180,7 @@ class _Supervisor:
             found = found.without(unready)
 
     def _begin(self, attempt: Attempt) -> None:
-        self._stepping = False
+        self._stepping = self._met = False
         self._resizing.begin()
         self._away |= {host.name for host in attempt.hosts if not is_local(host.name)}
         hosts = [str(host) for host in attempt.hosts]
@@ -191,7 +195,8 @@ class _Supervisor:
 
     def _heard(self, attempt: Attempt) -> None:
         """Keep the record true while a gang runs."""
-        if attempt.met and self._record.status.reason.endswith("is starting"):
+        if attempt.met and not self._met:
+            self._met = True
             self._record.event("met", attempt=attempt.number, seconds=_since(attempt.started_s))
             self._record.change(reason=f"attempt {attempt.number} is training")
         if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:

@@ -305,7 +305,7 @@ def _keep_job(directory: Path, job: Job) -> None:
     """Note the job; a resumed sweep must look in the same space for the same thing."""
     file = directory / "job.json"
     if file.exists():
-        before = parse_job(json.loads(file.read_text(encoding="utf-8")), place=str(file))
+        before = parse_job(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
         if _compared(before) != _compared(job):
             raise SpecError(
                 f"--resume: {directory.name} swept another job; only sweep.{', sweep.'.join(_MAY_CHANGE)} may change."

@@ -104,5 +104,5 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
     # A job that demands more than the dataset has is refused, also by a machine without the raw rows.
     os.rename(tmp_path / "folder" / "people.csv", tmp_path / "folder" / "gone.csv")
     columns = {**read_manifest(first.path).privacy["columns"], "city": {"policy": "mask"}}
-    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.city: the job demands mask"):
+    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.city: the job requires mask"):
         farandole.train(make_job(privacy={"columns": columns, "key": {"environment": KEY_VARIABLE}}))

@@ -17,6 +17,7 @@ import yaml
 from pyspark.sql import SparkSession
 
 from farandole.preprocess import Preprocessing
+from farandole.process.messages import WORKERS_VARIABLE
 from farandole.shards import Dataset
 from farandole.spec import Job, load_job
 from farandole.tracking.model import _write_network
@@ -89,7 +90,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gang() -> Iterator[world.World]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(world.WORKERS_VARIABLE, "1")
+        patch.setenv(WORKERS_VARIABLE, "1")
         with world.init() as gang:
             yield gang
 

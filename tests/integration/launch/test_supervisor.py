@@ -280,7 +280,7 @@ def test_a_dataset_that_lacks_a_policy_of_the_job_is_refused_before_anything_sta
     home: Path, make_job: MakeJob
 ) -> None:
     job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
-    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.colour: the job demands mask"):
+    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.colour: the job requires mask"):
         train(job)
     assert not (home / "jobs").exists()
 

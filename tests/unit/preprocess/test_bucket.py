@@ -67,7 +67,7 @@ def test_quantiles_that_agree_make_fewer_intervals() -> None:
     ],
 )
 def test_a_column_without_two_values_has_no_intervals(values: list[float | None], problem: str) -> None:
-    with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*give `boundaries`"):
+    with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*set `boundaries`"):
         fitted(values)
 
 

@@ -39,7 +39,7 @@ def observed(preprocessing: Preprocessing, *batches: pa.RecordBatch) -> Observat
 
 
 def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
+    monkeypatch.setattr(summary, "MAX_COUNTED", 1)
     first = declare(FEATURES, TYPES)
     seen = observed(first, ROWS)
     assert set(seen.summaries) == {"x", "plain"}
@@ -57,7 +57,7 @@ def test_of_few_distinct_values_one_pass_tells_all(declare: Declare, monkeypatch
     first = declare(FEATURES, TYPES)
     once = learn(first, observed(first, ROWS))
     assert once.fitted
-    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
+    monkeypatch.setattr(summary, "MAX_COUNTED", 1)
     second = learn(first, observed(first, ROWS))
     assert learn(second, observed(second, ROWS)).to_dict() == once.to_dict()
 

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from farandole.preprocess import Summary
-from farandole.preprocess.histogram import NUM_BINS, histogram
+from farandole.preprocess.summary import NUM_BINS, histogram
 
 NUMBERS = st.one_of(st.floats(-1e100, 1e100), st.integers(-5000, 5000).map(float))
 

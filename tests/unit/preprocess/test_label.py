@@ -102,7 +102,7 @@ def test_a_missing_class_is_an_error(kind: str, values: pa.Array) -> None:
 
 
 def test_a_class_that_training_has_not_seen_is_an_error() -> None:
-    with pytest.raises(DataError, match="the class 'c' occurs, but in no training row"):
+    with pytest.raises(DataError, match="the class 'c' occurs, but not in any training row"):
         learned("multiclass", {"a": 1, "b": 1}).apply(pa.array(["a", "c"]))
 
 

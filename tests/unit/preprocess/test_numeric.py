@@ -176,7 +176,7 @@ def test_a_missing_value_is_an_error_where_impute_is_null() -> None:
 
 
 def test_a_column_without_any_value_is_an_error() -> None:
-    with pytest.raises(DataError, match="no training row has a value; remove the feature, or mend the query"):
+    with pytest.raises(DataError, match="no training row has a value; remove the feature, or fix the query"):
         fitted([None, None])
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from farandole.errors import DataError
 from farandole.preprocess import Preprocessing
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group
 
 Declare = Callable[..., Preprocessing]

@@ -23,11 +23,11 @@ SENSIBLE = st.one_of(
 MORE = hypothesis_settings(max_examples=60, deadline=None)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[summary_module.MOST_COUNTED, 3], ids=["counted", "summed"])
+@pytest.fixture(autouse=True, scope="module", params=[summary_module.MAX_COUNTED, 3], ids=["counted", "summed"])
 def most_counted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Once with all values counted, once with most columns summed up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary_module, "MOST_COUNTED", request.param)
+        patch.setattr(summary_module, "MAX_COUNTED", request.param)
         yield
 
 
@@ -74,9 +74,9 @@ def test_neither_order_nor_partition_shows_in_a_summary(values: list[float], ran
 def test_counted_values_tell_what_summed_ones_do(values: list[float]) -> None:
     """Each value twice, so that counts matter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary_module, "MOST_COUNTED", 10**9)
+        patch.setattr(summary_module, "MAX_COUNTED", 10**9)
         counted = summary(values, values)
-        patch.setattr(summary_module, "MOST_COUNTED", -1)
+        patch.setattr(summary_module, "MAX_COUNTED", -1)
         summed = summary(values, values)
     assert counted.counted is not None
     assert summed.counted is None or not summed.present
@@ -98,7 +98,7 @@ def test_a_mapped_summary_is_that_of_the_mapped_values(values: list[float]) -> N
 
 
 def test_too_many_values_cannot_be_mapped() -> None:
-    many = np.random.default_rng(2).normal(size=summary_module.MOST_COUNTED + 1).tolist()
+    many = np.random.default_rng(2).normal(size=summary_module.MAX_COUNTED + 1).tolist()
     assert summary(many).mapped(_halved) is None
     assert summary([1.0, 2.0]).mapped(_halved) == summary([0.5, 1.0])
 

@@ -60,7 +60,7 @@ def test_a_long_text_is_cut_at_its_end_or_start_or_refused() -> None:
     long = "one two three four one"
     assert arrays(fitted(), long)["x"] == [[5, 4, 3, 6]]
     assert arrays(fitted(truncate="start"), long)["x"] == [[4, 3, 6, 5]]
-    with pytest.raises(DataError, match=r"1 of a batch of 2 texts have more than 4 tokens, up to 5; raise `length`"):
+    with pytest.raises(DataError, match=r"1 of a batch of 2 texts have more than 4 tokens, up to 5; increase `length`"):
         arrays(fitted(truncate="error"), long, "one")
 
 
@@ -104,7 +104,7 @@ def test_no_text_at_all_is_an_error(texts: list[Any]) -> None:
 def test_bytes_that_are_no_text_are_an_error() -> None:
     bad = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
     for use in (fitted().observe, fitted().arrays):
-        with pytest.raises(DataError, match=r"column raw: holds bytes that are not UTF-8"):
+        with pytest.raises(DataError, match=r"column raw: contains bytes that are not UTF-8"):
             use(bad)
     with pytest.raises(DataError, match="was not UTF-8 text in its file"):
         fitted(["caf\ufffd"])

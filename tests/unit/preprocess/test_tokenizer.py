@@ -167,6 +167,6 @@ def test_texts_are_brought_to_one_form(fields: dict[str, Any], one: str, other: 
 
 
 def test_more_words_than_are_read_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("farandole.preprocess.tokenizer.MOST_WORDS", 100)
+    monkeypatch.setattr("farandole.preprocess.tokenizer.MAX_WORDS", 100)
     made = trained("bpe", ["banana bandana"] * 1000)
     assert len(ids_of(made, ["banana"], text("bpe"))[0]) <= 2

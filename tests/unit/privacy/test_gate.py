@@ -35,8 +35,8 @@ def test_a_dataset_may_have_stricter_policies_than_the_job() -> None:
 def test_what_is_lacking_is_named_with_its_column_and_policy() -> None:
     columns = {"age": {"policy": "generalise", "width": 5.0, "to": None}}
     assert missing_policies(WANTED, recorded(columns=columns)) == [
-        "data.privacy.columns.age: the job demands generalise (width 10.0), the dataset has generalise (width 5.0)",
-        "data.privacy.columns.email: the job demands drop, the dataset has no policy",
+        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has generalise (width 5.0)",
+        "data.privacy.columns.email: the job requires drop, the dataset has no policy",
     ]
 
 
@@ -47,5 +47,5 @@ def test_groups_must_be_large_enough_and_of_the_same_columns() -> None:
         (None, "no such measurement"),
     ):
         assert missing_policies(WANTED, recorded(k_anonymity=measured)) == [
-            f"data.privacy.k_anonymity: the job demands groups of 5 over age, city, the dataset has {text}"
+            f"data.privacy.k_anonymity: the job requires groups of 5 over age, city, the dataset has {text}"
         ]

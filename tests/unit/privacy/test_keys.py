@@ -21,7 +21,7 @@ keys = st.binary(min_size=32, max_size=32)
 @given(keys, st.text(max_size=20))
 def test_derived_keys_are_those_of_rfc_5869(key: bytes, purpose: str) -> None:
     expected = HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(key)
-    assert Secret(key, "k").derived(purpose) == expected
+    assert Secret(key, "k").derive(purpose) == expected
 
 
 @given(keys, keys)
@@ -35,14 +35,14 @@ def test_a_key_never_shows_itself() -> None:
     secret = Secret(KEY, "spring")
     assert repr(secret) == str(secret) == f"{secret}" == "<key spring>"
     assert not hasattr(secret, "__dict__")
-    assert pickle.loads(pickle.dumps(secret)).derived("x") == secret.derived("x")
+    assert pickle.loads(pickle.dumps(secret)).derive("x") == secret.derive("x")
 
 
 @pytest.mark.parametrize("text", [KEY.hex(), KEY.hex().upper(), base64.b64encode(KEY).decode(), f" {KEY.hex()}\n"])
 def test_a_key_is_hexadecimal_or_base64(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("THE_KEY", text)
     secret = read_key(KeyReference(environment="THE_KEY"), "data.privacy.key")
-    assert secret.derived("x") == Secret(KEY, "").derived("x")
+    assert secret.derive("x") == Secret(KEY, "").derive("x")
     assert secret.name == "THE_KEY"
     assert read_key(KeyReference(environment="THE_KEY", id="spring"), "data.privacy.key").name == "spring"
 
@@ -55,7 +55,9 @@ def test_what_is_no_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SpecError) as caught:
         read_key(KeyReference(environment="THE_KEY"), "data.privacy.key")
     message = str(caught.value)
-    assert message.startswith(f"data.privacy.key.environment: THE_KEY: holds {len(text)} characters that are not a key")
+    assert message.startswith(
+        f"data.privacy.key.environment: THE_KEY: contains {len(text)} characters that are not a key"
+    )
     assert "openssl rand -hex 32" in message
     assert text not in message
 
@@ -74,9 +76,7 @@ def test_a_key_lies_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
     path.write_text(KEY.hex())
     for mode in (0o644, 0o640, 0o604):
         path.chmod(mode)
-        with pytest.raises(
-            SpecError, match=rf"its mode is {mode:04o}, so others than its owner may use the key; `chmod 600"
-        ):
+        with pytest.raises(SpecError, match=rf"its mode is {mode:04o}, so other users can access the key; `chmod 600"):
             read_key(key, "shards.encryption.key")
     for mode in (0o600, 0o400):
         path.chmod(mode)

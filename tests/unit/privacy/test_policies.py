@@ -101,7 +101,7 @@ def test_times_become_the_start_of_their_month() -> None:
     ("kind", "fields", "text"),
     [
         (pa.string(), {"policy": "generalise", "width": 5}, "width is for numbers, and the column is string"),
-        (pa.int32(), {"policy": "generalise", "width": 0.5}, "width 0.5 for whole numbers"),
+        (pa.int32(), {"policy": "generalise", "width": 0.5}, "width 0.5 for integers"),
         (pa.int32(), {"policy": "generalise", "to": "month"}, "to month is for dates and timestamps"),
         (pa.date32(), {"policy": "generalise", "to": "hour"}, "a date has no hours"),
         (pa.binary(), {"policy": "mask"}, "mask needs text, numbers or dates, not binary"),

@@ -36,7 +36,7 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
         (
             {"pictures": {"kind": "image", "flip_vertical": 1}},
-            "job: train.augment.pictures: no feature belongs to the group pictures; there are dense, categorical",
+            "job: train.augment.pictures: no feature belongs to the group pictures; the groups are dense, categorical",
         ),
         (
             {"categorical": {"kind": "numbers", "noise": 1}},
@@ -44,7 +44,7 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
         (
             {"dense": {"kind": "numbers"}},
-            "job: train.augment.dense: nothing is changed; set one of noise, dropout above 0, or remove the group",
+            "job: train.augment.dense: nothing is augmented; set one of noise, dropout above 0, or remove the group",
         ),
         (
             {"dense": {"kind": "numbers", "noize": 0.1}},

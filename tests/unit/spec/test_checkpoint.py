@@ -16,7 +16,7 @@ DATA = {
 
 
 def job(**checkpoint: Any) -> Job:
-    return parse_job({"name": "j", "data": DATA, "train": {"checkpoint": checkpoint}}, place="job.yaml")
+    return parse_job({"name": "j", "data": DATA, "train": {"checkpoint": checkpoint}}, origin="job.yaml")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def job(**checkpoint: Any) -> Job:
         ({"keep_best": -1}, "keep_best"),
         ({"best_metric": "rmse"}, "best_metric without effect: set keep_best"),
         ({"best_metric": "rmse", "best_is": "lowest"}, "best_metric and best_is without effect"),
-        ({"directory": "package://x/y"}, "packages cannot be written to"),
-        ({"directory": "s3://key:secret@bucket/x"}, "holds credentials"),
+        ({"directory": "package://x/y"}, "packages are read-only"),
+        ({"directory": "s3://key:secret@bucket/x"}, "contains credentials"),
     ],
 )
 def test_what_cannot_be_is_refused(fields: dict[str, Any], problem: str) -> None:

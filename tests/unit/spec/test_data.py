@@ -56,17 +56,17 @@ def test_a_group_holds_numbers_or_ids_but_not_both(raw: dict[str, Any], problems
 def test_a_tensor_shares_its_group_with_nobody(raw: dict[str, Any], problems: Problems) -> None:
     raw["data"]["features"]["vector"] = {"kind": "tensor", "shape": [3], "group": "dense"}
     (line,) = problems(raw)
-    assert "features.vector: group dense is that of features." in line
+    assert "features.vector: group dense belongs to features." in line
     raw["data"]["features"] = {name: {"kind": "tensor", "shape": [3], "group": "same"} for name in ("one", "two")}
     (line,) = problems(raw)
-    assert "features.two: group same is that of features.one" in line
+    assert "features.two: group same belongs to features.one" in line
 
 
 def test_packed_texts_stand_alone_and_have_no_label(raw: dict[str, Any], problems: Problems) -> None:
     packed = {"kind": "text", "length": 8, "mode": "pack"}
     raw["data"]["features"]["body"] = packed
     (line,) = problems(raw)
-    assert "features.body: `mode: pack` joins rows, so no other feature can stand beside it; remove " in line
+    assert "features.body: `mode: pack` joins rows, so it must be the only feature; remove " in line
     raw["data"]["features"] = {"body": packed}
     (line,) = problems(raw)
     assert "features.body: `mode: pack` joins rows, so a row has no label; remove the label" in line

@@ -36,8 +36,8 @@ def test_each_setting_is_the_variable_that_horovod_reads() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"num_groups": 2, "bucket_mib": 5}, "both say how gradients are grouped"),
-        ({"autotune": True, "cycle_time_ms": 1}, "cycle_time_ms has no effect while autotune looks"),
+        ({"num_groups": 2, "bucket_mib": 5}, "both set how gradients are grouped"),
+        ({"autotune": True, "cycle_time_ms": 1}, "cycle_time_ms has no effect with autotune"),
         ({"adasum": True, "predivide_factor": 2}, "predivide_factor has no effect on adasum"),
         ({"cycle_time_ms": 0}, "greater than 0"),
     ],

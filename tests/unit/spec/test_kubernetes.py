@@ -23,13 +23,13 @@ def test_nothing_needs_to_be_said(tmp_path: Path) -> None:
 
 def test_a_secret_by_its_name_is_no_variable(tmp_path: Path) -> None:
     told = refused(tmp_path, env={"MLFLOW_TRACKING_PASSWORD": "hunter2"})
-    assert "MLFLOW_TRACKING_PASSWORD: by its name a secret" in told
+    assert "MLFLOW_TRACKING_PASSWORD: the name indicates a secret" in told
     assert "env_secrets" in told
     assert "hunter2" not in told
 
 
 def test_a_queue_needs_the_style_that_has_one(tmp_path: Path) -> None:
-    assert "queue: without effect where `style` is native; use `style: mpijob`" in refused(tmp_path, queue="gpus")
+    assert "queue: has no effect where `style` is native; use `style: mpijob`" in refused(tmp_path, queue="gpus")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from farandole.spec import (
         (Train, {"loss": "mine:loss", "label_smoothing": 0.1}, "have no effect on mine:loss"),
         (Train, {"shard_optimizer": True, "optimizer": {"name": "adafactor"}}, "cannot be sharded"),
         (Train, {"shard_optimizer": True, "horovod": {"adasum": True}}, "needs sums"),
-        (Train, {"horovod": {"predivide_factor": 2}}, "no use without `compression: fp16`"),
+        (Train, {"horovod": {"predivide_factor": 2}}, "no effect without `compression: fp16`"),
         (Train, {"checkpoint": {"keep": 0}}, "greater than or equal to 1"),
         (Resources, {"workers": 0}, "greater than or equal to 1"),
         (Resources, {"gpus": 2}, "less than or equal to 1"),
@@ -92,5 +92,5 @@ def test_what_is_better_follows_from_the_metric(metric: str, direction: str | No
 
 
 def test_nobody_knows_what_is_better_of_a_function() -> None:
-    with pytest.raises(ValueError, match=r"train\.schedule\.direction: is missing; say whether more \(max\) or less"):
+    with pytest.raises(ValueError, match=r"train\.schedule\.direction: is missing; write max if higher"):
         metric_direction("mine:score", None, "train.schedule")

@@ -98,7 +98,7 @@ class _Localizer:
 
     def source(self, name: str, path: str) -> str:
         """Return the location that a source reads."""
-        if is_uri(path) or any(volume.holds(path) for volume in self.spec.volumes):
+        if is_uri(path) or any(volume.contains(path) for volume in self.spec.volumes):
             return path
         inside = _relative_to(path, self.job.folder or "")
         if inside is not None:
@@ -122,7 +122,7 @@ class _Localizer:
                     f"{field_path}.environment: pods have no variable {key.environment}; take it from a Secret by"
                     f" backend.kubernetes.env_secrets"
                 )
-            if key.file and not any(volume.holds(key.file) for volume in self.spec.volumes):
+            if key.file and not any(volume.contains(key.file) for volume in self.spec.volumes):
                 self.problems.append(
                     f"{field_path}.file: {key.file} is on this machine; use `environment`, and"
                     " backend.kubernetes.env_secrets, or mount a Secret by backend.kubernetes.volumes"
@@ -137,7 +137,7 @@ def localize(job: Job) -> LocalizedJob:
     remote = (
         name
         for name, source in job.data.sources.items()
-        if any(volume.holds(source.path) for volume in volumes) and not Path(source.path).exists()
+        if any(volume.contains(source.path) for volume in volumes) and not Path(source.path).exists()
     )
     return LocalizedJob(localized, tuple(localizer.problems), frozenset(remote), prepares_here=False)
 

@@ -17,6 +17,7 @@ from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, closest_match
 from farandole.jobdir.launch_context import remove_abandoned_contexts, save_launch_context
+from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.scaling import scale
 from farandole.spec import Job, home
@@ -96,7 +97,7 @@ class LocalBackend:
         slots = self._slots or requested_slots()
         if slots is not None:
             self._queue.set_slots(self._pool, slots)
-        remove_abandoned_contexts(self._home / "jobs", set(self._queue.database.ids()))
+        remove_abandoned_contexts(jobs_folder(), set(self._queue.database.ids()))
         directory = self.create_directory(job)
         self._queue.submit(
             JobRecord(directory.name, job.name, self.name),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.local.queue import Queue
-from farandole.jobdir.directory import load_job, try_lock_job
+from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import append_log
 from farandole.spec import home
 
@@ -41,6 +41,7 @@ def main() -> None:
 
 
 def _close(directory: Path, status: Any) -> None:
+    from farandole.jobdir.directory import load_job
     from farandole.tracking.recorder import close_run
 
     close_run(load_job(directory).tracking, directory, status, lambda event: append_log(directory, str(event)))

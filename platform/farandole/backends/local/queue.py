@@ -20,8 +20,8 @@ from farandole.backends.local.queue_entry import ProcessIdentity, QueueEntry, Qu
 from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment, spawn_runner
 from farandole.backends.records import JobDatabase, JobRecord, insert_record
 from farandole.errors import SpecError
-from farandole.jobdir.directory import try_lock_job
 from farandole.jobdir.launch_context import remove_launch_context
+from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import read_outcome, read_result
 from farandole.jobdir.status import JobState, timestamp
 from farandole.process.locks import Lock, boot_id, try_lock

@@ -10,6 +10,7 @@ from farandole.backends.local.spawn import inherited_environment
 from farandole.errors import SpecError, UnavailableError
 from farandole.jobdir.directory import create_job_directory, save_spec
 from farandole.jobdir.launch_context import save_launch_context
+from farandole.jobdir.layout import jobs_folder
 from farandole.spec import Job
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
@@ -27,7 +28,7 @@ def create_job(job: Job, home: Path) -> Path:
         save_spec(directory, job)
         save_launch_context(directory, inherited_environment(home))
     except OSError as error:
-        path = error.filename or home / "jobs"
+        path = error.filename or jobs_folder()
         remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write to it"
         raise UnavailableError(
             f"{path}: cannot be written ({error.strerror or error}); {remedy}, or set FARANDOLE_HOME to another"

@@ -7,8 +7,8 @@ import sys
 import tarfile
 from typing import Any
 
+from farandole.jobdir.layout import job_directory
 from farandole.process.messages import send_message
-from farandole.spec import home
 from farandole.tracking.run_link import pending_spools
 
 ACKNOWLEDGED = b"taken\n"
@@ -20,7 +20,7 @@ def send_spools(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: `job`: the job's id.
     """
-    directory = home() / "jobs" / request["job"]
+    directory = job_directory(request["job"])
     spools = pending_spools(directory)
     send_message({"event": "collecting", "directory": str(directory), "spools": [spool.name for spool in spools]})
     if not spools:

@@ -13,7 +13,7 @@ from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import ProcessIdentity
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError
-from farandole.jobdir.directory import try_lock_job
+from farandole.jobdir.locks import try_lock_job
 
 
 @pytest.fixture
