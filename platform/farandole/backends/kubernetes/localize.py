@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from farandole.backends.kubernetes.manifests.preparation import MASTER
 from farandole.backends.protocol import LocalizedJob
-from farandole.spec import Job, home
-from farandole.storage import is_uri
+from farandole.spec import Job
+from farandole.storage import home, is_uri
 
 CODE_FOLDER = "code"
 """The job's folder, below the home directory of the pods' user."""

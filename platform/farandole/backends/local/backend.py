@@ -20,8 +20,9 @@ from farandole.jobdir.launch_context import remove_abandoned_contexts, save_laun
 from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.scaling import scale
-from farandole.spec import Job, home
+from farandole.spec import Job
 from farandole.spec.backend import BackendName
+from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
 
 _GRACE_S = 30.0

@@ -15,7 +15,7 @@ from typing import Any
 from farandole.backends.local.queue import Queue
 from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import append_log
-from farandole.spec import home
+from farandole.storage import home
 
 
 def main() -> None:
