@@ -11,7 +11,7 @@ from pathlib import Path
 import xxhash
 
 from farandole.errors import DataError, PreparationError
-from farandole.spec import home
+from farandole.storage import home
 
 ARCHIVE_SUFFIX = ".zip"
 

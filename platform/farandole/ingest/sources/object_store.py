@@ -25,8 +25,7 @@ from farandole.errors import DataError, PreparationError, StorageAccessError, cl
 from farandole.ingest.sources.archives import is_hidden
 from farandole.ingest.sources.files import FileFingerprint
 from farandole.process.locks import temporary_lock
-from farandole.spec import home
-from farandole.storage import StoredFile
+from farandole.storage import StoredFile, home
 from farandole.storage.object_store import ObjectStorage
 
 _FILES_AT_ONCE = 4

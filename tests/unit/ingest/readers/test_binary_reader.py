@@ -88,7 +88,7 @@ def test_a_file_that_is_not_gzip_is_refused(tmp_path: Path) -> None:
     [
         ({"a": "uint16"}, "not a type of a field in a record; use one of uint8, int8"),
         ({"a": "bytes[0]"}, "not a type of a field"),
-        ({"record": "uint8"}, "columns.record: every record has a column of this name already"),
+        ({"record": "uint8"}, "columns.record: every record already has a column of this name"),
     ],
 )
 def test_fields_that_cannot_be_read_are_refused(columns: dict[str, str], text: str) -> None:
