@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from farandole.backends.kubernetes.localize import localize
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job
 from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
 from farandole.ingest.cache_key import code_version, compute_cache_key
@@ -147,7 +145,9 @@ class Plan:
 def plan(job: Job) -> Plan:
     """Check a job and return what it would do; nothing is written and nothing is started."""
     problems = [NO_LABEL] if job.model is not None and job.data.label is None else []
-    files = _open_sources(job, problems)
+    backend = backend_for_job(job)
+    localized = backend.localize(job)
+    files = _open_sources(job, localized.remote_sources, problems)
     problems += host_problems(job)
     try:
         check_builder(job)
@@ -159,10 +159,9 @@ def plan(job: Job) -> Plan:
         cache_key = compute_cache_key(job.data, files, code_version(), job.folder)
     except FarandoleError as error:
         problems.append(str(error))
-    prepares_here = job.backend.use != "kubernetes"
-    shown = job if prepares_here else localize(job).job
+    shown = localized.job
     found, is_reused = None, False
-    if prepares_here:
+    if localized.prepares_here:
         try:
             location = parse_location(job.data.output)
             found = find_manifest(location)
@@ -176,18 +175,18 @@ def plan(job: Job) -> Plan:
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
     try:
-        objects = get_backend(job.backend.use, place_in(job)).render(job)
+        objects = backend.render(job)
     except SpecError as error:
         problems += str(error).splitlines()
         objects = []
     return Plan(tuple(problems), tuple(steps), tuple(objects))
 
 
-def _open_sources(job: Job, problems: list[str]) -> dict[str, SourceFiles]:
-    """Return the files of the sources that this machine can read, by name; add what is wrong with them."""
+def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict[str, SourceFiles]:
+    """Return the files of the sources that this machine can read, by name; append the problems of these sources."""
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
-        if _only_pods_see(job, source.path):
+        if name in remote:
             continue
         try:
             files[name] = find_files(name, source, unpack=False)
@@ -196,12 +195,6 @@ def _open_sources(job: Job, problems: list[str]) -> dict[str, SourceFiles]:
         except FarandoleError as error:
             problems.append(str(error))
     return files
-
-
-def _only_pods_see(job: Job, path: str) -> bool:
-    """Return whether a source is in a volume of pods, and not on this machine as well."""
-    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
 
 
 def _reuse_step(job: Job, manifest: Manifest) -> PrepareStep:

@@ -65,7 +65,7 @@ class RandomNetwork(PlainNetwork):
 
 def _make(plan: dict[str, Any], training: dict[str, Any], gang: world.World) -> dict[str, Any]:
     """Run one training of the plan; returns the results of this rank."""
-    job = parse_job(plan["job"], place="plan")
+    job = parse_job(plan["job"], origin="plan")
     dataset = Dataset(job.data.output)
     losses: dict[int, float] = {}
     torch.manual_seed(3)

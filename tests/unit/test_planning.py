@@ -35,7 +35,7 @@ def test_job_without_a_model_is_prepared_and_not_trained(make_job: MakeJob) -> N
     assert document["problems"] == []
     (step,) = document["steps"]
     assert step["text"].endswith("; the job has no `model`, so nothing is trained")
-    with pytest.raises(SpecError, match="model: there is none"):
+    with pytest.raises(SpecError, match="model: is missing"):
         check_trainable(job)
 
 
@@ -111,7 +111,7 @@ def test_more_threads_than_cores_are_reported(make_job: MakeJob) -> None:
 def test_dataset_without_the_required_policies_is_prepared_again(make_job: MakeJob) -> None:
     job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
     step = plan(job).to_dict()["steps"][0]
-    demand = "data.privacy.columns.colour: the job demands mask (keep_last 0), the dataset has no policy"
+    demand = "data.privacy.columns.colour: the job requires mask (keep_last 0), the dataset has no policy"
     assert step["action"] == "prepare"
     assert step["lacking"] == [demand]
     assert step["text"].endswith(f"training refuses the dataset that is there now ({demand})")

@@ -98,7 +98,7 @@ def load_spec(path: Path) -> Job:
         SpecError: The spec breaks a rule.
     """
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return parse_job(raw, place=str(path))
+    return parse_job(raw, origin=str(path))
 
 
 def _name_in(spec: Path) -> str | None:

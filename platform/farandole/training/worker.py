@@ -40,7 +40,7 @@ def main() -> None:
         from farandole.spec import parse_job
         from farandole.training.rank import run_rank
 
-        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
+        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
         run_rank(job, Path(arguments.directory), arguments.register, switch)
     except Stopped as stopped:
         messages.send_message(messages.Stopped(stopped.step))

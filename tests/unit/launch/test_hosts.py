@@ -117,7 +117,7 @@ def test_a_source_that_can_never_be_read_is_the_users_error(tmp_path: Path) -> N
         survey_hosts(Hosts(file=str(tmp_path / "nowhere")), 9)
     file = tmp_path / "hosts"
     file.write_text("a:2\nb:two\n")
-    with pytest.raises(SpecError, match=r"hosts, line 2: 'b:two' is no host; write NAME:SLOTS"):
+    with pytest.raises(SpecError, match=r"hosts, line 2: 'b:two' is not a host; write NAME:SLOTS"):
         survey_hosts(Hosts(file=str(file)), 9)
 
 

@@ -73,7 +73,7 @@ def load_submission(found: JobObjects, attempt: int) -> Submission:
     )
     return Submission(
         id=found.id,
-        job=parse_job(json.loads(data[SPEC]), place=found.id),
+        job=parse_job(json.loads(data[SPEC]), origin=found.id),
         namespace=found.store["metadata"]["namespace"],
         code=code,
         keys=SshKeys(),

@@ -61,7 +61,7 @@ def load_job() -> Job:
         EnvironmentLacking: The folder is not what was submitted, or cannot be had.
     """
     spec = Path(JOB_MOUNT) / SPEC
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
     about: dict[str, Any] = json.loads(os.environ["FARANDOLE_CODE"])
     folder = Path(job.folder or Path.home() / CODE_FOLDER)
     unpack(_package(about.get("place")), about["digest"], folder)
