@@ -236,7 +236,7 @@ class SweepLoop:
         if asked is None:
             return False
         number, values = asked
-        trial = self._running[number] = _RunningTrial(values, self.jobs.directory(number))
+        self._running[number] = _RunningTrial(values, self.jobs.directory(number))
         try:
             job = with_overrides(self.job, values)
         except SpecError as error:  # each value is allowed, but not all of them together
