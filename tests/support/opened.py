@@ -36,7 +36,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         count(module, "find_files", lambda name, *_: f"source {name}")
     for each in (cache_key, prepare):
         count(each, "compute_cache_key", lambda *_: "cache key")
-        count(each, "code_version", lambda *_: "code version")
     count(LocalStorage, "read", lambda _, name: name)
 
     def start(*_: Any, **__: Any) -> None:
