@@ -245,8 +245,8 @@ def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per step"
-        f" on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per"
+        f" step on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
     )
     if resources.gpus:
         text += f" and {format_count(resources.gpus, 'GPU')} each"

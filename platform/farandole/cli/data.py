@@ -14,9 +14,7 @@ Directory = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
-app = typer.Typer(
-    help="Inspect, verify and compare datasets.", no_args_is_help=True
-)
+app = typer.Typer(help="Inspect, verify and compare datasets.", no_args_is_help=True)
 
 
 @app.command()

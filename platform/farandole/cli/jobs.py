@@ -57,16 +57,17 @@ def submit(
         typer.Option("--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the job file's, local."),
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(help="Waiting jobs start in the order of their priorities, highest first.", show_default="the job file's, 0")
+        int | None,
+        typer.Option(help="Of waiting jobs, the one with the highest starts first.", show_default="the job file's, 0"),
     ] = None,
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
+        typer.Option(min=1, help="Jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
     queue: Annotated[str | None, typer.Option(help="Of kubernetes: the queue of Kueue.", show_default=False)] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended: 0 if it succeeded, else 1.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end: 0 if it succeeded, else 1.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Like --wait, and show the job's log.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -162,7 +162,8 @@ def _check_resumable(directory: Path, job: Job) -> None:
     if _comparable(before) != _comparable(job):
         raise SpecError(
             f"--resume: {directory.name} is a sweep of a different job; only"
-            f" {', '.join(f'sweep.{field}' for field in _RESUMABLE_CHANGES)} may change. Leave --resume out to start a new sweep"
+            f" {', '.join(f'sweep.{name}' for name in _RESUMABLE_CHANGES)} may change. Leave --resume out to start a new"
+            " sweep"
         )
 
 
@@ -210,7 +211,8 @@ class SweepLoop:
     def run(self) -> None:
         """Train until no trial is left."""
         started_s = time.monotonic()
-        self.on_event(StageStarted("sweep", f"{format_count(self.spec.num_trials, 'trial')}, {self.metric} on validation"))
+        trials = format_count(self.spec.num_trials, "trial")
+        self.on_event(StageStarted("sweep", f"{trials}, {self.metric} on validation"))
         try:
             while True:
                 is_late = self.spec.timeout_s is not None and time.monotonic() - started_s > self.spec.timeout_s

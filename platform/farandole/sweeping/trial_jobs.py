@@ -97,7 +97,8 @@ class LocalTrialJobs:
     def _cancel_all(self) -> None:
         """End all jobs of this sweep that have not ended, and wait for their end."""
         backend = LocalBackend()
-        running = [entry for entry in self._queue.all(backend.name) if entry.parent == self.sweep.name and not entry.ended]
+        jobs = self._queue.all(backend.name)
+        running = [entry for entry in jobs if entry.parent == self.sweep.name and not entry.ended]
         for entry in running:
             self._queue.request_cancel(entry.id)
         for entry in running:
