@@ -1,4 +1,4 @@
-"""Logged models take raw rows and say what the network said in training."""
+"""Logged models take raw rows and predict what the network predicted in training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = ("binary", "multiclass", "regression")
 
 @pytest.fixture(scope="module")
 def models(module_home: Path, make_module_job: MakeJob) -> dict[str, tuple[Recorded, Any]]:
-    """For each kind of label, and for a network that cannot be exported: a training and its loaded model."""
+    """A training and its loaded model, for each kind of label and for a network that cannot be exported."""
     found = {}
     for kind in (*KINDS, "branching"):
         changes: dict[str, Any] = {"train__epochs": 3, "name": kind}
@@ -46,15 +46,15 @@ def test_binary_predictions_on_the_test_split_give_the_metrics_of_the_result(
     for name in ("binary", "branching"):
         recorded, model = models[name]
         rows = _test_rows(made, "binary")
-        said = model.predict(rows.drop(columns="label"))
+        predictions = model.predict(rows.drop(columns="label"))
         measured = recorded.result["training"]["metrics"]["test"]
-        assert list(said.columns) == ["prediction", "probability"]
-        assert sk.roc_auc_score(rows["label"], said["probability"]) == pytest.approx(measured["roc_auc"], abs=1e-4)
-        assert (said["prediction"] == rows["label"].astype(str).str.lower()).mean() == pytest.approx(
+        assert list(predictions.columns) == ["prediction", "probability"]
+        assert sk.roc_auc_score(rows["label"], predictions["probability"]) == pytest.approx(measured["roc_auc"], abs=1e-4)
+        assert (predictions["prediction"] == rows["label"].astype(str).str.lower()).mean() == pytest.approx(
             measured["accuracy"]
         )
-        assert sk.log_loss(rows["label"], said["probability"]) == pytest.approx(measured["log_loss"], abs=1e-4)
-        assert sk.average_precision_score(rows["label"], said["probability"]) == pytest.approx(
+        assert sk.log_loss(rows["label"], predictions["probability"]) == pytest.approx(measured["log_loss"], abs=1e-4)
+        assert sk.average_precision_score(rows["label"], predictions["probability"]) == pytest.approx(
             measured["average_precision"], abs=1e-3
         )
 
@@ -64,12 +64,12 @@ def test_multiclass_predictions_give_the_metrics_of_the_result(
 ) -> None:
     recorded, model = models["multiclass"]
     rows = _test_rows(made, "multiclass")
-    said = model.predict(rows.drop(columns="label"))
+    predictions = model.predict(rows.drop(columns="label"))
     classes = ["high", "low", "middle"]
-    assert list(said.columns) == ["prediction", *(f"probability_{name}" for name in classes)]
+    assert list(predictions.columns) == ["prediction", *(f"probability_{name}" for name in classes)]
     measured = recorded.result["training"]["metrics"]["test"]
-    assert (said["prediction"] == rows["label"]).mean() == pytest.approx(measured["accuracy"])
-    probabilities = said.iloc[:, 1:].to_numpy()
+    assert (predictions["prediction"] == rows["label"]).mean() == pytest.approx(measured["accuracy"])
+    probabilities = predictions.iloc[:, 1:].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert sk.log_loss(rows["label"], probabilities, labels=classes) == pytest.approx(measured["log_loss"], abs=1e-4)
 
@@ -79,16 +79,16 @@ def test_regression_predictions_give_the_metrics_of_the_result(
 ) -> None:
     recorded, model = models["regression"]
     rows = _test_rows(made, "regression")
-    said = model.predict(rows.drop(columns="label"))["prediction"]
+    predictions = model.predict(rows.drop(columns="label"))["prediction"]
     measured = recorded.result["training"]["metrics"]["test"]
-    assert sk.root_mean_squared_error(rows["label"], said) == pytest.approx(measured["rmse"], rel=1e-4)
-    assert sk.mean_absolute_error(rows["label"], said) == pytest.approx(measured["mae"], rel=1e-4)
-    assert sk.r2_score(rows["label"], said) == pytest.approx(measured["r2"], abs=1e-4)
+    assert sk.root_mean_squared_error(rows["label"], predictions) == pytest.approx(measured["rmse"], rel=1e-4)
+    assert sk.mean_absolute_error(rows["label"], predictions) == pytest.approx(measured["mae"], rel=1e-4)
+    assert sk.r2_score(rows["label"], predictions) == pytest.approx(measured["r2"], abs=1e-4)
     assert recorded.artifacts("plots") == {"plots/training_curves.png", "plots/predicted_against_true.png"}
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "branching"])
-def test_missing_values_and_unseen_categories_are_predicted_too(
+def test_missing_values_and_unseen_categories_have_predictions(
     models: dict[str, tuple[Recorded, Any]], kind: str
 ) -> None:
     _, model = models[kind]
@@ -102,13 +102,13 @@ def test_missing_values_and_unseen_categories_are_predicted_too(
             "seen_at": [noon, pd.NaT, None],
         }
     )
-    said = model.predict(rows)
-    assert len(said) == 3
-    assert not said.isna().any().any()
-    pd.testing.assert_frame_equal(model.predict(rows.iloc[:1]), said.iloc[:1], rtol=1e-5)
+    predictions = model.predict(rows)
+    assert len(predictions) == 3
+    assert not predictions.isna().any().any()
+    pd.testing.assert_frame_equal(model.predict(rows.iloc[:1]), predictions.iloc[:1], rtol=1e-5)
 
 
-def test_the_signature_names_the_raw_columns_and_the_example_fits_it(models: dict[str, tuple[Recorded, Any]]) -> None:
+def test_the_signature_lists_the_raw_columns_and_matches_the_example(models: dict[str, tuple[Recorded, Any]]) -> None:
     _, model = models["binary"]
     signature = model.metadata.signature
     assert [(column.name, str(column.type), column.required) for column in signature.inputs] == [
@@ -128,7 +128,7 @@ def test_a_network_that_cannot_be_exported_is_logged_with_its_code_and_a_warning
     models: dict[str, tuple[Recorded, Any]],
 ) -> None:
     def warnings(recorded: Recorded) -> list[str]:
-        return [said["text"] for said in recorded.said if said["event"] == "Message" and said["level"] == "warning"]
+        return [predictions["text"] for predictions in recorded.said if predictions["event"] == "Message" and predictions["level"] == "warning"]
 
     (warning,) = warnings(models["branching"][0])
     assert warning.startswith("the network cannot be exported, so its code is logged with it (")

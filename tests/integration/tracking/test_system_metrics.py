@@ -1,4 +1,4 @@
-"""Two nodes, as two processes with names of their own, record into one MLflow run."""
+"""Two nodes, as two processes with different node names, record in one MLflow run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with recording_node(Tracking(), Path(sys.argv[1]), None):
 
 
 @pytest.mark.slow
-def test_each_node_records_under_its_name_into_the_one_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_node_records_under_its_name_in_the_same_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     directory = home / "jobs" / "nodes"
     monkeypatch.setenv("HOROVOD_HOSTNAME", "node-a")
