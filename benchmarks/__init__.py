@@ -1,6 +1,6 @@
-"""Measures Farandole next to others, in one run on one machine: what `farandole bench` does.
+"""Benchmarks of Farandole and its peers, in one run on one machine: `python -m benchmarks --help`.
 
-Every system runs in a process of its own, several times, in turn with the others, and its best run counts. So that
-peers whose dependencies exclude ours can take part, `measure` and `peers` also run in another interpreter: they need
-no other part of Farandole, and get their data as plain arrays in files.
+Every system is measured in a separate process, several times, in turn with the others, and its best run counts. Peers
+whose dependencies conflict with Farandole's run in another interpreter: `loader.process` and `loader.peers` need no
+other part of Farandole, and read their data as plain arrays from files.
 """

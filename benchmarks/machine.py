@@ -1,4 +1,4 @@
-"""What a measurement ran on, and the processes that it ran in."""
+"""The machine of a benchmark, and the processes that measure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from farandole.errors import PreparationError, UnavailableError
 
-_PLATFORM = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[1]
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_IO_THREADS"), "1")
 _TIMEOUT_S = 3600
 
 
 def describe_machine() -> dict[str, Any]:
-    """The machine, as the result document tells it."""
+    """Return the `machine` part of a result document."""
     import psutil
 
     return {
@@ -35,22 +37,26 @@ def describe_machine() -> dict[str, Any]:
 
 
 def run_module(module: str, request: dict[str, Any], python: str = sys.executable) -> dict[str, Any]:
-    """Run a module of ours in a process of its own; returns the JSON document that it prints.
+    """Run a module in a separate process, and return the JSON document that it prints.
 
     Args:
-        module: The module.
-        request: Its only argument, as JSON.
+        module: Name of the module.
+        request: Its only argument, which is passed as JSON.
         python: The interpreter; another one finds Farandole by its path.
 
     Raises:
-        EnvironmentLacking: There is no such interpreter.
-        PreparationFailed: The process failed.
+        UnavailableError: The interpreter does not exist.
+        PreparationError: The process failed.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [python, "-m", module, json.dumps(request)]
-    with tempfile.TemporaryDirectory(prefix="farandole-bench-") as temporary:  # some peers leave their locks behind
-        places = {"PYTHONPATH": str(_PLATFORM), "TMPDIR": temporary}
-        environment = {**inherited, **_ONE_THREAD, **places}
+    with tempfile.TemporaryDirectory(prefix="farandole-benchmark-") as temporary:
+        python_path = os.pathsep.join([str(_ROOT), str(_ROOT / "platform")])
+        environment = {
+            **os.environ,
+            **_ONE_THREAD,
+            "PYTHONPATH": python_path,
+            "TMPDIR": temporary,
+        }  # peers leave lock files
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
@@ -60,20 +66,34 @@ def run_module(module: str, request: dict[str, Any], python: str = sys.executabl
             raise UnavailableError(text) from error
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise PreparationError(f"bench: {' '.join(command[:3])} failed: {last}", detail=done.stderr)
+        raise PreparationError(f"{' '.join(command[:3])} failed: {last}", detail=done.stderr)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
+@contextmanager
+def repository_on_python_path() -> Iterator[None]:
+    """Let child processes import this package until the block ends."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
 def importable(names: dict[str, str], python: str = sys.executable) -> list[str]:
-    """Which systems an interpreter can import.
+    """Return the systems that an interpreter can import.
 
     Args:
-        names: System to the module that it needs.
+        names: By system, the module that it needs.
         python: The interpreter.
 
     Raises:
-        EnvironmentLacking: There is no such interpreter.
+        UnavailableError: The interpreter does not exist.
     """
     code = (
         "import importlib.util, json, sys; names = json.loads(sys.argv[1]);"

@@ -1,4 +1,4 @@
-"""Shows measurements: one JSON document, tables, or tables in Markdown."""
+"""Output of results: one JSON document, tables, or tables in Markdown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Column:
     """One column of a table.
 
     Args:
-        title: What stands above it.
-        text: The text of a result, given the results of the same case by system.
-        wide: Whether it only stands in Markdown: a terminal has no room for it.
+        title: The heading.
+        text: Returns the text of a result, given the results of the same case by system.
+        wide: Whether it is only shown in Markdown, because a terminal is too narrow for it.
     """
 
     title: str
@@ -38,7 +38,7 @@ def _figure(key: str, form: str) -> Callable[[Result, dict[str, Result]], str]:
 
 
 def _ratio(of: str, *, inverse: bool = False) -> Callable[[Result, dict[str, Result]], str]:
-    """Rows per second as a share of those of another system, or the other way round."""
+    """Return the ratio of rows per second to those of another system, or its inverse."""
 
     def text(result: Result, case: dict[str, Result]) -> str:
         if of not in case or result["system"] == of:
@@ -50,7 +50,7 @@ def _ratio(of: str, *, inverse: bool = False) -> Callable[[Result, dict[str, Res
 
 
 def _step_ratio(of: str) -> Callable[[Result, dict[str, Result]], str]:
-    """The time of a step as a share of that of another system."""
+    """Return the ratio of the time of a step to that of another system."""
 
     def text(result: Result, case: dict[str, Result]) -> str:
         if of not in case or result["system"] == of:
@@ -80,7 +80,7 @@ LOADER = (
     Column("beyond torch MB", _figure("beyond_torch_mb", ",.0f")),
     Column("of it own MB", _figure("own_beyond_torch_mb", ",.0f"), wide=True),
 )
-"""The columns of `bench loader`."""
+"""Columns of `python -m benchmarks loader`."""
 INGEST = (
     *_COMMON,
     Column("times slower", _ratio("farandole", inverse=True)),
@@ -90,7 +90,7 @@ INGEST = (
     Column("written MB", _figure("written_mb", ",.0f"), wide=True),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
 )
-"""The columns of `bench ingest`."""
+"""Columns of `python -m benchmarks ingest`."""
 TRAIN = (
     *_COMMON[:2],
     Column("workers", _figure("workers", "d")),
@@ -103,7 +103,7 @@ TRAIN = (
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
     Column("loss", _figure("loss", ".4f"), wide=True),
 )
-"""The columns of `bench train`."""
+"""Columns of `python -m benchmarks train`."""
 CHECKPOINT = (
     _COMMON[0],
     Column("step ms", _figure("step_ms", ",.1f")),
@@ -117,26 +117,26 @@ CHECKPOINT = (
     Column("stretches", _figure("stretches", "d"), wide=True),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
 )
-"""The columns of `bench checkpoint`."""
-_WHO = (_COMMON[0], _COMMON[1])
+"""Columns of `python -m benchmarks checkpoint`."""
+_SYSTEM = (_COMMON[0], _COMMON[1])
 RECOVER = (
-    *_WHO,
+    *_SYSTEM,
     Column("workers", _figure("workers", ",")),
     Column("kills", _figure("kills", ",")),
     Column("median s", _figure("seconds_median", ".1f")),
     Column("longest s", _figure("seconds_max", ".1f")),
     Column("same bits", lambda result, case: "yes" if result["bit_identical"] else "no"),
 )
-"""The columns of `bench recover`."""
+"""Columns of `python -m benchmarks recover`."""
 START = (
-    *_WHO,
+    *_SYSTEM,
     Column("first step s", _figure("first_step_s", ".2f")),
     Column("over horovodrun s", _figure("overhead_s", ".2f")),
 )
-"""The columns of `bench start`."""
+"""Columns of `python -m benchmarks start`."""
 
 QUEUE = (
-    *_WHO,
+    *_SYSTEM,
     Column("jobs", _figure("jobs", ",")),
     Column("kills", _figure("kills", ",")),
     Column("lost", _figure("lost", ",")),
@@ -149,7 +149,7 @@ QUEUE = (
     Column("median ms", _figure("delay_ms_median", ",")),
     Column("longest ms", _figure("delay_ms_max", ",")),
 )
-"""The columns of `bench queue`."""
+"""Columns of `python -m benchmarks queue`."""
 
 
 def _number_of(found: list[str] | None) -> str:
@@ -157,7 +157,7 @@ def _number_of(found: list[str] | None) -> str:
 
 
 def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:
-    """The document of a bench, in one of its forms."""
+    """Print the document of a benchmark in one of its formats."""
     if as_json:
         print(json.dumps(document, indent=2))
         return
@@ -167,13 +167,13 @@ def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool
         cases.setdefault(result["case"].split(" x ")[0], {})[result["system"]] = result
     for case, results in cases.items():
         rows = [[column.text(result, results) for column in columns] for result in results.values()]
-        shown = [place for place, column in enumerate(columns) if as_markdown or not column.wide]
-        used = [place for place in shown if any(row[place] for row in rows)]
-        titles = [columns[place].title for place in used]
-        cells = [[row[place] for place in used] for row in rows]
+        shown = [index for index, column in enumerate(columns) if as_markdown or not column.wide]
+        used = [index for index in shown if any(row[index] for row in rows)]
+        titles = [columns[index].title for index in used]
+        cells = [[row[index] for index in used] for row in rows]
         (_print_markdown if as_markdown else _print_table)(case, titles, cells)
-    ways = {result["system"]: result["about"] for result in document["results"]}
-    _print_ways(ways, document["machine"], as_markdown=as_markdown)
+    systems = {result["system"]: result["about"] for result in document["results"]}
+    _print_legend(systems, document["machine"], as_markdown=as_markdown)
 
 
 def _print_table(case: str, titles: list[str], cells: list[list[str]]) -> None:
@@ -193,10 +193,10 @@ def _print_markdown(case: str, titles: list[str], cells: list[list[str]]) -> Non
         print(f"| {' | '.join(row)} |")
 
 
-def _print_ways(ways: dict[str, str], machine: dict[str, Any], *, as_markdown: bool) -> None:
-    mark = "- " if as_markdown else ""
+def _print_legend(systems: dict[str, str], machine: dict[str, Any], *, as_markdown: bool) -> None:
+    bullet = "- " if as_markdown else ""
     print()
-    for system, about in ways.items():
-        print(f"{mark}{system}: {about}")
+    for system, about in systems.items():
+        print(f"{bullet}{system}: {about}")
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "pyarrow", "pyspark"))
-    print(f"{mark}machine: {machine['cores']} cores, {machine['cpu']}, load {machine['load_1min']}; {versions}")
+    print(f"{bullet}machine: {machine['cores']} cores, {machine['cpu']}, load {machine['load_1min']}; {versions}")

@@ -1,4 +1,4 @@
-"""`farandole bench recover` and `bench start`, small: real trainings, real kills."""
+"""Recovery benchmark with few kills of real workers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.recover import RecoverBench, bench_recover
-from benchmarks.start import StartBench, bench_start
+from benchmarks.jobs.recover import RecoverBench, bench_recover
 from farandole.errors import SpecError
 from farandole.spec import Job
 
@@ -23,7 +22,7 @@ def _slow_job(make_job: MakeJob, marks: Path, epochs: int) -> Job:
 
 
 @pytest.mark.slow(seconds=150)
-def test_a_training_goes_on_after_each_kill_and_ends_with_the_same_bits(
+def test_training_resumes_after_each_kill_and_ends_with_the_same_bits(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     document = bench_recover(RecoverBench(_slow_job(make_job, tmp_path / "marks", 20), kills=2, within_s=3.0, seed=1))
@@ -36,17 +35,7 @@ def test_a_training_goes_on_after_each_kill_and_ends_with_the_same_bits(
 
 
 @pytest.mark.slow(seconds=80)
-def test_a_training_that_is_too_short_for_the_kills_is_told(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
+def test_training_that_is_too_short_for_the_kills_is_reported(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
     job = _slow_job(make_job, tmp_path / "marks", 1)
-    with pytest.raises(SpecError, match=r"bench: the training ended after 0 of 1 kills; let it last longer"):
+    with pytest.raises(SpecError, match=r"recover: the training ended after 0 of 1 kills; make it last longer"):
         bench_recover(RecoverBench(job, kills=1, within_s=10_000.0, seed=1))
-
-
-@pytest.mark.slow(seconds=50)
-def test_both_systems_are_started_up_to_their_first_step(home: Path, make_job: MakeJob) -> None:
-    document = bench_start(StartBench(make_job(), repeats=1))
-    by_system = {result["system"]: result for result in document["results"]}
-    assert set(by_system) == {"horovodrun", "farandole"}
-    assert all(result["first_step_s"] > 0 for result in by_system.values())
-    overhead = by_system["farandole"]["first_step_s"] - by_system["horovodrun"]["first_step_s"]
-    assert by_system["farandole"]["overhead_s"] == pytest.approx(overhead, abs=0.02)

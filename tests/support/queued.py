@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.scratch_queue import is_runner, processes_of
+from benchmarks.queue.scratch_queue import is_runner, processes_of
 from farandole.backends.local.backend import LocalBackend
 from farandole.spec import Job, parse_job
 

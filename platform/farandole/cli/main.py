@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from farandole.cli import data, jobs, submitted, sweep, tools
 from farandole.errors import FarandoleError
+from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 
 _INTERRUPTED = 130
 
@@ -47,17 +47,9 @@ def _options(
         os.environ["FARANDOLE_DEBUG"] = "1"
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise _Terminated
-
-
 def main() -> None:
     """Run a command; turn what it raises into a message on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_sigterm()
     try:
         app()
     except FarandoleError as error:
@@ -69,9 +61,9 @@ def main() -> None:
             raise
         print("farandole: interrupted; everything that was started has ended", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    except _Terminated:
+    except Terminated:
         print("farandole: terminated; everything that was started has ended", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(TERMINATED_EXIT_CODE)
 
 
 def _show(error: FarandoleError) -> None:

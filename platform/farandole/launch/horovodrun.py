@@ -21,13 +21,13 @@ from farandole.launch.agent.addresses import interface_of
 from farandole.launch.processes import WorkerProcesses, execute_commands, stop_and_kill
 from farandole.launch.ssh.remote_worker import RemoteWorker, parse_worker_command
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
-from farandole.process.parent_death import PARENT_VARIABLE, signal_on_parent_death
+from farandole.process.parent_death import named_parent, signal_on_parent_death
 
 
 def main() -> None:
     """Launch the gang, and return when all of it has ended."""
     signal_on_parent_death(signal.SIGTERM)
-    if os.getppid() != int(os.environ.pop(PARENT_VARIABLE)):
+    if not named_parent().is_alive:
         sys.exit("the parent ended before the launcher began")
     arguments = _arguments()
     try:

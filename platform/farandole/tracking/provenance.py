@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.jobdir.layout import GIT_STATE
-from farandole.process.atomic import write_atomic
+from farandole.process.atomic import write_json
 
 _MAX_DIFF_CHARACTERS = 1_000_000
 _GIT_TIMEOUT_S = 20
@@ -47,7 +47,7 @@ def save_git_state(directory: Path, folder: str | None) -> None:
 
 def write_git_state(directory: Path, commit: str | None, changes: str | None) -> None:
     """Store a git state that was read elsewhere."""
-    write_atomic(directory / GIT_STATE, json.dumps([commit, changes]))
+    write_json(directory / GIT_STATE, [commit, changes])
 
 
 def load_git_state(directory: Path, folder: str | None) -> tuple[str | None, str | None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from farandole.errors import TrainingError
 from farandole.jobdir.layout import MLFLOW_RUN_ID, RUN_LINK, TRACKING
-from farandole.process.atomic import write_atomic
+from farandole.process.atomic import write_atomic, write_json
 
 RANK_ZERO_SPOOL = "chief"
 """Name of rank zero's spool, which records the job; older directories of jobs have this name on disk."""
@@ -104,4 +104,4 @@ def pending_spools(directory: Path) -> list[Path]:
 
 def _write_link(directory: Path, link: RunLink) -> None:
     (directory / TRACKING).mkdir(parents=True, exist_ok=True)
-    write_atomic(directory / TRACKING / RUN_LINK, json.dumps(asdict(link)))
+    write_json(directory / TRACKING / RUN_LINK, asdict(link))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError
-from farandole.process.atomic import write_atomic
+from farandole.process.atomic import write_json
 from farandole.process.locks import try_lock
 
 Operation = dict[str, Any]
@@ -131,7 +131,7 @@ class Spool:
             # On a full disk the old position stays: operations are sent again then, and accepted once.
             with suppress(OSError):
                 position = {"segment": self._segment, "offset": self._offset}
-                write_atomic(self.directory / _POSITION, json.dumps(position))
+                write_json(self.directory / _POSITION, position)
             for number in finished:
                 self._path(number).unlink(missing_ok=True)
 

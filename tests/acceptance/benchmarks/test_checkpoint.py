@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.checkpoint import CheckpointBench, bench_checkpoint
+from benchmarks.checkpoint.bench import CheckpointBench, bench_checkpoint
 
 
 @pytest.mark.slow
-def test_stretches_with_and_without_checkpoints_are_measured_in_one_gang(tmp_path: Path) -> None:
+def test_steps_with_and_without_checkpoints_are_measured_in_one_gang(tmp_path: Path) -> None:
     bench = CheckpointBench(every_steps=4, hidden=32, pairs=2, global_batch_size=16, directory=str(tmp_path))
     document = bench_checkpoint(bench)
     without, with_one = document["results"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.train import TrainBench, bench_train
+from benchmarks.train.bench import TrainBench, bench_train
 from farandole.errors import TrainingError, UnavailableError
 from farandole.launch import train
 from farandole.launch.script import run_script

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.training_cases import TRAINING_CASES
+from benchmarks.train.cases import TRAINING_CASES
 from farandole.errors import ModelError, SpecError, TrainingError
 from farandole.events import Event, Message, Progress
 from farandole.shards import Dataset

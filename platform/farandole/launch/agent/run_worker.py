@@ -15,15 +15,16 @@ import shlex
 import sys
 import threading
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from farandole.jobdir.layout import SPEC
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
+from farandole.process.atomic import write_json
 from farandole.process.messages import send_message
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.spec import home
@@ -73,10 +74,8 @@ def _prepared(request: dict[str, Any], directory: Path) -> list[str]:
     """Put the job's files in place; returns the worker's command."""
     directory.mkdir(parents=True, exist_ok=True)
     spec = {**json.loads(request["spec"]), "folder": str(use_code(request["code"]))}
-    path = directory / "job.json"
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # ranks of this host write it at the same time
-    temporary.write_text(json.dumps(spec, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    path = directory / SPEC
+    write_json(path, spec, indent=1)
     write_run_link(directory, RunLink(**request["record"]))
     write_git_state(directory, *request["commit"])
     if request["mlflow_run_id"] is not None:

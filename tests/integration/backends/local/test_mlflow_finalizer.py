@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from benchmarks.scratch_queue import kill, processes_of
+from benchmarks.queue.scratch_queue import kill, processes_of
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
 from farandole.backends.protocol import JobStatus

@@ -1,0 +1,1 @@
+"""Checkpoint benchmark: cost of asynchronous checkpoints for the training."""

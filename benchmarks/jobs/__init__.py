@@ -1,0 +1,1 @@
+"""Benchmarks of whole jobs: time to the first step, and recovery from kills."""

@@ -1,0 +1,1 @@
+"""Loader benchmark: rows per second of shuffled batches, compared with memcpy and other libraries."""

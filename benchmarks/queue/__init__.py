@@ -1,0 +1,1 @@
+"""Queue benchmark: throughput of submissions, behaviour under kills, latency of logs."""

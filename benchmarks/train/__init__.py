@@ -1,0 +1,1 @@
+"""Training benchmark: milliseconds per step, compared with hand-written scripts."""
