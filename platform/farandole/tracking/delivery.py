@@ -278,7 +278,7 @@ class Delivery:
             )
         if status == 403:
             return AuthError(
-                f"MLflow at {self._store.shown} denied access (403); set MLFLOW_TRACKING_USERNAME and"
+                f"MLflow at {self._store.shown} denied access (403: {text}); set MLFLOW_TRACKING_USERNAME and"
                 " MLFLOW_TRACKING_PASSWORD to those of a user with write permission"
             )
         if 400 <= status < 500 and status not in _RETRIABLE_STATUSES:

@@ -54,7 +54,9 @@ def test_a_partial_line_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     assert _numbers(again) == [0, 1, 2, 3]
 
 
-def test_acknowledged_segments_are_deleted_and_the_order_spans_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acknowledged_segments_are_deleted_and_the_order_spans_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spool_module, "_SEGMENT_BYTES", 100)
     spool = Spool(tmp_path)
     _fill(spool, range(50))
@@ -99,7 +101,7 @@ def test_a_spool_has_only_one_owner(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 32 KiB."""
+    """Mount a file system of 32 KiB."""
     mount_point = tmp_path / "disk"
     mount_point.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(mount_point)]
