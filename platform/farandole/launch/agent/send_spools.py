@@ -1,4 +1,4 @@
-"""Gives back what a job has recorded on this host and MLflow has not taken."""
+"""Transfer of the spools on this host, the records of a job that MLflow has not received."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from farandole.process.messages import send_message
 from farandole.spec import home
 from farandole.tracking.run_link import pending_spools
 
-ACKNOWLEDGED = b"taken\n"
+ACKNOWLEDGED = b"acknowledged\n"
 
 
 def send_spools(request: dict[str, Any]) -> dict[str, Any]:
-    """Send the spools of a job as a tar file, behind a line that names them, and delete them when they have arrived.
+    """Send the spools of a job as a tar file, after a message that names them, and delete them once acknowledged.
 
     Args:
-        request: `job`: the job's id.
+        request: `job`: id of the job.
     """
     directory = home() / "jobs" / request["job"]
     spools = pending_spools(directory)
