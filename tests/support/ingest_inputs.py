@@ -16,7 +16,7 @@ from farandole.spec import Job
 
 if TYPE_CHECKING:
     from farandole.errors import FarandoleError
-    from farandole.ingest.prepare import PreparedDataset
+    from farandole.ingest.prepared import PreparedDataset
 
 Write = Callable[..., Path]
 MakeJob = Callable[..., Job]

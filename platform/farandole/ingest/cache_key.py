@@ -8,13 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DatasetError
 from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
 from farandole.privacy import read_key
-from farandole.shards import Manifest, ShardInfo, read_manifest
 from farandole.spec import Data, KeyReference
-from farandole.storage import Location, open_storage
 
 _PREPARING = ("ingest", "preprocess", "privacy", "shards")
 _WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
@@ -69,26 +66,3 @@ def _keys(data: Data) -> list[tuple[str, KeyReference]]:
     """The keys that decide about the bytes of a dataset, by the field that names them."""
     keys = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
     return [(place, key) for place, key in keys.items() if key is not None]
-
-
-def existing_dataset(place: Location, request: str) -> Manifest | None:
-    """The manifest in a dataset directory, if it was made for this request and its shards are there in full size."""
-    try:
-        manifest = read_manifest(place)
-    except DatasetError:
-        return None
-    if manifest.request != request:
-        return None
-    return manifest if not missing_shards(place, manifest.splits) else None
-
-
-def missing_shards(place: Location, splits: dict[str, tuple[ShardInfo, ...]]) -> list[str]:
-    """Shards that do not lie in the dataset directory in their full size."""
-    storage = open_storage(place)
-    found = {file.name: file.bytes for file in storage.list_files(splits)}
-    return [
-        storage.display_path(shard.file)
-        for shards in splits.values()
-        for shard in shards
-        if found.get(shard.file) != shard.bytes
-    ]

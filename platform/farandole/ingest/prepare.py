@@ -8,7 +8,6 @@ import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from farandole.errors import DataError, DatasetError, PreparationError
+from farandole.errors import DataError, PreparationError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
-from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset, missing_shards
+from farandole.ingest.cache_key import code_version, compute_cache_key
+from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
@@ -52,7 +52,6 @@ from farandole.shards import (
     content_digest,
     describe_encryption,
     mark_as_recent,
-    read_manifest,
     write_manifest,
 )
 from farandole.spec import SPLITS, Data, Job, RowSource
@@ -61,31 +60,6 @@ from farandole.storage import Location, open_storage, parse_location
 _MIB = 2**20
 _LITTLE_BYTES = 16 * _MIB
 _POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class PreparedDataset:
-    """A dataset that lies ready.
-
-    Args:
-        path: The dataset directory: a path, or the URI of a remote one.
-        manifest: Its manifest.
-        reused: Whether it was there already, made of the same inputs by the same code.
-    """
-
-    path: Location
-    manifest: Manifest
-    reused: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """The `dataset` part of a result document."""
-        return {
-            "path": str(self.path),
-            "digest": self.manifest.digest,
-            "rows": self.manifest.row_counts,
-            "reused": self.reused,
-            "left_out": {entry.source: entry.rows for entry in self.manifest.malformed},
-        }
 
 
 def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
@@ -108,10 +82,10 @@ def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = Fa
     files = {name: find_files(name, source, on_event=on_event) for name, source in job.data.sources.items()}
     code = code_version()
     request = compute_cache_key(job.data, files, code, job.folder)
-    existing = None if force else existing_dataset(directory, request)
-    if existing is not None:
-        on_event(StageEnded("prepare", f"{_rows(existing)} lie ready, nothing changed"))
-        return PreparedDataset(directory, existing, reused=True)
+    previous = find_manifest(directory)
+    if previous is not None and not force and is_current(directory, previous, request):
+        on_event(StageEnded("prepare", f"{_rows(previous)} exist already, nothing has changed"))
+        return PreparedDataset(directory, previous, reused=True)
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
         _made_directory(directory),
@@ -120,7 +94,7 @@ def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = Fa
         _watched(session, on_event) as say,
     ):
         try:
-            manifest = _prepare(session, job, files, raw, code, request, directory, say)
+            manifest = _prepare(session, job, files, raw, code, request, directory, previous, say)
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise raw.explain(error, session) from raw.cause(error)
     for entry in manifest.malformed:
@@ -140,6 +114,7 @@ def _prepare(
     code: dict[str, str],
     request: str,
     directory: Location,
+    previous: Manifest | None,
     say: _Say,
 ) -> Manifest:
     data = job.data
@@ -184,8 +159,8 @@ def _prepare(
         **raw.recorded(),
     )
     try:
-        with suppress(DatasetError):  # there may be none yet
-            mark_as_recent(directory, read_manifest(directory))
+        if previous is not None:
+            mark_as_recent(directory, previous)
         write_manifest(directory, manifest)
     except OSError as error:
         raise _disk_error(directory, error) from error

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from farandole.jobdir.scaling import scale
-    from farandole.launch.supervisor import TrainedModel, train
+    from farandole.launch.result import TrainedModel, TrainingSummary
+    from farandole.launch.supervisor import train
 
 _HOMES = {
-    "TrainedModel": "farandole.launch.supervisor",
+    "TrainedModel": "farandole.launch.result",
+    "TrainingSummary": "farandole.launch.result",
     "scale": "farandole.jobdir.scaling",
     "train": "farandole.launch.supervisor",
 }
 
-__all__ = ["TrainedModel", "scale", "train"]
+__all__ = ["TrainedModel", "TrainingSummary", "scale", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,9 +26,10 @@ from farandole.launch.hosts import (
     wait_for_hosts_change,
 )
 from farandole.launch.restarts import RestartPolicy
+from farandole.launch.result import TrainedModel, TrainingSummary
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
-from farandole.shards import load_key, read_manifest, require_policies
+from farandole.shards import Manifest, load_key, read_manifest, require_policies
 from farandole.spec import Job, home
 from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
@@ -36,45 +37,11 @@ _ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
 """Pauses between two questions for hosts: they double from the one to the other."""
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """A training that reached its end.
-
-    Args:
-        job_id: The job's id.
-        directory: Where the job keeps its spec, checkpoints and logs.
-        dataset: The `dataset` part of a result document, as the workers saw it.
-        training: The `training` part of a result document.
-        model_uri: The logged or registered model.
-    """
-
-    job_id: str
-    directory: Path
-    dataset: dict[str, Any]
-    training: dict[str, Any]
-    model_uri: str
-
-    def document(self, name: str, dataset: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result document.
-
-        Args:
-            name: The job's name.
-            dataset: What its preparation says of the dataset. Default: what the workers say.
-        """
-        return {
-            "job": name,
-            "id": self.job_id,
-            "directory": str(self.directory),
-            "dataset": self.dataset if dataset is None else dataset,
-            "training": self.training,
-            "model": {"uri": self.model_uri},
-        }
-
-
 def train(
     job: Job,
     on_event: EventHandler = ignore_event,
     *,
+    manifest: Manifest | None = None,
     register: bool = False,
     resume: bool = False,
     directory: Path | None = None,
@@ -84,6 +51,7 @@ def train(
     Args:
         job: The job; its dataset lies ready.
         on_event: Is told of progress.
+        manifest: The dataset's manifest. Default: it is read.
         register: Whether to add a model version.
         resume: Go on with the newest job of this name instead of starting a new one.
         directory: Where the job keeps its spec, checkpoints and logs. Default: a new one in `$FARANDOLE_HOME/jobs`.
@@ -95,7 +63,7 @@ def train(
         TrainingFailed: The training broke more often than `resources.max_restarts` allows, three times in the same way,
             or the disk is full.
     """
-    manifest = read_manifest(job.data.output)
+    manifest = manifest or read_manifest(job.data.output)
     require_policies(job.data, manifest)
     load_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
     try:
@@ -278,13 +246,13 @@ class _Supervisor:
         return collect_spools(self.job.backend.hosts, hosts, self.directory, self.on_event) if hosts else []
 
     def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> TrainedModel:
-        training = {**result["training"], "attempts": attempt.number, "recoveries": self._recoveries}
+        training = TrainingSummary(**result["training"], attempts=attempt.number, recoveries=self._recoveries)
         self._record.event("ended", state="succeeded", attempt=attempt.number)
-        self._record.change(state="succeeded", reason="the training reached its end", step=training["steps"])
+        self._record.change(state="succeeded", reason="the training reached its end", step=training.steps)
         uri = result["model"]["uri"]
         for moved in self._collect():
             uri = uri.replace(moved.there, moved.here)  # a model that MLflow has not taken
-        return TrainedModel(self.directory.name, self.directory, result["dataset"], training, uri)
+        return TrainedModel(self.job.name, self.directory.name, self.directory, result["dataset"], training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from farandole.errors import SpecError, TrainingError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
-from farandole.shards import read_manifest
+from farandole.ingest.prepared import PreparedDataset
+from farandole.pipeline import CheckedJob
 from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
@@ -70,11 +71,14 @@ class SweepResult:
         }
 
 
-def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
+def run_sweep(
+    checked: CheckedJob, prepared: PreparedDataset, on_event: EventHandler = ignore_event, *, resume: bool = False
+) -> SweepResult:
     """Train the job with many values on its dataset, and write the job file of the best.
 
     Args:
-        job: The job, with `sweep`; its dataset lies ready.
+        checked: The job, with `sweep`.
+        prepared: Its dataset.
         on_event: Is told of progress.
         resume: Go on with the newest sweep of this job; the trials that were under way begin again.
 
@@ -82,8 +86,9 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
         SpecError: The job has no sweep, its dataset has no validation split, or the sweep to resume is another one.
         TrainingFailed: No trial came to its end.
     """
-    spec = spec_of(job)
-    if not read_manifest(job.data.output).rows("validation"):
+    job = checked.job
+    spec = require_sweep(job)
+    if not prepared.manifest.rows("validation"):
         raise SpecError("data.split.validation: there are no validation rows, by which trials are compared; add some")
     directory = _newest_directory(job) if resume else _new_directory(job)
     with _locked(directory):
@@ -107,7 +112,7 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
     return SweepResult(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
 
 
-def spec_of(job: Job) -> Sweep:
+def require_sweep(job: Job) -> Sweep:
     """The job's sweep.
 
     Raises:

@@ -69,8 +69,8 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
     assert verify(first.path) == []
 
     trained = farandole.train(make_job(), events.append)
-    assert trained.training["workers"] == 2
-    assert trained.training["steps"] > 4
+    assert trained.training.workers == 2
+    assert trained.training.steps > 4
 
     shown = CliRunner().invoke(app, ["data", "head", str(first.path), "--json"], catch_exceptions=False)
     inspected = CliRunner().invoke(app, ["data", "inspect", str(first.path)], catch_exceptions=False)

@@ -33,8 +33,8 @@ def test_two_workers_learn_the_same_from_the_store_and_fetch_each_shard_once(
     for kind in ("500", "cut", "short"):
         proxy.inject(kind, 1, method="GET", path="train/")
     remote = train(remote_job)
-    assert remote.training["weights_digest"] == local.training["weights_digest"]
-    assert remote.training["metrics"] == local.training["metrics"]
+    assert remote.training.weights_digest == local.training.weights_digest
+    assert remote.training.metrics == local.training.metrics
     assert remote.dataset == {**local.dataset, "path": s3.uri}
     assert proxy.broken == 3
     for shards in made().manifest.splits.values():

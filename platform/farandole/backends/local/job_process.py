@@ -55,12 +55,10 @@ def run_job_process(do: JobFunction) -> None:
 
 
 def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict[str, Any]:
-    """What `farandole run` does. A job that is tried again goes on from its last checkpoint."""
-    from farandole.ingest.prepare import prepare
-    from farandole.launch import train
+    """Run the job as `farandole run` does. A job that is retried continues from its last checkpoint."""
+    from farandole import pipeline
 
-    prepared = prepare(job, on_event)
-    return train(job, on_event, register=True, directory=directory).document(job.name, prepared.to_dict())
+    return pipeline.run(pipeline.check(job), on_event, directory=directory).to_dict()
 
 
 def _do(do: JobFunction, directory: Path) -> int:

@@ -196,12 +196,12 @@ def _compare_with_undisturbed(
     )
     trained = train(here)
     assert _batches(other, trained.directory) == disturbed
-    expected = read_checkpoint(network.shared / "checkpoints" / trained.job_id)["model"]
+    expected = read_checkpoint(network.shared / "checkpoints" / trained.id)["model"]
     assert weights.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
     result = json.loads((directory / "result.json").read_text())
-    for name, value in trained.training["metrics"]["test"].items():
+    for name, value in trained.training.metrics["test"].items():
         assert result["training"]["metrics"]["test"][name] == pytest.approx(value, abs=5e-3)
 
 

@@ -50,15 +50,17 @@ class _Launch:
             self.workers.scale(-(-self.job.resources.workers // self.workers.slots))
             with HostFile(self.workers, Path.home() / HOSTS_FILE) as hosts, RankLogRelay(self.directory):
                 self._wait_for_workers(hosts)
-                from farandole.launch import train
+                from farandole import pipeline
 
                 self.report.follow(self.directory)
-                trained = train(self.job, on_event, register=True, directory=self.directory)
+                checked = pipeline.check(self.job, ["train"])
+                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)  # the other pod made it now
+                trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
             self.report.close()
             self.workers.free()
-            self.report.result(trained.document(self.job.name))
+            self.report.result(trained.to_dict())
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
-            steps = trained.training["steps"]
+            steps = trained.training.steps
             self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
         except BaseException as error:
             self._fail(error)
