@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo jobs test lint lock clean deploy undeploy images-check
+.PHONY: help setup demo jobs test test-unit test-acceptance test-all lint lock clean deploy undeploy images-check
 
 bin := .venv/bin
 
@@ -17,14 +17,23 @@ demo: setup ## Run the example job: New York's flights, from raw CSV to a regist
 jobs: setup ## Run all example jobs for three seeds and compare them with their bars: a table
 	$(bin)/python jobs/measure.py
 
-test: setup ## Run the tests; PYTEST_ARGS="-k order -x" narrows them
-	$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: setup ## Run unit and integration tests (15 minutes); PYTEST_ARGS="-k order -x" narrows them
+	$(bin)/python -m pytest -n 2 --dist worksteal --cov --cov-report term:skip-covered tests/unit tests/integration $(PYTEST_ARGS)
+
+test-unit: setup ## Run the unit tests alone (3 minutes)
+	$(bin)/python -m pytest -n 2 --dist worksteal tests/unit $(PYTEST_ARGS)
+
+test-acceptance: setup ## Run benchmarks, chaos, hosts, documents, whole jobs (hours); ACCEPTANCE_ARGS="--minutes 30" limits it
+	$(bin)/python -m tests.acceptance $(ACCEPTANCE_ARGS)
+
+test-all: test test-acceptance ## Run every test
 
 lint: setup ## Check style, types, and that modules import only from below
 	$(bin)/ruff check
 	$(bin)/ruff format --check
-	$(bin)/mypy platform/farandole
+	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
+	$(bin)/python setup/check_words.py
 
 deploy: ## Deploy the services to the cluster of kubectl's context: make deploy OVERLAY=minimal (k8s/README.md)
 	@k8s/deploy.sh $(OVERLAY)

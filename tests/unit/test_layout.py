@@ -45,9 +45,3 @@ def test_the_package_says_that_it_is_typed() -> None:
 def test_light_modules_bring_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     assert python(code) == "[]"
-
-
-def test_no_two_test_files_share_a_name() -> None:
-    """Pytest imports them by their bare names."""
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
-    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -5,9 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from farandole.errors import UserError
+from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, Group, Manifest
 
 _MOST_SHOWN = 12
@@ -52,13 +50,9 @@ def write_page(directory: str, file: Path, *, as_json: bool) -> None:
     from farandole.pages import dataset_page
 
     page = dataset_page(directory)
-    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, file)
+        write_atomic(file, page)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(f"{file}: cannot be written ({error.strerror or error}); choose another place") from error
     print(json.dumps({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
 

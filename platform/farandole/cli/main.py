@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from farandole.cli import data, jobs, pipeline, sweep, tools
 from farandole.errors import FarandoleError
+from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 
 _INTERRUPTED = 130
 
@@ -47,6 +47,7 @@ def _options(
         os.environ["FARANDOLE_DEBUG"] = "1"
 
 
+<<<<<<< HEAD
 class _Terminated(BaseException):
     """SIGTERM, as an exception: every `finally` on the way out ends what it started."""
 
@@ -58,6 +59,11 @@ def _terminate(number: int, frame: Any) -> None:
 def main() -> None:
     """Run a command; turn an error into a message on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+=======
+def main() -> None:
+    """Run a command; turn what it raises into a message on stderr and an exit code."""
+    raise_on_sigterm()
+>>>>>>> main
     try:
         app()
     except FarandoleError as error:
@@ -69,9 +75,9 @@ def main() -> None:
             raise
         print("farandole: interrupted; everything that was started has ended", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    except _Terminated:
+    except Terminated:
         print("farandole: terminated; everything that was started has ended", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(TERMINATED_EXIT_CODE)
 
 
 def _show(error: FarandoleError) -> None:

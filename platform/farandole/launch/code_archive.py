@@ -10,9 +10,7 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 import tarfile
-import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import pathspec
 
 from farandole.errors import SpecError, UnavailableError
+from farandole.process.atomic import atomic_directory
 
 MAX_FILE_BYTES = 128 << 20
 """What all files of a folder may have together: code travels, data does not."""
@@ -88,20 +87,16 @@ def unpack(data: bytes, digest: str, directory: str | Path) -> Path:
     raw = _checked(data, digest)
     if target.is_dir():
         return target
-    temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        # Another process may be faster, with the same content.
+        with atomic_directory(target, exist_ok=True) as draft, tarfile.open(fileobj=io.BytesIO(raw)) as tar:
             for entry in tar:
-                _write(tar, entry, temporary)
-        _rename(temporary, target)
+                _write(tar, entry, draft)
     except OSError as error:
         raise UnavailableError(
             f"{target}: the job's folder cannot be unpacked ({error.strerror or error}); free some space there, or mend"
             " the permissions"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -178,7 +173,8 @@ def _left_out(name: str, rules: tuple[_Rules, ...]) -> bool:
 
 def _rules_above(root: Path) -> tuple[_Rules, ...]:
     """The rules of the repository in which a folder lies, from its top to just above the folder. Where these leave the
-    folder itself out, they say nothing about what is in it: the user chose it."""
+    folder itself out, they say nothing about what is in it: the user chose it.
+    """
     top = root.absolute()
     above = []
     for parent in top.parents:
@@ -243,11 +239,3 @@ def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.read())
     path.chmod(entry.mode)
-
-
-def _rename(temporary: Path, target: Path) -> None:
-    try:
-        temporary.rename(target)
-    except OSError:
-        if not target.is_dir():  # else another process was faster, with the same content
-            raise

@@ -65,7 +65,9 @@ def diagnose(attempt: Attempt, logs: Path, problem: HealthProblem | None, launch
     """
     if problem is not None:
         return _from_problem(attempt, logs, problem)
-    reported = sorted((report for report in attempt.failures if report.kind != PEER_LOST), key=lambda report: report.time_s)
+    reported = sorted(
+        (report for report in attempt.failures if report.kind != PEER_LOST), key=lambda report: report.time_s
+    )
     silent = _silent_exits(attempt)
     if reported and (not silent or reported[0].time_s <= silent[0].time_s):
         first = reported[0]

@@ -12,7 +12,8 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from farandole.events import EventHandler, Message, StageStarted, format_count
+from farandole.events import Event, EventHandler, Message, StageStarted, format_count
+from farandole.jobdir.layout import ENVIRONMENT, REMOTE_HOSTS, SPEC, attempt_logs
 from farandole.launch.attempt import PEER_LOST, Attempt
 from farandole.launch.environment import private_file, private_variables_file
 from farandole.launch.failure import Failure, diagnose
@@ -27,6 +28,16 @@ from farandole.launch.launcher import (
     launcher_variables,
 )
 from farandole.launch.ssh.staging import Staging
+from farandole.process.messages import (
+    Alive,
+    Failed,
+    MessageError,
+    MlflowRunCreated,
+    Started,
+    WorkerMessage,
+    decode_message,
+    parse_line,
+)
 from farandole.spec import Job
 
 _WORKER_LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
@@ -73,15 +84,15 @@ def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
         Why the attempt failed; None: it is complete, or was stopped by `should_stop`.
     """
     job, directory = options.job, options.directory
-    logs = directory / "logs" / f"attempt-{attempt.number}"
+    logs = attempt_logs(directory, attempt.number)
     logs.mkdir(parents=True, exist_ok=True)
     options.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
     staging = options.staging
     remote = None if staging is None else staging.describe_remote_hosts(attempt, register=options.register)
     num_threads = job.resources.threads(len(os.sched_getaffinity(0)), max(host.slots for host in attempt.hosts))
     with (
-        private_variables_file(directory / "environment.json", num_threads) as environment,
-        nullcontext() if remote is None else private_file(directory / "away.json", remote) as remote_file,
+        private_variables_file(directory / ENVIRONMENT, num_threads) as environment,
+        nullcontext() if remote is None else private_file(directory / REMOTE_HOSTS, remote) as remote_file,
     ):
         command = [*options.launcher, *launcher_arguments(job, attempt.hosts, remote_file)]
         command += _worker_command(options, environment)
@@ -105,7 +116,7 @@ def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
 
 def _worker_command(options: GangOptions, environment: Path) -> list[str]:
     directory = options.directory
-    command = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / "job.json")]
+    command = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / SPEC)]
     command += ["--directory", str(directory), "--environment", str(environment)]
     return [*command, "--register"] if options.register else command
 
@@ -113,6 +124,17 @@ def _worker_command(options: GangOptions, environment: Path) -> list[str]:
 def _has_failed_to_stop(attempt: Attempt) -> bool:
     """Return whether a worker that was asked to stop could not save its state: because of a full disk, say."""
     return any(report.kind != PEER_LOST for report in attempt.failures)
+
+
+def _parse(line: str) -> tuple[str, WorkerMessage | Event | None]:
+    """Split a line into plain output and a message; a malformed message is plain output."""
+    output, data = parse_line(line)
+    if data is None:
+        return line, None
+    try:
+        return output, decode_message(data)
+    except MessageError:
+        return line, None
 
 
 class _Gang:
@@ -193,7 +215,7 @@ class _Gang:
         rank = None if match is None else int(match["rank"])
         text = line if match is None else match["text"]
         # Standard error is never a message.
-        output, message = (text, None) if match is not None and match["stream"] == "stderr" else parse_gang_line(text)
+        output, message = (text, None) if match is not None and match["stream"] == "stderr" else _parse(text)
         if output.strip():
             self._files.write(rank, output if output.endswith("\n") else output + "\n")
             if rank is None:
@@ -201,20 +223,18 @@ class _Gang:
         if message is not None:
             self._handle_message(message)
 
-    def _handle_message(self, message: GangMessage | Event) -> None:
+    def _handle_message(self, message: WorkerMessage | Event) -> None:
         attempt = self._attempt
         attempt.apply(message, time.monotonic())
         match message:
-            case WorkerFailed() if message.kind != PEER_LOST:
+            case Failed() if message.kind != PEER_LOST:
                 self._files.write(message.rank, f"{message.message}\n{message.detail or ''}\n")
-            case WorkerStarted() | WorkerAlive() if self._is_local.get(message.rank):
-                attempt.oom.look(message.rank, message.pid)
-            case MlflowRunStarted():
+            case Started() | Alive() if self._is_local.get(message.rank):
+                attempt.oom.observe(message.rank, message.pid)
+            case MlflowRunCreated():
                 self._launcher.send_command(f"mlflow_run {message.id}")
-            case GangMessage():
-                pass
-            case _:
-                self._options.on_event(message)
+        if isinstance(message, Event):
+            self._options.on_event(message)
         if attempt.is_connected:  # every worker has read the file, so it need not survive this process
             self._environment.unlink(missing_ok=True)
         self._options.on_change(attempt)

@@ -54,13 +54,13 @@ class HealthMonitor:
         if now_s - self._checked_s > _SUSPENDED_AFTER_S:
             self._resumed_s = self._moved_s = now_s
         self._checked_s = now_s
-        return self._find_frozen(attempt, now_s) or self._find_unmet(attempt, now_s) or self._find_stalled(attempt, now_s)
+        return (
+            self._find_frozen(attempt, now_s) or self._find_unmet(attempt, now_s) or self._find_stalled(attempt, now_s)
+        )
 
     def _find_frozen(self, attempt: Attempt, now_s: float) -> HealthProblem | None:
         limit_s = self.resources.heartbeat_timeout_s * (_FIRST_STEP_FACTOR if attempt.first_step is None else 1)
-        silent_s = {
-            rank: now_s - max(attempt.heartbeats[rank].at_s, self._resumed_s) for rank in attempt.running_ranks
-        }
+        silent_s = {rank: now_s - max(attempt.heartbeats[rank].at_s, self._resumed_s) for rank in attempt.running_ranks}
         frozen = [(seconds, rank) for rank, seconds in silent_s.items() if seconds > limit_s]
         if not frozen:
             return None

@@ -18,9 +18,7 @@ from farandole.process.orphans import GANG_VARIABLE
 from farandole.process.parent_death import PARENT_VARIABLE
 
 
-def run_script(
-    script: Path, arguments: Sequence[str] = (), *, workers: int = 1, output: IO[str] | None = None
-) -> int:
+def run_script(script: Path, arguments: Sequence[str] = (), *, workers: int = 1, output: IO[str] | None = None) -> int:
     """Run a script in several processes that connect in `farandole.training.world.init()`, and return the exit code.
 
     Their output is written to the output of this process, each line with the number of its rank.

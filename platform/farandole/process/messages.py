@@ -171,7 +171,7 @@ def decode_fields(kind: type[Any], data: dict[str, Any]) -> Any:
     Raises:
         MessageError: A field is missing or unknown, or a value has another type.
     """
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
     for name, value in data.items():
         if name not in hints:
             raise MessageError(f"{kind.__name__} has no field {name}")

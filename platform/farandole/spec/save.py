@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from farandole.errors import SpecError
+from farandole.process.atomic import write_atomic
 from farandole.spec.base import home
 from farandole.spec.job import Job
 
@@ -36,13 +35,10 @@ def save_job(job: Job, path: str | Path) -> Path:
         SpecError: The file cannot be written.
     """
     path = Path(path).absolute()
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     text = yaml.dump(_raw(job, path.parent), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_atomic(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SpecError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     return path
 

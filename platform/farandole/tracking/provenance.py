@@ -6,13 +6,14 @@ import getpass
 import json
 import re
 import subprocess
-import uuid
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from farandole.jobdir.layout import GIT_STATE
+from farandole.process.atomic import write_json
+
 _GIT_DIFF_BYTES = 1_000_000
-_COMMIT = "commit.json"
 _IN_NAMES = re.compile(r"[\w -]{1,60}", re.ASCII)
 
 
@@ -45,16 +46,13 @@ def save_git_state(directory: Path, folder: str | None) -> None:
 
 def write_git_state(directory: Path, commit: str | None, changes: str | None) -> None:
     """The same, where they were found elsewhere."""
-    path = directory / _COMMIT
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # several workers of a host may write it
-    temporary.write_text(json.dumps([commit, changes]), encoding="utf-8")
-    temporary.replace(path)
+    write_json(directory / GIT_STATE, [commit, changes])
 
 
 def load_git_state(directory: Path, folder: str | None) -> tuple[str | None, str | None]:
     """Commit and changes as they were noted; where they were not, those of the folder as it is."""
     try:
-        commit, changes = json.loads((directory / _COMMIT).read_text(encoding="utf-8"))
+        commit, changes = json.loads((directory / GIT_STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return read_git_state(folder)
     return commit, changes

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import TrainingError
+from farandole.jobdir.layout import MLFLOW_RUN_ID, RUN_LINK, TRACKING
+from farandole.process.atomic import write_atomic, write_json
 
-_FOLDER = "tracking"
-_ABOUT = "record.json"
-_RUN_ID = "mlflow_run_id"
 RANK_ZERO_SPOOL = "chief"
 """The spool of the rank that records the job."""
 
@@ -46,20 +45,20 @@ def open_run_link(directory: Path, store: str, parent: str | None = None) -> Run
         else RunLink(known.key, known.started_ms, store, known.parent)
     )
     if record != known:
-        _write(directory / _FOLDER / _ABOUT, json.dumps(asdict(record)))
+        _write(directory, record)
     return record
 
 
 def write_run_link(directory: Path, record: RunLink) -> None:
     """Give a directory on another machine the record of the job's own."""
     if record != read_run_link(directory):
-        _write(directory / _FOLDER / _ABOUT, json.dumps(asdict(record)))
+        _write(directory, record)
 
 
 def read_run_link(directory: Path) -> RunLink | None:
     """The record of a directory; None where nothing was recorded."""
     try:
-        raw: dict[str, Any] = json.loads((directory / _FOLDER / _ABOUT).read_text(encoding="utf-8"))
+        raw: dict[str, Any] = json.loads((directory / TRACKING / RUN_LINK).read_text(encoding="utf-8"))
         return RunLink(**raw)
     except FileNotFoundError:
         return None
@@ -83,29 +82,28 @@ def require_run_link(directory: Path) -> RunLink:
 def read_run_id(directory: Path) -> str | None:
     """The id of the MLflow run; None while the store has not made it."""
     try:
-        return (directory / _RUN_ID).read_text(encoding="utf-8")
+        return (directory / MLFLOW_RUN_ID).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
 
 
 def write_run_id(directory: Path, run_id: str) -> None:
     """Note the id of the MLflow run."""
-    _write(directory / _RUN_ID, run_id)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomic(directory / MLFLOW_RUN_ID, run_id)
 
 
 def spool_directory(directory: Path, name: str = RANK_ZERO_SPOOL) -> Path:
     """Where the operations of one process wait."""
-    return directory / _FOLDER / name
+    return directory / TRACKING / name
 
 
 def pending_spools(directory: Path) -> list[Path]:
     """The spools in which something may wait, the chief's first: it makes the run."""
-    found = {path.parent for path in (directory / _FOLDER).glob("*/[0-9]*.jsonl")}
+    found = {path.parent for path in (directory / TRACKING).glob("*/[0-9]*.jsonl")}
     return sorted(found, key=lambda path: (path.name != RANK_ZERO_SPOOL, path.name))
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # several workers of a host may write it
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _write(directory: Path, link: RunLink) -> None:
+    (directory / TRACKING).mkdir(parents=True, exist_ok=True)
+    write_json(directory / TRACKING / RUN_LINK, asdict(link))

@@ -8,18 +8,20 @@ kernel holds it); a machine that loses power loses what came after the last `flu
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError
+from farandole.process.atomic import write_json
+from farandole.process.locks import try_lock
 
 Operation = dict[str, Any]
 
@@ -58,12 +60,10 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._owned = os.open(directory, os.O_RDONLY)
-        try:
-            fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._owned)
-            raise SpecError(f"{directory}: a job that still runs records here and sends it itself") from None
+        owned = try_lock(directory)
+        if owned is None:
+            raise SpecError(f"{directory}: a job that still runs records here and sends it itself")
+        self._owned = owned
         self._lock = threading.Lock()
         self._late: list[bytes] = []
         self.problem: OSError | None = None
@@ -160,7 +160,7 @@ class Spool:
             shutil.rmtree(self.directory / _FILES, ignore_errors=True)
             if not any(self.directory.iterdir()):
                 self.directory.rmdir()
-        os.close(self._owned)
+        self._owned.release()
 
     def _write_late(self) -> None:
         """Append what waits in memory, whole lines only."""
@@ -225,9 +225,5 @@ class Spool:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a full disk: what was taken may be sent twice, and is taken once
+    with suppress(OSError):  # a full disk: what was taken may be sent twice, and is taken once
+        write_json(path, value)

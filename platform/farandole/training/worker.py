@@ -20,6 +20,7 @@ from typing import NoReturn
 from farandole.errors import FarandoleError, TrainingError
 from farandole.process.messages import send_message
 from farandole.process.parent_death import signal_on_parent_death
+from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
 from farandole.training.stop import Stopped, StopSwitch
 
@@ -29,7 +30,7 @@ def main() -> None:
     signal_on_parent_death(signal.SIGKILL)  # no orphan goes on training
     arguments = _arguments()
     switch = StopSwitch()
-    signal.signal(signal.SIGTERM, lambda *_: switch.ask())
+    on_sigterm(switch.ask)
     heartbeat.start(_rank())
     _show_where_it_stands()
     try:

@@ -7,8 +7,6 @@ it saves the state of the training, ends, and sees to it that the queue goes on.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 import traceback
@@ -19,16 +17,14 @@ from typing import Any
 from farandole.backends.local.queue import Queue
 from farandole.errors import FarandoleError
 from farandole.events import EventHandler
+from farandole.jobdir.directory import load_job
 from farandole.jobdir.outcome import EventLogger, write_outcome, write_result
-from farandole.process.parent_death import PARENT_VARIABLE, signal_on_parent_death
-from farandole.spec import Job, home, parse_job
+from farandole.process.parent_death import named_parent, signal_on_parent_death
+from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
+from farandole.spec import Job, home
 
 JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]
 """Does a job in its directory, and returns its result document."""
-
-
-class _Ended(BaseException):
-    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
 
 
 def main() -> None:
@@ -42,14 +38,14 @@ def run_job_process(do: JobFunction) -> None:
     Args:
         do: What the job is.
     """
-    signal.signal(signal.SIGTERM, _end)
+    raise_on_sigterm()
     signal_on_parent_death(signal.SIGTERM)
-    runner = int(os.environ.pop(PARENT_VARIABLE))
+    runner = named_parent()
     directory = _directory()
     try:
-        code = _do(do, directory) if os.getppid() == runner else 128 + signal.SIGTERM
+        code = _do(do, directory) if runner.is_alive else TERMINATED_EXIT_CODE
     finally:
-        if os.getppid() != runner:
+        if not runner.is_alive:
             Queue(home()).reconcile()
     sys.exit(code)
 
@@ -63,17 +59,15 @@ def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict
 
 def _do(do: JobFunction, directory: Path) -> int:
     try:
-        spec = directory / "job.json"
-        job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
-        document = do(job, directory, EventLogger(directory))
+        document = do(load_job(directory), directory, EventLogger(directory))
     except FarandoleError as error:
         write_outcome(directory, str(error))
         if error.detail:
             print(error.detail, file=sys.stderr, flush=True)
         return error.exit_code
-    except _Ended:
+    except Terminated:
         write_outcome(directory, "ended by SIGTERM")
-        return 128 + signal.SIGTERM
+        return TERMINATED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - a fault of ours or of the user's code: told, and the job has failed
         write_outcome(directory, f"{type(error).__name__}: {error}; the log has more")
         traceback.print_exc()
@@ -81,10 +75,6 @@ def _do(do: JobFunction, directory: Path) -> int:
     write_result(directory, document)
     write_outcome(directory, f"trained {document['model']['uri']}")
     return 0
-
-
-def _end(signal_number: int, frame: Any) -> None:
-    raise _Ended
 
 
 def _directory() -> Path:

@@ -8,7 +8,6 @@ there, until `farandole sync`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farandole.jobdir.directory import try_lock_job
+from farandole.jobdir.directory import load_job, try_lock_job
 from farandole.jobdir.outcome import append_log
 from farandole.process.orphans import GANG_VARIABLE
 from farandole.tracking.run_link import read_run_link
@@ -73,11 +72,9 @@ def main() -> None:
 
 
 def _close(directory: Path, status: Any) -> None:
-    from farandole.spec import parse_job
     from farandole.tracking.recorder import close_run
 
-    spec = directory / "job.json"
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+    job = load_job(directory)
     close_run(job.tracking, directory, status, lambda event: append_log(directory, str(event)))
 
 

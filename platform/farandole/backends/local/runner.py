@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
 from farandole.backends.local.queue import Queue, QueueEntry
@@ -22,6 +21,7 @@ from farandole.jobdir.outcome import append_log, clear_outcome, read_outcome, re
 from farandole.jobdir.status import JobState
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.process.parent_death import PARENT_VARIABLE
+from farandole.process.signals import describe_exit, on_sigterm
 
 _LOOK_S = 0.2
 
@@ -49,7 +49,7 @@ class Runner:
 
     def run(self) -> None:
         """Run what waits, until nothing does or all slots are taken."""
-        signal.signal(signal.SIGTERM, self._terminate)
+        on_sigterm(self._terminate)
         while not self._terminated and (claimed := self._queue.claim(self._lane)):
             entry, hold = claimed
             try:
@@ -60,7 +60,7 @@ class Runner:
             finally:
                 hold.release()
 
-    def _terminate(self, number: int, frame: Any) -> None:
+    def _terminate(self) -> None:
         self._terminated = True
 
     def _run(self, entry: QueueEntry) -> tuple[JobState, str]:
@@ -85,7 +85,7 @@ class Runner:
             return "cancelled", "cancelled while it ran"
         if self._terminated:
             return "failed", "its runner was asked to end by SIGTERM, as when the machine is shut down"
-        return "failed", told or _how(code)
+        return "failed", told or f"its process {describe_exit(code)}"
 
     def _start(self, entry: QueueEntry, start: LaunchContext) -> subprocess.Popen[bytes]:
         own = {GANG_VARIABLE: str(entry.directory), PARENT_VARIABLE: str(os.getpid())}
@@ -113,14 +113,6 @@ class Runner:
                 elif kill_at_s is None and (self._terminated or self._queue.is_cancel_requested(entry.id)):
                     process.send_signal(signal.SIGTERM)
                     kill_at_s = time.monotonic() + entry.patience_s
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-    hint = " (the kernel does this when memory runs out)" if -code == signal.SIGKILL else ""
-    return f"its process was killed by signal {-code}, {name}{hint}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -47,7 +47,11 @@ class ObjectStoreFiles:
 
     def facts(self, file: StoredFile) -> dict[str, Any]:
         """What tells whether a file changed: URI, size in bytes, time of change in ns."""
-        return {"path": self.storage.display_path(file.name), "bytes": file.bytes, "mtime_ns": round(file.modified_s * 1e9)}
+        return {
+            "path": self.storage.display_path(file.name),
+            "bytes": file.bytes,
+            "mtime_ns": round(file.modified_s * 1e9),
+        }
 
     @property
     def tree(self) -> Path:
@@ -170,7 +174,9 @@ def _hint(storage: ObjectStorage, name: str) -> str:
     folder = str(PurePosixPath(name).parent)
     near = [PurePosixPath(file.name).name for file in storage.list_files(["" if folder == "." else folder])]
     close = closest_match(PurePosixPath(name).name, near)
-    return f"did you mean {storage.display_path(str(PurePosixPath(name).with_name(close)))}?" if close else "mend the path"
+    return (
+        f"did you mean {storage.display_path(str(PurePosixPath(name).with_name(close)))}?" if close else "mend the path"
+    )
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -15,21 +15,22 @@ import shlex
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from farandole.jobdir.layout import SPEC
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
-from farandole.process.messages import GANG_VARIABLE, send_message
-from farandole.process.orphans import kill_orphans
+from farandole.process.atomic import write_json
+from farandole.process.messages import send_message
+from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.spec import home
-from farandole.tracking.provenance import adopt_commit
-from farandole.tracking.record import Record, adopt_record, save_run_id
+from farandole.tracking.provenance import write_git_state
+from farandole.tracking.run_link import RunLink, write_run_id, write_run_link
 
 _HEARTBEAT_S = 1.0
 _PORTABLE = re.compile(r"^(HOROVOD_\w+|NCCL_\w+|FARANDOLE_\w+|PYTHONUNBUFFERED|LANG|LC_\w+|TZ)$")
@@ -74,20 +75,18 @@ def _write_job_files(request: dict[str, Any], directory: Path) -> list[str]:
     """Write the job's files and return the worker's command."""
     directory.mkdir(parents=True, exist_ok=True)
     spec = {**json.loads(request["spec"]), "folder": str(use_code(request["code"]))}
-    path = directory / "job.json"
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")  # ranks on this host write it at the same time
-    temporary.write_text(json.dumps(spec, indent=1), encoding="utf-8")
-    temporary.replace(path)
-    adopt_record(directory, Record(**request["record"]))
-    adopt_commit(directory, *request["commit"])
+    path = directory / SPEC
+    write_json(path, spec, indent=1)
+    write_run_link(directory, RunLink(**request["record"]))
+    write_git_state(directory, *request["commit"])
     if request["mlflow_run_id"] is not None:
-        save_run_id(directory, request["mlflow_run_id"])
+        write_run_id(directory, request["mlflow_run_id"])
     worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(path), "--directory", str(directory)]
     return [*worker, *request["arguments"]]
 
 
 def _variables(request: dict[str, Any]) -> dict[str, str]:
-    """Return the launcher's variables, and those that only this host knows: its interface and the launcher's address."""
+    """Return the launcher's variables, and those that depend on this host: interface and address of the launcher."""
     variables = {name: value for name, value in request["variables"].items() if _PORTABLE.match(name)}
     variables[GANG_VARIABLE] = request["mark"]
     address = own_address()
@@ -111,7 +110,7 @@ def _execute_commands(
             last_input.at_s = time.monotonic()
             line = raw.decode()
             if line.startswith("mlflow_run "):
-                save_run_id(directory, line.split()[1])
+                write_run_id(directory, line.split()[1])
             elif line.strip() != "ping":
                 yield line
 

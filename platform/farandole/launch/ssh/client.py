@@ -128,7 +128,9 @@ def explain_failure(ssh: Ssh, host: str, code: int, stderr: str) -> str:
         code: Exit code of `ssh`: its own 255, or that of the remote command.
         stderr: Standard error of `ssh`.
     """
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("Warning: Permanently")]
+    lines = [
+        line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("Warning: Permanently")
+    ]
     last = lines[-1] if lines else f"exit code {code}"
     if code == 255:
         return f"{last}; {_ssh_remedy(ssh, host, stderr)}"

@@ -221,7 +221,9 @@ def _check_dataset(job: Job, host: str, answer: dict[str, str] | None, digest: s
     if "problem" in answer:
         yield HostCheck(host, "dataset", False, f"it does not see the dataset {path} ({answer['problem']})", remedy)
     elif digest is not None and answer["digest"] != digest:
-        found = f"the dataset {path} is a different one there: its digest is {answer['digest'][:12]}, here {digest[:12]}"
+        found = (
+            f"the dataset {path} is a different one there: its digest is {answer['digest'][:12]}, here {digest[:12]}"
+        )
         yield HostCheck(host, "dataset", False, found, remedy)
     else:
         yield HostCheck(host, "dataset", True, f"{path}, digest {answer['digest'][:12]}")
@@ -298,9 +300,7 @@ def _failed_check(host: str | None, name: str, text: str) -> HostCheck:
 def _check_slots(job: Job, hosts: list[Host]) -> Iterator[HostCheck]:
     slots, least = sum(host.slots for host in hosts), job.resources.least_workers
     if slots < least:
-        remedy = (
-            f"at least {least} are needed (resources.min_workers, or workers): list more hosts, or request fewer workers"
-        )
+        remedy = f"at least {least} are needed (resources.min_workers, or workers): list more hosts, or request fewer workers"
         yield HostCheck(None, "job", False, f"resources.hosts: slots for {slots} workers", remedy)
 
 

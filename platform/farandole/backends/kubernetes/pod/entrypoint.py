@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from farandole.backends.kubernetes.manifests.store import PACKAGE, SPEC
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Progress
 from farandole.launch.code_archive import unpack
+from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 from farandole.spec import Job, parse_job
 from farandole.storage import open_storage, parse_location
 
@@ -29,13 +29,9 @@ _LAST_WORD_CHARACTERS = 3000
 _SAY_EVERY_S = 2.0
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception: so that every `finally` on the way out ends what it started."""
-
-
 def run_pod(work: Callable[[], None]) -> NoReturn:
     """Be a pod's process: do the work, say why it failed, end with an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_sigterm()
     threading.Thread(target=_give_sign, name="alive", daemon=True).start()
     try:
         work()
@@ -47,7 +43,7 @@ def run_pod(work: Callable[[], None]) -> NoReturn:
         sys.exit(error.exit_code)
     except Terminated:
         write_termination_message("terminated; everything that was started has ended")
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(TERMINATED_EXIT_CODE)
     sys.exit(0)
 
 
@@ -96,10 +92,6 @@ def _package(place: str | None) -> bytes:
         return open_storage(parse_location(folder)).read(name)
     except FileNotFoundError:
         raise UnavailableError(f"{place}: the job's folder is not there any more; submit the job again") from None
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
 
 
 def _give_sign() -> None:

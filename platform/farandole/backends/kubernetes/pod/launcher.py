@@ -10,9 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
 
 from farandole.backends.kubernetes.pod.entrypoint import write_termination_message
+from farandole.process.signals import on_sigterm, signal_name
 
 _SUPERVISOR = "farandole.backends.kubernetes.pod.supervisor"
 
@@ -20,16 +20,12 @@ _SUPERVISOR = "farandole.backends.kubernetes.pod.supervisor"
 def main() -> None:
     """Run the supervisor, and end as it ended."""
     child = subprocess.Popen([sys.executable, "-m", _SUPERVISOR])
-
-    def pass_on(number: int, frame: Any) -> None:
-        child.send_signal(number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+    on_sigterm(child.terminate)
     code = _wait(child.pid)
     child.returncode = code
     free_workers()
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         write_termination_message(
             f"the launcher was ended by {name}" + (": out of memory?" if code == -signal.SIGKILL else "")
         )

@@ -15,7 +15,7 @@ from farandole.backends.kubernetes.localize import HOSTS_FILE
 from farandole.backends.kubernetes.manifests.names import PREPARE, selector
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT, SSH_MOUNT, SSH_PORT
 from farandole.backends.kubernetes.manifests.store import RECORD
-from farandole.backends.kubernetes.pod.entrypoint import Terminated, event_printer, load_job, run_pod
+from farandole.backends.kubernetes.pod.entrypoint import event_printer, load_job, run_pod
 from farandole.backends.kubernetes.pod.rank_logs import RankLogRelay
 from farandole.backends.kubernetes.pod.status_reporter import StatusReporter
 from farandole.backends.kubernetes.pod.worker import private_copy
@@ -23,6 +23,7 @@ from farandole.backends.kubernetes.pod.worker_pods import HostFile, WorkerPods
 from farandole.backends.kubernetes.status import failure_reason, has_succeeded
 from farandole.errors import FarandoleError, JobFailedError, PreparationError
 from farandole.events import Message
+from farandole.process.signals import Terminated
 from farandole.spec import Hosts, Job, Ssh, home
 
 _LOOK_S = 1.0

@@ -11,6 +11,7 @@ from typing import Any
 from farandole.backends.kubernetes.cluster import Cluster
 from farandole.backends.kubernetes.manifests.names import WORKER, selector
 from farandole.errors import FarandoleError
+from farandole.process.atomic import write_atomic
 
 _LOOK_EVERY_S = 1.0
 _GONE_S = 60.0
@@ -88,9 +89,7 @@ class HostFile:
 
     def _write(self, lines: list[str]) -> None:
         self.count = len(lines)
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        temporary.replace(self._path)
+        write_atomic(self._path, "".join(f"{line}\n" for line in lines))
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

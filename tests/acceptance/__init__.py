@@ -1,0 +1,1 @@
+"""The acceptance tier: benchmarks, hosts in namespaces, the cluster, the commands of the documents, whole jobs."""
