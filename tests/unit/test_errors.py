@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import pytest
 
 from farandole import errors
-from farandole.errors import ERRORS, FarandoleError, closest_match
+from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,18 @@ def test_the_nearest_word_is_near_or_none() -> None:
     assert closest_match("epoch", ["epochs", "seed"]) == "epochs"
     assert closest_match("zzz", ["epochs", "seed"]) is None
     assert closest_match("epoch", []) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.ENOSPC, "/data: No space left on device; free some space there"),
+        (errno.EDQUOT, "/data: Disk quota exceeded; free some space there"),
+        (errno.EACCES, "/data: Permission denied; change the permissions there"),
+        (errno.ECONNRESET, "/data: Connection reset by peer"),
+    ],
+)
+def test_only_a_full_disk_asks_for_more_space(number: int, text: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert explain_os_error(error, "/data") == text
+    assert is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))

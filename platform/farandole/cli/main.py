@@ -47,23 +47,9 @@ def _options(
         os.environ["FARANDOLE_DEBUG"] = "1"
 
 
-<<<<<<< HEAD
-class _Terminated(BaseException):
-    """SIGTERM, as an exception: every `finally` on the way out ends what it started."""
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise _Terminated
-
-
 def main() -> None:
     """Run a command; turn an error into a message on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-=======
-def main() -> None:
-    """Run a command; turn what it raises into a message on stderr and an exit code."""
     raise_on_sigterm()
->>>>>>> main
     try:
         app()
     except FarandoleError as error:

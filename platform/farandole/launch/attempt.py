@@ -105,7 +105,7 @@ class Attempt:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the training reached its end: there is a result, and rank zero, which sent it, succeeded."""
+        """True if the training reached its end: there is a result, and rank zero, which sent it, succeeded."""
         return self.result is not None and 0 in self.exits and is_success(self.exits[0])
 
     @property
@@ -115,7 +115,7 @@ class Attempt:
 
     @property
     def has_lost_host(self) -> bool:
-        """Whether a host is lost: workers on other hosts may never notice."""
+        """True if a host is lost: workers on other hosts may never notice."""
         return any(end.lost is not None for end in self.exits.values())
 
     def host_of(self, rank: int) -> str | None:

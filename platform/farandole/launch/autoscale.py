@@ -1,7 +1,7 @@
 """Autoscaling of a running gang: whether it should continue with another number of workers.
 
 There are two reasons: somebody asked for another size, or missing hosts are available again. Hosts are surveyed in a
-thread of their own: SSH waits for seconds for a host that is cut off, and the gang must be monitored meanwhile.
+separate thread: SSH waits for seconds for a host that is cut off, and the gang must be monitored meanwhile.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ def _from_problem(attempt: Attempt, logs: Path, problem: HealthProblem) -> Failu
         assert problem.rank is not None
         log = worker_log(logs, problem.rank)
         text = (
-            f"train: worker {problem.rank} sent no heartbeat for {after} (resources.heartbeat_timeout_s) and was killed:"
-            f" it was suspended, or it hangs; its log is {log}"
+            f"train: worker {problem.rank} sent no heartbeat for {after} (resources.heartbeat_timeout_s) and was"
+            f" killed: it was suspended, or it hangs; its log is {log}"
         )
         return _failure(attempt, "frozen", problem.rank, TrainingError(text, detail=log_tail(log)))
     if problem.kind == "stalled":

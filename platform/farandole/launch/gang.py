@@ -50,7 +50,7 @@ _DUMP_S = 1.0
 
 @dataclass(frozen=True)
 class GangOptions:
-    """What a gang is started for, and who is informed about it.
+    """Options of a gang: the job, and the functions that are called while it runs.
 
     Args:
         job: The job.

@@ -20,6 +20,7 @@ from typing import Any
 from farandole.launch.agent.addresses import interface_of
 from farandole.launch.processes import WorkerProcesses, execute_commands, stop_and_kill
 from farandole.launch.ssh.remote_worker import RemoteWorker, parse_worker_command
+from farandole.process.messages import WorkerMessage
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.process.parent_death import named_parent, signal_on_parent_death
 
@@ -59,7 +60,7 @@ def _launch(arguments: argparse.Namespace) -> int:
     threading.Thread(
         target=execute_commands, args=(processes, arguments.stop_timeout, sys.stdin), name="commands", daemon=True
     ).start()
-    # The interface by which workers on this machine reach the others; each agent finds that of its own host.
+    # The interface by which workers on this machine reach the others; each agent finds that of its host.
     interface = interface_of(remote["address"]) if remote["hosts"] else None
     interfaces = {interface} if interface is not None else network.get_local_intfs()
     address = remote["address"] or network.get_driver_ip(interfaces)
@@ -113,7 +114,7 @@ def _create_remote_worker(
     command: str,
     slot: Any,
     forward: Callable[[bytes], None],
-    send: Callable[[dict[str, Any]], None],
+    send: Callable[[WorkerMessage], None],
 ) -> RemoteWorker:
     variables, _ = parse_worker_command(command)
     request = {**remote["request"], "rank": slot.rank, "variables": variables}

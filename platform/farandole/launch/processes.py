@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 from farandole.launch.ssh.remote_worker import RemoteWorker
-from farandole.process.messages import send_message
+from farandole.process.messages import Exited, Started, WorkerMessage, send_message
 
-RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[dict[str, Any]], None]], RemoteWorker]
+RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[WorkerMessage], None]], RemoteWorker]
 """Creates a worker on another host from its command, Horovod's slot, and the receivers of its lines and messages."""
 
 _COMMANDS = {signal.SIGTERM: "stop", signal.SIGUSR1: "dump"}
@@ -70,7 +70,7 @@ class WorkerProcesses:
                 start_new_session=True,
             )
             self._local[slot.rank] = process
-        self._send({"event": "started", "rank": slot.rank, "pid": process.pid})
+        self._send(Started(slot.rank, process.pid))
         return self._wait(slot.rank, process), time.time()
 
     def _execute_remotely(self, command: str, slot: Any) -> tuple[int, float]:
@@ -103,8 +103,8 @@ class WorkerProcesses:
             del self._local[rank]
         for reader in readers:
             reader.join(_DRAIN_S)
-        status = {"code": code} if code >= 0 else {"signal": -code}
-        self._send({"event": "exited", "rank": rank, "time_s": ended_s, **status})
+        is_signal = code < 0
+        self._send(Exited(rank, ended_s, None if is_signal else code, -code if is_signal else None))
         return code if code >= 0 else 128 - code
 
     def stop(self) -> None:
@@ -144,7 +144,7 @@ class WorkerProcesses:
         for line in pipe:
             self._write(prefix + line if line.endswith(b"\n") else prefix + line + b"\n")
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: WorkerMessage) -> None:
         with self._output_lock:
             if not self._is_output_closed:
                 try:
@@ -153,7 +153,7 @@ class WorkerProcesses:
                     self._is_output_closed = True
 
     def _write(self, line: bytes) -> None:
-        """Write a line, or drop it if nobody reads any more: workers that save their state must not wait for a reader."""
+        """Write a line, or drop it if nobody reads: workers that save their state must not wait for a reader."""
         with self._output_lock:
             if not self._is_output_closed:
                 try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from farandole.errors import FarandoleError, TrainingError, UnavailableError
+from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
 from farandole.events import EventHandler, Message, format_count, ignore_event
 from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec, training_lock
 from farandole.jobdir.layout import jobs_folder, newest_attempt
@@ -40,7 +39,6 @@ from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
 """Pauses between two surveys of the hosts: they double from the first to the second value."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def train(
@@ -82,9 +80,8 @@ def _create_directory(job: Job) -> Path:
     try:
         return create_job_directory(job)
     except OSError as error:
-        is_full = error.errno in _DISK_FULL
-        remedy = "free some space there" if is_full else "set FARANDOLE_HOME to a directory that you can write to"
-        raise TrainingError(f"{error.filename or jobs_folder()}: {error.strerror or error}; {remedy}") from error
+        remedy = "" if is_disk_full(error) else ", or set FARANDOLE_HOME to another directory"
+        raise TrainingError(explain_os_error(error, error.filename or jobs_folder()) + remedy) from error
 
 
 @dataclass
@@ -139,10 +136,9 @@ class Supervisor:
         try:
             return self._run()
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if not is_disk_full(error):
                 raise
-            text = f"{error.filename or self.directory}: {error.strerror}; free some space there"
-            raise TrainingError(text) from error
+            raise TrainingError(explain_os_error(error, error.filename or self.directory)) from error
 
     def _run(self) -> TrainedModel:
         save_spec(self.directory, self.job)
@@ -169,12 +165,13 @@ class Supervisor:
             UnavailableError: There were too few for `resources.wait_s`.
         """
         resources = self.job.resources
+        min_workers = resources.effective_min_workers
         started_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
         while True:
             workers = requested_workers(self.directory, resources.workers)
             known = read_hosts_file(resources.hosts)
             survey, allocated = self._prepare_hosts(workers)
-            if survey.slots >= min(resources.least_workers, workers):
+            if survey.slots >= min(min_workers, workers):
                 missing = workers - sum(host.slots for host in allocated)
                 if missing:
                     text = f"{format_count(missing, 'worker')} of {workers} cannot start: no free slot; hosts {survey}"
@@ -184,11 +181,11 @@ class Supervisor:
             if waited_s + pause_s > resources.wait_s:
                 raise UnavailableError(
                     f"resources.hosts: after {waited_s:.0f} s (resources.wait_s) there are slots for {survey.slots}"
-                    f" workers, but at least {resources.least_workers} are needed (resources.min_workers); hosts"
+                    f" workers, but at least {min_workers} are needed (resources.min_workers); hosts"
                     f" {survey}; repair the hosts, or request fewer workers"
                 )
             self._status.change(state="queued", reason=f"waiting for hosts; {survey}")
-            self.on_event(Message(f"waiting for hosts with slots for {resources.least_workers} workers; {survey}"))
+            self.on_event(Message(f"waiting for hosts with slots for {min_workers} workers; {survey}"))
             wait_for_hosts_change(resources.hosts, known, pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 

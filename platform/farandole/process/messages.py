@@ -232,6 +232,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         key, item = arguments
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -20,7 +20,7 @@ def parse_host(text: str) -> tuple[str, int]:
     """
     match = _HOST.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text.strip()!r} is no host; write NAME:SLOTS, for example node1:4")
+        raise ValueError(f"{text.strip()!r} is not a host; write NAME:SLOTS, for example node1:4")
     return match["name"], int(match["slots"] or 1)
 
 

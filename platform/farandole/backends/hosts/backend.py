@@ -26,12 +26,12 @@ class HostsBackend(LocalBackend):
         from farandole.launch.ssh.preflight import check_hosts  # pyarrow takes its time
 
         try:
-            checked = check_hosts(job)
+            report = check_hosts(job)
         except SpecError as error:
             return [str(error)]
-        if checked.fit and checked.slots >= job.resources.effective_min_workers:
+        if report.is_job_ok and report.slots >= job.resources.effective_min_workers:
             return []  # an attempt starts without the hosts that are not, and the log says so
-        return [str(finding) for finding in checked.wrong]
+        return [str(check) for check in report.failed]
 
     def _new_directory(self, job: Job) -> Path:
         """The same, for the job with its folder as it is now: what is changed later is another submission's."""

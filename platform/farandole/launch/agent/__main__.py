@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import os
 import sys
 from typing import Any
 
-from farandole.errors import FarandoleError
-from farandole.process.messages import send_message
+from farandole.errors import FarandoleError, explain_os_error
+from farandole.launch.agent.messages import Answer, Refused, send
 
 _MODULES = {
     "probe": "farandole.launch.agent.probe",
@@ -35,24 +34,12 @@ def main() -> None:
     except FarandoleError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse(_explain(do, error))
-    send_message({"event": "answer", **answer})
-
-
-def _explain(do: str, error: OSError) -> str:
-    remedies = {
-        errno.ENOSPC: "free some space there",
-        errno.EDQUOT: "free some space there",
-        errno.EACCES: "change the permissions there",
-        errno.EPERM: "change the permissions there",
-        errno.EROFS: "name a writable directory in backend.hosts.home",
-    }
-    text = f"{error.filename or do}: {error.strerror or error}"
-    return f"{text}; {remedies[error.errno]}" if error.errno in remedies else text
+        _refuse(explain_os_error(error, error.filename or do))
+    send(Answer(answer))
 
 
 def _refuse(message: str) -> None:
-    send_message({"event": "refused", "message": message})
+    send(Refused(message))
     sys.exit(0)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from farandole.launch.agent.addresses import launcher_address, own_address
-from farandole.process.messages import send_message
+from farandole.launch.agent.messages import Listening, send
 
 
 def listen(request: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def listen(request: dict[str, Any]) -> dict[str, Any]:
     """
     with open_port() as server:
         address = request.get("address") or own_address()
-        send_message({"event": "listening", "address": address, "port": server.getsockname()[1]})
+        send(Listening(address, server.getsockname()[1]))
         sys.stdin.buffer.read()
     return {}
 

@@ -23,10 +23,10 @@ from typing import Any
 
 from farandole.jobdir.layout import SPEC
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
+from farandole.launch.agent.messages import AgentAlive, send
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
 from farandole.process.atomic import write_json
-from farandole.process.messages import send_message
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.spec import home
 from farandole.tracking.provenance import write_git_state
@@ -125,6 +125,6 @@ def _send_heartbeats(processes: WorkerProcesses, limit_s: float, last_input: _La
             processes.kill()
             return
         try:
-            send_message({"event": "sign"})
+            send(AgentAlive())
         except BrokenPipeError:
             return  # the input ends as well, which stops the worker

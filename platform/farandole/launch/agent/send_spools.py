@@ -7,7 +7,7 @@ import sys
 import tarfile
 from typing import Any
 
-from farandole.process.messages import send_message
+from farandole.launch.agent.messages import SpoolsFound, send
 from farandole.spec import home
 from farandole.tracking.run_link import pending_spools
 
@@ -22,7 +22,7 @@ def send_spools(request: dict[str, Any]) -> dict[str, Any]:
     """
     directory = home() / "jobs" / request["job"]
     spools = pending_spools(directory)
-    send_message({"event": "collecting", "directory": str(directory), "spools": [spool.name for spool in spools]})
+    send(SpoolsFound(str(directory), [spool.name for spool in spools]))
     if not spools:
         return {}
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
-from farandole.process.messages import parse_line
+from farandole.launch.agent.messages import AgentMessage, Answer, Refused, decode
+from farandole.process.messages import MessageError, parse_line
 from farandole.spec import Ssh
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -95,12 +96,21 @@ def ask_agent(
     """
     output = _run(ssh, host, agent_command(ssh, host), json.dumps(request).encode() + b"\n" + body, timeout_s)
     for line in output.decode(errors="replace").splitlines():
-        _, answer = parse_line(line)
-        if answer is not None and answer["event"] == "answer":
-            return answer
-        if answer is not None and answer["event"] == "refused":
-            raise HostUnavailableError(answer["message"])
+        match parse_agent_line(line):
+            case Answer(answer):
+                return answer
+            case Refused(message):
+                raise HostUnavailableError(message)
     raise HostUnavailableError("its agent ended without an answer; install the version of farandole that is used here")
+
+
+def parse_agent_line(line: str) -> AgentMessage | None:
+    """Return the agent's message in a line of output; None if the line is something else."""
+    _, data = parse_line(line)
+    try:
+        return None if data is None else decode(data)
+    except MessageError:
+        return None
 
 
 def _run(ssh: Ssh, host: str, command: list[str], stdin: bytes, timeout_s: float) -> bytes:

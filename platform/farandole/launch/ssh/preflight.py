@@ -19,11 +19,11 @@ from typing import Any
 
 from farandole.errors import FarandoleError, SpecError
 from farandole.launch.agent.connectivity import open_port
+from farandole.launch.agent.messages import Listening
 from farandole.launch.agent.probe import versions
 from farandole.launch.environment import portable_variables
 from farandole.launch.hosts import Host, is_local, list_hosts
-from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent
-from farandole.process.messages import parse_line
+from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent, parse_agent_line
 from farandole.shards import read_manifest
 from farandole.spec import Job
 from farandole.storage import is_uri
@@ -83,7 +83,7 @@ class PreflightReport:
 
     @property
     def is_job_ok(self) -> bool:
-        """Whether the job itself can run on several hosts."""
+        """True if the job itself can run on several hosts."""
         return all(check.host is not None for check in self.failed)
 
     @property
@@ -106,8 +106,8 @@ def job_problems(job: Job, hosts: list[str]) -> list[str]:
     names = ", ".join(hosts[:3]) + (", ..." if len(hosts) > 3 else "")
     if job.train.checkpoint.directory is None:
         problems.append(
-            f"train.checkpoint.directory: not set, so checkpoints would be written to one of the hosts ({names}), and be"
-            " lost with it; name a directory that all hosts share, or s3://BUCKET/FOLDER"
+            f"train.checkpoint.directory: not set, so checkpoints would be written to one of the hosts ({names}), and"
+            " be lost with it; name a directory that all hosts share, or s3://BUCKET/FOLDER"
         )
     store = resolve_store(job.tracking)
     if store.uri.startswith("sqlite:"):
@@ -298,9 +298,9 @@ def _failed_check(host: str | None, name: str, text: str) -> HostCheck:
 
 
 def _check_slots(job: Job, hosts: list[Host]) -> Iterator[HostCheck]:
-    slots, least = sum(host.slots for host in hosts), job.resources.least_workers
+    slots, least = sum(host.slots for host in hosts), job.resources.effective_min_workers
     if slots < least:
-        remedy = f"at least {least} are needed (resources.min_workers, or workers): list more hosts, or request fewer workers"
+        remedy = f"at least {least} are needed (resources.min_workers): list more hosts, or request fewer workers"
         yield HostCheck(None, "job", False, f"resources.hosts: slots for {slots} workers", remedy)
 
 
@@ -359,9 +359,9 @@ def _listening(job: Job, hosts: list[str]) -> Iterator[dict[str, list[Any]]]:
             process.stdin.write(json.dumps({"do": "listen"}).encode() + b"\n")
             process.stdin.flush()
             for line in process.stdout:
-                _, data = parse_line(line.decode(errors="replace"))
-                if data is not None and data["event"] == "listening":
-                    targets[host] = [data["address"], data["port"]]
+                message = parse_agent_line(line.decode(errors="replace"))
+                if isinstance(message, Listening):
+                    targets[host] = [message.address, message.port]
                     break
         yield targets
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -9,10 +10,21 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from farandole.process.messages import MESSAGE_PREFIX, parse_line
+from farandole.events import Event
+from farandole.launch.agent.messages import AgentAlive, AgentMessage, Refused, decode
+from farandole.process.messages import (
+    Exited,
+    Failed,
+    MessageError,
+    WorkerMessage,
+    decode_message,
+    format_message,
+    parse_line,
+)
 
 _PING_S = 1.0
 _RELEASE_S = 2.0
@@ -48,12 +60,12 @@ class RemoteWorker:
     request: dict[str, Any]
     limit_s: float
     forward: Callable[[bytes], None]
-    send: Callable[[dict[str, Any]], None]
+    send: Callable[[WorkerMessage], None]
     _commands: list[str] = field(default_factory=list, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _has_ended: bool = field(default=False, init=False)
     _received_s: float | None = field(default=None, init=False)
-    _exit: dict[str, Any] | None = field(default=None, init=False)
+    _exit: Exited | None = field(default=None, init=False)
     _refusal: str | None = field(default=None, init=False)
     _lost: str | None = field(default=None, init=False)
     _errors: list[str] = field(default_factory=list, init=False)
@@ -84,18 +96,12 @@ class RemoteWorker:
         for thread in threads[2:]:
             thread.join(_RELEASE_S)
         if self._exit is None:
-            self._exit = {"lost": self._refusal or self._lost or self._last_error(code)}
-            self.send(
-                {
-                    "event": "exited",
-                    "rank": self.request["rank"],
-                    "time_s": time.time(),
-                    "host": self.host,
-                    **self._exit,
-                }
-            )
-        code = self._exit.get("code", 255)
-        return 128 + self._exit["signal"] if "signal" in self._exit else int(code)
+            reason = self._refusal or self._lost or self._last_error(code)
+            self._exit = Exited(self.request["rank"], time.time(), host=self.host, lost=reason)
+            self.send(self._exit)
+        if self._exit.signal is not None:
+            return 128 + self._exit.signal
+        return 255 if self._exit.code is None else self._exit.code
 
     def send_command(self, command: str) -> None:
         """Send a command to the agent; `kill` also ends the connection if the host does not."""
@@ -127,20 +133,19 @@ class RemoteWorker:
         for line in pipe:
             self._received_s = time.monotonic()
             output, data = parse_line(line.decode(errors="replace"))
-            event = None if data is None else data["event"]
-            if event == "sign":
-                continue
-            if data is not None and event == "refused":
-                self._refusal = data["message"]
-            elif data is not None and event == "exited":
-                self._exit = data
-                self.send({**data, "host": self.host, "time_s": time.time()})
-            elif data is not None and event == "failed":
-                # Which worker failed first is decided by one clock, the launcher's.
-                text = f"{output}{MESSAGE_PREFIX}{json.dumps({**data, 'time_s': time.time()})}\n"
-                self.forward(text.encode())
-            else:
-                self.forward(line if line.endswith(b"\n") else line + b"\n")
+            # Which worker failed first is decided by one clock, the launcher's.
+            match _decode(data):
+                case AgentAlive():
+                    pass
+                case Refused(message):
+                    self._refusal = message
+                case Exited() as end:
+                    self._exit = dataclasses.replace(end, host=self.host, time_s=time.time())
+                    self.send(self._exit)
+                case Failed() as failed:
+                    self.forward((output + format_message(dataclasses.replace(failed, time_s=time.time()))).encode())
+                case _:
+                    self.forward(line if line.endswith(b"\n") else line + b"\n")
 
     def _read_errors(self, pipe: IO[bytes]) -> None:
         """Keep the messages of SSH, or of an agent that fails; the worker's own output arrives on standard output."""
@@ -168,3 +173,13 @@ class RemoteWorker:
     def _last_error(self, code: int) -> str:
         lines = [text for text in self._errors if text]
         return lines[-1] if lines else f"the SSH connection ended with exit code {code}"
+
+
+def _decode(data: dict[str, Any] | None) -> AgentMessage | WorkerMessage | Event | None:
+    """Return the message of an agent or of its worker; None if it is neither."""
+    if data is None:
+        return None
+    for decoder in (decode, decode_message):
+        with suppress(MessageError):
+            return decoder(data)
+    return None

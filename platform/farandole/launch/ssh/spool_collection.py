@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from farandole.events import EventHandler, Message
+from farandole.launch.agent.messages import SpoolsFound
 from farandole.launch.agent.send_spools import ACKNOWLEDGED
-from farandole.launch.ssh.client import agent_command
-from farandole.process.messages import parse_line
+from farandole.launch.ssh.client import agent_command, parse_agent_line
 from farandole.spec import Ssh
 from farandole.tracking.run_link import spool_directory
 
@@ -51,7 +51,7 @@ def collect_spools(ssh: Ssh, hosts: Iterable[str], directory: Path, on_event: Ev
     def collect_from(host: str) -> tuple[list[MovedSpool], str | None]:
         try:
             return list(_collect(ssh, host, directory)), None
-        except (OSError, ValueError, tarfile.TarError) as error:
+        except (OSError, ValueError, tarfile.TarError, subprocess.TimeoutExpired) as error:
             return [], f"{host}: records that MLflow has not received, if any, stay on this host ({error})"
 
     with ThreadPoolExecutor(_MAX_CONCURRENT_HOSTS) as pool:
@@ -64,8 +64,8 @@ def collect_spools(ssh: Ssh, hosts: Iterable[str], directory: Path, on_event: Ev
 
 def _collect(ssh: Ssh, host: str, directory: Path) -> Iterator[MovedSpool]:
     with _agent(agent_command(ssh, host), {"do": "send_spools", "job": directory.name}) as (stdout, stdin):
-        source, names = _read_announcement(stdout)
-        if not names:
+        found = _read_announcement(stdout)
+        if not found.spools:
             return
         received = spool_directory(directory, f".{uuid.uuid4().hex}.tmp")
         try:
@@ -73,12 +73,12 @@ def _collect(ssh: Ssh, host: str, directory: Path) -> Iterator[MovedSpool]:
             with tarfile.open(fileobj=stdout, mode="r|") as tar:
                 for entry in tar:
                     _extract(tar, entry, received)
-            for name in names:
+            for name in found.spools:
                 target = spool_directory(directory, name)
                 if target.exists():
                     target = spool_directory(directory, f"{name}-{host}-{uuid.uuid4().hex[:8]}")
                 (received / name).rename(target)
-                yield MovedSpool(str(spool_directory(Path(source), name)), str(target))
+                yield MovedSpool(str(spool_directory(Path(found.directory), name)), str(target))
         finally:
             shutil.rmtree(received, ignore_errors=True)
         stdin.write(ACKNOWLEDGED)
@@ -118,10 +118,9 @@ def _agent(command: list[str], request: dict[str, str]) -> Iterator[tuple[IO[byt
         process.stdout.close()
 
 
-def _read_announcement(stdout: IO[bytes]) -> tuple[str, list[str]]:
-    """Return the job's directory on the host and the names of its spools."""
+def _read_announcement(stdout: IO[bytes]) -> SpoolsFound:
     for line in stdout:
-        _, data = parse_line(line.decode(errors="replace"))
-        if data is not None and data["event"] == "collecting":
-            return data["directory"], data["spools"]
+        message = parse_agent_line(line.decode(errors="replace"))
+        if isinstance(message, SpoolsFound):
+            return message
     raise OSError("it does not answer")
