@@ -11,7 +11,8 @@ from farandole.backends.records import JobDatabase, JobRecord
 from farandole.backends.registry import get_backend, place_in
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
-from farandole.spec import CsvSource, Job, home
+from farandole.spec import CsvSource, Job
+from farandole.storage import home
 
 if TYPE_CHECKING:  # a stage imports what it needs when it starts; commands around submitted jobs need little
     from farandole.ingest.prepared import PreparedDataset

@@ -201,7 +201,7 @@ def _open_sources(job: Job, problems: list[str]) -> dict[str, SourceFiles]:
 def _only_pods_see(job: Job, path: str) -> bool:
     """Return whether a source is in a volume of pods, and not on this machine as well."""
     volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
+    return any(volume.contains(path) for volume in volumes) and not Path(path).exists()
 
 
 def _reuse_step(job: Job, manifest: Manifest) -> PrepareStep:

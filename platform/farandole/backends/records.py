@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError, UnavailableError, closest_match
+from farandole.jobdir.layout import JOBS
 from farandole.process.locks import wait_for_lock
 
 _WAIT_S = 60.0
@@ -106,8 +107,8 @@ class JobDatabase:
         if row is None:
             close = closest_match(job_id, self.ids())
             hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
-            if (self.home / "jobs" / job_id).is_dir():
-                hint = f"it was started in the foreground: its folder {self.home / 'jobs' / job_id} tells all"
+            if (self.home / JOBS / job_id).is_dir():
+                hint = f"it was started in the foreground: its folder {self.home / JOBS / job_id} tells all"
             raise SpecError(f"{job_id}: no job of this id was submitted from here; {hint}")
         return _record(row)
 

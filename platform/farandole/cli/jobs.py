@@ -24,7 +24,7 @@ _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 def _known_ids(incomplete: str) -> list[str]:
     """For the shell's completion: the jobs that were submitted from here."""
     from farandole.backends.records import JobDatabase
-    from farandole.spec import home
+    from farandole.storage import home
 
     records = JobDatabase(home())
     return [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import SpecError
-from farandole.jobdir.directory import find_job_directory, is_training, load_job
+from farandole.jobdir.directory import find_job_directory, load_job
 from farandole.jobdir.layout import SCALE_REQUEST
+from farandole.jobdir.locks import is_training
 from farandole.jobdir.status import read_status, resume_command
 from farandole.process.atomic import write_json
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
 from farandole.events import EventHandler, Message, format_count, ignore_event
-from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec, training_lock
+from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec
 from farandole.jobdir.layout import jobs_folder, newest_attempt
+from farandole.jobdir.locks import training_lock
 from farandole.jobdir.scaling import clear_scale_request, requested_workers
 from farandole.jobdir.status import StatusWriter, resume_command
 from farandole.launch.attempt import Attempt

@@ -30,7 +30,7 @@ import xxhash
 from farandole.errors import DatasetError, FarandoleError, SpecError, StorageError
 from farandole.process.locks import temporary_lock
 from farandole.shards.manifest import ShardInfo
-from farandole.spec import home
+from farandole.storage import home
 from farandole.storage.object_store import ObjectStorage
 
 _MOST_HELD = 64

@@ -119,10 +119,10 @@ def load_key(manifest: Manifest, directory: object, key: KeyReference | None = N
     try:
         secret = read_key(key, "shards.encryption.key")
     except SpecError as error:
-        raise DatasetError(f"{needed}, looked for in {key.place}: {error}") from error
+        raise DatasetError(f"{needed}, looked for in {key.description}: {error}") from error
     if secret.fingerprint != told.fingerprint:
         raise DatasetError(
-            f"{needed}, and {key.place} holds another one (fingerprint {secret.fingerprint}); give the right one"
+            f"{needed}, and {key.description} holds another one (fingerprint {secret.fingerprint}); give the right one"
         )
     digest = content_digest(manifest.columns, manifest.preprocessing, manifest.splits)
     if digest != manifest.digest or not hmac.compare_digest(_proof(secret, digest), told.proof):
@@ -139,7 +139,7 @@ def _place_of(told: EncryptionInfo) -> KeyReference:
 
 
 def _proof(secret: Secret, digest: str) -> str:
-    return hmac.digest(secret.derived(_MANIFEST), digest.encode(), "sha256").hex()
+    return hmac.digest(secret.derive(_MANIFEST), digest.encode(), "sha256").hex()
 
 
 __all__ = ["DecryptionError", "PieceCipher", "cipher_for", "describe_encryption", "has_key", "load_key"]

@@ -102,7 +102,7 @@ def main() -> None:
     signal_on_parent_death(signal.SIGTERM)
     arguments = _arguments()
     directory = Path(arguments.directory)
-    job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
+    job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
     try:
         open_run_link(directory, resolve_store(job.tracking).shown, arguments.sweep)
         checked = pipeline.check(job, ["train"])

@@ -19,7 +19,8 @@ from farandole.errors import SpecError, TrainingError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
 from farandole.ingest.prepared import PreparedDataset
 from farandole.pipeline import CheckedJob
-from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
+from farandole.spec import Job, Sweep, parse_job, save_job, with_overrides
+from farandole.storage import home
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
 from farandole.sweeping.study import Study
@@ -39,7 +40,7 @@ class SweepResult:
     """A sweep that reached its end.
 
     Args:
-        sweep_id: Its id.
+        id: Its id.
         directory: Where it keeps its study, and the best job file.
         metric: The validation metric.
         direction: `minimize` or `maximize`.
@@ -49,7 +50,7 @@ class SweepResult:
         mlflow_run_id: The parent of the trials' MLflow runs, if the store has made it.
     """
 
-    sweep_id: str
+    id: str
     directory: Path
     metric: str
     direction: str
@@ -61,7 +62,7 @@ class SweepResult:
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
         return {
-            "id": self.sweep_id,
+            "id": self.id,
             "directory": str(self.directory),
             "metric": self.metric,
             "direction": self.direction,
@@ -305,7 +306,7 @@ def _keep_job(directory: Path, job: Job) -> None:
     """Note the job; a resumed sweep must look in the same space for the same thing."""
     file = directory / "job.json"
     if file.exists():
-        before = parse_job(json.loads(file.read_text(encoding="utf-8")), place=str(file))
+        before = parse_job(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
         if _compared(before) != _compared(job):
             raise SpecError(
                 f"--resume: {directory.name} swept another job; only sweep.{', sweep.'.join(_MAY_CHANGE)} may change."

@@ -192,7 +192,7 @@ def test_packed_texts_fill_several_shards(make_job: MakeJob, prepare: Prepare, l
 @pytest.mark.parametrize(
     ("feature", "values", "problem"),
     [
-        ({"kind": "image", "size": [2, 2]}, [b"no image", *[picture(1)] * 20], "rows hold no image that can be read"),
+        ({"kind": "image", "size": [2, 2]}, [b"no image", *[picture(1)] * 20], "rows hold no readable image"),
         ({"kind": "tensor", "shape": [2]}, [[1.0], *[[1.0, 2.0]] * 20], r"have 1 values .* float32\[2\] needs 2"),
         ({"kind": "numeric"}, [[1.0]] * 20, "is not a number, yet its feature is numeric"),
         ({"kind": "text", "length": 3}, [b"\xff"] * 20, "cannot be a category or text"),

@@ -222,7 +222,7 @@ def test_a_preparation_that_fails_leaves_the_earlier_dataset_whole(
     write()
     first = prepare(make_job())
     text = (first.path / "manifest.json").read_bytes()
-    with pytest.raises(DataError, match="the class '2' occurs, but in no training row"):
+    with pytest.raises(DataError, match="the class '2' occurs, but not in any training row"):
         prepare(fails_while_writing(make_job))
     assert (first.path / "manifest.json").read_bytes() == text
     verify(first.path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset
+from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.sources.files import find_files
 from tests.support.ingest_inputs import MakeJob, Write
 
@@ -87,7 +87,3 @@ def test_the_code_version_names_all_that_decides_about_the_bytes() -> None:
     version = code_version()
     assert set(version) == {"farandole", "preparing_code", "numpy", "pillow", "pyarrow", "pyspark", "tokenizers"}
     assert version == code_version()
-
-
-def test_no_dataset_is_none(tmp_path: Path) -> None:
-    assert existing_dataset(tmp_path, "0" * 64) is None

@@ -21,9 +21,9 @@ def test_a_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Pat
     with pytest.raises(DatasetError) as caught:
         require_policies(wanted, dataset[1])
     assert str(caught.value).splitlines() == [
-        "data.privacy.columns.age: the job demands generalise (width 10.0), the dataset has no policy; training refuses"
+        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has no policy; training refuses"
         " /data/people: run `farandole prepare`",
-        "data.privacy.columns.name: the job demands mask (keep_last 0), the dataset has no policy; training refuses"
+        "data.privacy.columns.name: the job requires mask (keep_last 0), the dataset has no policy; training refuses"
         " /data/people: run `farandole prepare`",
     ]
 

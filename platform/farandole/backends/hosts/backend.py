@@ -11,8 +11,9 @@ from pathlib import Path
 from farandole.backends.local.backend import LocalBackend
 from farandole.errors import SpecError
 from farandole.launch.code_archive import pack, unpack
-from farandole.spec import Job, home
+from farandole.spec import Job
 from farandole.spec.backend import BackendName
+from farandole.storage import home
 from farandole.tracking.provenance import save_git_state
 
 

@@ -25,6 +25,7 @@ from farandole.backends.kubernetes.status import JobObjects, job_status
 from farandole.backends.kubernetes.submit import load_submission, pack_job_folder
 from farandole.backends.protocol import JobStatus, SubmittedJob
 from farandole.errors import FarandoleError, SpecError, closest_match
+from farandole.jobdir.layout import SPEC
 from farandole.spec import Job
 from farandole.spec.backend import BackendName
 
@@ -247,11 +248,12 @@ def _attempt(each: dict[str, Any]) -> str:
 
 
 def _is_mpi(store: dict[str, Any]) -> bool:
-    return '"style": "mpijob"' in store["data"]["job.json"]
+    spec = json.loads(store["data"][SPEC])
+    return bool(spec["backend"]["kubernetes"]["style"] == "mpijob")
 
 
 def _stop_timeout_s(found: JobObjects) -> float:
-    spec = json.loads(found.store["data"]["job.json"])
+    spec = json.loads(found.store["data"][SPEC])
     return float(spec["resources"]["stop_timeout_s"]) + _ENDS_S / 2
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from farandole.backends.kubernetes.manifests.preparation import MASTER
-from farandole.spec import Job, home
-from farandole.storage import is_uri
+from farandole.spec import Job
+from farandole.storage import home, is_uri
 
 CODE_FOLDER = "code"
 """Where in the home of the pods' user the job's folder lies."""
@@ -109,7 +109,7 @@ class _Localizer:
 
     def source(self, name: str, path: str) -> str:
         """What a source reads."""
-        if is_uri(path) or any(volume.holds(path) for volume in self.spec.volumes):
+        if is_uri(path) or any(volume.contains(path) for volume in self.spec.volumes):
             return path
         inside = _below(path, self.job.folder or "")
         if inside is not None:
@@ -133,7 +133,7 @@ class _Localizer:
                     f"{place}.environment: pods have no variable {key.environment}; take it from a Secret by"
                     f" backend.kubernetes.env_secrets"
                 )
-            if key.file and not any(volume.holds(key.file) for volume in self.spec.volumes):
+            if key.file and not any(volume.contains(key.file) for volume in self.spec.volumes):
                 self.problems.append(
                     f"{place}.file: {key.file} is on this machine; use `environment`, and"
                     " backend.kubernetes.env_secrets, or mount a Secret by backend.kubernetes.volumes"

@@ -16,11 +16,13 @@ from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, UnavailableError, closest_match
 from farandole.events import format_count
 from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.outcome import read_progress
 from farandole.jobdir.status import read_history, read_status
-from farandole.spec import Job, home
+from farandole.spec import Job
 from farandole.spec.backend import BackendName
+from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
@@ -67,7 +69,7 @@ class LocalBackend:
         slots = self._slots or _asked_slots()
         if slots is not None:
             self._queue.set_slots(self.name, slots)
-        remove_abandoned_contexts(self._home / "jobs", set(self._queue.records.ids()))
+        remove_abandoned_contexts(jobs_folder(), set(self._queue.records.ids()))
         directory = self._new_directory(job)
         patience_s = job.resources.stop_timeout_s + _BEYOND_S
         record = JobRecord(directory.name, job.name, self.name)
@@ -122,7 +124,7 @@ class LocalBackend:
             save_spec(directory, job)
             save_launch_context(directory, self._home)
         except OSError as error:
-            place = error.filename or self._home / "jobs"
+            place = error.filename or jobs_folder()
             raise UnavailableError(
                 f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place that you may"
                 " write to"

@@ -21,7 +21,8 @@ from farandole.jobdir.directory import load_job
 from farandole.jobdir.outcome import EventLogger, write_outcome, write_result
 from farandole.process.parent_death import named_parent, signal_on_parent_death
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
-from farandole.spec import Job, home
+from farandole.spec import Job
+from farandole.storage import home
 
 JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]
 """Does a job in its directory, and returns its result document."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farandole.jobdir.directory import load_job, try_lock_job
+from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import append_log
 from farandole.process.orphans import GANG_VARIABLE
 from farandole.tracking.run_link import read_run_link
@@ -72,6 +72,7 @@ def main() -> None:
 
 
 def _close(directory: Path, status: Any) -> None:
+    from farandole.jobdir.directory import load_job
     from farandole.tracking.recorder import close_run
 
     job = load_job(directory)
@@ -81,7 +82,7 @@ def _close(directory: Path, status: Any) -> None:
 def _tend() -> None:
     """Somebody may have wanted to start the job while it was in hand here."""
     from farandole.backends.local.queue import Queue
-    from farandole.spec import home
+    from farandole.storage import home
 
     Queue(home()).reconcile()
 

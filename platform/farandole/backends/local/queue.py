@@ -23,7 +23,7 @@ from farandole.backends.local.spawn import START, inherited_environment, spawn_r
 from farandole.backends.protocol import TERMINAL_STATES
 from farandole.backends.records import JobDatabase, JobRecord, insert_record, now
 from farandole.errors import SpecError
-from farandole.jobdir.directory import try_lock_job
+from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import read_outcome, read_result
 from farandole.jobdir.status import JobState
 from farandole.process.locks import Lock, boot_id, start_ticks, try_lock

@@ -12,7 +12,7 @@ import pyarrow as pa
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import CHUNK_BYTES, ByteRange, open_decompressed
 from farandole.ingest.readers.row_batch import MalformedRecord, RowBatch
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.spec import RecordSource
 
 _SQL_TYPES = {

@@ -20,7 +20,7 @@ import pyarrow.json as pajson
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk, cut_at_line_end, read_chunks
 from farandole.ingest.readers.row_batch import MalformedRecord, RowBatch, convert_columns
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.spec import JsonSource, split_struct_fields
 
 _MARK = b"\xef\xbb\xbf"

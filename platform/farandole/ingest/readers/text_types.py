@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.spec import MONTHS, time_regex
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")

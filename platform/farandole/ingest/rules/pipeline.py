@@ -68,12 +68,12 @@ class RowPipeline:
                 warn(f"{place}: {reason}, so the dataset cannot be made a second time")
         self._gate.check_columns(rows)
         self._expectations = expectations.check_expectations(rows, self._job.data, warn)
-        return self._gate.protected(needed_columns(rows, self._job.data.entering))
+        return self._gate.protected(needed_columns(rows, self._job.data.used_columns))
 
     def looked_at(self, frame: DataFrame) -> tuple[str, ...]:
         """The columns of what `frame` gave that are looked at for personal data."""
         return self._gate.looked_at(
-            frame.select(*(quote_identifier(column) for column in sorted(self._job.data.entering)))
+            frame.select(*(quote_identifier(column) for column in sorted(self._job.data.used_columns)))
         )
 
     @contextmanager

@@ -25,8 +25,8 @@ import xxhash
 from farandole.errors import DataError, PreparationError, closest_match
 from farandole.events import EventHandler, Progress, format_count, ignore_event
 from farandole.ingest.readers.byte_ranges import mismatched_bom, open_decompressed
-from farandole.spec import CsvSource, ParquetSource, Source, home
-from farandole.storage import is_uri
+from farandole.spec import CsvSource, ParquetSource, Source
+from farandole.storage import home, is_uri
 
 if TYPE_CHECKING:
     from farandole.ingest.sources.object_store import ObjectStoreFiles

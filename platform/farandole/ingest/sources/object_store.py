@@ -24,8 +24,7 @@ import xxhash
 
 from farandole.errors import DataError, PreparationError, StorageAccessError, closest_match
 from farandole.process.locks import temporary_lock
-from farandole.spec import home
-from farandole.storage import StoredFile
+from farandole.storage import StoredFile, home
 from farandole.storage.object_store import ObjectStorage
 
 _FILES_AT_ONCE = 4

@@ -21,14 +21,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from farandole.jobdir.layout import SPEC
+from farandole.jobdir.layout import SPEC, job_directory
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
 from farandole.launch.agent.messages import AgentAlive, send
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
 from farandole.process.atomic import write_json
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
-from farandole.spec import home
 from farandole.tracking.provenance import write_git_state
 from farandole.tracking.run_link import RunLink, write_run_id, write_run_link
 
@@ -53,7 +52,7 @@ def run_worker(request: dict[str, Any]) -> dict[str, Any]:
             this host. `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`: how long the
             launcher may be silent. `stop_timeout_s`: how long the worker may take to save its state.
     """
-    directory = home() / "jobs" / request["job"]
+    directory = job_directory(request["job"])
     os.environ.update(_variables(request))
     command = _write_job_files(request, directory)
     processes = WorkerProcesses(create_remote=None, is_local=lambda name: True)

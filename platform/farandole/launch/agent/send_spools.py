@@ -7,8 +7,8 @@ import sys
 import tarfile
 from typing import Any
 
+from farandole.jobdir.layout import job_directory
 from farandole.launch.agent.messages import SpoolsFound, send
-from farandole.spec import home
 from farandole.tracking.run_link import pending_spools
 
 ACKNOWLEDGED = b"acknowledged\n"
@@ -20,7 +20,7 @@ def send_spools(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: `job`: id of the job.
     """
-    directory = home() / "jobs" / request["job"]
+    directory = job_directory(request["job"])
     spools = pending_spools(directory)
     send(SpoolsFound(str(directory), [spool.name for spool in spools]))
     if not spools:

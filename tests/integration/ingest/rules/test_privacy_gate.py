@@ -76,7 +76,7 @@ def test_protected_columns_are_seen_nowhere_and_the_key_neither(
 def test_pseudonyms_are_hmacs_and_ciphertexts_can_be_turned_back(people_job: PeopleJob, prepare: Prepare) -> None:
     manifest = prepare(people_job()).manifest
     secret = read_key(KeyReference(environment=KEY_VARIABLE), "key")
-    derived = secret.derived("farandole pseudonyms")
+    derived = secret.derive("farandole pseudonyms")
     expected = {hmac.digest(derived, str(row["user"]).encode(), "sha256").hex()[:32] for row in PEOPLE}
     assert set(vocabulary(manifest, "user")) <= expected
     names = {decrypt_text(secret, "name", entry) for entry in vocabulary(manifest, "name")}

@@ -246,7 +246,7 @@ def test_a_query_that_gives_no_dataset_is_refused(
     for part, tail in {
         "-inf": "make it missing or finite in the query",
         "nullif": "have no label; filter them out in the query: WHERE bought IS NOT NULL",
-        "1 AS bought": "a binary label needs two classes: mend the query or the label",
+        "1 AS bought": "a binary label needs two classes: fix the query or the label",
     }.items():
         assert message.endswith(tail) or part not in query
 

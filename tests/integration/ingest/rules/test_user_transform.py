@@ -46,7 +46,7 @@ def test_a_users_function_stands_between_query_and_features(
 ) -> None:
     hook()
     job = make_job({"transform": "clean:clean", "transform_options": {"least": 10}, "features": FEATURES})
-    assert plan(job)["problems"] == []
+    assert plan(job).problems == ()
     prepared = prepare(job)
     assert "not for standard output" not in capsys.readouterr().out
     found = np.concatenate([columns(prepared.path, split)["dense"][:, 0] for split in prepared.manifest.splits])
@@ -145,7 +145,7 @@ def test_its_function_is_looked_for_without_importing_it(hook: Any, make_job: Ma
     job = make_job({"transform": "clean:clean"})
     with pytest.raises(DataError, match=r"clean\.py has no function clean; did you mean claen\?"):
         check_transform(job)
-    assert "did you mean claen?" in plan(job)["problems"][0]
+    assert "did you mean claen?" in plan(job).problems[0]
     check_transform(make_job({"transform": "clean:claen"}))
 
 

@@ -48,9 +48,9 @@ def test_a_dataset_in_the_store_is_the_one_that_a_local_preparation_gives(
 
     again = prepare(make_job({"output": f"{s3.uri}/dataset"}))
     assert again.reused
-    assert plan(make_job({"output": f"{s3.uri}/dataset"}))["steps"][0]["action"] == "reuse"
+    assert plan(make_job({"output": f"{s3.uri}/dataset"})).steps[0].to_dict()["action"] == "reuse"
     s3.files.delete_file(f"{s3.path}/dataset/{local.manifest.splits['test'][0].file}")
-    assert plan(make_job({"output": f"{s3.uri}/dataset"}))["steps"][0]["action"] == "prepare"
+    assert plan(make_job({"output": f"{s3.uri}/dataset"})).steps[0].to_dict()["action"] == "prepare"
     assert not prepare(make_job({"output": f"{s3.uri}/dataset"})).reused
     assert verify(f"{s3.uri}/dataset") == []
 
@@ -62,7 +62,7 @@ def test_sources_in_the_store_give_the_same_rows_as_local_ones(
     local = prepare(make_job())
     uri = s3.put("raw/small.csv", CSV)
     job = make_job({"output": "other"}, rows={"path": uri})
-    assert plan(job)["problems"] == []
+    assert plan(job).problems == ()
     events: list[Event] = []
     there = prepare(job, events.append)
     assert there.manifest.digest == local.manifest.digest
@@ -71,7 +71,7 @@ def test_sources_in_the_store_give_the_same_rows_as_local_ones(
     assert "fetching 1 file of rows" in [event.text for event in events if isinstance(event, Progress)]
     assert prepare(job).reused
     s3.put("raw/small.csv", CSV + b"60,1.5,a,1\n")
-    assert plan(job)["steps"][0]["action"] == "prepare"
+    assert plan(job).steps[0].to_dict()["action"] == "prepare"
     assert sum(prepare(job).manifest.row_counts.values()) == 61
 
 
@@ -155,7 +155,7 @@ def test_refusals_are_told_before_spark_starts(
     with pytest.raises(StorageAccessError, match=r"the store refuses: .*; check AWS_ACCESS_KEY_ID") as caught:
         prepare(job)
     assert "wrong-and-secret" not in str(caught.value)
-    (problem,) = plan(job)["problems"]
+    (problem,) = plan(job).problems
     assert "the store refuses" in problem
 
 

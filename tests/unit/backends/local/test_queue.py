@@ -10,7 +10,7 @@ import pytest
 from farandole.backends.local.queue import Queue
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError
-from farandole.jobdir.directory import try_lock_job
+from farandole.jobdir.locks import try_lock_job
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farandole.spec import Job
-from farandole.spec.kubernetes import Kubernetes
+from farandole.spec.backend import Kubernetes
 
 MAX_INLINE_BYTES = 900 * 1024
 """A job folder that packs into no more travels in the API; the API takes 1 MiB for one object."""
