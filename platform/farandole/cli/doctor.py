@@ -13,7 +13,8 @@ from typing import Any
 
 from farandole.errors import UnavailableError
 from farandole.ingest.spark.java import require_java
-from farandole.spec import Tracking, home, load_job
+from farandole.spec import Tracking, load_job
+from farandole.storage import home
 
 _PACKAGES = ("pyspark", "pyarrow", "torch", "horovod", "mlflow")
 _MIN_FREE_GB = 2.0

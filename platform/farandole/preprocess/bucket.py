@@ -56,7 +56,7 @@ class BucketTransform(ColumnsTransform):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.boundaries is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

@@ -49,7 +49,7 @@ class VocabularyTransform(ColumnsTransform):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.vocabulary is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

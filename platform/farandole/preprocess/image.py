@@ -52,7 +52,7 @@ class ImageTransform(Transform):
 
     @property
     def fitted(self) -> bool:
-        """Whether the images are measured; raw pixels already have their final size."""
+        """True once the images are measured; raw pixels already have their final size."""
         return self.measured or self.spec.pixels != "encoded"
 
     @property

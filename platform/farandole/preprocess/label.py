@@ -34,7 +34,7 @@ class ClassLabel:
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.classes is not None
 
     @property

@@ -42,7 +42,7 @@ class NumericTransform(ColumnsTransform):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.factor is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

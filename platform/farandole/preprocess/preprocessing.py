@@ -86,7 +86,7 @@ class Preprocessing:
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return (self.label is None or self.label.fitted) and all(transform.fitted for transform in self.transforms)
 
     @property
@@ -100,7 +100,7 @@ class Preprocessing:
 
     @property
     def packs(self) -> bool:
-        """Whether rows are windows over concatenated texts, and so depend on the order of the texts."""
+        """True if rows are windows over concatenated texts, and so depend on the order of the texts."""
         return any(isinstance(transform, TextTransform) and transform.packs for transform in self.transforms)
 
     def num_rows(self, raw_rows: int) -> int:

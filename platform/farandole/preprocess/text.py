@@ -55,12 +55,12 @@ class TextTransform(Transform):
 
     @property
     def packs(self) -> bool:
-        """Whether texts are concatenated regardless of rows."""
+        """True if texts are concatenated regardless of rows."""
         return self.spec.mode == "pack"
 
     @property
     def fitted(self) -> bool:
-        """Whether the tokenizer is trained."""
+        """True once the tokenizer is trained."""
         return self.tokenizer is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

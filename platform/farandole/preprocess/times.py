@@ -118,7 +118,7 @@ class TimeNumbersTransform(ColumnsTransform):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return all(part.fitted for part in self.parts)
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

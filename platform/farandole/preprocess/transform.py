@@ -57,7 +57,7 @@ class Transform(ABC):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return True
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:

@@ -99,12 +99,12 @@ class Detector:
 
     def merge(self, other: Detector) -> None:
         """Add the counts of another detector."""
-        for column, theirs in other._counts.items():
-            ours = self._counts.setdefault(column, _Counts())
-            ours.values += theirs.values
-            for mine, more in ((ours.candidates, theirs.candidates), (ours.confirmed, theirs.confirmed)):
-                for kind, count in more.items():
-                    mine[kind] = mine.get(kind, 0) + count
+        for column, added in other._counts.items():
+            counts = self._counts.setdefault(column, _Counts())
+            counts.values += added.values
+            for total, part in ((counts.candidates, added.candidates), (counts.confirmed, added.confirmed)):
+                for kind, count in part.items():
+                    total[kind] = total.get(kind, 0) + count
 
     def findings(self, min_share: float) -> list[PiiFinding]:
         """Return the most frequent kind of each column that holds personal data.
@@ -208,7 +208,7 @@ def _iban(text: str) -> bool | None:
     length = _iban_length(compact[:2])
     if length is None or len(compact) < length:
         return None
-    # Without the banks' own check digits inside the number: they are not what tells an IBAN from other text.
+    # National check digits inside the number are not needed to recognise an IBAN.
     return bool(iban.is_valid(compact[:length], check_country=False))
 
 

@@ -30,7 +30,7 @@ from farandole.errors import DatasetError, FarandoleError, SpecError, StorageErr
 from farandole.process.atomic import publish
 from farandole.process.locks import Lock, share_lock, temporary_lock, try_lock
 from farandole.shards.manifest import ShardInfo
-from farandole.spec import home
+from farandole.storage import home
 from farandole.storage.object_store import ObjectStorage
 
 _MAX_HELD = 64

@@ -55,7 +55,6 @@ from farandole.spec.train import (
     is_function_reference,
     metric_direction,
 )
-from farandole.storage import home
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",
@@ -124,7 +123,6 @@ __all__ = [
     "Tracking",
     "Train",
     "Unique",
-    "home",
     "horovod_variables",
     "is_function_reference",
     "load_job",

@@ -29,7 +29,7 @@ _VOLUME_KINDS = ("claim", "host_path", "config_map", "secret")
 
 
 class Ssh(Spec):
-    """How to reach the machines of `resources.hosts`, and what they must provide.
+    """SSH access to the machines of `resources.hosts`, and what they must provide.
 
     Options that are left out come from the user's own SSH configuration. Passwords are never prompted for: SSH keys are
     required.
@@ -158,7 +158,7 @@ class Volume(Spec):
 
     @property
     def shared(self) -> bool:
-        """Whether datasets can be stored in it, because all pods see the same files."""
+        """True if all pods see the same files in it, so that datasets can be stored there."""
         return self.claim is not None or self.host_path is not None
 
     def contains(self, path: str) -> bool:
@@ -258,7 +258,7 @@ class Kubernetes(Spec):
 
 
 class Backend(Spec):
-    """Where the job runs when it is submitted. `farandole submit --backend NAME` overrides `use`."""
+    """The backend that runs the job when it is submitted. `farandole submit --backend NAME` overrides `use`."""
 
     use: BackendName = "local"
     """`local`: a detached process on this machine; `hosts`: workers on machines reached by SSH; `kubernetes`: pods of a

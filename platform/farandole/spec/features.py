@@ -1,4 +1,4 @@
-"""How raw columns become the tensors that a model reads. Everything is fitted on the training split only."""
+"""The features of `data`: conversion of raw columns to the tensors that a model reads. Everything is fitted on the training split only."""
 
 from __future__ import annotations
 
@@ -362,7 +362,7 @@ def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
 
 
 class Label(Spec):
-    """What the model learns to predict. A missing label is an error: filter such rows out in the query."""
+    """The column that the model learns to predict. A missing label is an error: filter such rows out in the query."""
 
     column: str
     """The raw column."""

@@ -12,7 +12,7 @@ IDLE_CYCLE_VARIABLE = "HOROVOD_IDLE_CYCLE_TIME"
 
 
 class Horovod(Spec):
-    """How gradients are summed over the workers.
+    """Summation of gradients over the workers.
 
     The defaults suit one machine; options that are not set keep Horovod's own defaults.
     """

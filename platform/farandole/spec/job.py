@@ -38,7 +38,7 @@ class Job(Spec):
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands ignore it."""
     folder: str | None = None
-    """The folder of the user's own modules. Default: the job file's folder."""
+    """The folder of the user's modules. Default: the job file's folder."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ _KEY_ITSELF = re.compile(r"^(0x)?[0-9A-Fa-f]{32,}$")
 
 
 class KeyReference(Spec):
-    """Where to read a key of 32 bytes. The key itself never appears in a job, a manifest, a log or an error."""
+    """Reference to a key of 32 bytes. The key itself never appears in a job, a manifest, a log or an error."""
 
     environment: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """The environment variable that holds the key: 64 hexadecimal digits (`openssl rand -hex 32` makes one), or
@@ -43,7 +43,7 @@ class KeyReference(Spec):
 
     @property
     def description(self) -> str:
-        """Where the key is, in words."""
+        """The variable or file of the key, in words."""
         return f"the environment variable {self.environment}" if self.environment else f"the file {self.file}"
 
 

@@ -32,7 +32,7 @@ def _normalize_host(text: str) -> str:
 
 
 class Hosts(Spec):
-    """Where the hosts are listed, in one of three ways. The list is read again before every attempt."""
+    """The list of hosts, in one of three forms. The list is read again before every attempt."""
 
     fixed: Annotated[tuple[Annotated[str, AfterValidator(_normalize_host)], ...], Field(min_length=1)] | None = None
     """`NAME:SLOTS` of each host; a slot holds one worker. `hosts: [a:2, b:2]` is short for this."""

@@ -57,7 +57,7 @@ class Dimension(Spec):
 
     @property
     def is_integer(self) -> bool:
-        """Whether all values are integers."""
+        """True if all values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property

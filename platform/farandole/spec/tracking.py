@@ -28,7 +28,7 @@ TrackingUri = Annotated[str, AfterValidator(_check_uri)]
 
 
 class Tracking(Spec):
-    """Where MLflow runs are recorded."""
+    """The MLflow store, experiment and registered model of the job."""
 
     uri: TrackingUri | None = None
     """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).

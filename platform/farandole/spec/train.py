@@ -97,7 +97,7 @@ OptimizerName = Literal[
 
 
 class Optimizer(Spec):
-    """How gradients update the weights."""
+    """The optimizer, which updates the weights."""
 
     name: OptimizerName = "adamw"
     """One of torch's optimizers."""
@@ -121,7 +121,7 @@ class Optimizer(Spec):
 
 
 class Schedule(Spec):
-    """How the learning rate changes from step to step."""
+    """The learning rate as a function of the step."""
 
     name: Literal["constant", "linear", "cosine", "one_cycle", "plateau"] = "constant"
     """After the warm-up: constant; linear or cosine decay to `final` times the learning rate; `one_cycle` (Smith and
@@ -174,7 +174,7 @@ class Ema(Spec):
 
 
 class Checkpoint(Spec):
-    """How often the training state is saved, so that an interrupted training can resume, and where."""
+    """Frequency and location of checkpoints, from which an interrupted training resumes."""
 
     every_epochs: Annotated[int, Field(ge=1)] = 1
     """Save after every this many epochs. The last epoch is always saved."""
@@ -217,7 +217,7 @@ class Checkpoint(Spec):
 
 
 class Train(Spec):
-    """How the model is fitted."""
+    """The training of the model."""
 
     epochs: Annotated[int, Field(ge=1)] = 10
     """The number of passes over the training split."""

@@ -19,7 +19,8 @@ from farandole.errors import SpecError, TrainingError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
 from farandole.ingest.prepared import PreparedDataset
 from farandole.pipeline import CheckedJob
-from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
+from farandole.spec import Job, Sweep, parse_job, save_job, with_overrides
+from farandole.storage import home
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
 from farandole.sweeping.study import Study

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from farandole.spec import Tracking, home
+from farandole.spec import Tracking
+from farandole.storage import home
 
 
 @dataclass(frozen=True)

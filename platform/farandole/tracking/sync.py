@@ -8,7 +8,8 @@ from typing import Any
 
 from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, ignore_event
-from farandole.spec import Tracking, home
+from farandole.spec import Tracking
+from farandole.storage import home
 from farandole.tracking.delivery import AuthError, Delivery, PermanentError
 from farandole.tracking.run_link import RunLink, pending_spools, read_run_id, read_run_link
 from farandole.tracking.sender import Sender, teller

@@ -74,7 +74,7 @@ def by_workers(
     for workers in (1, 2, 3):
         marks = tmp_path_factory.mktemp("rows")
         job = make_module_job(
-            model={"builder": "network:build_noting_rows", "options": {"marks": str(marks)}},
+            model={"builder": "network:build_recording_rows", "options": {"marks": str(marks)}},
             resources={"workers": workers, "cpus": 1},
         )
         trained = train(job)
@@ -349,7 +349,7 @@ def test_a_secret_in_the_environment_reaches_the_workers_and_nothing_else(
     monkeypatch.setenv("MY_SECRET", secret)
     marks = tmp_path / "marks"
     marks.mkdir()
-    job = make_job(model={"builder": "network:build_in_the_know", "options": {"marks": str(marks)}}, train__epochs=1)
+    job = make_job(model={"builder": "network:build_reading_secret", "options": {"marks": str(marks)}}, train__epochs=1)
     trained = train(job)
 
     for rank in range(2):

@@ -53,24 +53,24 @@ from farandole.spec import Bucket, Categorical, Clip, Image, Label, Numeric, Spe
         (Label, {"column": "y", "kind": "regression", "positive": 1}, "positive has no effect on a regression label"),
     ],
 )
-def test_a_declaration_that_means_nothing_is_refused(spec: type[Spec], fields: dict[str, Any], problem: str) -> None:
+def test_contradictory_declarations_are_rejected(spec: type[Spec], fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError) as caught:
         spec.model_validate(fields)
     assert problem in str(caught.value)
 
 
-def test_bounds_may_be_on_one_side_only() -> None:
+def test_clip_can_have_one_bound() -> None:
     assert Clip(lower=0).upper is None
     assert Clip(by="quantile", upper=0.99).lower is None
 
 
 @pytest.mark.parametrize("impute", ["median", "mean", -1.5, 0, None])
-def test_a_missing_value_becomes_a_statistic_a_number_or_an_error(impute: Any) -> None:
+def test_impute_can_be_a_statistic_a_number_or_null(impute: Any) -> None:
     assert Numeric(kind="numeric", impute=impute).impute == impute
 
 
 @pytest.mark.parametrize("positive", [True, 1, "yes"])
-def test_the_positive_class_keeps_its_type(positive: Any) -> None:
+def test_positive_class_keeps_its_type(positive: Any) -> None:
     kept = Label(column="y", kind="binary", positive=positive).positive
     assert kept == positive
     assert type(kept) is type(positive)

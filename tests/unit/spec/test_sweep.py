@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from farandole.errors import SpecError
-from farandole.spec import Dimension, Job, parse_job, with_overrides
+from farandole.spec import Dimension, Job, parse_job
 
 RATE = "train.optimizer.learning_rate"
 
@@ -23,17 +23,6 @@ def job(space: dict[str, Any], **fields: Any) -> Job:
         "sweep": {"space": space, **fields},
     }
     return parse_job(raw, folder=Path("/folder"))
-
-
-def test_values_go_to_their_fields_and_the_sweep_stays_behind() -> None:
-    choices = {"choices": [[64], [128, 64]]}
-    swept = job({RATE: {"low": 1e-4, "high": 0.1, "log": True}, "model.options.hidden": choices})
-    trial = with_overrides(swept, {RATE: 0.01, "model.options.hidden": [128, 64], "model.options.hidden.1": 32})
-    assert trial.train.optimizer.learning_rate == 0.01
-    assert trial.network.options == {"hidden": [128, 32], "depth": 2}
-    assert trial.sweep is None
-    assert trial.data == swept.data
-    assert parse_job(swept.model_dump(mode="json")) == swept
 
 
 @pytest.mark.parametrize(
@@ -71,14 +60,16 @@ def test_values_go_to_their_fields_and_the_sweep_stays_behind() -> None:
         ({}, {}, "sweep.space"),
     ],
 )
-def test_a_bad_space_is_told_before_anything_starts(space: dict[str, Any], fields: dict[str, Any], text: str) -> None:
+def test_invalid_space_is_rejected_before_anything_starts(
+    space: dict[str, Any], fields: dict[str, Any], text: str
+) -> None:
     with pytest.raises(SpecError) as caught:
         job(space, **fields)
     assert text in str(caught.value)
     assert str(caught.value).startswith("job: sweep")
 
 
-def test_a_grid_has_all_points_and_no_more_trials_than_points() -> None:
+def test_grid_has_all_points_and_at_most_that_many_trials() -> None:
     space = {"train.epochs": {"low": 1, "high": 5, "step": 2}, RATE: {"low": 0.1, "high": 0.3, "step": 0.1}}
     sweep = job(space, sampler="grid").sweep
     assert sweep is not None
@@ -87,7 +78,7 @@ def test_a_grid_has_all_points_and_no_more_trials_than_points() -> None:
     assert [point["train.epochs"] for point in sweep.points[::3]] == [1, 3, 5]
 
 
-def test_the_direction_follows_the_metric_unless_it_is_given() -> None:
+def test_direction_follows_the_metric_unless_declared() -> None:
     space = {RATE: {"low": 0.1, "high": 0.2}}
     for metric, fields, expected in (
         ("roc_auc", {}, "maximize"),
@@ -107,5 +98,5 @@ def test_the_direction_follows_the_metric_unless_it_is_given() -> None:
         (Dimension(choices=([64], [128, 64])), "[64] | [128, 64]"),
     ],
 )
-def test_values_are_shown_as_they_are_written(dimension: Dimension, shown: str) -> None:
+def test_dimension_is_shown_as_written(dimension: Dimension, shown: str) -> None:
     assert str(dimension) == shown

@@ -157,7 +157,7 @@ def test_checkpoints_follow_the_spec(harness: Harness, make_job: MakeJob) -> Non
 def test_only_training_rows_are_augmented(harness: Harness, make_job: MakeJob, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    model = {"builder": "network:build_noting_rows", "options": {"marks": str(marks)}}
+    model = {"builder": "network:build_recording_rows", "options": {"marks": str(marks)}}
     augment = {"row": {"kind": "numbers", "dropout": 1.0}, "dense": {"kind": "numbers", "noise": 0.1}}
     trainer = harness.fit(make_job(model=model, train__epochs=1, train__augment=augment))
     assert set((marks / "rank-0").read_text().split()) == {"0.0"}

@@ -16,7 +16,7 @@ from farandole.errors import FarandoleError
 from farandole.launch.agent.addresses import launcher_address, own_address
 from farandole.launch.agent.receive_code import code_directory
 from farandole.process.orphans import kill_orphans
-from farandole.spec import home
+from farandole.storage import home
 
 PACKAGES = ("farandole", "torch", "horovod")
 """What has to have the same version on all machines of a gang."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from farandole.errors import UnavailableError
 from farandole.launch.code_archive import unpack
-from farandole.spec import home
+from farandole.storage import home
 
 _KEPT = 20
 _YOUNG_S = 86_400.0
