@@ -18,7 +18,7 @@ from typing import Any
 from farandole.events import EVENT_TYPES, Event
 
 WORKERS_VARIABLE = "FARANDOLE_WORKERS"
-"""The environment variable in which the launcher tells workers how many of them there must be."""
+"""The environment variable with the number of workers, set by the launcher."""
 
 MESSAGE_PREFIX = "@farandole "
 """Stands before each message; no other line has it."""
