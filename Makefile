@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo jobs test test-unit test-acceptance test-all lint lock clean deploy undeploy images-check
+.PHONY: help setup demo jobs test test-unit test-acceptance test-all lint lock reference clean deploy undeploy images-check
 
 bin := .venv/bin
 
@@ -46,6 +46,10 @@ images-check: ## Build every image of k8s/images with buildah, and look whether 
 
 lock: setup ## Renew requirements.lock within the ranges of pyproject.toml
 	$(bin)/python setup/lock.py
+
+reference: setup ## Write docs/job_file.md and jobs/job.schema.json from the schema
+	$(bin)/farandole schema > jobs/job.schema.json
+	$(bin)/python setup/job_file_reference.py
 
 clean: ## Remove .venv and everything the tools have built and cached here
 	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache platform/*.egg-info

@@ -1,8 +1,8 @@
-"""Run the example jobs at full size, for some seeds, and compare what they reach with their bars.
+"""Run the example jobs in full for several seeds and compare their figures with their bars.
 
     .venv/bin/python jobs/measure.py [NAME …] [--seeds 1 2 3] [--set resources.workers=1]
 
-A dataset is prepared once for all seeds. Prints a table in Markdown; exits with 1 if a bar is missed.
+A dataset is prepared once for all seeds. The script prints a Markdown table and exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _test(metric: str) -> Callable[[Document], float]:
 
 
 def _line_error(document: Document) -> float:
-    """How far w or b of y = wx + b lies from the truth, whichever is farther."""
+    """Return the larger of the errors of w and b in y = wx + b."""
     import mlflow
     import pandas as pd
 
@@ -44,23 +44,23 @@ def _line_error(document: Document) -> float:
 
 
 def labels(document: Document, split: str) -> np.ndarray:
-    """All labels of a split of the dataset that was trained on."""
+    """Return all labels of a split of the training's dataset."""
     reader = Dataset(document["dataset"]["path"]).split(split)
     return np.concatenate([reader.block(number)["label"] for number in range(len(reader.block_rows))])
 
 
 def _persistence(document: Document) -> float:
-    """The error of the forecast that nothing changes, less 15%."""
+    """Return 0.85 of the RMSE of the forecast that nothing changes."""
     return float(0.85 * np.sqrt(np.mean(np.square(labels(document, "test")))))
 
 
 def _mean_error(document: Document) -> float:
-    """Half of what the mean of the training rows errs by."""
+    """Return half of the RMSE of predicting the mean of the training rows."""
     return float(0.5 * np.sqrt(np.mean(np.square(labels(document, "test") - labels(document, "train").mean()))))
 
 
 def _bag_of_words(_: Document) -> float:
-    """The accuracy of scikit-learn's logistic regression over TF-IDF, on the same rows."""
+    """Return the accuracy of scikit-learn's logistic regression over TF-IDF on the same rows."""
     done = subprocess.run(
         [sys.executable, str(JOBS / "text_classification/baseline.py")], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -69,18 +69,18 @@ def _bag_of_words(_: Document) -> float:
 
 @dataclass(frozen=True)
 class System:
-    """What a job is measured by.
+    """A job's figure and its bar.
 
     Args:
-        what: The figure, in words.
-        figure: The figure of a result document.
-        bar: What it is compared with: a number, or a function of the result document.
-        at_most: Whether less is better.
-        folder: The job's folder.
-        settings: What is changed in the job file.
+        name: The name of the figure.
+        figure: Reads the figure from a result document.
+        bar: The bar: a number, or a function of the result document.
+        at_most: Whether lower is better.
+        folder: The job's folder. Default: the name of the system.
+        settings: Overrides of the job file.
     """
 
-    what: str
+    name: str
     figure: Callable[[Document], float]
     bar: float | Callable[[Document], float]
     at_most: bool = False
@@ -110,7 +110,7 @@ SYSTEMS = {
 
 
 def run(folder: str, settings: list[str]) -> Document:
-    """The result document of `farandole run`."""
+    """Run a job and return the result document of `farandole run`."""
     command = [str(Path(sys.executable).with_name("farandole")), "run", str(JOBS / folder / "job.yaml"), "--json"]
     for setting in settings:
         command += ["--set", setting]
@@ -119,7 +119,7 @@ def run(folder: str, settings: list[str]) -> Document:
 
 
 def measure(name: str, seeds: list[int], settings: list[str]) -> tuple[str, bool]:
-    """A row of the table, and whether the bar was reached for all seeds."""
+    """Measure a system; return its row of the table and whether all seeds reached the bar."""
     system = SYSTEMS[name]
     figures, seconds, bar = [], [], 0.0
     for seed in seeds:
@@ -129,25 +129,26 @@ def measure(name: str, seeds: list[int], settings: list[str]) -> tuple[str, bool
         figures.append(system.figure(document))
         if seed == seeds[0]:
             bar = system.bar(document) if callable(system.bar) else system.bar
-        print(f"{name}, seed {seed}: {system.what} {figures[-1]:.4g}, bar {bar:.4g}", file=sys.stderr, flush=True)
+        print(f"{name}, seed {seed}: {system.name} {figures[-1]:.4g}, bar {bar:.4g}", file=sys.stderr, flush=True)
     reached = [figure <= bar if system.at_most else figure >= bar for figure in figures]
     cells = [f"{figure:.4f}" + ("" if good else " (missed)") for figure, good in zip(figures, reached, strict=True)]
     sign = "at most" if system.at_most else "at least"
-    row = [name, system.what, f"{sign} {bar:.4g}", *cells, f"{seconds[0]:.0f}", f"{min(seconds):.0f}"]
+    row = [name, system.name, f"{sign} {bar:.4g}", *cells, f"{seconds[0]:.0f}", f"{min(seconds):.0f}"]
     return f"| {' | '.join(row)} |", all(reached)
 
 
 def main() -> int:
+    """Measure the systems of the command line; return 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SYSTEMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE")
-    asked = parser.parse_args()
-    for name in asked.names:
+    options = parser.parse_args()
+    for name in options.names:
         if name not in SYSTEMS:
             parser.error(f"{name}: unknown; use {', '.join(SYSTEMS)}")
-    measured = [measure(name, asked.seeds, asked.settings) for name in asked.names or SYSTEMS]
-    titles = ["job", "on test", "bar", *(f"seed {seed}" for seed in asked.seeds), "s, first", "s, data ready"]
+    measured = [measure(name, options.seeds, options.settings) for name in options.names or SYSTEMS]
+    titles = ["job", "on test", "bar", *(f"seed {seed}" for seed in options.seeds), "s, first", "s, data ready"]
     print(f"| {' | '.join(titles)} |\n|---|---|---|{'---:|' * (len(titles) - 3)}")
     print("\n".join(row for row, _ in measured))
     return 0 if all(reached for _, reached in measured) else 1

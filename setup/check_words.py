@@ -25,8 +25,10 @@ PHRASES = {
     r"\b(?:go|goes|going|gone|went) on\b": "continue, resume",
     r"\b(?:lies?|lay|lying|lie) ready\b": "is ready, exists",
     r"\bof (?:ours|yours|theirs|hers|his)\b": "our, your",
-    r"\bof (?:one|its|their|your|my|our|his|her|the user|somebody|the caller|a project)(?:'s|’s)? own\b": "your, its own X",
-    r"(?<!there )(?<!there's )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b|fewer\b|better\b|worse\b|different\b|need\b)\w": "is not a",
+    r"\bof (?:one's|my|our|the user's|somebody's) own\b": "your, its own X",
+    r"(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b|fewer\b|better\b|worse\b|different\b|need\b)\w": (
+        "is not a"
+    ),
     r"\b(?:has|have|had|with) in (?:its|their|his|her|the) hands?\b": "holds",
     r"\b(?:come|comes|came|coming) into being\b": "is created",
     r"\b(?:lets?|letting) \w+ (?:not )?in\b": "accepts",

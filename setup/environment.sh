@@ -109,7 +109,7 @@ install torch setuptools wheel
 say "installing the other packages of requirements.lock"
 install --no-build-isolation --editable '.[dev]'
 wheel=$(setup/horovod_wheel.sh .venv/bin/python)
-# Forced, as its version does not tell which torch a Horovod was compiled for.
+# Forced, because its version does not show which torch a Horovod was compiled for.
 install --no-deps --force-reinstall "$wheel"
 
 printf '%s' "$wanted" >"$stamp"

@@ -116,9 +116,9 @@ compile() {
         "$source/horovod/common/gloo/gloo_context.cc"
     grep -q 'global_context.gloo_iface_' "$source/horovod/common/gloo/gloo_context.cc"
     # HOROVOD_IDLE_CYCLE_TIME (ms): without it all ranks' threads meet in every cycle, a thousand times a second, also when
-    # there is nothing to sum, and take up to a fifth of the time of those that compute. DECISIONS.md has the figures.
+    # there is nothing to sum, and take up to a fifth of the time of those that compute. docs/decisions/0018-horovod-idle-threads.md has the figures.
     patch --directory "$source" --strip 1 <setup/horovod_idle.patch
-    # So that it can be told from other builds.
+    # A version of its own distinguishes it from other builds.
     sed -i "s/^__version__ = .*/__version__ = '$horovod+farandole.$recipe'/" "$source/horovod/__init__.py"
     # No debug symbols: a smaller library, sooner built.
     sed -i "s/'RelWithDebInfo'/'Release'/" "$source/setup.py"

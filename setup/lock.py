@@ -28,6 +28,7 @@ def resolve() -> dict[str, str]:
 
 
 def main() -> None:
+    """Write the lock."""
     versions = resolve()
     lines = sorted((f"{name}=={version}\n" for name, version in versions.items()), key=canonical)
     (ROOT / "requirements.lock").write_text(HEADER + "".join(lines))
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def canonical(line: str) -> str:
-    """The name as the index spells it, so that `_`, `-` and capitals do not change the order."""
+    """Spell the name as the index does, so that `_`, `-` and capitals do not change the order."""
     return re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
 
 

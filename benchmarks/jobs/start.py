@@ -19,6 +19,7 @@ from benchmarks.jobs.observed_training import observed_training
 from benchmarks.machine import describe_machine, repository_on_python_path
 from farandole.errors import TrainingError
 from farandole.events import EventHandler, Message, ignore_event
+from farandole.jobdir.directory import save_spec
 from farandole.spec import Job
 
 _FIRST = re.compile(re.escape(FIRST_STEP) + r"(?P<time_s>[0-9.]+)")
@@ -81,8 +82,7 @@ def _farandole(job: Job, directory: Path) -> float:
 def _horovodrun(job: Job, directory: Path) -> float:
     """Return the seconds to the first step of the script under Horovod's own command."""
     directory.mkdir()
-    spec = directory / "job.json"
-    spec.write_text(job.model_dump_json(), encoding="utf-8")
+    spec = save_spec(directory, job)
     horovodrun = str(Path(sys.executable).with_name("horovodrun"))
     command = [horovodrun, "-np", str(job.resources.workers), sys.executable, "-m", "benchmarks.jobs.bare_loop"]
     threads = job.resources.threads(len(os.sched_getaffinity(0)), job.resources.workers)

@@ -1,7 +1,7 @@
-"""What the network is compared with: scikit-learn's logistic regression over TF-IDF, on the same rows.
+"""Baseline of the network: scikit-learn's logistic regression over TF-IDF on the same rows.
 
-It gets the same two texts. Words or pieces of words, and how strongly it is regularised, are chosen on the validation
-rows. Prints one JSON document.
+It reads the same two texts. The units (words, pieces of words or both) and the strength of the regularization are chosen
+on the validation rows. The script prints one JSON document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def airports() -> pd.DataFrame:
-    """Name, city, country and split, as the query of the job file makes them."""
+    """Load name, city, country and split, as the query of the job file defines them."""
     spec = find_spec("airportsdata")
     if spec is None or spec.origin is None:
         raise SystemExit("the package airportsdata is not installed; run `make setup`")
@@ -41,6 +41,7 @@ def airports() -> pd.DataFrame:
 
 
 def main() -> None:
+    """Choose the best model on validation and print its accuracies."""
     split = dict(list(airports().groupby("split")))
     best: tuple[float, float, str, float] = (0.0, 0.0, "", 0.0)
     for features, strength in product(FEATURES, STRENGTHS):

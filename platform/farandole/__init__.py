@@ -1,12 +1,12 @@
-"""Farandole: from raw tables to a served model, by one job file.
+"""Farandole: from raw tables to a served model, with one job file.
 
     import farandole
 
     job = farandole.load_job("jobs/flights/job.yaml", ["train.epochs=2"])
-    finished = farandole.run(job)
-    print(finished.trained.training["metrics"]["test"])
+    result = farandole.run(job)
+    print(result.trained.training.metrics["test"])
 
-Names are imported when they are first used, so that `import farandole` costs nothing.
+Names are imported on first use, so that `import farandole` costs nothing.
 """
 
 from __future__ import annotations
@@ -14,43 +14,110 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test compares them
     from farandole.api import (
-        RunResult,
-        cancel,
-        jobs,
-        logs,
-        prepare,
-        retry,
-        run,
-        scale,
-        source_files,
-        status,
-        submit,
-        sweep,
-        train,
+        cancel as cancel,
     )
-    from farandole.backends.protocol import JobStatus, SubmittedJob
-    from farandole.errors import FarandoleError, JobFailedError, UserError
-    from farandole.ingest.spark.session import start_spark
-    from farandole.loading import Augmentation, EvaluationLoader, TrainingLoader
-    from farandole.pages import dataset_page
-    from farandole.planning import plan
-    from farandole.shards import Dataset
-    from farandole.spec import Job, load_job, parse_job, save_job
+    from farandole.api import (
+        jobs as jobs,
+    )
+    from farandole.api import (
+        logs as logs,
+    )
+    from farandole.api import (
+        prepare as prepare,
+    )
+    from farandole.api import (
+        retry as retry,
+    )
+    from farandole.api import (
+        run as run,
+    )
+    from farandole.api import (
+        scale as scale,
+    )
+    from farandole.api import (
+        source_files as source_files,
+    )
+    from farandole.api import (
+        status as status,
+    )
+    from farandole.api import (
+        submit as submit,
+    )
+    from farandole.api import (
+        sweep as sweep,
+    )
+    from farandole.api import (
+        train as train,
+    )
+    from farandole.backends.protocol import JobStatus as JobStatus
+    from farandole.backends.protocol import SubmittedJob as SubmittedJob
+    from farandole.errors import (
+        FarandoleError as FarandoleError,
+    )
+    from farandole.errors import (
+        JobFailedError as JobFailedError,
+    )
+    from farandole.errors import (
+        UnavailableError as UnavailableError,
+    )
+    from farandole.errors import (
+        UserError as UserError,
+    )
+    from farandole.events import Event as Event
+    from farandole.events import EventHandler as EventHandler
+    from farandole.ingest.prepared import PreparedDataset as PreparedDataset
+    from farandole.ingest.spark.session import start_spark as start_spark
+    from farandole.launch.result import TrainedModel as TrainedModel
+    from farandole.launch.result import TrainingSummary as TrainingSummary
+    from farandole.loading import (
+        Augmentation as Augmentation,
+    )
+    from farandole.loading import (
+        EvaluationLoader as EvaluationLoader,
+    )
+    from farandole.loading import (
+        MixedLoader as MixedLoader,
+    )
+    from farandole.loading import (
+        TrainingLoader as TrainingLoader,
+    )
+    from farandole.pages import dataset_page as dataset_page
+    from farandole.pipeline import RunResult as RunResult
+    from farandole.planning import Plan as Plan
+    from farandole.planning import PlanStep as PlanStep
+    from farandole.planning import plan as plan
+    from farandole.shards import Dataset as Dataset
+    from farandole.spec import Job as Job
+    from farandole.spec import load_job as load_job
+    from farandole.spec import parse_job as parse_job
+    from farandole.spec import save_job as save_job
+    from farandole.sweeping.sweep import SweepResult as SweepResult
+    from farandole.sweeping.trial import Trial as Trial
 
-_HOMES = {
+_SOURCES = {
     "Augmentation": "farandole.loading",
     "Dataset": "farandole.shards",
     "EvaluationLoader": "farandole.loading",
+    "Event": "farandole.events",
+    "EventHandler": "farandole.events",
     "FarandoleError": "farandole.errors",
-    "RunResult": "farandole.api",
     "Job": "farandole.spec",
     "JobFailedError": "farandole.errors",
     "JobStatus": "farandole.backends.protocol",
     "MixedLoader": "farandole.loading",
+    "Plan": "farandole.planning",
+    "PlanStep": "farandole.planning",
+    "PreparedDataset": "farandole.ingest.prepared",
+    "RunResult": "farandole.pipeline",
     "SubmittedJob": "farandole.backends.protocol",
+    "SweepResult": "farandole.sweeping.sweep",
+    "TrainedModel": "farandole.launch.result",
     "TrainingLoader": "farandole.loading",
+    "TrainingSummary": "farandole.launch.result",
+    "Trial": "farandole.sweeping.trial",
+    "UnavailableError": "farandole.errors",
     "UserError": "farandole.errors",
     "cancel": "farandole.api",
     "dataset_page": "farandole.pages",
@@ -71,45 +138,15 @@ _HOMES = {
     "sweep": "farandole.api",
     "train": "farandole.api",
 }
+"""The public names, and the module that each comes from."""
 
-__all__ = [
-    "Augmentation",
-    "Dataset",
-    "EvaluationLoader",
-    "FarandoleError",
-    "Job",
-    "JobFailedError",
-    "JobStatus",
-    "MixedLoader",
-    "RunResult",
-    "SubmittedJob",
-    "TrainingLoader",
-    "UserError",
-    "cancel",
-    "dataset_page",
-    "jobs",
-    "load_job",
-    "logs",
-    "parse_job",
-    "plan",
-    "prepare",
-    "retry",
-    "run",
-    "save_job",
-    "scale",
-    "source_files",
-    "start_spark",
-    "status",
-    "submit",
-    "sweep",
-    "train",
-]
+__all__ = sorted(_SOURCES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _SOURCES:
         raise AttributeError(f"module 'farandole' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_SOURCES[name]), name)
 
 
 def __dir__() -> list[str]:

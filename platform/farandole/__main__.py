@@ -1,4 +1,4 @@
-"""`python -m farandole` is the command `farandole`."""
+"""Entry point of `python -m farandole`, the same as the command `farandole`."""
 
 from farandole.cli.main import main
 

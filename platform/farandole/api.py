@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farandole.backends.protocol import Backend, JobStatus, SubmittedJob
 from farandole.backends.records import JobDatabase, JobRecord
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
-from farandole.spec import CsvSource, Job, home
+from farandole.spec import CsvSource, Job
+from farandole.storage import home
 
 if TYPE_CHECKING:  # a stage imports what it needs when it starts; commands around submitted jobs need little
-    from farandole.ingest.prepare import PreparedDataset
+    from farandole.ingest.prepared import PreparedDataset
     from farandole.launch import TrainedModel
+    from farandole.pipeline import RunResult
     from farandole.sweeping.sweep import SweepResult
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """All that a job produced.
-
-    Args:
-        job: The job.
-        dataset: The dataset.
-        trained: The training and its model.
-    """
-
-    job: Job
-    dataset: PreparedDataset
-    trained: TrainedModel
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result document."""
-        return self.trained.document(self.job.name, self.dataset.to_dict())
-
-
 def source_files(path: str) -> tuple[Path, ...]:
-    """The files that a source's `path` in a job file stands for; an archive is unpacked first.
+    """Return the files that the `path` of a source in a job file refers to; an archive is unpacked first.
 
     Args:
         path: A file, a directory, a glob, or `package://NAME/FILE`.
@@ -50,45 +32,79 @@ def source_files(path: str) -> tuple[Path, ...]:
     """
     from farandole.ingest.sources.files import find_files
 
-    return find_files("files", CsvSource(path=path)).paths
+    return find_files("files", CsvSource(path=path)).fetch().paths
 
 
 def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
-    """Make the job's dataset, unless it is there already; see `farandole.ingest.prepare.prepare`."""
-    from farandole.ingest.prepare import prepare as prepare_dataset
-    from farandole.planning import check_builder, check_transform
+    """Create the job's dataset, or reuse it where nothing has changed.
 
-    check_builder(job)
-    check_transform(job)
-    return prepare_dataset(job, on_event, force=force)
+    Args:
+        job: The job.
+        on_event: Receives each step.
+        force: Prepare even if nothing has changed.
+
+    Raises:
+        UserError: The job, its sources, its query or its declared features are wrong.
+        JobFailedError: Spark could not finish, or an object store does not answer.
+        UnavailableError: Java is missing, or Spark does not start.
+    """
+    from farandole import pipeline
+
+    return pipeline.prepare(pipeline.check(job, ["prepare"]), on_event, force=force)
 
 
 def train(
     job: Job, on_event: EventHandler = ignore_event, *, register: bool = False, resume: bool = False
 ) -> TrainedModel:
-    """Train on the job's dataset; see `farandole.launch.supervisor.train`."""
-    from farandole.launch import train as train_model
-    from farandole.planning import check_builder, check_trainable, stale_dataset
+    """Train the job's model on the dataset that `data.output` holds.
 
-    check_trainable(job)
-    check_builder(job)
-    if stale_dataset(job):
-        text = f"{job.data.output}: was made of other sources, features or code; `farandole prepare` renews it"
-        on_event(Message(text, level="warning"))
-    return train_model(job, on_event, register=register, resume=resume)
+    Args:
+        job: The job.
+        on_event: Receives the progress of the training, and a warning where the dataset is out of date.
+        register: Whether to add a version to the registered model.
+        resume: Continue the newest job of this name instead of starting a new one.
+
+    Raises:
+        UserError: The job, its dataset or its model cannot be used.
+        JobFailedError: The training failed more often than `resources.max_restarts` allows.
+        UnavailableError: Too few hosts answered, or the MLflow server rejected the credentials.
+    """
+    from farandole import pipeline
+
+    checked = pipeline.check(job, ["train"])
+    prepared = pipeline.load_prepared(checked, on_event)
+    return pipeline.train(checked, prepared, on_event, register=register, resume=resume)
 
 
 def run(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> RunResult:
-    """Prepare, train, evaluate, register."""
-    from farandole.planning import check_trainable
+    """Prepare the dataset, train, evaluate, and register the model; for errors see `prepare` and `train`."""
+    from farandole import pipeline
 
-    check_trainable(job)
-    dataset = prepare(job, on_event, force=force)
-    return RunResult(job, dataset, train(job, on_event, register=True))
+    return pipeline.run(pipeline.check(job), on_event, force=force)
+
+
+def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
+    """Prepare the dataset once, train with many values, and write the best job file.
+
+    Args:
+        job: The job, with `sweep`.
+        on_event: Receives the events of the sweep.
+        resume: Continue the newest sweep of this job.
+
+    Raises:
+        SpecError: The job has no sweep, or the sweep to resume is a different one.
+        TrainingError: No trial reached its end.
+    """
+    from farandole import pipeline
+    from farandole.sweeping.sweep import require_sweep, run_sweep
+
+    require_sweep(job)
+    checked = pipeline.check(job)
+    return run_sweep(checked, pipeline.prepare(checked, on_event), on_event, resume=resume)
 
 
 def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
-    """Hand a job to the backend that its `backend.use` names; it goes on without this process.
+    """Hand a job to the backend that its `backend.use` names; the job does not depend on this process any more.
 
     Args:
         job: The job.
@@ -96,59 +112,57 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
 
     Raises:
         SpecError: The job cannot run there.
-        EnvironmentLacking: The backend cannot be reached.
+        UnavailableError: The backend cannot be reached.
     """
-    from farandole.planning import check_builder, check_trainable, check_transform
+    from farandole import pipeline
 
-    check_trainable(job)
-    check_builder(job)
-    check_transform(job)
-    backend = get_backend(job.backend.use, place_in(job), slots=slots)
+    pipeline.check(job)
+    backend = backend_for_job(job, slots=slots)
     submitted = backend.submit(job)
-    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.place))
+    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.location))
     return submitted
 
 
-def backend_of(job_id: str, backend: str | None = None, place: dict[str, Any] | None = None) -> Backend:
-    """The backend that has a job.
+def find_backend(job_id: str, backend: str | None = None, location: dict[str, Any] | None = None) -> Backend:
+    """Return the backend that has a job.
 
     Args:
         job_id: The job.
-        backend: The backend's name. Default: where it was submitted to from this machine.
-        place: Of a backend that is named: where it is (`context`, `namespace`).
+        backend: The backend's name. Default: the one that the job was submitted to from this machine.
+        location: Where a backend that is named is (`context`, `namespace`).
 
     Raises:
-        SpecError: No backend is named, and nothing of this id was submitted from here.
+        SpecError: No backend is named, and no job with this id was submitted from here.
     """
     if backend is not None:
-        return get_backend(backend, place)
+        return get_backend(backend, location)
     record = JobDatabase(home()).find(job_id)
-    return get_backend(record.backend, record.place)
+    return get_backend(record.backend, record.location)
 
 
-def status(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
-    """Where a submitted job stands; for the other arguments see `backend_of`."""
-    return backend_of(job_id, backend, place).status(job_id)
+def status(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
+    """Return the status of a submitted job; for the other arguments see `find_backend`."""
+    return find_backend(job_id, backend, location).status(job_id)
 
 
 def jobs(
-    on_event: EventHandler = ignore_event, *, backend: str | None = None, place: dict[str, Any] | None = None
+    on_event: EventHandler = ignore_event, *, backend: str | None = None, location: dict[str, Any] | None = None
 ) -> list[JobStatus]:
-    """The submitted jobs, the newest first: of one backend, or of all to which something was submitted from here.
+    """Return the submitted jobs, newest first: of one backend, or of all to which jobs were submitted from here.
 
     Args:
-        on_event: Is warned of a backend that does not answer, where several are asked.
+        on_event: Receives a warning for each backend that does not answer, where several are asked.
         backend: The one backend to ask.
-        place: Where that is (`context`, `namespace`).
+        location: Where it is (`context`, `namespace`).
     """
     if backend is not None:
-        return get_backend(backend, place).list()
+        return get_backend(backend, location).list()
     found: list[JobStatus] = []
-    for name, where in JobDatabase(home()).places():
+    for name, where in JobDatabase(home()).locations():
         try:
             found += get_backend(name, where).list()
         except UnavailableError as error:
-            on_event(Message(f"{error}; the jobs of {name} are left out", level="warning"))
+            on_event(Message(f"{error}; the jobs of {name} are missing from the list", level="warning"))
     return sorted(found, key=lambda job: job.submitted_at, reverse=True)
 
 
@@ -158,43 +172,26 @@ def logs(
     rank: int | None = None,
     follow: bool = False,
     backend: str | None = None,
-    place: dict[str, Any] | None = None,
+    location: dict[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
-    return backend_of(job_id, backend, place).logs(job_id, rank=rank, follow=follow)
+    """Yield the lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
+    return find_backend(job_id, backend, location).logs(job_id, rank=rank, follow=follow)
 
 
-def cancel(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> JobStatus:
-    """End a submitted job and all that it started, with a checkpoint where it trains; returns how it stands then."""
-    chosen = backend_of(job_id, backend, place)
+def cancel(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
+    """End a submitted job and everything that it started; a training saves a checkpoint first. Return its status."""
+    chosen = find_backend(job_id, backend, location)
     chosen.cancel(job_id)
     return chosen.status(job_id)
 
 
-def retry(job_id: str, *, backend: str | None = None, place: dict[str, Any] | None = None) -> SubmittedJob:
-    """Let a job that failed or was cancelled go on from its last checkpoint, under the same id and MLflow run."""
-    return backend_of(job_id, backend, place).retry(job_id)
+def retry(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> SubmittedJob:
+    """Continue a job that failed or was cancelled from its last checkpoint, under the same id and MLflow run."""
+    return find_backend(job_id, backend, location).retry(job_id)
 
 
 def scale(job_id: str, workers: int) -> None:
-    """Ask a running job to go on with another number of workers; see `farandole.jobdir.scaling.scale`."""
+    """Ask a running job to continue with another number of workers; see `farandole.jobdir.scaling.scale`."""
     from farandole.launch import scale as scale_job
 
     scale_job(job_id, workers)
-
-
-def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
-    """Prepare once, train with many values, write the best job file; see `farandole.sweeping.sweep.sweep`."""
-    from farandole.planning import check_trainable
-    from farandole.sweeping.sweep import spec_of
-    from farandole.sweeping.sweep import sweep as sweep_job
-
-    spec_of(job)
-    check_trainable(job)
-    prepare(job, on_event)
-    return sweep_job(job, on_event, resume=resume)
-
-
-def train_document(job: Job, trained: TrainedModel) -> dict[str, Any]:
-    """The result document of a training on a dataset that lay ready."""
-    return trained.document(job.name)

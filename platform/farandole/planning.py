@@ -2,293 +2,287 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
-from farandole.backends.kubernetes.localize import localize
-from farandole.backends.registry import get_backend, place_in
-from farandole.errors import (
-    DataError,
-    DatasetError,
-    FarandoleError,
-    ModelError,
-    SpecError,
-    StorageError,
-    UserError,
-    closest_match,
-)
+from farandole.backends.registry import backend_for_job
+from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
-from farandole.ingest.cache_key import code_version, compute_cache_key, existing_dataset
-from farandole.ingest.sources.files import SourceFiles, check_header, find_files
-from farandole.ingest.sources.transform_modules import module_file, transform_modules
-from farandole.shards import Manifest, read_manifest, unmet_requirements
-from farandole.spec import CsvSource, Job, Sweep, parse_host
+from farandole.ingest.cache_key import compute_cache_key
+from farandole.ingest.prepared import find_manifest, is_current
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import SourceFiles, find_files
+from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
+from farandole.shards import Manifest, unmet_requirements
+from farandole.spec import CsvSource, Job, Sweep
 from farandole.storage import parse_location
 
-_NO_LABEL = "data.label: there is none, so a dataset can be prepared and nothing be trained; declare a label"
 
+@dataclass(frozen=True)
+class PlanStep:
+    """One step of a plan.
 
-def plan(job: Job) -> dict[str, Any]:
-    """Check a job and say what it would do; nothing is written and nothing is started.
-
-    Returns:
-        `{"problems": [text, ...], "steps": [{"stage", "text", ...}, ...], "objects": [...]}`; objects are what the
-        backend would make.
+    Args:
+        text: The step in a sentence.
     """
-    problems: list[str] = []
-    if job.model is not None and job.data.label is None:
-        problems.append(_NO_LABEL)
-    files: dict[str, SourceFiles] = {}
-    for name, source in job.data.sources.items():
-        if _only_pods_see(job, source.path):
-            continue
-        try:
-            files[name] = find_files(name, source, unpack=False)
-            if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
-                check_header(name, source, files[name])
-        except FarandoleError as error:
-            problems.append(str(error))
-    problems += hosts_problems(job)
+
+    stage: ClassVar[str]
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as an entry of the document's `steps`."""
+        return {"stage": self.stage, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class PrepareStep(PlanStep):
+    """The preparation of the dataset.
+
+    Args:
+        action: Whether it is prepared or reused.
+        output: The dataset directory.
+        digest: Content digest of the dataset that is reused.
+        rows: Rows of its splits.
+        lacking: What the job requires and the dataset in `output` lacks; the training would refuse it.
+    """
+
+    stage = "prepare"
+    action: Literal["prepare", "reuse"]
+    output: str
+    digest: str | None = None
+    rows: dict[str, int] | None = None
+    lacking: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step without what does not apply to it."""
+        found = {name: value for name, value in super().to_dict().items() if value is not None}
+        return found | ({"lacking": list(self.lacking)} if self.lacking is not None else {})
+
+
+@dataclass(frozen=True)
+class TrainStep(PlanStep):
+    """The training.
+
+    Args:
+        workers: Number of workers.
+        threads: Threads of each.
+        steps: Optimizer steps; None: unknown before the dataset exists.
+    """
+
+    stage = "train"
+    workers: int
+    threads: int
+    steps: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step without what is not known yet."""
+        return {name: value for name, value in super().to_dict().items() if value is not None}
+
+
+@dataclass(frozen=True)
+class EvaluateStep(PlanStep):
+    """The evaluation.
+
+    Args:
+        metrics: Names of the metrics.
+    """
+
+    stage = "evaluate"
+    metrics: list[str]
+
+
+@dataclass(frozen=True)
+class RegisterStep(PlanStep):
+    """The registration of the model.
+
+    Args:
+        model: The registered model; None: the model is only logged.
+    """
+
+    stage = "register"
+    model: str | None
+
+
+@dataclass(frozen=True)
+class SweepStep(PlanStep):
+    """What `farandole sweep` would do.
+
+    Args:
+        trials: Number of trainings.
+        metric: The validation metric that they are compared by.
+        space: Field of the job file to its values, as text.
+    """
+
+    stage = "sweep"
+    trials: int
+    metric: str
+    space: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job would do.
+
+    Args:
+        problems: What is wrong with the job; empty where nothing is, as far as can be told without reading the data.
+        steps: The steps, in order.
+        objects: The objects that the backend would create.
+    """
+
+    problems: tuple[str, ...]
+    steps: tuple[PlanStep, ...] = ()
+    objects: tuple[dict[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result document of `farandole plan --json`."""
+        return {
+            "problems": list(self.problems),
+            "steps": [step.to_dict() for step in self.steps],
+            "objects": list(self.objects),
+        }
+
+
+def plan(job: Job) -> Plan:
+    """Check a job and return what it would do; nothing is written and nothing is started."""
+    problems = [NO_LABEL] if job.model is not None and job.data.label is None else []
+    backend = backend_for_job(job)
+    localized = backend.localize(job)
+    files = _open_sources(job, localized.remote_sources, problems)
+    problems += host_problems(job)
     try:
         check_builder(job)
     except ModelError as error:
         problems.append(str(error))
+    cache_key = None
     try:
         check_transform(job)
-        request = compute_cache_key(job.data, files, code_version(), job.folder)
+        cache_key = compute_cache_key(job.data, files, job.folder)
     except FarandoleError as error:
         problems.append(str(error))
-        request = None
-    existing = None
-    shown = job
-    if job.backend.use == "kubernetes":
-        shown = localize(job).job  # whose dataset may be out of reach from here
-    elif request is not None and len(files) == len(job.data.sources):
+    shown = localized.job
+    found, is_reused = None, False
+    if localized.prepares_here:
         try:
-            existing = existing_dataset(parse_location(job.data.output), request)
-        except FarandoleError as error:  # an object store that refuses or does not answer
+            location = parse_location(job.data.output)
+            found = find_manifest(location)
+            is_complete = cache_key is not None and len(files) == len(job.data.sources)
+            is_reused = found is not None and is_complete and is_current(location, found, str(cache_key))
+        except FarandoleError as error:  # an object store refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps = [_prepare_step(shown, files, existing)]
-    if job.model is None:
-        steps[0]["text"] += "; the job has no `model`, so nothing is trained"
-    elif job.data.label is not None:
-        steps += [_train_step(shown, existing), _evaluate_step(shown), _register_step(shown)]
+    steps: list[PlanStep] = [_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found)]
+    if job.model is not None and job.data.label is not None:
+        steps += [_train_step(shown, found if is_reused else None), _evaluate_step(shown), _register_step(shown)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
-    objects: list[dict[str, Any]] = []
     try:
-        objects = get_backend(job.backend.use, place_in(job)).render(job)
+        objects = backend.render(job)
     except SpecError as error:
         problems += str(error).splitlines()
-    return {"problems": problems, "steps": steps, "objects": objects}
+        objects = []
+    return Plan(tuple(problems), tuple(steps), tuple(objects))
 
 
-def _only_pods_see(job: Job, path: str) -> bool:
-    """Whether a source lies in a volume of pods, and not on this machine as well."""
-    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.holds(path) for volume in volumes) and not Path(path).exists()
+def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict[str, SourceFiles]:
+    """Return the files of the sources that this machine can read, by name; append the problems of these sources."""
+    files: dict[str, SourceFiles] = {}
+    for name, source in job.data.sources.items():
+        if name in remote:
+            continue
+        try:
+            files[name] = find_files(name, source)
+            if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
+                check_header(name, source, files[name])
+        except FarandoleError as error:
+            problems.append(str(error))
+    return files
 
 
-def stale_dataset(job: Job) -> bool:
-    """Whether the dataset that lies ready was made for another request than the job's, as far as can be told here."""
-    try:
-        manifest = read_manifest(job.data.output)
-        files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-        request = compute_cache_key(job.data, files, code_version(), job.folder)
-    except (UserError, StorageError):
-        return False  # neither the raw files nor the keys of their privacy need be within reach where the training runs
-    return manifest.request != request
+def _reuse_step(job: Job, manifest: Manifest) -> PrepareStep:
+    text = f"reuse the dataset in {job.data.output}: nothing has changed since it was made"
+    left_out = sum(entry.rows for entry in manifest.malformed)
+    if left_out:
+        text += f"; {left_out:,} malformed rows were left out of it"
+    return PrepareStep(
+        text + _no_training(job),
+        action="reuse",
+        output=job.data.output,
+        digest=manifest.digest,
+        rows=manifest.row_counts,
+    )
 
 
-def _prepare_step(job: Job, files: dict[str, SourceFiles], existing: Manifest | None) -> dict[str, Any]:
+def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | None) -> PrepareStep:
+    """Return the step that prepares the dataset.
+
+    Args:
+        job: The job.
+        files: The files of its sources.
+        found: The manifest of the dataset that is in its place now.
+    """
     inputs = [entry for source in files.values() for entry in source.fingerprint]
-    size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
-    action = "reuse" if existing else "prepare"
+    size_mb = sum(entry.bytes for entry in inputs) / 1e6
     text = (
-        f"reuse the dataset in {job.data.output}: nothing changed since it was made"
-        if existing
-        else f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
+        f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
     )
     lenient = [name for name, source in job.data.sources.items() if getattr(source, "malformed", "fail") != "fail"]
-    if lenient and not existing:
+    if lenient:
         text += f"; malformed rows of {', '.join(lenient)} are left out"
-    left_out = sum(entry.rows for entry in existing.malformed) if existing else 0
-    if left_out:
-        text += f"; {left_out:,} malformed rows were left out of it"
-    step: dict[str, Any] = {"stage": "prepare", "action": action, "text": text, "output": job.data.output}
-    if existing:
-        step |= {"digest": existing.digest, "rows": existing.row_counts}
-    elif job.backend.use != "kubernetes":
-        try:
-            lacking = _lacking(job)
-        except FarandoleError:  # the store is out of reach, which `plan` lists as a problem
-            lacking = []
-        if lacking:
-            step |= {"lacking": lacking}
-            step["text"] += f"; training refuses the one that lies there ({lacking[0]})"
-    return step
+    lacking = unmet_requirements(job.data, found) if found else []
+    if lacking:
+        text += f"; training refuses the dataset that is there now ({lacking[0]})"
+    text += _no_training(job)
+    return PrepareStep(text, action="prepare", output=job.data.output, lacking=tuple(lacking) or None)
 
 
-def _lacking(job: Job) -> list[str]:
-    """What the job demands and the dataset that lies ready lacks; nothing where there is no dataset."""
-    try:
-        return unmet_requirements(job.data, read_manifest(job.data.output))
-    except DatasetError:
-        return []
+def _no_training(job: Job) -> str:
+    return "; the job has no `model`, so nothing is trained" if job.model is None else ""
 
 
-def _train_step(job: Job, existing: Manifest | None) -> dict[str, Any]:
+def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
     spec, resources = job.train, job.resources
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} of {spec.global_batch_size} rows a step on"
-        f" {format_count(resources.workers, 'worker')}, {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per step"
+        f" on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
     )
-    if spec.augment:
-        text += f", {', '.join(spec.augment)} changed at random"
     if resources.gpus:
-        text += f" and {resources.gpus} GPU each"
+        text += f" and {format_count(resources.gpus, 'GPU')} each"
+    if spec.augment:
+        text += f", augmenting {', '.join(spec.augment)} at random"
     if resources.workers * threads > cores:
         text += f" ({resources.workers * threads} threads on {cores} cores: slower than fewer)"
-    step: dict[str, Any] = {"stage": "train", "text": text, "workers": resources.workers, "threads": threads}
-    if existing:
-        whole, rest = divmod(existing.rows("train"), spec.global_batch_size)
-        step["steps"] = spec.epochs * (whole + (rest > 0 and spec.tail == "weight"))
-        step["text"] += f": {step['steps']:,} steps"
-    return step
+    steps = None
+    if manifest is not None:
+        whole, rest = divmod(manifest.rows("train"), spec.global_batch_size)
+        steps = spec.epochs * (whole + (rest > 0 and spec.tail == "weight"))
+        text += f": {steps:,} steps"
+    return TrainStep(text, workers=resources.workers, threads=threads, steps=steps)
 
 
-def _evaluate_step(job: Job) -> dict[str, Any]:
-    return {
-        "stage": "evaluate",
-        "text": f"measure {', '.join(job.metrics)} on validation after each epoch and on test at the end",
-        "metrics": list(job.metrics),
-    }
+def _evaluate_step(job: Job) -> EvaluateStep:
+    text = f"evaluate {', '.join(job.metrics)} on validation after each epoch and on test at the end"
+    return EvaluateStep(text, metrics=list(job.metrics))
 
 
-def _register_step(job: Job) -> dict[str, Any]:
+def _register_step(job: Job) -> RegisterStep:
     from farandole.tracking.store import resolve_store
 
     store = resolve_store(job.tracking).shown
     name = job.tracking.register_as
-    what = f"add a version to the registered model {name}" if name else "log the model"
-    return {
-        "stage": "register",
-        "text": f"{what} in {store}, experiment {job.tracking.experiment}",
-        "model": name,
-    }
+    action = f"add a version to the registered model {name}" if name else "log the model"
+    return RegisterStep(f"{action} in {store}, experiment {job.tracking.experiment}", model=name)
 
 
-def _sweep_step(job: Job, sweep: Sweep) -> dict[str, Any]:
+def _sweep_step(job: Job, sweep: Sweep) -> SweepStep:
     metric = sweep.metric or job.metrics[0]
     space = {field: str(dimension) for field, dimension in sweep.space.items()}
     at_once = f", {sweep.parallel} at once" if sweep.parallel > 1 else ""
     shown = "; ".join(f"{field}: {values}" for field, values in space.items())
-    return {
-        "stage": "sweep",
-        "text": f"`farandole sweep` trains {format_count(sweep.num_trials, 'time')} ({sweep.sampler}{at_once}) to"
-        f" {sweep.goal(metric)} {metric} on validation over {shown}",
-        "trials": sweep.num_trials,
-        "metric": metric,
-        "space": space,
-    }
-
-
-def check_trainable(job: Job) -> None:
-    """Whether there is something to learn, and a model that learns.
-
-    Raises:
-        SpecError: There is no model, no label, or something that its hosts need.
-    """
-    if job.network and job.data.label is None:
-        raise SpecError(_NO_LABEL)
-    problems = hosts_problems(job)
-    if problems:
-        raise SpecError("\n".join(problems))
-
-
-def hosts_problems(job: Job) -> list[str]:
-    """What keeps the job from running on the hosts that it lists, as far as the job file tells. Files and scripts that
-    list hosts are read when an attempt starts."""
-    from farandole.launch.hosts import is_local
-    from farandole.launch.ssh.preflight import job_problems
-
-    hosts = job.resources.hosts
-    listed = [parse_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
-    return job_problems(job, [name for name in listed if not is_local(name)])
-
-
-def check_builder(job: Job) -> None:
-    """Find the builder's function, where the job has one, without importing its module, which may bring torch.
-
-    Raises:
-        ModelError: There is no such module, or no such function in it.
-    """
-    if job.model is None:
-        return
-    module_name, function_name = job.model.builder.split(":")
-    place = f"model.builder: {job.model.builder}"
-    source = module_file(module_name, Path(job.folder or "."))
-    if source is None:
-        try:
-            found = importlib.util.find_spec(module_name)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            top = module_name.split(".")[0]
-            ours = top == "farandole"
-            put = "" if ours else f"put {top}.py beside the job file ({job.folder}), or "
-            raise ModelError(f"{place}: there is no module {module_name}; {put}use one of farandole.models")
-        source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
-    if source is None:
-        return  # compiled: only the worker can tell
-    _check_function(place, source, function_name, ModelError)
-
-
-def check_transform(job: Job) -> None:
-    """Find the function of `data.transform` without importing its module.
-
-    Raises:
-        DataError: There is no such module, or no such function in it.
-    """
-    reference = job.data.transform
-    if reference is not None:
-        source = next(iter(transform_modules(reference, job.folder).values()))
-        _check_function(f"data.transform: {reference}", source, reference.split(":")[1], DataError)
-
-
-def _check_function(place: str, source: Path, name: str, error_type: type[UserError]) -> None:
-    try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise error_type(f"{place}: {source}, line {error.lineno}: {error.msg}") from error
-    except (OSError, ValueError) as error:  # it may not be read, or is no text
-        raise error_type(f"{place}: {source}: cannot be read as Python ({error}); mend the module") from error
-    names = _names_in(tree.body)
-    if name not in names and "*" not in names:
-        close = closest_match(name, names)
-        hint = f"did you mean {close}?" if close else f"it has {', '.join(names) or 'no functions'}"
-        raise error_type(f"{place}: {source} has no function {name}; {hint}")
-
-
-def _names_in(statements: Sequence[ast.AST]) -> list[str]:
-    """Functions, classes and imported or assigned names at the top of a module, also below `if` and `try`."""
-    names: list[str] = []
-    for node in statements:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names += [alias.asname or alias.name for alias in node.names]
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.append(node.target.id)
-        elif isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
-            names += _names_in(list(ast.iter_child_nodes(node)))
-    return names
+    text = (
+        f"`farandole sweep` trains {format_count(sweep.num_trials, 'time')} ({sweep.sampler}{at_once}) to"
+        f" {sweep.goal(metric)} {metric} on validation over {shown}"
+    )
+    return SweepStep(text, trials=sweep.num_trials, metric=metric, space=space)

@@ -63,11 +63,11 @@ def test_a_frozen_worker_is_found_and_its_gang_starts_again(home: Path, make_job
         resources__heartbeat_timeout_s=8,
     )
     trained = train(job)
-    assert trained.training["attempts"] == 2
+    assert trained.training.attempts == 2
     (failed,) = _history(home, "failed")
     assert (failed["kind"], failed["rank"], failed["victims"]) == ("frozen", 1, [0])
     assert failed["message"].startswith("train: worker 1 gave no sign of life for ")
-    (recovery,) = trained.training["recoveries"]
+    (recovery,) = trained.training.recoveries
     assert (recovery["attempt"], recovery["kind"], recovery["from_step"]) == (2, "frozen", STEPS)
     assert recovery["seconds"] > 0
     assert [event["event"] for event in _history(home, "started", "met", "failed", "restarted", "ended")] == [
@@ -75,7 +75,7 @@ def test_a_frozen_worker_is_found_and_its_gang_starts_again(home: Path, make_job
     ]  # fmt: skip
     status = _status(home)
     assert (status["state"], status["attempt"], status["step"]) == ("succeeded", 2, 2 * STEPS)
-    assert status["mlflow_run_id"] == trained.training["mlflow_run_id"]
+    assert status["mlflow_run_id"] == trained.training.mlflow_run_id
 
 
 @slow
@@ -172,9 +172,9 @@ def test_the_next_gang_has_the_size_that_the_hosts_have_room_for(
         (2, ["localhost:2"]),
         (3, ["localhost:3"]),
     ]
-    assert trained.training["workers"] == 3
-    assert trained.training["steps"] == 3 * STEPS
-    assert [recovery["from_step"] for recovery in trained.training["recoveries"]] == [STEPS, 2 * STEPS]
+    assert trained.training.workers == 3
+    assert trained.training.steps == 3 * STEPS
+    assert [recovery["from_step"] for recovery in trained.training.recoveries] == [STEPS, 2 * STEPS]
     assert "1 worker of 3 have no place; hosts answering: localhost:2" in [
         event.text for event in told if isinstance(event, Message)
     ]
@@ -215,9 +215,9 @@ def test_a_running_job_grows_and_shrinks_on_request(home: Path, make_job: MakeJo
     assert [event["workers"] for event in _history(home, "started")] == [1, 2, 1]
     assert [(event["workers"], event["to"]) for event in _history(home, "scaled")] == [(1, 2), (2, 1)]
     assert not _history(home, "failed")
-    assert trained.training["attempts"] == 3
-    assert trained.training["steps"] == 12 * STEPS
-    assert trained.training["recoveries"] == []
+    assert trained.training.attempts == 3
+    assert trained.training.steps == 12 * STEPS
+    assert trained.training.recoveries == []
 
 
 def test_a_size_that_cannot_be_is_refused(home: Path, make_job: MakeJob) -> None:

@@ -1,7 +1,7 @@
-"""What ranks do together for tests; run by `farandole.launch.script`.
+"""Script of one rank for tests of several ranks, run by `farandole.launch.script`.
 
-`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec), `out`, a directory, and perhaps a `device`.
-Each rank trains each job and writes `NAME-RANK.pt`; if there are `traps`, it goes through those of gradients and writes
+`in_gang.py REQUEST`: a JSON file with `jobs` (name to a serialized spec), `out` (a directory), and optionally `device`.
+Each rank trains each job and writes `NAME-RANK.pt`. With `traps`, it also tries unusual gradients, and writes
 `traps-RANK.pt`.
 """
 
@@ -35,7 +35,7 @@ PLAIN: dict[str, Any] = {
     "seed": 3,
 }
 ADAMW = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
-WAYS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulated": {"accumulate_steps": 3},
     "clipped": {"clip_norm": 0.5},
@@ -52,7 +52,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "profiled": {"profile": True},
     "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
 }
-"""What changes in `train` from one training to another."""
+"""Settings in `train` of each training."""
 
 
 def train(
@@ -62,9 +62,14 @@ def train(
     start: dict[str, Any] | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Train a job, perhaps from a state on; returns what became of it, or the error."""
+    """Train a job, optionally from a state; returns its results, or the error."""
     logged: dict[str, list[float]] = {}
-    notes: list[str] = []
+    messages: list[str] = []
+
+    def log(values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            logged.setdefault(name, []).append(value)
+
     job = parse_job(spec)
     dataset = Dataset(job.data.output)
     torch.manual_seed(job.train.seed)
@@ -76,26 +81,26 @@ def train(
             gang=gang,
             device=torch.device(device),
             directory=scratch / "checkpoints",
-            identity="the same",
-            on_event=lambda event: notes.append(event.text) if isinstance(event, Message) else None,
+            identity="equal",
+            on_event=lambda event: messages.append(event.text) if isinstance(event, Message) else None,
             profiles=scratch / "profile",
-            log=lambda values, step: [logged.setdefault(name, []).append(value) for name, value in values.items()],
+            log=log,
         )
         if start is not None:
-            trainer.load(start)
-        trainer.fit()
+            trainer.load_state_dict(start)
+        result = trainer.fit()
     except (FarandoleError, world.PeerLostError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    state = trainer.state()
+    state = trainer.state_dict()
     return {
         "weights": {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()},
         "state": state,
-        "own_state_bytes": _own_bytes(trainer._update._optimizer),  # type: ignore[attr-defined]
-        "steps": trainer.steps_done,
-        "validation": trainer.validation,
+        "own_state_bytes": _own_bytes(trainer._grad_sync._optimizer),  # type: ignore[attr-defined]
+        "steps": result.steps,
+        "validation": result.validation,
         "logged": logged,
-        "notes": notes,
-        "times": [split.rounded() for split in trainer.time_by_rank],
+        "messages": messages,
+        "times": [split.rounded() for split in result.time_by_rank],
     }
 
 
@@ -104,67 +109,68 @@ def _own_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-class Odd(nn.Module):
-    """Parameters whose gradients are not plain: strided, sparse, in bfloat16, or missing on one rank or on all."""
+class UnusualNetwork(nn.Module):
+    """Network with unusual gradients: strided, sparse, bfloat16, or missing on one rank or on all."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(5)
         self.table = nn.Embedding(6, 3, sparse=True)
         self.square = nn.Parameter(torch.randn(3, 3).t())
-        self.brief = nn.Parameter(torch.randn(3, dtype=torch.bfloat16))
-        self.seldom = nn.Parameter(torch.randn(3))
+        self.rounded = nn.Parameter(torch.randn(3, dtype=torch.bfloat16))
+        self.sometimes = nn.Parameter(torch.randn(3))
         self.never = nn.Parameter(torch.randn(3))
 
-    def forward(self, ids: torch.Tensor, seldom: bool) -> torch.Tensor:
-        hidden = self.table(ids) @ self.square * self.brief.float()
-        return (hidden * self.seldom if seldom else hidden).sum()
+    def forward(self, ids: torch.Tensor, sometimes: bool) -> torch.Tensor:
+        hidden = self.table(ids) @ self.square * self.rounded.float()
+        total: torch.Tensor = (hidden * self.sometimes if sometimes else hidden).sum()
+        return total
 
 
-def odd_gradients(gang: world.World, kind: Callable[..., Any], **horovod: Any) -> dict[str, torch.Tensor]:
-    """The weights after some steps of plain SGD with the ranks' different batches."""
-    model = Odd()
+def train_unusual(gang: world.World, kind: Callable[..., Any], **horovod: Any) -> dict[str, torch.Tensor]:
+    """Return the weights after some steps of plain SGD with a different batch on each rank."""
+    model = UnusualNetwork()
     spec = Train.model_validate({"optimizer": {"name": "sgd", "learning_rate": 0.1}, "horovod": horovod})
-    update = kind(spec, model, gang)
+    sync = kind(spec, model, gang)
     for step in range(STEPS):
-        update.enable_sync()
-        model(odd_ids(step, gang.rank), seldom=gang.rank == 1).backward()
-        update.wait()
-        update.step(0.1)
-        update.forget()
+        sync.enable_sync()
+        model(embedding_ids(step, gang.rank), sometimes=gang.rank == 1).backward()
+        sync.synchronize()
+        sync.step(0.1)
+        sync.zero_grad()
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def odd_ids(step: int, rank: int) -> torch.Tensor:
-    """What a rank looks up in a step."""
+def embedding_ids(step: int, rank: int) -> torch.Tensor:
+    """Return the rows of the embedding that a rank uses in a step."""
     return torch.tensor([step, rank + 3])
 
 
-def twice(gang: world.World) -> str:
-    """A gradient that is computed twice after it was said to be the last."""
+def backward_twice(gang: world.World) -> str:
+    """Compute a gradient twice after sync is enabled; returns the error."""
     model = nn.Linear(2, 1)
-    update = ReplicatedGradientSync(Train(), model, gang)
-    update.enable_sync()
+    sync = ReplicatedGradientSync(Train(), model, gang)
+    sync.enable_sync()
     model(torch.ones(1, 2)).sum().backward()
     try:
         model(torch.ones(1, 2)).sum().backward()
     except AssertionError as error:
-        update.wait()
+        sync.synchronize()
         return str(error)
-    return "nobody noticed"
+    return "no error"
 
 
-def adasum(gang: world.World) -> str:
-    """What is said of an operation that this build does not have."""
+def request_adasum(gang: world.World) -> str:
+    """Request an operation that this build does not have; returns the error."""
     try:
         world.check_horovod_build(Horovod(adasum=True), torch.device("cpu"))
     except FarandoleError as error:
         return str(error)
-    return "it is there"
+    return "no error"
 
 
 def main() -> None:
-    """Be one rank."""
+    """Run one rank."""
     request = json.loads(Path(sys.argv[1]).read_text())
     out, device = Path(request["out"]), request.get("device", "cpu")
     with world.init() as gang:
@@ -172,11 +178,11 @@ def main() -> None:
             torch.save(train(spec, gang, out / name, device=device), out / f"{name}-{gang.rank}.pt")
         if request.get("traps"):
             found = {
-                "whole": odd_gradients(gang, ReplicatedGradientSync),
-                "grouped": odd_gradients(gang, ReplicatedGradientSync, num_groups=1),
-                "sharded": odd_gradients(gang, ShardedGradientSync),
-                "twice": twice(gang),
-                "adasum": adasum(gang),
+                "whole": train_unusual(gang, ReplicatedGradientSync),
+                "grouped": train_unusual(gang, ReplicatedGradientSync, num_groups=1),
+                "sharded": train_unusual(gang, ShardedGradientSync),
+                "twice": backward_twice(gang),
+                "adasum": request_adasum(gang),
                 "sums": world.all_reduce_sum([1.0, gang.rank], "test.sums"),
             }
             torch.save(found, out / f"traps-{gang.rank}.pt")

@@ -1,6 +1,6 @@
-"""What a user's builders do, well and badly. The tests lay this file beside their job files, as `network.py`.
+"""Builders as users write them, good and bad. Tests copy this file beside their job files, as `network.py`.
 
-Option names: `marks`, a directory in which a network notes what it went through; `step`, when something happens.
+Options: `marks` is a directory in which a network leaves files that tests read; `step` is when something happens.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def build(schema: Schema) -> nn.Module:
     return Network(schema)
 
 
-def build_noting_rows(schema: Schema, marks: str) -> nn.Module:
-    """Notes the `row` of each row, a line for each step. Without dropout: it draws per rank."""
+def build_recording_rows(schema: Schema, marks: str) -> nn.Module:
+    """Build a network that writes the `row` values of each step as one line; without dropout, which draws per rank."""
 
     def note(step: int, groups: dict[str, torch.Tensor]) -> None:
         with Path(marks, f"rank-{RANK}").open("a") as file:
@@ -57,9 +57,11 @@ def build_noting_rows(schema: Schema, marks: str) -> nn.Module:
     return network
 
 
-def build_noting_attempts(schema: Schema, marks: str, step_s: float = 0.0) -> nn.Module:
-    """Notes the `row` of each row in a file of its own for each attempt and rank. While `slow` lies beside it, a gang
-    of two takes its time."""
+def build_recording_attempts(schema: Schema, marks: str, step_s: float = 0.0) -> nn.Module:
+    """Build a network that writes the `row` values of each step to one file per attempt and rank.
+
+    While a file `slow` exists among the marks, each step of a gang of two takes two seconds.
+    """
     size, attempt = int(os.environ["HOROVOD_SIZE"]), os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"]
 
     def note(step: int, groups: dict[str, torch.Tensor]) -> None:
@@ -77,7 +79,7 @@ def build_noting_attempts(schema: Schema, marks: str, step_s: float = 0.0) -> nn
 
 
 def build_branching(schema: Schema) -> nn.Module:
-    """Takes a branch that depends on the data, which torch.export cannot follow."""
+    """Build a network with a branch that depends on the data, which torch.export cannot follow."""
 
     class Branching(Network):
         def forward(self, **groups: torch.Tensor) -> torch.Tensor:
@@ -117,7 +119,7 @@ def build_diverging(schema: Schema) -> nn.Module:
 
 
 def build_overflowing(schema: Schema) -> nn.Module:
-    """Its outputs are finite, and for some rows their gradient is not: the root of nothing has no slope."""
+    """Build a network with finite outputs whose gradient is infinite for some rows: the slope of a root at zero."""
 
     class Overflowing(Network):
         def forward(self, **groups: torch.Tensor) -> torch.Tensor:
@@ -129,7 +131,7 @@ def build_overflowing(schema: Schema) -> nn.Module:
 
 
 def build_huge(schema: Schema) -> nn.Module:
-    """Asks for more than any GPU has."""
+    """Build a network that allocates more memory than any GPU has."""
 
     def ask(step: int, groups: dict[str, torch.Tensor]) -> None:
         torch.empty(2**44, dtype=torch.uint8, device=groups["dense"].device)
@@ -140,7 +142,7 @@ def build_huge(schema: Schema) -> nn.Module:
 def build_failing(
     schema: Schema, how: str, rank: int, step: int, marks: str | None = None, times: int = 1, group: str = ""
 ) -> nn.Module:
-    """Breaks one rank at a step: only so many times, if there is a place for marks of it."""
+    """Build a network that breaks one rank at a step; with `marks`, at most `times` times."""
 
     def fail(now: int, groups: dict[str, torch.Tensor]) -> None:
         if rank != RANK or now != step:
@@ -156,7 +158,7 @@ def build_failing(
 
 
 def _fail(how: str, group: str) -> None:
-    """Come to an end, in one of many ways."""
+    """End or disturb this process in the given way."""
     if how in ("kill", "freeze"):
         os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
     elif how in ("exit", "leave"):
@@ -170,13 +172,13 @@ def _fail(how: str, group: str) -> None:
         bytearray(2**30)
     elif how == "group":
         Path(group, "cgroup.procs").write_text(str(os.getpid()))
-        time.sleep(3)  # until the next signs of life
+        time.sleep(3)  # until the next heartbeats
         bytearray(b"x" * 2**30)
     raise ValueError("the third step is too much")
 
 
 def build_slow(schema: Schema, marks: str, step_s: float) -> nn.Module:
-    """Says that it has begun, and takes its time. It has a child that hides in a session of its own."""
+    """Build a network with slow steps and a child process in another session; it reports when it has begun."""
     child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
     Path(marks, f"rank-{RANK}-child").write_text(str(child.pid))
 
@@ -187,9 +189,9 @@ def build_slow(schema: Schema, marks: str, step_s: float) -> nn.Module:
     return Network(schema, wait)
 
 
-def build_in_the_know(schema: Schema, marks: str) -> nn.Module:
-    """Reads a secret from its environment, and looks at what everybody on this machine can see."""
+def build_reading_secret(schema: Schema, marks: str) -> nn.Module:
+    """Build a network that reads a secret and searches the command lines of all processes for it."""
     secret = os.environ["MY_SECRET"]
-    seen = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    Path(marks, f"rank-{RANK}").write_text(f"{len(secret)} {sum(secret.encode() in line for line in seen)}")
+    command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    Path(marks, f"rank-{RANK}").write_text(f"{len(secret)} {sum(secret.encode() in line for line in command_lines)}")
     return Network(schema)

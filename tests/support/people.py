@@ -1,4 +1,4 @@
-"""Rows about people who do not exist, a job over them, and all texts of them that must not leak."""
+"""Rows about fictional people, a job on them, and all their values that must not leak."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def person(number: int) -> dict[str, Any]:
-    """One row; 40 people occur three times each."""
+    """Return one row; 40 people occur three times each."""
     who = number % 40
     return {
         "user": 739_146_208 + who,
@@ -43,7 +43,7 @@ def person(number: int) -> dict[str, Any]:
 
 PEOPLE = [person(number) for number in range(120)]
 SECRETS = sorted({str(row[column]) for row in PEOPLE for column in ("user", "name", "email", "phone", "card", "born")})
-"""What may be found nowhere once the policies below were applied."""
+"""Values that must not be found anywhere after the policies below are applied."""
 
 POLICIES: dict[str, dict[str, Any]] = {
     "email": {"policy": "drop"},
@@ -68,12 +68,12 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def people_csv() -> str:
-    """The rows as CSV."""
+    """Return the rows as CSV."""
     return "\n".join([",".join(COLUMNS), *(",".join(str(value) for value in row.values()) for row in PEOPLE)]) + "\n"
 
 
 def people_data(**changes: Any) -> dict[str, Any]:
-    """The data part of a job in which every policy occurs."""
+    """Return the data part of a job that uses every policy."""
     return {
         "sources": {"people": {"path": "people.csv", "columns": COLUMNS}},
         "features": FEATURES,
@@ -85,5 +85,5 @@ def people_data(**changes: Any) -> dict[str, Any]:
 
 
 def texts_below(directory: Path) -> dict[str, bytes]:
-    """All files below a directory, by name."""
+    """Return the content of all files below a directory, by name."""
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

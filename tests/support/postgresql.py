@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests, of Debian's package. It ends with the test run."""
+"""A real PostgreSQL server from Debian's package, for as long as a test run needs it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class PostgreSQL:
     """A running server.
 
     Args:
-        port: Where it listens on this machine.
+        port: The port on 127.0.0.1.
         programs: The folder of its programs.
-        user: Who runs it, and so may sign in as `postgres` without a password by the socket.
+        user: The system user that runs it, who may sign in as `postgres` through the socket without a password.
         sockets: The folder of its socket.
     """
 
@@ -42,11 +42,11 @@ class PostgreSQL:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a client on this machine, without user and password."""
+        """Variables of a client on this machine, without user and password."""
         return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port)}
 
     def query(self, sql: str, database: str = "postgres") -> list[str]:
-        """The rows that a superuser is told, columns with bars between."""
+        """Run a query as superuser and return its rows, columns separated by bars."""
         done = subprocess.run(
             [self.programs / "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, database],
             env={**os.environ, **self.environment, "PGUSER": "postgres", "PGPASSWORD": PASSWORD},
@@ -59,7 +59,7 @@ class PostgreSQL:
 
 
 def postgresql_programs() -> Path:
-    """Where Debian keeps the programs of the newest version; skips the test where there is none."""
+    """Return the folder of the newest version's programs; skip the test if there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("postgres")
     if not found and on_path is None:
@@ -69,15 +69,15 @@ def postgresql_programs() -> Path:
 
 @contextmanager
 def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
-    """A new server.
+    """Start a new server.
 
     Args:
         initdb: Arguments for `initdb`.
     """
     programs = postgresql_programs()
-    directory = Path(tempfile.mkdtemp(prefix="farandole-postgresql-"))  # short, as sockets' paths must be
+    directory = Path(tempfile.mkdtemp(prefix="farandole-postgresql-"))  # short, because paths of sockets must be
     user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # it refuses to be run by root
+    if os.geteuid() == 0:  # it refuses to run as root
         entry = pwd.getpwnam("postgres")
         user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
         os.chown(directory, entry.pw_uid, entry.pw_gid)
@@ -105,7 +105,7 @@ def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
             _wait_until_ready(server, process, directory / "log")
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once, but removing its shared memory
+            process.send_signal(signal.SIGQUIT)  # an immediate shutdown that still removes its shared memory
             process.wait()
     finally:
         shutil.rmtree(directory)

@@ -1,5 +1,8 @@
-"""Trainings that stop and go on. As a script it is one rank of a gang that makes several, one after the other:
-`python stopping.py PLAN.json`, where each rank writes what it saw to `PLAN.json.RANK`."""
+"""Trainings that stop and resume.
+
+As a script, `python stopping.py PLAN.json`, one rank of a gang that runs several trainings one after the other. Each
+rank writes its results to `PLAN.json.RANK`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
 
 
-class Plain(Mlp):
-    """A small network without chance, the same for any number of workers. It can do something in a step."""
+class PlainNetwork(Mlp):
+    """Small deterministic network, the same for any number of workers, that calls a function in each step."""
 
     def __init__(self, dataset: Dataset, before: Callable[[int], None], dropout: float = 0.0) -> None:
         super().__init__(dataset.manifest.columns, (16,), dropout=dropout, embedding_dropout=0.0, max_embedding=4)
@@ -39,9 +42,13 @@ class Plain(Mlp):
         return super().forward(**groups)
 
 
-class Drawing(Plain):
-    """Draws from torch's and NumPy's generators, on each rank anew, and has running means and another buffer that
-    follow the rows of a rank; the other one has a part in what it computes."""
+class RandomNetwork(PlainNetwork):
+    """Network that uses random numbers of torch and NumPy, different on each rank.
+
+    It also has running means and another buffer, which depend on the rows of a rank; the output depends on the latter.
+    """
+
+    level: torch.Tensor
 
     def __init__(self, dataset: Dataset, before: Callable[[int], None]) -> None:
         super().__init__(dataset, before, dropout=0.2)
@@ -57,23 +64,23 @@ class Drawing(Plain):
 
 
 def _make(plan: dict[str, Any], training: dict[str, Any], gang: world.World) -> dict[str, Any]:
-    """One training of the plan; what this rank saw of it."""
-    job = parse_job(plan["job"], place="plan")
+    """Run one training of the plan; returns the results of this rank."""
+    job = parse_job(plan["job"], origin="plan")
     dataset = Dataset(job.data.output)
     losses: dict[int, float] = {}
     torch.manual_seed(3)
     np.random.seed(3 + gang.rank)
-    asked, step = training.get("ask", (None, None))
+    requested, step = training.get("request", (None, None))
 
-    def ask(now: int) -> None:
-        if (gang.rank, now) == (asked, step):
+    def request_stop(now: int) -> None:
+        if (gang.rank, now) == (requested, step):
             trainer.request_stop()
 
     def log(values: dict[str, float], step: int) -> None:
         if "train.loss" in values:
             losses[step] = values["train.loss"]
 
-    network = {"plain": Plain, "drawing": Drawing}[plan["network"]](dataset, ask)
+    network = {"plain": PlainNetwork, "random": RandomNetwork}[plan["network"]](dataset, request_stop)
     trainer = Trainer(
         job=job,
         dataset=dataset,
@@ -95,13 +102,13 @@ def _make(plan: dict[str, Any], training: dict[str, Any], gang: world.World) -> 
 
 
 def main() -> None:
-    """Be one rank."""
+    """Run one rank."""
     path = Path(sys.argv[1])
     plan = json.loads(path.read_text())
     torch.set_num_threads(1)
     with world.init() as gang:
-        seen = [_make(plan, training, gang) for training in plan["trainings"]]
-        path.with_name(f"{path.name}.{gang.rank}").write_text(json.dumps(seen))
+        results = [_make(plan, training, gang) for training in plan["trainings"]]
+        path.with_name(f"{path.name}.{gang.rank}").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What holds for the checkout as a whole."""
+"""Rules that hold for the checkout as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAVY = ("torch", "pyspark", "mlflow", "horovod")
 
 
 def python(code: str) -> str:
-    """What code prints that runs from the root of the checkout, as `python -c` does."""
+    """Run code from the root of the checkout, as `python -c` does, and return what it prints."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -1,105 +1,221 @@
-"""`run`, `prepare`, `train` and `plan`: the commands that take a job file; and `scale`, for one that runs."""
+"""`submit`, and what is done with jobs that were submitted: `jobs`, `status`, `logs`, `cancel`, `retry`."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from pathlib import Path
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farandole.cli import render
-from farandole.errors import SpecError
+from farandole.cli.pipeline import AsJson, JobFile, Overrides
+from farandole.errors import SpecError, closest_match
 
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, for example train.epochs=2. Repeatable."),
+if TYPE_CHECKING:
+    from farandole.backends.protocol import JobStatus
+
+_POLL_S = 1.0
+_INTERRUPTED = 130
+_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+def _known_ids(incomplete: str) -> list[str]:
+    """For the shell's completion: the jobs that were submitted from here."""
+    from farandole.backends.records import JobDatabase
+    from farandole.storage import home
+
+    records = JobDatabase(home())
+    return [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []
+
+
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id.", show_default=False, autocompletion=_known_ids)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
-Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing changed.")]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", metavar="NAME", help="local, hosts or kubernetes. Default: where it was submitted to from here."
+    ),
+]
+Context = Annotated[str | None, typer.Option(help="Of kubernetes: the context of the kubeconfig.", show_default=False)]
+Namespace = Annotated[str | None, typer.Option(help="Of kubernetes: the namespace.", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (run, prepare, train, plan, scale):
+    for command in (submit, jobs, status, logs, cancel, retry):
         app.command()(command)
 
 
-def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
-    """Prepare, train, evaluate and register, in the foreground."""
-    from farandole import api
-    from farandole.cli.progress import event_display
-    from farandole.spec import load_job
-
-    job = load_job(job_file, overrides or ())
-    with event_display() as on_event:
-        finished = api.run(job, on_event, force=force)
-    render.show_run(job_file, job, finished.to_dict(), as_json=as_json)
-
-
-def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
-    """Make the dataset, unless it is there already."""
-    from farandole import api
-    from farandole.cli.progress import event_display
-    from farandole.spec import load_job
-
-    job = load_job(job_file, overrides or ())
-    with event_display() as on_event:
-        prepared = api.prepare(job, on_event, force=force)
-    render.show_dataset(job_file, job, prepared.to_dict(), as_json=as_json)
-
-
-def train(
-    job_file: JobFile,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest job of this name.")] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
-) -> None:
-    """Train on the dataset that lies ready."""
-    from farandole import api
-    from farandole.cli.progress import event_display
-    from farandole.spec import load_job
-
-    job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
-    with event_display() as on_event:
-        trained = api.train(job, on_event, register=register, resume=resume)
-    render.show_run(job_file, job, api.train_document(job, trained), as_json=as_json)
-
-
-def plan(
+def submit(
     job_file: JobFile,
     overrides: Overrides = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", metavar="NAME", help="List the objects that this backend would make.")
+        str | None,
+        typer.Option("--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the job file's, local."),
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="Of jobs that wait, the highest begins first.", show_default="the job file's, 0")
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Run so many jobs at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
+    ] = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    queue: Annotated[str | None, typer.Option(help="Of kubernetes: the queue of Kueue.", show_default=False)] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended: 0 if well, 1 if not.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="The same, and show its log.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the job file and show what would happen; touches nothing."""
-    from farandole.planning import plan as plan_job
+    """Hand the job to a backend, and return at once; it prepares, trains, evaluates and registers without you."""
+    from farandole import api
+    from farandole.cli import render
     from farandole.spec import load_job
 
-    try:
-        chosen = [] if backend is None else [f"backend.use={backend}"]
-        document = plan_job(load_job(job_file, [*(overrides or ()), *chosen]))
-    except SpecError as error:
-        if not as_json:
-            raise
-        document = {"problems": str(error).splitlines(), "steps": [], "objects": []}
-    render.show_plan(document, as_json=as_json)
-    if document["problems"]:
-        sys.exit(2)
+    fields = {
+        "backend.use": backend,
+        "backend.priority": priority,
+        "backend.kubernetes.context": context,
+        "backend.kubernetes.namespace": namespace,
+        "backend.kubernetes.queue": queue,
+    }
+    chosen = [f"{field}={value}" for field, value in fields.items() if value is not None]
+    submitted = api.submit(load_job(job_file, [*(overrides or ()), *chosen]), slots=slots)
+    render.show_submitted(submitted, as_json=as_json)
+    if wait or follow:
+        _wait(submitted.id, follow=follow)
 
 
-def scale(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
-    workers: Annotated[int, typer.Argument(metavar="N", help="How many workers there shall be.", show_default=False)],
+def jobs(
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", metavar="STATE", help=f"Only these: {', '.join(_STATES)}. Repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest first.")] = 50,
+    backend: BackendOption = None,
+    context: Context = None,
+    namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a running job go on with another number of workers, from its next checkpoint on."""
+    """List the submitted jobs, the newest first."""
+    from farandole import api
+    from farandole.cli import render
+    from farandole.cli.progress import event_display
+
+    for wanted in state or ():
+        if wanted not in _STATES:
+            close = closest_match(wanted, list(_STATES))
+            hint = f"did you mean {close}?" if close else f"there are {', '.join(_STATES)}"
+            raise SpecError(f"--state: {wanted}: there is no such state; {hint}")
+    name, location = _where(backend, context, namespace)
+    with event_display() as on_event:
+        found = api.jobs(on_event, backend=name, location=location)
+    chosen = [job for job in found if not state or job.state in state]
+    render.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
+
+
+def status(
+    job_id: JobId,
+    backend: BackendOption = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a job stands, and why."""
+    from farandole import api
+    from farandole.cli import render
+
+    name, location = _where(backend, context, namespace)
+    render.show_status(api.status(job_id, backend=name, location=location), as_json=as_json)
+
+
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    rank: Annotated[
+        int | None, typer.Option(min=0, help="What this worker wrote, over all attempts.", show_default=False)
+    ] = None,
+    backend: BackendOption = None,
+    context: Context = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show a job's log: its stages, progress and failures; or that of one of its workers."""
     from farandole import api
 
-    api.scale(job_id, workers)
-    render.show_scaling(job_id, workers, as_json=as_json)
+    name, location = _where(backend, context, namespace)
+    _print_lines(job_id, api.logs(job_id, rank=rank, follow=follow, backend=name, location=location))
+
+
+def cancel(
+    job_id: JobId,
+    backend: BackendOption = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a job and all that it started; a training saves its state first."""
+    from farandole import api
+    from farandole.cli import render
+
+    name, location = _where(backend, context, namespace)
+    render.show_status(api.cancel(job_id, backend=name, location=location), as_json=as_json)
+
+
+def retry(
+    job_id: JobId,
+    backend: BackendOption = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a job that failed or was cancelled go on from its last checkpoint: same id, same MLflow run."""
+    from farandole import api
+    from farandole.cli import render
+
+    name, location = _where(backend, context, namespace)
+    render.show_submitted(api.retry(job_id, backend=name, location=location), as_json=as_json)
+
+
+def _where(backend: str | None, context: str | None, namespace: str | None) -> tuple[str | None, dict[str, Any] | None]:
+    """Return the backend and the location that the options select."""
+    from farandole.backends.registry import select_backend
+
+    return select_backend(backend, {"context": context, "namespace": namespace})
+
+
+def _wait(job_id: str, *, follow: bool) -> None:
+    """Stay until a job has ended, and end as it did."""
+    from farandole import api
+
+    if follow:
+        _print_lines(job_id, api.logs(job_id, follow=True), stream=sys.stderr)
+    try:
+        while not (now := api.status(job_id)).ended:
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        _leave(job_id)
+    if now.state != "succeeded":
+        print(f"farandole: {job_id} {_ended(now)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _ended(job: JobStatus) -> str:
+    return f"{'was cancelled' if job.state == 'cancelled' else job.state}: {job.reason}"
+
+
+def _print_lines(job_id: str, lines: Any, stream: Any = None) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `farandole logs ID | head` ends without a word
+    try:
+        for line in lines:
+            print(line, file=stream or sys.stdout, flush=True)
+    except KeyboardInterrupt:
+        _leave(job_id)
+
+
+def _leave(job_id: str) -> None:
+    """Ctrl-C ends the watching, not the job."""
+    print(f"farandole: {job_id} goes on without you; `farandole cancel {job_id}` ends it", file=sys.stderr, flush=True)
+    os._exit(_INTERRUPTED)

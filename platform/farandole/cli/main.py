@@ -1,4 +1,4 @@
-"""The command `farandole`. The one place where an error becomes text and an exit code."""
+"""The command `farandole`: the only module that turns an error into text and an exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli import data, jobs, submitted, sweep, tools
+from farandole.cli import data, jobs, pipeline, sweep, tools
 from farandole.errors import FarandoleError
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 
@@ -21,8 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+pipeline.add_to(app)
 jobs.add_to(app)
-submitted.add_to(app)
 sweep.add_to(app)
 app.add_typer(data.app, name="data")
 tools.add_to(app)
@@ -48,7 +48,7 @@ def _options(
 
 
 def main() -> None:
-    """Run a command; turn what it raises into a message on stderr and an exit code."""
+    """Run a command; turn an error into a message on stderr and an exit code."""
     raise_on_sigterm()
     try:
         app()
@@ -56,7 +56,7 @@ def main() -> None:
         _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as ended:
-        # typer makes a silent exit of Ctrl-C
+        # typer turns Ctrl-C into a silent exit
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
         print("farandole: interrupted; everything that was started has ended", file=sys.stderr)
@@ -75,7 +75,7 @@ def _show(error: FarandoleError) -> None:
 
         traceback.print_exception(error, file=sys.stderr)
     elif error.detail:
-        print("farandole: more with `farandole --debug …`", file=sys.stderr)
+        print("farandole: `farandole --debug …` shows more", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws a job's events: a live bar on a terminal, plain lines elsewhere. Always on stderr."""
+"""Displays a job's events on stderr: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLAIN_EVERY_S = 10.0
 
 @contextmanager
 def event_display() -> Iterator[EventHandler]:
-    """A watcher for the length of the block."""
+    """Yield an event handler that displays events for the length of the block."""
     if sys.stderr.isatty():
         with _bars() as on_event:
             yield on_event
@@ -36,11 +36,11 @@ def event_display() -> Iterator[EventHandler]:
 
 
 class _Lines:
-    """One line for each stage and note, and now and then one for progress: for logs and pipes."""
+    """A line for each stage and message, and one for progress every few seconds: for logs and pipes."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._told = 0.0
+        self._started_s = time.monotonic()
+        self._printed_s = 0.0
         self._text = ""
 
     def __call__(self, event: Event) -> None:
@@ -51,15 +51,15 @@ class _Lines:
 
     def _advance(self, event: Progress) -> None:
         now = time.monotonic()
-        if event.unit == "tasks" and event.text == self._text and now - self._told < _PLAIN_EVERY_S:
+        if event.unit == "tasks" and event.text == self._text and now - self._printed_s < _PLAIN_EVERY_S:
             return
-        if event.unit == "rows" and now - self._told < _PLAIN_EVERY_S:
+        if event.unit == "rows" and now - self._printed_s < _PLAIN_EVERY_S:
             return
-        self._told, self._text = now, event.text
+        self._printed_s, self._text = now, event.text
         self._print(str(event))
 
     def _print(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self._started_s:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def _bars() -> Iterator[EventHandler]:
 
 
 class _Bars:
-    """A bar for the stage that goes on; stages that ended, and notes, are lines above it."""
+    """A bar for the current stage; above it, lines for stages that ended and for messages."""
 
     def __init__(self, progress: ProgressBar) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""`ui`, `sync`, `schema` and `doctor`: what helps around jobs."""
+"""`ui`, `sync`, `schema` and `doctor`: tools around jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from farandole.cli import render
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,14 +46,15 @@ def sync(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Send to MLflow what jobs have recorded while it was away."""
+    """Send to MLflow the records that jobs kept while it did not answer."""
+    from farandole.cli import render
     from farandole.cli.progress import event_display
     from farandole.tracking.sync import sync as send
 
     with event_display() as on_event:
-        synced = [entry.to_dict() for entry in send(job, uri=uri, on_event=on_event)]
-    render.show_synced(synced, as_json=as_json)
-    if any(entry["unsent"] for entry in synced):
+        results = send(job, uri=uri, on_event=on_event)
+    render.show_synced(results, as_json=as_json)
+    if any(result.unsent for result in results):
         sys.exit(3)
 
 
@@ -73,10 +72,11 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check what this machine has: Java, Spark, Horovod, torch, MLflow, disk; or whether a job's hosts are ready."""
+    """Check this machine (Java, Spark, Horovod, torch, MLflow, disk), or the hosts of a job."""
+    from farandole.cli import render
     from farandole.cli.doctor import check_hosts, check_machine
 
     findings = check_machine() if hosts is None else check_hosts(hosts)
     render.show_findings(findings, as_json=as_json)
-    if not all(finding["ok"] for finding in findings):
+    if not all(finding.ok for finding in findings):
         sys.exit(3)

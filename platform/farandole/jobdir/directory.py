@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from farandole.errors import SpecError, closest_match
-from farandole.jobdir.layout import RUNNER_LOCK, SPEC, jobs_folder
+from farandole.jobdir.layout import SPEC, jobs_folder
 from farandole.process.atomic import write_atomic
-from farandole.process.locks import Lock, is_locked, try_lock
 from farandole.spec import Job, parse_job
 
 
@@ -100,35 +98,7 @@ def load_spec(path: Path) -> Job:
         SpecError: The spec breaks a rule.
     """
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return parse_job(raw, place=str(path))
-
-
-@contextmanager
-def training_lock(directory: Path) -> Iterator[None]:
-    """Exclude a second training in a job's directory; the lock ends with this process, however it ends.
-
-    Raises:
-        SpecError: Another process holds it.
-    """
-    lock = try_lock(directory)
-    if lock is None:
-        raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
-    with lock:
-        yield
-
-
-def is_training(directory: Path) -> bool:
-    """Return whether a supervisor trains in this directory."""
-    return is_locked(directory)
-
-
-def try_lock_job(directory: Path) -> Lock | None:
-    """Become the runner of a submitted job; None if another process is.
-
-    Raises:
-        FileNotFoundError: The job's directory was removed.
-    """
-    return try_lock(directory / RUNNER_LOCK)
+    return parse_job(raw, origin=str(path))
 
 
 def _name_in(spec: Path) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from farandole.spec import home
+from farandole.storage import home
 
 JOBS, SWEEPS = "jobs", "sweeps"
 """The folders of `$FARANDOLE_HOME` with a directory for each job, and for each sweep."""
@@ -49,11 +50,17 @@ RUN_LINK = "record.json"
 """The link to the MLflow run, in the folder `tracking`."""
 
 _ATTEMPT = "attempt-"
+_LOG = re.compile(r"attempt-(\d+)/rank-(\d+)\.log$")
 
 
 def jobs_folder() -> Path:
     """Return the folder that holds the directories of all jobs."""
     return home() / JOBS
+
+
+def job_directory(job_id: str) -> Path:
+    """Return where the directory of a job is, or would be."""
+    return jobs_folder() / job_id
 
 
 def sweeps_folder() -> Path:
@@ -82,6 +89,7 @@ def launcher_log(logs: Path) -> Path:
     return logs / "launcher.log"
 
 
-def worker_logs(directory: Path) -> list[Path]:
-    """Return the logs of all workers in all attempts, sorted by path."""
-    return sorted((directory / LOGS).glob(f"{_ATTEMPT}*/rank-*.log"))
+def worker_logs(directory: Path) -> list[tuple[int, int, Path]]:
+    """Return attempt, rank and path of the logs of all workers, sorted by attempt and rank."""
+    found = [(_LOG.search(str(path)), path) for path in (directory / LOGS).glob(f"{_ATTEMPT}*/rank-*.log")]
+    return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)

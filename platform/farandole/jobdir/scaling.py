@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.errors import SpecError
-from farandole.jobdir.directory import find_job_directory, is_training, load_job
+from farandole.jobdir.directory import find_job_directory, load_job
 from farandole.jobdir.layout import SCALE_REQUEST
+from farandole.jobdir.locks import is_training
 from farandole.jobdir.status import read_status, resume_command
 from farandole.process.atomic import write_json
 
@@ -21,7 +22,7 @@ def scale(job_id: str, workers: int) -> None:
         workers: The number of workers.
 
     Raises:
-        SpecError: There is no such job, it does not train, or it cannot have so many workers.
+        SpecError: There is no such job, it does not train, or it cannot have that number of workers.
     """
     directory = find_job_directory(job_id)
     job = load_job(directory)

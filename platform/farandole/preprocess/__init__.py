@@ -1,8 +1,7 @@
-"""The one implementation of every transform, on Arrow record batches: for Spark's executors and for serving."""
+"""The single implementation of every transform, on Arrow record batches: for Spark's executors and for serving."""
 
 from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
-from farandole.preprocess.preprocessing import Preprocessing
-from farandole.preprocess.stream import RowStream
+from farandole.preprocess.preprocessing import Preprocessing, RowStream
 from farandole.preprocess.summary import Summary
 
 __all__ = ["LABEL_KEY", "Observations", "Preprocessing", "RowStream", "Summary", "learn", "merge", "statistics"]

@@ -1,4 +1,4 @@
-"""Numbers as intervals, whose boundaries are declared or measured on the training split."""
+"""Numbers as intervals, with boundaries that are declared or measured on the training split."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pyarrow as pa
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
 from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements, onehot
-from farandole.preprocess.values import as_numbers
+from farandole.preprocess.values import as_numbers, nearest_value
 from farandole.spec import Bucket
 
 MISSING, FIRST = 0, 1
-"""The id of a missing value, and that of the lowest interval."""
+"""The id of a missing value, and the id of the lowest interval."""
 
 
 @dataclass(frozen=True)
 class BucketTransform(ColumnsTransform):
     """One number as one int32 id, or as a float32 column for each interval and one for missing values.
 
-    Interval k reaches from boundary k-1, which belongs to it, to boundary k, which does not; the first and the last are
-    open, so an infinite number lies in one of them.
+    Interval k reaches from boundary k-1 (inclusive) to boundary k (exclusive); the first and the last interval are
+    unbounded, so they contain infinite numbers.
     """
 
     spec: Bucket
@@ -36,7 +36,7 @@ class BucketTransform(ColumnsTransform):
 
     @property
     def num_intervals(self) -> int:
-        """How many intervals there are."""
+        """The number of intervals."""
         return 1 + len(self.boundaries or ())
 
     @property
@@ -51,54 +51,47 @@ class BucketTransform(ColumnsTransform):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many ids there are."""
+        """The number of ids."""
         return (FIRST + self.num_intervals,) if self.spec.encoding == "category" else ()
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.boundaries is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
-        """The numbers to summarise."""
+        """Return the numbers to summarise."""
         return {VALUES: as_numbers(self.column, values)}
 
-    def learn(self, seen: Measurements) -> BucketTransform:
-        """The transform with its boundaries: the declared ones, or quantiles, of which equal ones count once.
+    def learn(self, measurements: Measurements) -> BucketTransform:
+        """Return the transform with the declared boundaries, or with distinct quantiles.
 
         Raises:
-            DataError: The training split has fewer than two values.
+            DataError: The training split has fewer than two distinct values.
         """
         if self.spec.boundaries is not None:
             return replace(self, boundaries=self.spec.boundaries)
-        summary = seen.get(VALUES, Summary())
+        summary = measurements.get(VALUES, Summary())
         assert isinstance(summary, Summary)
         if summary.minimum >= summary.maximum:
             what = f"all training rows hold {summary.minimum:g}" if summary.present else "no training row has a value"
-            raise DataError(
-                f"{self.place}: {what}, so there is no interval to tell from another; give `boundaries`, or remove the"
-                " feature"
-            )
+            raise DataError(f"{self.origin}: {what}, so there is only one interval; set `boundaries`, or remove it")
         shares = [number / self.spec.quantiles for number in range(1, self.spec.quantiles)]
         found = sorted({summary.quantile(share) for share in shares} - {summary.minimum})
-        # Where nearly all rows hold the least value, it stands against all others.
+        # If nearly all rows hold the minimum, one boundary separates it from all other values.
         return replace(self, boundaries=tuple(found) or (math.nextafter(summary.minimum, math.inf),))
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """int32 `[rows, 1]`, or float32 `[rows, intervals + 1]`."""
+        """Return int32 `[rows, 1]`, or float32 `[rows, intervals + 1]`."""
         assert self.boundaries is not None, f"{self.name} is not fitted"
         numbers = as_numbers(self.column, values)
-        places = FIRST + np.searchsorted(np.array(self.boundaries), numbers, side="right")
-        ids = np.where(np.isnan(numbers), MISSING, places).astype(np.int32)
+        intervals = FIRST + np.searchsorted(np.array(self.boundaries), numbers, side="right")
+        ids = np.where(np.isnan(numbers), MISSING, intervals).astype(np.int32)
         if self.spec.encoding == "onehot":
             return onehot(ids, FIRST, MISSING, self.num_intervals)
         return ids.reshape(-1, 1)
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """The middle boundary, as far as the column can hold it."""
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return the middle boundary, as closely as the column's type can represent it."""
         boundaries = self.boundaries or (0.0,)
-        number = boundaries[len(boundaries) // 2]
-        try:
-            return pa.array([round(number) if pa.types.is_integer(kind) else number]).cast(kind)[0].as_py()
-        except pa.ArrowInvalid:  # a declared boundary that the raw column could not hold
-            return pa.array([0]).cast(kind)[0].as_py()
+        return nearest_value(boundaries[len(boundaries) // 2], raw_type)

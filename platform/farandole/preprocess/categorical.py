@@ -1,4 +1,4 @@
-"""Categories: a vocabulary of the training split, as ids or as columns, or a hash. Id 0 is unknown, id 1 is missing."""
+"""Categories as ids or one-hot columns of a vocabulary, or as hashes. Id 0 is unknown, id 1 is missing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from farandole.spec import Categorical
 
 UNKNOWN, MISSING = 0, 1
 FIRST = 2
-"""The first id that stands for a value."""
+"""The id of the first value."""
 
 
-MOST_COLUMNS = 1000
-"""Values that are given a column each; more are no longer a set that columns suit."""
+MAX_COLUMNS = 1000
+"""The largest vocabulary that can be one-hot encoded."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class VocabularyTransform(ColumnsTransform):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many ids there are."""
+        """The number of ids."""
         return (FIRST + len(self.vocabulary or ()),) if self.spec.encoding == "vocabulary" else ()
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return self.vocabulary is not None
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
-        """The values to count.
+        """Return the values to count.
 
         Raises:
             DataError: A value was not UTF-8 in its file.
@@ -62,44 +62,44 @@ class VocabularyTransform(ColumnsTransform):
         reject_replacement_characters(self.column, text)
         return {VALUES: text}
 
-    def learn(self, seen: Measurements) -> VocabularyTransform:
-        """The transform with its vocabulary: by falling count, then by value, so that no order is left to chance.
+    def learn(self, measurements: Measurements) -> VocabularyTransform:
+        """Return the transform with its vocabulary, by descending count and then by value, so that it is deterministic.
 
         Raises:
             DataError: There are more values than can have a column each.
         """
-        counts = seen.get(VALUES, Counter())
+        counts = measurements.get(VALUES, Counter())
         assert isinstance(counts, Counter)
         frequent = [(value, count) for value, count in counts.items() if count >= self.spec.min_count]
         frequent.sort(key=lambda pair: (-pair[1], pair[0]))
         vocabulary = tuple(value for value, _ in frequent[: self.spec.max_size])
-        if self.spec.encoding == "onehot" and len(vocabulary) > MOST_COLUMNS:
+        if self.spec.encoding == "onehot" and len(vocabulary) > MAX_COLUMNS:
             raise DataError(
-                f"{self.place}: {len(vocabulary):,} values would become as many columns, and onehot makes at most"
-                f" {MOST_COLUMNS:,}; set max_size or min_count, or use `encoding: vocabulary`"
+                f"{self.origin}: {len(vocabulary):,} values would become as many columns, and onehot makes at most"
+                f" {MAX_COLUMNS:,}; set max_size or min_count, or use `encoding: vocabulary`"
             )
         return replace(self, vocabulary=vocabulary)
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """int32 `[rows, 1]`, or float32 `[rows, values + 1]`."""
+        """Return int32 `[rows, 1]`, or float32 `[rows, values + 1]`."""
         assert self.vocabulary is not None, f"{self.name} is not fitted"
         text = as_text(self.column, values)
-        found = pc.index_in(text, value_set=pa.array(self.vocabulary, pa.string()), skip_nulls=True)
-        ids = pc.fill_null(pc.add(found, FIRST), UNKNOWN)
+        indices = pc.index_in(text, value_set=pa.array(self.vocabulary, pa.string()), skip_nulls=True)
+        ids = pc.fill_null(pc.add(indices, FIRST), UNKNOWN)
         ids = pc.if_else(pc.is_null(text), MISSING, ids)
         numbers = np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int32)
         if self.spec.encoding == "onehot":
             return onehot(numbers, FIRST, MISSING, len(self.vocabulary))
         return numbers.reshape(-1, 1)
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """The most frequent value."""
-        return pa.array([self.vocabulary[0]]).cast(kind)[0].as_py() if self.vocabulary else _any_value(kind)
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return the most frequent value."""
+        return pa.array([self.vocabulary[0]]).cast(raw_type)[0].as_py() if self.vocabulary else _any_value(raw_type)
 
 
 @dataclass(frozen=True)
 class HashTransform(ColumnsTransform):
-    """A fixed number of buckets as one int32 id: nothing to learn, and values may collide."""
+    """A hash bucket as one int32 id: nothing to learn, and values may collide."""
 
     spec: Categorical
 
@@ -112,11 +112,11 @@ class HashTransform(ColumnsTransform):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many ids there are."""
+        """The number of ids."""
         return (FIRST + (self.spec.buckets or 0),)
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """int32 `[rows, 1]`: 2 + xxh3-64(column name, 0, value) modulo the number of buckets."""
+        """Return int32 `[rows, 1]`: 2 + xxh3-64(column name, 0, value) modulo the number of buckets."""
         assert self.spec.buckets is not None
         # Each distinct value is hashed once, not each row.
         encoded = as_text(self.column, values).dictionary_encode()
@@ -130,11 +130,11 @@ class HashTransform(ColumnsTransform):
         ids: np.ndarray = table[indices].reshape(-1, 1)
         return ids
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """Any value."""
-        return _any_value(kind)
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return any value."""
+        return _any_value(raw_type)
 
 
-def _any_value(kind: pa.DataType) -> Any:
-    """A value of a type, where none was learned; None for times."""
-    return pa.array(["1"]).cast(kind)[0].as_py() if not pa.types.is_temporal(kind) else None
+def _any_value(raw_type: pa.DataType) -> Any:
+    """Return a value of a type for which none was learned; None for times."""
+    return pa.array(["1"]).cast(raw_type)[0].as_py() if not pa.types.is_temporal(raw_type) else None

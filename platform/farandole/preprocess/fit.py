@@ -1,4 +1,4 @@
-"""Learning from the training split, in passes: each pass reads all rows once, in any order and in any pieces.
+"""Fitting on the training split, in passes: each pass reads all rows once, in any order and in any pieces.
 
 while not preprocessing.fitted:
     observations = [observe(preprocessing, batch) for batch in batches]      # on many machines
@@ -24,18 +24,18 @@ from farandole.preprocess.transform import VALUES, Transform
 LABEL_KEY = "label:"
 """The key of the label's observation; a feature's keys are its name and `NAME:MEASURE`, and no name has a colon."""
 _MOST_FREQUENT = 10
-"""Values that the statistics of a category list."""
+"""The number of values that the statistics of a category list."""
 
 
 @dataclass
 class Observations:
-    """What was seen in one pass: summaries of numbers, counts of categories, by feature and measure."""
+    """Measurements of one pass: summaries of numbers, counts of categories, by feature and measure."""
 
     summaries: dict[str, Summary] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, preprocessing: Preprocessing, batch: pa.RecordBatch) -> None:
-        """Take in raw rows.
+        """Measure raw rows.
 
         Raises:
             DataError: A label is missing, or a column has the wrong type.
@@ -43,30 +43,30 @@ class Observations:
         for transform in preprocessing.transforms:
             if transform.fitted:
                 continue
-            for measure, seen in transform.observe(batch.column(transform.column)).items():
-                self._take(_key(transform, measure), seen)
+            for measure, observed in transform.observe(batch.column(transform.column)).items():
+                self._add(_key(transform, measure), observed)
         label = preprocessing.label
         if isinstance(label, ClassLabel) and not label.fitted:
-            self._take(LABEL_KEY, label.observe(batch.column(label.column)))
+            self._add(LABEL_KEY, label.observe(batch.column(label.column)))
 
-    def _take(self, key: str, seen: np.ndarray | pa.Array) -> None:
-        if isinstance(seen, pa.Array):
-            self.counts.setdefault(key, Counter()).update(_count(seen))
+    def _add(self, key: str, observed: np.ndarray | pa.Array) -> None:
+        if isinstance(observed, pa.Array):
+            self.counts.setdefault(key, Counter()).update(_count(observed))
         else:
-            self.summaries.setdefault(key, Summary()).add(seen)
+            self.summaries.setdefault(key, Summary()).add(observed)
 
     def of(self, transform: Transform) -> dict[str, Summary | Counter[str]]:
-        """What was seen of one feature, by measure."""
+        """Return the measurements of one feature, by measure."""
         everything: dict[str, Summary | Counter[str]] = {**self.summaries, **self.counts}
         found = {}
-        for key, seen in everything.items():
+        for key, measurement in everything.items():
             name, _, measure = key.partition(":")
             if name == transform.name and key != LABEL_KEY:
-                found[measure] = seen
+                found[measure] = measurement
         return found
 
     def merge(self, other: Observations) -> None:
-        """Take in what others saw; the order does not matter."""
+        """Add the measurements of other rows; the order does not matter."""
         for key, summary in other.summaries.items():
             self.summaries.setdefault(key, Summary()).merge(summary)
         for key, counts in other.counts.items():
@@ -74,44 +74,46 @@ class Observations:
 
 
 def merge(parts: Iterable[Observations]) -> Observations:
-    """All observations of a pass together."""
+    """Combine the observations of a pass."""
     merged = Observations()
     for part in parts:
         merged.merge(part)
     return merged
 
 
-def learn(preprocessing: Preprocessing, seen: Observations) -> Preprocessing:
-    """The preprocessing with what one pass told.
+def learn(preprocessing: Preprocessing, observations: Observations) -> Preprocessing:
+    """Return the preprocessing with the results of one pass.
 
     Raises:
         DataError: The training split cannot be learned from (no values, one class).
     """
     transforms = tuple(
-        transform if transform.fitted else transform.learn(seen.of(transform)) for transform in preprocessing.transforms
+        transform if transform.fitted else transform.learn(observations.of(transform))
+        for transform in preprocessing.transforms
     )
     label = preprocessing.label
     if isinstance(label, ClassLabel) and not label.fitted:
-        label = label.learn(seen.counts.get(LABEL_KEY, Counter()))
+        label = label.learn(observations.counts.get(LABEL_KEY, Counter()))
     return replace(preprocessing, transforms=transforms, label=label)
 
 
-def statistics(preprocessing: Preprocessing, seen: Observations) -> dict[str, dict[str, Any]]:
-    """What a pass tells about the raw columns, for the manifest.
+def statistics(preprocessing: Preprocessing, observations: Observations) -> dict[str, dict[str, Any]]:
+    """Return the statistics of the raw columns for the manifest.
 
     Returns:
-        Column, or `COLUMN.MEASURE`, to a summary or to the count of distinct values and the most frequent ones. Only a
-        category's own values are named; pieces of texts are not.
+        Column, or `COLUMN.MEASURE`, to a summary or to the number of distinct values and the most frequent ones. Only
+        the values of categories are listed; pieces of texts are not.
     """
     found: dict[str, dict[str, Any]] = {}
     for transform in preprocessing.transforms:
-        for measure, what in seen.of(transform).items():
-            if isinstance(what, Summary):
-                found.setdefault(f"{transform.column}.{measure}" if measure else transform.column, what.to_dict())
+        for measure, measurement in observations.of(transform).items():
+            if isinstance(measurement, Summary):
+                key = f"{transform.column}.{measure}" if measure else transform.column
+                found.setdefault(key, measurement.to_dict())
             elif measure == VALUES:
-                found.setdefault(transform.column, _frequent(what))
-    if preprocessing.label is not None and LABEL_KEY in seen.counts:
-        found.setdefault(preprocessing.label.column, _frequent(seen.counts[LABEL_KEY]))
+                found.setdefault(transform.column, _frequent(measurement))
+    if preprocessing.label is not None and LABEL_KEY in observations.counts:
+        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY]))
     return found
 
 

@@ -1,7 +1,7 @@
 """Encoded images as pixels of one size.
 
-Shapes: B images, H x W pixels, C channels. Pixels are kept as decoders give them, `[B, H, W, C]`: for torch,
-`.permute(0, 3, 1, 2)` makes `[B, C, H, W]` of them without a copy, in the memory format `channels_last`.
+Shapes: B images, H x W pixels, C channels. Pixels keep the layout of decoders, `[B, H, W, C]`: for torch,
+`.permute(0, 3, 1, 2)` turns them into `[B, C, H, W]` without a copy, in the memory format `channels_last`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from farandole.shards import Group
 from farandole.spec import Image, Tensor
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded. Pillow knows more, some of which run programs of their own."""
+"""The formats that are decoded. Pillow supports more, some of which start other programs."""
 _CHANNELS = {"rgb": 3, "gray": 1}
 _MODES = {"rgb": "RGB", "gray": "L"}
 _FILTER = Pillow.Resampling.BILINEAR
-"""It looks at all pixels that fall into one, so that shrinking does not make patterns of its own."""
+"""Averages all source pixels of a target pixel, so that downscaling does not add patterns."""
 
 
 @dataclass(frozen=True)
 class ImageTransform(Transform):
-    """Bytes of image files as one uint8 tensor. Its one pass of fitting only measures the images.
+    """Bytes of image files as one uint8 tensor. Its only fitting pass measures the sizes of the images.
 
     Args:
-        measured: Whether that pass is over.
+        measured: Whether that pass is done.
     """
 
     spec: Image
@@ -52,7 +52,7 @@ class ImageTransform(Transform):
 
     @property
     def fitted(self) -> bool:
-        """Whether the images have been measured; pixels that come as they are have their size already."""
+        """True once the images are measured; raw pixels already have their final size."""
         return self.measured or self.spec.pixels != "encoded"
 
     @property
@@ -61,68 +61,68 @@ class ImageTransform(Transform):
 
     @property
     def _raw(self) -> TensorTransform:
-        """What reads pixels that come as they are."""
+        """The transform that reads raw pixels."""
         channels_first = self.spec.pixels == "chw"
         shape = (self._channels, *self.spec.size) if channels_first else (*self.spec.size, self._channels)
         return TensorTransform(self.name, self.column, Tensor(kind="tensor", shape=shape, dtype="uint8"))
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
-        """Widths and heights in pixels, before resizing.
+        """Return widths and heights in pixels, before resizing.
 
         Raises:
-            DataError: A value is no image that can be read.
+            DataError: A value is not a readable image.
         """
-        sizes = self._each(values, lambda image: image.size)
+        sizes = self._map_images(values, lambda image: image.size)
         found = np.array([size or (np.nan, np.nan) for size in sizes], dtype=np.float64).reshape(-1, 2)
         return {"width": found[:, 0], "height": found[:, 1]}
 
-    def learn(self, seen: Measurements) -> ImageTransform:
-        """The same, measured."""
+    def learn(self, measurements: Measurements) -> ImageTransform:
+        """Return the transform, marked as measured."""
         return replace(self, measured=True)
 
     def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
-        """uint8 `[B, H, W, C]`.
+        """Return uint8 `[B, H, W, C]`.
 
         Raises:
-            DataError: A value is missing, or no image that can be read.
+            DataError: A value is missing, or not a readable image.
         """
         (group,) = self.groups
         if self.spec.pixels != "encoded":
             (raw,) = self._raw.arrays(values).values()
             return {group.name: np.ascontiguousarray(raw.transpose(0, 2, 3, 1)) if self.spec.pixels == "chw" else raw}
         pixels = np.zeros((len(values), *group.shape), dtype=np.uint8)
-        for row, image in enumerate(self._each(values, self._pixels)):
+        for row, image in enumerate(self._map_images(values, self._pixels)):
             if image is not None:
                 pixels[row] = image
         return {group.name: pixels}
 
-    def _each(self, values: pa.Array, make: Callable[[Pillow.Image], Any]) -> list[Any]:
-        """What `make` gives for each image, None for a missing one; all that fail are counted in one error."""
+    def _map_images(self, values: pa.Array, function: Callable[[Pillow.Image], Any]) -> list[Any]:
+        """Apply a function to each image; None for a missing one. All failures are reported in one error."""
         if not pa.types.is_binary(values.type):
             raise DataError(
-                f"{self.place}: {values.type} is not an encoded image; give the bytes of image files (binary)"
+                f"{self.origin}: {values.type} is not an encoded image; give the bytes of image files (binary)"
             )
         if values.null_count and self.spec.missing == "error":
             raise DataError(
-                f"{self.place}: {values.null_count} of a batch of {len(values)} rows have no image; filter them out in"
+                f"{self.origin}: {values.null_count} of a batch of {len(values)} rows have no image; filter them out in"
                 f" the query (WHERE {self.column} IS NOT NULL), or set `missing: blank`"
             )
-        made: list[Any] = []
+        results: list[Any] = []
         problems: list[str] = []
         for content in values.to_pylist():
             try:
-                made.append(None if content is None else make(self._open(content)))
-            except Exception as error:  # noqa: BLE001 - each decoder has errors of its own for broken bytes
+                results.append(None if content is None else function(self._open(content)))
+            except Exception as error:  # noqa: BLE001 - each decoder raises its own errors for broken bytes
                 problems.append(" ".join(str(error).split()) or type(error).__name__)
         if problems:
             raise DataError(
-                f"{self.place}: {len(problems)} of a batch of {len(values)} rows hold no image that can be read (the"
-                f" first: {problems[0]}); mend the files, or leave these rows out"
+                f"{self.origin}: {len(problems)} of a batch of {len(values)} rows hold no readable image (the first:"
+                f" {problems[0]}); fix the files, or filter these rows out"
             )
-        return made
+        return results
 
     def _open(self, content: bytes) -> Pillow.Image:
-        """The image, of which only the header has been read."""
+        """Read the header of an image and check its size."""
         try:
             image = Pillow.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError:
@@ -133,9 +133,9 @@ class ImageTransform(Transform):
         return image
 
     def _pixels(self, image: Pillow.Image) -> np.ndarray:
-        """uint8 `[H, W, C]`."""
+        """Decode and resize an image to uint8 `[H, W, C]`."""
         height, width = self.spec.size
-        # A JPEG can be decoded at a half, a quarter or an eighth of its size. It may lie on its side.
+        # A JPEG can be decoded at a half, a quarter or an eighth of its size. It may be rotated by its EXIF data.
         least = 2 * max(height, width)
         if min(image.size) > 2 * least:
             image.draft(_MODES[self.spec.mode], (least * image.width // min(image.size), least))
@@ -148,10 +148,10 @@ class ImageTransform(Transform):
             image = image.resize((width, height), _FILTER)
         return np.asarray(image).reshape(height, width, -1)
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """A black image."""
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return a black image."""
         if self.spec.pixels != "encoded":
-            return self._raw.typical(kind)
+            return self._raw.typical(raw_type)
         height, width = self.spec.size
         file = io.BytesIO()
         Pillow.new(_MODES[self.spec.mode], (width, height)).save(file, "PNG")
@@ -159,12 +159,12 @@ class ImageTransform(Transform):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
-        """What `to_dict` was made of."""
+        """Restore a fitted transform from the result of `to_dict`."""
         return replace(super().from_dict(data), measured=True)
 
 
 def _in_mode(image: Pillow.Image, mode: str) -> Pillow.Image:
-    """The image with 8 bits for each channel; what is transparent becomes white."""
+    """Convert an image to 8 bits per channel; transparent pixels become white."""
     if image.mode.startswith("I;16"):  # Pillow's own conversion would clip instead of scaling
         image = Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):

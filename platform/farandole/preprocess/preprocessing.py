@@ -14,13 +14,31 @@ import numpy as np
 import pyarrow as pa
 
 from farandole.errors import DataError
-from farandole.preprocess.kinds import transform_from_dict, transform_from_spec, transform_to_dict
+from farandole.preprocess.bucket import BucketTransform
+from farandole.preprocess.categorical import HashTransform, VocabularyTransform
+from farandole.preprocess.image import ImageTransform
 from farandole.preprocess.label import ClassLabel, NumberLabel, label_from_dict, label_from_spec
-from farandole.preprocess.raw_types import arrow_type
-from farandole.preprocess.text import TextTransform
+from farandole.preprocess.numeric import NumericTransform
+from farandole.preprocess.tensor import TensorTransform
+from farandole.preprocess.text import Packer, TextTransform
+from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
 from farandole.preprocess.transform import Transform
+from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group, Schema
-from farandole.spec import Data
+from farandole.spec import Data, Feature
+
+_TRANSFORMS: dict[str, type[Transform]] = {
+    "numeric": NumericTransform,
+    "vocabulary": VocabularyTransform,
+    "hash": HashTransform,
+    "bucket": BucketTransform,
+    "time": TimeTransform,
+    "time numbers": TimeNumbersTransform,
+    "text": TextTransform,
+    "tensor": TensorTransform,
+    "image": ImageTransform,
+}
+"""The class of each kind of transform; the kinds are part of manifests."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +47,8 @@ class Preprocessing:
 
     Args:
         transforms: One for each declared feature.
-        label: The label's; None: there is no label.
-        types: Raw column to its SQL type: what rows from elsewhere than Spark are cast to first.
+        label: The label's transform; None if there is no label.
+        types: Raw column to its SQL type, which rows that do not come from Spark are cast to first.
     """
 
     transforms: tuple[Transform, ...]
@@ -39,20 +57,20 @@ class Preprocessing:
 
     @classmethod
     def from_spec(cls, data: Data) -> Preprocessing:
-        """As the job file declares it, not fitted."""
+        """Return the declared preprocessing, not fitted."""
         return cls(
-            tuple(transform_from_spec(name, feature) for name, feature in data.features.items()),
+            tuple(_transform_from_spec(name, feature) for name, feature in data.features.items()),
             label_from_spec(data.label) if data.label else None,
         )
 
     def with_types(self, types: Mapping[str, str]) -> Preprocessing:
-        """The same, for raw columns of these types.
+        """Return the preprocessing for raw columns of these types.
 
         Args:
             types: Raw column to its SQL type.
 
         Raises:
-            DataError: No feature can be made of a column's type.
+            DataError: A column has a type that cannot become a feature.
         """
         for transform in self.transforms:
             try:
@@ -63,12 +81,12 @@ class Preprocessing:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The raw columns that the features need, each once, in order; the label's is not among them."""
+        """The raw columns that the features need, each once, in order, without the label's."""
         return tuple(dict.fromkeys(transform.column for transform in self.transforms))
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return (self.label is None or self.label.fitted) and all(transform.fitted for transform in self.transforms)
 
     @property
@@ -77,16 +95,16 @@ class Preprocessing:
         groups: dict[str, Group] = {}
         for transform in self.transforms:
             for part in transform.groups:
-                groups[part.name] = _joined(groups[part.name], part) if part.name in groups else part
+                groups[part.name] = _join_groups(groups[part.name], part) if part.name in groups else part
         return Schema(groups=tuple(groups.values()), label=self.label.schema if self.label else None)
 
     @property
     def packs(self) -> bool:
-        """Whether rows are windows of texts that follow each other, which depend on the order of the texts."""
-        return any(isinstance(made, TextTransform) and made.packs for made in self.transforms)
+        """True if rows are windows over concatenated texts, and so depend on the order of the texts."""
+        return any(isinstance(transform, TextTransform) and transform.packs for transform in self.transforms)
 
     def num_rows(self, raw_rows: int) -> int:
-        """How many rows so many raw ones become: as many, or about as many windows as packed texts fill."""
+        """Return how many rows the raw rows become: equally many, or an estimate of the windows of packed texts."""
         if not self.packs or not raw_rows:
             return raw_rows
         (transform,) = self.transforms
@@ -94,16 +112,16 @@ class Preprocessing:
         return math.ceil(raw_rows * (transform.tokens_per_row + 1) / transform.spec.length)
 
     def features(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """The feature groups of raw rows.
+        """Convert raw rows to feature groups.
 
         Args:
-            batch: Raw rows; it needs the columns of `columns`, others are not looked at.
+            batch: Raw rows with at least the columns of `columns`; others are ignored.
 
         Returns:
             For each group an array `[rows, *shape]`, in the group's type.
 
         Raises:
-            DataError: A column is missing, has another type, or holds a value that no rule covers.
+            DataError: A column is missing, has another type, or contains an invalid value.
         """
         parts: dict[str, list[np.ndarray]] = {}
         for transform in self.transforms:
@@ -114,14 +132,14 @@ class Preprocessing:
         }
 
     def rows(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Like `features`, with the label, if there is one, as `[rows]`."""
+        """Convert raw rows to feature groups and, if there is a label, add it as `[rows]`."""
         rows = self.features(batch)
         if self.label is not None:
             rows[LABEL] = self.label.apply(_column(batch, self.label.column))
         return rows
 
     def raw_batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
-        """Raw rows from elsewhere, in the types that the transforms were fitted on.
+        """Cast raw rows that do not come from Spark to the types that the transforms were fitted on.
 
         Args:
             columns: Column to values (lists, arrays or pandas series); None and NaN are missing.
@@ -134,18 +152,18 @@ class Preprocessing:
             if name not in columns:
                 raise DataError(f"column {name}: is missing; the model needs {', '.join(self.columns)}")
             try:
-                # pandas holds text in chunks
+                # pandas stores text in chunks
                 chunks = pa.chunked_array(pa.array(columns[name], from_pandas=True))
                 arrays[name] = chunks.cast(arrow_type(self.types[name])).combine_chunks()
             except (pa.ArrowException, TypeError, ValueError) as error:
                 raise DataError(f"column {name}: is not {self.types[name]} ({error}); send such values") from error
         lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) > 1:
-            raise DataError(f"the columns have different numbers of rows ({lengths}); send as many of each")
+            raise DataError(f"the columns have different numbers of rows ({lengths}); send equally many of each")
         return pa.record_batch(arrays)
 
     def example(self) -> dict[str, list[Any]]:
-        """A row that a served model can be tried with: typical values made from what was learned, nobody's row."""
+        """Return a synthetic row to try a served model with: typical values of the learned distributions."""
         row: dict[str, list[Any]] = {}
         for transform in self.transforms:
             value = transform.typical(arrow_type(self.types[transform.column]))
@@ -154,23 +172,78 @@ class Preprocessing:
         return {column: row.get(column, [None]) for column in self.columns}
 
     def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest and for the logged model."""
+        """Return the preprocessing as plain data, for the manifest and for the logged model."""
         return {
             "types": {column: self.types[column] for column in self.columns if column in self.types},
-            "transforms": [transform_to_dict(transform) for transform in self.transforms],
+            "transforms": [_transform_to_dict(transform) for transform in self.transforms],
             "label": self.label.to_dict() if self.label else None,
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocessing:
-        """What `to_dict` was made of."""
-        transforms = tuple(transform_from_dict(entry) for entry in data["transforms"])
+        """Restore a fitted preprocessing from the result of `to_dict`."""
+        transforms = tuple(_transform_from_dict(entry) for entry in data["transforms"])
         label = label_from_dict(data["label"]) if data["label"] else None
         return cls(transforms, label, data["types"])
 
 
-def _joined(first: Group, second: Group) -> Group:
-    """A group with the columns of both."""
+class RowStream:
+    """Stream of raw batches to the rows of one shard, in order. Packed texts span batches, so it must be ended.
+
+    Args:
+        preprocessing: A fitted preprocessing.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+        self.raw_rows = 0
+        """The number of raw rows so far."""
+        transform = preprocessing.transforms[0]
+        self._packer = Packer(transform) if isinstance(transform, TextTransform) and transform.packs else None
+
+    def add(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return the rows that are complete now, in the form of `Preprocessing.rows`.
+
+        Raises:
+            DataError: A value is invalid.
+        """
+        self.raw_rows += batch.num_rows
+        if self._packer is None:
+            return self._preprocessing.rows(batch)
+        (transform,) = self._preprocessing.transforms
+        return {transform.groups[0].name: self._packer.add(batch.column(transform.column))}
+
+    def end(self) -> dict[str, np.ndarray]:
+        """Return the last, incomplete row of packed texts; otherwise nothing."""
+        if self._packer is None:
+            return {}
+        (transform,) = self._preprocessing.transforms
+        return {transform.groups[0].name: self._packer.end()}
+
+
+def _transform_from_spec(name: str, feature: Feature) -> Transform:
+    return _TRANSFORMS[_kind_of(feature)](name, feature.column or name, feature)
+
+
+def _kind_of(feature: Feature) -> str:
+    if feature.kind == "categorical":
+        return "hash" if feature.encoding == "hash" else "vocabulary"
+    if feature.kind == "time" and feature.encoding == "number":
+        return "time numbers"
+    return feature.kind
+
+
+def _transform_to_dict(transform: Transform) -> dict[str, Any]:
+    kind = next(kind for kind, transform_class in _TRANSFORMS.items() if type(transform) is transform_class)
+    return {"kind": kind, **transform.to_dict()}
+
+
+def _transform_from_dict(data: Mapping[str, Any]) -> Transform:
+    return _TRANSFORMS[data["kind"]].from_dict(data)
+
+
+def _join_groups(first: Group, second: Group) -> Group:
+    """Return a group with the columns of both."""
     return Group(
         name=first.name,
         kind=first.kind,

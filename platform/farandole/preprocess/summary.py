@@ -1,9 +1,9 @@
-"""What a column looks like: counts, exact moments and quantiles, whatever the order in which rows come.
+"""Statistics of a column: counts, exact moments, quantiles and a histogram, independent of the order of rows.
 
-Floating-point sums depend on their order, and Spark fixes none. So sums are kept exactly, as integers scaled by
-powers of two, and quantiles come from counts of logarithmic buckets: merging is integer addition, and the result
-is the same bit for bit for any number of partitions. Where a column has few distinct values, they are counted instead,
-which is faster and tells the same.
+Floating-point sums depend on their order, which Spark does not fix. Therefore sums are kept exactly, as integers scaled
+by powers of two, and quantiles come from counts of logarithmic buckets: merging is integer addition, and the result is
+bit-identical for any number of partitions. If a column has few distinct values, these are counted instead, which is
+faster and gives the same result.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Any
 
 import numpy as np
 
-from farandole.preprocess.histogram import histogram
-
 BUCKET_BITS = 12
-"""Mantissa bits that name a bucket: quantiles are right to a relative error of 2**-12 (0.024%), and whole numbers
-up to 4096 exactly."""
-LARGEST = 1e150
-"""Beyond it a number counts as infinite: its square would be, or nearly."""
-MOST_COUNTED = 2**14
-"""Of a column with more different numbers, the numbers themselves are no longer counted."""
+"""Mantissa bits that identify a bucket: quantiles have a relative error of at most 2**-12 (0.024%), and integers up to
+4096 are exact."""
+MAX_FINITE = 1e150
+"""Larger numbers count as infinite, because their square (nearly) is."""
+MAX_COUNTED = 2**14
+"""The number of distinct values up to which the values themselves are counted."""
+NUM_BINS = 30
+"""The maximum number of bins of a histogram."""
 _DROPPED = 52 - BUCKET_BITS
 _SPLITTER = float(2**27 + 1)
 
 
 @dataclass
 class _Sums:
-    """Exact sums and counted buckets of finite values; merging is addition."""
+    """Exact sums and bucket counts of finite values; merging is addition."""
 
     total: Fraction = Fraction(0)
     total_of_squares: Fraction = Fraction(0)
     buckets: Counter[int] = field(default_factory=Counter)
 
     def add(self, values: np.ndarray) -> None:
-        """Take in float64 `[rows]`."""
+        """Add float64 `[rows]`."""
         self.total += exact_sum(values)
         high, low = _exact_squares(values)
         self.total_of_squares += exact_sum(high) + exact_sum(low)
@@ -47,7 +47,7 @@ class _Sums:
         self.buckets.update(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
 
     def add_counted(self, counted: Counter[float]) -> None:
-        """Take in values that occur so many times each."""
+        """Add values with the number of occurrences of each."""
         values = np.array(list(counted), dtype=np.float64)
         counts = list(counted.values())
         self.total += exact_sum(values, counts)
@@ -57,7 +57,7 @@ class _Sums:
             self.buckets[bucket] += count
 
     def merge(self, other: _Sums) -> None:
-        """Take in what another summed up."""
+        """Add the sums of other values."""
         self.total += other.total
         self.total_of_squares += other.total_of_squares
         self.buckets.update(other.buckets)
@@ -65,13 +65,13 @@ class _Sums:
 
 @dataclass
 class Summary:
-    """The running summary of one column of float64 values; NaN stands for missing.
+    """Running summary of one column of float64 values; NaN represents a missing value.
 
-    As long as a column has few distinct values they are counted, each by itself; all else follows from these counts,
-    also the summary of what any function makes of the values. Only a column of many values is summed up row by row.
+    While a column has few distinct values, these are counted; everything else follows from the counts, including the
+    summary of any function of the values. Only a column with many distinct values is summed row by row.
 
-    Quantiles follow DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019, section 2.1) with buckets that are read off
-    the number's own bits.
+    Quantiles follow DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019, section 2.1) with buckets that are read from the
+    bits of the number.
     """
 
     rows: int = 0
@@ -80,14 +80,14 @@ class Summary:
     minimum: float = math.inf
     maximum: float = -math.inf
     counted: Counter[float] | None = field(default_factory=Counter)
-    """How often each finite value occurs; None: there are more than `MOST_COUNTED` different ones."""
+    """The number of occurrences of each finite value; None if there are more than `MAX_COUNTED` distinct ones."""
     _sums: _Sums = field(default_factory=_Sums)
-    """Of all values, once they are too many to be counted."""
-    _of_counted: _Sums | None = field(default=None, compare=False, repr=False)
-    """What follows from `counted`, once it was asked for."""
+    """Sums of all values, once they are too many to be counted."""
+    _sums_of_counted: _Sums | None = field(default=None, compare=False, repr=False)
+    """Cached sums of `counted`."""
 
     def add(self, values: np.ndarray) -> None:
-        """Take in rows.
+        """Add rows.
 
         Args:
             values: float64 `[rows]`, NaN where missing.
@@ -95,7 +95,7 @@ class Summary:
         self.rows += len(values)
         present = values[~np.isnan(values)]
         self.missing += len(values) - len(present)
-        finite = present[np.abs(present) <= LARGEST]
+        finite = present[np.abs(present) <= MAX_FINITE]
         self.infinite += len(present) - len(finite)
         if not len(finite):
             return
@@ -103,14 +103,14 @@ class Summary:
         self.maximum = max(self.maximum, float(finite.max()))
         if self.counted is not None:
             distinct, counts = np.unique(finite + 0.0, return_counts=True)  # -0.0 is 0.0
-            if len(distinct) <= MOST_COUNTED:
+            if len(distinct) <= MAX_COUNTED:
                 self._count(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
                 return
             self._stop_counting()
         self._sums.add(finite)
 
     def merge(self, other: Summary) -> None:
-        """Take in what another summary saw. The order of merging does not change the result."""
+        """Add the rows of another summary. The order of merging does not change the result."""
         self.rows += other.rows
         self.missing += other.missing
         self.infinite += other.infinite
@@ -123,69 +123,69 @@ class Summary:
             self._sums.merge(other._sums)
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> Summary | None:
-        """The summary of what a function makes of each value, missing ones too; None: they are too many to tell.
+        """Return the summary of a function of each value, missing ones included; None if there are too many values.
 
         Args:
-            function: float64 `[values]` to float64 `[values]`, each by itself.
+            function: float64 `[values]` to float64 `[values]`, element by element.
         """
         if self.counted is None or self.infinite:
             return None
         counted = {**self.counted, math.nan: self.missing} if self.missing else self.counted
         results = function(np.array(list(counted), dtype=np.float64))
         missing = np.isnan(results)
-        finite = np.abs(results) <= LARGEST
+        finite = np.abs(results) <= MAX_FINITE
         counts = np.array(list(counted.values()), dtype=np.int64)
-        made = Summary(self.rows, int(counts[missing].sum()), int(counts[~missing & ~finite].sum()))
+        summary = Summary(self.rows, int(counts[missing].sum()), int(counts[~missing & ~finite].sum()))
         if finite.any():
-            made.minimum, made.maximum = float(results[finite].min()), float(results[finite].max())
+            summary.minimum, summary.maximum = float(results[finite].min()), float(results[finite].max())
         grouped: Counter[float] = Counter()
         for result, count in zip((results[finite] + 0.0).tolist(), counts[finite].tolist(), strict=True):
-            grouped[result] += count  # several values may become one
-        made._count(grouped)
-        return made
+            grouped[result] += count  # several values may have the same result
+        summary._count(grouped)
+        return summary
 
-    def _count(self, found: Mapping[float, int]) -> None:
-        self._of_counted = None
+    def _count(self, occurrences: Mapping[float, int]) -> None:
+        self._sums_of_counted = None
         if self.counted is None:
-            self._sums.add_counted(Counter(found))
+            self._sums.add_counted(Counter(occurrences))
             return
-        self.counted.update(found)
-        if len(self.counted) > MOST_COUNTED:
+        self.counted.update(occurrences)
+        if len(self.counted) > MAX_COUNTED:
             self._stop_counting()
 
     def _stop_counting(self) -> None:
         if self.counted is not None:
             self._sums.add_counted(self.counted)
-            self.counted = self._of_counted = None
+            self.counted = self._sums_of_counted = None
 
     @property
     def _exact(self) -> _Sums:
         """The sums and buckets of all values."""
         if self.counted is None:
             return self._sums
-        if self._of_counted is None:
-            self._of_counted = _Sums()
-            self._of_counted.add_counted(self.counted)
-        return self._of_counted
+        if self._sums_of_counted is None:
+            self._sums_of_counted = _Sums()
+            self._sums_of_counted.add_counted(self.counted)
+        return self._sums_of_counted
 
     @property
     def present(self) -> int:
-        """Rows with a finite value."""
+        """The number of rows with a finite value."""
         return self.rows - self.missing - self.infinite
 
     @property
     def buckets(self) -> Counter[int]:
-        """How many values fall into each bucket."""
+        """The number of values in each bucket."""
         return self._exact.buckets
 
     @property
     def mean(self) -> float:
-        """The mean of the present values; 0 where there is none."""
+        """The mean of the present values; 0 if there is none."""
         return float(self._exact.total / self.present) if self.present else 0.0
 
     @property
     def deviation(self) -> float:
-        """The population standard deviation of the present values; 0 where there is none."""
+        """The population standard deviation of the present values; 0 if there is none."""
         if not self.present:
             return 0.0
         sums = self._exact
@@ -193,7 +193,7 @@ class Summary:
         return math.sqrt(max(float(variance), 0.0))
 
     def quantile(self, share: float) -> float:
-        """The value below which `share` of the present values lie, to the width of a bucket."""
+        """Return the value below which the fraction `share` of the present values is, to the width of a bucket."""
         if not self.present:
             return 0.0
         wanted = min(math.floor(share * self.present), self.present - 1)
@@ -201,14 +201,14 @@ class Summary:
         return float(values[np.searchsorted(np.cumsum(counts), wanted, side="right")])
 
     def _distribution(self) -> tuple[np.ndarray, np.ndarray]:
-        """The middle of each bucket, rising, and how many values it holds."""
+        """Return the middle of each bucket, ascending, and the number of values in it."""
         found = self.buckets
         buckets = np.array(sorted(found), dtype=np.int64)
         counts = np.array([found[bucket] for bucket in buckets.tolist()], dtype=np.int64)
         return np.clip(_bucket_values(buckets), self.minimum, self.maximum), counts
 
     def to_dict(self) -> dict[str, Any]:
-        """The statistics that go into the manifest; the histogram reaches from the first percentile to the 99th."""
+        """Return the statistics for the manifest; the histogram covers the first to the 99th percentile."""
         numbers: dict[str, Any] = {"rows": self.rows, "missing": self.missing}
         if self.present:
             numbers |= {
@@ -223,14 +223,14 @@ class Summary:
 
 
 def exact_sum(values: np.ndarray, counts: Sequence[int] | None = None) -> Fraction:
-    """The sum of finite float64 values without any rounding.
+    """Return the sum of finite float64 values without any rounding.
+
+    Each value is m * 2**e with an integer m of 53 bits. Values with the same exponent are added as integers, in two
+    halves of the mantissa: sums of 2**26 halves stay below 2**53, so float64 represents them exactly.
 
     Args:
         values: float64 `[values]`.
-        counts: How often each of them is added, `[values]`; None: once. For few values, each is an integer of Python.
-
-    Each value is m * 2**e with an integer m of 53 bits. Values of one exponent are added as integers, in two halves
-    of the mantissa: sums of 2**26 halves stay below 2**53, and so float64 holds them exactly.
+        counts: How often each of them is added, `[values]`; None: once. For few values, each becomes a Python integer.
     """
     if counts is None and len(values) > 2**26:
         return exact_sum(values[: 2**26]) + exact_sum(values[2**26 :])
@@ -239,20 +239,20 @@ def exact_sum(values: np.ndarray, counts: Sequence[int] | None = None) -> Fracti
     mantissas, exponents = np.frexp(values)
     whole = (mantissas * 2.0**53).astype(np.int64)
     lowest = int(exponents.min())
-    places = exponents - lowest
+    shifts = exponents - lowest
     if counts is not None:
-        terms = zip(whole.tolist(), places.tolist(), counts, strict=True)
-        whole_sum: int = sum(number * count << place for number, place, count in terms)
+        terms = zip(whole.tolist(), shifts.tolist(), counts, strict=True)
+        whole_sum: int = sum(number * count << shift for number, shift, count in terms)
         return whole_sum * Fraction(2) ** (lowest - 53)
-    uppers, lowers = np.bincount(places, weights=whole >> 27), np.bincount(places, weights=whole & (2**27 - 1))
+    uppers, lowers = np.bincount(shifts, weights=whole >> 27), np.bincount(shifts, weights=whole & (2**27 - 1))
     total = 0
-    for place in np.flatnonzero((uppers != 0) | (lowers != 0)).tolist():
-        total += ((int(uppers[place]) << 27) + int(lowers[place])) << place
+    for shift in np.flatnonzero((uppers != 0) | (lowers != 0)).tolist():
+        total += ((int(uppers[shift]) << 27) + int(lowers[shift])) << shift
     return total * Fraction(2) ** (lowest - 53)
 
 
 def _exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x*x as an unevaluated sum of two float64 (Dekker: "A floating-point technique …", 1971, section 5)."""
+    """Return x*x as an unevaluated sum of two float64 (Dekker: "A floating-point technique …", 1971, section 5)."""
     square = values * values
     scaled = values * _SPLITTER
     high = scaled - (scaled - values)
@@ -261,15 +261,60 @@ def _exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bucket(values: np.ndarray) -> np.ndarray:
-    """The bucket of each value: its leading bits, as an integer that orders like the value."""
+    """Return the bucket of each value: its leading bits, as an integer with the same order as the value."""
     bits = (values + 0.0).view(np.int64) >> _DROPPED
     return np.where(bits < 0, np.int64(-(2 ** (63 - _DROPPED))) - 1 - bits, bits)
 
 
 def _bucket_values(buckets: np.ndarray) -> np.ndarray:
-    """The middle of each bucket; a whole number stays itself."""
+    """Return the middle of each bucket; an integer keeps its value."""
     bits = np.where(buckets < 0, -(2 ** (63 - _DROPPED)) - 1 - buckets, buckets)
     edges = (bits << _DROPPED).view(np.float64)
     middles = ((bits << _DROPPED) + (1 << (_DROPPED - 1))).view(np.float64)
     whole = (edges == np.floor(edges)) & (np.abs(edges) <= 2**BUCKET_BITS)
     return np.where(whole, edges, middles)
+
+
+def histogram(values: np.ndarray, counts: np.ndarray, lower: float, upper: float) -> dict[str, Any]:
+    """Return a histogram with bins of equal width over [lower, upper].
+
+    Integers get bins of integer width, centered on them: other bins would alternately contain two or three integers,
+    and look like a comb.
+
+    Args:
+        values: float64 `[values]`, ascending.
+        counts: int64 `[values]`, how often each occurs.
+        lower: The start of the first bin.
+        upper: The end of the last bin.
+
+    Returns:
+        `edges` (one more than there are bins), `counts`, and the counts `below` the first and `above` the last edge.
+    """
+    inside = values[(values >= lower) & (values <= upper)]
+    edges = _integer_edges(lower, upper) if (inside == np.floor(inside)).all() else _edges(lower, upper)
+    bins = np.searchsorted(edges, values, side="right") - 1
+    bins[values == edges[-1]] = len(edges) - 2
+    within = (bins >= 0) & (bins < len(edges) - 1)
+    filled = np.bincount(bins[within], weights=counts[within], minlength=len(edges) - 1)
+    return {
+        "edges": edges.tolist(),
+        "counts": filled.astype(np.int64).tolist(),
+        "below": int(counts[bins < 0].sum()),
+        "above": int(counts[bins >= len(edges) - 1].sum()),
+    }
+
+
+def _edges(lower: float, upper: float) -> np.ndarray:
+    if lower == upper:
+        margin = abs(lower) / 2 or 0.5
+        return np.array([lower - margin, lower + margin])
+    return np.unique(lower + (upper - lower) * (np.arange(NUM_BINS + 1) / NUM_BINS))
+
+
+def _integer_edges(lower: float, upper: float) -> np.ndarray:
+    first, last = math.ceil(lower), math.floor(upper)
+    if abs(first) > 2**52 or abs(last) > 2**52:  # float64 has no halves between such integers
+        return _edges(lower, upper)
+    width = math.ceil((last - first + 1) / NUM_BINS)
+    bins = math.ceil((last - first + 1) / width)
+    return first - 0.5 + width * np.arange(bins + 1, dtype=np.float64)

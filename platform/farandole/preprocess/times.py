@@ -1,4 +1,4 @@
-"""Parts of a time, as places on a circle, as categories or as numbers."""
+"""Parts of a time, as positions on a circle, as categories or as numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CYCLES: dict[TimePart, tuple[Callable[[pa.Array], pa.Array], int, int]] = {
     "minute": (pc.minute, 0, 60),
     "second": (pc.second, 0, 60),
 }
-"""How to read each part, its first value, and the length of its cycle. Weekday 0 is Monday."""
+"""The reader of each part, its first value, and the length of its cycle. Weekday 0 is Monday."""
 _READERS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
     "year": pc.year,
     "days": _days,
@@ -67,34 +67,34 @@ class TimeTransform(ColumnsTransform):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many ids each part has."""
+        """The number of ids of each part."""
         if self.spec.encoding == "cyclic":
             return ()
         return tuple(1 + _CYCLES[part][2] for part in self.spec.parts)
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """float32 `[rows, 2 * parts]` (0, 0 where missing) or int32 `[rows, parts]`."""
+        """Return float32 `[rows, 2 * parts]` (0, 0 where missing) or int32 `[rows, parts]`."""
         times = as_time(self.column, values)
         missing = pc.is_null(times).to_numpy(zero_copy_only=False)
         columns: list[np.ndarray] = []
         for part in self.spec.parts:
             read, first, length = _CYCLES[part]
-            place = pc.fill_null(read(times), first).to_numpy(zero_copy_only=False) - first
+            position = pc.fill_null(read(times), first).to_numpy(zero_copy_only=False) - first
             if self.spec.encoding == "category":
-                columns.append(np.where(missing, 0, place + 1).astype(np.int32))
+                columns.append(np.where(missing, 0, position + 1).astype(np.int32))
                 continue
-            angle = place * (2 * np.pi / length)
+            angle = position * (2 * np.pi / length)
             columns += [np.where(missing, 0, wave(angle)).astype(np.float32) for wave in (np.sin, np.cos)]
         return np.stack(columns, axis=1)
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """A noon of no meaning."""
-        return _noon(kind)
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return an arbitrary noon."""
+        return _noon(raw_type)
 
 
 @dataclass(frozen=True)
 class TimeNumbersTransform(ColumnsTransform):
-    """The parts of one time as numbers, each treated as a numeric feature is: one float32 each.
+    """The parts of one time as numbers, each treated as a numeric feature: one float32 each.
 
     Args:
         parts: One numeric transform for each part, named `NAME_PART`.
@@ -108,8 +108,8 @@ class TimeNumbersTransform(ColumnsTransform):
     def __post_init__(self) -> None:
         if not self.parts:
             spec = Numeric(kind="numeric", scale=self.spec.scale)
-            made = (NumericTransform(f"{self.name}_{part}", self.column, spec) for part in self.spec.parts)
-            object.__setattr__(self, "parts", tuple(made))
+            parts = (NumericTransform(f"{self.name}_{part}", self.column, spec) for part in self.spec.parts)
+            object.__setattr__(self, "parts", tuple(parts))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -118,48 +118,49 @@ class TimeNumbersTransform(ColumnsTransform):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return all(part.fitted for part in self.parts)
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
-        """Each part's numbers; the measure is the part's name."""
+        """Return each part's numbers; the measure is the part's name."""
         times = as_time(self.column, values)
         named = zip(self.spec.parts, self.parts, strict=True)
         return {name: part.observe(_READERS[name](times))[VALUES] for name, part in named if not part.fitted}
 
-    def learn(self, seen: Measurements) -> TimeNumbersTransform:
-        """The transform with what the pass told about each part.
+    def learn(self, measurements: Measurements) -> TimeNumbersTransform:
+        """Return the transform with the results of the pass for each part.
 
         Raises:
             DataError: No training row has a time.
         """
         named = zip(self.spec.parts, self.parts, strict=True)
         learned = (
-            part if part.fitted else part.learn({VALUES: seen[name]} if name in seen else {}) for name, part in named
+            part if part.fitted else part.learn({VALUES: measurements[name]} if name in measurements else {})
+            for name, part in named
         )
         return replace(self, parts=tuple(learned))
 
     def apply(self, values: pa.Array) -> np.ndarray:
-        """float32 `[rows, parts]`."""
+        """Return float32 `[rows, parts]`."""
         times = as_time(self.column, values)
         named = zip(self.spec.parts, self.parts, strict=True)
         return np.concatenate([part.apply(_READERS[name](times)) for name, part in named], axis=1)
 
-    def typical(self, kind: pa.DataType) -> Any:
-        """A noon of no meaning."""
-        return _noon(kind)
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return an arbitrary noon."""
+        return _noon(raw_type)
 
     def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest."""
+        """Return the transform as plain data, for the manifest."""
         return {**super().to_dict(), "parts": [part.to_dict() for part in self.parts]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TimeNumbersTransform:
-        """What `to_dict` was made of."""
-        made = super().from_dict(data)
-        return replace(made, parts=tuple(NumericTransform.from_dict(part) for part in data["parts"]))
+        """Restore a fitted transform from the result of `to_dict`."""
+        transform = super().from_dict(data)
+        return replace(transform, parts=tuple(NumericTransform.from_dict(part) for part in data["parts"]))
 
 
-def _noon(kind: pa.DataType) -> Any:
+def _noon(raw_type: pa.DataType) -> Any:
     noon = datetime.datetime(2024, 1, 1, 12)
-    return noon.date() if pa.types.is_date(kind) else noon
+    return noon.date() if pa.types.is_date(raw_type) else noon

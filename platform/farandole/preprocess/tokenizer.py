@@ -1,7 +1,7 @@
 """Tokenizers of the library `tokenizers`, trained on exact counts of words.
 
-The library's own training takes texts one after the other; where its result depends on the order of words, or on its
-random hash maps, the order is fixed here. So the same training rows give the same tokenizer, byte for byte.
+The library's own training reads texts sequentially; where its result depends on the order of words, or on its random
+hash maps, the order is fixed here. Therefore the same training rows give the same tokenizer, byte for byte.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from farandole.spec import Text
 PADDING, UNKNOWN, END = 0, 1, 2
 """The ids that every tokenizer has."""
 RESERVED = ("<padding of a window>", "<unknown token>", "<end of text>")
-"""Their tokens. The blanks in them keep texts from forging one: no piece of a text has a blank."""
-MOST_WORDS = 20_000_000
-"""Words that a training reads; beyond, all counts are divided alike."""
-_MOST_CHARACTERS = 1000
-"""Different characters that a WordPiece vocabulary has, as BERT's; others are unknown."""
+"""Their tokens. A text cannot contain them, because they contain spaces and no piece of a text does."""
+MAX_WORDS = 20_000_000
+"""The number of words that a training reads; if there are more, all counts are divided by the same number."""
+_MAX_CHARACTERS = 1000
+"""The number of different characters in a WordPiece vocabulary, as in BERT; others are unknown."""
 _NONCHARACTERS = range(0xFDD0, 0xFDF0)
-"""Code points that Unicode never assigns: one that a batch of texts does not have marks where its words begin."""
-_WORDS_AT_ONCE = 1000
+"""Code points that Unicode never assigns: one that a batch of texts does not contain marks the start of words."""
+_WORDS_PER_TEXT = 1000
 
 
 def split_words(text: pa.StringArray, spec: Text) -> pa.ListArray:
-    """The words of each text, with the blanks before them: tokens never reach over the border between two.
+    """Split each text into words, with the whitespace before them; tokens never span two words.
 
-    A missing text has no words, and neither has an empty one.
+    A missing or empty text has no words.
 
     Raises:
-        DataError: The texts have every code point that could mark the beginning of a word.
+        DataError: The texts contain every code point that could mark the start of a word.
     """
     text = pc.fill_null(text, "")
-    if spec.tokenizer == "bpe":  # whose words begin with a blank, also the first
+    if spec.tokenizer == "bpe":  # its words start with a space, including the first one
         plain = pc.or_(pc.starts_with(text, " "), pc.equal(text, ""))
         text = pc.if_else(plain, text, pc.binary_join_element_wise(" ", text, ""))
-    mark = _absent(text)
+    mark = _absent_character(text)
     return pc.split_pattern(pc.replace_substring_regex(text, r"(\s+)", mark + r"\1"), mark)
 
 
-def _absent(text: pa.StringArray) -> str:
+def _absent_character(text: pa.StringArray) -> str:
     for code in _NONCHARACTERS:
         if not pc.any(pc.match_substring(text, chr(code))).as_py():
             return chr(code)
-    raise DataError("a text has all of Unicode's noncharacters U+FDD0 to U+FDEF: it is no text; leave it out")
+    raise DataError("a text contains all of Unicode's noncharacters U+FDD0 to U+FDEF, so it is not text; remove it")
 
 
 def train(spec: Text, words: Counter[str]) -> str:
-    """A tokenizer as JSON.
+    """Train a tokenizer and return it as JSON.
 
     Args:
-        spec: What kind, and how large.
-        words: The words that `words_of` gave, counted over the training split.
+        spec: The kind and the size of the tokenizer.
+        words: The number of occurrences of each word of `split_words` in the training split.
     """
     normalizer, splitter = _normalizer(spec), _splitter(spec, whole=False)
     pieces: Counter[str] = Counter()
@@ -82,22 +82,22 @@ def train(spec: Text, words: Counter[str]) -> str:
 
 @functools.lru_cache(maxsize=16)
 def load(json: str) -> Tokenizer:
-    """The tokenizer that `train` wrote, to be given one word after the other."""
+    """Return the tokenizer that `train` wrote, set up to encode single words."""
     tokenizer = Tokenizer.from_str(json)
     if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
-        tokenizer.pre_tokenizer.add_prefix_space = False  # `words_of` has put it where it belongs
+        tokenizer.pre_tokenizer.add_prefix_space = False  # `split_words` has already added it
     return tokenizer
 
 
 def encode(tokenizer: Tokenizer, words: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of many texts, one after the other. Each distinct word is encoded once.
+    """Return the concatenated ids of many texts. Each distinct word is encoded once.
 
     Args:
-        tokenizer: What `load` gave.
-        words: What `words_of` gave.
+        tokenizer: The result of `load`.
+        words: The result of `split_words`.
 
     Returns:
-        int32 `[tokens of all texts]`, and int64 `[texts]`: how many of them each text has.
+        int32 `[tokens of all texts]`, and int64 `[texts]`: the number of tokens of each text.
     """
     encoded = words.flatten().dictionary_encode()
     ids, lengths = _encode(tokenizer, encoded.dictionary.to_pylist())
@@ -111,9 +111,9 @@ def encode(tokenizer: Tokenizer, words: pa.ListArray) -> tuple[np.ndarray, np.nd
 
 
 def _encode(tokenizer: Tokenizer, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of words, one after the other, and how many each has."""
-    ids = [one.ids for one in tokenizer.encode_batch_fast(words, add_special_tokens=False)]
-    lengths = np.array([len(one) for one in ids], dtype=np.int64)
+    """Return the concatenated ids of words, and the number of ids of each word."""
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(words, add_special_tokens=False)]
+    lengths = np.array([len(word_ids) for word_ids in ids], dtype=np.int64)
     return np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths
 
 
@@ -129,7 +129,7 @@ def _normalizer(spec: Text) -> Normalizer:
 
 
 def _splitter(spec: Text, *, whole: bool) -> PreTokenizer:
-    """What takes a whole text, or one of its words, apart."""
+    """Return the pre-tokenizer that splits a whole text, or one of its words."""
     if spec.tokenizer == "bpe":
         return pre_tokenizers.ByteLevel(add_prefix_space=whole)
     if spec.tokenizer == "wordpiece":
@@ -144,7 +144,7 @@ def _model(spec: Text, pieces: Counter[str]) -> models.Model:
         known = [piece for _, piece in frequent if piece not in reserved][: spec.vocab_size - len(reserved)]
         vocabulary = {token: number for number, token in enumerate([*reserved, *known])}
         return models.WordLevel(vocab=vocabulary, unk_token=RESERVED[UNKNOWN])
-    divisor = max(1, math.ceil(pieces.total() / MOST_WORDS))
+    divisor = max(1, math.ceil(pieces.total() / MAX_WORDS))
     counts = {piece: math.ceil(count / divisor) for piece, count in pieces.items()}
     fewest = math.ceil(spec.min_count / divisor)
     if spec.tokenizer == "bpe":
@@ -161,20 +161,20 @@ def _model(spec: Text, pieces: Counter[str]) -> models.Model:
         vocab_size=spec.vocab_size,
         min_frequency=fewest,
         show_progress=False,
-        # The trainer numbers characters inside words as it meets them, in the order of a random hash map.
+        # Otherwise the trainer would number the characters inside words in the order of a random hash map.
         special_tokens=[*reserved, *(f"##{character}" for character in characters)],
     )
     return _trained(models.WordPiece(unk_token=RESERVED[UNKNOWN]), pieces_trainer, counts)
 
 
-def _common_characters(counts: dict[str, int], most: int) -> tuple[dict[str, int], list[str]]:
-    """The words that are made of the most frequent characters alone, and these characters, sorted."""
+def _common_characters(counts: dict[str, int], limit: int) -> tuple[dict[str, int], list[str]]:
+    """Return the words that consist of the most frequent characters only, and these characters, sorted."""
     occurrences: Counter[str] = Counter()
     for word, count in counts.items():
         for character in word:
             occurrences[character] += count
     ranked = sorted(occurrences, key=lambda character: (-occurrences[character], character))
-    kept = set(ranked[: min(most, _MOST_CHARACTERS)])
+    kept = set(ranked[: min(limit, _MAX_CHARACTERS)])
     return {word: count for word, count in counts.items() if kept.issuperset(word)}, sorted(kept)
 
 
@@ -189,7 +189,7 @@ def _trained(
 
 
 def _repeated(counts: dict[str, int]) -> Iterator[str]:
-    """Each word as often as it was counted, which is how the library wants to be told."""
+    """Yield each word as often as it was counted, the only form that the library accepts."""
     for word in sorted(counts):
-        for start in range(0, counts[word], _WORDS_AT_ONCE):
-            yield " ".join([word] * min(_WORDS_AT_ONCE, counts[word] - start))
+        for start in range(0, counts[word], _WORDS_PER_TEXT):
+            yield " ".join([word] * min(_WORDS_PER_TEXT, counts[word] - start))

@@ -1,4 +1,4 @@
-"""What every kind of feature can do. A new kind is a class here and a line in `kinds.py`."""
+"""Base classes of transforms. A new kind of feature is a subclass and a line in `preprocessing.py`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from farandole.shards import Group
 from farandole.spec import Spec
 
 VALUES = ""
-"""The measure of a column that is the column's own values; others (the lengths of texts, say) have names."""
+"""The measure of a column's own values; other measures (such as the lengths of texts) have names."""
 
 Measurements = Mapping[str, Summary | Counter[str]]
-"""What one pass over the training split saw: measure to its summary or its counts. Without rows it is empty."""
+"""Results of one pass over the training split: measure to its summary or its counts. Without rows it is empty."""
 
 
 @dataclass(frozen=True)
 class Transform(ABC):
-    """One declared feature: raw values in, arrays for one or several groups out.
+    """One declared feature: converts raw values to arrays of one or several groups.
 
-    It is fitted in passes. Each pass hands all training rows to `observe`, in any order and pieces, and what was seen
-    to `learn`, until it is `fitted`. It is data: `to_dict` and `from_dict` carry it to shards' manifests and served
-    models, and it never changes (`learn` gives another one).
+    It is fitted in passes. Each pass hands all training rows to `observe`, in any order and in any pieces, and the
+    aggregated measurements to `learn`, until the transform is `fitted`. Transforms are immutable data: `to_dict` and
+    `from_dict` carry them to manifests and served models, and `learn` returns a new one.
 
     Args:
         name: The feature's name.
-        column: The raw column that it is made of.
-        spec: As declared.
+        column: The raw column that it is made from.
+        spec: The declaration in the job file.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Transform(ABC):
     SPEC: ClassVar[type[Spec]]
     """The class of `spec`."""
     LEARNED: ClassVar[tuple[str, ...]] = ()
-    """The fields that `learn` fills in: numbers, texts, tuples of those, or None."""
+    """The fields that `learn` sets: numbers, texts, tuples of those, or None."""
 
     @property
-    def place(self) -> str:
-        """How an error names the feature."""
+    def origin(self) -> str:
+        """The feature's field path and column, as a prefix of errors."""
         return f"features.{self.name}: column {self.column}"
 
     @property
@@ -57,23 +57,23 @@ class Transform(ABC):
 
     @property
     def fitted(self) -> bool:
-        """Whether nothing is left to learn."""
+        """True once nothing is left to learn."""
         return True
 
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
-        """What this pass must see of raw values.
+        """Return what this pass must aggregate of raw values.
 
         Returns:
             Measure to float64 `[rows]` (NaN is missing), which is summarised, or to an Arrow array of text of any
             length, whose values are counted.
 
         Raises:
-            DataError: The column has another type, or holds a value that no rule covers.
+            DataError: The column has another type, or contains an invalid value.
         """
         raise AssertionError(f"{self.name} has nothing to learn")
 
-    def learn(self, seen: Measurements) -> Self:
-        """The transform with what one pass told.
+    def learn(self, measurements: Measurements) -> Self:
+        """Return the transform with the results of one pass.
 
         Raises:
             DataError: The training split cannot be learned from.
@@ -82,25 +82,25 @@ class Transform(ABC):
 
     @abstractmethod
     def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
-        """Group to `[rows, *shape]`, in the group's type.
+        """Return group to `[rows, *shape]`, in the group's type.
 
         Raises:
-            DataError: The column has another type, or holds a value that no rule covers.
+            DataError: The column has another type, or contains an invalid value.
         """
 
     @abstractmethod
-    def typical(self, kind: pa.DataType) -> Any:
-        """A raw value, nobody's own, that the transform was made for, as Python sees it in a column of this type."""
+    def typical(self, raw_type: pa.DataType) -> Any:
+        """Return a synthetic raw value that the transform accepts, as Python reads it from a column of this type."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As data, for the manifest."""
+        """Return the transform as plain data, for the manifest."""
         learned = {key: getattr(self, key) for key in self.LEARNED}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in learned.items()}
         return {"name": self.name, "column": self.column, "spec": self.spec.model_dump(mode="json"), **plain}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_dict` of a fitted transform was made of."""
+        """Restore a fitted transform from the result of `to_dict`."""
         learned = {key: data[key] for key in cls.LEARNED}
         plain = {key: tuple(value) if isinstance(value, list) else value for key, value in learned.items()}
         return cls(data["name"], data["column"], cls.SPEC.model_validate(data["spec"]), **plain)
@@ -108,11 +108,11 @@ class Transform(ABC):
 
 @dataclass(frozen=True)
 class ColumnsTransform(Transform):
-    """A transform that gives columns of a group that features share: all of numbers, or all of ids."""
+    """A transform that adds columns to a group that several features share: numbers only, or ids only."""
 
     @property
     def group(self) -> str:
-        """The group that it belongs to."""
+        """The name of the group."""
         (group,) = self.spec.groups(self.name)
         return str(group)
 
@@ -123,7 +123,7 @@ class ColumnsTransform(Transform):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many ids each column has; nothing for numbers."""
+        """The number of ids of each column; empty for numbers."""
         return ()
 
     @property
@@ -134,27 +134,27 @@ class ColumnsTransform(Transform):
 
     @abstractmethod
     def apply(self, values: pa.Array) -> np.ndarray:
-        """float32 or int32 `[rows, features]`."""
+        """Return the columns, float32 or int32 `[rows, features]`."""
 
     def arrays(self, values: pa.Array) -> dict[str, np.ndarray]:
-        """The columns, under the name of their group."""
+        """Return the columns by the name of their group."""
         return {self.group: self.apply(values)}
 
 
 def onehot(ids: np.ndarray, first: int, missing: int, num_values: int) -> np.ndarray:
-    """Ids as columns of 0 and 1.
+    """Encode ids as columns of 0 and 1.
 
     Args:
         ids: int32 `[rows]`.
         first: The id of the first value.
         missing: The id of a missing value.
-        num_values: How many values there are.
+        num_values: The number of values.
 
     Returns:
-        float32 `[rows, num_values + 1]`; the last column is that of missing values. Other ids are 0 everywhere.
+        float32 `[rows, num_values + 1]`; the last column marks missing values. Rows with other ids are all 0.
     """
-    places = np.where(ids == missing, num_values, ids - first)
+    positions = np.where(ids == missing, num_values, ids - first)
     columns = np.zeros((len(ids), num_values + 1), dtype=np.float32)
-    known = np.flatnonzero(places >= 0)
-    columns[known, places[known]] = 1
+    known = np.flatnonzero(positions >= 0)
+    columns[known, positions[known]] = 1
     return columns

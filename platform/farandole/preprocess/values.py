@@ -1,6 +1,9 @@
-"""Raw Arrow columns as the few plain forms that transforms work on."""
+"""Raw columns: their SQL and Arrow types, and their conversion to the few plain forms that transforms work on."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +12,53 @@ import pyarrow.compute as pc
 from farandole.errors import DataError
 
 _SHOWN = 60
-"""Characters of a value that an error shows."""
+"""The number of characters of a value that an error shows."""
+_ARROW_TYPES: dict[str, pa.DataType] = {
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "timestamp_ntz": pa.timestamp("us"),
+}
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type of a SQL type.
+
+    Raises:
+        DataError: Columns of this type cannot become features.
+    """
+    decimal = re.fullmatch(r"decimal\((\d+),(\d+)\)", name)
+    if decimal:
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    array = re.fullmatch(r"array<(.+)>", name)
+    if array:
+        return pa.list_(arrow_type(array[1]))
+    if name not in _ARROW_TYPES:
+        raise DataError(f"a column of type {name} cannot be a feature; cast it in the query")
+    return _ARROW_TYPES[name]
+
+
+def nearest_value(number: float, raw_type: pa.DataType) -> Any:
+    """Return a number as Python reads it from a column of this type: rounded for integers, 0 if out of range."""
+    try:
+        return pa.array([round(number) if pa.types.is_integer(raw_type) else number]).cast(raw_type)[0].as_py()
+    except pa.ArrowInvalid:  # a number of the job file that the column's type cannot represent
+        return pa.array([0]).cast(raw_type)[0].as_py()
 
 
 def as_numbers(column: str, values: pa.Array) -> np.ndarray:
-    """float64 `[rows]`, NaN where missing; -0.0 is 0.0, as it is for Spark.
+    """Return float64 `[rows]`, NaN where missing; -0.0 becomes 0.0, as in Spark.
 
     Raises:
-        DataError: The column holds no numbers.
+        DataError: The column does not contain numbers.
     """
     kind = values.type
     if pa.types.is_boolean(kind):
@@ -33,13 +75,13 @@ def as_numbers(column: str, values: pa.Array) -> np.ndarray:
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:
-    """The values as text, null where missing: `12`, `1.5`, `true`, `2013-01-31`.
+    """Return the values as text, null where missing: `12`, `1.5`, `true`, `2013-01-31`.
 
     Raises:
-        DataError: The column holds lists, structs or bytes.
+        DataError: The column contains lists, structs or bytes.
     """
     if pa.types.is_floating(values.type):
-        # NaN is missing, and -0.0 is 0.0.
+        # NaN is missing, and -0.0 becomes 0.0.
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), pc.add(values, pa.scalar(0, values.type)))
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         raise DataError(
@@ -47,7 +89,7 @@ def as_text(column: str, values: pa.Array) -> pa.StringArray:
             " decode it in the query"
         )
     if pa.types.is_string(values.type):
-        _refuse_bytes(column, values)
+        _reject_invalid_utf8(column, values)
     try:
         return values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -56,42 +98,42 @@ def as_text(column: str, values: pa.Array) -> pa.StringArray:
         ) from error
 
 
-def _refuse_bytes(column: str, text: pa.StringArray) -> None:
-    """Check that text is UTF-8; Spark passes on bytes that were cast to text as they are."""
+def _reject_invalid_utf8(column: str, text: pa.StringArray) -> None:
+    """Check that text is UTF-8; Spark does not check bytes that are cast to text."""
     try:
         text.validate(full=True)
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"column {column}: holds bytes that are not UTF-8 text ({error}); decode them in the query, for example"
+            f"column {column}: contains bytes that are not UTF-8 text ({error}); decode them in the query, for example"
             f" by decode({column}, 'ISO-8859-1')"
         ) from error
 
 
 def reject_replacement_characters(column: str, text: pa.StringArray) -> None:
-    """Check that no value holds the sign that stands for bytes which were not UTF-8.
+    """Check that no value contains the character U+FFFD, which replaces bytes that are not UTF-8.
 
     Raises:
-        DataError: One does: different values may have become the same.
+        DataError: A value does, so different values may have become equal.
     """
-    found = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
-    if len(found):
-        shown = found[0].as_py()[:_SHOWN]
+    damaged = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
+    if len(damaged):
+        shown = damaged[0].as_py()[:_SHOWN]
         raise DataError(
-            f"column {column}: {shown!r} was not UTF-8 text in its file ({len(found)} rows of a batch); save"
+            f"column {column}: {shown!r} was not UTF-8 text in its file ({len(damaged)} rows of a batch); save"
             " the file as UTF-8"
         )
 
 
 def as_time(column: str, values: pa.Array) -> pa.Array:
-    """Timestamps in UTC.
+    """Return timestamps in UTC, without a time zone.
 
     Raises:
-        DataError: The column holds neither dates nor timestamps.
+        DataError: The column contains neither dates nor timestamps.
     """
     if pa.types.is_date(values.type):
         return values.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(values.type):
-        # Dropping the zone keeps the instant in UTC, which is what the parts are read in.
+        # Removing the zone keeps the instant in UTC, from which the parts are read.
         return values.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us")) if values.type.tz else values
     raise DataError(
         f"column {column}: {values.type} is not a time, yet its feature is; declare it as timestamp or date, or cast"

@@ -1,10 +1,9 @@
-"""Personal data: recognising it, policies on Arrow arrays, keys, encryption. Knows neither Spark nor shards."""
+"""Personal data: detection, policies on Arrow arrays, keys and encryption. Independent of Spark and of shards."""
 
 from farandole.privacy.cipher import decrypt, decrypt_text, encrypt, encrypt_text
 from farandole.privacy.detect import Detector, PiiFinding, redact
-from farandole.privacy.gate import missing_policies
 from farandole.privacy.keys import Secret, read_key
-from farandole.privacy.policies import Protection, protected_type
+from farandole.privacy.policies import Protection, missing_policies, protected_type
 
 __all__ = [
     "Detector",

@@ -1,10 +1,10 @@
-"""AES-256-GCM whose nonce follows from what is encrypted.
+"""AES-256-GCM with a nonce that is derived from the plaintext.
 
-Shards have to be the same bytes from one preparation to the next, so nonces cannot be random. As in SIV (Rogaway and
-Shrimpton, "Deterministic Authenticated-Encryption", 2006), the nonce is a keyed hash (HMAC-SHA256, under a key of its
-own) of the associated data and the plaintext, cut to GCM's 96 bits. A nonce comes twice only for the same plaintext at
-the same place, which then gives the same ciphertext; for two others it happens with a probability of 2^-33 after 2^32
-encryptions. The price: equal plaintexts at equal places can be seen to be equal.
+Shards must be the same bytes from one preparation to the next, so nonces cannot be random. As in SIV (Rogaway and
+Shrimpton, "Deterministic Authenticated-Encryption", 2006), the nonce is a keyed hash (HMAC-SHA256, with a separate key)
+of the associated data and the plaintext, truncated to GCM's 96 bits. A nonce is reused only for the same plaintext with
+the same associated data, which gives the same ciphertext; for two different ones, the probability is 2^-33 after 2^32
+encryptions. The price: equal plaintexts with equal associated data are recognisable as equal.
 """
 
 from __future__ import annotations
@@ -24,58 +24,58 @@ if TYPE_CHECKING:
 ALGORITHM = "AES-256-GCM, synthetic nonce (HMAC-SHA256), HKDF-SHA256"
 NONCE_BYTES = 12
 OVERHEAD_BYTES = NONCE_BYTES + 16
-"""What sealing adds: the nonce before, the authentication tag behind."""
+"""How much longer a ciphertext is than its plaintext: the nonce in front, the authentication tag at the end."""
 
 _VALUES = "farandole values"
 
 
 class DecryptionError(Exception):
-    """The key is another one, or the bytes or their place are not what was sealed."""
+    """The key, the associated data or the ciphertext is not the one of the encryption."""
 
 
-def encrypt(secret: Secret, purpose: str, place: bytes, plaintext: bytes | memoryview) -> bytes:
-    """Encrypt: nonce, ciphertext, tag.
+def encrypt(secret: Secret, purpose: str, context: bytes, plaintext: bytes | memoryview) -> bytes:
+    """Return nonce, ciphertext and tag.
 
     Args:
         secret: The key.
-        purpose: What is encrypted; each purpose has keys of its own.
-        place: What the ciphertext is bound to: it can be opened only as the same.
+        purpose: What is encrypted; each purpose has its own derived keys.
+        context: Associated data that the ciphertext is bound to, such as its position: decryption needs the same.
         plaintext: The content.
     """
-    mac = hmac.new(secret.derived(f"{purpose} nonce"), len(place).to_bytes(8, "little") + place, "sha256")
+    mac = hmac.new(secret.derive(f"{purpose} nonce"), len(context).to_bytes(8, "little") + context, "sha256")
     mac.update(plaintext)
     nonce = mac.digest()[:NONCE_BYTES]
-    return nonce + _cipher(secret.derived(f"{purpose} encryption")).encrypt(nonce, plaintext, place)
+    return nonce + _cipher(secret.derive(f"{purpose} encryption")).encrypt(nonce, plaintext, context)
 
 
-def decrypt(secret: Secret, purpose: str, place: bytes, sealed: bytes | memoryview) -> bytes:
-    """What was sealed.
+def decrypt(secret: Secret, purpose: str, context: bytes, encrypted: bytes | memoryview) -> bytes:
+    """Return the plaintext of what `encrypt` returned.
 
     Raises:
-        DecryptionError: With another key or at another place, or it was changed since.
+        DecryptionError: The key or the context is a different one, or the ciphertext was changed.
     """
     from cryptography.exceptions import InvalidTag
 
-    cipher = _cipher(secret.derived(f"{purpose} encryption"))
+    cipher = _cipher(secret.derive(f"{purpose} encryption"))
     try:
-        return cipher.decrypt(bytes(sealed[:NONCE_BYTES]), sealed[NONCE_BYTES:], place)
+        return cipher.decrypt(bytes(encrypted[:NONCE_BYTES]), encrypted[NONCE_BYTES:], context)
     except (InvalidTag, ValueError) as error:
         raise DecryptionError from error
 
 
 def encrypt_text(secret: Secret, column: str, text: str) -> str:
-    """What the policy `encrypt` makes of a value: base64 of nonce, ciphertext and tag, bound to its column."""
+    """Encrypt a value as the policy `encrypt` does: base64 of nonce, ciphertext and tag, bound to its column."""
     return base64.b64encode(encrypt(secret, _VALUES, column.encode(), text.encode())).decode("ascii")
 
 
-def decrypt_text(secret: Secret, column: str, sealed: str) -> str:
-    """The value that `encrypt_text` was given.
+def decrypt_text(secret: Secret, column: str, encrypted: str) -> str:
+    """Return the value that `encrypt_text` received.
 
     Raises:
-        DataError: The key or the column is another one, or the text was changed.
+        DataError: The key or the column is a different one, or the text was changed.
     """
     try:
-        return decrypt(secret, _VALUES, column.encode(), base64.b64decode(sealed, validate=True)).decode()
+        return decrypt(secret, _VALUES, column.encode(), base64.b64decode(encrypted, validate=True)).decode()
     except (DecryptionError, binascii.Error) as error:
         raise DataError(
             f"column {column}: a value cannot be decrypted with the key {secret.name} (fingerprint"
@@ -85,6 +85,6 @@ def decrypt_text(secret: Secret, column: str, sealed: str) -> str:
 
 @lru_cache(maxsize=8)
 def _cipher(key: bytes) -> AESGCM:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # only those who encrypt wait for its import
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # slow to import, and only needed for encryption
 
     return AESGCM(key)

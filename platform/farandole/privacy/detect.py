@@ -1,8 +1,11 @@
-"""Recognises likely personal data by its form and, where there are some, by its check digits.
+"""Detection of likely personal data by its form and, where they exist, by its check digits.
 
-A kind is told in two steps. Values of the right form are *candidates*; those with right check digits are *confirmed*.
-Random numbers of the right form pass a check of one digit in one of ten cases, so a kind counts as found only where
-most candidates are confirmed. Only counts leave this module, never a value.
+Detection has two steps. Values of the right form are *candidates*; candidates that pass the check of their kind are
+*confirmed*. Random numbers of the right form pass a check with one digit in one of ten cases, so a kind counts as found
+only if most of its candidates are confirmed. Only counts leave this module, never a value.
+
+The checks are those of python-stdnum (check digits, IBANs, national identity numbers) and phonenumbers (numbering plans
+of all countries). Both are imported when the first candidate is checked.
 """
 
 from __future__ import annotations
@@ -11,18 +14,19 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _MIN_CONFIRMED = 0.5
-"""The share of candidates that must be confirmed."""
+"""The fraction of candidates that must be confirmed."""
 _CARD_NUMBERS = (10**13, 2**63 - 1)
-"""Whole numbers out of this range are no card numbers."""
-_SHORTEST = 6
-"""Bytes of the shortest e-mail address; shorter texts are put aside at once. All other kinds are longer, but for
-addresses like `::1`, which name nobody's machine."""
+"""Integers outside this range are not card numbers."""
+_MIN_BYTES = 6
+"""Length of the shortest e-mail address; shorter texts are skipped. All other kinds are longer, except addresses like
+`::1`, which do not identify a machine."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,10 @@ class PiiKind:
     """One kind of personal data.
 
     Args:
-        name: What it is called.
-        pattern: Finds candidates in a text; in the common subset of RE2 (Arrow) and Python's `re`.
-        confirm: Of what the pattern found: True, False, or None if it is no candidate after all.
-        literal: A text that every candidate contains: most values are put aside by it at once.
+        name: The name in findings and in redacted texts.
+        pattern: Regular expression that finds candidates in a text; in the common subset of RE2 (Arrow) and `re`.
+        confirm: Checks what the pattern found: True, False, or None if it is not a candidate after all.
+        literal: A text that every candidate contains: rules out most values without the pattern.
     """
 
     name: str
@@ -48,9 +52,9 @@ class PiiFinding:
 
     Args:
         column: The column.
-        kind: Which.
+        kind: The name of the kind.
         count: Rows with such a value.
-        share: Their share of the rows that have a value at all.
+        share: Their fraction of the rows that have a value.
     """
 
     column: str
@@ -59,10 +63,11 @@ class PiiFinding:
     share: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the finding as plain data."""
         return asdict(self)
 
     def __str__(self) -> str:
+        """Return the finding as a sentence."""
         return f"column {self.column}: {self.count:,} values ({self.share:.1%}) look like {self.kind}"
 
 
@@ -74,15 +79,17 @@ class _Counts:
 
 
 class Detector:
-    """Counts, over any number of batches in any order."""
+    """Counts of likely personal data, over any number of batches in any order."""
 
     def __init__(self) -> None:
         self._counts: dict[str, _Counts] = {}
 
     @staticmethod
-    def examines(kind: pa.DataType) -> bool:
-        """Whether columns of this type are examined: text, and whole numbers that a card number fits into."""
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_int64(kind))
+    def examines(arrow_type: pa.DataType) -> bool:
+        """Return whether columns of this type are examined: text, and integers that a card number fits into."""
+        return bool(
+            pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_int64(arrow_type)
+        )
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Examine all values of all columns that can hold personal data."""
@@ -91,31 +98,31 @@ class Detector:
                 self._add(column, values)
 
     def merge(self, other: Detector) -> None:
-        """Take in what another one counted."""
-        for column, theirs in other._counts.items():
-            ours = self._counts.setdefault(column, _Counts())
-            ours.values += theirs.values
-            for mine, more in ((ours.candidates, theirs.candidates), (ours.confirmed, theirs.confirmed)):
-                for kind, count in more.items():
-                    mine[kind] = mine.get(kind, 0) + count
+        """Add the counts of another detector."""
+        for column, added in other._counts.items():
+            counts = self._counts.setdefault(column, _Counts())
+            counts.values += added.values
+            for total, part in ((counts.candidates, added.candidates), (counts.confirmed, added.confirmed)):
+                for kind, count in part.items():
+                    total[kind] = total.get(kind, 0) + count
 
     def findings(self, min_share: float) -> list[PiiFinding]:
-        """What was found, by column: the most frequent kind of each.
+        """Return the most frequent kind of each column that holds personal data.
 
         Args:
-            min_share: The share of a column's values that must be of a kind.
+            min_share: The fraction of a column's values that must be of a kind.
         """
-        found = []
+        findings = []
         for column, counts in sorted(self._counts.items()):
-            sure = [
+            likely = [
                 (count, kind)
                 for kind, count in counts.confirmed.items()
                 if count >= _MIN_CONFIRMED * counts.candidates[kind] and count >= min_share * counts.values
             ]
-            if sure:
-                count, kind = max(sure)
-                found.append(PiiFinding(column, kind, count, count / counts.values))
-        return found
+            if likely:
+                count, kind = max(likely)
+                findings.append(PiiFinding(column, kind, count, count / counts.values))
+        return findings
 
     def _add(self, column: str, values: pa.Array) -> None:
         counts = self._counts.setdefault(column, _Counts())
@@ -126,54 +133,44 @@ class Detector:
             values = values.filter(pc.and_(pc.greater_equal(values, low), pc.less(values, high)))
             kinds: tuple[PiiKind, ...] = (CARD,)
         else:
-            values = values.filter(pc.greater_equal(pc.binary_length(values), _SHORTEST))
+            values = values.filter(pc.greater_equal(pc.binary_length(values), _MIN_BYTES))
             kinds = KINDS
         if len(values):
-            # Each distinct value is looked at once, and by Python only if Arrow finds the form in it.
+            # Each distinct value is examined once, and in Python only if Arrow finds the form in it.
             counted = pc.value_counts(values.cast(pa.string()))
             for kind in kinds:
                 _count(kind, counted, counts)
 
 
 def redact(text: str) -> str:
-    """A text with what looks like personal data replaced by its kind: `[e-mail addresses]`."""
+    """Replace likely personal data in a text by the name of its kind: `[e-mail addresses]`."""
     for kind in KINDS:
-        for found in list(_found(kind, text)):
-            if kind.confirm(found):
-                text = text.replace(found, f"[{kind.name}]")
+        for candidate in list(_candidates(kind, text)):
+            if kind.confirm(candidate):
+                text = text.replace(candidate, f"[{kind.name}]")
     return text
 
 
 def _count(kind: PiiKind, counted: pa.StructArray, counts: _Counts) -> None:
     texts, rows = counted.field("values"), counted.field("counts")
     if kind.literal:
-        has = pc.match_substring(texts, kind.literal)
-        texts, rows = texts.filter(has), rows.filter(has)
-    formed = pc.match_substring_regex(texts, kind.pattern)
-    for text, number in zip(texts.filter(formed).to_pylist(), rows.filter(formed).to_pylist(), strict=True):
-        told = [kind.confirm(found) for found in _found(kind, text)]
-        if True in told or False in told:
+        contained = pc.match_substring(texts, kind.literal)
+        texts, rows = texts.filter(contained), rows.filter(contained)
+    matched = pc.match_substring_regex(texts, kind.pattern)
+    for text, number in zip(texts.filter(matched).to_pylist(), rows.filter(matched).to_pylist(), strict=True):
+        results = [kind.confirm(candidate) for candidate in _candidates(kind, text)]
+        if True in results or False in results:
             counts.candidates[kind.name] = counts.candidates.get(kind.name, 0) + number
-            counts.confirmed[kind.name] = counts.confirmed.get(kind.name, 0) + number * (True in told)
+            counts.confirmed[kind.name] = counts.confirmed.get(kind.name, 0) + number * (True in results)
 
 
-def _found(kind: PiiKind, text: str) -> Iterator[str]:
-    """What the pattern finds in a text: its first group, or all of it."""
+def _candidates(kind: PiiKind, text: str) -> Iterator[str]:
+    """Yield each match of the pattern in a text: its first group, or all of it."""
     for match in re.finditer(kind.pattern, text):
         yield (match[1] if match.re.groups else match[0]).strip()
 
 
-# What confirms candidates ------------------------------------------------------------------------------------------
-
-
-def luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        number = int(digit) * (1 + place % 2)
-        total += number - 9 if number > 9 else number
-    return total % 10 == 0
-
+# Checks of candidates ----------------------------------------------------------------------------------------------
 
 _ISSUERS = re.compile(
     r"4\d{15}(\d{3})?"  # Visa
@@ -183,73 +180,75 @@ _ISSUERS = re.compile(
     r"|(6011|64[4-9]\d|65\d\d|35(2[89]|[3-8]\d))\d{12}"  # Discover, JCB
     r"|62\d{14,17}"  # UnionPay
 )
-"""The first digits of issuers and the lengths of their numbers. Visa's old 13 digits are left out: so long are EANs."""
+"""The first digits of issuers and the lengths of their numbers, without Visa's old 13 digits, the length of EANs."""
 
 
 def _card(text: str) -> bool | None:
+    from stdnum import luhn
+
     digits = re.sub(r"[ -]", "", text)
-    return luhn(digits) and len(set(digits)) > 1 if _ISSUERS.fullmatch(digits) else None
+    return luhn.is_valid(digits) and len(set(digits)) > 1 if _ISSUERS.fullmatch(digits) else None
 
 
-_IBAN_LENGTHS = {
-    15: "NO",
-    16: "BE",
-    18: "DK FI FO GL NL",
-    19: "MK SI",
-    20: "AT BA EE KZ LT LU XK",
-    21: "CH CR HR LI LV",
-    22: "BG BH DE GB GE IE ME RS",
-    23: "AE GI IL IQ TL",
-    24: "AD CZ ES MD PK RO SA SE SK TN VG",
-    25: "PT",
-    26: "IS TR",
-    27: "FR GR IT MC MR SM",
-    28: "AL AZ CY DO GT HU LB PL",
-    29: "BR EG PS QA UA",
-    30: "JO KW MU",
-    31: "MT SC",
-}
-_IBAN_LENGTH = {country: length for length, countries in _IBAN_LENGTHS.items() for country in countries.split()}
+@cache
+def _iban_length(country: str) -> int | None:
+    """Return the length of a country's IBANs; None if the registry has no such country."""
+    from stdnum import numdb
+
+    for _, properties in numdb.get("iban").info(country):
+        if "bban" in properties:  # such as `4!a6!n`: 4 letters and 6 digits, after country and check digits
+            return 4 + sum(int(length) for length in re.findall(r"(\d+)!", properties["bban"]))
+    return None
 
 
 def _iban(text: str) -> bool | None:
+    from stdnum import iban
+
     compact = text.replace(" ", "")
-    length = _IBAN_LENGTH.get(compact[:2])
+    length = _iban_length(compact[:2])
     if length is None or len(compact) < length:
         return None
-    number = compact[:length]
-    return int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
+    # National check digits inside the number are not needed to recognise an IBAN.
+    return bool(iban.is_valid(compact[:length], check_country=False))
 
 
 def _phone(text: str) -> bool | None:
+    import phonenumbers
+
+    text = text.lstrip(" \t\r\n(:")
     digits = re.sub(r"\D", "", text)
     if not 8 <= len(digits) <= 15 or len(set(digits)) < 3:
         return None
-    # A number with zeros in front and one with decimals are no phone numbers.
-    plain = re.fullmatch(r"00\d+|\+?\d+\.\d+", text.strip()) is not None
-    return None if plain else True
+    if re.fullmatch(r"00\d+|\+?\d+\.\d+", text) is not None:  # a number with leading zeros, or with decimals
+        return None
+    international = re.sub(r"^00", "+", text)
+    if not international.startswith("+"):
+        return True  # a national number: its country, and with it its numbering plan, is unknown
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(international)))
+    except phonenumbers.NumberParseException:
+        return False
 
 
-def _address(text: str) -> bool | None:
+def _ip_address(text: str) -> bool | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # Four small numbers are a version as likely as an address.
+    # Four small numbers are as likely a version as an address.
     return address.version == 6 or any(part > 99 for part in address.packed)
 
 
-_NIE = str.maketrans("XYZ", "012")
-
-
 def _national_id(text: str) -> bool | None:
-    if "-" in text and text[-1].isdigit():  # United States: area, group and serial number
-        area, group, serial = text.split("-")
-        return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
-    if len(text) == 16:  # Italy: the form alone is telling
-        return True
-    number, letter = text[:8].translate(_NIE), text[-1]  # Spain: the letter is the rest of a division by 23
-    return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == letter
+    from stdnum.es import dni, nie
+    from stdnum.it import codicefiscale
+    from stdnum.us import ssn
+
+    if "-" in text and text[-1].isdigit():
+        return bool(ssn.is_valid(text))
+    if len(text) == 16:
+        return bool(codicefiscale.is_valid(text))
+    return bool(dni.is_valid(text) or nie.is_valid(text))
 
 
 CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
@@ -270,7 +269,11 @@ KINDS: tuple[PiiKind, ...] = (
         r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
         _phone,
     ),
-    PiiKind("IP addresses", r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$", _address),
+    PiiKind(
+        "IP addresses",
+        r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$",
+        _ip_address,
+    ),
     PiiKind(
         "national identity numbers",
         r"^([0-9]{3}-[0-9]{2}-[0-9]{4}|[XYZ0-9][0-9]{7}-?[A-Z]"
@@ -278,4 +281,4 @@ KINDS: tuple[PiiKind, ...] = (
         _national_id,
     ),
 )
-"""What is looked for, in the order in which texts are redacted."""
+"""The kinds that are detected, in the order in which texts are redacted."""

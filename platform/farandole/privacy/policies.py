@@ -1,10 +1,14 @@
-"""Policies on Arrow arrays. One implementation: for Spark's executors and for rows that a model is asked about."""
+"""Privacy policies on Arrow arrays, and the check that a dataset was protected as a job requires.
+
+There is one implementation, for Spark's executors and for the rows that a served model receives.
+"""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +17,7 @@ import pyarrow.compute as pc
 from farandole.errors import DataError
 from farandole.privacy.cipher import encrypt_text
 from farandole.privacy.keys import Secret
-from farandole.spec import Allow, Drop, Encrypt, Generalise, Mask, Policy, Pseudonymise
+from farandole.spec import Allow, Drop, Encrypt, Generalise, Mask, Policy, Privacy, Pseudonymise
 
 _PSEUDONYMS = "farandole pseudonyms"
 _TEXT = (Mask, Pseudonymise, Encrypt)
@@ -25,14 +29,14 @@ class Protection:
 
     Args:
         policies: Column to policy.
-        secret: The key, where a policy needs one.
+        secret: The key, if a policy needs one.
     """
 
     policies: Mapping[str, Policy]
     secret: Secret | None = None
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows as the policies leave them; columns without a policy stay, dropped ones go. Missing stays missing.
+        """Apply the policies to rows. Columns without a policy stay, dropped ones are removed, nulls stay null.
 
         Raises:
             DataError: A policy does not fit its column's type.
@@ -45,7 +49,7 @@ class Protection:
         return pa.record_batch(columns)
 
     def protect(self, column: str, values: pa.Array) -> pa.Array:
-        """One column as its policy leaves it."""
+        """Apply the policy of one column to its values."""
         policy = self.policies.get(column)
         if policy is None or isinstance(policy, Allow):
             return values
@@ -53,61 +57,105 @@ class Protection:
         if isinstance(policy, Generalise):
             return _by_width(column, policy.width, values) if policy.width else _by_calendar(policy.to, values)
         if isinstance(policy, Mask):
-            return _each_distinct(values, lambda text: _masked(text, policy.keep_last))
+            return _map_distinct(values, lambda text: _mask(text, policy.keep_last))
         assert self.secret is not None, f"{column}: no key"
         secret = self.secret
         if isinstance(policy, Pseudonymise):
-            key = secret.derived(_PSEUDONYMS)
-            return _each_distinct(values, lambda text: hmac.digest(key, text.encode(), "sha256").hex()[: policy.length])
-        return _each_distinct(values, lambda text: encrypt_text(secret, column, text))
+            key = secret.derive(_PSEUDONYMS)
+            return _map_distinct(values, lambda text: hmac.digest(key, text.encode(), "sha256").hex()[: policy.length])
+        return _map_distinct(values, lambda text: encrypt_text(secret, column, text))
 
 
-def protected_type(column: str, policy: Policy, kind: pa.DataType) -> pa.DataType:
-    """The type of a column once its policy was applied.
+def protected_type(column: str, policy: Policy, arrow_type: pa.DataType) -> pa.DataType:
+    """Return the type of a column after its policy.
 
     Raises:
         DataError: The policy does not fit the type.
     """
-    place = f"data.privacy.columns.{column}"
+    field_path = f"data.privacy.columns.{column}"
+    number = pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type)
     if isinstance(policy, _TEXT):
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-            raise DataError(f"{place}: {policy.policy} needs text, numbers or dates, not {kind}; cast it in the query")
+        if pa.types.is_nested(arrow_type) or pa.types.is_binary(arrow_type):
+            raise DataError(
+                f"{field_path}: {policy.policy} needs text, numbers or dates, not {arrow_type}; cast it in the query"
+            )
         return pa.string()
     if not isinstance(policy, Generalise):
-        return kind
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        return arrow_type
     if policy.width is not None and not number:
-        raise DataError(f"{place}: width is for numbers, and the column is {kind}; use `to`, or mask it")
-    if policy.width is not None and pa.types.is_integer(kind) and policy.width != int(policy.width):
-        raise DataError(f"{place}: width {policy.width:g} for whole numbers; use a whole number")
-    if policy.to is not None and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        raise DataError(f"{place}: to {policy.to} is for dates and timestamps, and the column is {kind}; use `width`")
-    if policy.to == "hour" and pa.types.is_date(kind):
-        raise DataError(f"{place}: a date has no hours; use `to: month`, for example")
-    return pa.float64() if pa.types.is_decimal(kind) else kind
+        raise DataError(f"{field_path}: width is for numbers, and the column is {arrow_type}; use `to`, or mask it")
+    if policy.width is not None and pa.types.is_integer(arrow_type) and policy.width != int(policy.width):
+        raise DataError(f"{field_path}: width {policy.width:g} for integers; use an integer")
+    if policy.to is not None and not (pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type)):
+        raise DataError(
+            f"{field_path}: to {policy.to} is for dates and timestamps, and the column is {arrow_type}; use `width`"
+        )
+    if policy.to == "hour" and pa.types.is_date(arrow_type):
+        raise DataError(f"{field_path}: a date has no hours; use `to: month`, for example")
+    return pa.float64() if pa.types.is_decimal(arrow_type) else arrow_type
 
 
-def _each_distinct(values: pa.Array, change: Callable[[str], str]) -> pa.StringArray:
-    """Change values as text, each distinct one once."""
+def missing_policies(wanted: Privacy, recorded: Mapping[str, Any]) -> list[str]:
+    """Return the privacy requirements of a job that a dataset does not meet, one line each.
+
+    Args:
+        wanted: The job's `data.privacy`.
+        recorded: The `privacy` part of the dataset's manifest.
+    """
+    applied = recorded.get("columns", {})
+    missing = []
+    for column, policy in wanted.columns.items():
+        if isinstance(policy, Allow):
+            continue
+        required = policy.model_dump(mode="json")
+        found = applied.get(column)
+        if found != required:
+            missing.append(
+                f"data.privacy.columns.{column}: the job requires {_describe(required)}, the dataset has"
+                f" {_describe(found)}"
+            )
+    group = wanted.k_anonymity
+    if group is not None and group.k is not None:
+        measured = recorded.get("k_anonymity") or {}
+        same = sorted(measured.get("columns", ())) == sorted(group.columns)
+        if not same or measured.get("smallest_group", 0) < group.k:
+            found_k = f"groups of {measured['smallest_group']}" if same else "no such measurement"
+            missing.append(
+                f"data.privacy.k_anonymity: the job requires groups of {group.k} over {', '.join(group.columns)}, the"
+                f" dataset has {found_k}"
+            )
+    return missing
+
+
+def _describe(policy: Mapping[str, Any] | None) -> str:
+    """Return a policy in words: `generalise (width 10)`."""
+    if policy is None:
+        return "no policy"
+    options = ", ".join(f"{key} {value}" for key, value in policy.items() if key != "policy" and value is not None)
+    return f"{policy['policy']} ({options})" if options else str(policy["policy"])
+
+
+def _map_distinct(values: pa.Array, function: Callable[[str], str]) -> pa.StringArray:
+    """Apply a function to the values as text, once for each distinct value."""
     encoded = values.cast(pa.string()).dictionary_encode()
-    changed = pa.array([change(text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return changed.take(encoded.indices)
+    mapped = pa.array([function(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return mapped.take(encoded.indices)
 
 
-def _masked(text: str, keep_last: int) -> str:
+def _mask(text: str, keep_last: int) -> str:
     keep = keep_last if len(text) > keep_last else 0
     return "*" * (len(text) - keep) + text[len(text) - keep :]
 
 
 def _by_width(column: str, width: float, values: pa.Array) -> pa.Array:
     if not pa.types.is_integer(values.type):
-        kind = values.type if pa.types.is_floating(values.type) else pa.float64()
+        float_type = values.type if pa.types.is_floating(values.type) else pa.float64()
         ranges = pc.divide(values.cast(pa.float64(), safe=False), width)
         nearest = pc.round(ranges)
-        # 0.3 / 0.1 is a little less than 3, yet 0.3 is where its range begins.
-        precision = 4 * np.finfo(kind.to_pandas_dtype()).eps
+        # 0.3 / 0.1 is slightly less than 3, yet 0.3 is the start of its range.
+        precision = 4 * np.finfo(float_type.to_pandas_dtype()).eps
         close = pc.less_equal(pc.abs(pc.subtract(ranges, nearest)), pc.multiply(pc.abs(ranges), precision))
-        return pc.multiply(pc.if_else(close, nearest, pc.floor(ranges)), width).cast(kind, safe=False)
+        return pc.multiply(pc.if_else(close, nearest, pc.floor(ranges)), width).cast(float_type, safe=False)
     missing = np.asarray(values.is_null())
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     start = numbers // int(width) * int(width) if width <= np.iinfo(numbers.dtype).max else np.minimum(numbers, 0)

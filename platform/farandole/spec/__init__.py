@@ -1,20 +1,34 @@
-"""What a user writes: the job file, checked before anything starts."""
+"""The job file, validated before anything starts.
+
+One module for each part of the job file, and four for the file as a whole (`job`, `job_file`, `overrides`,
+`validation_errors`): hence 18 files.
+"""
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
-from farandole.spec.backend import Backend, BackendName
-from farandole.spec.base import Spec, home
-from farandole.spec.candidate import with_overrides
-from farandole.spec.checkpoint import Checkpoint
-from farandole.spec.data import SPLITS, Data, Encryption, Shards, Split
-from farandole.spec.expectations import Allowed, Condition, Expectation, Nulls, Pattern, Range, Rows, Unique
+from farandole.spec.backend import Backend, BackendName, Ssh
+from farandole.spec.base import Spec
+from farandole.spec.data import (
+    SPLITS,
+    Allowed,
+    Condition,
+    Data,
+    Encryption,
+    Expectation,
+    Nulls,
+    Pattern,
+    Range,
+    Rows,
+    Shards,
+    Split,
+    Unique,
+)
 from farandole.spec.features import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variables
-from farandole.spec.hosts import Hosts, parse_host
 from farandole.spec.job import Job
-from farandole.spec.job_file import load_job, parse_job
+from farandole.spec.job_file import load_job, parse_job, save_job
+from farandole.spec.overrides import with_overrides
 from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, KeyReference, Mask, Policy, Privacy, Pseudonymise
-from farandole.spec.resources import Resources
-from farandole.spec.save import save_job
+from farandole.spec.resources import Hosts, Resources, parse_host
 from farandole.spec.sources import (
     CsvSource,
     ImageSource,
@@ -25,12 +39,12 @@ from farandole.spec.sources import (
     Source,
     split_struct_fields,
 )
-from farandole.spec.ssh import Ssh
 from farandole.spec.sweep import Dimension, Sweep
 from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import (
     METRICS,
+    Checkpoint,
     EarlyStopping,
     Ema,
     Model,
@@ -109,7 +123,6 @@ __all__ = [
     "Tracking",
     "Train",
     "Unique",
-    "home",
     "horovod_variables",
     "is_function_reference",
     "load_job",

@@ -1,4 +1,4 @@
-"""The `train.augment` part of a job file: how training rows are changed at random each time they are read."""
+"""The `train.augment` part of a job file: random changes of training rows, drawn anew each time a row is read."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from pydantic import Field, model_validator
 from farandole.spec.base import Spec, non_default_fields
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-"""A share of rows or values; rounded to a multiple of 1/65536, and never to 0."""
+"""A fraction of rows or values; rounded to a multiple of 1/65536, but never to 0."""
 Strength = Annotated[float, Field(ge=0, le=1)]
-"""How far a factor moves from 1: 0.2 draws it evenly between 0.8 and 1.2."""
+"""The range of a random factor around 1: 0.2 draws it uniformly between 0.8 and 1.2."""
 
 
 class _Augment(Spec):
-    """One group's changes. A declared group of which nothing is changed is a mistake."""
+    """Base of the augmentations of one group. Declaring a group without any augmentation is an error."""
 
     @model_validator(mode="after")
-    def _does_something(self) -> Self:
+    def _require_an_effect(self) -> Self:
         choices = [name for name in type(self).model_fields if name not in ("kind", "features", "padding")]
         if not any(getattr(self, name) for name in choices):
-            raise ValueError(f"nothing is changed; set one of {', '.join(choices)} above 0, or remove the group")
+            raise ValueError(f"nothing is augmented; set one of {', '.join(choices)} above 0, or remove the group")
         return self
 
 
 class ImageAugment(_Augment):
-    """Pictures. Applied in this order: crop, flip, colour."""
+    """Augmentation of images. Applied in this order: crop, flip, color."""
 
     kind: Literal["image"]
     """The group holds images."""
     flip_horizontal: Probability = 0
-    """The share of images whose left and right change places."""
+    """The fraction of images that are mirrored left to right."""
     flip_vertical: Probability = 0
-    """The share of images whose top and bottom change places."""
+    """The fraction of images that are mirrored top to bottom."""
     crop: Annotated[int, Field(ge=0)] = 0
-    """Pad each side by so many pixels, then cut the image's own size out at a random place."""
+    """Pad each side by this many pixels, then cut out the original size at a random position."""
     padding: Literal["reflect", "constant"] = "reflect"
-    """What a crop finds beyond the edge: the image in a mirror, or black."""
+    """How the padding of a crop is filled: with the mirrored image, or with black."""
     brightness: Strength = 0
     """Multiply all values by a random factor."""
     contrast: Strength = 0
-    """Move all values from, or towards, the image's mean grey."""
+    """Scale the distance of all values from the image's mean gray by a random factor."""
     saturation: Strength = 0
-    """Move the colours from, or towards, their own grey. For images of three channels."""
+    """Scale the distance of each pixel's color from its gray by a random factor. For images with three channels."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -53,39 +53,40 @@ class ImageAugment(_Augment):
 
 
 class NumbersAugment(_Augment):
-    """Numbers. Applied in this order: noise, dropout."""
+    """Augmentation of numbers. Applied in this order: noise, dropout."""
 
     kind: Literal["numbers"]
     """The group holds float32 numbers."""
     noise: Annotated[float, Field(ge=0)] = 0
-    """The deviation of Gaussian noise, on the scale that the model sees: with `scale: standard` in deviations of
-    the feature."""
+    """The standard deviation of Gaussian noise, on the scale that the model sees: with `scale: standard`, in standard
+    deviations of the feature."""
     dropout: Probability = 0
-    """The share of values that become 0; with `scale: standard` that is the feature's mean."""
+    """The fraction of values that are set to 0; with `scale: standard` that is the feature's mean."""
     features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Which columns of the group. Default: its numeric features; not their `_missing` flags, parts of times and
-    other columns of which only certain values have a meaning."""
+    """Which columns of the group. Default: its numeric features, without their `_missing` flags, parts of times and
+    other columns that only take certain values."""
 
 
 class IdsAugment(_Augment):
-    """Categories."""
+    """Augmentation of categories."""
 
     kind: Literal["ids"]
-    """The group holds int32 ids of categories."""
+    """The group holds int32 category ids."""
     dropout: Probability = 0
-    """The share of values that become id 0, unknown: the model learns what to do with a value it never saw."""
+    """The fraction of values that are set to id 0, unknown: the model learns how to handle values it has never seen."""
     features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Which columns of the group. Default: all."""
 
 
 class TokensAugment(_Augment):
-    """Text."""
+    """Augmentation of text."""
 
     kind: Literal["tokens"]
-    """The group holds int32 ids of tokens, in order."""
+    """The group holds int32 token ids, in order."""
     dropout: Probability = 0
-    """The share of tokens that become the unknown one. Padding, the end of a text and other special tokens stay."""
+    """The fraction of tokens that are replaced by the unknown token. Padding, the end-of-text token and other special
+    tokens stay."""
 
 
 Augment = Annotated[ImageAugment | NumbersAugment | IdsAugment | TokensAugment, Field(discriminator="kind")]
-"""How the training rows of one feature group are changed."""
+"""The augmentation of one feature group."""

@@ -1,4 +1,4 @@
-"""What all parts of a job file share: frozen, unknown keys refused, paths that know where they are written."""
+"""Base class and field types shared by every part of a job file: frozen models, strict keys, expanded paths."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
-from farandole.storage import is_uri
+from farandole.storage import home, is_uri
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
 class SecretError(ValueError):
-    """A value that holds a secret: no error text may repeat it."""
+    """A rejected value that contains a secret; error messages must not repeat the value."""
 
 
 class Spec(BaseModel):
-    """The base of every part. The docstring under a field is its description in the JSON Schema."""
+    """Base class of every part. The docstring below a field is its description in the JSON Schema."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -33,14 +33,12 @@ class Spec(BaseModel):
 
 
 def non_default_fields(spec: Spec, *names: str) -> list[str]:
-    """Those of the fields that differ from their defaults: a spec that was written out in full and read again
-    says the same as the short one that the user wrote."""
+    """Return those of the named fields whose values differ from their defaults.
+
+    Values are compared, not `model_fields_set`: a job that was written out in full and read back must behave like the
+    short one that the user wrote.
+    """
     return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
-
-
-def home() -> Path:
-    """Where datasets, jobs and the default MLflow store live: `$FARANDOLE_HOME`, or `~/.farandole`."""
-    return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()
 
 
 def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:
@@ -63,7 +61,7 @@ def expand_variables(text: str, environment: dict[str, str] | None = None) -> st
 
 
 def _resolve(path: str, info: ValidationInfo) -> str:
-    """Expand variables and `~`; make a relative path absolute, from the job file's own folder."""
+    """Expand variables and `~`, and make a relative path absolute, starting from the job file's folder."""
     if not path:
         raise ValueError("a path must not be empty")
     expanded = expand_variables(path)
@@ -73,7 +71,7 @@ def _resolve(path: str, info: ValidationInfo) -> str:
         parts = urlsplit(expanded)
         if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):
             raise SecretError(
-                f"the {parts.scheme}:// URI holds credentials, and job files are stored and logged; set"
+                f"the {parts.scheme}:// URI contains credentials, and job files are stored and logged; set"
                 " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or use a profile"
             )
         return expanded

@@ -1,13 +1,12 @@
-"""The `data` part of a job file: from raw files to a dataset directory."""
+"""The `data` part of a job file: sources, query, expectations, features, split and shards of a dataset."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, non_default_fields
-from farandole.spec.expectations import Expectation
 from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups
 from farandole.spec.privacy import Drop, KeyReference, Privacy
 from farandole.spec.sources import Source
@@ -15,22 +14,126 @@ from farandole.spec.sources import Source
 SPLITS = ("train", "validation", "test")
 """The names of the splits, in the order in which they are written."""
 
+Bound = bool | int | float | str
+"""A number, a text, or a date or timestamp as text."""
+
+
+class _Expectation(Spec):
+    on_failure: Literal["fail", "warn"] = "fail"
+    """`fail`: the preparation stops; `warn`: it logs a warning and continues."""
+
+
+class _RowExpectation(_Expectation):
+    max_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The fraction of all rows that may break the rule."""
+
+
+class Range(_RowExpectation):
+    """Values are between two bounds. Missing values are ignored."""
+
+    kind: Literal["range"]
+    """Values are between two bounds."""
+    column: str
+    """The column."""
+    min: Bound | None = None
+    """The smallest valid value."""
+    max: Bound | None = None
+    """The largest valid value."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("neither min nor max is set; set one of them")
+        return self
+
+
+class Allowed(_RowExpectation):
+    """Values are in a list. Missing values are ignored."""
+
+    kind: Literal["allowed"]
+    """Values are in a list."""
+    column: str
+    """The column."""
+    values: Annotated[tuple[Bound, ...], Field(min_length=1)]
+    """All valid values."""
+
+
+class Pattern(_RowExpectation):
+    """Whole values match a regular expression. Missing values are ignored."""
+
+    kind: Literal["pattern"]
+    """Whole values match a regular expression."""
+    column: str
+    """The column, read as text."""
+    regex: str
+    """A regular expression in Java's syntax, which Spark uses."""
+
+
+class Nulls(_RowExpectation):
+    """Few values are missing."""
+
+    kind: Literal["nulls"]
+    """At most `max_share` of the values are missing; by default none."""
+    column: str
+    """The column."""
+
+
+class Condition(_RowExpectation):
+    """A boolean expression over the columns of a row is true. Rows where it is null are ignored."""
+
+    kind: Literal["condition"]
+    """A Spark SQL expression is true, for example `start <= finish`."""
+    sql: str
+    """The expression."""
+
+
+class Unique(_RowExpectation):
+    """No two rows have the same values in the columns. Rows with a missing value in one of them are ignored."""
+
+    kind: Literal["unique"]
+    """No two rows have the same values in the columns."""
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """One or several columns."""
+
+
+class Rows(_Expectation):
+    """The number of rows is between two bounds."""
+
+    kind: Literal["rows"]
+    """The number of rows is between two bounds."""
+    min: Annotated[int, Field(ge=0)] | None = None
+    """The smallest number of rows."""
+    max: Annotated[int, Field(ge=0)] | None = None
+    """The largest number of rows."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("neither min nor max is set; set one of them")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+Expectation = Annotated[Range | Allowed | Pattern | Nulls | Condition | Unique | Rows, Field(discriminator="kind")]
+"""One rule that the rows must follow."""
+
 
 class Split(Spec):
     """Which rows train, validate and test. A row's split follows from a keyed hash of its content."""
 
     train: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """The share of rows to train on."""
+    """The fraction of rows to train on."""
     validation: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The share of rows to validate on, after each epoch."""
+    """The fraction of rows to validate on, after each epoch."""
     test: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The share of rows to test on, once, at the end."""
+    """The fraction of rows to test on, once, at the end."""
     by: tuple[str, ...] = ()
-    """Columns whose values stay together: rows that agree in them share a split. Default: the whole row."""
+    """Columns to group by: rows with the same values in them go to the same split. Default: the whole row."""
     column: str | None = None
-    """A column of the data that says `train`, `validation` or `test`; replaces the shares and `by`."""
+    """A column of the data that contains `train`, `validation` or `test`; replaces the fractions and `by`."""
     seed: int = 0
-    """The key of the hash: another seed, another split."""
+    """The key of the hash: another seed gives another split."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -47,20 +150,20 @@ class Split(Spec):
 
 
 class Encryption(Spec):
-    """Shards encrypted at rest, by AES-256-GCM. The manifest, with vocabularies and statistics, is not."""
+    """Encryption of shards at rest, by AES-256-GCM. The manifest, with vocabularies and statistics, stays readable."""
 
     key: KeyReference
-    """The key. Who reads the dataset needs it in the same place, or names another place in the job."""
+    """The key. Readers of the dataset need it in the same variable or file, or name another one in their job."""
 
 
 class Shards(Spec):
-    """The size of what is written, and whether it is encrypted."""
+    """The size of shards and blocks, and whether they are encrypted."""
 
     size_mib: Annotated[float, Field(gt=0, le=4096)] = 128
-    """The size of a shard, in MiB (64 to 256 suit most disks and object stores). A task of Spark holds one in
-    memory, up to twice."""
+    """The size of a shard, in MiB (64 to 256 suit most disks and object stores). A Spark task holds one or two shards
+    in memory."""
     block_mib: Annotated[float, Field(gt=0, le=256)] = 8
-    """The size of a record batch, the block that is shuffled in the processor's cache, in MiB."""
+    """The size of a record batch, the block that is shuffled in the CPU cache, in MiB."""
     encryption: Encryption | None = None
     """Encrypt each block of each shard. Default: shards are not encrypted."""
 
@@ -73,18 +176,18 @@ class Data(Spec):
     query: str | None = None
     """Spark SQL over the sources. Default: all columns of the only source."""
     transform: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
-    """`module:function`, a module beside the job file: Python of your own that gets the query's Spark DataFrame (and
-    `transform_options`) and returns another one."""
+    """`module:function`, a Python function in a module beside the job file: it receives the query's Spark DataFrame
+    (and `transform_options`) and returns another one."""
     transform_options: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the transform."""
     expect: tuple[Expectation, ...] = ()
-    """What must be true of the rows that the query and the transform give."""
+    """Rules that the rows after the query and the transform must follow."""
     privacy: Privacy = Privacy()
-    """What becomes of personal data: by column, before anything is fitted, counted or written."""
+    """How personal data is protected, by column, before anything is fitted, counted or written."""
     features: Annotated[dict[Identifier, Feature], Field(min_length=1, json_schema_extra=IDENTIFIERS_ONLY)]
     """Name to feature, in the order in which they appear in their tensors."""
     label: Label | None = None
-    """What the model learns to predict. Without one, the dataset serves only scripts of your own."""
+    """What the model learns to predict. A dataset without a label can only be used by your own scripts."""
     split: Split = Split()
     """Which rows train, validate and test."""
     shards: Shards = Shards()
@@ -92,7 +195,8 @@ class Data(Spec):
     output: PathText = "${FARANDOLE_HOME}/datasets/{name}"
     """The dataset directory, a path or a URI such as `s3://bucket/folder/{name}`; `{name}` is the job's name."""
     partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Spark's partitions while it prepares; never visible in the result. Default: by the size of the input."""
+    """The number of Spark partitions during preparation; it never changes the result. Default: by the size of the
+    input."""
     master: str | None = None
     """Spark's master URL. Default: `local[*]`, all cores of this machine."""
     memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "2g"
@@ -100,9 +204,9 @@ class Data(Spec):
 
     @field_validator("output")
     @classmethod
-    def _writable(cls, value: str) -> str:
+    def _require_writable(cls, value: str) -> str:
         if value.startswith("package://"):
-            raise ValueError("datasets are not written into packages; give a path, or a URI such as s3://BUCKET/FOLDER")
+            raise ValueError("packages are read-only; give a path, or a URI such as s3://BUCKET/FOLDER")
         return value
 
     @model_validator(mode="after")
@@ -124,46 +228,46 @@ class Data(Spec):
 
     @property
     def shard_key(self) -> KeyReference | None:
-        """Where the key of the shards lies; None: they are not encrypted."""
+        """The key of the shards; None if they are not encrypted."""
         return self.shards.encryption.key if self.shards.encryption else None
 
     @property
-    def entering(self) -> dict[str, str]:
-        """Each raw column that the dataset is made of, and the field that asks for it."""
-        wanted = {feature.column or name: f"data.features.{name}" for name, feature in self.features.items()}
+    def used_columns(self) -> dict[str, str]:
+        """Each raw column that the dataset is made from, and the field that refers to it."""
+        used = {feature.column or name: f"data.features.{name}" for name, feature in self.features.items()}
         if self.label is not None:
-            wanted.setdefault(self.label.column, "data.label.column")
+            used.setdefault(self.label.column, "data.label.column")
         for column in self.split.by:
-            wanted.setdefault(column, "data.split.by")
+            used.setdefault(column, "data.split.by")
         if self.split.column:
-            wanted.setdefault(self.split.column, "data.split.column")
-        return wanted
+            used.setdefault(self.split.column, "data.split.column")
+        return used
 
     def _check_privacy(self) -> None:
-        """Whether features can be made of what the policies leave."""
-        entering, texts = self.entering, self.privacy.text_columns
-        hidden = bool(self.privacy.protected) or self.shards.encryption is not None
+        """Check that the sources keep no personal data back, and that features can use what the policies leave."""
+        used, texts = self.used_columns, self.privacy.text_columns
+        protected = bool(self.privacy.protected) or self.shards.encryption is not None
         for name, source in self.sources.items():
-            if hidden and getattr(source, "malformed", None) == "quarantine":
+            if protected and getattr(source, "malformed", None) == "quarantine":
                 raise ValueError(
-                    f"sources.{name}.malformed: quarantine keeps records as they are, past `privacy` and"
+                    f"sources.{name}.malformed: quarantine stores records as they are, without `privacy` and"
                     " `shards.encryption`; use drop"
                 )
         for column, policy in self.privacy.columns.items():
-            if isinstance(policy, Drop) and column in entering:
-                field = entering[column].removeprefix("data.")
+            if isinstance(policy, Drop) and column in used:
+                field = used[column].removeprefix("data.")
                 raise ValueError(f"privacy.columns.{column}: is dropped, yet {field} needs it; choose another policy")
         for name, feature in self.features.items():
             column = feature.column or name
             if column in texts and feature.kind not in ("categorical", "text"):
                 raise ValueError(
-                    f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) makes text of"
-                    " its values; use `kind: categorical`, or generalise the column"
+                    f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) turns its"
+                    " values into text; use `kind: categorical`, or generalise the column"
                 )
         if self.privacy.k_anonymity is not None:
             for column in self.privacy.k_anonymity.columns:
-                if column not in entering:
+                if column not in used:
                     raise ValueError(
-                        f"privacy.k_anonymity.columns: {column} does not enter the dataset, so it points at nobody in"
-                        " it; remove it"
+                        f"privacy.k_anonymity.columns: {column} is not part of the dataset, so it cannot identify"
+                        " anybody in it; remove it"
                     )

@@ -1,4 +1,4 @@
-"""How a raw column becomes numbers that a model can read. Fitted on the training split only."""
+"""The features of `data`: conversion of raw columns to the tensors that a model reads. Everything is fitted on the training split only."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from pydantic import Field, JsonValue, model_validator
 from farandole.spec.base import Spec, non_default_fields
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""A name that is also a Python identifier: models receive feature groups as keyword arguments."""
+"""A name that is also a Python identifier, because models receive feature groups as keyword arguments."""
 IDENTIFIERS_ONLY: dict[str, JsonValue] = {"additionalProperties": False}
-"""For the JSON Schema of a mapping by names: other keys are mistakes."""
+"""JSON Schema extension of a mapping whose keys are identifiers: it rejects all other keys."""
+
+_MAX_VALUES_PER_ROW = 2**26
+"""Limit of the values of one row in one group: a shard's block holds at least one row."""
 
 
 class Clip(Spec):
-    """Bounds that values are moved to."""
+    """Bounds that values are clipped to."""
 
     by: Literal["value", "quantile"] = "value"
     """Whether the bounds are values, or quantiles of the training split (0 to 1)."""
     lower: float | None = None
-    """The lower bound; none: not bounded below."""
+    """The lower bound. Default: none."""
     upper: float | None = None
-    """The upper bound; none: not bounded above."""
+    """The upper bound. Default: none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -33,7 +36,7 @@ class Clip(Spec):
             raise ValueError(f"lower {self.lower} is not below upper {self.upper}")
         bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
         if self.by == "quantile" and not all(0 <= bound <= 1 for bound in bounds):
-            raise ValueError(f"quantiles {bounds} must lie between 0 and 1")
+            raise ValueError(f"quantiles {bounds} must be between 0 and 1")
         return self
 
 
@@ -48,53 +51,53 @@ class Numeric(Spec):
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     impute: Literal["median", "mean"] | float | None = "median"
-    """What a missing value becomes. `null`: a missing value is an error."""
+    """The value that replaces a missing one. `null`: a missing value is an error."""
     indicator: bool = False
     """Add a second feature that is 1 where the value was missing."""
     clip: Clip | None = None
-    """Bounds that outliers are moved to."""
+    """Bounds that outliers are clipped to."""
     log: bool = False
-    """Take sign(x) * log(1 + |x|)."""
+    """Apply sign(x) * log(1 + |x|)."""
     scale: Scale = "standard"
-    """`standard`: mean 0 and deviation 1; `minmax`: 0 to 1; `robust`: median 0 and interquartile range 1, which few
-    outliers do not move (where half of the rows agree, so that this range is 0, the deviation takes its place). All
-    are measured on the training split."""
+    """`standard`: mean 0 and standard deviation 1; `minmax`: 0 to 1; `robust`: median 0 and interquartile range 1,
+    which a few outliers do not affect (if half of the rows have the same value, so that this range is 0, the standard
+    deviation is used instead). All are measured on the training split."""
     group: Identifier = "dense"
     """The tensor that this feature becomes a column of."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name belongs to, and what each holds."""
+        """Return the groups that the feature of this name belongs to, and the content kind of each."""
         return {self.group: "numbers"}
 
 
-def _ids_or_columns(group: str | None, *, onehot: bool) -> dict[str, str]:
-    """Where a category goes, and what it becomes there: an id, or columns of 0 and 1."""
+def _category_groups(group: str | None, *, onehot: bool) -> dict[str, str]:
+    """Return the group of a category and its content: ids, or one-hot columns."""
     return {group or "dense": "numbers"} if onehot else {group or "categorical": "ids"}
 
 
 class Categorical(Spec):
-    """A value out of a set: becomes one int32 id, for an embedding, or a float32 column for each value."""
+    """A value from a set: becomes one int32 id, for an embedding, or a float32 column for each value."""
 
     kind: Literal["categorical"]
-    """A value out of a set becomes an id, or columns of 0 and 1."""
+    """A value from a set becomes an id, or one-hot columns."""
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     encoding: Literal["vocabulary", "hash", "onehot"] = "vocabulary"
-    """`vocabulary`: ids of the values of the training split, the most frequent first, from 2 on; id 0 is unknown and
-    id 1 missing. `hash`: ids of a fixed number of buckets. `onehot`: a column `NAME=VALUE` for each value of the
+    """`vocabulary`: ids of the values of the training split, the most frequent first, starting at 2; id 0 is unknown
+    and id 1 missing. `hash`: ids of a fixed number of buckets. `onehot`: a column `NAME=VALUE` for each value of the
     vocabulary (at most 1,000) and `NAME_missing`; an unknown value is 0 in all of them."""
     min_count: Annotated[int, Field(ge=1)] = 1
-    """Vocabulary: values seen fewer times in the training split are unknown."""
+    """Vocabulary: values that occur less often in the training split are unknown."""
     max_size: Annotated[int, Field(ge=1)] = 100_000
-    """Vocabulary: the most values it keeps."""
+    """Vocabulary: the maximum number of values."""
     buckets: Annotated[int, Field(ge=1, le=2**30)] | None = None
     """Hash: the number of buckets."""
     group: Identifier | None = None
     """The tensor that this feature becomes columns of. Default: `dense` for onehot, else `categorical`."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name belongs to, and what each holds."""
-        return _ids_or_columns(self.group, onehot=self.encoding == "onehot")
+        """Return the groups that the feature of this name belongs to, and the content kind of each."""
+        return _category_groups(self.group, onehot=self.encoding == "onehot")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,33 +111,33 @@ class Categorical(Spec):
 
 
 class Bucket(Spec):
-    """A number as the interval that it lies in: becomes one int32 id, or a float32 column for each interval."""
+    """The interval that a number falls into: becomes one int32 id, or a float32 column for each interval."""
 
     kind: Literal["bucket"]
-    """A number becomes the interval that it lies in."""
+    """A number becomes the interval that it falls into."""
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     quantiles: Annotated[int, Field(ge=2, le=1000)] = 10
-    """So many intervals that each hold about as many training rows; fewer where many rows agree."""
+    """The number of intervals with about equally many training rows; fewer where many rows have the same value."""
     boundaries: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
-    """Where one interval ends and the next begins, rising; a boundary belongs to the interval above it. Replaces
+    """The boundaries between intervals, ascending; a boundary belongs to the interval above it. Replaces
     `quantiles`."""
     encoding: Literal["category", "onehot"] = "category"
-    """`category`: an int32 id, from 1 for the lowest interval on, where 0 is missing; `onehot`: a column of 0 and 1
-    for each interval, and `NAME_missing`."""
+    """`category`: an int32 id, where 1 is the lowest interval and 0 is missing; `onehot`: a column of 0 and 1 for each
+    interval, and `NAME_missing`."""
     group: Identifier | None = None
     """The tensor that this feature becomes columns of. Default: `dense` for onehot, else `categorical`."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name belongs to, and what each holds."""
-        return _ids_or_columns(self.group, onehot=self.encoding == "onehot")
+        """Return the groups that the feature of this name belongs to, and the content kind of each."""
+        return _category_groups(self.group, onehot=self.encoding == "onehot")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.boundaries is not None and non_default_fields(self, "quantiles"):
             raise ValueError("quantiles has no effect where boundaries are given; remove one of them")
         if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
-            raise ValueError(f"boundaries {list(self.boundaries)} do not rise; sort them, each once")
+            raise ValueError(f"boundaries {list(self.boundaries)} are not ascending; sort them, each once")
         return self
 
 
@@ -157,26 +160,27 @@ _UNBOUNDED = {"year", "days"}
 
 
 class Time(Spec):
-    """A timestamp or date, in UTC, taken apart."""
+    """The parts of a timestamp or date, in UTC."""
 
     kind: Literal["time"]
     """A timestamp becomes its parts."""
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     parts: Annotated[tuple[TimePart, ...], Field(min_length=1)]
-    """Which parts; each is a feature named `NAME_PART`. `week` is that of ISO 8601, `weekday` begins with Monday,
-    `is_weekend` is 1 on Saturdays and Sundays, and `days` are those since 1970-01-01, with their fraction."""
+    """Which parts; each becomes a feature named `NAME_PART`. `week` is the week of ISO 8601, `weekday` starts on
+    Monday, `is_weekend` is 1 on Saturdays and Sundays, and `days` is the number of days since 1970-01-01, with
+    fractions."""
     encoding: Literal["cyclic", "category", "number"] = "cyclic"
-    """`cyclic`: the sine and cosine of the part's place in its cycle (two float32 features);
-    `category`: an int32 id, where 0 is missing; `number`: one float32, scaled, where a missing one becomes the
-    median."""
+    """`cyclic`: the sine and cosine of the part's position in its cycle (two float32 features);
+    `category`: an int32 id, where 0 is missing; `number`: one float32, scaled, where the median replaces a missing
+    value."""
     scale: Scale = "standard"
-    """Of numbers: as of a numeric feature."""
+    """For numbers: as for a numeric feature."""
     group: Identifier | None = None
     """The tensor. Default: `categorical` for categories, else `dense`."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name belongs to, and what each holds."""
+        """Return the groups that the feature of this name belongs to, and the content kind of each."""
         category = self.encoding == "category"
         return {self.group or ("categorical" if category else "dense"): "ids" if category else "numbers"}
 
@@ -184,10 +188,10 @@ class Time(Spec):
     def _check(self) -> Self:
         if len(set(self.parts)) != len(self.parts):
             raise ValueError(f"a part is named twice in {list(self.parts)}; name each once")
-        unfit = {"cyclic": _WITHOUT_CYCLE, "category": _UNBOUNDED, "number": set[str]()}[self.encoding]
+        unsuitable = {"cyclic": _WITHOUT_CYCLE, "category": _UNBOUNDED, "number": set[str]()}[self.encoding]
         for part in self.parts:
-            if part in unfit:
-                why = "does not come round again" if self.encoding == "cyclic" else "is not one of a fixed number"
+            if part in unsuitable:
+                why = "has no cycle" if self.encoding == "cyclic" else "has no fixed set of values"
                 raise ValueError(f"{part} {why}, so it cannot be {self.encoding}; use `encoding: number`")
         if self.encoding != "number" and non_default_fields(self, "scale"):
             raise ValueError(f"scale has no effect on `encoding: {self.encoding}`; remove it")
@@ -195,68 +199,72 @@ class Time(Spec):
 
 
 class Tensor(Spec):
-    """Numbers of a fixed shape, taken over as they are."""
+    """Numbers of a fixed shape, copied unchanged."""
 
     kind: Literal["tensor"]
-    """An array of a fixed shape becomes a tensor of its own."""
+    """An array of a fixed shape becomes its own tensor."""
     column: str | None = None
-    """The raw column: arrays of numbers (also nested ones), or bytes, which hold the values in C order and little
+    """The raw column: arrays of numbers (also nested ones), or bytes that hold the values in C order and little
     endian. Default: the feature's own name."""
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     """The shape of one row's values."""
     dtype: Literal["float32", "float64", "int8", "int16", "int32", "int64", "uint8"] = "float32"
-    """The type of a value. A number that it cannot hold is an error."""
+    """The type of a value. A number that it cannot represent is an error."""
     group: Identifier | None = None
     """The tensor. Default: the feature's own name."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name makes, and what each holds."""
+        """Return the groups that the feature of this name makes, and the content kind of each."""
         return {self.group or name: "tensor"}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if math.prod(self.shape) > _MOST_VALUES:
-            raise ValueError(f"shape {list(self.shape)} has {math.prod(self.shape):,} values; at most {_MOST_VALUES:,}")
+        count = math.prod(self.shape)
+        if count > _MAX_VALUES_PER_ROW:
+            raise ValueError(f"shape {list(self.shape)} has {count:,} values; at most {_MAX_VALUES_PER_ROW:,}")
         return self
 
 
 class Text(Spec):
-    """A text, taken apart into tokens by a tokenizer that is trained on the training split. Id 0 is padding, id 1 an
-    unknown token, id 2 the end of a text; then come `special_tokens`."""
+    """Text, split into tokens by a tokenizer that is trained on the training split.
+
+    Id 0 is padding, id 1 an unknown token, id 2 the end of a text, followed by `special_tokens`.
+    """
 
     kind: Literal["text"]
-    """A text becomes int32 ids of tokens."""
+    """A text becomes int32 token ids."""
     column: str | None = None
     """The raw column. Default: the feature's own name."""
     mode: Literal["pad", "pack"] = "pad"
     """`pad`: one window for each text, and a second tensor `GROUP_mask` that is 1 where there is a token and 0 where
-    there is padding. `pack`: for language models, the texts of a shard one after the other, each with an end token,
-    cut into windows, of which only a shard's last one is padded; it must be the only feature, without a label, and the
-    rows of the dataset are windows."""
+    there is padding. `pack`: for language models, the texts of a shard are concatenated, each followed by an
+    end-of-text token, and cut into windows, of which only a shard's last one is padded; it must be the only feature,
+    without a label, and the rows of the dataset are windows."""
     length: Annotated[int, Field(ge=1, le=2**20)]
-    """How many tokens a window has."""
+    """The number of tokens of a window."""
     truncate: Literal["end", "start", "error"] = "end"
-    """What is cut off a text that is longer than its window, or that it is an error."""
+    """Which end of a text that is longer than its window is cut off; `error`: such a text is an error."""
     tokenizer: Literal["bpe", "wordpiece", "words", "whitespace"] = "bpe"
-    """`bpe`: pieces of words down to single bytes, so nothing is unknown (as GPT-2's); `wordpiece`: pieces of words, as
-    BERT's; `words`: whole words, and signs between them; `whitespace`: what stands between blanks."""
+    """`bpe`: pieces of words down to single bytes, so nothing is unknown (as in GPT-2); `wordpiece`: pieces of words
+    (as in BERT); `words`: whole words, and the punctuation between them; `whitespace`: everything between
+    whitespace."""
     vocab_size: Annotated[int, Field(ge=8, le=1_000_000)] = 8000
-    """How many tokens there are at most."""
+    """The maximum number of tokens."""
     min_count: Annotated[int, Field(ge=1)] = 2
-    """How often words, or pairs of pieces that could be joined, must occur in the training split to be a token."""
+    """How often words, or pairs of pieces that could be joined, must occur in the training split to become a token."""
     special_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Texts such as `<sep>` that are one token each wherever they occur."""
+    """Texts such as `<sep>` that are always one token, wherever they occur."""
     unicode: Literal["nfc", "nfkc", "none"] = "nfc"
-    """The form of Unicode that texts are brought to; `nfkc` also makes one of characters that mean the same."""
+    """The Unicode normalization form of texts; `nfkc` also unifies characters with the same meaning."""
     lower: bool = False
-    """Make all letters small."""
+    """Convert all letters to lower case."""
     strip_accents: bool = False
-    """Take accents off letters."""
+    """Remove accents from letters."""
     group: Identifier | None = None
     """The tensor. Default: the feature's own name."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name makes, and what each holds."""
+        """Return the groups that the feature of this name makes, and the content kind of each."""
         group = self.group or name
         return {group: "tokens"} if self.mode == "pack" else {group: "tokens", f"{group}_mask": "mask"}
 
@@ -268,7 +276,7 @@ class Text(Spec):
             raise ValueError(f"a token is named twice in {list(self.special_tokens)}; name each once")
         for token in self.special_tokens:
             if token != "".join(token.split()):
-                raise ValueError(f"the special token {token!r} has blanks in it; leave them out")
+                raise ValueError(f"the special token {token!r} contains whitespace; remove it")
         least = 3 + len(self.special_tokens) + (256 if self.tokenizer == "bpe" else 1)
         if self.vocab_size < least:
             raise ValueError(f"vocab_size {self.vocab_size}: {self.tokenizer} needs at least {least}")
@@ -276,7 +284,7 @@ class Text(Spec):
 
 
 class Image(Spec):
-    """A picture, decoded and brought to one size."""
+    """An image, decoded and resized to one size."""
 
     kind: Literal["image"]
     """The bytes of an image file become a tensor of pixels: uint8 `[height, width, channels]`."""
@@ -285,24 +293,24 @@ class Image(Spec):
     Default: the feature's own name."""
     pixels: Literal["encoded", "hwc", "chw"] = "encoded"
     """`encoded`: the column holds image files. `hwc`, `chw`: it holds the pixels themselves, from 0 to 255, as bytes or
-    an array, already of this size: row after row, the channels of a pixel beside each other, or (`chw`, as CIFAR-10)
-    one whole channel after the other."""
+    an array, already of this size: row by row, with the channels of a pixel next to each other, or (`chw`, as
+    CIFAR-10) channel by channel."""
     size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     """The height and the width, in pixels."""
     mode: Literal["rgb", "gray"] = "rgb"
-    """Three channels, or one. What is transparent becomes white."""
+    """Three channels, or one. Transparent pixels become white."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How an image of other proportions is brought to the size: `crop` fills it and cuts off what juts out, evenly on
-    both sides; `pad` shows all of it, between black bars; `stretch` changes the proportions."""
+    """How an image with another aspect ratio is resized: `crop` fills the size and cuts off the rest, evenly on both
+    sides; `pad` shows the whole image between black bars; `stretch` changes the aspect ratio."""
     missing: Literal["error", "blank"] = "error"
-    """What a row without an image is: an error, or a black one."""
+    """How a row without an image is handled: an error, or a black image."""
     max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
-    """An image of more pixels is an error: a small file may unpack to one that fills the memory."""
+    """An image with more pixels is an error: a small file may decompress to an image that exhausts the memory."""
     group: Identifier | None = None
     """The tensor. Default: the feature's own name."""
 
     def groups(self, name: str) -> dict[str, str]:
-        """The groups that the feature of this name makes, and what each holds."""
+        """Return the groups that the feature of this name makes, and the content kind of each."""
         return {self.group or name: "image"}
 
     @model_validator(mode="after")
@@ -313,18 +321,15 @@ class Image(Spec):
         return self
 
 
-_MOST_VALUES = 2**26
-"""Values of one row in one group: a shard's block holds at least one row."""
-
 Feature = Annotated[Numeric | Categorical | Bucket | Time | Text | Image | Tensor, Field(discriminator="kind")]
 """One declared feature."""
 
 _SHARED = ("numbers", "ids")
-"""What features share groups of, as columns."""
+"""Contents of groups that several features may share, as columns."""
 
 
 def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
-    """The groups of all features together, and what each holds.
+    """Return the groups of all features together, and the content kind of each.
 
     Args:
         features: Name to feature.
@@ -335,29 +340,29 @@ def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
     owners: dict[str, tuple[str, str]] = {}
     for name, feature in features.items():
         for group, kind in feature.groups(name).items():
-            owner, held = owners.setdefault(group, (name, kind))
+            owner, owner_kind = owners.setdefault(group, (name, kind))
             if group == "label":
-                raise ValueError(f"features.{name}: a group cannot be named `label`; name another")
-            if held != kind and held in _SHARED and kind in _SHARED:
+                raise ValueError(f"features.{name}: a group cannot be named `label`; choose another name")
+            if owner_kind != kind and owner_kind in _SHARED and kind in _SHARED:
                 raise ValueError(
-                    f"features.{name}: group {group} holds {held}; a group holds either float32 numbers or int32 ids;"
-                    " name another group"
+                    f"features.{name}: group {group} holds {owner_kind}; a group holds either float32 numbers or int32"
+                    " ids; name another group"
                 )
-            if owner != name and not (held in _SHARED and kind in _SHARED):
+            if owner != name and not (owner_kind in _SHARED and kind in _SHARED):
                 raise ValueError(
-                    f"features.{name}: group {group} is that of features.{owner}; texts, images and tensors have groups"
-                    " of their own: name another group"
+                    f"features.{name}: group {group} belongs to features.{owner}; texts, images and tensors cannot"
+                    " share a group; name another group"
                 )
         if isinstance(feature, Text) and feature.mode == "pack" and len(features) > 1:
             raise ValueError(
-                f"features.{name}: `mode: pack` joins rows, so no other feature can stand beside it; remove"
+                f"features.{name}: `mode: pack` joins rows, so it must be the only feature; remove"
                 f" {', '.join(other for other in features if other != name)}, or use `mode: pad`"
             )
     return {group: kind for group, (_, kind) in owners.items()}
 
 
 class Label(Spec):
-    """What the model learns to predict. A missing label is an error: filter such rows out in the query."""
+    """The column that the model learns to predict. A missing label is an error: filter such rows out in the query."""
 
     column: str
     """The raw column."""

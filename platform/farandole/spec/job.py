@@ -1,4 +1,4 @@
-"""The job file as a whole, and the rules that span its parts."""
+"""The job file as a whole, and the rules that involve several of its parts."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_refe
 
 
 class Job(Spec):
-    """One job: the data, the model, how it is trained, on what, and where it is recorded."""
+    """One job: the data, the model, the training, the resources, and where runs are recorded."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
     """Lower-case letters, digits and `-`, at most 53: it also names Kubernetes objects."""
     data: Data
     """From raw files to a dataset directory."""
     model: Model | None = None
-    """Which network. Without one, the dataset can be prepared, for scripts of your own."""
+    """Which network. A job without a model only prepares a dataset, for your own scripts."""
     train: Train = Train()
     """How the model is fitted."""
     resources: Resources = Resources()
-    """What the job runs on."""
+    """The workers and machines of the job."""
     tracking: Tracking = Tracking()
     """Where the MLflow run is recorded."""
     backend: Backend = Backend()
     """Where the job runs when it is submitted."""
     sweep: Sweep | None = None
-    """Which fields `farandole sweep` varies; all other commands take the job as it is."""
+    """Which fields `farandole sweep` varies; all other commands ignore it."""
     folder: str | None = None
-    """Where the user's own modules lie. Default: the job file's folder."""
+    """The folder of the user's modules. Default: the job file's folder."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, raw: Any, info: ValidationInfo) -> Any:
-        """The folder, and `{name}` in the two places that may hold it."""
+        """Fill in the folder, and `{name}` in the two fields that may contain it."""
         if not isinstance(raw, dict):
             return raw
         raw = {**raw}
@@ -54,11 +54,11 @@ class Job(Spec):
         if isinstance(name, str):
             if isinstance(raw.get("data"), dict):
                 output = raw["data"].get("output", Data.model_fields["output"].default)
-                raw["data"] = {**raw["data"], "output": _named(output, name)}
+                raw["data"] = {**raw["data"], "output": _insert_name(output, name)}
             if isinstance(raw.get("tracking", {}), dict):
                 tracking = raw.get("tracking", {})
                 register_as = tracking.get("register_as", Tracking.model_fields["register_as"].default)
-                raw["tracking"] = {**tracking, "register_as": _named(register_as, name)}
+                raw["tracking"] = {**tracking, "register_as": _insert_name(register_as, name)}
         return raw
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class Job(Spec):
 
     def _label_problems(self) -> list[str]:
         if self.data.label is None:
-            return []  # it may be prepared; `train` and `plan` say what is missing
+            return []  # the dataset can be prepared; `train` and `plan` report what is missing
         kind, train = self.data.label.kind, self.train
         named = [("metrics", metric, METRICS[kind]) for metric in train.metrics or ()]
         problems = [
@@ -95,24 +95,24 @@ class Job(Spec):
         ]
         if kind == "regression":
             problems += [
-                f"train.{field}: a regression has no classes; leave it out"
+                f"train.{field}: a regression has no classes; remove it"
                 for field in ("label_smoothing", "class_weights")
                 if getattr(train, field)
             ]
-        return problems + self._watched_problems()
+        return problems + self._monitored_metric_problems()
 
-    def _watched_problems(self) -> list[str]:
-        """What is wrong with the metrics that decide about the learning rate and the end."""
+    def _monitored_metric_problems(self) -> list[str]:
+        """Check the metrics that control the learning rate and early stopping."""
         problems = []
-        for place, watched in (("schedule", self.train.schedule), ("early_stopping", self.train.early_stopping)):
-            if watched is None or (place == "schedule" and self.train.schedule.name != "plateau"):
+        for part, monitor in (("schedule", self.train.schedule), ("early_stopping", self.train.early_stopping)):
+            if monitor is None or (part == "schedule" and self.train.schedule.name != "plateau"):
                 continue
-            metric = watched.metric or self.metrics[0]
+            metric = monitor.metric or self.metrics[0]
             if metric not in self.metrics:
-                problems.append(f"train.{place}.metric: {metric} is not measured; use {', '.join(self.metrics)}")
+                problems.append(f"train.{part}.metric: {metric} is not measured; use {', '.join(self.metrics)}")
                 continue
             try:
-                metric_direction(metric, watched.direction, f"train.{place}")
+                metric_direction(metric, monitor.direction, f"train.{part}")
             except ValueError as error:
                 problems.append(str(error))
         return problems
@@ -121,13 +121,13 @@ class Job(Spec):
         kinds = feature_groups(self.data.features)
         problems = []
         for name, augment in self.train.augment.items():
-            place = f"train.augment.{name}"
+            field_path = f"train.augment.{name}"
             if name not in kinds:
                 close = closest_match(name, list(kinds))
-                hint = f"did you mean {close}?" if close else f"there are {', '.join(kinds)}"
-                problems.append(f"{place}: no feature belongs to the group {name}; {hint}")
+                hint = f"did you mean {close}?" if close else f"the groups are {', '.join(kinds)}"
+                problems.append(f"{field_path}: no feature belongs to the group {name}; {hint}")
             elif kinds[name] != augment.kind:
-                problems.append(f"{place}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
+                problems.append(f"{field_path}.kind: {augment.kind}, but the group holds {kinds[name]}; write that")
         return problems
 
     def _checkpoint_problems(self) -> list[str]:
@@ -135,7 +135,7 @@ class Job(Spec):
         if metric is None or not self.metrics or metric in self.metrics:
             return []
         close = closest_match(metric, list(self.metrics))
-        hint = f"did you mean {close}?" if close else f"there are {', '.join(self.metrics)}"
+        hint = f"did you mean {close}?" if close else f"use {', '.join(self.metrics)}"
         return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
 
     def _sweep_problems(self) -> list[str]:
@@ -147,25 +147,25 @@ class Job(Spec):
                 f"sweep.metric: {metric} is not measured; use {', '.join(self.metrics)}, or add it to train.metrics"
             ]
         if self.sweep.goal(metric) is None:
-            return [f"sweep.direction: only you know which values of {metric} are good; write minimize or maximize"]
+            return [f"sweep.direction: is missing for {metric}, your own metric; write minimize or maximize"]
         return []
 
     @property
     def network(self) -> Model:
-        """The `model` part, where something is trained.
+        """The `model` part of a job that trains.
 
         Raises:
             SpecError: The job has none.
         """
         if self.model is None:
-            raise SpecError("model: there is none, so a dataset can be prepared and nothing be trained; write `model`")
+            raise SpecError("model: is missing, so only a dataset can be prepared; add a `model` to train")
         return self.model
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What is measured, in the order in which it is shown."""
+        """The metrics to measure, in the order in which they are shown."""
         return self.train.metrics or (METRICS[self.data.label.kind] if self.data.label else ())
 
 
-def _named(template: Any, name: str) -> Any:
+def _insert_name(template: Any, name: str) -> Any:
     return template.replace("{name}", name) if isinstance(template, str) else template

@@ -1,4 +1,4 @@
-"""From a job file and overrides to a checked `Job`, or to one error that lists all that is wrong."""
+"""Reading and writing of job files: YAML and overrides to a checked `Job`, or to one error that lists all problems."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import yaml
 from pydantic import ValidationError
 
 from farandole.errors import SpecError
-from farandole.spec.candidate import space_problems
+from farandole.process.atomic import write_atomic
 from farandole.spec.job import Job
-from farandole.spec.overrides import set_value
+from farandole.spec.overrides import set_value, sweep_problems
 from farandole.spec.validation_errors import describe_errors
+from farandole.storage import home
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as it is meant: a key that is written twice is a mistake, `1e-3` is a number, a date is a text."""
+    """YAML loader without surprises: a duplicate key is an error, `1e-3` is a number, a date stays text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -30,7 +31,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         if key_node.tag.endswith(":merge"):
@@ -45,7 +46,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
@@ -61,27 +62,27 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     path = Path(path)
     raw = _read(path)
     for override in overrides:
-        _override(raw, override)
-    return parse_job(raw, folder=path.parent, place=str(path))
+        _apply_override(raw, override)
+    return parse_job(raw, folder=path.parent, origin=str(path))
 
 
-def parse_job(raw: dict[str, Any], *, folder: str | Path = ".", place: str = "job") -> Job:
+def parse_job(raw: dict[str, Any], *, folder: str | Path = ".", origin: str = "job") -> Job:
     """Check a job that is given as plain data.
 
     Args:
-        raw: What the job file holds, or what `Job.model_dump(mode="json")` gave.
+        raw: The content of a job file, or the result of `Job.model_dump(mode="json")`.
         folder: Where relative paths start.
-        place: What errors call this job.
+        origin: The prefix of each line of an error, such as the path of the job file.
 
     Raises:
-        SpecError: It breaks rules; all of them are listed.
+        SpecError: The job breaks rules; all of them are listed.
     """
     try:
         job = Job.model_validate(raw, context={"folder": str(folder)})
     except ValidationError as error:
-        problems = [f"{place}: {problem}" for problem in describe_errors(error, raw)]
+        problems = [f"{origin}: {problem}" for problem in describe_errors(error, raw)]
         raise SpecError("\n".join(problems)) from error
-    problems = [f"{place}: {problem}" for problem in space_problems(job)]
+    problems = [f"{origin}: {problem}" for problem in sweep_problems(job)]
     if problems:
         raise SpecError("\n".join(problems))
     return job
@@ -103,19 +104,19 @@ def _read(path: Path) -> dict[str, Any]:
         line = f"line {mark.line + 1}: " if mark else ""
         raise SpecError(f"{path}: {line}{getattr(error, 'problem', None) or error}") from error
     if not isinstance(raw, dict):
-        raise SpecError(f"{path}: holds {type(raw).__name__}, not a mapping; start with `name: my-job`")
-    return {key: _unshared(value) for key, value in raw.items()}
+        raise SpecError(f"{path}: contains {type(raw).__name__}, not a mapping; start with `name: my-job`")
+    return {key: _copy_aliases(value) for key, value in raw.items()}
 
 
-def _unshared(value: Any) -> Any:
-    """The same data, each alias (`*name`) a copy of its own: an override changes one place, not all that share it."""
+def _copy_aliases(value: Any) -> Any:
+    """Copy the data so that each YAML alias (`*name`) becomes a separate copy, and an override changes only one."""
     if isinstance(value, dict):
-        return {key: _unshared(child) for key, child in value.items()}
-    return [_unshared(child) for child in value] if isinstance(value, list) else value
+        return {key: _copy_aliases(child) for key, child in value.items()}
+    return [_copy_aliases(child) for child in value] if isinstance(value, list) else value
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Put one `a.b=value` into the raw job."""
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in the raw job."""
     keys, equals, text = override.partition("=")
     if not equals or not all(keys.split(".")):
         raise SpecError(f"--set {override}: write FIELD.FIELD=VALUE, for example --set train.epochs=2")
@@ -124,3 +125,51 @@ def _override(raw: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise SpecError(f"--set {override}: {text!r} is not YAML; put quotes around it") from error
     set_value(raw, keys, value, f"--set {override}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML dumper for readers: short mappings on one line, multi-line text as a block."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def save_job(job: Job, path: str | Path) -> Path:
+    """Write a job file that `load_job` reads as the same job. Fields with their default value are left out.
+
+    Args:
+        job: The job.
+        path: The file; an existing one is replaced.
+
+    Returns:
+        The absolute path of the file.
+
+    Raises:
+        SpecError: The file cannot be written.
+    """
+    path = Path(path).absolute()
+    content = _non_default_content(job, path.parent)
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written ({error.strerror or error}); choose another path") from error
+    return path
+
+
+def _non_default_content(job: Job, folder: Path) -> dict[str, Any]:
+    raw: dict[str, Any] = job.model_dump(mode="json", exclude_defaults=True)
+    for name, source in job.data.sources.items():  # the path need not reveal the format
+        raw["data"]["sources"][name] = {"format": source.format, **raw["data"]["sources"][name]}
+    # Defaults that depend on the job's name, the machine and the folder of the file.
+    if job.data.output == str(home() / "datasets" / job.name):
+        del raw["data"]["output"]
+    if job.folder == str(folder):
+        raw.pop("folder", None)
+    if job.tracking.register_as == job.name:
+        del raw["tracking"]["register_as"]
+    return {part: value for part, value in raw.items() if value != {}}

@@ -1,4 +1,4 @@
-"""The `data.privacy` part of a job file: what becomes of personal data before anything is counted or written."""
+"""The `data.privacy` part of a job file: how personal data is protected before anything is counted or written."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ _KEY_ITSELF = re.compile(r"^(0x)?[0-9A-Fa-f]{32,}$")
 
 
 class KeyReference(Spec):
-    """Where a key of 32 bytes lies. The key itself is never part of a job, a manifest, a log or an error."""
+    """Reference to a key of 32 bytes. The key itself never appears in a job, a manifest, a log or an error."""
 
     environment: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """The environment variable that holds it: 64 hexadecimal digits (`openssl rand -hex 32` makes one), or base64."""
+    """The environment variable that holds the key: 64 hexadecimal digits (`openssl rand -hex 32` makes one), or
+    base64."""
     file: PathText | None = None
-    """The file that holds it, in the same form; only its owner may read it (mode 0600 or 0400)."""
+    """The file that holds the key, in the same form; only its owner may have access (mode 0600 or 0400)."""
     id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
-    """What the key is called in manifests and errors. Default: the name of the variable or of the file."""
+    """The key's name in manifests and errors. Default: the name of the variable or of the file."""
 
     @field_validator("environment")
     @classmethod
-    def _a_name(cls, value: str | None) -> str | None:
+    def _reject_key(cls, value: str | None) -> str | None:
         if value is not None and _KEY_ITSELF.match(value):
             raise SecretError("this looks like a key; write the name of the environment variable that holds it")
         return value
@@ -32,54 +33,54 @@ class KeyReference(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.environment is None) == (self.file is None):
-            raise ValueError("a key lies in an environment variable or in a file; set either `environment` or `file`")
+            raise ValueError("a key is in an environment variable or in a file; set either `environment` or `file`")
         return self
 
     @property
     def name(self) -> str:
-        """What the key is called."""
+        """The name of the key, never its value."""
         return self.id or self.environment or str(self.file).rsplit("/", 1)[-1]
 
     @property
-    def place(self) -> str:
-        """Where it lies, for readers."""
+    def description(self) -> str:
+        """The variable or file of the key, in words."""
         return f"the environment variable {self.environment}" if self.environment else f"the file {self.file}"
 
 
 class Drop(Spec):
-    """The column does not go on."""
+    """The column is removed."""
 
     policy: Literal["drop"]
     """The column is removed; no feature can use it."""
 
 
 class Mask(Spec):
-    """Every character but the last ones becomes `*`."""
+    """Every character except the last ones becomes `*`."""
 
     policy: Literal["mask"]
-    """The value becomes text in which only the last characters can be read."""
+    """The value becomes text in which only the last characters are readable."""
     keep_last: Annotated[int, Field(ge=0, le=16)] = 0
-    """How many characters at the end stay. Values that are not longer than that are masked whole."""
+    """How many characters at the end stay readable. Values that are not longer than that are masked completely."""
 
 
 class Pseudonymise(Spec):
-    """The value becomes a keyed hash: the same value has the same pseudonym, which nobody without the key can make."""
+    """The value becomes a keyed hash: equal values get equal pseudonyms, which require the key to compute."""
 
     policy: Literal["pseudonymise"]
-    """HMAC-SHA256 of the value as text, under a key derived from `data.privacy.key`; the same in every column."""
+    """HMAC-SHA256 of the value as text, with a key derived from `data.privacy.key`; the same in every column."""
     length: Annotated[int, Field(ge=16, le=64)] = 32
-    """Hexadecimal digits that are kept. 32 (128 bits) do not collide in practice."""
+    """The number of hexadecimal digits to keep. 32 (128 bits) do not collide in practice."""
 
 
 class Generalise(Spec):
-    """The value becomes the start of the range that it lies in."""
+    """The value becomes the start of the range that contains it."""
 
     policy: Literal["generalise"]
     """Numbers by `width`, dates and timestamps by `to`; the column keeps its type."""
     width: Annotated[float, Field(gt=0)] | None = None
     """Numbers: the width of a range; with 10, the ages 30 to 39 become 30."""
     to: Literal["year", "quarter", "month", "week", "day", "hour"] | None = None
-    """Dates and timestamps: the first day or the first instant (UTC) of this."""
+    """Dates and timestamps: the unit to whose first day or first instant (UTC) they are rounded down."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,33 +90,33 @@ class Generalise(Spec):
 
 
 class Encrypt(Spec):
-    """The value becomes text that only the key can turn back."""
+    """The value becomes text that can only be decrypted with the key."""
 
     policy: Literal["encrypt"]
-    """AES-256-GCM of the value as text, in base64. Equal values of a column give equal texts: shards stay the same
-    from one preparation to the next, and how often a value occurs can be seen."""
+    """AES-256-GCM of the value as text, in base64. Equal values of a column give equal ciphertexts: shards stay
+    identical from one preparation to the next, and the frequency of a value stays visible."""
 
 
 class Allow(Spec):
     """The column stays as it is, although it may look like personal data."""
 
     policy: Literal["allow"]
-    """Detection tells nothing about this column."""
+    """Detection does not report this column."""
 
 
 Policy = Annotated[Drop | Mask | Pseudonymise | Generalise | Encrypt | Allow, Field(discriminator="policy")]
-"""What becomes of one column."""
+"""The protection of one column."""
 
 
 class KAnonymity(Spec):
-    """How many rows share their values in columns that together might point at a person."""
+    """The required number of rows that share their values in columns that together could identify a person."""
 
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The columns, as they are after the policies; they must enter the dataset."""
+    """The columns, as they are after the policies; they must be part of the dataset."""
     k: Annotated[int, Field(ge=2)] | None = None
-    """The smallest group that is allowed. Left out: only measured."""
+    """The smallest allowed group. Default: groups are only measured."""
     suppress: bool = False
-    """Leave out the rows of smaller groups, and count them, instead of refusing."""
+    """Drop the rows of smaller groups, and count them, instead of stopping with an error."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -127,18 +128,18 @@ class KAnonymity(Spec):
 
 
 class Privacy(Spec):
-    """Policies by column of the query's result (after the transform), and what is demanded of the whole."""
+    """Policies by column of the query's result (after the transform), and requirements for the whole dataset."""
 
     columns: dict[str, Policy] = Field(default_factory=dict)
     """Column to policy. Applied before anything is fitted, counted or written."""
     key: KeyReference | None = None
     """The key of `pseudonymise` and `encrypt`."""
     detect: bool = True
-    """Look for likely personal data in the columns that enter the dataset; what is found needs a policy."""
+    """Search the columns of the dataset for likely personal data; each column that is found needs a policy."""
     detect_share: Annotated[float, Field(ge=0, le=1)] = 0.001
-    """The share of a column's values that must look like personal data before it counts as found."""
+    """The fraction of a column's values that must look like personal data before the column counts as found."""
     k_anonymity: KAnonymity | None = None
-    """How many rows must be alike in chosen columns."""
+    """How many rows must have the same values in chosen columns."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -153,12 +154,12 @@ class Privacy(Spec):
 
     @property
     def protected(self) -> dict[str, Policy]:
-        """The columns whose values nobody may see, and their policies."""
+        """The columns whose values must stay secret, and their policies."""
         return {name: policy for name, policy in self.columns.items() if not isinstance(policy, Allow)}
 
     @property
     def text_columns(self) -> dict[str, str]:
-        """The columns that become text, and the name of the policy that does it."""
+        """The columns that a policy turns into text, and the name of that policy."""
         return {
             name: policy.policy
             for name, policy in self.columns.items()

@@ -1,7 +1,7 @@
-"""Patterns of dates and times as Spark and Java write them (`yyyy-MM-dd HH:mm`), made into regular expressions.
+"""Date and time patterns in the notation of Spark and Java (`yyyy-MM-dd HH:mm`), translated to regular expressions.
 
-What a letter means is told by https://spark.apache.org/docs/latest/sql-ref-datetime-pattern.html; of them, those
-that name a point in time are known here.
+See https://spark.apache.org/docs/latest/sql-ref-datetime-pattern.html for the meaning of the letters; those that are
+needed to name a point in time are supported.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ _PARTS = {
 }
 _NUMBERS = {"M": "month", "d": "day", "H": "hour", "h": "hour12", "m": "minute", "s": "second"}
 _TOKEN = re.compile(
-    r"'(?P<literal>(?:[^']|'')*)'|(?P<letters>([A-Za-z])\3*)|(?P<bracket>[\[\]])|(?P<sign>.)", re.DOTALL
+    r"'(?P<literal>(?:[^']|'')*)'|(?P<letters>([A-Za-z])\3*)|(?P<bracket>[\[\]])|(?P<character>.)", re.DOTALL
 )
 
 
 def time_regex(pattern: str) -> re.Pattern[str]:
-    """The expression that matches whole texts written in `pattern`, with the groups year, month, day, hour, ….
+    """Return the regular expression that matches whole texts written in `pattern`.
+
+    Its named groups are year, month, day, hour, ….
 
     Raises:
-        ValueError: A letter has no meaning here, or the pattern names no day.
+        ValueError: A letter is not supported, or the pattern has no year and month.
     """
     parts = [_regex_of(match) for match in _TOKEN.finditer(pattern)]
     try:
-        found = re.compile("".join(parts), re.IGNORECASE | re.ASCII)
+        regex = re.compile("".join(parts), re.IGNORECASE | re.ASCII)
     except re.error as error:
         raise ValueError(
-            f"not a pattern of a time ({error}); each part may occur once, and brackets come in pairs"
+            f"not a time pattern ({error}); each part may occur once, and brackets must be balanced"
         ) from None
-    if not {"year", "short_year"} & set(found.groupindex) or not {"month", "month_name"} & set(found.groupindex):
-        raise ValueError("a pattern without a year and a month names no point in time")
-    return found
+    if not {"year", "short_year"} & set(regex.groupindex) or not {"month", "month_name"} & set(regex.groupindex):
+        raise ValueError("a pattern without a year and a month does not name a point in time")
+    return regex
 
 
 def _regex_of(token: re.Match[str]) -> str:
@@ -54,8 +56,8 @@ def _regex_of(token: re.Match[str]) -> str:
         return re.escape(token["literal"].replace("''", "'") or "'")
     if token["bracket"]:
         return "(?:" if token["bracket"] == "[" else ")?"
-    if token["sign"]:
-        return re.escape(token["sign"])
+    if token["character"]:
+        return re.escape(token["character"])
     letters = token["letters"]
     if letters in _PARTS:
         return _PARTS[letters]
@@ -64,14 +66,14 @@ def _regex_of(token: re.Match[str]) -> str:
     if letters[0] in _NUMBERS and len(letters) <= 2:
         return rf"(?P<{_NUMBERS[letters[0]]}>\d{{{'2' if len(letters) == 2 else '1,2'}}})"
     raise ValueError(
-        f"`{letters}` is not known in a pattern; use yyyy, MM, dd, HH, mm, ss, SSS, MMM, a, XXX and 'text'"
+        f"`{letters}` is not supported in a pattern; use yyyy, MM, dd, HH, mm, ss, SSS, MMM, a, XXX and 'text'"
     )
 
 
-def _checked(pattern: str) -> str:
+def _check(pattern: str) -> str:
     time_regex(pattern)
     return pattern
 
 
-TimePattern = Annotated[str, AfterValidator(_checked)]
-"""A pattern in Spark's letters."""
+TimePattern = Annotated[str, AfterValidator(_check)]
+"""A pattern in Spark's notation."""

@@ -1,4 +1,4 @@
-"""The `tracking` part of a job file."""
+"""The `tracking` part of a job file: the MLflow server or store, the experiment, the registered model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 from farandole.spec.base import PathText, SecretError, Spec, expand_variables
 
 
-def _checked(uri: str) -> str:
+def _check_uri(uri: str) -> str:
     expanded = expand_variables(uri)
     parts = urlsplit(expanded)
     if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
@@ -23,31 +23,31 @@ def _checked(uri: str) -> str:
     return expanded
 
 
-TrackingUri = Annotated[str, AfterValidator(_checked)]
-"""MLflow's address; a password in it is refused."""
+TrackingUri = Annotated[str, AfterValidator(_check_uri)]
+"""MLflow's address; a password in it is rejected."""
 
 
 class Tracking(Spec):
-    """Where runs are recorded."""
+    """The MLflow store, experiment and registered model of the job."""
 
     uri: TrackingUri | None = None
     """MLflow's tracking URI (`http://…`, `postgresql://…`, `sqlite:///…`).
     Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
     artifacts: PathText | None = None
-    """Where a new experiment keeps its artifacts, if no server decides. Default: `$FARANDOLE_HOME/artifacts`."""
+    """Where a new experiment stores its artifacts, unless the server decides. Default: `$FARANDOLE_HOME/artifacts`."""
     experiment: Annotated[str, Field(min_length=1)] = "farandole"
     """MLflow's experiment."""
     register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
     """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
     system_metrics: bool = True
-    """Record each node's use of processor, memory, disk, network and GPU, under the node's name."""
+    """Record each node's use of CPU, memory, disk, network and GPU, under the node's name."""
     wait_s: Annotated[float, Field(ge=0)] = 30.0
-    """How long a training waits at its end for a store that does not answer. What the store has not taken by then
-    stays in the job's directory, and `farandole sync` sends it later."""
+    """How long a training waits at its end for an MLflow store that does not respond, in seconds. Data that the store
+    has not accepted by then stays in the job's directory, and `farandole sync` sends it later."""
 
     @field_validator("register_as")
     @classmethod
-    def _no_slash(cls, value: str | None) -> str | None:
-        if value is not None and any(sign in value for sign in "/:"):
+    def _check_model_name(cls, value: str | None) -> str | None:
+        if value is not None and any(character in value for character in "/:"):
             raise ValueError("a registered model's name has no `/` and no `:`")
         return value

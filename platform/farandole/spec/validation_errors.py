@@ -1,4 +1,4 @@
-"""Pydantic's findings in the project's form: `field.path: value, rule, remedy`."""
+"""Pydantic's validation errors in the project's form: `field.path: value, rule, remedy`."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from farandole.spec.job import Job
 
 _UNION = (Union, types.UnionType)
 _TAGS = ("kind", "format", "policy")
-"""The fields by which unions tell their branches apart."""
+"""The discriminator fields of unions."""
 
 
 def describe_errors(error: ValidationError, raw: Any) -> list[str]:
-    """One line for each thing that is wrong.
+    """Return one line for each problem.
 
     Args:
-        error: What pydantic found.
-        raw: The data that it looked at: tells a real key from the name of a union's branch.
+        error: The error that pydantic raised.
+        raw: The validated data: distinguishes real keys from the names of union branches in pydantic's locations.
     """
-    lines = [line for details in error.errors() for line in _line(details, raw).splitlines()]
+    lines = [line for details in error.errors() for line in _describe(details, raw).splitlines()]
     return list(dict.fromkeys(lines))
 
 
-def _line(details: ErrorDetails, raw: Any) -> str:
-    place = ".".join(_real_keys(details["loc"], raw))
-    prefix = f"{place}: " if place else ""
-    kind, value = details["type"], details.get("input")
-    if kind == "extra_forbidden":
-        return prefix + _unknown_key(details["loc"])
-    if kind == "missing":
+def _describe(details: ErrorDetails, raw: Any) -> str:
+    field_path = ".".join(_real_keys(details["loc"], raw))
+    prefix = f"{field_path}: " if field_path else ""
+    error_type, value = details["type"], details.get("input")
+    if error_type == "extra_forbidden":
+        return prefix + _describe_unknown_key(details["loc"])
+    if error_type == "missing":
         return f"{prefix}is missing; the job needs it"
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
+    if error_type in ("union_tag_not_found", "union_tag_invalid"):
         context = details.get("ctx", {})
         key = str(context.get("discriminator", "kind")).strip("'")
         choices = ", ".join(tag for tag in map(_tag, _models_at(Job, details["loc"])) if tag)
         found = f"{context['tag']!r} is not known; " if "tag" in context else ""
         return f"{prefix}{found}write `{key}:` with one of {choices}"
-    if kind == "value_error":
-        found = details["ctx"]["error"]
-        reason = str(found)
-        shown = (
-            not isinstance(found, SecretError)
+    if error_type == "value_error":
+        cause = details["ctx"]["error"]
+        reason = str(cause)
+        show_value = (
+            not isinstance(cause, SecretError)
             and isinstance(value, str | int | float)
             and not isinstance(value, bool)
             and str(value) not in reason
         )
-        return prefix + (f"{value!r}: {reason}" if shown else reason)
-    if kind == "source_format":
+        return prefix + (f"{value!r}: {reason}" if show_value else reason)
+    if error_type == "source_format":
         return prefix + details["msg"]
-    return f"{prefix}{_short(value)}: {_lower(details['msg'])}"
+    return f"{prefix}{_shorten(value)}: {_lower_first(details['msg'])}"
 
 
-def _unknown_key(loc: tuple[int | str, ...]) -> str:
+def _describe_unknown_key(loc: tuple[int | str, ...]) -> str:
     known = sorted({field for model in _models_at(Job, loc[:-1]) for field in model.model_fields})
     close = closest_match(str(loc[-1]), known)
     remedy = f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
@@ -65,27 +65,27 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
 
 
 def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
-    """The path without the names of union branches, which pydantic puts between real keys."""
+    """Return the path without the names of union branches, which pydantic inserts between real keys."""
     keys = []
-    place = raw
+    node = raw
     for depth, key in enumerate(loc):
         last = depth == len(loc) - 1
-        index = isinstance(place, list) and isinstance(key, int) and key < len(place)
-        if index or (isinstance(place, dict) and key in place):
-            place = place[key]
-        elif not (last and isinstance(place, dict) and key not in (place.get(tag) for tag in _TAGS)):
-            continue  # a branch of a union; a missing key is the last one, and in a mapping
+        index = isinstance(node, list) and isinstance(key, int) and key < len(node)
+        if index or (isinstance(node, dict) and key in node):
+            node = node[key]
+        elif not (last and isinstance(node, dict) and key not in (node.get(tag) for tag in _TAGS)):
+            continue  # the branch of a union; a missing key is always the last one, and in a mapping
         keys.append(str(key))
     return keys
 
 
 def _models_at(annotation: Any, loc: tuple[int | str, ...]) -> list[type[BaseModel]]:
-    """The models that may stand where `loc` leads to: several where a union does not know its branch."""
+    """Return the models that `loc` can refer to: several where the branch of a union is not known."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _models_at(get_args(annotation)[0], loc)
     if origin in _UNION:
-        branches = [_strip(branch) for branch in get_args(annotation)]
+        branches = [_strip_metadata(branch) for branch in get_args(annotation)]
         if loc and any(_tag(branch) == loc[0] for branch in branches):
             chosen = next(branch for branch in branches if _tag(branch) == loc[0])
             return _models_at(chosen, loc[1:])
@@ -101,12 +101,12 @@ def _models_at(annotation: Any, loc: tuple[int | str, ...]) -> list[type[BaseMod
     return []
 
 
-def _strip(annotation: Any) -> Any:
+def _strip_metadata(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _tag(model: Any) -> str | None:
-    """The value by which a union knows this branch."""
+    """Return the discriminator value of a union branch."""
     for name in _TAGS:
         field = getattr(model, "model_fields", {}).get(name)
         if field is not None and get_origin(field.annotation) is Literal:
@@ -114,10 +114,10 @@ def _tag(model: Any) -> str | None:
     return None
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _lower(message: str) -> str:
+def _lower_first(message: str) -> str:
     return message[:1].lower() + message[1:]

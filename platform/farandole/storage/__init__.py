@@ -6,6 +6,6 @@
 from farandole.storage.base import Storage, StoredFile
 from farandole.storage.factory import open_storage
 from farandole.storage.local import LocalStorage
-from farandole.storage.location import Location, is_uri, parse_location
+from farandole.storage.location import Location, home, is_uri, parse_location
 
-__all__ = ["LocalStorage", "Location", "Storage", "StoredFile", "is_uri", "open_storage", "parse_location"]
+__all__ = ["LocalStorage", "Location", "Storage", "StoredFile", "home", "is_uri", "open_storage", "parse_location"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -19,3 +20,8 @@ def is_uri(text: str) -> bool:
 def parse_location(text: str) -> Location:
     """Return a location as the job file or a command line has it: a path unless it is a URI."""
     return text if is_uri(text) else Path(text)
+
+
+def home() -> Path:
+    """Return the directory of datasets, jobs and the default MLflow store: `$FARANDOLE_HOME`, or `~/.farandole`."""
+    return Path(os.environ.get("FARANDOLE_HOME") or "~/.farandole").expanduser().absolute()

@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from farandole import pipeline
 from farandole.errors import FarandoleError
 from farandole.events import Event
-from farandole.launch import train
 from farandole.process.messages import parse_line, send_message
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.spec import Job, parse_job
@@ -102,11 +102,13 @@ def main() -> None:
     signal_on_parent_death(signal.SIGTERM)
     arguments = _arguments()
     directory = Path(arguments.directory)
-    job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
+    job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
     try:
         open_run_link(directory, resolve_store(job.tracking).shown, arguments.sweep)
-        trained = train(job, _say, directory=directory)
-        send_message({"event": "trained", "metrics": trained.training["metrics"]["validation"]})
+        checked = pipeline.check(job, ["train"])
+        prepared = pipeline.load_prepared(checked, warn_if_stale=False)
+        trained = pipeline.train(checked, prepared, _say, directory=directory)
+        send_message({"event": "trained", "metrics": trained.training.metrics["validation"]})
     except FarandoleError as error:
         send_message({"event": "failed", "reason": str(error)})
         sys.exit(error.exit_code)

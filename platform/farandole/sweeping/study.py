@@ -141,7 +141,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
         return CategoricalDistribution([json.dumps(choice) for choice in dimension.choices])
     assert dimension.low is not None
     assert dimension.high is not None
-    if dimension.is_whole:
+    if dimension.is_integer:
         return IntDistribution(int(dimension.low), int(dimension.high), dimension.log, int(dimension.step or 1))
     return FloatDistribution(float(dimension.low), float(dimension.high), dimension.log, dimension.step)
 

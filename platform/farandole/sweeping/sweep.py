@@ -17,8 +17,10 @@ from typing import Any
 
 from farandole.errors import SpecError, TrainingError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
-from farandole.shards import read_manifest
-from farandole.spec import Job, Sweep, home, parse_job, save_job, with_overrides
+from farandole.ingest.prepared import PreparedDataset
+from farandole.pipeline import CheckedJob
+from farandole.spec import Job, Sweep, parse_job, save_job, with_overrides
+from farandole.storage import home
 from farandole.sweeping import plots
 from farandole.sweeping.process import Heard, TrialProcess
 from farandole.sweeping.study import Study
@@ -38,7 +40,7 @@ class SweepResult:
     """A sweep that reached its end.
 
     Args:
-        sweep_id: Its id.
+        id: Its id.
         directory: Where it keeps its study, and the best job file.
         metric: The validation metric.
         direction: `minimize` or `maximize`.
@@ -48,7 +50,7 @@ class SweepResult:
         mlflow_run_id: The parent of the trials' MLflow runs, if the store has made it.
     """
 
-    sweep_id: str
+    id: str
     directory: Path
     metric: str
     direction: str
@@ -60,7 +62,7 @@ class SweepResult:
     def to_dict(self) -> dict[str, Any]:
         """The result document."""
         return {
-            "id": self.sweep_id,
+            "id": self.id,
             "directory": str(self.directory),
             "metric": self.metric,
             "direction": self.direction,
@@ -70,11 +72,14 @@ class SweepResult:
         }
 
 
-def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
+def run_sweep(
+    checked: CheckedJob, prepared: PreparedDataset, on_event: EventHandler = ignore_event, *, resume: bool = False
+) -> SweepResult:
     """Train the job with many values on its dataset, and write the job file of the best.
 
     Args:
-        job: The job, with `sweep`; its dataset lies ready.
+        checked: The job, with `sweep`.
+        prepared: Its dataset.
         on_event: Is told of progress.
         resume: Go on with the newest sweep of this job; the trials that were under way begin again.
 
@@ -82,8 +87,9 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
         SpecError: The job has no sweep, its dataset has no validation split, or the sweep to resume is another one.
         TrainingFailed: No trial came to its end.
     """
-    spec = spec_of(job)
-    if not read_manifest(job.data.output).rows("validation"):
+    job = checked.job
+    spec = require_sweep(job)
+    if not prepared.manifest.rows("validation"):
         raise SpecError("data.split.validation: there are no validation rows, by which trials are compared; add some")
     directory = _newest_directory(job) if resume else _new_directory(job)
     with _locked(directory):
@@ -107,7 +113,7 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
     return SweepResult(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
 
 
-def spec_of(job: Job) -> Sweep:
+def require_sweep(job: Job) -> Sweep:
     """The job's sweep.
 
     Raises:
@@ -300,7 +306,7 @@ def _keep_job(directory: Path, job: Job) -> None:
     """Note the job; a resumed sweep must look in the same space for the same thing."""
     file = directory / "job.json"
     if file.exists():
-        before = parse_job(json.loads(file.read_text(encoding="utf-8")), place=str(file))
+        before = parse_job(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
         if _compared(before) != _compared(job):
             raise SpecError(
                 f"--resume: {directory.name} swept another job; only sweep.{', sweep.'.join(_MAY_CHANGE)} may change."

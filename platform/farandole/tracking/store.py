@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 
 from farandole.errors import UnavailableError
-from farandole.spec import Tracking, home
+from farandole.spec import Tracking
+from farandole.storage import home
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""One rank's training: the world, the loop, checkpoints, metrics. Runs in workers only."""
+"""Training on one rank: the world, the loop, gradients, checkpoints, metrics. Runs in worker processes only."""

@@ -1,4 +1,4 @@
-"""A dataset must stay the same while a job trains on it."""
+"""Guard against a dataset that is prepared again while a job trains on it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from farandole.shards import Dataset, read_manifest
 
 
 def check_unchanged(dataset: Dataset) -> None:
-    """Compare the dataset with what lies in its place now.
+    """Compare the open dataset with the manifest that is on disk now.
 
     Raises:
-        DatasetError: It was prepared again meanwhile, or is gone.
+        DatasetError: The dataset was prepared again or removed.
     """
     try:
         digest = read_manifest(dataset.directory).digest
     except DatasetError as error:
-        raise DatasetError(f"{error}; it was there when the training began: the dataset changed under it") from error
-    was = dataset.manifest.digest
-    if digest != was:
+        raise DatasetError(f"{error}; the dataset existed when training began and was removed since then") from error
+    expected = dataset.manifest.digest
+    if digest != expected:
         raise DatasetError(
-            f"{dataset.directory}: the dataset changed under the running training: its digest was {was[:12]} and is now"
-            f" {digest[:12]}, so it was prepared again meanwhile; `farandole train` begins anew with what lies there"
-            " now, and a job that keeps its data gives each preparation a `data.output` of its own"
+            f"{dataset.directory}: the dataset changed during training: its digest was {expected[:12]} and is now"
+            f" {digest[:12]}, so it was prepared again; run `farandole train` to start over with the new dataset, or"
+            " give each preparation its own `data.output`"
         )
 
 
 @contextmanager
 def explain_dataset_change(dataset: Dataset) -> Iterator[None]:
-    """Where a shard cannot be read, say first whether that is because the dataset changed."""
+    """Replace a read error by the change of the dataset that explains it, if there was one."""
     try:
         yield
     except DatasetError:

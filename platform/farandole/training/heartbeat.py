@@ -1,86 +1,78 @@
-"""A worker's pulse: a small thread that says once a second that the process lives, and how far it has come.
+"""Heartbeat of a worker: a small thread that reports once a second that the process is alive, and its progress.
 
-The supervisor tells by it a frozen worker from a slow one, and a gang that stands still from one that works. Needs
-nothing but the standard library: it begins before torch is imported.
+The supervisor uses it to distinguish a frozen worker from a slow one, and a stalled gang from a working one. Uses the
+standard library only, because it starts before torch is imported.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from dataclasses import dataclass
 
-from farandole.process.messages import MESSAGE_PREFIX
+from farandole.process.messages import Alive, format_message
 
-_EVERY_S = 1.0
+_INTERVAL_S = 1.0
 _STDOUT = 1
 
 
 @dataclass
-class _Place:
-    """How far this process has come."""
+class _Progress:
+    """Progress of this process."""
 
     step: int = 0
     epoch: int = 0
     moves: int = 0
 
 
-_place = _Place()
-_moved = threading.Event()
+_progress = _Progress()
+_has_stepped = threading.Event()
 
 
 def start(rank: int) -> None:
-    """Start to give signs; they end with the process."""
-    threading.Thread(target=_beat, args=(rank,), name="pulse", daemon=True).start()
+    """Start to send heartbeats; they end with the process."""
+    threading.Thread(target=_beat, args=(rank,), name="heartbeat", daemon=True).start()
 
 
 def record_step(step: int, epoch: int) -> None:
-    """A step was made. Costs three assignments: the thread does the talking.
+    """Record a completed step. Costs three assignments: the thread does the reporting.
 
     Args:
-        step: Steps made since the training's very beginning.
-        epoch: Epochs that are complete.
+        step: Steps since the very start of the training.
+        epoch: Completed epochs.
     """
-    _place.step, _place.epoch = step, epoch
-    _place.moves += 1
-    if not _moved.is_set():
-        _moved.set()
+    _progress.step, _progress.epoch = step, epoch
+    _progress.moves += 1
+    if not _has_stepped.is_set():
+        _has_stepped.set()
 
 
 def record_batch() -> None:
-    """A batch was evaluated: no step, and yet not standing still."""
-    _place.moves += 1
+    """Record an evaluated batch: not a step, but a sign that the worker is not stalled."""
+    _progress.moves += 1
 
 
 def current_position() -> tuple[int, int] | None:
-    """Step and epoch, once this process has made a step."""
-    return (_place.step, _place.epoch) if _moved.is_set() else None
+    """Return step and epoch, or None before the first step of this process."""
+    return (_progress.step, _progress.epoch) if _has_stepped.is_set() else None
 
 
 def _beat(rank: int) -> None:
     while True:
-        _say(rank)
-        # The first step is told at once: the time that a recovery took ends with it.
-        if _moved.is_set():
-            time.sleep(_EVERY_S)
+        _send(rank)
+        # The first step is reported at once, because it ends the measured time of a recovery.
+        if _has_stepped.is_set():
+            time.sleep(_INTERVAL_S)
         else:
-            _moved.wait(_EVERY_S)
+            _has_stepped.wait(_INTERVAL_S)
 
 
-def _say(rank: int) -> None:
-    """One write to the descriptor itself: a program may have put something else in the place of sys.stdout."""
-    sign = {
-        "event": "alive",
-        "rank": rank,
-        "pid": os.getpid(),
-        "step": _place.step if _moved.is_set() else None,
-        "epoch": _place.epoch,
-        "moves": _place.moves,
-    }
-    line = MESSAGE_PREFIX + json.dumps(sign) + "\n"
+def _send(rank: int) -> None:
+    """Send one heartbeat by one write to the file descriptor: user code may have replaced sys.stdout."""
+    step = _progress.step if _has_stepped.is_set() else None
+    beat = Alive(rank, os.getpid(), step, _progress.epoch, _progress.moves)
     try:
-        os.write(_STDOUT, line.encode())
+        os.write(_STDOUT, format_message(beat).encode())
     except OSError:
-        return  # nobody listens any more; whoever ended listening also ends this process
+        return  # the reader is gone, and whoever closed the pipe also ends this process

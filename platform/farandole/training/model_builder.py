@@ -1,4 +1,4 @@
-"""Calls the user's model builder and checks what it gives."""
+"""Calls of user code: import of functions that the job file names, and the model builder."""
 
 from __future__ import annotations
 
@@ -16,39 +16,34 @@ from farandole.spec import Job
 
 
 def build_model(job: Job, schema: Schema) -> nn.Module:
-    """The network that `model.builder` makes for a dataset.
+    """Build the network for a dataset by calling `model.builder`.
 
     Raises:
-        ModelError: The builder cannot be imported, raises, or returns no module with parameters that learn.
+        ModelError: The builder cannot be imported, raises, or returns no module with trainable parameters.
     """
-    place = f"model.builder: {job.network.builder}"
+    field_path = f"model.builder: {job.network.builder}"
     builder = import_user_function(job.network.builder, job.folder, "model.builder")
     try:
         model = builder(schema, **job.network.options)
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ModelError(
-            f"{place}: raised {_one_line(error)} in {where.filename}, line {where.lineno}; options were"
-            f" {job.network.options}",
-            detail=traceback.format_exc(),
-        ) from error
+        raise user_code_error(error, field_path, f"; options were {job.network.options}") from error
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{place}: returned {type(model).__name__}; return a torch.nn.Module")
+        raise ModelError(f"{field_path}: returned {type(model).__name__}; return a torch.nn.Module")
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(f"{place}: returned a module without parameters that learn; nothing could be trained")
+        raise ModelError(f"{field_path}: returned a module without trainable parameters; nothing could be trained")
     return model
 
 
-def import_user_function(reference: str, folder: str | None, field: str) -> Callable[..., Any]:
-    """A function of the user's.
+def import_user_function(reference: str, folder: str | None, field_path: str) -> Callable[..., Any]:
+    """Import a function of the user.
 
     Args:
         reference: `module:function`.
-        folder: Where the user's modules lie.
-        field: Which field of the job file names it.
+        folder: Folder of the user's modules.
+        field_path: Field of the job file that names the function.
 
     Raises:
-        ModelError: It cannot be imported.
+        ModelError: The function cannot be imported.
     """
     module_name, function_name = reference.split(":")
     if folder and folder not in sys.path:
@@ -56,15 +51,21 @@ def import_user_function(reference: str, folder: str | None, field: str) -> Call
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:
-        text = f"{field}: {reference}: cannot be imported: {_one_line(error)}"
+        text = f"{field_path}: {reference}: cannot be imported: {_one_line(error)}"
         raise ModelError(text, detail=traceback.format_exc()) from error
     return function
 
 
-def user_code_error(error: Exception, place: str) -> ModelError:
-    """What to say of an exception that a function of the user's raised."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    text = f"{place}: raised {_one_line(error)} in {where.filename}, line {where.lineno}"
+def user_code_error(error: Exception, field_path: str, hint: str = "") -> ModelError:
+    """Return the error that reports an exception raised by a function of the user.
+
+    Args:
+        error: The exception.
+        field_path: Field of the job file, and the function that it names.
+        hint: End of the message.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"{field_path}: raised {_one_line(error)} in {frame.filename}, line {frame.lineno}{hint}"
     return ModelError(text, detail=traceback.format_exc())
 
 

@@ -1,4 +1,4 @@
-"""A torch trace of a few steps of each rank, and Horovod's timeline of what the ranks agree on and sum."""
+"""Torch trace of a few steps of each rank, and Horovod's timeline of its negotiations and operations."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from torch.profiler import ProfilerActivity, profile
 from farandole.training import world
 from farandole.training.world import World
 
-FIRST_STEP, STEPS = 5, 3
-"""The steps before, which warm up, and the steps of the trace."""
-TIMELINE = "horovod-timeline.json"
+FIRST_STEP, NUM_STEPS = 5, 3
+"""The first traced step, after those that warm up, and the number of traced steps."""
+TIMELINE_FILE = "horovod-timeline.json"
 
 
 class StepProfiler:
-    """Traces some steps while the block runs; the files appear whole, one for each rank and one of Horovod's.
+    """Traces some steps of the block. Writes one complete file per rank, and Horovod's timeline.
 
     Args:
-        directory: Where the files are written.
-        gang: Which rank this is.
-        wanted: Whether to trace at all.
+        directory: Directory of the files.
+        gang: Position of this rank.
+        enabled: Whether to trace at all.
     """
 
-    def __init__(self, directory: Path | None, gang: World, wanted: bool) -> None:
-        assert directory is not None or not wanted, "a profile needs a directory"
-        self._directory, self._gang, self._wanted = directory or Path(), gang, wanted
+    def __init__(self, directory: Path | None, gang: World, enabled: bool) -> None:
+        assert directory is not None or not enabled, "a profile needs a directory"
+        self._directory, self._gang, self._enabled = directory or Path(), gang, enabled
         self._steps = 0
         self._profiler: Any = None
 
     def __enter__(self) -> StepProfiler:
-        if self._wanted:
+        if self._enabled:
             self._directory.mkdir(parents=True, exist_ok=True)
             if self._gang.is_rank_zero:
-                world.start_timeline(self._directory / TIMELINE)
+                world.start_timeline(self._directory / TIMELINE_FILE)
         return self
 
     def step(self) -> None:
-        """A step is done."""
-        if not self._wanted:
+        """Record a completed step."""
+        if not self._enabled:
             return
         self._steps += 1
         if self._steps == FIRST_STEP:
             self._profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
             self._profiler.start()
-        elif self._steps == FIRST_STEP + STEPS:
-            self._end()
+        elif self._steps == FIRST_STEP + NUM_STEPS:
+            self._finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._finish()
 
-    def _end(self) -> None:
-        """Write what there is; an epoch may have fewer steps."""
-        if not self._wanted:
+    def _finish(self) -> None:
+        """Write the traced steps; an epoch may have fewer than planned."""
+        if not self._enabled:
             return
-        self._wanted = False
+        self._enabled = False
         if self._profiler is not None:
             self._profiler.stop()
             self._profiler.export_chrome_trace(str(self._directory / f"torch-rank-{self._gang.rank}.json"))

@@ -1,4 +1,4 @@
-"""The process in which a script of the user's runs: `python -m farandole.training.script ENVIRONMENT SCRIPT …`."""
+"""Process of one rank that runs a user's script: `python -m farandole.training.script ENVIRONMENT SCRIPT ...`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farandole.process.parent_death import signal_on_parent_death
 
 
 def main() -> None:
-    """Take over the launcher's variables, then be the script."""
+    """Set the launcher's variables, then run the script."""
     signal_on_parent_death(signal.SIGKILL)
     environment, script = sys.argv[1:3]
     for name, value in json.loads(Path(environment).read_text(encoding="utf-8")).items():

@@ -18,11 +18,11 @@ from farandole.training.diagnosis import NonFiniteDiagnosis
 from farandole.training.losses import RowLoss, check_outputs
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.grad_sync import GradientSync
-from farandole.training.optim.precision import LossScaler, autocast
+from farandole.training.precision import LossScaler, autocast
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
-_LEAST_NORM = 1e-6
+_CLIP_EPSILON = 1e-6
 
 
 @dataclass
@@ -32,15 +32,15 @@ class Stepper:
     Args:
         spec: How to train.
         model: The network.
-        forward: The network, perhaps compiled.
+        forward: The network, compiled if configured.
         loss: The loss of each row.
-        label: What is predicted.
-        update: Sums gradients and moves the weights.
-        scaler: For fp16.
-        averaged: The average of the weights.
-        gang: Which rank this is.
-        device: Where the network computes.
-        time_split: Where the time goes.
+        label: The label's column.
+        grad_sync: Sums gradients and updates the weights.
+        scaler: Loss scaler for fp16.
+        average: Moving average of the weights.
+        gang: Position of this rank.
+        device: Device of the network.
+        time_split: Time by activity.
     """
 
     spec: Train
@@ -48,91 +48,92 @@ class Stepper:
     forward: Callable[..., torch.Tensor]
     loss: RowLoss
     label: LabelColumn
-    update: GradientSync
+    grad_sync: GradientSync
     scaler: LossScaler | None
-    averaged: ExponentialMovingAverage | None
+    average: ExponentialMovingAverage | None
     gang: World
     device: torch.device
     time_split: TimeSplit
 
-    def take(self, batch: Batch, step: int, rate: float, row_ids: Callable[[], np.ndarray]) -> float:
-        """One optimizer step; returns the sum of this rank's losses.
+    def take_step(self, batch: Batch, step: int, learning_rate: float, row_ids: Callable[[], np.ndarray]) -> float:
+        """Take one optimizer step; returns the sum of this rank's losses.
 
         Args:
             batch: This rank's part of the global batch.
-            step: The number of the step, from 1.
-            rate: The learning rate.
-            row_ids: Tells the numbers of the batch's rows, if somebody has to know.
+            step: Number of the step, from 1.
+            learning_rate: The learning rate.
+            row_ids: Returns the numbers of the batch's rows; called only for an error message.
 
         Raises:
-            TrainingFailed: A loss or a gradient is not finite.
+            TrainingError: A loss or a gradient is not finite.
             ModelError: The network returns something of a wrong shape.
         """
         self._seed(step)
-        found = NonFiniteDiagnosis(self, step, row_ids)
-        with self.time_split.spent_on("compute"):
+        with self.time_split.measure("compute"):
             losses = self._backward(batch)
             total = float(losses.sum()) if len(losses) else 0.0
         if not math.isfinite(total):
-            raise found.loss(batch, losses)
-        with self.time_split.spent_on("all_reduce_wait"):
-            self.update.wait()
-            squares = self.update.squares()
-        with self.time_split.spent_on("compute"):
-            if math.isfinite(squares):
-                self._move(math.sqrt(squares), rate)
+            raise self._diagnosis(step, row_ids).explain_loss(batch, losses)
+        with self.time_split.measure("all_reduce_wait"):
+            self.grad_sync.synchronize()
+            squared_norm = self.grad_sync.squared_norm()
+        with self.time_split.measure("compute"):
+            if math.isfinite(squared_norm):
+                self._update_weights(math.sqrt(squared_norm), learning_rate)
             elif self.scaler is not None:
-                self.scaler.overflowed(step)
+                self.scaler.record_overflow(step)
             else:
-                raise found.gradient(batch)
-            self.update.forget()
+                raise self._diagnosis(step, row_ids).explain_gradient(batch, self.grad_sync.nonfinite_params())
+            self.grad_sync.zero_grad()
         return total
 
-    def losses(self, batch: Batch) -> torch.Tensor:
-        """The loss of each row of a batch on the device."""
+    def _row_losses(self, batch: Batch) -> torch.Tensor:
+        """Compute the loss of each row of a batch on the device."""
         with autocast(self.spec.precision, self.device):
             outputs = self.forward(**batch.features)
         check_outputs(outputs, batch.rows, self.label)
         return self.loss(outputs.float(), batch.label)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Compute the gradients, piece by piece; the last piece starts their sum. Returns the loss of each row."""
+        """Compute the gradients in parts, of which the last starts their sum; returns the loss of each row."""
         scale = self.scaler.scale if self.scaler is not None else 1.0
         losses = [torch.empty(0)]
-        pieces = list(_pieces(batch.to(self.device), self.spec.accumulate_steps))
-        for number, piece in enumerate(pieces, start=1):
-            if number == len(pieces):
-                self.update.enable_sync()
-            rows = self.losses(piece)
-            torch.autograd.backward(rows.sum() * (scale / batch.global_rows))
-            losses.append(rows.detach())
+        parts = list(_split(batch.to(self.device), self.spec.accumulate_steps))
+        for number, part in enumerate(parts, start=1):
+            if number == len(parts):
+                self.grad_sync.enable_sync()
+            part_losses = self._row_losses(part)
+            torch.autograd.backward(part_losses.sum() * (scale / batch.global_rows))
+            losses.append(part_losses.detach())
         return torch.cat(losses[1:] or losses)
 
-    def _move(self, norm: float, rate: float) -> None:
-        """Unscale and clip the gradient in one go, then move the weights."""
+    def _update_weights(self, norm: float, learning_rate: float) -> None:
+        """Unscale and clip the gradient in one pass, then update the weights."""
         factor = 1.0
         if self.scaler is not None:
             factor, norm = 1 / self.scaler.scale, norm / self.scaler.scale
-            self.scaler.fitted()
+            self.scaler.record_success()
         if self.spec.clip_norm is not None and norm > self.spec.clip_norm:
-            factor *= self.spec.clip_norm / (norm + _LEAST_NORM)
+            factor *= self.spec.clip_norm / (norm + _CLIP_EPSILON)
         if factor != 1.0:
-            self.update.scale(factor)
-        self.update.step(rate)
-        if self.averaged is not None:
-            self.averaged.update()
+            self.grad_sync.scale(factor)
+        self.grad_sync.step(learning_rate)
+        if self.average is not None:
+            self.average.update()
+
+    def _diagnosis(self, step: int, row_ids: Callable[[], np.ndarray]) -> NonFiniteDiagnosis:
+        return NonFiniteDiagnosis(self.spec, self.model, self._row_losses, self.gang, self.device, step, row_ids)
 
     def _seed(self, step: int) -> None:
-        """Dropout differs between ranks, and is the same whether or not the training was interrupted before this
-        step."""
+        """Seed dropout: different on each rank, and the same whether or not training was interrupted before."""
         seed = ((self.spec.seed * 1_000_003 + step) * 4_096 + self.gang.rank) % 2**63
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
 
-def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
-    """The rows of a batch in so many pieces; none is empty."""
+def _split(batch: Batch, count: int) -> Iterator[Batch]:
+    """Split the rows of a batch into parts, leaving out empty ones."""
     if count == 1:
         if batch.rows:
             yield batch

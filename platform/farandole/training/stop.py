@@ -1,14 +1,15 @@
-"""Stopping on request: at a step on which all ranks agree, with a checkpoint."""
+"""Stop on request: after a step that all ranks agree on, with a checkpoint. Imports no torch."""
 
 from __future__ import annotations
 
 
 class Stopped(BaseException):
-    """The training stopped because it was asked to, and its state is saved. Like KeyboardInterrupt it is no
-    `Exception`: nothing on the way out may take it for a failure.
+    """Training stopped on request, and its state is saved.
+
+    Like KeyboardInterrupt this is not an `Exception`: nothing on the way out may treat it as a failure.
 
     Args:
-        step: Steps done.
+        step: Number of completed steps.
     """
 
     def __init__(self, step: int) -> None:
@@ -17,28 +18,28 @@ class Stopped(BaseException):
 
 
 class StopSwitch:
-    """Whether this rank has been asked to stop. It may be asked by a signal handler: it takes no lock."""
+    """Stop request of this rank. Takes no lock, so that a signal handler may set it."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self._trained: int | None = None
+        self.is_requested = False
+        self._final_step: int | None = None
 
-    def ask(self) -> None:
-        """Ask. While steps are made, the trainer looks here after each; afterwards nothing is left to be saved.
-
-        Raises:
-            Stopped: All steps are done.
-        """
-        self.asked = True
-        if self._trained is not None:
-            raise Stopped(self._trained)
-
-    def all_steps_done(self, step: int) -> None:
-        """Hear that no step will follow: from now on whoever asks ends what is being done at once.
+    def request(self) -> None:
+        """Request a stop. During training the trainer checks for it after each step.
 
         Raises:
-            Stopped: It has been asked before.
+            Stopped: All steps are done, so nothing is left to save.
         """
-        self._trained = step
-        if self.asked:
+        self.is_requested = True
+        if self._final_step is not None:
+            raise Stopped(self._final_step)
+
+    def finish_steps(self, step: int) -> None:
+        """Record that no further step follows; from now on a request takes effect at once.
+
+        Raises:
+            Stopped: A stop was requested before.
+        """
+        self._final_step = step
+        if self.is_requested:
             raise Stopped(step)

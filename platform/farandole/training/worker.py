@@ -1,7 +1,7 @@
-"""The process of one rank: `python -m farandole.training.worker --job JOB.json --directory DIR`.
+"""Process of one rank: `python -m farandole.training.worker --job JOB.json --directory DIR`.
 
-It meets the launcher in two places only: the files that it is given, and the lines that it says on its standard
-output. So it does not matter on which machine it runs.
+It communicates with the launcher in two ways only: by the files that it is given, and by the lines on its standard
+output. So it may run on any machine.
 """
 
 from __future__ import annotations
@@ -18,55 +18,62 @@ from pathlib import Path
 from typing import NoReturn
 
 from farandole.errors import FarandoleError, TrainingError
-from farandole.process.messages import send_message
+from farandole.process import messages
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
+from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 
 
 def main() -> None:
-    """Be one rank, from start to end."""
-    signal_on_parent_death(signal.SIGKILL)  # no orphan goes on training
-    arguments = _arguments()
+    """Run one rank, from start to end."""
+    signal_on_parent_death(signal.SIGKILL)  # no orphan continues training
+    arguments = _parse_arguments()
     switch = StopSwitch()
-    on_sigterm(switch.ask)
+    on_sigterm(switch.request)
     heartbeat.start(_rank())
-    _show_where_it_stands()
+    _enable_stack_dumps()
     try:
-        _enter_environment(arguments.environment)
-        # Only now: torch and NumPy read their variables when they are imported.
+        _load_environment(arguments.environment)
+        # Not before: torch and NumPy read their variables when they are imported.
         from farandole.spec import parse_job
         from farandole.training.rank import run_rank
 
-        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), place=arguments.job)
+        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
         run_rank(job, Path(arguments.directory), arguments.register, switch)
     except Stopped as stopped:
-        send_message({"event": "stopped", "step": stopped.step})
-    except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
+        messages.send_message(messages.Stopped(stopped.step))
+    except BaseException as error:  # noqa: BLE001 - reported, then the process ends
         _report_failure(error)
-        _leave(1)
-    _leave(0)
+        _exit(1)
+    _exit(0)
 
 
-def _leave(code: int) -> NoReturn:
-    """End at once, in both cases: Horovod's background thread may wait for ranks that are gone, and taking a Python
-    with torch and MLflow in it apart takes seconds in which no thread of it gives a sign of life."""
+def _exit(code: int) -> NoReturn:
+    """Exit at once, in both cases.
+
+    Horovod's background thread may wait for ranks that are gone, and the regular exit of a Python with torch and MLflow
+    takes seconds without a heartbeat.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _enter_environment(path: str | None) -> None:
-    """Take over the variables of the launcher. They come in a file that only this user may read, because Horovod's
-    launcher would write them on the workers' command lines, where everybody on the machine sees them."""
+def _load_environment(path: str | None) -> None:
+    """Set the variables of the launcher that are not set yet.
+
+    They come in a file that only this user may read, because Horovod's launcher would put them on the workers' command
+    lines, which every user of the machine can see.
+    """
     if path is not None:
         for name, value in json.loads(Path(path).read_text(encoding="utf-8")).items():
             os.environ.setdefault(name, value)
 
 
-def _show_where_it_stands() -> None:
-    """Python's stacks go to the log when the process crashes, and when the launcher asks for them by SIGUSR1."""
+def _enable_stack_dumps() -> None:
+    """Write Python's stacks to the log when the process crashes, and when the launcher requests them by SIGUSR1."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
 
@@ -76,43 +83,42 @@ def _rank() -> int:
 
 
 def _report_failure(error: BaseException) -> None:
-    """Say what happened, truthfully: a rank that lost a peer is a victim, not the cause."""
-    failed_s = time.time()  # before what follows takes its time
+    """Send the failure to the launcher. A rank that lost a peer is a victim, not the cause."""
+    failed_s = time.time()  # before the rest takes its time
+    position = heartbeat.current_position()
+    kind, message, detail = _describe_failure(error)
+    failed = messages.Failed(_rank(), failed_s, kind, message, detail, step=position[0] if position else None)
+    messages.send_message(failed)
+
+
+def _describe_failure(error: BaseException) -> tuple[str, str, str | None]:
+    """Return the kind, the message and the detail of a failure."""
     import torch
 
     from farandole.training.world import PeerLostError
 
-    place = heartbeat.current_position()
     if isinstance(error, PeerLostError):
-        failure: dict[str, str | None] = {"kind": "PeerLost", "message": "another rank ended"}
-    elif isinstance(error, FarandoleError):
-        failure = {"kind": type(error).__name__, "message": str(error), "detail": error.detail}
-    elif isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return "PeerLost", "another rank ended", None
+    if isinstance(error, FarandoleError):
+        return type(error).__name__, str(error), error.detail
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         message = "train.global_batch_size: a worker ran out of memory; use a smaller batch or model"
-        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
-    elif isinstance(error, OSError) and error.strerror:
-        message = f"{error.filename or 'the disk'}: {error.strerror}; free some space or mend the permissions"
-        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        remedy = remedy_of(error)
+        message = f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
     else:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__}: {error} in {where.filename}, line {where.lineno}"
-        failure = {"kind": TrainingError.__name__, "message": message, "detail": traceback.format_exc()}
-    send_message(
-        {
-            "event": "failed",
-            "rank": _rank(),
-            "time_s": failed_s,
-            "step": place[0] if place else None,
-            **failure,
-        }
-    )
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} in {frame.filename}, line {frame.lineno}"
+        if isinstance(error, OSError) and (remedy := remedy_of(error)):
+            message += f"; {remedy}"
+    return TrainingError.__name__, message, traceback.format_exc()
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="farandole.training.worker")
-    parser.add_argument("--job", required=True, help="the serialized spec")
-    parser.add_argument("--environment", help="a JSON file with environment variables, secrets among them")
-    parser.add_argument("--directory", required=True, help="where the job keeps checkpoints and logs")
+    parser.add_argument("--job", required=True, help="file with the serialized job")
+    parser.add_argument("--environment", help="JSON file with environment variables, including secrets")
+    parser.add_argument("--directory", required=True, help="directory of the job's checkpoints and logs")
     parser.add_argument("--register", action="store_true", help="add a model version")
     return parser.parse_args()
 

@@ -1,8 +1,10 @@
-"""The gang as one rank sees it, and the collective operations on it. The only import of `horovod.torch`."""
+"""The gang as one rank sees it, and its collective operations. The only importer of `horovod.torch`."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,30 +22,33 @@ from torch import nn
 from farandole.errors import UnavailableError
 from farandole.process.messages import WORKERS_VARIABLE
 from farandole.spec import IDLE_CYCLE_VARIABLE, Horovod
-from farandole.training.allocator import keep_freed_memory
 
 _POLL_S = 50e-6
-_MEET_S = 0.01
-_OUR_BUILD = "+farandole"
+_BARRIER_POLL_S = 0.01
+_PATCHED_BUILD = "+farandole"
 _CYCLES = {"HOROVOD_CYCLE_TIME": "0.2", IDLE_CYCLE_VARIABLE: "20"}
-"""Milliseconds between the cycles of Horovod's threads: while there is something to sum, and while there is not. Other
-builds know the first alone, and would agree five thousand times a second on nothing."""
-_SUM_ON_GPU = "horovod_torch_allreduce_async_torch_cuda_FloatTensor"
-"""What only a build with CUDA has."""
+"""Milliseconds between two cycles of Horovod's background thread: while operations are pending, and while it is idle.
+Other builds know only the first, and would negotiate about nothing five thousand times a second."""
+_GPU_SYMBOL = "horovod_torch_allreduce_async_torch_cuda_FloatTensor"
+"""A function that only builds with CUDA have."""
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
+_MAX_MMAP_THRESHOLD = 32 * 2**20
+"""glibc accepts no larger threshold."""
 
 PeerLostError = HorovodInternalError
-"""What a collective operation raises in the ranks that live when another one has died."""
+"""Raised by collective operations in the surviving ranks when another rank has died."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Which rank this is.
+    """Position of this rank in the gang.
 
     Args:
-        rank: Its number in the gang, from 0.
-        size: The number of ranks.
-        local_rank: Its number on its host, from 0.
-        local_size: The number of ranks on its host.
+        rank: Number in the gang, from 0.
+        size: Number of ranks.
+        local_rank: Number on its host, from 0.
+        local_size: Number of ranks on its host.
     """
 
     rank: int
@@ -53,20 +58,20 @@ class World:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether it is the rank that reports, records and saves."""
+        """True for the rank that reports, records and saves on behalf of the gang."""
         return self.rank == 0
 
 
 @contextmanager
 def init() -> Iterator[World]:
-    """Meet the other ranks; from then on this process behaves as one that trains (its memory, Horovod's thread).
+    """Join the gang, and set this process up for training (allocator, Horovod's background thread).
 
     Raises:
-        EnvironmentLacking: The gang has another size than the launcher started: without its variables Horovod
-            would silently make N gangs of one.
+        UnavailableError: The gang does not have the size that the launcher requested: without the launcher's
+            variables, Horovod would silently create N gangs of one.
     """
     keep_freed_memory()
-    if _OUR_BUILD in horovod.__version__ and "HOROVOD_AUTOTUNE" not in os.environ:
+    if _PATCHED_BUILD in horovod.__version__ and "HOROVOD_AUTOTUNE" not in os.environ:
         for name, value in _CYCLES.items():
             os.environ.setdefault(name, value)
     hvd.init()
@@ -74,26 +79,45 @@ def init() -> Iterator[World]:
         expected = int(os.environ.get(WORKERS_VARIABLE, "1"))
         if hvd.size() != expected:
             raise UnavailableError(
-                f"resources.workers: {expected} workers were asked for and this one is in a gang of {hvd.size()};"
-                " start workers by `farandole train`, which uses Horovod's launcher"
+                f"resources.workers: the job requests {expected} workers, but this worker is in a gang of {hvd.size()};"
+                " start workers with `farandole train`, which uses Horovod's launcher"
             )
         yield World(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
     finally:
         hvd.shutdown()
 
 
+def keep_freed_memory() -> None:
+    """Make glibc keep the memory that this process frees.
+
+    Each step frees what it allocated, and the next step needs the same memory again. By default glibc returns large
+    blocks to the kernel, which then zeroes every page anew: 20 to 30% of the time of a small convolutional network.
+    Has no effect with other C libraries.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, 2**30)
+        mallopt(_TOP_PAD, 16 * 2**20)
+
+
 @dataclass(frozen=True)
 class Pending:
-    """A collective operation under way."""
+    """Handle of a collective operation in progress.
+
+    Args:
+        handle: Horovod's handle.
+        dtype: Type of the result, if it was sent as bytes.
+    """
 
     handle: int
     dtype: torch.dtype | None = None
-    """What the bytes of the result are, where Horovod does not know their type."""
 
     def wait(self) -> Any:
-        """Its result, once it is there.
+        """Wait for the result and return it.
 
-        Horovod's own waiting spins, which takes a core from Horovod's thread and from ranks that still compute.
+        Polls and sleeps: Horovod's own wait spins, which takes a core from its background thread and from ranks that
+        are still computing.
         """
         while not hvd.poll(self.handle):
             time.sleep(_POLL_S)
@@ -102,70 +126,70 @@ class Pending:
 
 
 def barrier(name: str) -> None:
-    """Return when all ranks have come here, however long it takes."""
-    handle = hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name=f"meet.{name}")
+    """Wait until all ranks have called this, without a time limit."""
+    handle = hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name=f"barrier.{name}")
     while not hvd.poll(handle):
-        time.sleep(_MEET_S)
+        time.sleep(_BARRIER_POLL_S)
     hvd.synchronize(handle)
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give every rank rank 0's parameters and buffers."""
+    """Copy rank zero's parameters and buffers to all ranks."""
     _broadcast(model.state_dict())
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give every rank rank 0's buffers, for example the running means of a batch normalization."""
+    """Copy rank zero's buffers to all ranks, for example the running means of batch normalization."""
     _broadcast(dict(model.named_buffers()))
 
 
 def _broadcast(tensors: dict[str, torch.Tensor]) -> None:
-    """Give every rank rank 0's tensors. Horovod takes contiguous ones only, which weights in channels-last are not."""
-    laid_out = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    if laid_out:
-        hvd.broadcast_parameters(laid_out, root_rank=0)
+    """Copy rank zero's tensors to all ranks. Horovod requires contiguous ones, which channels-last weights are not."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if contiguous:
+        hvd.broadcast_parameters(contiguous, root_rank=0)
     for name, tensor in tensors.items():
         if not tensor.is_contiguous():
-            tensor.copy_(laid_out[name])
+            tensor.copy_(contiguous[name])
 
 
 def broadcast_object(value: Any, name: str) -> Any:
-    """Rank 0's value, on every rank."""
+    """Return rank zero's value on every rank."""
     return hvd.broadcast_object(value, root_rank=0, name=name)
 
 
 def broadcast_tensor(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Rank 0's tensor, of any type, on every rank. The others give one of the same shape and type."""
+    """Return rank zero's tensor on every rank. The other ranks pass one of the same shape and type."""
     sent = tensor.contiguous()
-    if sent.numel():  # as bytes: Horovod does not know all types
+    if sent.numel():  # sent as bytes, because Horovod does not know all types
         hvd.broadcast_(sent.reshape(-1).view(torch.uint8), root_rank=0, name=name)
     return sent
 
 
 def all_gather_objects(value: Any, name: str) -> list[Any]:
-    """The values of all ranks, in the order of ranks, on every rank."""
+    """Return the values of all ranks, in rank order, on every rank."""
     return cast(list[Any], hvd.allgather_object(value, name=name))
 
 
 def all_gather_rows(rows: torch.Tensor, name: str) -> torch.Tensor:
-    """The rows of all ranks, in the order of ranks, on every rank; they may have different numbers of rows."""
+    """Concatenate the rows of all ranks, in rank order, on every rank. Ranks may have different numbers of rows."""
     return cast(torch.Tensor, start_all_gather(rows.contiguous(), name).wait())
 
 
 def all_reduce_sum(values: list[float], name: str) -> list[float]:
-    """The sums of a few float64 over all ranks."""
+    """Sum a few float64 numbers over all ranks."""
     total = start_all_reduce(torch.tensor(values, dtype=torch.float64), name).wait()
     return cast(list[float], total.tolist())
 
 
 def start_all_reduce(tensor: torch.Tensor, name: str, *, predivide: float = 1.0, adasum: bool = False) -> Pending:
-    """Begin to replace a contiguous tensor by its sum over all ranks.
+    """Start to replace a contiguous tensor by its sum over all ranks, in place.
 
     Args:
-        tensor: Of the same shape on all ranks, float16, float32 or float64: Horovod has no bfloat16.
-        name: The same on all ranks; they may begin several sums in different orders.
-        predivide: Divide by it before the sum and multiply after it.
-        adasum: Combine by Adasum instead.
+        tensor: The same shape on all ranks; float16, float32 or float64, because Horovod has no bfloat16.
+        name: The same on all ranks, which may start their operations in different orders.
+        predivide: Divisor before the sum, and factor after it.
+        adasum: Whether to combine by Adasum instead of a sum.
     """
     assert tensor.is_contiguous(), f"{name} is not contiguous"
     assert tensor.dtype != torch.bfloat16, f"{name} is bfloat16"
@@ -176,48 +200,49 @@ def start_all_reduce(tensor: torch.Tensor, name: str, *, predivide: float = 1.0,
 
 
 def start_reduce_scatter(tensor: torch.Tensor, name: str) -> Pending:
-    """Begin to sum a tensor `[N * S]` over all N ranks, each of which gets its part `[S]` of the sum."""
+    """Start to sum a tensor `[N * S]` over all N ranks, each of which receives its part `[S]` of the sum."""
     assert tensor.is_contiguous(), f"{name} is not contiguous"
     return Pending(hvd.reducescatter_async(tensor, name=name, op=hvd.Sum))
 
 
 def start_all_gather(tensor: torch.Tensor, name: str) -> Pending:
-    """Begin to put the rows of all ranks together, in the order of ranks."""
+    """Start to concatenate the rows of all ranks, in rank order."""
     if tensor.dtype in (torch.bool, torch.bfloat16):
         return Pending(hvd.allgather_async(tensor.view(torch.uint8), name=name), tensor.dtype)
     return Pending(hvd.allgather_async(tensor, name=name))
 
 
 def check_horovod_build(spec: Horovod, device: torch.device) -> None:
-    """Whether this build of Horovod can do what the job asks for.
+    """Check that this build of Horovod supports what the job requests.
 
     Raises:
-        EnvironmentLacking: It lacks CUDA, MPI or NCCL.
+        UnavailableError: The build lacks CUDA, MPI or NCCL.
     """
-    if device.type == "cuda" and not hasattr(mpi_lib_v2, _SUM_ON_GPU):
+    if device.type == "cuda" and not hasattr(mpi_lib_v2, _GPU_SYMBOL):
         raise UnavailableError(
-            "resources.gpus: this build of Horovod is for processors only and cannot sum what lies on a GPU; build it"
-            " for NCCL with `FARANDOLE_HOROVOD_GPU=1 make setup`, or set resources.gpus to 0"
+            "resources.gpus: this build of Horovod supports CPUs only and cannot reduce tensors on a GPU; build it with"
+            " NCCL (`FARANDOLE_HOROVOD_GPU=1 make setup`), or set resources.gpus to 0"
         )
     mpi, nccl = bool(hvd.mpi_built()), bool(hvd.nccl_built())
-    needs = {
+    supported = {
         "adasum": mpi or nccl,
         "hierarchical_allreduce": mpi and nccl,
         "hierarchical_allgather": mpi,
     }
-    for name, there in needs.items():
-        if getattr(spec, name) and not there:
+    for name, is_supported in supported.items():
+        if getattr(spec, name) and not is_supported:
             raise UnavailableError(
                 f"train.horovod.{name}: this build of Horovod has {'MPI' if mpi else 'no MPI'} and"
-                f" {'NCCL' if nccl else 'no NCCL'}, and cannot do it; leave it out, or build Horovod with them"
+                f" {'NCCL' if nccl else 'no NCCL'}, which does not support it; remove the setting, or build Horovod"
+                " with what it needs"
             )
 
 
 def start_timeline(path: Path) -> None:
-    """Begin Horovod's timeline of what the ranks agree on and sum; only for the chief."""
+    """Start Horovod's timeline of negotiations and operations. Call it on rank zero only."""
     hvd.start_timeline(str(path), mark_cycles=False)
 
 
 def stop_timeline() -> None:
-    """End the timeline."""
+    """Stop the timeline."""
     hvd.stop_timeline()

@@ -1,4 +1,4 @@
-"""The scripts of README.md that use the loader alone, run as they stand."""
+"""The scripts of docs/loader.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.made_data import ROWS, Made
 from tests.support.paths import ROOT
 
 BIN = Path(sys.executable).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "loader.md").read_text(encoding="utf-8")
 
 
 def _run(name: str, folder: Path, made: Made, *launcher: str) -> tuple[list[list[float]], dict[str, Any]]:
-    """Run a script of the README on a dataset; returns what it prints: the weights, and the loader's state."""
-    (script,) = re.findall(rf"^```python\n(# {re.escape(name)} .*?)^```", README, re.MULTILINE | re.DOTALL)
+    """Run a script of the document on a dataset; return the weights and the loader's state that it prints."""
+    (script,) = re.findall(rf"^```python\n(# {re.escape(name)} .*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
     (folder / name).write_text(script, encoding="utf-8")
     command = [*launcher, sys.executable, name, str(made.path)]
     done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},

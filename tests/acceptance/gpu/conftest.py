@@ -1,4 +1,4 @@
-"""Tests of what only a GPU shows. Where torch finds none they skip, and say so."""
+"""Tests that need a GPU; skipped where torch finds none."""
 
 from pathlib import Path
 

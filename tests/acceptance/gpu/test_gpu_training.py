@@ -1,4 +1,4 @@
-"""Training on a GPU: the same jobs as on processors, by a gang of one, and by two ranks that share the GPU."""
+"""Training on a GPU: the same jobs as on a CPU, with one rank, and with two ranks that share the GPU."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from benchmarks.train.bench import TrainBench, bench_train
 from farandole.errors import TrainingError, UnavailableError
 from farandole.launch import train
 from farandole.launch.script import run_script
+from farandole.process.messages import WORKERS_VARIABLE
 from farandole.spec import Job
 from farandole.training import world
-from tests.support.in_gang import PLAIN, WAYS
+from tests.support.in_gang import PLAIN, VARIANTS
 from tests.support.in_gang import train as train_in_gang
 from tests.support.made_data import BATCH_ROWS, ROWS, Made
 from tests.support.paths import SUPPORT
@@ -30,42 +31,52 @@ MakeJob = Callable[..., Job]
 CUDA = "cuda:0"
 STEPS = -(-ROWS["train"] // BATCH_ROWS)
 MLP: dict[str, Any] = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}
-ON_GPU = ("plain", "accumulated", "clipped", "averaged", "smoothed", "compressed", "adamw_sharded", "bf16", "fp16")
-ROUNDED = {"bf16": 0.1, "fp16": 0.02, "compressed": 0.02}
-"""How far the weights may be from those of a processor, where numbers are rounded on purpose."""
+GPU_VARIANTS = (
+    "plain",
+    "accumulated",
+    "clipped",
+    "averaged",
+    "smoothed",
+    "compressed",
+    "adamw_sharded",
+    "bf16",
+    "fp16",
+)
+TOLERANCE = {"bf16": 0.1, "fp16": 0.02, "compressed": 0.02}
+"""Tolerance of the weights against those of a CPU, for variants that round on purpose."""
 
 
 def _spec(make_job: MakeJob, name: str) -> dict[str, Any]:
-    return make_job(train={**PLAIN, "log_every_steps": 1, **WAYS[name]}, model=MLP).model_dump(mode="json")
+    return make_job(train={**PLAIN, "log_every_steps": 1, **VARIANTS[name]}, model=MLP).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
 def one(module_home: Path) -> Iterator[world.World]:
-    """A gang of one, in this process."""
+    """Initialize a gang of one, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(world.WORKERS_VARIABLE, "1")
+        patch.setenv(WORKERS_VARIABLE, "1")
         with world.init() as gang:
             yield gang
 
 
-def _close(found: dict[str, Any], expected: dict[str, Any], least: float) -> None:
+def _assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
     for name, weights in expected["weights"].items():
-        np.testing.assert_allclose(found["weights"][name].cpu(), weights, rtol=least, atol=least, err_msg=name)
+        np.testing.assert_allclose(found["weights"][name].cpu(), weights, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ON_GPU)
-def test_a_gpu_learns_what_a_processor_learns(name: str, one: world.World, make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", GPU_VARIANTS)
+def test_gpu_learns_the_same_as_a_cpu(name: str, one: world.World, make_job: MakeJob, tmp_path: Path) -> None:
     spec = _spec(make_job, name)
     here, there = (train_in_gang(spec, one, tmp_path / device, device=device) for device in ("cpu", CUDA))
     assert "error" not in there, there["error"]
     assert all(tensor.is_cuda for tensor in there["weights"].values())
-    _close(there, here, ROUNDED.get(name, 1e-3))
+    _assert_close(there, here, TOLERANCE.get(name, 1e-3))
     assert there["steps"] == here["steps"] == STEPS
     np.testing.assert_allclose(there["logged"]["train.loss"], here["logged"]["train.loss"], atol=0.05)
     assert there["validation"]["roc_auc"] == pytest.approx(here["validation"]["roc_auc"], abs=0.02)
 
 
-def test_a_gradient_that_is_no_number_is_named_with_its_row_and_parameter(
+def test_gradient_that_is_nan_is_reported_with_row_and_parameter(
     one: world.World, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job(model={"builder": "network:build_overflowing", "options": {}})
@@ -73,7 +84,7 @@ def test_a_gradient_that_is_no_number_is_named_with_its_row_and_parameter(
     assert "is not finite at step 1 on rank 0, from row " in found["error"]
 
 
-def test_horovod_sums_gathers_and_scatters_on_the_gpu(one: world.World) -> None:
+def test_collectives_run_on_the_gpu(one: world.World) -> None:
     numbers = torch.arange(10, dtype=torch.float32, device=CUDA)
     for dtype in (torch.float16, torch.float32, torch.float64):
         summed = world.start_all_reduce(numbers.to(dtype), f"sum.{dtype}", predivide=4).wait()
@@ -87,11 +98,11 @@ def test_horovod_sums_gathers_and_scatters_on_the_gpu(one: world.World) -> None:
 
 @pytest.fixture(scope="module")
 def sharing(make_module_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ranks on one GPU, which NCCL refuses; what they found."""
+    """Train with two ranks on one GPU, which NCCL does not support; returns the folder of results."""
     if hvd.nccl_built():
-        pytest.skip("two ranks cannot share a GPU where Horovod sums by NCCL")
+        pytest.skip("with NCCL two ranks cannot share a GPU")
     out = tmp_path_factory.mktemp("sharing")
-    jobs = {name: _spec(make_module_job, name) for name in ON_GPU}
+    jobs = {name: _spec(make_module_job, name) for name in GPU_VARIANTS}
     request = out / "request.json"
     request.write_text(json.dumps({"jobs": jobs, "out": str(out), "device": CUDA}))
     script = SUPPORT / "in_gang.py"
@@ -100,8 +111,8 @@ def sharing(make_module_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ON_GPU)
-def test_two_ranks_on_a_gpu_learn_what_one_learns(
+@pytest.mark.parametrize("name", GPU_VARIANTS)
+def test_two_ranks_on_a_gpu_learn_the_same_as_one(
     name: str, sharing: Path, one: world.World, make_job: MakeJob, tmp_path: Path
 ) -> None:
     alone = train_in_gang(_spec(make_job, name), one, tmp_path, device=CUDA)
@@ -109,24 +120,25 @@ def test_two_ranks_on_a_gpu_learn_what_one_learns(
     for found in ranks:
         assert "error" not in found, found["error"]
         expected = {key: value.cpu() for key, value in alone["weights"].items()}
-        _close(found, {"weights": expected}, ROUNDED.get(name, 1e-3))
+        _assert_close(found, {"weights": expected}, TOLERANCE.get(name, 1e-3))
     for key, weights in ranks[0]["weights"].items():
         assert torch.equal(weights, ranks[1]["weights"][key]), key
 
 
 @pytest.mark.slow
-def test_a_job_on_a_gpu_is_recorded_and_its_model_predicts_without_one(
+def test_job_on_a_gpu_is_recorded_and_its_model_predicts_on_a_cpu(
     home: Path, make_job: MakeJob, made: Callable[..., Made]
 ) -> None:
     job = make_job(resources={"workers": 1, "gpus": 1, "cpus": 1}, train__profile=True, tracking={})
     done = train(job, register=True)
-    assert done.training["metrics"]["test"]["roc_auc"] > 0.9
+    assert done.training.metrics["test"]["roc_auc"] > 0.9
     (trace,) = home.glob("jobs/*/profile/*.json*")
     assert '"cat": "kernel"' in trace.read_text(), "the profile shows no kernel of the GPU"
     from mlflow import MlflowClient
 
     store = f"sqlite:///{home / 'mlflow.db'}"
-    metrics = MlflowClient(store).get_run(done.training["mlflow_run_id"]).data.metrics
+    assert done.training.mlflow_run_id is not None
+    metrics = MlflowClient(store).get_run(done.training.mlflow_run_id).data.metrics
     assert any("gpu" in name for name in metrics), sorted(metrics)
     rows = home / "rows.pickle"
     made().raw["test"].drop(columns="label").to_pickle(rows)
@@ -140,27 +152,27 @@ def test_a_job_on_a_gpu_is_recorded_and_its_model_predicts_without_one(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on_with_the_same_bits(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
+def test_killed_worker_resumes_with_identical_weights(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     resources = {"workers": 1, "gpus": 1, "cpus": 1, "max_restarts": 2}
     options = {"how": "kill", "rank": 0, "step": STEPS + 3, "marks": str(marks)}
     job = make_job(model={"builder": "network:build_failing", "options": options}, resources=resources)
     disturbed = train(job)
-    assert list(marks.glob("failed-*")), "nobody was killed"
-    undisturbed = train(job)  # the mark of the failure is there
-    assert disturbed.training["weights_digest"] == undisturbed.training["weights_digest"]
+    assert list(marks.glob("failed-*")), "no worker was killed"
+    undisturbed = train(job)  # the marker file of the failure exists
+    assert disturbed.training.weights_digest == undisturbed.training.weights_digest
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_into_the_gpu_is_told_with_its_remedy(home: Path, make_job: MakeJob) -> None:
+def test_model_that_exceeds_gpu_memory_is_reported_with_a_remedy(home: Path, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_huge", "options": {}}, resources={"workers": 1, "gpus": 1})
     with pytest.raises(TrainingError, match=r"ran out of memory; use a smaller batch or model"):
         train(job)
 
 
 @pytest.mark.slow
-def test_more_workers_than_gpus_are_refused(home: Path, make_job: MakeJob) -> None:
+def test_more_workers_than_gpus_are_rejected(home: Path, make_job: MakeJob) -> None:
     found = torch.cuda.device_count()
     job = make_job(resources={"workers": found + 1, "gpus": 1, "cpus": 1})
     with pytest.raises(UnavailableError, match=rf"resources\.gpus: .*finds {found} usable GPUs"):

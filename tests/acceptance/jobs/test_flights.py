@@ -1,4 +1,4 @@
-"""The example job, from raw CSV to a registered model: real data, real Spark, two real workers."""
+"""The flights job from raw CSV to a registered model: real data, real Spark, two real workers."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_flights_run_from_raw_files_to_a_model_that_predicts(home: Path) -> None
     model = mlflow.pyfunc.load_model(first["model"]["uri"])
     flight = model.input_example.assign(carrier="UA", origin="EWR", dest="ORD", departure_minute=1200)
     flight["departure"] = pd.Timestamp("2013-07-01 20:00")
-    said = model.predict(flight)
-    assert 0 < said["probability"][0] < 1
+    predicted = model.predict(flight)
+    assert 0 < predicted["probability"][0] < 1
 
     second = _run()
     assert second["dataset"] == {**first["dataset"], "reused": True}

@@ -1,4 +1,4 @@
-"""From people's rows to a trained model: nothing of them and no key lies anywhere, and the shards are encrypted."""
+"""From personal rows to a trained model: no file holds a value of them or a key, and the shards are encrypted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHARD_VARIABLE = "FARANDOLE_TEST_SHARD_KEY"
 
 @pytest.fixture
 def make_job(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
-    """The job over people, its shards encrypted, trained by two workers."""
+    """Make jobs over personal rows, with encrypted shards and two workers."""
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     monkeypatch.setenv(SHARD_VARIABLE, OTHER_KEY)
     folder = tmp_path / "folder"
@@ -69,19 +69,19 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
     assert verify(first.path) == []
 
     trained = farandole.train(make_job(), events.append)
-    assert trained.training["workers"] == 2
-    assert trained.training["steps"] > 4
+    assert trained.training.workers == 2
+    assert trained.training.steps > 4
 
     shown = CliRunner().invoke(app, ["data", "head", str(first.path), "--json"], catch_exceptions=False)
     inspected = CliRunner().invoke(app, ["data", "inspect", str(first.path)], catch_exceptions=False)
     assert shown.exit_code == inspected.exit_code == 0
     assert "AES-256-GCM" in inspected.stdout
 
-    # Spark's scratch of the shared session is not among these: it goes with the session.
-    places = {**texts_below(first.path), **texts_below(home)}
+    # Scratch files of the shared Spark session are not among these: the session removes them at its end.
+    files = {**texts_below(first.path), **texts_below(home)}
     for kind in ("manifest.json", "mlflow.db", "job.json", "state.pt", ".arrow"):
-        assert any(name.endswith(kind) for name in places), kind
-    texts = {**places, "events": repr(events).encode(), "shown": (shown.stdout + inspected.stdout).encode()}
+        assert any(name.endswith(kind) for name in files), kind
+    texts = {**files, "events": repr(events).encode(), "shown": (shown.stdout + inspected.stdout).encode()}
     for secret in (*SECRETS, KEY, OTHER_KEY):
         assert not [name for name, content in texts.items() if secret.encode() in content]
     for key in (KEY, OTHER_KEY):
@@ -101,8 +101,8 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
     with pytest.raises(DatasetError, match="holds another one"):
         farandole.train(make_job())
 
-    # A job that demands more than the dataset has is refused, also by a machine without the raw rows.
+    # A job that requires more than the dataset has is refused, also by a machine without the raw rows.
     os.rename(tmp_path / "folder" / "people.csv", tmp_path / "folder" / "gone.csv")
     columns = {**read_manifest(first.path).privacy["columns"], "city": {"policy": "mask"}}
-    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.city: the job demands mask"):
+    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.city: the job requires mask"):
         farandole.train(make_job(privacy={"columns": columns, "key": {"environment": KEY_VARIABLE}}))

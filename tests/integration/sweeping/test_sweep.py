@@ -16,10 +16,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from farandole.api import sweep
 from farandole.errors import SpecError
 from farandole.events import Event
 from farandole.spec import Job, load_job
-from farandole.sweeping.sweep import SweepResult, sweep
+from farandole.sweeping.sweep import SweepResult
 from tests.support.made_data import WriteJob
 
 FARANDOLE = str(Path(sys.executable).with_name("farandole"))

@@ -1,4 +1,4 @@
-"""The same training by one rank and by two, in every way of computing and summing; and the traps of gradients."""
+"""The same training by one rank and by two, with every setting of computation and synchronization."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from farandole.launch.script import run_script
+from farandole.process.messages import WORKERS_VARIABLE
 from farandole.spec import Job
 from farandole.training import world
-from tests.support.in_gang import PLAIN, STEPS, WAYS, Odd, odd_ids, train
+from tests.support.in_gang import PLAIN, STEPS, VARIANTS, UnusualNetwork, embedding_ids, train
 from tests.support.paths import SUPPORT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -28,12 +29,12 @@ SAME_AS = {
     "sharded_clipped": "clipped",
     "adamw_sharded": "adamw",
 }
-"""Ways whose results are those of another way."""
+"""Variants that learn the same as another one."""
 
 
 @dataclass
 class Gang:
-    """What each of two ranks found."""
+    """Results of two ranks."""
 
     out: Path
 
@@ -55,29 +56,29 @@ def _spec(make_job: MakeJob, model: dict[str, Any] | None = None, **changes: Any
 
 @pytest.fixture(scope="module")
 def specs(module_home: Path, make_module_job: MakeJob) -> dict[str, dict[str, Any]]:
-    return {name: _spec(make_module_job, **changes) for name, changes in WAYS.items()}
+    return {name: _spec(make_module_job, **changes) for name, changes in VARIANTS.items()}
 
 
 @pytest.fixture(scope="module")
 def gang(specs: dict[str, dict[str, Any]], make_module_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Gang:
-    """Two ranks, started once for all of this file."""
+    """Run two ranks, once for all tests of this file."""
     out = tmp_path_factory.mktemp("gang")
     dropping = {"builder": "network:build_overflowing", "options": {}}
     jobs = {**specs, "overflowing": _spec(make_module_job, model=dropping)}
     request = out / "request.json"
     request.write_text(json.dumps({"jobs": jobs, "out": str(out), "traps": True}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")  # as our launcher sets it for `train.profile`
+        patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")  # as the launcher sets it for `train.profile`
         assert run_script(SUPPORT / "in_gang.py", [str(request)], workers=2) == 0
     return Gang(out)
 
 
 @pytest.fixture(scope="module")
 def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
-    """The same by one rank, in this process."""
+    """Return a function that trains a variant with one rank, in this process."""
     known: dict[str, dict[str, Any]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(world.WORKERS_VARIABLE, "1")
+        patch.setenv(WORKERS_VARIABLE, "1")
         patch.setenv("HOROVOD_TIMELINE", "DYNAMIC")
         with world.init() as one:
 
@@ -93,8 +94,8 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
 TOLERANCE = {"bf16": 5e-3, "fp16": 2e-3, "compressed": 2e-3}
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_two_ranks_learn_what_one_learns(gang: Gang, alone: Callable[[str], Any], name: str) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_ranks_learn_the_same_as_one(gang: Gang, alone: Callable[[str], Any], name: str) -> None:
     near = TOLERANCE.get(name, 1e-5)
     together, single = gang.of(name), alone(name)
     assert together["steps"] == single["steps"]
@@ -103,28 +104,28 @@ def test_two_ranks_learn_what_one_learns(gang: Gang, alone: Callable[[str], Any]
     assert together["validation"] == pytest.approx(single["validation"], abs=near * 10)
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_all_ranks_have_the_same_bits(gang: Gang, name: str) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_all_ranks_have_identical_weights(gang: Gang, name: str) -> None:
     first, second = gang.of(name, 0)["weights"], gang.of(name, 1)["weights"]
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize(("name", "other"), SAME_AS.items())
-def test_ways_of_computing_do_not_change_what_is_learned(gang: Gang, name: str, other: str) -> None:
+def test_equivalent_settings_learn_the_same(gang: Gang, name: str, other: str) -> None:
     torch.testing.assert_close(gang.of(name)["weights"], gang.of(other)["weights"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["clipped", "averaged", "smoothed", "bf16", "adamw"])
-def test_what_changes_the_result_changes_it(gang: Gang, name: str) -> None:
+def test_other_settings_change_the_result(gang: Gang, name: str) -> None:
     plain, other = gang.of("plain")["weights"], gang.of(name)["weights"]
     assert any(not torch.allclose(plain[key], other[key], rtol=1e-5, atol=1e-6) for key in plain)
 
 
-def test_a_training_that_gets_no_better_stops_on_all_ranks_with_the_best_weights(gang: Gang) -> None:
+def test_early_stopping_ends_all_ranks_with_the_best_weights(gang: Gang) -> None:
     first = gang.of("stopped")
     assert first["steps"] == gang.of("stopped", 1)["steps"] == 2 * gang.of("plain")["steps"]
     assert first["validation"]["roc_auc"] == first["logged"]["validation.roc_auc"][0]
-    assert any("stopped after epoch 2: roc_auc was" in note for note in first["notes"])
+    assert any("stopped early after epoch 2: roc_auc no longer improves on" in text for text in first["messages"])
 
 
 def test_each_rank_keeps_half_of_a_sharded_state(gang: Gang) -> None:
@@ -133,7 +134,7 @@ def test_each_rank_keeps_half_of_a_sharded_state(gang: Gang) -> None:
         assert gang.of("adamw_sharded", rank)["own_state_bytes"] == pytest.approx(whole / 2, rel=0.02)
 
 
-def test_a_sharded_state_is_gathered_to_the_one_that_is_not(gang: Gang, alone: Callable[[str], Any]) -> None:
+def test_gathered_sharded_state_equals_the_unsharded_one(gang: Gang, alone: Callable[[str], Any]) -> None:
     whole = gang.of("adamw")["state"]["optimizer"]
     for found in (gang.of("adamw_sharded")["state"]["optimizer"], alone("adamw_sharded")["state"]["optimizer"]):
         assert found["param_groups"] == whole["param_groups"]
@@ -142,10 +143,10 @@ def test_a_sharded_state_is_gathered_to_the_one_that_is_not(gang: Gang, alone: C
             torch.testing.assert_close(found["state"][number], values, rtol=1e-4, atol=1e-6)
 
 
-def test_a_training_goes_on_from_the_sharded_state_of_another_number_of_ranks(
+def test_training_resumes_from_a_sharded_state_of_another_number_of_ranks(
     gang: Gang, specs: dict[str, dict[str, Any]], alone: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    alone("plain")  # joins the gang of one
+    alone("plain")  # initializes the gang of one
     one = world.World(0, 1, 0, 1)
     ends = []
     for name, saved in (("adamw", "adamw_sharded"), ("adamw_sharded", "adamw"), ("adamw", "adamw")):
@@ -159,13 +160,13 @@ def test_a_training_goes_on_from_the_sharded_state_of_another_number_of_ranks(
     torch.testing.assert_close(ends[0], ends[2], rtol=1e-4, atol=1e-5)
 
 
-def test_steps_whose_gradients_overflow_are_left_out_by_all(gang: Gang) -> None:
+def test_all_ranks_skip_the_same_overflowing_steps(gang: Gang) -> None:
     scales = gang.of("fp16")["logged"]["train.loss_scale"]
     assert scales == gang.of("fp16", 1)["logged"]["train.loss_scale"]
     assert all(scale > 0 for scale in scales)
 
 
-def test_time_is_accounted_for_by_rank(gang: Gang) -> None:
+def test_time_is_split_by_rank(gang: Gang) -> None:
     found = gang.of("plain")
     assert len(found["times"]) == 2
     assert all(times["compute_s"] > 0 for times in found["times"])
@@ -174,67 +175,67 @@ def test_time_is_accounted_for_by_rank(gang: Gang) -> None:
             assert len(found["logged"][f"time.rank_{rank}.{part}_ms"]) == 4
 
 
-def test_a_profile_has_a_trace_of_each_rank_and_horovods_timeline(gang: Gang) -> None:
-    place = gang.out / "profiled" / "profile"
+def test_profile_contains_traces_of_all_ranks_and_horovods_timeline(gang: Gang) -> None:
+    directory = gang.out / "profiled" / "profile"
     for rank in (0, 1):
-        trace = json.loads((place / f"torch-rank-{rank}.json").read_text())
+        trace = json.loads((directory / f"torch-rank-{rank}.json").read_text())
         names = {event.get("name") for event in trace["traceEvents"]}
         assert "aten::addmm" in names
         assert any("Optimizer.step#SGD.step" in str(name) for name in names)
-    timeline = (place / "horovod-timeline.json").read_text()
+    timeline = (directory / "horovod-timeline.json").read_text()
     assert "gradient.0" in timeline
     assert "ALLREDUCE" in timeline
 
 
-# The traps ------------------------------------------------------------------------------------------------------
+# Unusual gradients ---------------------------------------------------------------------------------------------
 
 
 def _expected() -> dict[str, torch.Tensor]:
-    """The odd network after the same steps, by plain torch in one process."""
-    model = Odd()
+    """Return the weights after the same steps of plain torch in one process."""
+    model = UnusualNetwork()
     for step in range(STEPS):
         model.zero_grad()
         for rank in (0, 1):
-            model(odd_ids(step, rank), seldom=rank == 1).backward()
+            model(embedding_ids(step, rank), sometimes=rank == 1).backward()
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
-                    parameter -= 0.1 * gradient
+                    parameter.sub_(0.1 * gradient)
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("way", ["whole", "grouped", "sharded"])
-def test_odd_gradients_are_summed_as_plain_torch_adds_them(gang: Gang, way: str) -> None:
-    """Strided, sparse and bfloat16 gradients, and those that one rank or no rank computes."""
+@pytest.mark.parametrize("variant", ["whole", "grouped", "sharded"])
+def test_unusual_gradients_are_summed_as_by_plain_torch(gang: Gang, variant: str) -> None:
+    """Sum strided, sparse and bfloat16 gradients, and those that one rank or no rank computes."""
     expected = _expected()
     for rank in (0, 1):
-        found = gang.raw("traps", rank)[way]
+        found = gang.raw("traps", rank)[variant]
         for name, weights in expected.items():
             # bfloat16 has 8 bits, and all other gradients depend on that parameter.
-            torch.testing.assert_close(found[name], weights, rtol=0.02, atol=0.02, msg=f"{way}: {name}")
-    first, second = (gang.raw("traps", rank)[way] for rank in (0, 1))
+            torch.testing.assert_close(found[name], weights, rtol=0.02, atol=0.02, msg=f"{variant}: {name}")
+    first, second = (gang.raw("traps", rank)[variant] for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_gradient_that_is_computed_again_while_it_is_summed_is_noticed(gang: Gang) -> None:
+def test_gradient_computed_twice_in_a_step_is_detected(gang: Gang) -> None:
     assert "was computed twice in one step" in gang.raw("traps")["twice"]
 
 
-def test_adasum_says_what_the_build_lacks(gang: Gang) -> None:
+def test_adasum_reports_what_the_build_lacks(gang: Gang) -> None:
     assert gang.raw("traps")["adasum"].startswith("train.horovod.adasum: this build of Horovod has no MPI and no NCCL")
 
 
-def test_sums_of_a_few_numbers_are_the_same_on_all_ranks(gang: Gang) -> None:
+def test_sums_are_the_same_on_all_ranks(gang: Gang) -> None:
     assert gang.raw("traps", 0)["sums"] == gang.raw("traps", 1)["sums"] == [2.0, 1.0]
 
 
-def test_one_rank_tells_of_an_infinite_gradient_and_the_other_is_its_victim(gang: Gang) -> None:
+def test_one_rank_reports_an_infinite_gradient_and_the_other_is_its_victim(gang: Gang) -> None:
     errors = [gang.raw("overflowing", rank)["error"] for rank in (0, 1)]
-    (told,) = [error for error in errors if error.startswith("TrainingError")]
+    (report,) = [error for error in errors if error.startswith("TrainingError")]
     (victim,) = [error for error in errors if not error.startswith("TrainingError")]
-    assert "the gradient of " in told
-    assert " is not finite at step " in told
-    assert ", from row " in told
-    assert "though the loss is" in told
+    assert "the gradient of " in report
+    assert " is not finite at step " in report
+    assert ", from row " in report
+    assert "although the loss is" in report
     assert victim.startswith("HorovodInternalError")

@@ -1,14 +1,32 @@
-"""The table at the end of a training."""
+"""The tables and documents that commands print."""
 
 from __future__ import annotations
 
+import datetime
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from farandole.cli.render import show_run
+from farandole.backends.protocol import JobStatus, SubmittedJob
+from farandole.cli.doctor import Finding
+from farandole.cli.render import (
+    show_findings,
+    show_jobs,
+    show_plan,
+    show_status,
+    show_submitted,
+    show_sweep,
+    show_synced,
+    show_training,
+)
+from farandole.launch import TrainedModel, TrainingSummary
+from farandole.planning import Plan, PrepareStep
 from farandole.spec import parse_job
+from farandole.sweeping.sweep import SweepResult
+from farandole.sweeping.trial import Trial
+from farandole.tracking.sync import SyncResult
 
 JOB = parse_job(
     {
@@ -23,39 +41,38 @@ JOB = parse_job(
     folder=Path(),
 )
 SPLIT = {"data_wait_s": 0.5, "compute_s": 8.0, "all_reduce_wait_s": 1.0}
+SUMMARY = TrainingSummary(
+    mlflow_run_id="abc",
+    workers=2,
+    steps=40,
+    rows_per_s=1234.5,
+    weights_digest="0" * 64,
+    metrics={"test": {"rmse": 17.73078727722168, "roc_auc": 0.81}, "validation": {}},
+    time_split=SPLIT,
+    time_by_rank=[SPLIT, SPLIT | {"compute_s": 12.25}],
+    straggler=None,
+    attempts=2,
+    recoveries=[],
+)
+DATASET = {"path": "/data/small", "reused": True, "rows": {"train": 800, "test": 200}}
+Capture = pytest.CaptureFixture[str]
 
 
-def document(**training: Any) -> dict[str, Any]:
-    done = {
-        "mlflow_run_id": "abc",
-        "attempts": 2,
-        "workers": 2,
-        "steps": 40,
-        "rows_per_s": 1234.5,
-        "metrics": {"test": {"roc_auc": 0.81}, "validation": {}},
-        "time_split": SPLIT,
-        "time_by_rank": [SPLIT, SPLIT | {"compute_s": 12.25}],
-        "straggler": None,
-    }
-    dataset = {"path": "/data/small", "reused": True, "rows": {"train": 800, "test": 200}}
-    return {
-        "id": "small-1",
-        "directory": "/jobs/small-1",
-        "dataset": dataset,
-        "training": done | training,
-        "model": {"uri": "models:/small/3"},
-    }
+def _training(capsys: Capture, **changes: object) -> str:
+    summary = replace(SUMMARY, **changes)  # type: ignore[arg-type]
+    trained = TrainedModel("small", "small-1", Path("/jobs/small-1"), DATASET, summary, "models:/small/3")
+    show_training(Path("job.yaml"), JOB, trained, as_json=False)
+    return _words(capsys)
 
 
-def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> str:
-    show_run(Path("job.yaml"), JOB, found, as_json=False)
+def _words(capsys: Capture) -> str:
     return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-def test_what_was_trained_and_where_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, document())
+def test_training_is_shown_with_rounded_numbers_and_where_the_time_went(capsys: Capture) -> None:
+    text = _training(capsys)
     assert "small: models:/small/3" in text
-    assert "test metrics roc_auc 0.8100 validation metrics none" in text
+    assert "test metrics rmse 17.73, roc_auc 0.81 validation metrics none" in text
     assert "1,234 rows/s (2 workers, 40 steps, attempt 2)" in text
     assert "time data wait 0.5 s, compute 8.0 s, all reduce wait 1.0 s" in text
     assert "1: data wait 0.5 s, compute 12.2 s" in text
@@ -63,13 +80,108 @@ def test_what_was_trained_and_where_the_time_went(capsys: pytest.CaptureFixture[
     assert "straggler" not in text
 
 
-def test_a_worker_that_lets_the_others_wait_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    slow = {"rank": 1, "excess_s": 4.25, "share": 0.375}
-    text = shown(capsys, document(straggler=slow))
+def test_straggler_is_named(capsys: Capture) -> None:
+    text = _training(capsys, straggler={"rank": 1, "excess_s": 4.25, "share": 0.375})
     assert "straggler worker 1 computes 4.2 s longer than the others, who wait for it (38% of the time)" in text
 
 
-def test_a_run_that_mlflow_does_not_have_yet_comes_with_the_command_that_sends_it(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert "sync small-1" in shown(capsys, document(mlflow_run_id=None))
+def test_missing_mlflow_run_comes_with_the_command_that_sends_it(capsys: Capture) -> None:
+    assert "sync small-1" in _training(capsys, mlflow_run_id=None)
+
+
+def test_plan_lists_its_problems_first(capsys: Capture) -> None:
+    step = PrepareStep("read [1] file", action="prepare", output="/data/small")
+    show_plan(Plan(("model.builder: [x]: missing",), (step,)), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["✘ model.builder: [x]: missing", "1. prepare: read [1] file"]
+    show_plan(Plan((), (step,)), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "problems": [],
+        "steps": [{"stage": "prepare", "text": "read [1] file", "action": "prepare", "output": "/data/small"}],
+        "objects": [],
+    }
+
+
+def _trial(number: int, value: float | None, state: str = "complete") -> Trial:
+    values = {"train.optimizer.learning_rate": 0.0123456}
+    return Trial(number, state, value, values, f"small-x-trial-{number:03d}", None, 12.3)  # type: ignore[arg-type]
+
+
+def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys: Capture) -> None:
+    trials = (_trial(0, 0.5), _trial(1, None, "failed"), _trial(2, 0.9, "pruned"), _trial(3, 0.8123456))
+    result = SweepResult(
+        "small-x", Path("/sweeps/small-x"), "roc_auc", "maximize", trials, trials[3], Path("/best.yaml"), None
+    )
+    show_sweep(JOB, result, as_json=False)
+    shown = capsys.readouterr().out
+    rows = [line.split("│")[1:] for line in shown.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == ["3", "0", "2", "1"]
+    assert [cell.strip() for cell in rows[0][1:3]] == ["0.8123", "0.01235"]
+    assert "sync small-x" in shown
+    show_sweep(JOB, result, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["id", "directory", "metric", "direction", "trials", "best", "mlflow_run_id"]
+    assert document["best"] == {**trials[3].to_dict(), "job_file": "/best.yaml"}
+
+
+def test_findings_are_shown_with_their_remedies(capsys: Capture) -> None:
+    findings = [Finding("java", True, "17", ""), Finding("disk", False, "0.1 GB free", "free some space")]
+    show_findings(findings, as_json=False)
+    assert "✘ │ disk │ 0.1 GB free │ free some space" in capsys.readouterr().out
+    show_findings(findings, as_json=True)
+    assert json.loads(capsys.readouterr().out)["findings"][0] == {
+        "name": "java",
+        "ok": True,
+        "found": "17",
+        "remedy": "",
+    }
+
+
+def test_sent_records_are_listed_by_job(capsys: Capture) -> None:
+    show_synced([], as_json=False)
+    assert "nothing to send" in capsys.readouterr().out
+    show_synced([SyncResult("small-1", "http://x", 1200, 3, "abc", None, "the store does not answer")], as_json=False)
+    assert "1,200" in capsys.readouterr().out
+
+
+def _status(**changes: object) -> JobStatus:
+    now = datetime.datetime.now(datetime.UTC)
+    times = {"submitted_at": (now - datetime.timedelta(hours=3)).isoformat(), "since": now.isoformat()}
+    fields = {"id": "flights-1", "name": "flights", "backend": "local", "state": "running", "reason": "is [starting]"}
+    return JobStatus(**{**fields, **times, **changes})  # type: ignore[arg-type]
+
+
+def test_only_the_id_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    show_submitted(SubmittedJob("flights-1", "local"), as_json=False)
+    captured = capsys.readouterr()
+    assert captured.out == "flights-1\n"
+    assert "farandole logs -f flights-1" in captured.err
+    show_submitted(SubmittedJob("flights-1", "local"), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"id": "flights-1", "backend": "local", "mlflow_run_id": None}
+
+
+def test_status_leaves_out_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(_status(), as_json=False)
+    shown = capsys.readouterr().out
+    assert "is [starting]" in shown
+    assert "3 h ago" in shown
+    assert "attempt" not in shown
+    details = {"directory": "/jobs/flights-1", "hosts": ["localhost:2"], "recoveries": 2}
+    trained = _status(stage="train", attempt=3, workers=2, step=1200, epoch=4, priority=5, details=details)
+    show_status(trained, as_json=False)
+    shown = capsys.readouterr().out
+    for words in ("3, with 2 workers, 2 recoveries", "1,200, 4 epochs done", "local, priority 5", '["localhost:2"]'):
+        assert words in shown
+    show_status(trained, as_json=True)
+    assert json.loads(capsys.readouterr().out)["details"] == details
+
+
+def test_jobs_beyond_the_limit_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs([], 0, as_json=False)
+    assert "farandole submit JOB.yaml" in capsys.readouterr().out
+    show_jobs([_status(stage="train", attempt=2, step=1200), _status(id="flights-2", state="queued")], 7, as_json=False)
+    shown = capsys.readouterr().out
+    assert "train, step 1,200" in shown
+    assert "5 more; --limit shows them" in shown
+    show_jobs([_status()], 1, as_json=True)
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["flights-1"]

@@ -1,4 +1,4 @@
-"""Declares a preprocessing and fits it on rows, as preparation does."""
+"""Fixtures that declare a preprocessing and fit it on rows, as preparation does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fit = Callable[[Preprocessing, Sequence[pa.RecordBatch]], Preprocessing]
 
 @pytest.fixture(scope="session")
 def declare() -> Declare:
-    """From features, the types of their columns and a label."""
+    """Return a function that makes a preprocessing of features, column types and a label."""
 
     def declare(features: dict[str, Any], types: dict[str, str], label: dict[str, Any] | None = None) -> Preprocessing:
         data = {
@@ -33,7 +33,7 @@ def declare() -> Declare:
 
 @pytest.fixture(scope="session")
 def fit() -> Fit:
-    """Learns from batches, each observed apart from the others."""
+    """Return a function that fits a preprocessing on batches, each observed separately."""
 
     def fit(preprocessing: Preprocessing, batches: Sequence[pa.RecordBatch]) -> Preprocessing:
         while not preprocessing.fitted:

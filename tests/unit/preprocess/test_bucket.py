@@ -18,7 +18,7 @@ from farandole.spec import Bucket
 
 
 def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
-    """A transform that has seen these values."""
+    """Return a transform that is fitted on these values."""
     transform = BucketTransform("x", "raw", Bucket.model_validate({"kind": "bucket", **spec}))
     seen = Summary()
     seen.add(transform.observe(pa.array(values, pa.float64()))[VALUES])
@@ -26,14 +26,14 @@ def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
 
 
 def ids(transform: BucketTransform, values: list[float | None]) -> list[int]:
-    """The ids of values."""
+    """Return the ids of values."""
     result = transform.apply(pa.array(values, pa.float64()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
     return result[:, 0].tolist()
 
 
-def test_a_boundary_belongs_to_the_interval_above_it() -> None:
+def test_boundary_belongs_to_the_interval_above_it() -> None:
     transform = fitted([], boundaries=[0, 2.5])
     assert transform.cardinalities == (4,)
     assert ids(transform, [-math.inf, -1, -0.0, 0, 2.4, 2.5, 1e300, math.inf]) == [1, 1, 2, 2, 2, 3, 3, 3]
@@ -43,7 +43,7 @@ def test_missing_is_0() -> None:
     assert ids(fitted([], boundaries=[0]), [None, math.nan, 5]) == [0, 0, 2]
 
 
-def test_quantiles_hold_about_as_many_rows_each() -> None:
+def test_quantiles_have_about_equally_many_rows() -> None:
     values = np.random.default_rng(0).lognormal(0, 2, 10_000).tolist()
     transform = fitted(values, quantiles=8)
     counts = np.bincount(ids(transform, values))
@@ -51,7 +51,7 @@ def test_quantiles_hold_about_as_many_rows_each() -> None:
     assert counts[1:].tolist() == pytest.approx([1250] * 8, abs=20)
 
 
-def test_quantiles_that_agree_make_fewer_intervals() -> None:
+def test_equal_quantiles_make_fewer_intervals() -> None:
     transform = fitted([0.0] * 90 + [1.0] * 10, quantiles=20)
     assert transform.boundaries == (1.0,)
     assert ids(transform, [0.0, 0.5, 1.0, 2.0]) == [1, 1, 2, 2]
@@ -66,8 +66,8 @@ def test_quantiles_that_agree_make_fewer_intervals() -> None:
         ([], "no training"),
     ],
 )
-def test_a_column_without_two_values_has_no_intervals(values: list[float | None], problem: str) -> None:
-    with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*give `boundaries`"):
+def test_column_without_two_values_is_rejected(values: list[float | None], problem: str) -> None:
+    with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*set `boundaries`"):
         fitted(values)
 
 
@@ -82,7 +82,7 @@ def test_onehot_has_a_named_column_for_each_interval_and_for_missing_values() ->
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1e100, 1e100)), min_size=1, max_size=40), st.integers(2, 12))
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_an_id_grows_with_its_number(values: list[float | None], quantiles: int) -> None:
+def test_ids_ascend_with_numbers(values: list[float | None], quantiles: int) -> None:
     present = [value for value in values if value is not None]
     if len(set(present)) < 2:
         return

@@ -19,32 +19,32 @@ from farandole.spec import Categorical
 
 
 def vocabulary(counts: dict[str, int], **spec: Any) -> VocabularyTransform:
-    """A vocabulary of counted values."""
+    """Return a vocabulary of counted values."""
     transform = VocabularyTransform("x", "raw", Categorical.model_validate({"kind": "categorical", **spec}))
     return transform.learn({VALUES: Counter(counts)})
 
 
 def hashed(buckets: int, column: str = "raw") -> HashTransform:
-    """A hash into so many buckets."""
+    """Return a hash with this number of buckets."""
     return HashTransform("x", column, Categorical(kind="categorical", encoding="hash", buckets=buckets))
 
 
 def ids(transform: VocabularyTransform | HashTransform, values: Any) -> list[int]:
-    """The ids of values."""
+    """Return the ids of values."""
     result = transform.apply(values if isinstance(values, pa.Array) else pa.array(values, pa.string()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
     return result[:, 0].tolist()
 
 
-def test_the_most_frequent_come_first_and_equal_ones_by_value() -> None:
+def test_vocabulary_is_sorted_by_count_and_then_by_value() -> None:
     transform = vocabulary({"b": 2, "z": 9, "a": 2, "c": 1, "B": 2})
     assert transform.vocabulary == ("z", "B", "a", "b", "c")
     assert ids(transform, ["z", "B", "a", "b", "c"]) == [2, 3, 4, 5, 6]
     assert transform.cardinalities == (7,)
 
 
-def test_the_vocabulary_does_not_depend_on_the_order_of_counting() -> None:
+def test_vocabulary_does_not_depend_on_the_order_of_counting() -> None:
     counts = [(f"v{number}", number % 3) for number in range(20)]
     assert vocabulary(dict(counts)) == vocabulary(dict(counts[::-1]))
 
@@ -53,7 +53,7 @@ def test_unknown_is_0_and_missing_is_1() -> None:
     assert ids(vocabulary({"a": 1}), ["a", "b", None, ""]) == [2, 0, 1, 0]
 
 
-def test_an_empty_vocabulary_knows_nothing() -> None:
+def test_empty_vocabulary_maps_everything_to_unknown() -> None:
     transform = vocabulary({})
     assert ids(transform, ["a", None]) == [0, 1]
     assert transform.cardinalities == (2,)
@@ -96,15 +96,13 @@ def test_values_of_all_types_are_categories_by_their_text(values: pa.Array, text
 @pytest.mark.parametrize(
     "values", [pa.array([[1]]), pa.array([b"\xff"]), pa.array([{"a": 1}])], ids=lambda v: str(v.type)
 )
-def test_lists_bytes_and_structs_are_no_categories(
-    transform: VocabularyTransform | HashTransform, values: pa.Array
-) -> None:
+def test_lists_bytes_and_structs_are_rejected(transform: VocabularyTransform | HashTransform, values: pa.Array) -> None:
     with pytest.raises(DataError, match=r"column raw: .* cannot be a category"):
         transform.apply(values)
 
 
 def test_hashes_never_change() -> None:
-    """Written down once: datasets and models that exist depend on them."""
+    """Compare with fixed hashes, on which existing datasets and models depend."""
     assert ids(hashed(1000), ["", "a", "AA", "JFK", "é", "12"]) == GOLDEN
     assert ids(hashed(1000, column="other"), ["a"]) != ids(hashed(1000), ["a"])
 
@@ -116,7 +114,7 @@ GOLDEN = [631, 447, 538, 141, 441, 435]
     st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]))), max_size=20), st.integers(1, 50)
 )
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_a_hash_is_xxh3_of_column_and_value(values: list[str | None], buckets: int) -> None:
+def test_hash_is_xxh3_of_column_and_value(values: list[str | None], buckets: int) -> None:
     expected = [
         1 if value is None else 2 + xxhash.xxh3_64_intdigest(b"raw\0" + value.encode()) % buckets for value in values
     ]
@@ -126,7 +124,7 @@ def test_a_hash_is_xxh3_of_column_and_value(values: list[str | None], buckets: i
 
 
 @pytest.mark.parametrize("transform", [vocabulary({"a": 1, "é": 2}, min_count=1), hashed(8)])
-def test_what_was_learned_survives_as_data(transform: VocabularyTransform | HashTransform) -> None:
+def test_learned_values_survive_a_round_trip(transform: VocabularyTransform | HashTransform) -> None:
     assert type(transform).from_dict(transform.to_dict()) == transform
 
 
@@ -136,12 +134,12 @@ def test_no_rows_give_no_rows(transform: VocabularyTransform | HashTransform) ->
 
 
 @pytest.mark.parametrize("transform", [vocabulary({"a": 1}), hashed(8)], ids=["vocabulary", "hash"])
-def test_a_slice_of_a_column_gives_the_ids_of_the_slice(transform: VocabularyTransform | HashTransform) -> None:
+def test_slice_of_a_column_gives_the_ids_of_the_slice(transform: VocabularyTransform | HashTransform) -> None:
     values = pa.array(["a", None, "b", "a", "c"])
     assert ids(transform, values.slice(1, 3)) == ids(transform, values)[1:4]
 
 
-def test_a_value_that_was_not_utf8_is_refused_while_fitting() -> None:
+def test_value_that_was_not_utf8_is_rejected_while_fitting() -> None:
     transform = VocabularyTransform("x", "city", Categorical(kind="categorical"))
     with pytest.raises(DataError, match=r"column city: 'Z.rich' was not UTF-8 text in its file \(1 rows of a batch\)"):
         transform.observe(pa.array(["Bern", "Z\ufffdrich", None]))
@@ -158,7 +156,7 @@ def test_onehot_has_a_named_column_for_each_value_and_for_missing_ones() -> None
     assert VocabularyTransform.from_dict(transform.to_dict()) == transform
 
 
-def test_too_many_values_for_columns_are_an_error() -> None:
+def test_too_many_values_for_columns_are_rejected() -> None:
     counts = {str(number): 1 for number in range(1001)}
     with pytest.raises(DataError, match=r"1,001 values would become as many columns.*at most 1,000; set max_size"):
         vocabulary(counts, encoding="onehot")

@@ -22,7 +22,7 @@ TYPES = {"x": "double", "c": "string"}
 
 
 def batch(x: list[float | None], c: list[str | None], y: list[str | None]) -> pa.RecordBatch:
-    """Raw rows."""
+    """Return raw rows."""
     columns = {"x": pa.array(x, pa.float64()), "c": pa.array(c, pa.string()), "y": pa.array(y, pa.string())}
     return pa.record_batch(columns)
 
@@ -31,15 +31,15 @@ ROWS = batch([1.0, None, 3.0], ["a", "a", None], ["n", "p", "n"])
 
 
 def observed(preprocessing: Preprocessing, *batches: pa.RecordBatch) -> Observations:
-    """What one task saw."""
+    """Return the observations of one task."""
     seen = Observations()
     for one in batches:
         seen.add(preprocessing, one)
     return seen
 
 
-def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
+def test_pass_observes_only_what_is_not_yet_learned(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "MAX_COUNTED", 1)
     first = declare(FEATURES, TYPES)
     seen = observed(first, ROWS)
     assert set(seen.summaries) == {"x", "plain"}
@@ -53,16 +53,16 @@ def test_a_pass_sees_what_is_not_yet_known_and_nothing_else(declare: Declare, mo
     assert learn(second, seen).fitted
 
 
-def test_of_few_distinct_values_one_pass_tells_all(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pass_is_enough_for_few_distinct_values(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
     first = declare(FEATURES, TYPES)
     once = learn(first, observed(first, ROWS))
     assert once.fitted
-    monkeypatch.setattr(summary, "MOST_COUNTED", 1)
+    monkeypatch.setattr(summary, "MAX_COUNTED", 1)
     second = learn(first, observed(first, ROWS))
     assert learn(second, observed(second, ROWS)).to_dict() == once.to_dict()
 
 
-def test_merging_parts_is_like_seeing_all_rows(declare: Declare) -> None:
+def test_merged_parts_equal_all_rows(declare: Declare) -> None:
     preprocessing = declare(FEATURES, TYPES)
     others = batch([7.0], ["b"], ["p"])
     whole = observed(preprocessing, ROWS, others)
@@ -71,22 +71,22 @@ def test_merging_parts_is_like_seeing_all_rows(declare: Declare) -> None:
     assert merge(parts[::-1]) == whole
 
 
-def test_what_was_seen_travels_between_processes(declare: Declare) -> None:
+def test_observations_can_be_pickled(declare: Declare) -> None:
     seen = observed(declare(FEATURES, TYPES), ROWS)
     assert pickle.loads(pickle.dumps(seen)) == seen
 
 
-def test_learning_leaves_the_old_preprocessing_as_it_is(declare: Declare) -> None:
+def test_learning_does_not_modify_the_old_preprocessing(declare: Declare) -> None:
     preprocessing = declare(FEATURES, TYPES)
     learn(preprocessing, observed(preprocessing, ROWS))
     assert preprocessing == declare(FEATURES, TYPES)
 
 
-def test_a_row_without_label_is_an_error(declare: Declare) -> None:
+def test_row_without_a_label_is_rejected(declare: Declare) -> None:
     with pytest.raises(DataError, match="1 of a batch of 2 rows have no label"):
         observed(declare(FEATURES, TYPES), batch([1.0, 2.0], ["a", "b"], ["n", None]))
 
 
-def test_nothing_seen_is_an_error(declare: Declare) -> None:
+def test_training_split_without_rows_is_rejected(declare: Declare) -> None:
     with pytest.raises(DataError):
         learn(declare(FEATURES, TYPES), merge([]))

@@ -14,12 +14,12 @@ from farandole.spec import Label
 
 
 def label(kind: str, **spec: Any) -> Any:
-    """The label as declared."""
+    """Return the declared label."""
     return label_from_spec(Label.model_validate({"column": "y", "kind": kind, **spec}))
 
 
 def learned(kind: str, counts: dict[str, int], **spec: Any) -> ClassLabel:
-    """The label with its classes."""
+    """Return the label with its classes."""
     made: ClassLabel = label(kind, **spec).learn(Counter(counts))
     return made
 
@@ -42,7 +42,7 @@ def test_classes_are_sorted_and_the_last_one_of_two_is_positive() -> None:
         (["²", "3"], ("3", "²")),
     ],
 )
-def test_whole_numbers_sort_as_numbers_and_before_text(found: list[str], classes: tuple[str, ...]) -> None:
+def test_integers_sort_as_numbers_and_before_text(found: list[str], classes: tuple[str, ...]) -> None:
     assert learned("multiclass", dict.fromkeys(found, 1)).classes == classes
     assert learned("multiclass", dict.fromkeys(found[::-1], 7)).classes == classes
 
@@ -56,34 +56,34 @@ def test_whole_numbers_sort_as_numbers_and_before_text(found: list[str], classes
         (0, {"0": 1, "1": 1}, ("1", "0")),
     ],
 )
-def test_the_declared_positive_class_is_the_last_one(
+def test_declared_positive_class_is_the_last_one(
     positive: Any, counts: dict[str, int], classes: tuple[str, ...]
 ) -> None:
     assert learned("binary", counts, positive=positive).classes == classes
 
 
-def test_a_positive_class_that_does_not_occur_is_an_error() -> None:
+def test_positive_class_that_does_not_occur_is_rejected() -> None:
     with pytest.raises(DataError, match="positive 'maybe' does not occur; the values are no, yes"):
         learned("binary", {"yes": 1, "no": 1}, positive="maybe")
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
-def test_one_class_is_not_enough(kind: str) -> None:
+def test_single_class_is_rejected(kind: str) -> None:
     with pytest.raises(DataError, match=f"column y: all 5 training rows are 'a'; a {kind} label needs two classes"):
         learned(kind, {"a": 5})
 
 
-def test_no_rows_are_an_error() -> None:
+def test_training_split_without_rows_is_rejected() -> None:
     with pytest.raises(DataError, match="no training rows"):
         learned("binary", {})
 
 
-def test_three_classes_are_too_many_for_a_binary_label() -> None:
+def test_third_class_is_rejected_for_a_binary_label() -> None:
     with pytest.raises(DataError, match=r"column y: 3 values \(a, b, c\); a binary label has two"):
         learned("binary", {"a": 1, "b": 1, "c": 1})
 
 
-def test_many_classes_are_not_all_listed() -> None:
+def test_long_list_of_classes_is_shortened() -> None:
     with pytest.raises(DataError) as caught:
         learned("binary", {f"class{number:04d}": 1 for number in range(1000)})
     assert "1000 values" in str(caught.value)
@@ -93,7 +93,7 @@ def test_many_classes_are_not_all_listed() -> None:
 
 @pytest.mark.parametrize("values", [pa.array(["a", None, "b"]), pa.array([1.0, math.nan, 2.0])], ids=["null", "nan"])
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
-def test_a_missing_class_is_an_error(kind: str, values: pa.Array) -> None:
+def test_missing_class_is_rejected(kind: str, values: pa.Array) -> None:
     problem = "column y: 1 of a batch of 3 rows have no label; .* WHERE y IS NOT NULL"
     with pytest.raises(DataError, match=problem):
         label(kind).observe(values)
@@ -101,12 +101,12 @@ def test_a_missing_class_is_an_error(kind: str, values: pa.Array) -> None:
         learned(kind, {"a": 1, "b": 1}).apply(values)
 
 
-def test_a_class_that_training_has_not_seen_is_an_error() -> None:
-    with pytest.raises(DataError, match="the class 'c' occurs, but in no training row"):
+def test_class_that_does_not_occur_in_training_is_rejected() -> None:
+    with pytest.raises(DataError, match="the class 'c' occurs, but not in any training row"):
         learned("multiclass", {"a": 1, "b": 1}).apply(pa.array(["a", "c"]))
 
 
-def test_a_number_to_predict_stays_as_it_is() -> None:
+def test_number_to_predict_is_unchanged() -> None:
     made = label("regression")
     assert made.fitted
     result = made.apply(pa.array([1, -2, 3], pa.int32()))
@@ -115,18 +115,18 @@ def test_a_number_to_predict_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("values", [[1.0, None], [1.0, math.nan]])
-def test_a_missing_number_is_an_error(values: list[float | None]) -> None:
+def test_missing_number_is_rejected(values: list[float | None]) -> None:
     with pytest.raises(DataError, match="1 of a batch of 2 rows have no label"):
         label("regression").apply(pa.array(values, pa.float64()))
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39])
-def test_a_number_that_float32_cannot_hold_is_an_error(value: float) -> None:
+def test_number_beyond_float32_is_rejected(value: float) -> None:
     with pytest.raises(DataError, match="is not a finite float32; filter it out in the query"):
         label("regression").apply(pa.array([1.0, value]))
 
 
-def test_a_text_to_predict_as_a_number_is_an_error() -> None:
+def test_text_as_a_number_to_predict_is_rejected() -> None:
     with pytest.raises(DataError, match="column y: string is not a number"):
         label("regression").apply(pa.array(["1"]))
 
@@ -139,7 +139,7 @@ def test_a_text_to_predict_as_a_number_is_an_error() -> None:
         (label("regression"), 1),
     ],
 )
-def test_a_label_survives_as_data_and_tells_its_column(made: ClassLabel | NumberLabel, outputs: int) -> None:
+def test_label_survives_a_round_trip_and_has_its_column(made: ClassLabel | NumberLabel, outputs: int) -> None:
     assert label_from_dict(made.to_dict()) == made
     assert made.schema.column == "y"
     assert made.schema.num_outputs == outputs

@@ -21,7 +21,7 @@ THOUSANDTHS = st.integers(-(10**9), 10**9).map(lambda value: value / 1000)
 
 
 def fitted(values: Any, **spec: Any) -> NumericTransform:
-    """A transform that has seen these values."""
+    """Return a transform that is fitted on these values."""
     transform = NumericTransform("x", "raw", Numeric.model_validate({"kind": "numeric", **spec}))
     while not transform.fitted:
         seen = Summary()
@@ -31,12 +31,12 @@ def fitted(values: Any, **spec: Any) -> NumericTransform:
 
 
 def as_array(values: Any) -> pa.Array:
-    """Float64, unless it is an array already."""
+    """Convert lists to float64 arrays."""
     return values if isinstance(values, pa.Array) else pa.array(values, pa.float64())
 
 
 def applied(transform: NumericTransform, values: Any) -> list[float]:
-    """The first column of the result."""
+    """Return the first column of the result."""
     result = transform.apply(as_array(values))
     assert result.dtype == np.float32
     assert result.shape == (len(values), len(transform.features))
@@ -55,7 +55,7 @@ def test_minmax_scaling_gives_0_to_1_on_the_training_split_and_more_beyond() -> 
     assert applied(transform, [2.0, 3.0, 6.0, 8.0]) == [0.0, 0.25, 1.0, 1.5]
 
 
-def test_without_scaling_values_stay_and_one_pass_is_enough() -> None:
+def test_unscaled_values_stay_and_need_one_pass() -> None:
     transform = NumericTransform("x", "raw", Numeric(kind="numeric", scale="none"))
     seen = Summary()
     seen.add(transform.observe(as_array([1.0, 2.0]))[VALUES])
@@ -65,7 +65,7 @@ def test_without_scaling_values_stay_and_one_pass_is_enough() -> None:
 
 @pytest.mark.parametrize("scale", ["standard", "minmax"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e9])
-def test_a_constant_column_becomes_0(scale: str, value: float) -> None:
+def test_constant_column_becomes_0(scale: str, value: float) -> None:
     transform = fitted([value] * 7, scale=scale)
     assert applied(transform, [value, value + 5]) == [0.0, 0.0]
 
@@ -75,18 +75,18 @@ def test_a_constant_column_becomes_0(scale: str, value: float) -> None:
     [("median", 2.0), ("mean", 4.0), (-1, -1.0), (0.5, 0.5)],
     ids=["median", "mean", "int", "float"],
 )
-def test_a_missing_value_becomes_what_impute_says(impute: Any, filled: float) -> None:
+def test_missing_value_is_imputed(impute: Any, filled: float) -> None:
     transform = fitted([1.0, 2.0, 9.0, None], impute=impute, scale="none")
     assert applied(transform, [None, math.nan, 7.0]) == [filled, filled, 7.0]
 
 
-def test_imputed_values_count_when_the_scale_is_measured() -> None:
+def test_imputed_values_count_towards_the_scale() -> None:
     transform = fitted([0.0, 4.0, None, None], impute=4.0)
     assert transform.offset == 3.0
     assert applied(transform, [None]) == applied(transform, [4.0])
 
 
-def test_the_indicator_tells_what_was_missing() -> None:
+def test_indicator_marks_missing_values() -> None:
     transform = fitted([1.0, 3.0, None], indicator=True, scale="none", impute=0)
     assert transform.features == ("x", "x_missing")
     assert transform.apply(as_array([None, 5.0, math.nan])).tolist() == [[0.0, 1.0], [5.0, 0.0], [0.0, 1.0]]
@@ -105,14 +105,14 @@ def test_clipping_moves_values_to_their_bounds(clip: dict[str, float], expected:
     assert applied(transform, [-99.0, 5.0, 99.0]) == expected
 
 
-def test_bounds_may_be_quantiles_of_the_training_split() -> None:
+def test_bounds_can_be_quantiles_of_the_training_split() -> None:
     values = [float(value) for value in range(100)]
     transform = fitted(values, clip={"by": "quantile", "lower": 0.1, "upper": 0.9}, scale="none")
     assert (transform.lower, transform.upper) == (10.0, 90.0)
     assert applied(transform, [0.0, 50.0, 1000.0]) == [10.0, 50.0, 90.0]
 
 
-def test_the_scale_is_measured_on_clipped_values() -> None:
+def test_scale_is_measured_on_clipped_values() -> None:
     transform = fitted([0.0, 1.0, 2.0, 1e9], clip={"upper": 2.0}, scale="minmax")
     assert applied(transform, [2.0, 1e9]) == [1.0, 1.0]
 
@@ -128,7 +128,7 @@ def test_log_keeps_the_sign_and_comes_after_clip_and_before_scale() -> None:
 @given(st.lists(THOUSANDTHS, min_size=2, max_size=20), THOUSANDTHS, THOUSANDTHS)
 @hypothesis_settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("spec", [{}, {"scale": "minmax"}, {"log": True}, {"clip": {"lower": -10, "upper": 10}}])
-def test_a_transform_keeps_the_order_of_values(
+def test_transform_keeps_the_order_of_values(
     spec: dict[str, Any], values: list[float], first: float, second: float
 ) -> None:
     low, high = applied(fitted(values, **spec), sorted([first, second]))
@@ -146,28 +146,28 @@ def test_a_transform_keeps_the_order_of_values(
     ],
     ids=lambda values: str(values.type),
 )
-def test_all_kinds_of_numbers_are_numbers(values: pa.Array) -> None:
+def test_all_numeric_types_are_accepted(values: pa.Array) -> None:
     assert applied(fitted(values, impute=0.5, scale="none"), values) == [1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf])
-def test_an_infinite_training_value_is_an_error(value: float) -> None:
+def test_infinite_training_value_is_rejected(value: float) -> None:
     with pytest.raises(DataError, match=r"features\.x: column raw: 1 of 3 training rows hold an infinite number"):
         fitted([1.0, value, 2.0])
 
 
-def test_an_infinite_value_elsewhere_is_an_error() -> None:
+def test_infinite_value_elsewhere_is_rejected() -> None:
     with pytest.raises(DataError, match=r"features\.x: column raw: 1 values such as inf cannot become a finite number"):
         fitted([1.0, 2.0]).apply(as_array([1.0, math.inf]))
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_value_that_float32_cannot_hold_is_an_error() -> None:
+def test_value_beyond_float32_is_rejected() -> None:
     with pytest.raises(DataError, match=r"values such as 1e\+39 cannot become a finite number"):
         fitted([1.0, 2.0], scale="none").apply(as_array([1e39]))
 
 
-def test_a_missing_value_is_an_error_where_impute_is_null() -> None:
+def test_missing_value_is_rejected_where_impute_is_null() -> None:
     with pytest.raises(DataError, match=r"column raw: 1 of 2 training rows have no value and `impute` is null"):
         fitted([1.0, None], impute=None)
     transform = fitted([1.0, 2.0], impute=None)
@@ -175,12 +175,12 @@ def test_a_missing_value_is_an_error_where_impute_is_null() -> None:
         transform.apply(as_array([1.0, None]))
 
 
-def test_a_column_without_any_value_is_an_error() -> None:
-    with pytest.raises(DataError, match="no training row has a value; remove the feature, or mend the query"):
+def test_column_without_any_value_is_rejected() -> None:
+    with pytest.raises(DataError, match="no training row has a value; remove the feature, or fix the query"):
         fitted([None, None])
 
 
-def test_a_column_of_text_is_an_error() -> None:
+def test_column_of_text_is_rejected() -> None:
     with pytest.raises(DataError, match="column raw: string is not a number, yet its feature is numeric"):
         fitted(pa.array(["1", "2"]))
 
@@ -194,7 +194,7 @@ def test_a_column_of_text_is_an_error() -> None:
         {"clip": {"by": "quantile", "upper": 0.9}, "impute": "mean"},
     ],
 )
-def test_what_was_learned_survives_as_data(spec: dict[str, Any]) -> None:
+def test_learned_values_survive_a_round_trip(spec: dict[str, Any]) -> None:
     transform = fitted([0.1, 0.2, 0.7, None], **spec)
     again = NumericTransform.from_dict(transform.to_dict())
     assert again == transform
@@ -212,7 +212,7 @@ def test_robust_scaling_puts_the_median_at_0_and_the_quartiles_1_apart() -> None
     assert NumericTransform.from_dict(transform.to_dict()) == transform
 
 
-def test_robust_scaling_of_a_column_that_mostly_agrees_uses_its_deviation() -> None:
+def test_robust_scaling_of_a_mostly_constant_column_uses_its_deviation() -> None:
     values = [0.0] * 90 + [10.0] * 10
     assert applied(fitted(values, scale="robust"), [0.0, 10.0]) == pytest.approx([0.0, 10 / 3])
     assert applied(fitted([4.0] * 9, scale="robust"), [4.0, 5.0]) == [0.0, 0.0]

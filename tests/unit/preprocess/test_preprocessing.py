@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from farandole.errors import DataError
 from farandole.preprocess import Preprocessing
-from farandole.preprocess.raw_types import arrow_type
+from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group
 
 Declare = Callable[..., Preprocessing]
@@ -51,11 +51,11 @@ ROWS = pa.record_batch(
 
 
 def content(columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Arrays as types, shapes and bytes: what bit-equal means."""
+    """Return types, shapes and bytes of arrays, to compare them bit for bit."""
     return {name: (str(values.dtype), values.shape, values.tobytes()) for name, values in columns.items()}
 
 
-def test_features_lie_in_their_groups_in_declared_order(declare: Declare, fit: Fit) -> None:
+def test_features_are_in_their_groups_in_declared_order(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     assert preprocessing.columns == ("x", "carrier", "start")
     assert preprocessing.schema.groups == (
@@ -73,7 +73,7 @@ def test_features_lie_in_their_groups_in_declared_order(declare: Declare, fit: F
     assert columns["categorical"].tolist() == [[2, 1], [4, 1], [1, 1], [2, 1], [3, 1], [5, 1]]
     assert columns["dense"][:, 1].tolist() == [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     assert columns[LABEL].tolist() == [1, 0, 1, 1, 0, 0]
-    # The schema takes what the transforms give.
+    # The schema accepts the results of the transforms.
     assert preprocessing.schema.record_batch(columns).num_rows == 6
 
 
@@ -83,13 +83,13 @@ def test_features_need_no_label(declare: Declare, fit: Fit) -> None:
     assert content(preprocessing.features(without)) == content(preprocessing.features(ROWS))
 
 
-def test_a_missing_column_is_named(declare: Declare, fit: Fit) -> None:
+def test_missing_column_is_named(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     with pytest.raises(DataError, match="column carrier: is missing; the rows have x, start"):
         preprocessing.features(ROWS.select(["x", "start"]))
 
 
-def test_a_preprocessing_survives_as_json_bit_by_bit(declare: Declare, fit: Fit) -> None:
+def test_preprocessing_survives_json_bit_for_bit(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     text = json.dumps(preprocessing.to_dict(), allow_nan=False)
     again = Preprocessing.from_dict(json.loads(text))
@@ -113,7 +113,7 @@ def test_a_preprocessing_survives_as_json_bit_by_bit(declare: Declare, fit: Fit)
     st.integers(0, 2**32),
 )
 @hypothesis_settings(max_examples=25, deadline=None)
-def test_how_rows_are_cut_into_batches_does_not_show(
+def test_result_does_not_depend_on_batch_boundaries(
     declare: Declare, fit: Fit, raw: list[tuple[float | None, str | None, datetime.datetime]], seed: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -137,10 +137,10 @@ def test_how_rows_are_cut_into_batches_does_not_show(
     assert content(joined) == content(whole.rows(batch))
 
 
-# Rows from elsewhere ------------------------------------------------------------------------------------------
+# Rows that do not come from Spark -----------------------------------------------------------------------------
 
 
-def test_rows_from_elsewhere_are_cast_to_the_types_of_the_fit(declare: Declare, fit: Fit) -> None:
+def test_raw_rows_are_cast_to_the_fitted_types(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     batch = preprocessing.raw_batch(
         {"carrier": ["AA", None], "x": [1, float("nan")], "start": [NOON, None], "z": [1, 2]}
@@ -154,7 +154,7 @@ def test_rows_from_elsewhere_are_cast_to_the_types_of_the_fit(declare: Declare, 
     assert preprocessing.features(batch)["categorical"].tolist() == [[2, 1], [1, 0]]
 
 
-def test_numpy_arrays_are_rows_too(declare: Declare, fit: Fit) -> None:
+def test_numpy_arrays_are_accepted_as_rows(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     batch = preprocessing.raw_batch(
         {
@@ -167,7 +167,7 @@ def test_numpy_arrays_are_rows_too(declare: Declare, fit: Fit) -> None:
     assert batch.to_pylist()[1] == {"x": None, "carrier": None, "start": None}
 
 
-def test_pandas_columns_are_rows_too(declare: Declare, fit: Fit) -> None:
+def test_pandas_columns_are_accepted_as_rows(declare: Declare, fit: Fit) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
     frame = pandas.DataFrame({"x": [1.0, None], "carrier": ["AA", None], "start": pandas.to_datetime([NOON, None])})
     for rows in (frame, frame[:0], frame[1:], frame.astype({"carrier": "category"})):
@@ -191,7 +191,7 @@ def test_pandas_columns_are_rows_too(declare: Declare, fit: Fit) -> None:
     ],
     ids=["missing", "text", "scalar", "list", "mixed", "bool", "of another length"],
 )
-def test_rows_that_do_not_fit_are_errors_of_ours(
+def test_rows_that_do_not_fit_raise_data_errors(
     declare: Declare, fit: Fit, change: dict[str, Any], problem: str
 ) -> None:
     preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
@@ -200,7 +200,7 @@ def test_rows_that_do_not_fit_are_errors_of_ours(
         preprocessing.raw_batch({name: values for name, values in columns.items() if values is not None})
 
 
-def test_a_fraction_or_a_huge_number_does_not_pass_for_an_int(declare: Declare, fit: Fit) -> None:
+def test_fraction_or_huge_number_is_not_accepted_as_an_int(declare: Declare, fit: Fit) -> None:
     rows = pa.record_batch({"n": pa.array([1, 2, 3], pa.int32()), "y": pa.array([True, False, True])})
     preprocessing = fit(declare({"n": {"kind": "numeric"}}, {"n": "int"}), [rows])
     assert preprocessing.raw_batch({"n": [1.0, None]}).to_pydict() == {"n": [1, None]}
@@ -252,7 +252,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], list[Any]]] = [
     EXAMPLES,
     ids=["-".join(map(str, (kind, *feature.values()))) for kind, feature, _ in EXAMPLES],
 )
-def test_the_example_row_can_be_transformed(
+def test_example_row_can_be_transformed(
     declare: Declare, fit: Fit, kind: str, feature: dict[str, Any], values: list[Any]
 ) -> None:
     rows = pa.record_batch({"c": pa.array(values, arrow_type(kind)), "y": pa.array([True, False, True])})
@@ -264,7 +264,7 @@ def test_the_example_row_can_be_transformed(
     assert all(np.isfinite(array).all() and len(array) == 1 for array in features.values())
 
 
-def test_the_example_row_holds_what_was_learned_once_for_each_column(declare: Declare, fit: Fit) -> None:
+def test_example_row_has_learned_values_once_for_each_column(declare: Declare, fit: Fit) -> None:
     example = fit(declare(FEATURES, TYPES), [ROWS]).example()
     assert list(example) == ["x", "carrier", "start"]
     assert example["carrier"] == ["AA"]
@@ -288,6 +288,6 @@ def test_sql_types_have_arrow_types(name: str, kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("name", ["map<string,int>", "array<void>", "decimal(10)", ""])
-def test_a_type_that_cannot_be_a_feature_is_refused(name: str) -> None:
+def test_type_that_cannot_be_a_feature_is_rejected(name: str) -> None:
     with pytest.raises(DataError, match="cannot be a feature; cast it in the query"):
         arrow_type(name)

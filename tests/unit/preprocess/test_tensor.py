@@ -18,16 +18,16 @@ from farandole.spec import Tensor
 
 
 def tensor(*shape: int, **spec: Any) -> TensorTransform:
-    """A transform of this shape."""
+    """Return a transform of this shape."""
     return TensorTransform("x", "raw", Tensor.model_validate({"kind": "tensor", "shape": shape, **spec}))
 
 
 def applied(transform: TensorTransform, values: pa.Array) -> np.ndarray:
-    """What it makes of raw values."""
+    """Return the tensor of raw values."""
     return transform.arrays(values)["x"]
 
 
-def test_the_group_is_its_own() -> None:
+def test_group_is_separate() -> None:
     assert tensor(2, 3, dtype="int16").groups == (
         Group(name="x", kind="tensor", features=("x",), shape=(2, 3), value_type="int16"),
     )
@@ -51,7 +51,7 @@ def test_lists_and_bytes_become_the_same_tensor(values: pa.Array) -> None:
     assert result.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
 
 
-def test_no_rows_are_a_tensor_too() -> None:
+def test_empty_batch_becomes_an_empty_tensor() -> None:
     for values in (pa.array([], pa.binary()), pa.array([], pa.list_(pa.float32()))):
         assert applied(tensor(2, 3), values).shape == (0, 2, 3)
 
@@ -64,7 +64,7 @@ def test_no_rows_are_a_tensor_too() -> None:
     )
 )
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_every_type_and_shape_comes_through(array: np.ndarray) -> None:
+def test_every_type_and_shape_is_preserved(array: np.ndarray) -> None:
     transform = tensor(*array.shape[1:], dtype=str(array.dtype))
     lists = applied(transform, pa.array(array.tolist()))
     raw = applied(transform, pa.array([row.tobytes() for row in array]))
@@ -100,12 +100,12 @@ def test_minus_zero_becomes_zero() -> None:
         (tensor(4), pa.array([[[1, 2], [3, 4]]]), "1 of 1 have 2 values"),
     ],
 )
-def test_what_does_not_fit_is_an_error(transform: TensorTransform, values: pa.Array, problem: str) -> None:
+def test_values_that_do_not_fit_are_rejected(transform: TensorTransform, values: pa.Array, problem: str) -> None:
     with pytest.raises(DataError, match=rf"^features\.x: column raw: .*{problem}"):
         transform.arrays(values)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.list_(pa.int32()), pa.list_(pa.list_(pa.float64()))], ids=str)
-def test_a_typical_value_fits(kind: pa.DataType) -> None:
+def test_typical_value_fits(kind: pa.DataType) -> None:
     transform = tensor(2, 3)
     assert applied(transform, pa.array([transform.typical(kind)], kind)).tolist() == [[[0.0] * 3] * 2]

@@ -18,11 +18,11 @@ from farandole.shards import Group
 from farandole.spec import Text
 
 TEXTS = ["one two three", "two three", "three", "", None, "four three two one"]
-"""From the most frequent on: three 3, two 4, one 5, four 6."""
+"""The ids by descending frequency: three 3, two 4, one 5, four 6."""
 
 
 def fitted(texts: list[Any] = TEXTS, **spec: Any) -> TextTransform:
-    """A transform that has seen these texts; without more words, ids are those of `TEXTS`."""
+    """Return a transform that is fitted on these texts; by default, ids are those of `TEXTS`."""
     declared = {"kind": "text", "length": 4, "tokenizer": "words", "min_count": 1, **spec}
     transform = TextTransform("x", "raw", Text.model_validate(declared))
     found = transform.observe(pa.array(texts, pa.string()))
@@ -32,7 +32,7 @@ def fitted(texts: list[Any] = TEXTS, **spec: Any) -> TextTransform:
 
 
 def arrays(transform: TextTransform, *texts: str | None) -> dict[str, list[list[int]]]:
-    """What it makes of texts, as lists."""
+    """Return the tokens and masks of texts, as lists."""
     made = transform.arrays(pa.array(texts, pa.string()))
     for group in transform.groups:
         assert made[group.name].dtype == group.dtype
@@ -40,7 +40,7 @@ def arrays(transform: TextTransform, *texts: str | None) -> dict[str, list[list[
     return {name: values.tolist() for name, values in made.items()}
 
 
-def test_the_groups_are_tokens_and_their_mask() -> None:
+def test_groups_are_tokens_and_their_mask() -> None:
     assert fitted().groups == (
         Group(name="x", kind="tokens", features=("x",), cardinalities=(7,), shape=(4,)),
         Group(name="x_mask", kind="mask", features=("x_mask",), shape=(4,)),
@@ -56,15 +56,15 @@ def test_each_text_has_its_window() -> None:
     assert arrays(fitted()) == {"x": [], "x_mask": []}
 
 
-def test_a_long_text_is_cut_at_its_end_or_start_or_refused() -> None:
+def test_long_text_is_cut_at_its_end_or_start_or_rejected() -> None:
     long = "one two three four one"
     assert arrays(fitted(), long)["x"] == [[5, 4, 3, 6]]
     assert arrays(fitted(truncate="start"), long)["x"] == [[4, 3, 6, 5]]
-    with pytest.raises(DataError, match=r"1 of a batch of 2 texts have more than 4 tokens, up to 5; raise `length`"):
+    with pytest.raises(DataError, match=r"1 of a batch of 2 texts have more than 4 tokens, up to 5; increase `length`"):
         arrays(fitted(truncate="error"), long, "one")
 
 
-def test_packed_texts_follow_each_other() -> None:
+def test_packed_texts_are_concatenated() -> None:
     transform = fitted(mode="pack")
     assert arrays(transform, "one two three", "", "four three") == {"x": [[5, 4, 3, 2], [2, 6, 3, 2]]}
     assert arrays(transform, "one two", "four three") == {"x": [[5, 4, 2, 6], [3, 2, 0, 0]]}
@@ -73,7 +73,7 @@ def test_packed_texts_follow_each_other() -> None:
 
 @given(st.lists(st.sampled_from(TEXTS), max_size=12), st.integers(1, 9), st.integers(0, 12))
 @hypothesis_settings(max_examples=60, deadline=None)
-def test_where_a_batch_ends_does_not_show_in_packed_windows(texts: list[Any], length: int, cut: int) -> None:
+def test_packed_windows_do_not_depend_on_batch_boundaries(texts: list[Any], length: int, cut: int) -> None:
     transform = fitted(mode="pack", length=length)
     packer = Packer(transform)
     parts = [packer.add(pa.array(part, pa.string())) for part in (texts[:cut], texts[cut:])]
@@ -86,7 +86,7 @@ def test_where_a_batch_ends_does_not_show_in_packed_windows(texts: list[Any], le
     assert len(packer.end()) == 0
 
 
-def test_the_mean_length_is_that_of_the_training_rows() -> None:
+def test_mean_length_is_measured_on_the_training_rows() -> None:
     assert fitted().tokens_per_row == pytest.approx((3 + 2 + 1 + 4) / 6)
 
 
@@ -96,22 +96,22 @@ def test_lengths_are_measured_in_characters() -> None:
 
 
 @pytest.mark.parametrize("texts", [[], [None, ""], [" \n"]])
-def test_no_text_at_all_is_an_error(texts: list[Any]) -> None:
+def test_column_without_any_text_is_rejected(texts: list[Any]) -> None:
     with pytest.raises(DataError, match=r"features\.x: column raw: no training row has a text"):
         fitted(texts)
 
 
-def test_bytes_that_are_no_text_are_an_error() -> None:
+def test_bytes_that_are_not_text_are_rejected() -> None:
     bad = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
     for use in (fitted().observe, fitted().arrays):
-        with pytest.raises(DataError, match=r"column raw: holds bytes that are not UTF-8"):
+        with pytest.raises(DataError, match=r"column raw: contains bytes that are not UTF-8"):
             use(bad)
     with pytest.raises(DataError, match="was not UTF-8 text in its file"):
         fitted(["caf\ufffd"])
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "wordpiece", "words", "whitespace"])
-def test_a_fitted_transform_is_data_and_has_a_typical_text(tokenizer: str) -> None:
+def test_fitted_transform_survives_a_round_trip_and_has_a_typical_text(tokenizer: str) -> None:
     transform = fitted(tokenizer=tokenizer, vocab_size=300)
     again = TextTransform.from_dict(transform.to_dict())
     assert again == transform

@@ -29,17 +29,17 @@ PLACES = [
 
 
 def transform(*parts: str, **spec: Any) -> TimeTransform:
-    """A transform of these parts."""
+    """Return a transform of these parts."""
     return TimeTransform("t", "raw", Time.model_validate({"kind": "time", "parts": parts, **spec}))
 
 
 def naive(*values: datetime.datetime | None) -> pa.Array:
-    """Timestamps without a zone."""
+    """Return timestamps without a zone."""
     return pa.array(values, pa.timestamp("us"))
 
 
 @pytest.mark.parametrize(("part", "length", "place"), PLACES)
-def test_a_category_is_the_place_in_its_cycle_from_1_on(part: str, length: int, place: int) -> None:
+def test_category_is_the_position_in_its_cycle_from_1(part: str, length: int, place: int) -> None:
     time = transform(part, encoding="category")
     result = time.apply(naive(LEAP_DAY, None))
     assert result.dtype == np.int32
@@ -50,7 +50,7 @@ def test_a_category_is_the_place_in_its_cycle_from_1_on(part: str, length: int, 
 
 
 @pytest.mark.parametrize(("part", "length", "place"), PLACES)
-def test_a_cyclic_part_is_a_point_on_a_circle(part: str, length: int, place: int) -> None:
+def test_cyclic_part_is_a_point_on_a_circle(part: str, length: int, place: int) -> None:
     time = transform(part)
     result = time.apply(naive(LEAP_DAY, None))
     angle = 2 * math.pi * place / length
@@ -73,43 +73,45 @@ def test_a_cyclic_part_is_a_point_on_a_circle(part: str, length: int, place: int
         ("minute", datetime.datetime(2023, 1, 1, 0, 0), datetime.datetime(2023, 1, 1, 0, 59)),
     ],
 )
-def test_ids_go_from_1_to_the_length_of_the_cycle(part: str, first: datetime.datetime, last: datetime.datetime) -> None:
+def test_ids_range_from_1_to_the_length_of_the_cycle(
+    part: str, first: datetime.datetime, last: datetime.datetime
+) -> None:
     time = transform(part, encoding="category")
     assert time.apply(naive(first, last)).tolist() == [[1], [time.cardinalities[0] - 1]]
 
 
-def test_parts_lie_side_by_side_in_declared_order() -> None:
+def test_parts_follow_in_declared_order() -> None:
     time = transform("minute", "hour", "weekday", encoding="category")
     assert time.apply(naive(LEAP_DAY)).tolist() == [[60, 24, 4]]
     assert transform("minute", "hour").apply(naive(LEAP_DAY)).shape == (1, 4)
 
 
-def test_a_date_is_its_midnight() -> None:
+def test_date_is_its_midnight() -> None:
     dates = pa.array([datetime.date(2024, 2, 29), None], pa.date32())
     assert transform("day", "hour", encoding="category").apply(dates).tolist() == [[29, 1], [0, 0]]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+05:30"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_a_time_with_a_zone_is_read_in_utc(zone: str, unit: str) -> None:
+def test_time_with_a_zone_is_read_in_utc(zone: str, unit: str) -> None:
     instant = datetime.datetime(2013, 7, 1, 0, 30, tzinfo=UTC)
     times = pa.array([instant, None], pa.timestamp(unit, tz=zone))
     assert transform("hour", "day", encoding="category").apply(times).tolist() == [[1, 1], [0, 0]]
 
 
-def test_times_before_1970_have_parts_too() -> None:
+def test_times_before_1970_have_parts() -> None:
     time = transform("hour", "weekday", encoding="category")
     assert time.apply(naive(datetime.datetime(1969, 12, 31, 23, 0))).tolist() == [[24, 3]]
 
 
 @pytest.mark.parametrize("values", [pa.array(["2024-01-01"]), pa.array([1]), pa.array([datetime.time(1)])])
-def test_what_is_no_time_is_an_error(values: pa.Array) -> None:
+def test_value_that_is_not_a_time_is_rejected(values: pa.Array) -> None:
     with pytest.raises(DataError, match=r"column raw: .* is not a time, yet its feature is"):
         transform("hour").apply(values)
 
 
 @pytest.mark.parametrize("encoding", ["cyclic", "category"])
-def test_the_declaration_survives_as_data(encoding: str) -> None:
+def test_declaration_survives_a_round_trip(encoding: str) -> None:
     time = transform("hour", "day", encoding=encoding, group="clock")
     assert TimeTransform.from_dict(time.to_dict()) == time
     assert time.group == "clock"
@@ -123,7 +125,7 @@ def test_no_rows_give_no_rows() -> None:
 
 
 def as_numbers_of(*parts: str, values: pa.Array, scale: str = "none") -> TimeNumbersTransform:
-    """A fitted transform of these parts."""
+    """Return a fitted transform of these parts."""
     spec = Time.model_validate({"kind": "time", "parts": parts, "encoding": "number", "scale": scale})
     time = TimeNumbersTransform("t", "raw", spec)
     while not time.fitted:
@@ -134,7 +136,7 @@ def as_numbers_of(*parts: str, values: pa.Array, scale: str = "none") -> TimeNum
     return time
 
 
-def test_parts_as_numbers_are_those_of_the_calendar() -> None:
+def test_numeric_parts_match_the_calendar() -> None:
     values = naive(LEAP_DAY, datetime.datetime(2021, 1, 3, 6))
     parts = ("year", "quarter", "month", "week", "day", "day_of_year", "weekday", "is_weekend", "hour", "minute")
     time = as_numbers_of(*parts, "second", "days", values=values)
@@ -146,7 +148,7 @@ def test_parts_as_numbers_are_those_of_the_calendar() -> None:
     assert first[-1] == pytest.approx(19782 + (24 * 3600 - 30) / 86400, abs=1e-3)
 
 
-def test_numbers_are_scaled_and_a_missing_time_becomes_the_median() -> None:
+def test_numbers_are_scaled_and_the_median_replaces_a_missing_time() -> None:
     years = [datetime.datetime(year, 5, 1) for year in (2010, 2012, 2014)]
     time = as_numbers_of("year", "month", values=naive(*years, None), scale="minmax")
     assert time.apply(naive(*years, None))[:, 0].tolist() == [0, 0.5, 1, 0.5]
@@ -162,6 +164,6 @@ def test_dates_are_times_at_midnight() -> None:
     assert time.apply(pa.array([day])).tolist() == [[19784.0, 1.0]]
 
 
-def test_no_time_at_all_is_an_error() -> None:
+def test_column_without_any_time_is_rejected() -> None:
     with pytest.raises(DataError, match=r"features\.t_year: column raw: no training row has a value"):
         as_numbers_of("year", values=naive(None))

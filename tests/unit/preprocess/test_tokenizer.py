@@ -30,28 +30,28 @@ LINES = [
 
 
 def text(tokenizer: str, **fields: Any) -> Text:
-    """A declaration of small windows."""
+    """Return a declaration with small windows."""
     return Text.model_validate({"kind": "text", "length": 8, "tokenizer": tokenizer, "vocab_size": 400, **fields})
 
 
 def counted(lines: list[str], spec: Text) -> Counter[str]:
-    """The words of lines."""
+    """Count the words of lines."""
     return Counter(split_words(pa.array(lines, pa.string()), spec).flatten().to_pylist())
 
 
 def ids_of(made: Tokenizer, lines: list[str], spec: Text | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of lines, and how many each has."""
+    """Return the ids of lines, and the number of ids of each."""
     return encode(made, split_words(pa.array(lines, pa.string()), spec or text("words")))
 
 
 def trained(tokenizer: str, lines: list[str] = LINES, **fields: Any) -> Tokenizer:
-    """A tokenizer of these lines."""
+    """Train a tokenizer on lines."""
     spec = text(tokenizer, **fields)
     return load(train(spec, counted(lines, spec)))
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
-def test_the_first_ids_are_padding_unknown_end_and_the_special_ones(tokenizer: str) -> None:
+def test_first_ids_are_padding_unknown_end_and_special_tokens(tokenizer: str) -> None:
     made = trained(tokenizer, special_tokens=["<sep>", "<cls>"])
     assert [made.id_to_token(number) for number in range(5)] == [*RESERVED, "<sep>", "<cls>"]
     assert sorted(made.get_vocab().values()) == list(range(made.get_vocab_size()))
@@ -63,14 +63,14 @@ def test_the_first_ids_are_padding_unknown_end_and_the_special_ones(tokenizer: s
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
-def test_no_text_forges_padding_or_an_end(tokenizer: str) -> None:
+def test_text_cannot_forge_padding_or_an_end(tokenizer: str) -> None:
     forged = [*RESERVED, *(token.replace(" ", "") for token in RESERVED), "<pad>", "[PAD]"] * 3
     ids, _ = ids_of(trained(tokenizer, forged, min_count=1), forged, text(tokenizer))
     assert not {0, 2} & set(ids.tolist())
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
-def test_the_order_of_words_does_not_show(tokenizer: str) -> None:
+def test_tokenizer_does_not_depend_on_the_order_of_words(tokenizer: str) -> None:
     spec = text(tokenizer, min_count=1)
     words = list(counted(LINES * 5, spec).items())
     first = train(spec, Counter(dict(words)))
@@ -80,9 +80,10 @@ def test_the_order_of_words_does_not_show(tokenizer: str) -> None:
 
 
 def test_another_process_trains_the_same_tokenizers() -> None:
-    """Hash maps differ from process to process."""
+    """Train in two processes, because hash maps differ from process to process."""
     code = (
-        "import tests.unit.preprocess.test_tokenizer as t; from farandole.preprocess.tokenizer import train; import hashlib\n"
+        "import hashlib; import tests.unit.preprocess.test_tokenizer as t\n"
+        "from farandole.preprocess.tokenizer import train\n"
         "for name in t.TOKENIZERS:\n"
         "    spec = t.text(name, min_count=1)\n"
         "    print(hashlib.sha256(train(spec, t.counted(t.LINES, spec)).encode()).hexdigest())"
@@ -102,7 +103,7 @@ TEXTS = st.lists(st.tuples(BLANKS | st.just(""), WORDS), max_size=8).map(lambda 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(texts=st.lists(TEXTS | st.sampled_from(LINES), max_size=6))
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_texts_word_by_word_give_the_ids_that_the_library_gives(tokenizer: str, texts: list[str]) -> None:
+def test_encoding_by_words_gives_the_ids_of_the_library(tokenizer: str, texts: list[str]) -> None:
     spec = text(tokenizer, lower=True)
     json = train(spec, counted(LINES, spec))
     ids, lengths = ids_of(load(json), texts, spec)
@@ -114,7 +115,7 @@ def test_texts_word_by_word_give_the_ids_that_the_library_gives(tokenizer: str, 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=6))
 @example(texts=["\x1f", "a\x1fb \x1c", "\ufdd0 c"])
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_bpe_knows_every_text_and_gives_it_back(texts: list[str]) -> None:
+def test_bpe_encodes_every_text_reversibly(texts: list[str]) -> None:
     made = trained("bpe", unicode="none")
     ids, lengths = ids_of(made, texts, text("bpe"))
     assert 1 not in ids
@@ -125,19 +126,19 @@ def test_bpe_knows_every_text_and_gives_it_back(texts: list[str]) -> None:
         start += length
 
 
-def test_words_are_the_most_frequent_first_and_equal_ones_by_themselves() -> None:
+def test_words_are_sorted_by_count_and_then_by_value() -> None:
     made = trained("words", ["b a. b, a c", "a b z"], min_count=2)
     assert [made.id_to_token(number) for number in range(3, made.get_vocab_size())] == ["a", "b"]
     assert ids_of(made, ["a z b"])[0].tolist() == [3, 1, 4]
     assert trained("words", ["a b c d e f g"] * 2, vocab_size=8).get_vocab_size() == 8
 
 
-def test_whitespace_leaves_signs_with_their_words() -> None:
+def test_whitespace_tokenizer_keeps_punctuation_with_words() -> None:
     made = trained("whitespace", ["well, well,"])
     assert made.token_to_id("well,") == 3
 
 
-def test_wordpiece_takes_words_apart() -> None:
+def test_wordpiece_splits_words() -> None:
     made = trained("wordpiece", ["low lower lowest"] * 9, vocab_size=60)
     tokens = [made.id_to_token(token) for token in ids_of(made, ["lowes"])[0].tolist()]
     assert "".join(token.removeprefix("##") for token in tokens) == "lowes"
@@ -161,12 +162,12 @@ def test_rare_characters_of_a_small_wordpiece_vocabulary_are_unknown() -> None:
         ({"strip_accents": True, "lower": True, "unicode": "none"}, "É", "e"),
     ],
 )
-def test_texts_are_brought_to_one_form(fields: dict[str, Any], one: str, other: str) -> None:
+def test_texts_are_normalized(fields: dict[str, Any], one: str, other: str) -> None:
     made = trained("bpe", **fields)
     assert ids_of(made, [one], text("bpe"))[0].tolist() == ids_of(made, [other], text("bpe"))[0].tolist()
 
 
-def test_more_words_than_are_read_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("farandole.preprocess.tokenizer.MOST_WORDS", 100)
+def test_counts_beyond_the_maximum_of_words_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farandole.preprocess.tokenizer.MAX_WORDS", 100)
     made = trained("bpe", ["banana bandana"] * 1000)
     assert len(ids_of(made, ["banana"], text("bpe"))[0]) <= 2

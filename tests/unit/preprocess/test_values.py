@@ -51,7 +51,7 @@ def test_text_is_the_same_on_every_machine(values: pa.Array, text: list[Any]) ->
 
 
 @pytest.mark.parametrize("values", [pa.array(["1"]), pa.array([[1]]), pa.array([datetime.date(2013, 1, 1)])])
-def test_what_is_no_number_is_an_error_that_names_the_column(values: pa.Array) -> None:
+def test_column_that_is_not_numeric_is_rejected_by_name(values: pa.Array) -> None:
     with pytest.raises(DataError, match=r"column x: .* is not a number"):
         as_numbers("x", values)
 

@@ -13,7 +13,7 @@ OTHER = Secret(b"o" * 32, "autumn")
 
 
 @given(st.binary(max_size=300), st.binary(max_size=20))
-def test_what_is_sealed_can_be_opened_at_its_place_with_its_key(content: bytes, place: bytes) -> None:
+def test_encrypted_content_decrypts_with_the_same_key_and_context(content: bytes, place: bytes) -> None:
     sealed = encrypt(SECRET, "blocks", place, content)
     assert len(sealed) == len(content) + OVERHEAD_BYTES
     assert decrypt(SECRET, "blocks", place, sealed) == content
@@ -28,7 +28,7 @@ def test_what_is_sealed_can_be_opened_at_its_place_with_its_key(content: bytes, 
 
 
 @given(st.binary(max_size=60), st.data())
-def test_every_flipped_bit_and_every_cut_is_noticed(content: bytes, data: st.DataObject) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(content: bytes, data: st.DataObject) -> None:
     sealed = bytearray(encrypt(SECRET, "blocks", b"here", content))
     bit = data.draw(st.integers(0, 8 * len(sealed) - 1))
     sealed[bit // 8] ^= 1 << bit % 8
@@ -39,13 +39,13 @@ def test_every_flipped_bit_and_every_cut_is_noticed(content: bytes, data: st.Dat
 
 
 @given(st.sets(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), min_size=2, max_size=20))
-def test_nonces_do_not_repeat_for_other_contents_or_places(pairs: set[tuple[bytes, bytes]]) -> None:
+def test_nonces_differ_for_other_contents_or_contexts(pairs: set[tuple[bytes, bytes]]) -> None:
     nonces = {encrypt(SECRET, "blocks", place, content)[:NONCE_BYTES] for place, content in pairs}
     assert len(nonces) == len(pairs)
 
 
 @given(st.text())
-def test_values_come_back_and_only_in_their_column(text: str) -> None:
+def test_encrypted_text_decrypts_only_in_its_column(text: str) -> None:
     sealed = encrypt_text(SECRET, "name", text)
     assert sealed.isascii()
     assert decrypt_text(SECRET, "name", sealed) == text
@@ -53,7 +53,7 @@ def test_values_come_back_and_only_in_their_column(text: str) -> None:
         decrypt_text(SECRET, "city", sealed)
 
 
-def test_a_value_that_was_not_encrypted_is_refused_without_being_shown() -> None:
+def test_text_that_was_not_encrypted_is_rejected_without_being_shown() -> None:
     with pytest.raises(DataError) as caught:
         decrypt_text(SECRET, "name", "Ada Lovelace")
     assert "Ada" not in str(caught.value)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from farandole.errors import DataError
-from farandole.privacy import Protection, Secret, decrypt_text, protected_type
-from farandole.spec import Policy
+from farandole.privacy import Protection, Secret, decrypt_text, missing_policies, protected_type
+from farandole.spec import Policy, Privacy
 
 SECRET = Secret(b"k" * 32, "spring")
 _POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
@@ -35,7 +35,7 @@ texts = st.lists(st.none() | st.text(max_size=12), max_size=30)
 
 
 @given(texts, st.integers(0, 6))
-def test_a_masked_value_shows_its_end_at_most(values: list[str | None], keep: int) -> None:
+def test_masked_value_shows_at_most_its_end(values: list[str | None], keep: int) -> None:
     for value, masked in zip(values, protect(values, pa.string(), policy="mask", keep_last=keep), strict=True):
         if value is None:
             assert masked is None
@@ -46,7 +46,7 @@ def test_a_masked_value_shows_its_end_at_most(values: list[str | None], keep: in
 
 
 @given(texts)
-def test_pseudonyms_stand_for_equal_values_and_depend_on_the_key(values: list[str | None]) -> None:
+def test_pseudonyms_preserve_equality_and_depend_on_the_key(values: list[str | None]) -> None:
     made = protect(values, pa.string(), policy="pseudonymise")
     others = protect(values, pa.string(), Secret(b"o" * 32, "o"), policy="pseudonymise")
     assert [name is None for name in made] == [value is None for value in values]
@@ -55,7 +55,7 @@ def test_pseudonyms_stand_for_equal_values_and_depend_on_the_key(values: list[st
     assert protect(values, pa.string(), policy="pseudonymise", length=16) == [name and name[:16] for name in made]
 
 
-def test_a_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
+def test_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
     as_number = protect([5], pa.int64(), policy="pseudonymise")
     assert as_number == protect(["5"], pa.string(), policy="pseudonymise")
     elsewhere = Protection({"d": policy(policy="pseudonymise")}, SECRET).protect("d", pa.array([5]))
@@ -63,13 +63,13 @@ def test_a_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
 
 
 @given(texts)
-def test_encrypted_values_come_back(values: list[str | None]) -> None:
+def test_encrypted_values_can_be_decrypted(values: list[str | None]) -> None:
     made = protect(values, pa.string(), policy="encrypt")
     assert [None if text is None else decrypt_text(SECRET, "c", text) for text in made] == values
 
 
 @given(st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20), st.integers(1, 1000))
-def test_whole_numbers_become_the_start_of_their_range(values: list[int | None], width: int) -> None:
+def test_integers_become_the_start_of_their_range(values: list[int | None], width: int) -> None:
     low = -(2**31)
     if any(value is not None and value // width * width < low for value in values):
         with pytest.raises(DataError, match="the start of a range does not fit"):
@@ -79,7 +79,7 @@ def test_whole_numbers_become_the_start_of_their_range(values: list[int | None],
     assert protect(values, pa.int32(), policy="generalise", width=width) == expected
 
 
-def test_other_numbers_become_the_start_of_their_range() -> None:
+def test_floats_and_decimals_become_the_start_of_their_range() -> None:
     assert protect([0.0, 0.26, -0.1, None], pa.float64(), policy="generalise", width=0.25) == [0.0, 0.25, -0.25, None]
     starts = [number * 0.1 for number in (3, 7, 2, -3, 6)]
     assert protect([0.3, 0.7, 0.29, -0.3, 0.6], pa.float64(), policy="generalise", width=0.1) == starts
@@ -101,19 +101,65 @@ def test_times_become_the_start_of_their_month() -> None:
     ("kind", "fields", "text"),
     [
         (pa.string(), {"policy": "generalise", "width": 5}, "width is for numbers, and the column is string"),
-        (pa.int32(), {"policy": "generalise", "width": 0.5}, "width 0.5 for whole numbers"),
+        (pa.int32(), {"policy": "generalise", "width": 0.5}, "width 0.5 for integers"),
         (pa.int32(), {"policy": "generalise", "to": "month"}, "to month is for dates and timestamps"),
         (pa.date32(), {"policy": "generalise", "to": "hour"}, "a date has no hours"),
         (pa.binary(), {"policy": "mask"}, "mask needs text, numbers or dates, not binary"),
         (pa.list_(pa.int8()), {"policy": "encrypt"}, "encrypt needs text, numbers or dates, not list"),
     ],
 )
-def test_a_policy_that_does_not_fit_is_refused(kind: pa.DataType, fields: dict[str, Any], text: str) -> None:
+def test_policy_that_does_not_fit_the_type_is_rejected(kind: pa.DataType, fields: dict[str, Any], text: str) -> None:
     with pytest.raises(DataError, match=text):
         Protection({"c": policy(**fields)}, SECRET).protect("c", pa.array([], kind))
 
 
-def test_a_batch_keeps_what_has_no_policy_and_loses_what_is_dropped() -> None:
+def test_batch_keeps_columns_without_a_policy_and_loses_dropped_ones() -> None:
     batch = pa.record_batch({"a": pa.array([1, 2]), "b": pa.array(["x", "y"]), "c": pa.array(["12345", None])})
     policies = {"a": policy(policy="drop"), "b": policy(policy="allow"), "c": policy(policy="mask", keep_last=2)}
     assert Protection(policies).apply(batch).to_pydict() == {"b": ["x", "y"], "c": ["***45", None]}
+
+
+WANTED = Privacy.model_validate(
+    {
+        "columns": {
+            "age": {"policy": "generalise", "width": 10},
+            "email": {"policy": "drop"},
+            "city": {"policy": "allow"},
+        },
+        "k_anonymity": {"columns": ["age", "city"], "k": 5},
+    }
+)
+
+
+def recorded(**changes: Any) -> dict[str, Any]:
+    columns = {name: policy.model_dump(mode="json") for name, policy in WANTED.columns.items()}
+    return {"columns": columns, "k_anonymity": {"columns": ["city", "age"], "smallest_group": 5}, **changes}
+
+
+def test_dataset_prepared_as_required_is_missing_nothing() -> None:
+    assert missing_policies(WANTED, recorded()) == []
+    assert missing_policies(Privacy(), {}) == []
+
+
+def test_dataset_can_have_more_policies_than_the_job() -> None:
+    assert missing_policies(Privacy(), recorded()) == []
+    assert missing_policies(Privacy.model_validate({"columns": {"age": {"policy": "allow"}}}), {}) == []
+
+
+def test_missing_policy_is_named_with_its_column() -> None:
+    columns = {"age": {"policy": "generalise", "width": 5.0, "to": None}}
+    assert missing_policies(WANTED, recorded(columns=columns)) == [
+        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has generalise (width 5.0)",
+        "data.privacy.columns.email: the job requires drop, the dataset has no policy",
+    ]
+
+
+def test_groups_must_be_large_enough_and_over_the_same_columns() -> None:
+    for measured, text in (
+        ({"columns": ["age", "city"], "smallest_group": 4}, "groups of 4"),
+        ({"columns": ["age"], "smallest_group": 9}, "no such measurement"),
+        (None, "no such measurement"),
+    ):
+        assert missing_policies(WANTED, recorded(k_anonymity=measured)) == [
+            f"data.privacy.k_anonymity: the job requires groups of 5 over age, city, the dataset has {text}"
+        ]

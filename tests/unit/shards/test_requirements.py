@@ -16,19 +16,19 @@ def data(**privacy: Any) -> Data:
     return Data.model_validate({"sources": sources, "features": features, "privacy": privacy, "output": "/data/people"})
 
 
-def test_a_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Path, Manifest]) -> None:
+def test_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Path, Manifest]) -> None:
     wanted = data(columns={"age": {"policy": "generalise", "width": 10}, "name": {"policy": "mask"}})
     with pytest.raises(DatasetError) as caught:
         require_policies(wanted, dataset[1])
     assert str(caught.value).splitlines() == [
-        "data.privacy.columns.age: the job demands generalise (width 10.0), the dataset has no policy; training refuses"
+        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has no policy; training refuses"
         " /data/people: run `farandole prepare`",
-        "data.privacy.columns.name: the job demands mask (keep_last 0), the dataset has no policy; training refuses"
+        "data.privacy.columns.name: the job requires mask (keep_last 0), the dataset has no policy; training refuses"
         " /data/people: run `farandole prepare`",
     ]
 
 
-def test_a_dataset_with_them_is_not(dataset: tuple[Path, Manifest]) -> None:
+def test_dataset_with_the_policies_of_the_job_is_accepted(dataset: tuple[Path, Manifest]) -> None:
     wanted = data(columns={"name": {"policy": "mask"}})
     columns = {name: policy.model_dump(mode="json") for name, policy in wanted.privacy.columns.items()}
     protected = dataset[1].model_copy(update={"privacy": {"columns": columns}})

@@ -1,4 +1,4 @@
-"""A small job that breaks no rule; tests change one thing about it."""
+"""A small valid job, of which each test changes one part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farandole.spec import parse_job
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    """What a job file holds, as plain data."""
+    """Return the content of a job file, as plain data."""
     return {
         "name": "small",
         "data": {
@@ -34,7 +34,7 @@ def raw() -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path, raw: dict[str, Any]) -> Callable[..., Path]:
-    """Writes a job file: the text, or the small job."""
+    """Return a function that writes a job file: the text, or the small job."""
 
     def write(text: str | None = None) -> Path:
         path = tmp_path / "job.yaml"
@@ -46,7 +46,7 @@ def write(tmp_path: Path, raw: dict[str, Any]) -> Callable[..., Path]:
 
 @pytest.fixture
 def problems() -> Callable[[dict[str, Any]], list[str]]:
-    """What is wrong with a job, line by line; nothing wrong fails the test."""
+    """Return a function that lists the problems of an invalid job; a valid one fails the test."""
 
     def problems(raw: dict[str, Any]) -> list[str]:
         with pytest.raises(SpecError) as caught:

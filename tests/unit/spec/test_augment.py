@@ -11,11 +11,11 @@ Problems = Callable[[dict[str, Any]], list[str]]
 
 
 def with_augment(raw: dict[str, Any], **groups: dict[str, Any]) -> dict[str, Any]:
-    """The small job, with changes of these groups."""
+    """Return the small job with augmentations of these groups."""
     return {**raw, "train": {"augment": groups}}
 
 
-def test_each_group_has_its_own_changes(raw: dict[str, Any]) -> None:
+def test_each_group_has_its_own_augmentation(raw: dict[str, Any]) -> None:
     augment = parse_job(
         with_augment(raw, dense={"kind": "numbers", "noise": 0.1}, categorical={"kind": "ids", "dropout": 0.05})
     ).train.augment
@@ -23,7 +23,7 @@ def test_each_group_has_its_own_changes(raw: dict[str, Any]) -> None:
     assert list(augment) == ["dense", "categorical"]
 
 
-def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
+def test_augment_is_empty_by_default(raw: dict[str, Any]) -> None:
     assert parse_job(raw).train.augment == {}
 
 
@@ -36,7 +36,7 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
         (
             {"pictures": {"kind": "image", "flip_vertical": 1}},
-            "job: train.augment.pictures: no feature belongs to the group pictures; there are dense, categorical",
+            "job: train.augment.pictures: no feature belongs to the group pictures; the groups are dense, categorical",
         ),
         (
             {"categorical": {"kind": "numbers", "noise": 1}},
@@ -44,7 +44,7 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
         (
             {"dense": {"kind": "numbers"}},
-            "job: train.augment.dense: nothing is changed; set one of noise, dropout above 0, or remove the group",
+            "job: train.augment.dense: nothing is augmented; set one of noise, dropout above 0, or remove the group",
         ),
         (
             {"dense": {"kind": "numbers", "noize": 0.1}},
@@ -64,11 +64,11 @@ def test_without_the_field_nothing_is_changed(raw: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_what_cannot_be_changed_is_refused(
+def test_invalid_augmentations_are_rejected(
     raw: dict[str, Any], problems: Problems, groups: dict[str, Any], problem: str
 ) -> None:
     assert problems(with_augment(raw, **groups)) == [problem]
 
 
-def test_a_crop_alone_is_a_change() -> None:
+def test_crop_alone_is_an_augmentation() -> None:
     assert ImageAugment(kind="image", crop=4).padding == "reflect"

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from farandole.spec import Horovod, horovod_variables
 
 
-def test_what_is_not_set_is_left_to_horovod() -> None:
+def test_unset_options_are_left_to_horovod() -> None:
     assert horovod_variables(Horovod()) == {}
 
 
-def test_each_setting_is_the_variable_that_horovod_reads() -> None:
+def test_each_option_becomes_its_horovod_variable() -> None:
     spec = Horovod(
         cycle_time_ms=0.5,
         idle_cycle_time_ms=50,
@@ -36,12 +36,12 @@ def test_each_setting_is_the_variable_that_horovod_reads() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"num_groups": 2, "bucket_mib": 5}, "both say how gradients are grouped"),
-        ({"autotune": True, "cycle_time_ms": 1}, "cycle_time_ms has no effect while autotune looks"),
+        ({"num_groups": 2, "bucket_mib": 5}, "both set how gradients are grouped"),
+        ({"autotune": True, "cycle_time_ms": 1}, "cycle_time_ms has no effect with autotune"),
         ({"adasum": True, "predivide_factor": 2}, "predivide_factor has no effect on adasum"),
         ({"cycle_time_ms": 0}, "greater than 0"),
     ],
 )
-def test_settings_without_effect_are_refused(fields: dict[str, Any], problem: str) -> None:
+def test_options_without_effect_are_rejected(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Horovod.model_validate(fields)

@@ -13,7 +13,7 @@ Problems = Callable[[dict[str, Any]], list[str]]
 
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every part of a JSON Schema that has properties."""
+    """Yield every part of a JSON Schema that has properties."""
     if isinstance(schema, dict):
         if "properties" in schema:
             yield schema
@@ -25,12 +25,12 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["a", "flights", "a-1", "9", "x" * 53])
-def test_a_name_of_lower_case_letters_digits_and_dashes_is_good(raw: dict[str, Any], name: str) -> None:
+def test_name_of_lower_case_letters_digits_and_dashes_is_valid(raw: dict[str, Any], name: str) -> None:
     assert parse_job({**raw, "name": name}).name == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a b", "x" * 54, "a\n", "é"])
-def test_any_other_name_is_refused(raw: dict[str, Any], name: str) -> None:
+def test_any_other_name_is_rejected(raw: dict[str, Any], name: str) -> None:
     with pytest.raises(SpecError, match="job: name: "):
         parse_job({**raw, "name": name})
 
@@ -45,7 +45,7 @@ def test_each_worker_needs_a_row_of_each_batch(raw: dict[str, Any], problems: Pr
 @pytest.mark.parametrize(
     ("kind", "metric"), [("binary", "rmse"), ("multiclass", "roc_auc"), ("regression", "accuracy")]
 )
-def test_a_metric_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, metric: str) -> None:
+def test_metric_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, metric: str) -> None:
     raw["data"]["label"]["kind"] = kind
     raw["train"] = {"metrics": [metric]}
     (line,) = problems(raw)
@@ -55,7 +55,7 @@ def test_a_metric_must_suit_the_label(raw: dict[str, Any], problems: Problems, k
 @pytest.mark.parametrize(
     ("kind", "loss"), [("binary", "mse"), ("multiclass", "binary_cross_entropy"), ("regression", "cross_entropy")]
 )
-def test_a_loss_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, loss: str) -> None:
+def test_loss_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind: str, loss: str) -> None:
     raw["data"]["label"]["kind"] = kind
     raw["train"] = {"loss": loss}
     (line,) = problems(raw)
@@ -70,21 +70,19 @@ def test_a_loss_must_suit_the_label(raw: dict[str, Any], problems: Problems, kin
         ("regression", ("rmse", "mae", "r2")),
     ],
 )
-def test_all_metrics_that_suit_are_measured_where_none_is_chosen(
-    raw: dict[str, Any], kind: str, metrics: tuple[str, ...]
-) -> None:
+def test_all_suitable_metrics_are_measured_by_default(raw: dict[str, Any], kind: str, metrics: tuple[str, ...]) -> None:
     raw["data"]["label"]["kind"] = kind
     assert parse_job(raw).metrics == metrics
     raw["train"] = {"metrics": [metrics[1]]}
     assert parse_job(raw).metrics == (metrics[1],)
 
 
-def test_a_folder_that_is_no_text_is_refused(raw: dict[str, Any]) -> None:
+def test_folder_that_is_not_text_is_rejected(raw: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="folder"):
         parse_job({**raw, "folder": 5})
 
 
-def test_the_json_schema_is_valid_and_knows_all_parts() -> None:
+def test_json_schema_is_valid_and_strict() -> None:
     schema = Job.model_json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     assert set(schema["required"]) == {"name", "data"}
@@ -95,7 +93,7 @@ def test_every_field_of_the_json_schema_is_described() -> None:
     schema = Job.model_json_schema()
 
     def description(field: dict[str, Any]) -> str:
-        # A field that says the same as the part that it refers to leaves the words to that part.
+        # A field without its own description has that of the part that it refers to.
         part = schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
         return str(field.get("description") or part.get("description", ""))
 
@@ -108,24 +106,24 @@ def test_every_field_of_the_json_schema_is_described() -> None:
     assert bare == []
 
 
-def test_a_good_job_is_valid_by_the_json_schema(raw: dict[str, Any]) -> None:
+def test_valid_job_matches_the_json_schema(raw: dict[str, Any]) -> None:
     schema = jsonschema.Draft202012Validator(Job.model_json_schema())
     assert list(schema.iter_errors(parse_job(raw).model_dump(mode="json"))) == []
     raw["data"]["sources"]["trips"]["format"] = "csv"
     assert list(schema.iter_errors(raw)) == []
 
 
-def test_the_json_schema_takes_a_source_whose_format_is_told_by_its_path(raw: dict[str, Any]) -> None:
+def test_json_schema_accepts_a_source_without_a_format(raw: dict[str, Any]) -> None:
     assert parse_job(raw).data.sources["trips"].format == "csv"
     jsonschema.validate(raw, Job.model_json_schema())
 
 
-def test_the_json_schema_refuses_an_unknown_key(raw: dict[str, Any]) -> None:
+def test_json_schema_rejects_an_unknown_key(raw: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError, match="epoch"):
         jsonschema.validate({**raw, "train": {"epoch": 1}}, Job.model_json_schema())
 
 
-def test_rules_that_span_parts_are_shown_together(raw: dict[str, Any], problems: Problems) -> None:
+def test_problems_across_parts_are_reported_together(raw: dict[str, Any], problems: Problems) -> None:
     raw["train"] = {"global_batch_size": 1, "metrics": ["rmse"], "loss": "mse"}
     raw["resources"] = {"workers": 3}
     found = problems(raw)

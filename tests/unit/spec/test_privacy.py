@@ -28,19 +28,21 @@ KEY = {"environment": "THE_KEY"}
         ({"columns": {"tail": {"policy": "mask", "keep": 3}}}, "tail.keep: unknown key; did you mean `keep_last`?"),
         ({"columns": {"tail": {"policy": "generalise"}}}, "set either `width` (numbers) or `to`"),
         ({"columns": {"tail": {"policy": "generalise", "width": 1, "to": "day"}}}, "set either `width` (numbers) or"),
-        ({"k_anonymity": {"columns": ["zip"], "k": 5}}, "k_anonymity.columns: zip does not enter the dataset"),
+        ({"k_anonymity": {"columns": ["zip"], "k": 5}}, "k_anonymity.columns: zip is not part of the dataset"),
         ({"k_anonymity": {"columns": ["tail"], "suppress": True}}, "suppress has no effect without `k`"),
         ({"k_anonymity": {"columns": ["tail", "tail"]}}, "a column is named twice in ['tail', 'tail']"),
         ({"columns": {"tail": {"policy": "encrypt"}}, "key": {}}, "set either `environment` or `file`"),
     ],
 )
-def test_what_cannot_be_is_told(raw: dict[str, Any], problems: Problems, privacy: dict[str, Any], text: str) -> None:
+def test_invalid_privacy_settings_are_rejected(
+    raw: dict[str, Any], problems: Problems, privacy: dict[str, Any], text: str
+) -> None:
     raw["data"]["privacy"] = privacy
     found = problems(raw)
     assert any(text in line for line in found), found
 
 
-def test_a_key_in_place_of_its_name_is_not_repeated(raw: dict[str, Any], problems: Problems) -> None:
+def test_key_in_place_of_its_name_is_not_repeated(raw: dict[str, Any], problems: Problems) -> None:
     key = "ab" * 32
     raw["data"]["privacy"] = {"columns": {"tail": {"policy": "encrypt"}}, "key": {"environment": key}}
     (line,) = problems(raw)
@@ -48,14 +50,14 @@ def test_a_key_in_place_of_its_name_is_not_repeated(raw: dict[str, Any], problem
     assert key not in line
 
 
-def test_a_key_is_called_by_its_id_its_variable_or_its_file() -> None:
+def test_key_is_named_by_its_id_its_variable_or_its_file() -> None:
     assert KeyReference(environment="THE_KEY").name == "THE_KEY"
     assert KeyReference(environment="THE_KEY", id="spring-2026").name == "spring-2026"
     assert KeyReference(file="/run/secrets/shards").name == "shards"
-    assert KeyReference(file="/run/secrets/shards").place == "the file /run/secrets/shards"
+    assert KeyReference(file="/run/secrets/shards").description == "the file /run/secrets/shards"
 
 
-def test_protected_columns_are_those_with_a_policy_that_changes_them(raw: dict[str, Any]) -> None:
+def test_protected_columns_exclude_allowed_ones(raw: dict[str, Any]) -> None:
     columns = {
         "carrier": {"policy": "allow"},
         "tail": {"policy": "mask"},

@@ -1,4 +1,4 @@
-"""The `resources` part of a job file."""
+"""Tests of the `resources` part of a job file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _problem(raw: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_hosts_may_be_a_list_a_file_or_a_script() -> None:
+def test_hosts_can_be_a_list_a_file_or_a_script() -> None:
     fixed = Resources.model_validate({"hosts": ["a:2", "b"]}).hosts
     assert fixed is not None
     assert fixed.fixed == ("a:2", "b:1")
@@ -31,21 +31,21 @@ def test_hosts_may_be_a_list_a_file_or_a_script() -> None:
     [
         ({}, "nothing given; write a list of NAME:SLOTS, or one of `file` and `script`"),
         ({"file": "/a", "script": "/b"}, "file and script given"),
-        (["a:0"], "'a:0' is no host; write NAME:SLOTS, for example node1:4"),
-        (["a b:1"], "'a b:1' is no host"),
-        (["-oProxyCommand=x"], "is no host"),
+        (["a:0"], "'a:0' is not a host; write NAME:SLOTS, for example node1:4"),
+        (["a b:1"], "'a b:1' is not a host"),
+        (["-oProxyCommand=x"], "is not a host"),
         ([], "at least 1 item"),
     ],
 )
-def test_hosts_that_cannot_be_are_refused(hosts: Any, text: str) -> None:
+def test_invalid_hosts_are_rejected(hosts: Any, text: str) -> None:
     assert text in _problem({"hosts": hosts})
 
 
-def test_no_more_workers_can_be_needed_than_are_wanted() -> None:
-    assert "min_workers: 3 are more than `workers`, 2; use at most that" in _problem({"workers": 2, "min_workers": 3})
+def test_min_workers_cannot_exceed_workers() -> None:
+    assert "min_workers: 3 is more than `workers`, 2; use at most 2" in _problem({"workers": 2, "min_workers": 3})
     assert Resources(workers=4).effective_min_workers == 4
     assert Resources(workers=4, min_workers=2).effective_min_workers == 2
 
 
-def test_a_host_is_a_name_and_slots() -> None:
+def test_host_has_a_name_and_slots() -> None:
     assert parse_host(" node-1.cluster:16 ") == ("node-1.cluster", 16)

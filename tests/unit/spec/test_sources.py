@@ -24,16 +24,16 @@ SOURCE: TypeAdapter[Any] = TypeAdapter(Source)
         ("package://p/a.csv", CsvSource),
     ],
 )
-def test_the_end_of_the_path_tells_the_format(path: str, kind: type) -> None:
+def test_path_suffix_determines_the_format(path: str, kind: type) -> None:
     assert type(SOURCE.validate_python({"path": path})) is kind
 
 
-def test_a_declared_format_overrules_the_path() -> None:
+def test_declared_format_overrides_the_path() -> None:
     assert type(SOURCE.validate_python({"path": "/d/a.csv", "format": "parquet"})) is ParquetSource
 
 
 @pytest.mark.parametrize("source", [{"path": "/d/a"}, {"path": "/d/a.xml"}, {}, {"format": "orc", "path": "/d/a"}])
-def test_an_unknown_format_is_refused(source: dict[str, Any]) -> None:
+def test_unknown_format_is_rejected(source: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="the file format is not known"):
         SOURCE.validate_python(source)
 
@@ -49,12 +49,12 @@ def test_an_unknown_format_is_refused(source: dict[str, Any]) -> None:
         ("timestamp", "timestamp"),
     ],
 )
-def test_column_types_have_one_spelling(written: str, meant: str) -> None:
+def test_column_types_are_normalized(written: str, meant: str) -> None:
     assert CsvSource(path="/a.csv", columns={"x": written}).columns == {"x": meant}
 
 
 @pytest.mark.parametrize("written", ["varchar", "decimal", "decimal(10)", "array<int>", ""])
-def test_an_unknown_column_type_is_refused(written: str) -> None:
+def test_unknown_column_type_is_rejected(written: str) -> None:
     with pytest.raises(ValidationError, match="not a column type; use one of boolean, int,"):
         CsvSource(path="/a.csv", columns={"x": written})
 
@@ -66,6 +66,6 @@ def test_separator_and_quote_are_one_character(field: str) -> None:
             CsvSource.model_validate({"path": "/a.csv", field: value})
 
 
-def test_what_only_text_has_is_refused_for_parquet() -> None:
+def test_text_options_are_rejected_for_parquet() -> None:
     with pytest.raises(ValidationError, match="null_values"):
         SOURCE.validate_python({"path": "/a.parquet", "null_values": ["NA"]})

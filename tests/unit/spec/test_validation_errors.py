@@ -9,7 +9,7 @@ Problems = Callable[[dict[str, Any]], list[str]]
 
 
 def put(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The job with one value changed."""
+    """Set one value of the job."""
     *parents, last = path.split(".")
     place = raw
     for key in parents:
@@ -40,13 +40,13 @@ def put(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_an_unknown_key_is_told_with_the_nearest_known_one(
+def test_unknown_key_is_reported_with_the_nearest_known_one(
     raw: dict[str, Any], problems: Problems, path: str, value: Any, problem: str
 ) -> None:
     assert f"job: {problem}" in problems(put(raw, path, value))
 
 
-def test_a_key_of_another_kind_of_feature_is_not_proposed(raw: dict[str, Any], problems: Problems) -> None:
+def test_key_of_another_kind_of_feature_is_not_suggested(raw: dict[str, Any], problems: Problems) -> None:
     (line,) = problems(put(raw, "data.features.carrier.log", True))
     assert line.startswith("job: data.features.carrier.log: unknown key; ")
     assert "min_count" in line
@@ -54,15 +54,13 @@ def test_a_key_of_another_kind_of_feature_is_not_proposed(raw: dict[str, Any], p
 
 
 @pytest.mark.parametrize("kind", ["numeric", "categorical", "time"])
-def test_a_feature_that_is_named_like_a_kind_keeps_its_place(
-    raw: dict[str, Any], problems: Problems, kind: str
-) -> None:
+def test_feature_named_like_a_kind_keeps_its_field_path(raw: dict[str, Any], problems: Problems, kind: str) -> None:
     raw["data"]["features"] = {kind: {"kind": kind, "parts": ["hour"]} if kind == "time" else {"kind": kind}}
     raw["data"]["features"][kind]["colum"] = "x"
     assert problems(raw) == [f"job: data.features.{kind}.colum: unknown key; did you mean `column`?"]
 
 
-def test_several_problems_come_together_and_each_once(raw: dict[str, Any], problems: Problems) -> None:
+def test_several_problems_are_reported_together_without_duplicates(raw: dict[str, Any], problems: Problems) -> None:
     put(raw, "train.epochs", 0)
     put(raw, "train.tail", "repeat")
     put(raw, "resources.workers", "two")
@@ -118,14 +116,14 @@ def test_several_problems_come_together_and_each_once(raw: dict[str, Any], probl
         ),
     ],
 )
-def test_a_problem_names_place_value_and_rule(
+def test_problem_names_field_value_and_rule(
     raw: dict[str, Any], problems: Problems, path: str, value: Any, problem: str
 ) -> None:
     found = problems(put(raw, path, value))
     assert any(problem in line for line in found), found
 
 
-def test_the_branches_of_a_union_do_not_show_in_places(raw: dict[str, Any], problems: Problems) -> None:
+def test_field_path_hides_the_branches_of_a_union(raw: dict[str, Any], problems: Problems) -> None:
     found = problems(put(raw, "data.features.distance.impute", "mode"))
     assert [line.split(": ")[1] for line in found] == ["data.features.distance.impute"] * len(found)
     assert any("'median' or 'mean'" in line for line in found)
@@ -133,27 +131,27 @@ def test_the_branches_of_a_union_do_not_show_in_places(raw: dict[str, Any], prob
 
 
 @pytest.mark.parametrize("part", ["name", "data"])
-def test_a_missing_part_is_named(raw: dict[str, Any], problems: Problems, part: str) -> None:
+def test_missing_part_is_named(raw: dict[str, Any], problems: Problems, part: str) -> None:
     del raw[part]
     assert problems(raw) == [f"job: {part}: is missing; the job needs it"]
 
 
-def test_a_missing_field_of_a_union_is_named_without_its_branch(raw: dict[str, Any], problems: Problems) -> None:
+def test_missing_field_of_a_union_is_named_without_its_branch(raw: dict[str, Any], problems: Problems) -> None:
     del raw["data"]["features"]["start"]["parts"]
     assert problems(raw) == ["job: data.features.start.parts: is missing; the job needs it"]
 
 
-def test_a_long_value_is_cut(raw: dict[str, Any], problems: Problems) -> None:
+def test_long_value_is_shortened(raw: dict[str, Any], problems: Problems) -> None:
     (line,) = problems(put(raw, "train.epochs", "x" * 500))
     assert len(line) < 200
     assert "..." in line
 
 
 @pytest.mark.parametrize("part", ["data", "train", "tracking", "resources", "model"])
-def test_a_part_that_is_no_mapping_is_refused(raw: dict[str, Any], problems: Problems, part: str) -> None:
+def test_scalar_in_place_of_a_part_is_rejected(raw: dict[str, Any], problems: Problems, part: str) -> None:
     (line,) = problems({**raw, part: "x"})
     assert line.startswith(f"job: {part}: 'x': ")
 
 
-def test_a_key_that_is_no_text_is_refused(raw: dict[str, Any], problems: Problems) -> None:
+def test_key_that_is_not_text_is_rejected(raw: dict[str, Any], problems: Problems) -> None:
     assert any("1" in line for line in problems({**raw, 1: 2}))  # type: ignore[dict-item]

@@ -1,4 +1,4 @@
-"""The vote of a gang of one; checkpoint/test_resume.py has gangs in which one of two asks."""
+"""Votes in a gang of one. Gangs of two are in tests/integration/training/checkpoint."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from farandole.training.world import World
 
 
 @pytest.mark.parametrize("vote", [(False, False), (True, False), (False, True), (True, True)])
-def test_what_one_wants_is_agreed(vote: tuple[bool, bool]) -> None:
-    agreement = Consensus(World(0, 1, 0, 1))
-    agreement.ask(stop=vote[0], save=vote[1])
-    assert agreement.reached() == vote
-    agreement.ask(stop=False, save=False)
-    assert agreement.reached() == (False, False)
+def test_vote_of_one_rank_decides(vote: tuple[bool, bool]) -> None:
+    consensus = Consensus(World(0, 1, 0, 1))
+    consensus.propose(stop=vote[0], save=vote[1])
+    assert consensus.decide() == vote
+    consensus.propose(stop=False, save=False)
+    assert consensus.decide() == (False, False)

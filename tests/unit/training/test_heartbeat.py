@@ -1,4 +1,4 @@
-"""A worker's signs of life, as a launcher hears them."""
+"""Heartbeats of a worker as its launcher receives them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ import sys
 from farandole.process.messages import parse_line
 
 
-def test_a_process_gives_signs_tells_its_first_step_at_once_and_says_where_it_is() -> None:
+def test_heartbeat_reports_the_first_step_at_once_and_the_position() -> None:
     code = """
 import contextlib, io, time
-from farandole.training import pulse
-pulse.begin(4)
-time.sleep(0.3)
-with contextlib.redirect_stdout(io.StringIO()):  # what a user's code does to sys.stdout must not hide a sign
-    assert pulse.place() is None
-    pulse.moved(101, 2)
-    pulse.evaluated()
+from farandole.training import heartbeat
+heartbeat._INTERVAL_S = 0.4
+heartbeat.start(4)
+time.sleep(0.1)
+with contextlib.redirect_stdout(io.StringIO()):  # a replaced sys.stdout must not hide a heartbeat
+    assert heartbeat.current_position() is None
+    heartbeat.record_step(101, 2)
+    heartbeat.record_batch()
+    time.sleep(0.2)
+    assert heartbeat.current_position() == (101, 2)
     time.sleep(0.5)
-    assert pulse.place() == (101, 2)
-    time.sleep(1.2)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    signs = [data for data in (parse_line(line)[1] for line in done.stdout.splitlines()) if data]
-    assert all((sign["event"], sign["rank"]) == ("alive", 4) for sign in signs)
-    places = [(sign["step"], sign["epoch"], sign["moves"]) for sign in signs]
-    assert places[0] == (None, 0, 0)
-    assert places[-1] == (101, 2, 2)
-    assert 3 <= len(signs) <= 5  # at the start, at the first step, a second later
+    beats = [data for data in (parse_line(line)[1] for line in done.stdout.splitlines()) if data]
+    assert all((beat["event"], beat["rank"]) == ("alive", 4) for beat in beats)
+    positions = [(beat["step"], beat["epoch"], beat["moves"]) for beat in beats]
+    assert positions[0] == (None, 0, 0)
+    assert positions[-1] == (101, 2, 2)
+    assert 3 <= len(beats) <= 5  # at the start, at the first step, and an interval later
 
 
-def test_a_process_gives_signs_while_it_imports_and_computes() -> None:
+def test_heartbeat_continues_while_the_process_computes() -> None:
     code = """
-from farandole.training import pulse
+from farandole.training import heartbeat
 import time
-pulse.begin(0)
-end = time.monotonic() + 2.5
+heartbeat._INTERVAL_S = 0.3
+heartbeat.start(0)
+end = time.monotonic() + 0.8
 while time.monotonic() < end:
     sum(range(10000))
 """

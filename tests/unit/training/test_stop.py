@@ -5,22 +5,22 @@ import pytest
 from farandole.training.stop import Stopped, StopSwitch
 
 
-def test_while_steps_are_made_asking_is_only_remembered() -> None:
+def test_request_during_steps_takes_effect_after_the_last_step() -> None:
     switch = StopSwitch()
-    assert not switch.asked
-    switch.ask()
-    assert switch.asked
+    assert not switch.is_requested
+    switch.request()
+    assert switch.is_requested
     with pytest.raises(Stopped) as caught:
-        switch.all_steps_done(30)
+        switch.finish_steps(30)
     assert caught.value.step == 30
 
 
-def test_after_the_last_step_asking_ends_what_is_being_done() -> None:
+def test_request_after_the_last_step_takes_effect_at_once() -> None:
     switch = StopSwitch()
-    switch.all_steps_done(30)
+    switch.finish_steps(30)
     with pytest.raises(Stopped, match="stopped after step 30"):
-        switch.ask()
+        switch.request()
 
 
-def test_it_does_not_pass_for_a_failure() -> None:
+def test_stopped_is_not_an_exception_that_handlers_catch() -> None:
     assert not issubclass(Stopped, Exception)

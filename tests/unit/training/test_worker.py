@@ -1,13 +1,10 @@
-"""The worker's process: what it takes over and what it says when it fails."""
+"""Process of a worker: the environment that it loads, and its report of a failure."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +12,11 @@ from horovod.common.exceptions import HorovodInternalError
 
 from farandole.errors import ModelError
 from farandole.process.messages import parse_line
-from farandole.spec import Job
 from farandole.training import worker
 
 
-def _said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+def _report(error: BaseException, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Return the message of a worker that fails with an error."""
     try:
         raise error
     except BaseException as raised:  # noqa: BLE001 - as the worker does
@@ -29,63 +26,55 @@ def _said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> dict[str,
     return data
 
 
-def test_our_errors_keep_their_kind_and_detail(capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(ModelError("wrong", detail="evidence"), capsys)
-    assert (said["event"], said["kind"], said["message"], said["detail"]) == (
+def test_farandole_errors_keep_kind_and_detail(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _report(ModelError("wrong", detail="evidence"), capsys)
+    assert (report["event"], report["kind"], report["message"], report["detail"]) == (
         "failed", "ModelError", "wrong", "evidence",
     )  # fmt: skip
 
 
-def test_a_rank_that_lost_a_peer_does_not_pass_for_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _said(HorovodInternalError("gone"), capsys)["kind"] == "PeerLost"
+def test_rank_that_lost_a_peer_is_reported_as_a_victim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report(HorovodInternalError("gone"), capsys)["kind"] == "PeerLost"
 
 
-def test_an_error_of_the_disk_names_the_file_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/state.pt"), capsys)
-    assert said["kind"] == "TrainingError"
-    assert said["message"].startswith("/data/state.pt: No space left on device; free some space")
+def test_full_disk_is_reported_with_file_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _report(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/state.pt"), capsys)
+    assert report["kind"] == "TrainingError"
+    assert report["message"].startswith("/data/state.pt: No space left on device; free some space")
 
 
-def test_too_little_memory_names_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _said(MemoryError(), capsys)["message"].startswith("train.global_batch_size: a worker ran out of memory")
-
-
-def test_any_other_error_names_its_place_and_carries_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(ZeroDivisionError("by zero"), capsys)
-    assert said["message"].startswith("ZeroDivisionError: by zero in ")
-    assert f"{Path(__file__).name}, line " in said["message"]
-    assert said["detail"].count("Traceback") == 1
-
-
-def test_the_environment_fills_in_what_the_launcher_did_not_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "file", "message"),
+    [
+        (errno.EACCES, "/data/state.pt", "/data/state.pt: Permission denied; correct the permissions"),
+        (errno.ENOENT, "/data/rows", "/data/rows: No such file or directory"),
+        (errno.ECONNREFUSED, None, "ConnectionRefusedError: [Errno 111] Connection refused in "),
+    ],
+)
+def test_other_os_errors_are_not_reported_as_a_full_disk(
+    number: int, file: str | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    report = _report(OSError(number, os.strerror(number), file), capsys)
+    assert report["message"].startswith(message)
+    assert "free some space" not in report["message"]
+
+
+def test_memory_error_names_the_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report(MemoryError(), capsys)["message"].startswith("train.global_batch_size: a worker ran out of memory")
+
+
+def test_unknown_error_is_reported_with_line_and_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _report(ZeroDivisionError("by zero"), capsys)
+    assert report["message"].startswith("ZeroDivisionError: by zero in ")
+    assert f"{Path(__file__).name}, line " in report["message"]
+    assert report["detail"].count("Traceback") == 1
+
+
+def test_environment_file_sets_only_missing_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOROVOD_RANK", "1")
     monkeypatch.delenv("MY_SECRET", raising=False)
     file = tmp_path / "environment.json"
     file.write_text(json.dumps({"HOROVOD_RANK": "0", "MY_SECRET": "s"}))
-    worker._enter_environment(str(file))
+    worker._load_environment(str(file))
     assert (os.environ["HOROVOD_RANK"], os.environ["MY_SECRET"]) == ("1", "s")
     monkeypatch.delenv("MY_SECRET")
-
-
-def test_a_worker_that_is_started_by_hand_for_a_gang_says_so(
-    home: Path, make_job: Callable[..., Job], tmp_path: Path
-) -> None:
-    (tmp_path / "job.json").write_text(make_job().model_dump_json())
-    command = [
-        sys.executable,
-        "-m",
-        "farandole.training.worker",
-        "--job",
-        tmp_path / "job.json",
-        "--directory",
-        tmp_path,
-    ]
-    environment = {**os.environ, "FARANDOLE_WORKERS": "2"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    _, said = parse_line(done.stdout.splitlines()[-1])
-    assert said is not None
-    assert said["kind"] == "UnavailableError"
-    assert "2 workers were asked for and this one is in a gang of 1" in said["message"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from kubernetes.config import ConfigException
 from farandole.backends.kubernetes.manifests.names import MANAGER
 from farandole.backends.kubernetes.resource_kinds import ResourceKind, resource_kind
 from farandole.errors import SpecError, UnavailableError
+from farandole.process.retry import Backoff, retry
 
 Object = dict[str, Any]
 
@@ -34,7 +34,7 @@ _POD_PATIENCE_S = 3600.0
 """How long pods do: their work goes on meanwhile."""
 _FIRST_ANSWER_S = 30.0
 """The same for the first question: a wrong address is told soon."""
-_PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
+_BACKOFF = Backoff(first_s=0.2, longest_s=5.0)
 _BUSY = (429, 500, 502, 503, 504)
 
 
@@ -225,25 +225,25 @@ class Cluster:
             EnvironmentLacking: Nobody answered for too long.
         """
         patience_s = self.patience_s if self._answered or self.context is None else _FIRST_ANSWER_S
-        begun_s, pause_s = time.monotonic(), _PAUSE_S
-        while True:
-            try:
-                with self._opened(method, path, query, body, content) as response:
-                    answer: Object = json.loads(response.read())
-            except (ApiUnreachableError, ApiError) as failure:
-                busy = isinstance(failure, ApiUnreachableError) or failure.code in _BUSY
-                if not busy:
-                    raise
-                if time.monotonic() - begun_s + pause_s > patience_s:
-                    raise UnavailableError(
-                        f"{self.client.configuration.host}: the Kubernetes API does not answer ({failure}); look"
-                        f" whether the cluster runs, or choose another one by backend.kubernetes.context"
-                    ) from failure
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _MOST_PAUSE_S)
-            else:
-                self._answered = True
+
+        def send() -> Object:
+            with self._opened(method, path, query, body, content) as response:
+                answer: Object = json.loads(response.read())
                 return answer
+
+        def give_up(failure: Exception, failures: int, elapsed_s: float) -> Exception | None:
+            if isinstance(failure, ApiError) and failure.code not in _BUSY:
+                return failure
+            if elapsed_s <= patience_s:
+                return None
+            return UnavailableError(
+                f"{self.client.configuration.host}: the Kubernetes API does not answer ({failure}); check that the"
+                " cluster runs, or choose another one by backend.kubernetes.context"
+            )
+
+        answer = retry(send, _BACKOFF, give_up, errors=(ApiUnreachableError, ApiError))
+        self._answered = True
+        return answer
 
     @contextmanager
     def _opened(

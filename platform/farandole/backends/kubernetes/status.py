@@ -22,6 +22,7 @@ from farandole.backends.kubernetes.manifests.names import (
 )
 from farandole.backends.kubernetes.pending_reason import mpijob_pending_reason, pod_pending_reason
 from farandole.backends.protocol import TERMINAL_STATES, JobStatus
+from farandole.jobdir.layout import SPEC
 from farandole.jobdir.status import JobState
 
 Object = dict[str, Any]
@@ -69,7 +70,7 @@ class JobObjects:
     @property
     def trains(self) -> bool:
         """Whether the job has more than a preparation."""
-        spec: Object = json.loads(self.store["data"]["job.json"])
+        spec: Object = json.loads(self.store["data"][SPEC])
         return spec.get("model") is not None
 
     @property

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from farandole.backends.kubernetes.localize import localize
 from farandole.backends.kubernetes.manifests import CodePackage, SshKeys, Submission, new_id, render
 from farandole.backends.kubernetes.manifests.names import CODE, COMPONENT, LAUNCHER, MLFLOW_RUN, PREPARE, SUBMITTED
-from farandole.backends.kubernetes.manifests.store import PACKAGE, RECORD, SPEC
+from farandole.backends.kubernetes.manifests.store import PACKAGE, RECORD
 from farandole.backends.kubernetes.manifests.submission import MAX_INLINE_BYTES
 from farandole.backends.kubernetes.status import JobObjects
 from farandole.errors import SpecError
+from farandole.jobdir.layout import RUN_LINK, SPEC, TRACKING
 from farandole.launch.code_archive import CodeArchive, pack
 from farandole.spec import Job, parse_job
 from farandole.storage import open_storage, parse_location
@@ -72,7 +73,7 @@ def load_submission(found: JobObjects, attempt: int) -> Submission:
     )
     return Submission(
         id=found.id,
-        job=parse_job(json.loads(data[SPEC]), place=found.id),
+        job=parse_job(json.loads(data[SPEC]), origin=found.id),
         namespace=found.store["metadata"]["namespace"],
         code=code,
         keys=SshKeys(),
@@ -170,4 +171,4 @@ def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
         directory = Path(scratch) / job_id
         with record_run(job.tracking, directory) as recorder:
             recorder.keep_open = True
-        return read_run_id(directory), (directory / "tracking" / "record.json").read_text(encoding="utf-8")
+        return read_run_id(directory), (directory / TRACKING / RUN_LINK).read_text(encoding="utf-8")

@@ -1,13 +1,14 @@
-"""Checkpoints: all that a training needs to go on, bit by bit, as if it had never stopped.
+"""Checkpoints: everything that a training needs to resume, bit by bit, as if it had never stopped.
 
-A checkpoint appears whole or not at all. `Saver` is what the trainer talks to; it asks all ranks for their part, copies
-the state, and lets a thread write it to a `Shelf`, which knows which checkpoints there are and which of them to keep.
+A checkpoint appears complete or not at all. The trainer uses the `CheckpointController`, which asks all ranks for their
+part, copies the state, and lets a thread pass it to the `CheckpointManager`, which knows the existing checkpoints and
+decides which of them to keep. A `CheckpointBackend` stores them in a directory or an object store.
 """
 
 from farandole.training.checkpoint.backends import open_backend, read_checkpoint
 from farandole.training.checkpoint.controller import Checkpointable, CheckpointController
+from farandole.training.checkpoint.format import weights_digest
 from farandole.training.checkpoint.manager import BestMetric, CheckpointManager
-from farandole.training.checkpoint.weights import weights_digest
 
 __all__ = [
     "BestMetric",

@@ -1,14 +1,16 @@
-"""When a training saves its state and how it goes on from one: the trainer's side of checkpoints.
+"""Controller of checkpoints: when a training saves its state, and how it resumes.
 
-When a checkpoint is due is the chief's decision, and all ranks hear of it before the step after which it is made: each
-gives its part. One that comes due in the middle of an epoch while the one before is still being written is made as soon
-as that is done; those at an epoch's end, at a stop and at the end wait for it.
+Rank zero decides when a checkpoint is due, and all ranks learn of it before the step after which it is made, because
+each contributes its part. A checkpoint that becomes due inside an epoch while the previous one is still being written
+is made as soon as that is finished; those at the end of an epoch, at a stop and at the end of training wait for it.
 """
 
 from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -21,58 +23,57 @@ from farandole.events import EventHandler, Message
 from farandole.loading import TrainingLoader
 from farandole.spec import Checkpoint
 from farandole.training import world
-from farandole.training.checkpoint.flatten import flatten, unflatten
 from farandole.training.checkpoint.manager import CheckpointManager
-from farandole.training.checkpoint.rng import get_rng_states, set_rng_states
-from farandole.training.checkpoint.staging import StagingBuffers
-from farandole.training.checkpoint.writer import BackgroundWriter
+from farandole.training.checkpoint.rank_state import get_rank_state, set_rank_state
+from farandole.training.checkpoint.staging import BackgroundWriter, StagingBuffers, flatten, unflatten
 from farandole.training.consensus import Consensus
+from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.world import World
 
-_LAST_CHANCE_S = 4.0
-"""How long a checkpoint that is being written gets when the training fails. The launcher kills after 5 seconds."""
+_GRACE_S = 4.0
+"""Time for a running write to finish when the training fails. The launcher kills the worker after 5 seconds."""
 
 
 class Checkpointable(Protocol):
-    """What has a state to save."""
+    """A training whose state can be saved."""
 
     model: nn.Module
 
-    def state(self) -> dict[str, Any]:
-        """All that is the same on all ranks, by name; every rank is asked at the same step."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that is the same on all ranks, by name; every rank calls it at the same step."""
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, with any number of ranks."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state saved by any number of ranks."""
 
     def partial_sums(self) -> list[float]:
-        """Sums of this rank that have not been added up over the ranks yet."""
+        """Return sums of this rank that have not been reduced over the ranks yet."""
 
     def load_partial_sums(self, sums: list[float]) -> None:
-        """Go on from such sums."""
+        """Restore such sums."""
 
 
 class CheckpointController:
-    """Saves the state of a training, and restores it.
+    """Saves and restores the state of a training.
 
     Args:
         spec: When to save.
-        shelf: Where; only the chief's is used.
-        gang: Which rank this is.
-        device: Where the network computes.
-        trained: What has the state.
-        loader: Where the rows come from.
-        switch: Whether this rank has been asked to stop.
-        on_event: Is told what is passed over.
+        manager: Manager of the checkpoints; only rank zero's is used.
+        gang: Position of this rank.
+        device: Device of the network.
+        trained: The training.
+        loader: Loader of the training rows.
+        switch: Stop request of this rank.
+        on_event: Receives warnings about skipped checkpoints.
 
     Raises:
-        ModelError: The model has a state that no checkpoint can hold; better known now than after an epoch.
+        ModelError: The model has a state that no checkpoint can hold; better reported now than after an epoch.
     """
 
     def __init__(
         self,
         spec: Checkpoint,
-        shelf: CheckpointManager,
+        manager: CheckpointManager,
         gang: World,
         device: torch.device,
         trained: Checkpointable,
@@ -80,208 +81,197 @@ class CheckpointController:
         switch: StopSwitch,
         on_event: EventHandler,
     ) -> None:
-        self._spec, self._shelf, self._gang, self._device = spec, shelf, gang, device
-        self._trained, self._loader, self._switch, self._watch = trained, loader, switch, on_event
+        self._spec, self._manager, self._gang, self._device = spec, manager, gang, device
+        self._trained, self._loader, self._switch, self._on_event = trained, loader, switch, on_event
         flatten(trained.model.state_dict())
-        self._agreement = Consensus(gang)
+        self._consensus = Consensus(gang)
         self._writer = BackgroundWriter(asynchronous=spec.asynchronous)
-        self._host_copy = StagingBuffers()
+        self._staging = StagingBuffers()
         self._saved_step, self._saved_at_s = 0, time.monotonic()
         self._stop_agreed = self._save_agreed = False
 
-    # Going on ---------------------------------------------------------------------------------------------------
+    # Restoring --------------------------------------------------------------------------------------------------
 
     def restore(self) -> tuple[int, int]:
-        """Go on from the newest checkpoint, as the chief sees it; returns steps and epochs done.
+        """Restore the newest valid checkpoint that rank zero finds.
+
+        Returns:
+            Completed steps and epochs.
 
         Raises:
-            StorageRefused: The object store will not have this.
-            StorageFailed: The object store does not answer.
+            StorageAccessError: The object store rejects the request.
+            StorageError: The object store does not answer.
         """
-        meta, state = self._read_by_chief()
+        meta, state = self._load_newest()
         if meta is None:
             return 0, 0
         ranks, loader = state.pop("ranks"), state.pop("loader")
-        self._trained.load(state)
+        self._trained.load_state_dict(state)
         self._loader.load_state_dict(loader)
         if len(ranks) == self._gang.size:
-            ours = ranks[self._gang.rank]
-            self._trained.load_partial_sums(ours["sums"])
-            _load_buffers(self._trained.model, ours["buffers"])
-            set_rng_states(ours["random"], self._device)
+            own = ranks[self._gang.rank]
+            self._trained.load_partial_sums(own["sums"])
+            set_rank_state(own, self._trained.model, self._device)
         elif self._gang.is_rank_zero:
             self._trained.load_partial_sums([sum(sums) for sums in zip(*(rank["sums"] for rank in ranks), strict=True)])
         self._saved_step = meta["step"]
         return meta["step"], meta["epoch"]
 
-    def _read_by_chief(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """What the newest checkpoint says of itself, and its state, on every rank."""
+    def _load_newest(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Load the newest checkpoint on rank zero; returns its metadata and state on every rank."""
         meta, tree = None, None
         tensors: list[torch.Tensor] = []
         if self._gang.is_rank_zero:
-            self._shelf.tidy()
-            found = self._shelf.newest(lambda text: self._watch(Message(text, level="warning")), self._misfit)
-            if found is not None:
-                meta = found.meta
-                tree, tensors = flatten(found.state)
-                self._tell_versions(found.meta)
-        meta, tree, kinds = world.broadcast_object(
+            self._manager.clean_up()
+            loaded = self._manager.load_newest(self._warn, self._find_mismatch)
+            if loaded is not None:
+                meta = loaded.meta
+                tree, tensors = flatten(loaded.state)
+                self._warn_of_other_versions(loaded.meta)
+        meta, tree, shapes = world.broadcast_object(
             (meta, tree, [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]), "checkpoint"
         )
-        tensors = tensors or [torch.empty(shape, dtype=dtype) for shape, dtype in kinds]
+        tensors = tensors or [torch.empty(shape, dtype=dtype) for shape, dtype in shapes]
         tensors = [world.broadcast_tensor(tensor, f"checkpoint.{number}") for number, tensor in enumerate(tensors)]
         return meta, unflatten(tree, tensors)
 
-    def _misfit(self, state: dict[str, Any]) -> str | None:
-        """The identity holds the builder's name, not its code, so weights of other shapes may come with it."""
-        saved, ours = state["model"], self._trained.model.state_dict()
-        for name in [*ours, *saved]:
-            was, now = (_shape(weights.get(name)) for weights in (saved, ours))
-            if was != now:
-                return f"its {name} was {was}, now {now}; the builder's code has changed"
+    def _find_mismatch(self, state: dict[str, Any]) -> str | None:
+        """Describe a weight whose shape differs: the identity holds the builder's name, but not its code."""
+        saved, own = state["model"], self._trained.model.state_dict()
+        for name in [*own, *saved]:
+            before, now = (_describe_tensor(weights.get(name)) for weights in (saved, own))
+            if before != now:
+                return f"its {name} was {before}, now {now}; the builder's code has changed"
         return None
 
-    def _tell_versions(self, meta: dict[str, Any]) -> None:
+    def _warn_of_other_versions(self, meta: dict[str, Any]) -> None:
         changed = [
             f"{name} {meta['versions'].get(name)}, now {now}"
             for name, now in _versions().items()
             if meta["versions"].get(name) != now
         ]
         if changed:
-            self._watch(
-                Message(
-                    f"the checkpoint was written with {', '.join(changed)}: the last bits may differ", level="warning"
-                )
-            )
+            self._warn(f"the checkpoint was written with {', '.join(changed)}: the last bits may differ")
 
     # Saving -----------------------------------------------------------------------------------------------------
 
     def before_step(self, step: int) -> None:
-        """Say what this rank wants after a step: stop, or save.
+        """Submit this rank's vote on what happens after a step: stop, or save.
 
         Args:
-            step: The step that follows, from 1.
+            step: The next step, from 1.
 
         Raises:
-            TrainingFailed: The last checkpoint could not be written.
+            TrainingError: The last checkpoint could not be written.
         """
-        with self._told(self._saved_step):
+        with self._explain_write_error(self._saved_step):
             self._writer.check()
-        self._agreement.ask(stop=self._switch.asked, save=self._gang.is_rank_zero and self._due(step))
+        is_due = self._gang.is_rank_zero and self._is_due(step)
+        self._consensus.propose(stop=self._switch.is_requested, save=is_due)
 
     def after_step(self, step: int, epoch: int, *, ends_epoch: bool) -> None:
-        """Save, and stop, where it was agreed.
+        """Save, and stop, as agreed.
 
         Args:
-            step: Steps done.
-            epoch: Epochs done.
-            ends_epoch: Whether it was the epoch's last step: then all that belongs to its end is done first.
+            step: Completed steps.
+            epoch: Completed epochs.
+            ends_epoch: Whether it was the epoch's last step: then the epoch is validated first.
 
         Raises:
             Stopped: One of the ranks was asked to stop.
-            TrainingFailed: The checkpoint could not be written.
+            TrainingError: The checkpoint could not be written.
         """
-        self._stop_agreed, self._save_agreed = self._agreement.reached()
+        self._stop_agreed, self._save_agreed = self._consensus.decide()
         if not ends_epoch:
-            self._act(step, epoch, {})
+            self._execute(step, epoch, {})
 
-    def after_epoch(self, step: int, epoch: int, metrics: dict[str, float], *, last: bool) -> None:
-        """The same at an epoch's end, once it is validated.
+    def after_epoch(self, step: int, epoch: int, metrics: dict[str, float], *, is_last: bool) -> None:
+        """Save, and stop, as agreed, at the end of a validated epoch.
 
         Args:
-            step: Steps done.
-            epoch: Epochs done.
-            metrics: Those of the validation.
-            last: Whether no other epoch follows.
+            step: Completed steps.
+            epoch: Completed epochs.
+            metrics: Metrics of the validation.
+            is_last: Whether no other epoch follows.
+
+        Raises:
+            Stopped: One of the ranks was asked to stop.
+            TrainingError: The checkpoint could not be written.
         """
-        self._save_agreed |= last or epoch % self._spec.every_epochs == 0
-        self._act(step, epoch, metrics)
+        self._save_agreed |= is_last or epoch % self._spec.every_epochs == 0
+        self._execute(step, epoch, metrics)
 
     def __enter__(self) -> CheckpointController:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for the last checkpoint. Where the training failed, it is still worth a moment."""
+        """Wait for the last checkpoint. If the training failed, it is still worth a moment."""
         if kind is None:
-            with self._told(self._saved_step):
+            with self._explain_write_error(self._saved_step):
                 self._writer.finish()
-        elif kind is not Stopped and self._writer.busy:
+        elif kind is not Stopped and self._writer.is_busy:
             try:
-                self._writer.finish(_LAST_CHANCE_S)
-            except Exception as error:  # noqa: BLE001 - the training's own failure is the one to be raised
-                self._watch(Message(f"the checkpoint of step {self._saved_step} is lost too: {error}", level="warning"))
+                self._writer.finish(_GRACE_S)
+            except Exception as error:  # noqa: BLE001 - the training's own failure is the one to raise
+                self._warn(f"the checkpoint of step {self._saved_step} could not be written either: {error}")
 
-    def _due(self, step: int) -> bool:
-        """Whether the chief wants a checkpoint after a step in the middle of an epoch."""
+    def _is_due(self, step: int) -> bool:
+        """Return whether rank zero wants a checkpoint after a step inside an epoch."""
         every, minutes = self._spec.every_steps, self._spec.every_minutes
         by_steps = every is not None and step // every > self._saved_step // every
         by_time = minutes is not None and time.monotonic() - self._saved_at_s >= 60 * minutes
-        return (by_steps or by_time) and not self._writer.busy
+        return (by_steps or by_time) and not self._writer.is_busy
 
-    def _act(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+    def _execute(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         stop, save = self._stop_agreed, self._save_agreed
         self._stop_agreed = self._save_agreed = False
         if stop or save:
             self._save(step, epoch, metrics)
         if stop:
-            with self._told(step):
+            with self._explain_write_error(step):
                 self._writer.finish()
-            world.barrier("stopped")  # nobody says that it has stopped before the state is safe
+            world.barrier("stopped")  # no rank reports that it has stopped before the state is safe
             raise Stopped(step)
 
     def _save(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        ours = {
-            "sums": self._trained.partial_sums(),
-            "buffers": {}
-            if self._gang.is_rank_zero
-            else {name: buffer.cpu() for name, buffer in self._trained.model.named_buffers()},
-            "random": get_rng_states(self._device),
-        }
-        ranks = world.all_gather_objects(ours, "checkpoint.ranks")
-        state = {**self._trained.state(), "loader": self._loader.state_dict(), "ranks": ranks}
+        own = get_rank_state(
+            self._trained.model,
+            self._trained.partial_sums(),
+            self._device,
+            with_buffers=not self._gang.is_rank_zero,
+        )
+        ranks = world.all_gather_objects(own, "checkpoint.ranks")
+        state = {**self._trained.state_dict(), "loader": self._loader.state_dict(), "ranks": ranks}
         meta = {"step": step, "epoch": epoch, "workers": self._gang.size, "metrics": metrics, "versions": _versions()}
         if self._gang.is_rank_zero:
-            with self._told(self._saved_step):
+            with self._explain_write_error(self._saved_step):
                 self._writer.finish()
-            copied = self._host_copy.take(state)
-            with self._told(step):
-                self._writer.start(partial(self._shelf.put, copied, meta))
+            copied = self._staging.copy(state)
+            with self._explain_write_error(step):
+                self._writer.start(partial(self._manager.put, copied, meta))
         self._saved_step, self._saved_at_s = step, time.monotonic()
 
-    def _told(self, step: int) -> _Told:
-        return _Told(self._shelf, step)
-
-
-class _Told:
-    """Turns an error of the disk into one that says what it means for the training."""
-
-    def __init__(self, shelf: CheckpointManager, step: int) -> None:
-        self._shelf, self._step = shelf, step
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        if isinstance(error, OSError | RuntimeError):  # torch's own writer turns a full disk into a RuntimeError
+    @contextmanager
+    def _explain_write_error(self, step: int) -> Iterator[None]:
+        """Turn an error of the disk into one that says what it means for the training."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # torch's own writer turns some errors of the disk into RuntimeError
             reason = (error.strerror if isinstance(error, OSError) else None) or error
+            remedy = remedy_of(error) or "correct that"
             raise TrainingError(
-                f"{self._shelf.shown}: the checkpoint of step {self._step} cannot be written ({reason}); free some"
-                " space or mend the permissions, then `farandole train --resume` goes on from the one before"
+                f"{self._manager.display_path}: the checkpoint of step {step} cannot be written ({reason}); {remedy},"
+                " then run `farandole train --resume` to continue from the previous one"
             ) from error
 
+    def _warn(self, text: str) -> None:
+        self._on_event(Message(text, level="warning"))
 
-def _shape(tensor: torch.Tensor | None) -> str:
+
+def _describe_tensor(tensor: torch.Tensor | None) -> str:
     if not isinstance(tensor, torch.Tensor):
-        return "not there" if tensor is None else type(tensor).__name__
+        return "missing" if tensor is None else type(tensor).__name__
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def _load_buffers(model: nn.Module, saved: dict[str, torch.Tensor]) -> None:
-    """Give this rank its own buffers: in the middle of an epoch they follow the rows that it saw."""
-    buffers = dict(model.named_buffers())
-    with torch.no_grad():
-        for name, value in saved.items():
-            buffers[name].copy_(value)
 
 
 def _versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Which checkpoints there are, which one to go on from, and which to keep."""
+"""Manager of the existing checkpoints: which one to resume from, and which ones to keep."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -10,30 +11,33 @@ from typing import Any
 
 from farandole.training.checkpoint.backends import CheckpointBackend
 from farandole.training.checkpoint.format import DamagedCheckpointError
-from farandole.training.checkpoint.identity import list_differences, summarize
+
+_MAX_DIFFERENCES = 5
+_MAX_VALUE_LENGTH = 60
+_MISSING = object()
 
 
 @dataclass(frozen=True)
 class BestMetric:
-    """What makes one checkpoint better than another.
+    """Metric by which checkpoints are compared.
 
     Args:
-        metric: A validation metric.
-        lowest: Whether the lowest value is the best.
+        metric: Name of a validation metric.
+        is_lower_better: Whether the lowest value is the best.
     """
 
     metric: str
-    lowest: bool
+    is_lower_better: bool
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint that was read.
+    """A checkpoint in memory.
 
     Args:
         name: Its name.
-        meta: What it says of itself: `step`, `epoch` (epochs done), `workers`, `versions`, `metrics` and so on.
-        state: The state.
+        meta: Its metadata: `step`, `epoch` (completed epochs), `workers`, `versions`, `metrics` and so on.
+        state: Its state.
     """
 
     name: str
@@ -42,110 +46,157 @@ class LoadedCheckpoint:
 
 
 class CheckpointManager:
-    """The checkpoints of one training, in a store where there may be others of another training.
+    """The checkpoints of one training, in a backend that may hold those of other trainings.
 
     Args:
-        store: Where they lie.
+        backend: Where checkpoints are stored.
         identity: What they belong to: nested mappings of plain values.
-        keep: How many of the newest are kept.
-        keep_best: How many of the best are kept besides.
-        best: What makes one better; None: nothing does.
+        keep: Number of newest checkpoints to keep.
+        keep_best: Number of best checkpoints to keep besides.
+        best: Metric that defines the best; None if there is none.
     """
 
     def __init__(
-        self, store: CheckpointBackend, identity: Any, *, keep: int, keep_best: int = 0, best: BestMetric | None = None
+        self,
+        backend: CheckpointBackend,
+        identity: Any,
+        *,
+        keep: int,
+        keep_best: int = 0,
+        best: BestMetric | None = None,
     ) -> None:
-        self._store, self._identity = store, identity
+        self._backend, self._identity = backend, identity
         self._keep, self._keep_best, self._best = keep, keep_best, best
-        self._ours: dict[str, dict[str, Any]] | None = None
+        self._own: dict[str, dict[str, Any]] | None = None
 
     @property
-    def shown(self) -> str:
-        """The place, as messages call it."""
-        return self._store.shown("")
+    def display_path(self) -> str:
+        """Directory or URI for messages."""
+        return self._backend.display_path("")
 
-    def tidy(self) -> None:
-        """Remove what a writer that was killed left half-made."""
-        self._store.tidy()
+    def clean_up(self) -> None:
+        """Remove incomplete checkpoints of a writer that was killed."""
+        self._backend.clean_up()
 
-    def newest(
-        self, warn: Callable[[str], None], misfit: Callable[[dict[str, Any]], str | None]
+    def load_newest(
+        self, warn: Callable[[str], None], find_mismatch: Callable[[dict[str, Any]], str | None]
     ) -> LoadedCheckpoint | None:
-        """The newest whole checkpoint of this training. Each that is passed over is named, and why.
+        """Load the newest valid checkpoint of this training, or return None if there is none.
 
         Args:
-            warn: Is told.
-            misfit: Why a state does not fit the model, or None where it fits.
+            warn: Receives a message about each newer checkpoint that is skipped.
+            find_mismatch: Returns why a state does not fit the model, or None if it does.
         """
-        chosen: LoadedCheckpoint | None = None
-        self._ours = {}
-        for name in self._store.names():
+        newest: LoadedCheckpoint | None = None
+        self._own = {}
+        for name in self._backend.names():
             try:
-                meta = self._store.meta(name)
-                differing = list_differences(meta["identity"], self._identity)
-                if differing and chosen is None:
+                meta = self._backend.meta(name)
+                differences = list_differences(meta["identity"], self._identity)
+                if differences and newest is None:
                     raise DamagedCheckpointError(
-                        f"belongs to another dataset, model or way of training ({summarize(differing)})"
+                        f"belongs to another dataset, model or training setting ({summarize(differences)})"
                     )
-                if differing:
+                if differences:
                     continue
-                if chosen is None:
-                    state = self._store.state(name, meta)
-                    reason = misfit(state)
+                if newest is None:
+                    state = self._backend.state(name, meta)
+                    reason = find_mismatch(state)
                     if reason is not None:
                         raise DamagedCheckpointError(f"belongs to another model ({reason})")
-                    chosen = LoadedCheckpoint(name, meta, state)
+                    newest = LoadedCheckpoint(name, meta, state)
             except DamagedCheckpointError as problem:
-                if chosen is None:
-                    warn(f"{self._store.shown(name)}: {problem}; it is passed over")
+                if newest is None:
+                    warn(f"{self._backend.display_path(name)}: {problem}; skipped")
                 continue
-            self._ours[name] = meta
-        return chosen
+            self._own[name] = meta
+        return newest
 
     def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
-        """Write a checkpoint, then remove those that need not be kept. Returns its name.
+        """Write a checkpoint and remove those that are no longer needed; returns its name.
 
-        What was passed over as damaged, or belongs to another training, neither counts nor is removed.
+        Checkpoints that are damaged or belong to another training are neither counted nor removed.
 
         Raises:
-            OSError: The disk is full, or does not take it.
-            StorageFailed: The object store does not answer.
-            StorageRefused: The object store will not take it.
+            OSError: The disk is full, or rejects a file.
+            StorageError: The object store does not answer.
+            StorageAccessError: The object store rejects the request.
         """
-        ours = self._known()
+        own = self._list_own()
         meta = {**meta, "identity": self._identity, "saved_at_s": time.time()}
-        name = self._store.put(state, meta)
-        replaced = [old for old, known in ours.items() if known["step"] == meta["step"]]
-        others = {old: known for old, known in ours.items() if old not in replaced}
-        # The last one first, whatever its step: steps fall back where newer ones are damaged.
-        self._ours = ours = {name: meta, **others}
-        for old in [*replaced, *expired_checkpoints(ours, self._keep, self._keep_best, self._best)]:
-            self._store.remove(old)
-            ours.pop(old, None)
+        name = self._backend.put(state, meta)
+        replaced = [old for old, known in own.items() if known["step"] == meta["step"]]
+        others = {old: known for old, known in own.items() if old not in replaced}
+        # The new one is the newest, whatever its step: steps go back where newer checkpoints are damaged.
+        self._own = own = {name: meta, **others}
+        for old in [*replaced, *expired_checkpoints(own, self._keep, self._keep_best, self._best)]:
+            self._backend.remove(old)
+            own.pop(old, None)
         return name
 
-    def _known(self) -> dict[str, dict[str, Any]]:
-        if self._ours is None:
-            self.newest(lambda text: None, lambda state: None)
-        assert self._ours is not None
-        return self._ours
+    def _list_own(self) -> dict[str, dict[str, Any]]:
+        if self._own is None:
+            self.load_newest(lambda text: None, lambda state: None)
+        assert self._own is not None
+        return self._own
 
 
 def expired_checkpoints(
-    ours: dict[str, dict[str, Any]], keep: int, keep_best: int, best: BestMetric | None
+    own: dict[str, dict[str, Any]], keep: int, keep_best: int, best: BestMetric | None
 ) -> list[str]:
-    """The checkpoints that need not be kept: neither among the newest nor among the best.
+    """Return the checkpoints that are neither among the newest nor among the best.
 
     Args:
-        ours: Name to what it says of itself, newest first.
-        keep: How many of the newest are kept.
-        keep_best: How many of the best are kept.
-        best: What makes one better. A checkpoint without the metric, or where it is not a number, is not among them.
+        own: Metadata by name, newest first.
+        keep: Number of newest checkpoints to keep.
+        keep_best: Number of best checkpoints to keep.
+        best: Metric that defines the best. Checkpoints without the metric, or with NaN, are not among them.
     """
-    kept = set(list(ours)[:keep])
+    kept = set(list(own)[:keep])
     if best is not None:
-        values = {name: (meta.get("metrics") or {}).get(best.metric, math.nan) for name, meta in ours.items()}
+        values = {name: (meta.get("metrics") or {}).get(best.metric, math.nan) for name, meta in own.items()}
         measured = [name for name, value in values.items() if not math.isnan(value)]
-        # Sorting is stable: of equal ones the newest is the better.
-        kept |= set(sorted(measured, key=lambda name: values[name] if best.lowest else -values[name])[:keep_best])
-    return [name for name in ours if name not in kept]
+        # Sorting is stable: among equal ones the newest wins.
+        measured.sort(key=lambda name: values[name] if best.is_lower_better else -values[name])
+        kept |= set(measured[:keep_best])
+    return [name for name in own if name not in kept]
+
+
+# Identities -------------------------------------------------------------------------------------------------------
+
+
+def list_differences(before: Any, now: Any) -> list[str]:
+    """List the fields in which two identities differ, as in `model.options.hidden was [128, 64], now [256]`.
+
+    Args:
+        before: Identity of the checkpoint: nested mappings of plain values.
+        now: Identity of this training.
+    """
+    old, new = _flatten_fields(before), _flatten_fields(now)
+    return [
+        f"{name or 'it'} was {_shorten(old.get(name, _MISSING))}, now {_shorten(new.get(name, _MISSING))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, _MISSING) != new.get(name, _MISSING)
+    ]
+
+
+def summarize(texts: list[str]) -> str:
+    """Join the first few texts, and the number of those left out."""
+    more = f"; and {len(texts) - _MAX_DIFFERENCES} more" if len(texts) > _MAX_DIFFERENCES else ""
+    return "; ".join(texts[:_MAX_DIFFERENCES]) + more
+
+
+def _flatten_fields(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, child in value.items():
+        flat |= _flatten_fields(child, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def _shorten(value: Any) -> str:
+    if value is _MISSING:
+        return "missing"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "…"

@@ -1,1 +1,1 @@
-"""Evaluation after each epoch, early stopping and plots."""
+"""Evaluation of a network on a whole split, and what follows from it: metrics, early stopping, plots."""

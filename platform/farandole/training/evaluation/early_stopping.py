@@ -11,72 +11,75 @@ from farandole.spec import EarlyStopping as EarlyStoppingSpec
 
 
 class BestTracker:
-    """The best value so far. Every rank sees the same values, so all come to the same conclusions.
+    """Best value of a metric. Every rank sees the same values, so all ranks draw the same conclusions.
 
     Args:
-        direction: `max` or `min`: what is better.
-        min_change: How much better a value has to be to count.
+        direction: `max` or `min`, whichever is better.
+        min_change: Smallest improvement that counts.
     """
 
     def __init__(self, direction: str, min_change: float = 0.0) -> None:
         self._sign, self._min_change = (1.0 if direction == "max" else -1.0), min_change
         self.value: float | None = None
-        self.waited = 0
+        self.num_waited = 0
 
     def add(self, value: float | None) -> bool:
-        """Take note of a value; returns whether it is the best. One that is missing or no number is no better."""
-        known = value is not None and not math.isnan(value)
-        if known and (self.value is None or self._sign * (value - self.value) > self._min_change):  # type: ignore[operator]
-            self.value, self.waited = value, 0
+        """Add a value; returns whether it is the best so far. A missing value or NaN is not an improvement."""
+        if (
+            value is not None
+            and not math.isnan(value)
+            and (self.value is None or self._sign * (value - self.value) > self._min_change)
+        ):
+            self.value, self.num_waited = value, 0
             return True
-        self.waited += 1
+        self.num_waited += 1
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return {"best": self.value, "waited": self.waited}
+        """Return the state as plain numbers."""
+        return {"best": self.value, "waited": self.num_waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.value, self.waited = state["best"], int(state["waited"])
+        """Restore a state."""
+        self.value, self.num_waited = state["best"], int(state["waited"])
 
 
 class EarlyStopping:
-    """Ends a training that gets no better, and keeps the best weights if so asked.
+    """Ends a training that no longer improves, and keeps the best weights if configured to.
 
     Args:
         spec: When to stop.
-        metric: Which validation metric.
-        direction: `max` or `min`: what is better.
+        metric: Name of the validation metric.
+        direction: `max` or `min`, whichever is better.
     """
 
     def __init__(self, spec: EarlyStoppingSpec, metric: str, direction: str) -> None:
         self._spec, self.metric = spec, metric
         self._best = BestTracker(direction, spec.min_change)
-        self.weights: dict[str, torch.Tensor] | None = None
-        self.metrics: dict[str, float] = {}
+        self.best_weights: dict[str, torch.Tensor] | None = None
+        self.best_metrics: dict[str, float] = {}
 
-    def validated(self, metrics: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
-        """Take note of a validation of these weights."""
+    def add_validation(self, metrics: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
+        """Record the validation of these weights."""
         if self._best.add(metrics.get(self.metric)) and self._spec.restore_best:
-            self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
-            self.metrics = dict(metrics)
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+            self.best_metrics = dict(metrics)
 
     @property
-    def over(self) -> bool:
-        """Whether it is time to stop."""
-        return self._best.waited >= self._spec.patience
+    def should_stop(self) -> bool:
+        """True once the metric has not improved for `patience` validations."""
+        return self._best.num_waited >= self._spec.patience
 
     @property
-    def best(self) -> float | None:
-        """The best value."""
+    def best_value(self) -> float | None:
+        """Best value of the metric."""
         return self._best.value
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and tensors."""
-        return {"weights": self.weights, "metrics": self.metrics, **self._best.state_dict()}
+        """Return the state as plain numbers and tensors."""
+        return {"weights": self.best_weights, "metrics": self.best_metrics, **self._best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.weights, self.metrics = state["weights"], dict(state["metrics"])
+        """Restore a state."""
+        self.best_weights, self.best_metrics = state["weights"], dict(state["metrics"])
         self._best.load_state_dict(state)

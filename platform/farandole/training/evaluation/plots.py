@@ -1,4 +1,4 @@
-"""The plots of a finished training."""
+"""Plots of a finished training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torchmetrics.functional.classification import binary_roc, multiclass_confus
 
 from farandole.shards import LabelColumn
 from farandole.training.evaluation.evaluator import EvaluationResult
-from farandole.training.losses import predictions
+from farandole.training.evaluation.metrics import predictions
 
 matplotlib.use("Agg")
 
-_MOST_POINTS = 5000
-_MOST_CLASSES = 40
+_MAX_POINTS = 5000
+_MAX_CLASSES = 40
 
 
 def plot_training_curves(history: dict[str, list[tuple[int, float]]], main_metric: str) -> Figure:
-    """The training loss and the main validation metric, by step."""
+    """Plot the training loss and the main validation metric by step."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, name in ((left, "train.loss"), (right, f"validation.{main_metric}")):
@@ -31,38 +31,38 @@ def plot_training_curves(history: dict[str, list[tuple[int, float]]], main_metri
 
 
 def plot_evaluation(result: EvaluationResult, label: LabelColumn) -> dict[str, Figure]:
-    """What suits the label: confusion matrix and ROC, or predicted against true values."""
+    """Plot what suits the label: confusion matrix and ROC, or predicted against true values."""
     scores = predictions(result.outputs, label)
     if label.kind == "regression":
-        return {"predicted_against_true": _predicted_against_true(scores, result.label)}
+        return {"predicted_against_true": _plot_predictions(scores, result.label)}
     plots = {}
-    chosen = (scores > 0.5).int() if label.kind == "binary" else scores.argmax(1)
-    if len(label.classes) <= _MOST_CLASSES:
-        plots["confusion_matrix"] = _confusion(chosen, result.label, label.classes)
+    predicted = (scores > 0.5).int() if label.kind == "binary" else scores.argmax(1)
+    if len(label.classes) <= _MAX_CLASSES:
+        plots["confusion_matrix"] = _plot_confusion(predicted, result.label, label.classes)
     if label.kind == "binary" and len(torch.unique(result.label)) == 2:
-        plots["roc"] = _roc(scores, result.label)
+        plots["roc"] = _plot_roc(scores, result.label)
     return plots
 
 
-def _confusion(chosen: torch.Tensor, true: torch.Tensor, classes: tuple[str, ...]) -> Figure:
-    counts = multiclass_confusion_matrix(chosen.long(), true.long(), num_classes=len(classes)).numpy()
+def _plot_confusion(predicted: torch.Tensor, true: torch.Tensor, classes: tuple[str, ...]) -> Figure:
+    counts = multiclass_confusion_matrix(predicted.long(), true.long(), num_classes=len(classes)).numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.0, 0.5 * len(classes) + 2)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, label="share of the true class")
-    places = range(len(classes))
-    axes.set(xticks=places, yticks=places, xticklabels=classes, yticklabels=classes)
+    ticks = range(len(classes))
+    axes.set(xticks=ticks, yticks=ticks, xticklabels=classes, yticklabels=classes)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test split")
-    for row in places:
-        for column in places:
+    for row in ticks:
+        for column in ticks:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
     return figure
 
 
-def _roc(scores: torch.Tensor, true: torch.Tensor) -> Figure:
+def _plot_roc(scores: torch.Tensor, true: torch.Tensor) -> Figure:
     false_positive, true_positive, _ = binary_roc(scores, true)
     thinned = np.unique(np.linspace(0, len(false_positive) - 1, 500).astype(int))
     area = float(torch.trapezoid(true_positive, false_positive))
@@ -75,8 +75,8 @@ def _roc(scores: torch.Tensor, true: torch.Tensor) -> Figure:
     return figure
 
 
-def _predicted_against_true(predicted: torch.Tensor, true: torch.Tensor) -> Figure:
-    step = max(1, len(true) // _MOST_POINTS)
+def _plot_predictions(predicted: torch.Tensor, true: torch.Tensor) -> Figure:
+    step = max(1, len(true) // _MAX_POINTS)
     figure = Figure(figsize=(4.8, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.scatter(true.numpy()[::step], predicted.numpy()[::step], s=6, alpha=0.4)

@@ -1,1 +1,1 @@
-"""Optimizers, schedules, precision and gradient synchronization."""
+"""Optimization: gradient buckets and their sum over ranks, the optimizer, its schedule, loss scaling, averaging."""

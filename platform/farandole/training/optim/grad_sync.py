@@ -1,4 +1,4 @@
-"""One update of the weights: sum the gradients over all ranks, then let torch's optimizer move the weights."""
+"""Gradient synchronization: sum the gradients over all ranks, then let torch's optimizer update the weights."""
 
 from __future__ import annotations
 
@@ -16,58 +16,59 @@ from farandole.training.world import World
 
 
 class GradientSync(Protocol):
-    """What the trainer needs. In each step: `enable_sync` before the last backward, `wait`, perhaps `scale`, `step`, `forget`.
+    """Gradients and optimizer of one rank.
 
+    Each step calls `enable_sync` before the last backward, then `synchronize`, perhaps `scale`, `step`, `zero_grad`.
     Gradients are sums, not means: each rank divides its loss by the rows of the global batch, so ranks with different
-    numbers of rows weigh exactly as much as their rows.
+    numbers of rows are weighted exactly by their rows.
     """
 
     def enable_sync(self) -> None:
-        """The next backward is the last one of its step."""
+        """Start to sum gradients during the next backward, which is the last one of its step."""
 
-    def wait(self) -> None:
-        """Return when the gradients are sums over all ranks."""
+    def synchronize(self) -> None:
+        """Wait until the gradients are sums over all ranks."""
 
-    def squares(self) -> float:
-        """The sum of squares of the summed gradient; not finite where it is not."""
+    def squared_norm(self) -> float:
+        """Return the squared norm of the summed gradient; not finite if the gradient is not."""
 
     def scale(self, factor: float) -> None:
         """Multiply the summed gradient."""
 
-    def step(self, rate: float) -> None:
-        """Move the weights."""
+    def step(self, learning_rate: float) -> None:
+        """Update the weights."""
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients."""
 
     def nonfinite_params(self) -> list[str]:
-        """The parameters whose summed gradients are not finite, as far as this rank has them."""
+        """Return the parameters whose summed gradients are not finite, as far as this rank holds them."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, as torch's optimizer gives it, whole. All ranks have to call it."""
+        """Return the complete state in the form of torch's optimizer. All ranks have to call it."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what any number of ranks saved, sharded or not."""
+        """Restore a state saved by any number of ranks, sharded or not."""
 
 
 class ReplicatedGradientSync:
-    """Every rank keeps the optimizer's whole state, and moves all weights in the same way.
+    """Every rank keeps the complete state of the optimizer and updates all weights in the same way.
 
     Args:
         spec: How to train.
         model: The network, on its device.
-        gang: Which rank this is.
+        gang: Position of this rank.
     """
 
     def __init__(self, spec: Train, model: nn.Module, gang: World) -> None:
         self._optimizer = build_optimizer(spec.optimizer, parameter_groups(spec.optimizer, model))
         self._parameters = trainable_parameters(model)
         horovod = spec.horovod
-        self._filling: BucketFiller | None = None
+        self._filler: BucketFiller | None = None
         self._buckets = []
         if gang.size > 1:
             self._buckets = make_buckets("gradient", self._parameters, horovod, half=spec.compression == "fp16")
-            self._filling = BucketFiller(
+            self._filler = BucketFiller(
                 self._buckets,
                 lambda flat, name: world.start_all_reduce(
                     flat, name, predivide=horovod.predivide_factor, adasum=horovod.adasum
@@ -75,14 +76,14 @@ class ReplicatedGradientSync:
             )
 
     def enable_sync(self) -> None:
-        """See `Update`."""
-        if self._filling is not None:
-            self._filling.enable_sync()
+        """See `GradientSync`."""
+        if self._filler is not None:
+            self._filler.enable()
 
-    def wait(self) -> None:
-        """See `Update`."""
-        if self._filling is not None:
-            self._filling.wait()
+    def synchronize(self) -> None:
+        """See `GradientSync`."""
+        if self._filler is not None:
+            self._filler.wait()
             for bucket in self._buckets:
                 for name, view in bucket.views.items():
                     parameter = bucket.parameters[name]
@@ -94,27 +95,27 @@ class ReplicatedGradientSync:
             elif parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.to_dense()
 
-    def squares(self) -> float:
-        """See `Update`."""
-        return squared_norm([gradient.reshape(-1) for gradient in self._tensors()])
+    def squared_norm(self) -> float:
+        """See `GradientSync`."""
+        return squared_norm([gradient.reshape(-1) for gradient in self._gradients()])
 
     def scale(self, factor: float) -> None:
-        """See `Update`."""
-        torch._foreach_mul_(self._tensors(), factor)
+        """See `GradientSync`."""
+        torch._foreach_mul_(self._gradients(), factor)
 
-    def step(self, rate: float) -> None:
-        """See `Update`."""
+    def step(self, learning_rate: float) -> None:
+        """See `GradientSync`."""
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         self._optimizer.step()
 
-    def forget(self) -> None:
-        """See `Update`."""
+    def zero_grad(self) -> None:
+        """See `GradientSync`."""
         for parameter in self._parameters.values():
             parameter.grad = None
 
     def nonfinite_params(self) -> list[str]:
-        """See `Update`."""
+        """See `GradientSync`."""
         return [
             name
             for name, parameter in self._parameters.items()
@@ -122,15 +123,15 @@ class ReplicatedGradientSync:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Update`."""
+        """See `GradientSync`."""
         return self._optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Update`."""
+        """See `GradientSync`."""
         self._optimizer.load_state_dict(state)
 
-    def _tensors(self) -> list[torch.Tensor]:
-        """The gradients, in as few tensors as there are."""
+    def _gradients(self) -> list[torch.Tensor]:
+        """Return the gradients in as few tensors as possible."""
         if all(bucket.flat.dtype == next(iter(bucket.parameters.values())).dtype for bucket in self._buckets):
             flats = [bucket.flat for bucket in self._buckets]
             if flats:
@@ -139,12 +140,12 @@ class ReplicatedGradientSync:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that learn, by name; one that is used in two places once."""
+    """Return the trainable parameters by name; a shared one occurs once."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def squared_norm(tensors: list[torch.Tensor]) -> float:
-    """Over flat tensors; not finite only where one of their elements is not."""
+    """Return the squared norm of flat tensors; not finite only if one of their elements is not."""
     squares = sum(torch.dot(tensor, tensor).item() for tensor in tensors)
     if math.isfinite(squares) or not all(bool(tensor.isfinite().all()) for tensor in tensors):
         return squares

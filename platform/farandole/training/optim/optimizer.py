@@ -1,4 +1,4 @@
-"""Torch's optimizer as the job file names it."""
+"""Torch's optimizer as the job file configures it."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ _CLASSES: dict[OptimizerName, type[torch.optim.Optimizer]] = {
     "adafactor": torch.optim.Adafactor,
 }
 _FUSED = ("adamw", "adam", "sgd", "adagrad")
-"""Those of which torch has a form that goes once over the memory, on CPU and GPU."""
-_WAYS = ("fused", "foreach", "differentiable", "capturable", "maximize")
-"""Options that say how torch computes; where one is given, the user has chosen."""
+"""Optimizers of which torch has a fused implementation on CPU and GPU, which reads the memory once."""
+_IMPLEMENTATION_OPTIONS = ("fused", "foreach", "differentiable", "capturable", "maximize")
+"""Options that select torch's implementation; if one is given, the choice is the user's."""
 
 
 def parameter_groups(spec: Optimizer, model: nn.Module) -> list[dict[str, Any]]:
-    """All parameters that learn, those of weight decay first: it falls on matrices, not on biases and norms."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Group the trainable parameters: first those with weight decay (matrices), then biases and norms without it."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {
-            "params": [parameter for parameter in learning if parameter.ndim >= 2],
+            "params": [parameter for parameter in trainable if parameter.ndim >= 2],
             "weight_decay": spec.weight_decay,
         },
-        {"params": [parameter for parameter in learning if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
 def build_optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer over groups of parameters.
+    """Create the optimizer of some parameter groups.
 
     Raises:
-        SpecError: `options` names something that torch's class does not take.
+        SpecError: `options` names something that torch's class does not accept.
     """
     options = dict(spec.options)
-    types = {parameter.dtype for group in groups for parameter in group["params"]}
-    if spec.name in _FUSED and not any(way in options for way in _WAYS) and types == {torch.float32}:
+    dtypes = {parameter.dtype for group in groups for parameter in group["params"]}
+    is_users_choice = any(option in options for option in _IMPLEMENTATION_OPTIONS)
+    if spec.name in _FUSED and not is_users_choice and dtypes == {torch.float32}:
         options["fused"] = True
     try:
         return _CLASSES[spec.name](groups, lr=spec.learning_rate, **options)  # type: ignore[call-arg]

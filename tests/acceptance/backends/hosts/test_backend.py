@@ -61,7 +61,7 @@ def hosts_job(network: Network, server: MlflowServer, made: Callable[..., Made],
     return make_job(
         name="hosted",
         data={**made().data, "output": str(output)},
-        model={"builder": "network:build_noting_attempts", "options": {"marks": str(marks), "step_s": 0.2}},
+        model={"builder": "network:build_recording_attempts", "options": {"marks": str(marks), "step_s": 0.2}},
         train__epochs=EPOCHS,
         train__tail="drop",
         train__checkpoint={"directory": str(network.shared / "checkpoints"), "every_steps": 4},
@@ -187,7 +187,7 @@ def _compare_with_undisturbed(
     weights = read_checkpoint(network.shared / "checkpoints" / job_id)["model"]
     other = network.shared / "undisturbed"
     other.mkdir()
-    model = {"builder": "network:build_noting_attempts", "options": {"marks": str(other)}}
+    model = {"builder": "network:build_recording_attempts", "options": {"marks": str(other)}}
     here = job.model_copy(
         update={
             "model": job.network.model_copy(update=model),
@@ -196,12 +196,12 @@ def _compare_with_undisturbed(
     )
     trained = train(here)
     assert _batches(other, trained.directory) == disturbed
-    expected = read_checkpoint(network.shared / "checkpoints" / trained.job_id)["model"]
+    expected = read_checkpoint(network.shared / "checkpoints" / trained.id)["model"]
     assert weights.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
     result = json.loads((directory / "result.json").read_text())
-    for name, value in trained.training["metrics"]["test"].items():
+    for name, value in trained.training.metrics["test"].items():
         assert result["training"]["metrics"]["test"][name] == pytest.approx(value, abs=5e-3)
 
 
@@ -275,5 +275,5 @@ def test_what_is_changed_after_the_submission_changes_nothing(
     directory = home / "jobs" / backend.submit(hosts_job).id
     folder = Path(json.loads((directory / "job.json").read_text())["folder"])
     Path(hosts_job.folder, "network.py").write_text("raise RuntimeError\n")
-    assert "build_noting_attempts" in (folder / "network.py").read_text()
+    assert "build_recording_attempts" in (folder / "network.py").read_text()
     _wait(lambda: backend.list()[0].ended)

@@ -1,4 +1,4 @@
-"""Stopping and going on by real gangs: of two ranks, and of three that go on from what two have left."""
+"""Stop and resume with gangs of two ranks, and of three that resume a training of two."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // 100
 SCRIPT = SUPPORT / "stopping.py"
 STOPS = ((1, 1), (0, 3), (1, STEPS - 1), (0, STEPS), (1, STEPS + 4))
-"""Which rank is asked to stop, and in which step; all stop after the next one."""
+"""The rank that receives a stop request, and the step; all ranks stop after the next one."""
 
 
 def gang(path: Path, workers: int, job: Job, network: str, trainings: list[dict[str, Any]]) -> list[list[Any]]:
-    """Make the trainings in one gang; returns by training what each rank saw."""
+    """Run the trainings in one gang; returns the results of each rank by training."""
     path.write_text(json.dumps({"job": job.model_dump(mode="json"), "network": network, "trainings": trainings}))
     with path.with_name(f"{path.name}.txt").open("w+") as output:
         code = run_script(SCRIPT, [str(path)], workers=workers, output=output)
@@ -38,12 +38,12 @@ def gang(path: Path, workers: int, job: Job, network: str, trainings: list[dict[
 
 @dataclass(frozen=True)
 class Stops:
-    """Trainings of two ranks. By stop: the training that stopped, and the one that went on.
+    """Trainings of two ranks: for each stop the training that stopped, and the one that resumed.
 
     Args:
-        whole: One that nothing happened to.
-        stopped: Those that stopped.
-        resumed: Those that went on.
+        whole: Training without interruption.
+        stopped: Trainings that stopped.
+        resumed: Trainings that resumed.
     """
 
     whole: list[Any]
@@ -65,43 +65,46 @@ def make_small(make_module_job: MakeJob) -> Callable[..., Job]:
 def stops(module_home: Path, make_small: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Stops:
     base = tmp_path_factory.mktemp("stops")
     plan: list[dict[str, Any]] = [{"directory": str(base / "whole")}]
-    for number, ask in enumerate(STOPS):
-        plan += [{"directory": str(base / f"{number}"), "ask": ask}, {"directory": str(base / f"{number}")}]
+    for number, request in enumerate(STOPS):
+        plan += [{"directory": str(base / f"{number}"), "request": request}, {"directory": str(base / f"{number}")}]
     augment = {"dense": {"kind": "numbers", "noise": 0.1}}
-    done = gang(base / "plan.json", 2, make_small(log_every_steps=4, augment=augment), "drawing", plan)
+    done = gang(base / "plan.json", 2, make_small(log_every_steps=4, augment=augment), "random", plan)
     return Stops(done[0], done[1::2], done[2::2])
 
 
-def test_one_that_is_asked_is_enough_and_all_stop_after_the_same_step(stops: Stops) -> None:
+def test_request_to_one_rank_stops_all_after_the_same_step(stops: Stops) -> None:
     assert [[rank["stopped"] for rank in ranks] for ranks in stops.stopped] == [[step + 1] * 2 for _, step in STOPS]
     assert [rank["stopped"] for rank in stops.whole] == [None, None]
 
 
-def test_what_goes_on_gives_the_same_bits(stops: Stops) -> None:
+def test_resumed_training_has_identical_weights(stops: Stops) -> None:
     expected = [rank["digest"] for rank in stops.whole]
     assert expected[0] == expected[1]
     assert [[rank["digest"] for rank in ranks] for ranks in stops.resumed] == [expected] * len(STOPS)
 
 
-def test_what_goes_on_logs_the_same_losses(stops: Stops) -> None:
-    """Also those of steps before and after the stop together."""
+def test_resumed_training_logs_the_same_losses(stops: Stops) -> None:
+    """Includes losses averaged over steps before and after the stop."""
     whole = stops.whole[0]["losses"]
     assert list(whole) == [str(step) for step in (4, 8, 9, 12, 16, 18)]
     for stopped, resumed in zip(stops.stopped, stops.resumed, strict=True):
         assert {**stopped[0]["losses"], **resumed[0]["losses"]} == whole
 
 
-def test_what_goes_on_reads_the_rows_that_are_left(stops: Stops) -> None:
+def test_resumed_training_reads_the_remaining_rows(stops: Stops) -> None:
     for rank in range(2):
         whole = stops.whole[rank]["rows"]
         for stopped, resumed in zip(stops.stopped, stops.resumed, strict=True):
             assert stopped[rank]["rows"] + resumed[rank]["rows"] == whole
 
 
-def test_three_ranks_go_on_from_what_two_have_left(module_home: Path, make_small: MakeJob, tmp_path: Path) -> None:
+def test_three_ranks_resume_a_training_of_two(module_home: Path, make_small: MakeJob, tmp_path: Path) -> None:
     job = make_small()
     half = str(tmp_path / "two")
-    plan = [{"directory": str(tmp_path / "whole")}, {"directory": half, "ask": (1, STEPS + 3)}]
+    plan: list[dict[str, Any]] = [
+        {"directory": str(tmp_path / "whole")},
+        {"directory": half, "request": (1, STEPS + 3)},
+    ]
     whole, stopped = gang(tmp_path / "first.json", 2, job, "plain", plan)
     shutil.copytree(half, tmp_path / "three")
     (resumed,) = gang(tmp_path / "second.json", 3, job, "plain", [{"directory": str(tmp_path / "three")}])

@@ -10,8 +10,8 @@ from farandole.training.optim.buckets import BucketFiller, make_buckets, paramet
 
 
 @dataclass
-class Done:
-    """A sum of one rank."""
+class Finished:
+    """Pending sum of one rank."""
 
     tensor: torch.Tensor
 
@@ -23,7 +23,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1))
 
 
-def test_parameters_are_dealt_by_size_the_last_ones_first() -> None:
+def test_parameters_fill_buckets_by_size_last_ones_first() -> None:
     parameters = dict(network().named_parameters())
     (one,) = make_buckets("b", parameters, Horovod())
     assert list(one.parameters) == list(reversed(parameters))
@@ -35,14 +35,14 @@ def test_parameters_are_dealt_by_size_the_last_ones_first() -> None:
     assert len(small) == len(parameters)
 
 
-def test_types_do_not_share_a_bucket_and_bfloat16_travels_as_float32() -> None:
+def test_each_type_has_its_own_bucket_and_bfloat16_is_sent_as_float32() -> None:
     model = nn.ParameterDict({"a": torch.zeros(2), "b": torch.zeros(2, dtype=torch.bfloat16), "c": torch.zeros(2)})
     buckets = make_buckets("b", dict(model.named_parameters()), Horovod())
     assert [list(bucket.parameters) for bucket in buckets] == [["c"], ["b"], ["a"]]
     assert [bucket.flat.dtype for bucket in buckets] == [torch.float32] * 3
 
 
-def test_views_have_the_order_in_memory_of_their_parameters() -> None:
+def test_views_have_the_memory_layout_of_their_parameters() -> None:
     image = torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last)
     broken = torch.zeros(4, 6)[:, ::2]
     views = parameter_views(torch.arange(300.0), [image, broken])
@@ -51,34 +51,34 @@ def test_views_have_the_order_in_memory_of_their_parameters() -> None:
     assert views[1].min() == image.numel()
 
 
-def test_only_the_last_backward_of_a_step_starts_sums_and_each_bucket_starts_when_it_is_full() -> None:
+def test_full_bucket_starts_its_sum_in_the_last_backward_only() -> None:
     model, started = network(), []
     buckets = make_buckets("b", dict(model.named_parameters()), Horovod(bucket_mib=1e-9))
 
-    def start(flat: torch.Tensor, name: str) -> Done:
+    def start(flat: torch.Tensor, name: str) -> Finished:
         started.append(name)
-        return Done(flat)
+        return Finished(flat)
 
-    filling = BucketFiller(buckets, start)  # type: ignore[arg-type]
+    filler = BucketFiller(buckets, start)  # type: ignore[arg-type]
     model(torch.ones(2, 4)).sum().backward()
     assert not started
     once = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
-    filling.enable_sync()
+    filler.enable()
     model(torch.ones(2, 4)).sum().backward()
     assert sorted(started) == sorted(bucket.name for bucket in buckets)
-    filling.wait()
+    filler.wait()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, 2 * once[name])
 
 
-def test_half_precision_rounds_what_travels() -> None:
+def test_half_precision_rounds_sent_gradients() -> None:
     model = nn.Linear(1, 1, bias=False)
     (bucket,) = make_buckets("b", dict(model.named_parameters()), Horovod(), half=True)
-    filling = BucketFiller([bucket], lambda flat, name: Done(flat))  # type: ignore[arg-type, return-value]
-    filling.enable_sync()
+    filler = BucketFiller([bucket], lambda flat, name: Finished(flat))  # type: ignore[arg-type, return-value]
+    filler.enable()
     model(torch.tensor([[1.0001]])).sum().backward()
-    filling.wait()
+    filler.wait()
     assert model.weight.grad is not None
     assert model.weight.grad.item() == 1.0
     assert model.weight.grad.dtype == torch.float32

@@ -6,22 +6,22 @@ from torch import nn
 from farandole.training.optim.ema import ExponentialMovingAverage
 
 
-def test_the_average_follows_its_formula() -> None:
+def test_average_follows_its_formula() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 0.0)
-    averaged, expected = ExponentialMovingAverage(model, 0.5), 0.0
-    averaged.begin()
+    average, expected = ExponentialMovingAverage(model, 0.5), 0.0
+    average.reset()
     for step in range(20):
         nn.init.constant_(model.weight, float(step + 1))
-        averaged.update()
+        average.update()
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * (step + 1)
-    with averaged.in_place():
+    with average.applied():
         torch.testing.assert_close(model.weight.item(), expected)
     assert model.weight.item() == 20.0
 
 
-def test_it_goes_on_from_its_state() -> None:
+def test_average_resumes_from_its_state() -> None:
     models = [nn.Linear(2, 2) for _ in range(2)]
     first, second = (ExponentialMovingAverage(model, 0.9) for model in models)
     first.update()
@@ -31,11 +31,11 @@ def test_it_goes_on_from_its_state() -> None:
     second.update()
     first.swap()
     second.swap()
-    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for left, right in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
-def test_parameters_that_do_not_learn_are_left_alone() -> None:
+def test_frozen_parameters_are_not_averaged() -> None:
     model = nn.Linear(2, 2)
     model.bias.requires_grad_(False)
     assert set(ExponentialMovingAverage(model, 0.9).state_dict()["averages"]) == {"weight"}

@@ -39,13 +39,13 @@ def network() -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_name_is_torchs_optimizer_with_the_given_rate(name: str) -> None:
+def test_each_name_creates_torchs_optimizer_with_its_learning_rate(name: str) -> None:
     optimizer = built(Optimizer.model_validate({"name": name, "learning_rate": 0.25}), network())
     assert type(optimizer) is NAMES[name]
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
-def test_weight_decay_falls_on_matrices_and_not_on_vectors() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     model = network()
     decayed, spared = built(Optimizer(weight_decay=0.1), model).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
@@ -55,12 +55,12 @@ def test_weight_decay_falls_on_matrices_and_not_on_vectors() -> None:
 
 
 @pytest.mark.parametrize(("dims", "groups"), [((2, 2), 1), ((2,), 1)], ids=["matrices", "vectors"])
-def test_a_kind_of_parameter_that_is_not_there_makes_no_group(dims: tuple[int, ...], groups: int) -> None:
+def test_empty_parameter_group_is_left_out(dims: tuple[int, ...], groups: int) -> None:
     model = nn.ParameterList([nn.Parameter(torch.zeros(dims))])
     assert len(built(Optimizer(weight_decay=0.5), model).param_groups) == groups
 
 
-def test_options_reach_torch() -> None:
+def test_options_are_passed_to_torch() -> None:
     optimizer = built(Optimizer(options={"betas": [0.8, 0.9], "eps": 1e-6}), network())
     assert all(tuple(group["betas"]) == (0.8, 0.9) and group["eps"] == 1e-6 for group in optimizer.param_groups)
 
@@ -69,13 +69,13 @@ def test_options_reach_torch() -> None:
     ("name", "options"),
     [("adamw", {"momentum": 0.9}), ("sgd", {"betas": [0.9, 0.9]}), ("adam", {"betas": [2, 0.9]})],
 )
-def test_options_that_torch_refuses_are_named(name: str, options: dict[str, Any]) -> None:
+def test_options_that_torch_rejects_are_reported(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=rf"train\.optimizer\.options: .*; see torch's {name}"):
         built(Optimizer.model_validate({"name": name, "options": options}), network())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_optimizer_moves_every_parameter_that_learns(name: str) -> None:
+def test_each_optimizer_updates_every_trainable_parameter(name: str) -> None:
     torch.manual_seed(0)
     model = network()
     before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
@@ -88,7 +88,7 @@ def test_each_optimizer_moves_every_parameter_that_learns(name: str) -> None:
     assert moved == {key for key in before if not key.startswith("frozen")}
 
 
-def test_the_form_that_goes_once_over_the_memory_is_taken_unless_the_user_chose_another() -> None:
+def test_fused_implementation_is_the_default_for_float32() -> None:
     assert built(Optimizer(), network()).param_groups[0]["fused"] is True
     assert not built(Optimizer(options={"foreach": True}), network()).param_groups[0]["fused"]
     assert not built(Optimizer(), network().double()).param_groups[0]["fused"]

@@ -6,8 +6,7 @@ from typing import Any
 
 from farandole.backends.kubernetes.manifests.names import labels
 from farandole.backends.kubernetes.manifests.submission import Submission
-from farandole.spec.kubernetes import Kubernetes, PodResources
-from farandole.spec.volume import Volume
+from farandole.spec.backend import Kubernetes, PodResources, Volume
 
 USER = 1000
 """The user of all pods, who has no rights beyond their own."""

@@ -8,9 +8,10 @@ import json
 from farandole.backends.kubernetes.manifests.names import CODE, MLFLOW_RUN, PRIORITY, STORE, SUBMITTED
 from farandole.backends.kubernetes.manifests.pods import Object, metadata
 from farandole.backends.kubernetes.manifests.submission import Submission
+from farandole.jobdir.layout import RUN_LINK, SPEC
 
-SPEC, PACKAGE, RECORD = "job.json", "package.tar.gz", "record.json"
-"""Keys of a job's ConfigMap."""
+PACKAGE, RECORD = "package.tar.gz", RUN_LINK
+"""Keys of a job's ConfigMap, beside the spec under the name of its file."""
 
 
 def config_maps(submission: Submission) -> list[Object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farandole.spec import Job
-from farandole.spec.kubernetes import Kubernetes
+from farandole.spec.backend import Kubernetes
 
 MAX_INLINE_BYTES = 900 * 1024
 """A job folder that packs into no more travels in the API; the API takes 1 MiB for one object."""
@@ -31,7 +31,8 @@ class CodePackage:
 @dataclass(frozen=True)
 class SshKeys:
     """A job's own SSH keys, in OpenSSH's form. One pair lets the launcher in, the other one is the workers' proof of
-    who they are."""
+    who they are.
+    """
 
     user_private: str = ""
     user_public: str = ""

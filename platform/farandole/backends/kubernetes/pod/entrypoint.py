@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 from farandole.backends.kubernetes.localize import CODE_FOLDER
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT
-from farandole.backends.kubernetes.manifests.store import PACKAGE, SPEC
+from farandole.backends.kubernetes.manifests.store import PACKAGE
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Progress
+from farandole.jobdir.layout import SPEC
 from farandole.launch.code_archive import unpack
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 from farandole.spec import Job, parse_job
@@ -60,7 +61,7 @@ def load_job() -> Job:
         EnvironmentLacking: The folder is not what was submitted, or cannot be had.
     """
     spec = Path(JOB_MOUNT) / SPEC
-    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), place=str(spec))
+    job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
     about: dict[str, Any] = json.loads(os.environ["FARANDOLE_CODE"])
     folder = Path(job.folder or Path.home() / CODE_FOLDER)
     unpack(_package(about.get("place")), about["digest"], folder)

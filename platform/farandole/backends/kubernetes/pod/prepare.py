@@ -22,9 +22,10 @@ def main() -> None:
 def _prepare() -> None:
     job = load_job()
     os.environ["SPARK_CONF_DIR"] = _own_settings(os.environ["SPARK_CONF_DIR"], os.environ["FARANDOLE_POD"])
-    from farandole.ingest.prepare import prepare
+    from farandole import pipeline
 
-    prepared = prepare(job, event_printer())
+    checked = pipeline.check(job, ["prepare"], finds_builder=False)  # its module may be in the workers' image alone
+    prepared = pipeline.prepare(checked, event_printer())
     print(json.dumps({"dataset": prepared.to_dict()}), flush=True)
     if os.environ.get("FARANDOLE_RELEASES"):
         _release(os.environ["FARANDOLE_RELEASES"], os.environ.get("FARANDOLE_QUEUE") or None)

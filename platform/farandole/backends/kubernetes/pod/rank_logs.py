@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from farandole.jobdir.layout import worker_logs
+
 _LOOK_EVERY_S = 0.2
-_PLACE = re.compile(r"attempt-(\d+)/rank-(\d+)\.log$")
 RANK_LINE = re.compile(r"^\[(?P<rank>\d+)\] (?P<text>.*)$", re.DOTALL)
 """A line of the launcher's log that a worker wrote."""
 
@@ -21,7 +22,7 @@ class RankLogRelay:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._logs = directory / "logs"
+        self._directory = directory
         self._open: dict[Path, IO[str]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rank logs", daemon=True)
@@ -42,14 +43,12 @@ class RankLogRelay:
             self._look(whole=False)
 
     def _look(self, *, whole: bool) -> None:
-        for path in sorted(self._logs.glob("attempt-*/rank-*.log")):
+        for _, rank, path in worker_logs(self._directory):
             if path not in self._open:
                 self._open[path] = path.open(encoding="utf-8", errors="replace")
-            match = _PLACE.search(str(path))
-            assert match is not None
-            self._print(self._open[path], match[2], whole=whole)
+            self._print(self._open[path], rank, whole=whole)
 
-    def _print(self, file: IO[str], rank: str, *, whole: bool) -> None:
+    def _print(self, file: IO[str], rank: int, *, whole: bool) -> None:
         while True:
             start = file.tell()
             line = file.readline()

@@ -23,8 +23,9 @@ from farandole.backends.kubernetes.pod.worker_pods import HostFile, WorkerPods
 from farandole.backends.kubernetes.status import failure_reason, has_succeeded
 from farandole.errors import FarandoleError, JobFailedError, PreparationError
 from farandole.events import Message
+from farandole.jobdir.layout import RUN_LINK, TRACKING, attempt_logs, job_directory
 from farandole.process.signals import Terminated
-from farandole.spec import Hosts, Job, Ssh, home
+from farandole.spec import Hosts, Job, Ssh
 
 _LOOK_S = 1.0
 _ALL_READY_S = 60.0
@@ -51,15 +52,17 @@ class _Launch:
             self.workers.scale(-(-self.job.resources.workers // self.workers.slots))
             with HostFile(self.workers, Path.home() / HOSTS_FILE) as hosts, RankLogRelay(self.directory):
                 self._wait_for_workers(hosts)
-                from farandole.launch import train
+                from farandole import pipeline
 
                 self.report.follow(self.directory)
-                trained = train(self.job, on_event, register=True, directory=self.directory)
+                checked = pipeline.check(self.job, ["train"])
+                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)  # the other pod made it now
+                trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
             self.report.close()
             self.workers.free()
-            self.report.result(trained.document(self.job.name))
+            self.report.result(trained.to_dict())
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
-            steps = trained.training["steps"]
+            steps = trained.training.steps
             self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
         except BaseException as error:
             self._fail(error)
@@ -133,7 +136,7 @@ def _supervise() -> None:
         job = load_job()
         job_id = os.environ["FARANDOLE_JOB_ID"]
         job = _with_hosts(job, _set_up_ssh(Path.home() / ".ssh"))
-        directory = home() / "jobs" / job_id
+        directory = job_directory(job_id)
         _go_on_in(directory, int(before.get("attempt") or 0))
         native = os.environ.get("FARANDOLE_STYLE") == "native"
         made_by = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
@@ -174,16 +177,16 @@ def _set_up_ssh(folder: Path) -> Ssh:
 
 def _go_on_in(directory: Path, attempts: int) -> None:
     """The job's directory, as an earlier launcher would have left it: which MLflow run, how many attempts."""
-    (directory / "tracking").mkdir(parents=True, exist_ok=True)
+    (directory / TRACKING).mkdir(parents=True, exist_ok=True)
     record = Path(JOB_MOUNT) / RECORD
     if record.exists():
-        (directory / "tracking" / "record.json").write_bytes(record.read_bytes())
+        (directory / TRACKING / RUN_LINK).write_bytes(record.read_bytes())
     if os.environ.get("FARANDOLE_MLFLOW_RUN"):
         from farandole.tracking.run_link import write_run_id
 
         write_run_id(directory, os.environ["FARANDOLE_MLFLOW_RUN"])
     for number in range(1, attempts + 1):
-        (directory / "logs" / f"attempt-{number}").mkdir(parents=True, exist_ok=True)
+        attempt_logs(directory, number).mkdir(parents=True, exist_ok=True)
 
 
 if __name__ == "__main__":

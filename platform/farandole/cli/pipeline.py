@@ -1,0 +1,110 @@
+"""`run`, `prepare`, `train` and `plan`, the commands that take a job file; and `scale`, for a job that is running."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farandole.errors import SpecError
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, for example train.epochs=2. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
+Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing has changed.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (run, prepare, train, plan, scale):
+        app.command()(command)
+
+
+def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
+    """Prepare, train, evaluate and register, in the foreground."""
+    from farandole import api
+    from farandole.cli import render
+    from farandole.cli.progress import event_display
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with event_display() as on_event:
+        result = api.run(job, on_event, force=force)
+    render.show_training(job_file, job, result.trained, as_json=as_json)
+
+
+def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
+    """Create the dataset, or reuse it where nothing has changed."""
+    from farandole import api
+    from farandole.cli import render
+    from farandole.cli.progress import event_display
+    from farandole.spec import load_job
+
+    job = load_job(job_file, overrides or ())
+    with event_display() as on_event:
+        prepared = api.prepare(job, on_event, force=force)
+    render.show_dataset(job_file, job, prepared, as_json=as_json)
+
+
+def train(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest job of this name.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
+) -> None:
+    """Train on the dataset that has been prepared."""
+    from farandole import api
+    from farandole.cli import render
+    from farandole.cli.progress import event_display
+    from farandole.spec import load_job
+
+    job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
+    with event_display() as on_event:
+        trained = api.train(job, on_event, register=register, resume=resume)
+    render.show_training(job_file, job, trained, as_json=as_json)
+
+
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="List the objects that this backend would create.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the job file and show what would happen; nothing is written or started."""
+    from farandole.cli import render
+    from farandole.planning import Plan
+    from farandole.planning import plan as plan_job
+    from farandole.spec import load_job
+
+    try:
+        chosen = [] if backend is None else [f"backend.use={backend}"]
+        found = plan_job(load_job(job_file, [*(overrides or ()), *chosen]))
+    except SpecError as error:
+        if not as_json:
+            raise
+        found = Plan(problems=tuple(str(error).splitlines()))
+    render.show_plan(found, as_json=as_json)
+    if found.problems:
+        sys.exit(2)
+
+
+def scale(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
+    workers: Annotated[int, typer.Argument(metavar="N", help="The new number of workers.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Continue a running job with another number of workers, from its next checkpoint on."""
+    from farandole import api
+    from farandole.cli import render
+
+    api.scale(job_id, workers)
+    render.show_scaling(job_id, workers, as_json=as_json)

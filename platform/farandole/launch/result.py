@@ -1,0 +1,74 @@
+"""The result of a training, as data: what `farandole train --json` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """The numbers of a training that reached its end.
+
+    Args:
+        mlflow_run_id: The job's MLflow run; None while the store has not created it.
+        workers: Workers of the last attempt.
+        steps: Optimizer steps, over all attempts.
+        rows_per_s: Rows per second of training time in the last attempt.
+        weights_digest: SHA-256 over names, shapes and bytes of the weights.
+        metrics: Split (`test`, `validation`) to metric to value.
+        time_split: Where rank zero's time went: part to seconds.
+        time_by_rank: The same for each worker.
+        straggler: The worker that the others wait for (`rank`, `excess_s`, `share`); None: there is none.
+        attempts: Attempts until the end was reached.
+        recoveries: Each recovery from a failure: `attempt`, `kind`, `from_step`, `seconds`.
+    """
+
+    mlflow_run_id: str | None
+    workers: int
+    steps: int
+    rows_per_s: float
+    weights_digest: str
+    metrics: dict[str, dict[str, float]]
+    time_split: dict[str, float]
+    time_by_rank: list[dict[str, float]]
+    straggler: dict[str, Any] | None
+    attempts: int
+    recoveries: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `training` part of a result document."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A training that reached its end, and its model.
+
+    Args:
+        job: The job's name.
+        id: The job's id.
+        directory: Where the job keeps its spec, checkpoints and logs.
+        dataset: The `dataset` part of a result document.
+        training: The numbers of the training.
+        model_uri: The logged or registered model.
+    """
+
+    job: str
+    id: str
+    directory: Path
+    dataset: dict[str, Any]
+    training: TrainingSummary
+    model_uri: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result document."""
+        return {
+            "job": self.job,
+            "id": self.id,
+            "directory": str(self.directory),
+            "dataset": self.dataset,
+            "training": self.training.to_dict(),
+            "model": {"uri": self.model_uri},
+        }

@@ -1,0 +1,130 @@
+"""Metrics of a whole split for each kind of label.
+
+Shapes: B rows, O outputs, C classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from farandole.shards import LabelColumn
+from farandole.spec import Job, is_function_reference
+from farandole.training.losses import loss_function
+from farandole.training.model_builder import import_user_function, user_code_error
+
+SplitMetric = Callable[[torch.Tensor, torch.Tensor], Any]
+"""Function from outputs `[B, O]` and label `[B]` of a whole split to a number."""
+
+_RANKING_METRICS = {"roc_auc", "average_precision"}
+"""Metrics that depend on the order of rows alone; they need rows of both classes."""
+
+
+def _torchmetrics(part: str) -> Any:
+    """Import a part of torchmetrics at the first evaluation.
+
+    It brings SciPy and matplotlib, which take as long to import as torch itself, and a worker that restarts should
+    train before it waits for that.
+    """
+    return importlib.import_module(f"torchmetrics.functional.{part}")
+
+
+_METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "roc_auc": lambda scores, label: _torchmetrics("classification").binary_auroc(scores, label),
+    "average_precision": lambda scores, label: _torchmetrics("classification").binary_average_precision(scores, label),
+    "rmse": lambda scores, label: _torchmetrics("regression").mean_squared_error(scores, label, squared=False),
+    "mae": lambda scores, label: _torchmetrics("regression").mean_absolute_error(scores, label),
+    "r2": lambda scores, label: _torchmetrics("regression").r2_score(scores, label),
+}
+
+
+def predictions(outputs: torch.Tensor, label: LabelColumn) -> torch.Tensor:
+    """Convert outputs to predictions.
+
+    Returns:
+        Probabilities of the positive class `[B]` or of all classes `[B, C]`, or values `[B]`.
+    """
+    if label.kind == "binary":
+        return outputs.squeeze(1).sigmoid()
+    if label.kind == "multiclass":
+        return outputs.softmax(1)
+    return outputs.squeeze(1)
+
+
+def metric_key(name: str) -> str:
+    """Return the name under which a metric is logged: MLflow rejects a colon in a name."""
+    return name.replace(":", ".")
+
+
+def metric_functions(job: Job) -> dict[str, SplitMetric]:
+    """Import the user's own metrics.
+
+    Raises:
+        ModelError: One of them cannot be imported.
+    """
+    return {
+        name: import_user_function(name, job.folder, "train.metrics")
+        for name in job.metrics
+        if is_function_reference(name)
+    }
+
+
+def compute_metrics(
+    names: tuple[str, ...],
+    outputs: torch.Tensor,
+    label: torch.Tensor,
+    column: LabelColumn,
+    user_metrics: dict[str, SplitMetric] | None = None,
+) -> dict[str, float]:
+    """Compute the metrics of a whole split. Leaves out those that it does not define (the ROC of a single class).
+
+    Args:
+        names: Names of the metrics.
+        outputs: `[B, O]`, of all ranks.
+        label: `[B]`.
+        column: The label's column.
+        user_metrics: The user's own metrics, by name.
+
+    Raises:
+        ModelError: A metric of the user raises, or returns something that is not a number.
+    """
+    if not len(label):
+        return {}
+    outputs, scores = outputs.float(), predictions(outputs.float(), column)
+    computed: dict[str, float] = {}
+    for name in names:
+        if user_metrics and name in user_metrics:
+            computed[metric_key(name)] = _compute_user_metric(user_metrics[name], outputs, label, name)
+            continue
+        if name in _RANKING_METRICS and len(torch.unique(label)) < 2:
+            continue
+        if name == "r2" and len(label) < 2:
+            continue
+        if name == "log_loss":
+            value = loss_function("auto", column)(outputs, label).double().mean()
+        elif name == "accuracy":
+            predicted = (scores > 0.5).int() if column.kind == "binary" else scores.argmax(1)
+            value = (predicted == label).float().mean()
+        elif name in _RANKING_METRICS:
+            value = _METRICS[name](_to_ranks(outputs.squeeze(1)), label)
+        else:
+            value = _METRICS[name](scores, label)
+        computed[name] = float(value)
+    return computed
+
+
+def _compute_user_metric(function: SplitMetric, outputs: torch.Tensor, label: torch.Tensor, name: str) -> float:
+    try:
+        return float(function(outputs, label))
+    except Exception as error:
+        raise user_code_error(error, f"train.metrics: {name}") from error
+
+
+def _to_ranks(logits: torch.Tensor) -> torch.Tensor:
+    """Return the order of the logits as float64 in [0, 1]: confident probabilities would all round to 1."""
+    values, positions = torch.unique(logits, return_inverse=True)
+    ranks: torch.Tensor = positions.double() / max(1, len(values) - 1)
+    return ranks

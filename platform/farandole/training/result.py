@@ -1,0 +1,50 @@
+"""Result of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from farandole.training.timing import TimeSplit, find_straggler
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Result of a training, the same on all ranks but for `rows_per_s` and `time_split`.
+
+    Args:
+        workers: Number of ranks.
+        steps: Optimizer steps since the very start of the training, including those before an interruption.
+        rows_per_s: Training rows per second of all ranks, since the last interruption.
+        weights_digest: SHA-256 over names, shapes and bytes of the final weights.
+        validation: Metrics of the validation split, by name.
+        time_split: Time of this rank by activity.
+        time_by_rank: Time of every rank by activity.
+        test: Metrics of the test split, by name.
+        mlflow_run_id: Id of the MLflow run that recorded the training.
+    """
+
+    workers: int
+    steps: int
+    rows_per_s: float
+    weights_digest: str
+    validation: dict[str, float]
+    time_split: TimeSplit
+    time_by_rank: tuple[TimeSplit, ...]
+    test: dict[str, float] = field(default_factory=dict)
+    mlflow_run_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `training` part of the result document."""
+        time_by_rank = list(self.time_by_rank)
+        return {
+            "mlflow_run_id": self.mlflow_run_id,
+            "workers": self.workers,
+            "steps": self.steps,
+            "rows_per_s": round(self.rows_per_s, 1),
+            "weights_digest": self.weights_digest,
+            "metrics": {"test": self.test, "validation": self.validation},
+            "time_split": self.time_split.rounded(),
+            "time_by_rank": [split.rounded() for split in time_by_rank],
+            "straggler": find_straggler(time_by_rank),
+        }

@@ -1,0 +1,114 @@
+"""Every command and every Python example of the documents, run as it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import blocks, commands, documents
+from tests.support.paths import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_UI = "farandole ui"
+_ID = re.compile(r"flights-\d{8}-\d{6}-[0-9a-f]{4}")
+_ORDER = ("README.md", "docs/data.md", "docs/training.md", "docs/submitted_jobs.md")
+"""Documents with commands, in an order in which they build on each other."""
+
+
+def _variables(home: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # FARANDOLE_HOME is left out, so that `~/.farandole` is where the documents say it is.
+    ours = ("FARANDOLE_", "MLFLOW_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**inherited, "HOME": str(home), "PATH": path, "COLUMNS": "80"}
+
+
+@pytest.fixture(scope="module")
+def user_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home directory for all documents: their commands build on each other."""
+    return tmp_path_factory.mktemp("user")
+
+
+@contextmanager
+def _running(command: str, home: Path) -> Iterator[None]:
+    process = subprocess.Popen(command.split(), cwd=ROOT, env=_variables(home), stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _fetch(url: str, within_s: float) -> bytes:
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                body: bytes = answer.read()
+                return body
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+
+
+def test_no_other_document_has_commands() -> None:
+    names = [path.relative_to(ROOT).as_posix() for path in documents()]
+    assert {name for name in names if commands(name)} == set(_ORDER)
+
+
+@pytest.mark.slow(seconds=240)
+@pytest.mark.timeout(1200)
+def test_every_command_of_the_documents_works(user_home: Path) -> None:
+    output: dict[str, str] = {}
+    for command in [command for name in _ORDER for command in commands(name)]:
+        if command == _UI:
+            continue
+        if "submit" in output:  # the document shows the id of some job
+            command = _ID.sub(output["submit"].strip(), command)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, env=_variables(user_home), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        output[command.split()[1]] = done.stdout
+    trained = json.loads(output["train"])
+    assert trained["training"]["workers"] == 1
+    assert trained["dataset"]["reused"] is True
+    assert "models:/flights/1" in output["run"]
+    assert "(reused)" in output["prepare"]
+    assert "cancelled" in output["cancel"]
+    assert output["retry"] == output["submit"]
+    assert "models:/flights/2" in output["logs"].splitlines()[-1]
+    assert "succeeded" in output["status"]
+    with _running(_UI, user_home):
+        assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=60)
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "expected"), [("README.md", "roc_auc"), ("docs/python.md", "probability")])
+def test_the_python_of_a_document_works(user_home: Path, name: str, expected: str) -> None:
+    code = "\n".join(blocks(name, "python"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=_variables(user_home), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+
+
+def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
+    for target, expected in (("demo", "farandole run jobs/flights/job.yaml"), ("test", "python -m pytest")):
+        assert f"make {target}" in README
+        shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert "setup/environment.sh" in shown
+        assert expected in shown

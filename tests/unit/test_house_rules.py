@@ -1,0 +1,132 @@
+"""Rules of the code base that no linter knows: who may use what, and how large files and packages may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import PACKAGE
+
+MOST_LINES = 450
+MOST_FILES = 15
+
+_JOB_FILES = re.compile(
+    r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|environment\.json|away\.json|job\.log"
+    r"|progress\.json|outcome\.json|result\.json|record\.json|commit\.json|launcher\.log|mlflow_run_id"
+    r"|attempt-|rank-)$"
+)
+"""Names of files in a job's directory, and the beginnings of those with a number."""
+_KEYS = {"mlflow_run_id"}
+"""Names that are keys of documents as well; only a path made of them is a file."""
+
+_PROCESS_CALLS = {"flock", "setsid", "prctl", "posix_spawn"}
+_MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def _in_room(path: Path, room: str) -> bool:
+    return path.relative_to(PACKAGE).parts[0] == room
+
+
+def _documentation(tree: ast.AST) -> set[int]:
+    """Return the ids of the strings that are statements, and so documentation."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def _strings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string that is not documentation, of f-strings each constant part."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documentation = _documentation(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.lineno, node.value
+
+
+def _paths(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string that is joined to a path."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            yield node.lineno, str(node.right.value)
+
+
+def test_only_jobdir_spells_the_file_names_of_a_jobs_directory() -> None:
+    found = [
+        f"{_name(path)}:{line}: {text}"
+        for path in _MODULES
+        if not _in_room(path, "jobdir")
+        for line, text in [*((line, text) for line, text in _strings(path) if text not in _KEYS), *_paths(path)]
+        if _JOB_FILES.match(text)
+    ]
+    assert found == []
+
+
+def test_only_process_locks_replaces_and_detaches() -> None:
+    found = []
+    for path in (path for path in _MODULES if not _in_room(path, "process")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                is_replace = isinstance(node.value, ast.Name) and (node.value.id, node.attr) == ("os", "replace")
+                if node.attr in _PROCESS_CALLS or is_replace:
+                    found.append(f"{_name(path)}:{node.lineno}: {node.attr}")
+            if isinstance(node, ast.Import | ast.ImportFrom) and "fcntl" in ast.unparse(node):
+                found.append(f"{_name(path)}:{node.lineno}: fcntl")
+    assert found == []
+
+
+def test_only_process_handles_sigterm() -> None:
+    found = [
+        f"{_name(path)}:{node.lineno}"
+        for path in _MODULES
+        if not _in_room(path, "process")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and re.match(r"signal\.signal\(signal\.SIGTERM", ast.unparse(node))
+    ]
+    assert found == []
+
+
+def test_no_state_is_decided_by_a_sentence() -> None:
+    """A reason or an error is text for people: no code looks for words in it."""
+    sentence = re.compile(r"\b(reason|message|str\(error\)|outcome)\.(endswith|startswith|partition|split)\(")
+    found = [
+        f"{_name(path)}:{number}: {line.strip()}"
+        for path in _MODULES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if sentence.search(line) and not _in_room(path, "process") and "# text of another program" not in line
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", _MODULES, ids=_name)
+def test_file_is_not_too_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_large_package_explains_itself() -> None:
+    """A package of more than 15 files gives the reason in its docstring, with the words "more than 15 files"."""
+    found = []
+    for folder in sorted({path.parent for path in _MODULES}):
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        if len(files) > MOST_FILES and "more than 15 files" not in docstring:
+            found.append(f"{folder.name}: {len(files)} files")
+    assert found == []
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    import grimp
+
+    graph = grimp.build_graph("farandole", include_external_packages=False)
+    circles = [
+        f"{importer} -> {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if importer != imported and graph.chain_exists(importer=imported, imported=importer)
+    ]
+    assert sorted(circles) == []

@@ -1,0 +1,110 @@
+"""Metrics of a whole split, compared with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from farandole.errors import ModelError
+from farandole.spec import METRICS
+from farandole.training.evaluation.metrics import compute_metrics, predictions
+from farandole.training.model_builder import import_user_function
+from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
+
+
+def test_binary_metrics_equal_those_of_scikit_learn() -> None:
+    outputs, label = sample(BINARY)
+    scores, truth = 1 / (1 + np.exp(-outputs[:, 0].double().numpy())), label.numpy()
+    expected = {
+        "roc_auc": sk.roc_auc_score(truth, scores),
+        "average_precision": sk.average_precision_score(truth, scores),
+        "accuracy": sk.accuracy_score(truth, scores > 0.5),
+        "log_loss": sk.log_loss(truth, scores),
+    }
+    assert compute_metrics(METRICS["binary"], outputs, label, BINARY) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tied_scores_are_ranked_like_in_scikit_learn() -> None:
+    outputs, label = sample(BINARY)
+    outputs = outputs.round()
+    found = compute_metrics(("roc_auc", "average_precision"), outputs, label, BINARY)
+    assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(label.numpy(), outputs[:, 0].numpy()), rel=1e-5)
+    assert found["average_precision"] == pytest.approx(
+        sk.average_precision_score(label.numpy(), outputs[:, 0].numpy()), rel=1e-5
+    )
+
+
+def test_multiclass_metrics_equal_those_of_scikit_learn() -> None:
+    outputs, label = sample(MULTICLASS)
+    chances = outputs.double().softmax(1).numpy()
+    expected = {
+        "accuracy": sk.accuracy_score(label.numpy(), chances.argmax(1)),
+        "log_loss": sk.log_loss(label.numpy(), chances, labels=[0, 1, 2, 3]),
+    }
+    assert compute_metrics(METRICS["multiclass"], outputs, label, MULTICLASS) == pytest.approx(expected, rel=1e-5)
+
+
+def test_regression_metrics_equal_those_of_scikit_learn() -> None:
+    outputs, label = sample(REGRESSION)
+    values, truth = outputs[:, 0].numpy(), label.numpy()
+    expected = {
+        "rmse": sk.root_mean_squared_error(truth, values),
+        "mae": sk.mean_absolute_error(truth, values),
+        "r2": sk.r2_score(truth, values),
+    }
+    assert compute_metrics(METRICS["regression"], outputs, label, REGRESSION) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_requested_metrics_are_computed_in_order() -> None:
+    outputs, label = sample(BINARY)
+    assert list(compute_metrics(("log_loss", "roc_auc"), outputs, label, BINARY)) == ["log_loss", "roc_auc"]
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_metric_undefined_for_one_class_is_left_out(value: int) -> None:
+    outputs = torch.zeros(4, 1)
+    label = torch.full((4,), value, dtype=torch.int32)
+    assert set(compute_metrics(METRICS["binary"], outputs, label, BINARY)) == {"accuracy", "log_loss"}
+
+
+def test_r2_of_one_row_is_left_out() -> None:
+    found = compute_metrics(METRICS["regression"], torch.ones(1, 1), torch.zeros(1), REGRESSION)
+    assert found == {"rmse": 1.0, "mae": 1.0}
+
+
+def test_order_of_saturated_scores_is_kept() -> None:
+    """Logits beyond 17 are all 1.0 as float32 probabilities, yet one is greater than the other."""
+    outputs = torch.tensor([[20.0], [25.0], [30.0], [40.0]])
+    label = torch.tensor([0, 0, 1, 1], dtype=torch.int32)
+    found = compute_metrics(("roc_auc", "average_precision"), outputs, label, BINARY)
+    assert found == {"roc_auc": 1.0, "average_precision": 1.0}
+
+
+def test_half_precision_outputs_are_supported() -> None:
+    outputs, label = sample(BINARY)
+    half = outputs.bfloat16()
+    assert compute_metrics(METRICS["binary"], half, label, BINARY) == compute_metrics(
+        METRICS["binary"], half.float(), label, BINARY
+    )
+
+
+def test_predictions_are_probabilities_or_values() -> None:
+    assert predictions(torch.tensor([[0.0], [100.0]]), BINARY).tolist() == [0.5, 1.0]
+    chances = predictions(torch.zeros(2, 4), MULTICLASS)
+    assert chances.tolist() == [[0.25] * 4] * 2
+    assert predictions(torch.tensor([[1.5], [-2.0]]), REGRESSION).tolist() == [1.5, -2.0]
+
+
+def test_user_metric_sees_the_whole_split(user_functions: str) -> None:
+    outputs, label = sample(REGRESSION)
+    metric = import_user_function("user_functions:furthest", user_functions, "train.metrics")
+    found = compute_metrics(
+        ("user_functions:furthest", "rmse"), outputs, label, REGRESSION, {"user_functions:furthest": metric}
+    )
+    assert list(found) == ["user_functions.furthest", "rmse"]
+    assert found["user_functions.furthest"] == pytest.approx((outputs[:, 0] - label).abs().max().item())
+    text = import_user_function("user_functions:text", user_functions, "train.metrics")
+    with pytest.raises(ModelError, match=r"train\.metrics: user_functions:text: raised ValueError"):
+        compute_metrics(("user_functions:text",), outputs, label, REGRESSION, {"user_functions:text": text})
