@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.errors import UnavailableError
-from farandole.ingest.spark.java import require_java
+from farandole.ingest.spark.java import JAVA_REMEDY, require_java
 from farandole.spec import Tracking, load_job
 from farandole.storage import home
 
@@ -63,8 +63,7 @@ def _check_java() -> Finding:
     try:
         return _finding("java", True, require_java(), "")
     except UnavailableError as error:
-        found, _, remedy = str(error).partition("; ")
-        return _finding("java", False, found, remedy)
+        return _finding("java", False, str(error).removesuffix(f"; {JAVA_REMEDY}"), JAVA_REMEDY)
 
 
 def _check_package(name: str) -> Finding:

@@ -11,6 +11,7 @@ from pathlib import Path
 from farandole.errors import UnavailableError
 
 MIN_JAVA = 17
+JAVA_REMEDY = "install a JDK, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
 
 
 def require_java() -> str:
@@ -24,10 +25,9 @@ def require_java() -> str:
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    remedy = "install a JDK, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
     if not java or not Path(java).exists():
         where = f"JAVA_HOME is {home}, which has no bin/java" if home else "there is no `java` on the PATH"
-        raise UnavailableError(f"Spark needs Java {MIN_JAVA} or newer: {where}; {remedy}")
+        raise UnavailableError(f"Spark needs Java {MIN_JAVA} or newer: {where}; {JAVA_REMEDY}")
     try:
         output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     except OSError as error:
@@ -35,5 +35,5 @@ def require_java() -> str:
     version = re.search(r'version "(\d+)', output)
     if version is None or int(version[1]) < MIN_JAVA:
         found = output.splitlines()[0] if output else "nothing"
-        raise UnavailableError(f"Spark needs Java {MIN_JAVA} or newer: {java} reports {found}; {remedy}")
+        raise UnavailableError(f"Spark needs Java {MIN_JAVA} or newer: {java} reports {found}; {JAVA_REMEDY}")
     return output.splitlines()[0]
