@@ -16,7 +16,7 @@ MOST_FILES = 15
 
 _JOB_FILES = re.compile(
     r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|environment\.json|away\.json|job\.log"
-    r"|progress\.json|outcome\.json|result\.json|record\.json|commit\.json|launcher\.log|mlflow_run_id"
+    r"|progress\.json|trial\.jsonl|outcome\.json|result\.json|record\.json|commit\.json|launcher\.log|mlflow_run_id"
     r"|attempt-|rank-)$"
 )
 """Names of files in a job's directory, and the beginnings of those with a number."""
@@ -88,6 +88,19 @@ def test_only_process_handles_sigterm() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and re.match(r"signal\.signal\(signal\.SIGTERM", ast.unparse(node))
     ]
+    assert found == []
+
+
+def test_no_code_compares_the_name_of_a_backend() -> None:
+    """A backend says itself what is special about it, through its protocol."""
+    found = []
+    for path in _MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                sides = [side.value for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)]
+                is_key = isinstance(node.ops[0], ast.In | ast.NotIn) and len(sides) == 1
+                if {"local", "hosts", "kubernetes"} & set(sides) and not is_key:
+                    found.append(f"{_name(path)}:{node.lineno}: {ast.unparse(node)}")
     assert found == []
 
 
