@@ -59,9 +59,9 @@ def test_closest_match_is_close_or_none() -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.ENOSPC, "/data: No space left on device; free some space there"),
-        (errno.EDQUOT, "/data: Disk quota exceeded; free some space there"),
-        (errno.EACCES, "/data: Permission denied; change the permissions there"),
+        (errno.ENOSPC, "/data: No space left on device; free some space"),
+        (errno.EDQUOT, "/data: Disk quota exceeded; free some space, or raise the disk quota"),
+        (errno.EACCES, "/data: Permission denied; correct the permissions"),
         (errno.ECONNRESET, "/data: Connection reset by peer"),
     ],
 )
