@@ -23,7 +23,7 @@ from farandole.cli.render import (
     show_synced,
     show_training,
 )
-from farandole.launch import TrainedModel, TrainingSummary
+from farandole.launch import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.planning import EvaluateStep, Plan, PrepareStep, RegisterStep, SweepStep, TrainStep
 from farandole.spec import parse_job
 from farandole.sweeping.sweep import SweepResult
@@ -56,7 +56,7 @@ SUMMARY = TrainingSummary(
     attempts=2,
     recoveries=[],
 )
-DATASET = {"path": "/data/small", "reused": True, "rows": {"train": 800, "test": 200}}
+DATASET = DatasetSummary("/data/small", "1" * 64, {"train": 800, "test": 200}, reused=True)
 Capture = pytest.CaptureFixture[str]
 GOLDEN = Path(__file__).parent / "golden"
 """What `--json` prints: scripts of users rely on these documents, so they never change."""
@@ -148,7 +148,7 @@ def test_document_is_the_golden_one(name: str, capsys: Capture) -> None:
 
 
 def _trained() -> TrainedModel:
-    dataset = {"path": "/d", "digest": "1" * 64, "rows": {"train": 8, "test": 2}, "reused": True, "left_out": {"a": 1}}
+    dataset = DatasetSummary("/d", "1" * 64, {"train": 8, "test": 2}, reused=True, left_out={"a": 1})
     return TrainedModel("small", "small-1", Path("/jobs/small-1"), dataset, SUMMARY, "models:/small/3")
 
 
