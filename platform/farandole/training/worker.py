@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from farandole.errors import FarandoleError, TrainingError
 from farandole.process import messages
+from farandole.process.os_errors import remedy_of
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
-from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 
 

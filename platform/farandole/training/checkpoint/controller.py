@@ -21,13 +21,13 @@ from torch import nn
 from farandole.errors import TrainingError
 from farandole.events import EventHandler, Message
 from farandole.loading import TrainingLoader
+from farandole.process.os_errors import remedy_of
 from farandole.spec import Checkpoint
 from farandole.training import world
 from farandole.training.checkpoint.manager import CheckpointManager
 from farandole.training.checkpoint.rank_state import get_rank_state, set_rank_state
 from farandole.training.checkpoint.staging import BackgroundWriter, StagingBuffers, flatten, unflatten
 from farandole.training.consensus import Consensus
-from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.world import World
 
