@@ -32,7 +32,7 @@ def source_files(path: str) -> tuple[Path, ...]:
     """
     from farandole.ingest.sources.files import find_files
 
-    return find_files("files", CsvSource(path=path)).paths
+    return find_files("files", CsvSource(path=path)).fetch().paths
 
 
 def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:

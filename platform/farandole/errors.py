@@ -19,6 +19,8 @@ travels in `detail` and is shown only on request.
 
 from __future__ import annotations
 
+import errno
+
 
 class FarandoleError(Exception):
     """The root of the tree.
@@ -101,6 +103,28 @@ ERRORS: dict[str, type[FarandoleError]] = {
     )
 }
 """Errors by name, to restore one that crossed a process boundary as text."""
+
+
+_OS_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    errno.EACCES: "change the permissions there",
+    errno.EPERM: "change the permissions there",
+    errno.EROFS: "choose a directory that can be written",
+    errno.ENOTDIR: "choose a directory that can be created",
+}
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether an operation failed because a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain_os_error(error: OSError, location: object) -> str:
+    """Return location, reason and remedy of an operating system's error; only a full disk asks for more space."""
+    text = f"{location}: {error.strerror or error}"
+    remedy = _OS_REMEDIES.get(error.errno or 0)
+    return text if remedy is None else f"{text}; {remedy}"
 
 
 def closest_match(word: str, known: list[str]) -> str | None:

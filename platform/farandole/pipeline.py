@@ -150,14 +150,17 @@ def run(
 
 
 def is_stale(job: Job, manifest: Manifest) -> bool:
-    """Return whether a dataset was made from other sources, features or code than the job's, as far as this machine
-    can determine: neither the raw files nor the privacy keys need to be within reach where a model is trained."""
-    from farandole.ingest.cache_key import code_version, compute_cache_key
+    """Return whether a dataset was made from other sources, features or code than the job's.
+
+    The answer is False where this machine cannot determine it: neither the raw files nor the privacy keys need to be
+    within reach where a model is trained.
+    """
+    from farandole.ingest.cache_key import compute_cache_key
     from farandole.ingest.sources.files import find_files
 
     try:
-        files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-        cache_key = compute_cache_key(job.data, files, code_version(), job.folder)
+        files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+        cache_key = compute_cache_key(job.data, files, job.folder)
     except (UserError, StorageError):
         return False
     return manifest.request != cache_key
@@ -177,7 +180,7 @@ def check_trainable(job: Job) -> None:
 
 
 def host_problems(job: Job) -> list[str]:
-    """Return what prevents the job from running on the hosts that it lists, as far as the job file shows it.
+    """Return what in the job file prevents the job from running on the hosts that it lists.
 
     Files and scripts that list hosts are read when an attempt starts.
     """
@@ -210,7 +213,7 @@ def check_builder(job: Job) -> None:
             advice = "" if top == "farandole" else f"put {top}.py beside the job file ({job.folder}), or "
             raise ModelError(f"{field}: there is no module {module_name}; {advice}use one of farandole.models")
         source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
-    if source is not None:  # in a compiled module, only the worker can tell
+    if source is not None:  # a compiled module is checked by the workers
         _check_function(field, source, function_name, ModelError)
 
 

@@ -1,4 +1,4 @@
-"""What a job would do: every check that needs neither Spark nor torch, and the steps that would follow."""
+"""Plans: every check of a job that needs neither Spark nor torch, and the steps that would follow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 from farandole.backends.registry import backend_for_job
 from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
-from farandole.ingest.cache_key import code_version, compute_cache_key
+from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
-from farandole.ingest.sources.files import SourceFiles, check_header, find_files
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep
@@ -105,7 +106,7 @@ class RegisterStep(PlanStep):
 
 @dataclass(frozen=True)
 class SweepStep(PlanStep):
-    """What `farandole sweep` would do.
+    """The sweep that `farandole sweep` would do.
 
     Args:
         trials: Number of trainings.
@@ -121,10 +122,10 @@ class SweepStep(PlanStep):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would do.
+    """The steps that a job would take, and what prevents them.
 
     Args:
-        problems: What is wrong with the job; empty where nothing is, as far as can be told without reading the data.
+        problems: What is wrong with the job; found without reading the data.
         steps: The steps, in order.
         objects: The objects that the backend would create.
     """
@@ -156,7 +157,7 @@ def plan(job: Job) -> Plan:
     cache_key = None
     try:
         check_transform(job)
-        cache_key = compute_cache_key(job.data, files, code_version(), job.folder)
+        cache_key = compute_cache_key(job.data, files, job.folder)
     except FarandoleError as error:
         problems.append(str(error))
     shown = localized.job
@@ -189,7 +190,7 @@ def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict
         if name in remote:
             continue
         try:
-            files[name] = find_files(name, source, unpack=False)
+            files[name] = find_files(name, source)
             if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
                 check_header(name, source, files[name])
         except FarandoleError as error:
@@ -220,7 +221,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
         found: The manifest of the dataset that is in its place now.
     """
     inputs = [entry for source in files.values() for entry in source.fingerprint]
-    size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
+    size_mb = sum(entry.bytes for entry in inputs) / 1e6
     text = (
         f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
@@ -244,8 +245,8 @@ def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per step"
-        f" on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per"
+        f" step on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
     )
     if resources.gpus:
         text += f" and {format_count(resources.gpus, 'GPU')} each"

@@ -52,7 +52,7 @@ def check_hosts(job_file: Path) -> list[Finding]:
     """Check the hosts of a job: SSH, versions, clock, disk, dataset, checkpoints, ports."""
     from farandole.launch.ssh.preflight import check_hosts as check_hosts_of_job
 
-    return [Finding(**each.to_dict()) for each in check_hosts_of_job(load_job(job_file)).findings]
+    return [Finding(**each.to_dict()) for each in check_hosts_of_job(load_job(job_file)).checks]
 
 
 def _finding(name: str, ok: bool, found: str, remedy: str) -> Finding:

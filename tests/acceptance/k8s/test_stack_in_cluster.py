@@ -176,7 +176,7 @@ def test_recorded_job_outlives_the_pods(deployed: Deployed, home: Path, write_jo
         assert done.returncode == 0, done.stderr
         rejected = train(job, address, "jobs", "not-this-one-surely")
         assert rejected.returncode == 3
-        assert "the MLflow store cannot be used" in rejected.stderr
+        assert "rejected the credentials (401); set MLFLOW_TRACKING_PASSWORD" in rejected.stderr
     run_id = json.loads(done.stdout)["training"]["mlflow_run_id"]
     sql = f"SELECT status FROM runs WHERE run_uuid = '{run_id}';"
     assert query(sql) == ["FINISHED"]

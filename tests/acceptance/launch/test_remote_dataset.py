@@ -47,7 +47,7 @@ def test_wrong_bytes_end_the_training_with_the_shards_name(
     home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job
 ) -> None:
     proxy.inject("flip", method="GET", path="train/00001-")
-    with pytest.raises(DatasetError, match=rf"{s3.uri}/train/00001-\w+\.arrow: what arrives has the checksum"):
+    with pytest.raises(DatasetError, match=rf"{s3.uri}/train/00001-\w+\.arrow: arrived 3 times with the checksum"):
         train(remote_job)
 
 

@@ -18,42 +18,43 @@ from tests.support.paths import PACKAGE
 Right = tuple[str, str]
 """A verb, and resources as RBAC writes them: `statefulsets.apps/scale`."""
 Usage = tuple[str, str]
-"""A file below `platform/farandole`, and the code that uses the right."""
+"""A folder below `platform/farandole`, and the code in it that uses the right."""
 
-_KUBERNETES = "backends/kubernetes"
+_CLIENT = "backends/kubernetes"
+_LAUNCHER = "backends/kubernetes/pod"
 _SPARK = ("spark", "Spark's scheduler for Kubernetes")
 """Rights on executors, which ExecutorPodsAllocator and KubernetesClusterSchedulerBackend create and delete, watch and
 list for snapshots, and patch to mark them as inactive. Spark deletes other objects by label, whether or not they
 exist."""
 
 SUBMITTER: dict[Right, Usage] = {
-    ("get", "configmaps"): (f"{_KUBERNETES}/backend.py", '.get("ConfigMap", job_id)'),
-    ("list", "configmaps"): (f"{_KUBERNETES}/backend.py", '.find("ConfigMap", ours)'),
-    ("get", "jobs.batch"): (f"{_KUBERNETES}/inside/supervise.py", '.get("Job", name)'),
-    ("list", "jobs.batch"): (f"{_KUBERNETES}/backend.py", '.find("Job", of_job)'),
-    ("patch", "statefulsets.apps/scale"): (f"{_KUBERNETES}/backend.py", 'part="/scale"'),
-    ("list", "pods"): (f"{_KUBERNETES}/backend.py", '.find("Pod", of_job)'),
-    ("get", "pods/log"): (f"{_KUBERNETES}/following.py", ".log(name, follow=follow"),
-    ("list", "events"): (f"{_KUBERNETES}/backend.py", ".events(kind, name)"),
-    ("list", "resourcequotas"): (f"{_KUBERNETES}/checking.py", '.find("ResourceQuota")'),
-    ("get", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/backend.py", '.get("MPIJob",'),
-    ("list", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/backend.py", '("Job", "Pod", "MPIJob")'),
-    ("list", "workloads.kueue.x-k8s.io"): (f"{_KUBERNETES}/backend.py", '.find("Workload")'),
-    ("patch", "workloads.kueue.x-k8s.io"): (f"{_KUBERNETES}/backend.py", '.patch("Workload"'),
-    ("get", "localqueues.kueue.x-k8s.io"): (f"{_KUBERNETES}/checking.py", '.get("LocalQueue", spec.queue)'),
-    ("list", "localqueues.kueue.x-k8s.io"): (f"{_KUBERNETES}/checking.py", '.find("LocalQueue")'),
+    ("get", "configmaps"): (_CLIENT, '.get("ConfigMap"'),
+    ("list", "configmaps"): (_CLIENT, '.find("ConfigMap"'),
+    ("get", "jobs.batch"): (_LAUNCHER, '.get("Job"'),
+    ("list", "jobs.batch"): (_CLIENT, '.find("Job"'),
+    ("patch", "statefulsets.apps/scale"): (_CLIENT, 'part="/scale"'),
+    ("list", "pods"): (_CLIENT, '.find("Pod"'),
+    ("get", "pods/log"): (_CLIENT, ".log(name, follow=follow"),
+    ("list", "events"): (_CLIENT, ".events(kind, name)"),
+    ("list", "resourcequotas"): (_CLIENT, '.find("ResourceQuota")'),
+    ("get", "mpijobs.kubeflow.org"): (_CLIENT, '.get("MPIJob"'),
+    ("list", "mpijobs.kubeflow.org"): (_CLIENT, '("Job", "Pod", "MPIJob")'),
+    ("list", "workloads.kueue.x-k8s.io"): (_CLIENT, '.find("Workload")'),
+    ("patch", "workloads.kueue.x-k8s.io"): (_CLIENT, '.patch("Workload"'),
+    ("get", "localqueues.kueue.x-k8s.io"): (_CLIENT, '.get("LocalQueue"'),
+    ("list", "localqueues.kueue.x-k8s.io"): (_CLIENT, '.find("LocalQueue")'),
 }
 """Rights besides `create` and `patch` of the submitted objects, which server-side apply needs."""
 LAUNCHER: dict[Right, Usage] = {
-    ("list", "pods"): (f"{_KUBERNETES}/inside/workers.py", '.find("Pod", selector(self.job_id, WORKER)'),
-    ("get", "jobs.batch"): (f"{_KUBERNETES}/inside/supervise.py", '.get("Job", name)'),
-    ("patch", "statefulsets.apps/scale"): (f"{_KUBERNETES}/inside/workers.py", 'part="/scale"'),
-    ("patch", "configmaps"): (f"{_KUBERNETES}/inside/report.py", '.patch("ConfigMap", self._name'),
+    ("list", "pods"): (_LAUNCHER, '.find("Pod"'),
+    ("get", "jobs.batch"): (_LAUNCHER, '.get("Job"'),
+    ("patch", "statefulsets.apps/scale"): (_LAUNCHER, 'part="/scale"'),
+    ("patch", "configmaps"): (_LAUNCHER, '.patch("ConfigMap"'),
 }
 SPARK: dict[Right, Usage] = {
     **{(verb, "pods"): _SPARK for verb in ("create", "get", "list", "watch", "patch", "delete", "deletecollection")},
     **{("deletecollection", each): _SPARK for each in ("configmaps", "persistentvolumeclaims", "services")},
-    ("patch", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/releasing.py", '.patch("MPIJob", name'),
+    ("patch", "mpijobs.kubeflow.org"): (_CLIENT, '.patch("MPIJob"'),
 }
 
 
@@ -105,11 +106,11 @@ def test_pod_roles_grant_exactly_what_their_code_uses(role: str, table: dict[Rig
 
 @pytest.mark.parametrize("table", [SUBMITTER, LAUNCHER, SPARK])
 def test_every_right_is_used_in_the_code(table: dict[Right, Usage]) -> None:
-    unused = [
-        (right, usage)
-        for right, usage in table.items()
-        if usage != _SPARK and usage[1] not in (PACKAGE / usage[0]).read_text()
-    ]
+    code = {
+        folder: "\n".join(path.read_text() for path in sorted((PACKAGE / folder).glob("*.py")))
+        for folder in (_CLIENT, _LAUNCHER)
+    }
+    unused = [right for right, usage in table.items() if usage != _SPARK and usage[1] not in code[usage[0]]]
     assert unused == []
 
 
