@@ -185,11 +185,11 @@ def host_problems(job: Job) -> list[str]:
     Files and scripts that list hosts are read when an attempt starts.
     """
     from farandole.launch.hosts import is_local
-    from farandole.launch.ssh.preflight import job_problems
+    from farandole.launch.ssh.preflight import check_job
 
     hosts = job.resources.hosts
     listed = [parse_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
-    return job_problems(job, [name for name in listed if not is_local(name)])
+    return [str(check) for check in check_job(job, [name for name in listed if not is_local(name)])]
 
 
 def check_builder(job: Job) -> None:

@@ -79,7 +79,7 @@ class SweepResult:
 
 
 class TrialJobs(Protocol):
-    """Where the trials run."""
+    """Runner of a sweep's trials."""
 
     def submit(self, number: int, job: Job) -> None:
         """Submit a trial; it begins as soon as a slot is free."""
@@ -162,8 +162,8 @@ def _check_resumable(directory: Path, job: Job) -> None:
     if _comparable(before) != _comparable(job):
         raise SpecError(
             f"--resume: {directory.name} is a sweep of a different job; only"
-            f" {', '.join(f'sweep.{name}' for name in _RESUMABLE_CHANGES)} may change. Leave --resume out to start a new"
-            " sweep"
+            f" {', '.join(f'sweep.{name}' for name in _RESUMABLE_CHANGES)} may change. Leave --resume out to start"
+            " a new sweep"
         )
 
 
@@ -193,7 +193,7 @@ class SweepLoop:
         sweep_id: The sweep's id.
         metric: The validation metric.
         study: Draws the values.
-        jobs: Where the trials run.
+        jobs: Runs the trials.
         recorder: Records the parent run.
         on_event: Receives the events of the sweep.
     """

@@ -18,10 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from farandole.errors import TrainingError
+from farandole.errors import TrainingError, remedy_of
 from farandole.events import EventHandler, Message
 from farandole.loading import TrainingLoader
-from farandole.process.os_errors import remedy_of
 from farandole.spec import Checkpoint
 from farandole.training import world
 from farandole.training.checkpoint.manager import CheckpointManager
