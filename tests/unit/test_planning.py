@@ -42,9 +42,7 @@ def test_job_without_a_model_is_prepared_and_not_trained(make_job: MakeJob) -> N
 def test_hosts_need_shared_checkpoints_and_a_shared_store(make_job: MakeJob) -> None:
     job = make_job(resources__hosts=["node1.invalid:2", "localhost:1"])
     checkpoints, store = plan(job).to_dict()["problems"]
-    assert checkpoints.startswith(
-        "train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts"
-    )
+    assert checkpoints.startswith("train.checkpoint.directory: not set, so checkpoints would be written to one of the")
     assert "(node1.invalid)" in checkpoints
     assert store.startswith("tracking.uri: sqlite:///")
     with pytest.raises(SpecError, match=r"train\.checkpoint\.directory"):
