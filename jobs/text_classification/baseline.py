@@ -1,6 +1,6 @@
 """Baseline of the network: scikit-learn's logistic regression over TF-IDF on the same rows.
 
-It reads the same two texts. The units (words, pieces of words or both) and the strength of the regularization are chosen
+It reads the same two texts. The units (words, pieces of words or both) and the regularization are chosen
 on the validation rows. The script prints one JSON document.
 """
 

@@ -98,8 +98,12 @@ def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, "-c", "listen_addresses=127.0.0.1"],
-                stdout=log, stderr=log, cwd=directory, preexec_fn=lambda: signal_on_parent_death(signal.SIGQUIT), **user,
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+                preexec_fn=lambda: signal_on_parent_death(signal.SIGQUIT),
+                **user,
+            )
         try:
             server = PostgreSQL(port, programs, user, directory)
             _wait_until_ready(server, process, directory / "log")
