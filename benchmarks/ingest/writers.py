@@ -23,7 +23,8 @@ import pyarrow.dataset as pads
 
 from benchmarks.ingest.flights import flights_job
 from benchmarks.loader.peers import stub_torchvision
-from farandole.ingest.sources.files import check_header, find_files
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
 from farandole.ingest.spark.session import cached, spark_session
 from farandole.preprocess import Preprocessing
@@ -171,7 +172,7 @@ _WRITERS: dict[str, Callable[[Any, Job, Path], contextlib.AbstractContextManager
 def _raw(session: Any, job: Job) -> Any:
     """Return the input of the preparation: the rows of the query, with the columns that the dataset needs."""
     own = _own_session(session)
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
     return needed_columns(query_frame(own, job.data, files), _needed(job))
 
 
@@ -182,7 +183,7 @@ def _raw_by_spark(session: Any, job: Job) -> Any:
     for name, source in job.data.sources.items():
         assert isinstance(source, CsvSource)
         kinds = source.columns or {}
-        header = check_header(name, source, find_files(name, source))
+        header = check_header(name, source, find_files(name, source).fetch())
         schema = ", ".join(f"`{column}` {kinds.get(column, 'string')}" for column in header)
         reader = own.read.schema(schema).options(header=True, mode="FAILFAST", nullValue=source.null_values[0])
         reader.csv(source.path).createOrReplaceTempView(name)

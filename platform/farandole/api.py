@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from farandole.backends.protocol import Backend, JobStatus, SubmittedJob
 from farandole.backends.records import JobDatabase, JobRecord
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.spec import CsvSource, Job
@@ -32,7 +32,7 @@ def source_files(path: str) -> tuple[Path, ...]:
     """
     from farandole.ingest.sources.files import find_files
 
-    return find_files("files", CsvSource(path=path)).paths
+    return find_files("files", CsvSource(path=path)).fetch().paths
 
 
 def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
@@ -117,9 +117,9 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
     from farandole import pipeline
 
     pipeline.check(job)
-    backend = get_backend(job.backend.use, place_in(job), slots=slots)
+    backend = backend_for_job(job, slots=slots)
     submitted = backend.submit(job)
-    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.place))
+    JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.location))
     return submitted
 
 
@@ -137,7 +137,7 @@ def find_backend(job_id: str, backend: str | None = None, location: dict[str, An
     if backend is not None:
         return get_backend(backend, location)
     record = JobDatabase(home()).find(job_id)
-    return get_backend(record.backend, record.place)
+    return get_backend(record.backend, record.location)
 
 
 def status(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
@@ -158,7 +158,7 @@ def jobs(
     if backend is not None:
         return get_backend(backend, location).list()
     found: list[JobStatus] = []
-    for name, where in JobDatabase(home()).places():
+    for name, where in JobDatabase(home()).locations():
         try:
             found += get_backend(name, where).list()
         except UnavailableError as error:

@@ -152,12 +152,12 @@ def run(
 def is_stale(job: Job, manifest: Manifest) -> bool:
     """Return whether a dataset was made from other sources, features or code than the job's, as far as this machine
     can determine: neither the raw files nor the privacy keys need to be within reach where a model is trained."""
-    from farandole.ingest.cache_key import code_version, compute_cache_key
+    from farandole.ingest.cache_key import compute_cache_key
     from farandole.ingest.sources.files import find_files
 
     try:
-        files = {name: find_files(name, source, unpack=False) for name, source in job.data.sources.items()}
-        cache_key = compute_cache_key(job.data, files, code_version(), job.folder)
+        files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+        cache_key = compute_cache_key(job.data, files, job.folder)
     except (UserError, StorageError):
         return False
     return manifest.request != cache_key

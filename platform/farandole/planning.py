@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from farandole.backends.kubernetes.localize import localize
-from farandole.backends.registry import get_backend, place_in
+from farandole.backends.registry import backend_for_job
 from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
-from farandole.ingest.cache_key import code_version, compute_cache_key
+from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
-from farandole.ingest.sources.files import SourceFiles, check_header, find_files
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep
@@ -147,7 +146,9 @@ class Plan:
 def plan(job: Job) -> Plan:
     """Check a job and return what it would do; nothing is written and nothing is started."""
     problems = [NO_LABEL] if job.model is not None and job.data.label is None else []
-    files = _open_sources(job, problems)
+    backend = backend_for_job(job)
+    localized = backend.localize(job)
+    files = _open_sources(job, localized.remote_sources, problems)
     problems += host_problems(job)
     try:
         check_builder(job)
@@ -156,13 +157,12 @@ def plan(job: Job) -> Plan:
     cache_key = None
     try:
         check_transform(job)
-        cache_key = compute_cache_key(job.data, files, code_version(), job.folder)
+        cache_key = compute_cache_key(job.data, files, job.folder)
     except FarandoleError as error:
         problems.append(str(error))
-    prepares_here = job.backend.use != "kubernetes"
-    shown = job if prepares_here else localize(job).job
+    shown = localized.job
     found, is_reused = None, False
-    if prepares_here:
+    if localized.prepares_here:
         try:
             location = parse_location(job.data.output)
             found = find_manifest(location)
@@ -176,32 +176,26 @@ def plan(job: Job) -> Plan:
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
     try:
-        objects = get_backend(job.backend.use, place_in(job)).render(job)
+        objects = backend.render(job)
     except SpecError as error:
         problems += str(error).splitlines()
         objects = []
     return Plan(tuple(problems), tuple(steps), tuple(objects))
 
 
-def _open_sources(job: Job, problems: list[str]) -> dict[str, SourceFiles]:
-    """Return the files of the sources that this machine can read, by name; add what is wrong with them."""
+def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict[str, SourceFiles]:
+    """Return the files of the sources that this machine can read, by name; append the problems of these sources."""
     files: dict[str, SourceFiles] = {}
     for name, source in job.data.sources.items():
-        if _only_pods_see(job, source.path):
+        if name in remote:
             continue
         try:
-            files[name] = find_files(name, source, unpack=False)
+            files[name] = find_files(name, source)
             if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
                 check_header(name, source, files[name])
         except FarandoleError as error:
             problems.append(str(error))
     return files
-
-
-def _only_pods_see(job: Job, path: str) -> bool:
-    """Return whether a source is in a volume of pods, and not on this machine as well."""
-    volumes = job.backend.kubernetes.volumes if job.backend.use == "kubernetes" else ()
-    return any(volume.contains(path) for volume in volumes) and not Path(path).exists()
 
 
 def _reuse_step(job: Job, manifest: Manifest) -> PrepareStep:
@@ -227,7 +221,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
         found: The manifest of the dataset that is in its place now.
     """
     inputs = [entry for source in files.values() for entry in source.fingerprint]
-    size_mb = sum(entry["bytes"] for entry in inputs) / 1e6
+    size_mb = sum(entry.bytes for entry in inputs) / 1e6
     text = (
         f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
         f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"

@@ -65,6 +65,11 @@ def train(
     """Train a job, optionally from a state; returns its results, or the error."""
     logged: dict[str, list[float]] = {}
     messages: list[str] = []
+
+    def log(values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            logged.setdefault(name, []).append(value)
+
     job = parse_job(spec)
     dataset = Dataset(job.data.output)
     torch.manual_seed(job.train.seed)
@@ -79,7 +84,7 @@ def train(
             identity="equal",
             on_event=lambda event: messages.append(event.text) if isinstance(event, Message) else None,
             profiles=scratch / "profile",
-            log=lambda values, step: [logged.setdefault(name, []).append(value) for name, value in values.items()],
+            log=log,
         )
         if start is not None:
             trainer.load_state_dict(start)
@@ -118,7 +123,8 @@ class UnusualNetwork(nn.Module):
 
     def forward(self, ids: torch.Tensor, sometimes: bool) -> torch.Tensor:
         hidden = self.table(ids) @ self.square * self.rounded.float()
-        return (hidden * self.sometimes if sometimes else hidden).sum()
+        total: torch.Tensor = (hidden * self.sometimes if sometimes else hidden).sum()
+        return total
 
 
 def train_unusual(gang: world.World, kind: Callable[..., Any], **horovod: Any) -> dict[str, torch.Tensor]:

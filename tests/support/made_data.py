@@ -145,8 +145,8 @@ def _write(path: Path, data: Data, split: dict[str, pd.DataFrame]) -> Manifest:
         preprocessing=fitted,
         statistics={},
         split_rule=data.split.model_dump(mode="json"),
-        sources=tuple(entry for source in files.values() for entry in source.fingerprint),
-        request=compute_cache_key(data, files, code_version()),
+        sources=tuple(entry.to_dict() for source in files.values() for entry in source.fingerprint),
+        request=compute_cache_key(data, files),
         code_version=code_version(),
     )
     write_manifest(path, manifest)

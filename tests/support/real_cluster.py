@@ -141,7 +141,7 @@ class RealCluster:
 
     def wait(self, job_id: str, reached: Callable[[Object], bool], seconds: float = 240) -> Object:
         """Wait until a job's status is as wanted."""
-        from farandole.backends.kubernetes import KubernetesBackend
+        from farandole.backends.kubernetes.backend import KubernetesBackend
 
         kept = os.environ.get("KUBECONFIG")
         os.environ["KUBECONFIG"] = str(self.submitter)

@@ -48,6 +48,8 @@ class RandomNetwork(PlainNetwork):
     It also has running means and another buffer, which depend on the rows of a rank; the output depends on the latter.
     """
 
+    level: torch.Tensor
+
     def __init__(self, dataset: Dataset, before: Callable[[int], None]) -> None:
         super().__init__(dataset, before, dropout=0.2)
         self.norm = nn.BatchNorm1d(1)

@@ -1,1 +1,1 @@
-"""Where submitted jobs run: one module or package for each backend, all behind the protocol of `base`."""
+"""Backends: where submitted jobs wait and run. Names are imported from the modules: most commands need few of them."""

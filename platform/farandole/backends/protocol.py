@@ -1,14 +1,14 @@
-"""What every backend can do, and what it tells about a job."""
+"""The protocol that every backend implements, and what it returns about a job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from farandole.jobdir.status import JobState
 
-if TYPE_CHECKING:  # the small processes that only run jobs know nothing of specs
+if TYPE_CHECKING:  # the small processes that only run jobs do not import specs
     from farandole.spec import Job
     from farandole.spec.backend import BackendName
 
@@ -17,12 +17,12 @@ TERMINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancel
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job that a backend has taken; it is kept before the caller hears of it.
+    """A job that a backend has accepted and stored.
 
     Args:
-        id: The job's id, by which every other command finds it.
+        id: The job's id, which every other command takes.
         backend: The backend's name.
-        mlflow_run_id: The job's one MLflow run; None: the first attempt makes it.
+        mlflow_run_id: The job's MLflow run; None: the first attempt creates it.
     """
 
     id: str
@@ -30,30 +30,30 @@ class SubmittedJob:
     mlflow_run_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result document of `submit`."""
+        """Return the result document of `submit`."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where a job stands, as the backend sees it now and not as somebody noted it once.
+    """The state of a job, as the backend observes it at the time of the call.
 
     Args:
         id: The job's id.
         name: The job's name.
         backend: The backend's name.
-        state: One of five.
-        reason: In a sentence: why it waits, what it is doing, how it failed.
-        stage: `prepare`, `train` or None: neither has begun.
+        state: One of five states.
+        reason: One sentence: why the job waits, what it is doing, or how it failed.
+        stage: `prepare` or `train`; None: neither has begun.
         attempt: The number of the training's attempt; 0: none has begun.
-        workers: Workers of this attempt.
-        step: Steps made.
-        epoch: Epochs done.
-        priority: As submitted.
-        submitted_at: ISO 8601, UTC.
-        since: When the state began, likewise.
+        workers: Number of workers of this attempt.
+        step: Number of completed steps.
+        epoch: Number of completed epochs.
+        priority: The priority at submission.
+        submitted_at: Time of the submission, ISO 8601, UTC.
+        since: Time at which the job entered this state, ISO 8601, UTC.
         mlflow_run_id: The job's MLflow run.
-        details: What only this backend knows: process id, hosts, namespace, pods, position in a queue.
+        details: What only this backend knows: process id, hosts, namespace, pods.
     """
 
     id: str
@@ -74,61 +74,109 @@ class JobStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen without a `retry`."""
+        """True if nothing more happens without a `retry`."""
         return self.state in TERMINAL_STATES
 
     def to_dict(self) -> dict[str, Any]:
-        """The result document of `status`."""
+        """Return the result document of `status`."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class LocalizedJob:
+    """A job as the processes of a backend see it.
+
+    Args:
+        job: The job with paths and URIs that its processes reach.
+        problems: What its processes would not reach, one message each.
+        remote_sources: Names of the sources that only its processes can read.
+        prepares_here: Whether this machine prepares the dataset, and can therefore inspect it.
+    """
+
+    job: Job
+    problems: tuple[str, ...] = ()
+    remote_sources: frozenset[str] = frozenset()
+    prepares_here: bool = True
+
+
 class Backend(Protocol):
-    """Takes jobs and tells about them. The text of an error names the job, the rule and the remedy."""
+    """Accepts jobs, runs them and reports on them. Every error names the job, the rule and the remedy."""
 
     name: BackendName
-    place: dict[str, Any]
-    """What else than the name is needed to find its jobs again: a cluster's context and namespace."""
+
+    @classmethod
+    def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
+        """Return the backend at a location.
+
+        Args:
+            location: Where it is: `context` and `namespace` of a cluster. A missing or empty entry is the default.
+            slots: For a backend with a queue on this machine: the number of jobs that run at once from now on.
+        """
+
+    @classmethod
+    def location_of(cls, job: Job) -> dict[str, Any]:
+        """Return the location that a job file names."""
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """Everything besides the name that finds the backend's jobs again: a cluster's context and namespace."""
+
+    def localize(self, job: Job) -> LocalizedJob:
+        """Return the job as the backend's processes see it, without contacting the backend."""
 
     def render(self, job: Job) -> list[dict[str, Any]]:
-        """The objects that `submit` would make, without reaching for anything: what `farandole plan` lists."""
-
-    def check(self, job: Job) -> list[str]:
-        """What would keep the job from running here, found by asking the backend; nothing is changed."""
-
-    def submit(self, job: Job) -> SubmittedJob:
-        """Take a job; it goes on without the caller.
+        """Return the objects that `submit` would create, without contacting the backend, for `farandole plan`.
 
         Raises:
-            SpecError: `check` finds something.
-            EnvironmentLacking: The backend cannot be reached.
+            SpecError: The backend's processes would not reach something that the job names.
+        """
+
+    def check(self, job: Job) -> list[str]:
+        """Ask the backend what would prevent the job from running; change nothing."""
+
+    def submit(self, job: Job) -> SubmittedJob:
+        """Accept a job, which then runs independently of the caller.
+
+        Raises:
+            SpecError: `check` finds a problem.
+            UnavailableError: The backend cannot be reached.
         """
 
     def status(self, job_id: str) -> JobStatus:
-        """Where a job stands.
+        """Return the state of a job.
 
         Raises:
-            SpecError: There is no such job here.
+            SpecError: The backend has no such job.
         """
 
     def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
-        """Lines of a job's log, over all attempts, without line ends.
+        """Yield the lines of a job's log over all attempts, without line ends.
 
         Args:
             job_id: The job.
-            rank: Only what this worker wrote. Default: what the job itself says: stages, progress, failures.
-            follow: Whether to go on until the job has ended.
+            rank: Only the output of this worker. Default: the job's own lines: stages, progress, failures.
+            follow: Whether to continue until the job has ended.
         """
 
     def cancel(self, job_id: str) -> None:
-        """End a job and all that it started; returns when nothing of it runs. One that has ended stays as it is."""
+        """End a job and everything that it started; return when nothing of it runs.
+
+        A job that has already ended keeps its state.
+        """
 
     def retry(self, job_id: str) -> SubmittedJob:
-        """Let a job that failed or was cancelled go on: same id, same MLflow run, a new attempt from its last
-        checkpoint.
+        """Resume a failed or cancelled job from its last checkpoint, with the same id and the same MLflow run.
 
         Raises:
-            SpecError: It has not ended, or has succeeded.
+            SpecError: The job has not ended, or has succeeded.
+        """
+
+    def scale(self, job_id: str, workers: int) -> None:
+        """Ask a running job to continue with another number of workers.
+
+        Raises:
+            SpecError: The job is not training, cannot have this number of workers, or cannot be scaled here.
         """
 
     def list(self) -> list[JobStatus]:
-        """All jobs, newest first."""
+        """Return all jobs, newest first."""

@@ -180,12 +180,10 @@ def retry(
 
 
 def _where(backend: str | None, context: str | None, namespace: str | None) -> tuple[str | None, dict[str, Any] | None]:
-    """The backend that is meant. Only one of them has contexts and namespaces."""
-    place = {"context": context, "namespace": namespace}
-    given = any(value is not None for value in place.values())
-    if given and backend not in (None, "kubernetes"):
-        raise SpecError(f"--context, --namespace: are of kubernetes, and --backend is {backend}; leave them out")
-    return ("kubernetes" if given else backend), (place if given else None)
+    """Return the backend and the location that the options select."""
+    from farandole.backends.registry import select_backend
+
+    return select_backend(backend, {"context": context, "namespace": namespace})
 
 
 def _wait(job_id: str, *, follow: bool) -> None:

@@ -1,9 +1,14 @@
-"""What was asked for, as one hash: a dataset made for the same request is used again."""
+"""Cache key of a dataset: the hash of all that decides about its bytes.
+
+A dataset that was made under the same key is used again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,56 +18,58 @@ from farandole.ingest.sources.transform_modules import transform_digest, transfo
 from farandole.privacy import read_key
 from farandole.spec import Data, KeyReference
 
-_PREPARING = ("ingest", "preprocess", "privacy", "shards")
-_WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
-"""Fields of `data` that never show in a dataset."""
+CODE_PACKAGES = ("ingest", "preprocess", "privacy", "shards", "spec", "storage")
+"""The packages of Farandole whose code may decide about values: all that `ingest.prepare` imports, directly or not,
+except `UNINVOLVED`. A test follows the imports and fails if a module is in neither."""
+UNINVOLVED = ("errors", "events", "process")
+"""What `ingest.prepare` imports besides: error classes, progress events, locks and atomic writes."""
+_LIBRARIES = ("numpy", "pillow", "pyarrow", "pyspark", "tokenizers")
+_FIELDS_WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
+"""Fields of `data` that have no influence on the dataset."""
 
 
+@cache
 def code_version() -> dict[str, str]:
-    """The versions of all that decides about the bytes of a dataset."""
+    """Return the versions of all code that decides about the bytes of a dataset."""
+    digest = hashlib.sha256()
+    for name, path in code_files():
+        digest.update(f"{name}\0".encode() + path.read_bytes())
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"farandole": version("farandole"), "preparing_code": digest.hexdigest(), **libraries}
+
+
+def code_files() -> Iterator[tuple[str, Path]]:
+    """Yield the source files of `CODE_PACKAGES`, at any depth, each with its name in the package `farandole`."""
     package = Path(__file__).resolve().parents[1]
-    code = hashlib.sha256()
-    for folder in _PREPARING:
-        for path in sorted((package / folder).glob("*.py")):
-            code.update(f"{folder}/{path.name}\0".encode() + path.read_bytes())
-    return {
-        "farandole": version("farandole"),
-        "preparing_code": code.hexdigest(),
-        "numpy": version("numpy"),
-        "pillow": version("pillow"),
-        "pyarrow": version("pyarrow"),
-        "pyspark": version("pyspark"),
-        "tokenizers": version("tokenizers"),
-    }
+    for folder in CODE_PACKAGES:
+        for path in sorted((package / folder).rglob("*.py")):
+            yield path.relative_to(package).as_posix(), path
 
 
-def compute_cache_key(
-    data: Data, files: dict[str, SourceFiles], code: dict[str, str], folder: str | None = None
-) -> str:
-    """SHA-256 over the sources' files, the data part of the job, the code, the transform and the keys' fingerprints.
+def compute_cache_key(data: Data, files: Mapping[str, SourceFiles], folder: str | None = None) -> str:
+    """Return the SHA-256 over the source files, the data part of the job, the code, the transform and the keys.
 
     Args:
         data: The data part of the job.
         files: The files of its sources.
-        code: What `code_version` gave.
-        folder: Where the transform's module lies.
+        folder: The folder of the transform's module.
 
     Raises:
-        SpecError: A key is not there, or is none.
-        DataError: The transform's module is not there.
+        SpecError: A key is missing, or is not a key.
+        DataError: The transform's module is missing.
     """
-    asked: dict[str, Any] = {
-        "data": data.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
-        "files": fingerprints(files),
-        "code": sorted(code.items()),
+    parts: dict[str, Any] = {
+        "data": data.model_dump(mode="json", exclude=_FIELDS_WITHOUT_EFFECT),
+        "files": [entry.to_dict() for entry in fingerprints(files)],
+        "code": sorted(code_version().items()),
         "transform": transform_digest(transform_modules(data.transform, folder)) if data.transform else None,
-        "keys": [read_key(key, place).fingerprint for place, key in _keys(data)],
+        "keys": [read_key(key, field_path).fingerprint for field_path, key in _keys(data)],
     }
-    # Keys are not sorted: the order of features is that in the tensors, and columns may stand for places in a file.
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    # The JSON keys are not sorted: features keep their order in tensors, and columns may be read by their position.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _keys(data: Data) -> list[tuple[str, KeyReference]]:
-    """The keys that decide about the bytes of a dataset, by the field that names them."""
+    """Return the keys that decide about the bytes of a dataset, with the fields that name them."""
     keys = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
-    return [(place, key) for place, key in keys.items() if key is not None]
+    return [(field_path, key) for field_path, key in keys.items() if key is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_memory_is_not_reused_while_a_copy_reads_it(made: Callable[..., Made], w
         target[...] = 1
     batch = memory.batches(2, ROWS // 2)[1] if whole else memory.tensors(ROWS)
     assert all(tensor.is_pinned() for tensor in batch.values())
-    torch.cuda._sleep(_CYCLES)
+    torch.cuda._sleep(_CYCLES)  # type: ignore[no-untyped-call]
     copies = {name: tensor.to("cuda", non_blocking=True) for name, tensor in batch.items()}
     known = {memory.targets[0].ctypes.data}
     del batch, memory, target
@@ -44,7 +45,7 @@ def test_memory_is_not_reused_while_a_copy_reads_it(made: Callable[..., Made], w
 
 
 @pytest.mark.parametrize("tail", ["pad", "drop"])
-def test_batches_on_the_gpu_equal_those_in_memory(made: Callable[..., Made], tail: str) -> None:
+def test_batches_on_the_gpu_equal_those_in_memory(made: Callable[..., Made], tail: Literal["pad", "drop"]) -> None:
     dataset = Dataset(made().path)
     plain, pinned = (
         TrainingLoader(dataset, global_batch_size=BATCH_ROWS, rank=0, size=1, seed=5, tail=tail, pin=pin)

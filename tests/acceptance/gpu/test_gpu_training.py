@@ -137,6 +137,7 @@ def test_job_on_a_gpu_is_recorded_and_its_model_predicts_on_a_cpu(
     from mlflow import MlflowClient
 
     store = f"sqlite:///{home / 'mlflow.db'}"
+    assert done.training.mlflow_run_id is not None
     metrics = MlflowClient(store).get_run(done.training.mlflow_run_id).data.metrics
     assert any("gpu" in name for name in metrics), sorted(metrics)
     rows = home / "rows.pickle"

@@ -213,12 +213,12 @@ def test_the_weather_forecast_beats_persistence(learn: Learn, cell: str) -> None
 
 
 def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load) -> None:
-    from farandole.ingest.prepare import find_files
+    from farandole.ingest.sources.files import find_files
     from farandole.ingest.spark.dataframes import query_frame
 
     data = load("weather_lstm").data
     query = (data.query or "").replace("SELECT past, change,", "SELECT first_hour, last_hour,")
-    files = {name: find_files(name, source) for name, source in data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in data.sources.items()}
     frame = query_frame(spark.newSession(), data.model_copy(update={"query": query}), files)
     found = frame.toPandas()
     ends = found.groupby("split").agg({"first_hour": "min", "last_hour": "max"})

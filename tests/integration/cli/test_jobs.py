@@ -83,7 +83,7 @@ def test_cancel_and_retry(local: MakeBackend) -> None:
     refused = farandole("retry", job_id)
     assert refused.returncode == 2
     assert refused.stderr == (
-        f"farandole: {job_id}: has not ended; only a job that failed or was cancelled is tried again\n"
+        f"farandole: {job_id}: has not ended; only a job that failed or was cancelled can be retried\n"
     )
 
 
@@ -100,7 +100,7 @@ def test_what_contradicts_itself_is_told(farandole_home: Path) -> None:
         (("status", "a-1", "--backend", "lokal"), "--backend: lokal: there is no such backend; did you mean local?"),
         (
             ("status", "a-1", "--backend", "local", "--namespace", "people"),
-            "--context, --namespace: are of kubernetes, and --backend is local; leave them out",
+            "--context, --namespace: these are options of kubernetes, and --backend is local; leave them out",
         ),
     ):
         done = farandole(*arguments)

@@ -89,7 +89,7 @@ def test_the_preprocessing_of_the_manifest_gives_the_rows_of_the_shards(
 
     session = spark.newSession()
     configure_session(session, job)
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
     wanted = dict.fromkeys([*preprocessing.columns, preprocessing.label.column], "")
     raw = needed_columns(query_frame(session, job.data, files), wanted).toArrow().combine_chunks().to_batches()
 

@@ -13,6 +13,7 @@ import pytest
 
 from farandole.errors import DataError, DatasetError
 from farandole.events import Event, Message, Progress, StageEnded, StageStarted
+from farandole.ingest import cache_key as cache_key_module
 from farandole.ingest import prepare as prepare_module
 from farandole.ingest.spark import partitioning
 from farandole.shards import read_manifest
@@ -106,7 +107,7 @@ def test_wide_rows_give_the_shards_that_narrow_ones_do(
 ) -> None:
     write()
     narrow = prepare(make_job())
-    monkeypatch.setattr(partitioning, "MOST_NARROW_BYTES", 0)
+    monkeypatch.setattr(partitioning, "MAX_NARROW_BYTES", 0)
     wide = prepare(make_job(), force=True)
     assert wide.manifest == narrow.manifest
 
@@ -167,7 +168,7 @@ def test_what_lies_ready_is_used_again_without_spark(
         assert again.reused
         assert again.manifest == first.manifest
     assert [type(event) for event in events[:2]] == [StageStarted, StageEnded]
-    assert "lie ready, nothing changed" in str(events[1])
+    assert "exist already, nothing has changed" in str(events[1])
 
 
 @pytest.mark.parametrize("change", ["query", "feature", "file", "code", "force", "shard missing", "shard cut short"])
@@ -189,7 +190,7 @@ def test_what_changed_is_prepared_again(
     elif change == "file":
         path.write_bytes(path.read_bytes() + b"60,1.5,a,1\n")
     elif change == "code":
-        monkeypatch.setattr(prepare_module, "code_version", lambda: {"farandole": "0"})
+        monkeypatch.setattr(cache_key_module, "code_version", lambda: {"farandole": "0"})
     elif change == "shard missing":
         (first.path / first.manifest.splits["test"][0].file).unlink()
     elif change == "shard cut short":
@@ -244,7 +245,9 @@ def test_a_source_that_changes_while_it_is_read_makes_no_dataset(
                 path.write_bytes(path.read_bytes() + b"60,1.5,a,1\n")
 
     job = make_job()
-    with pytest.raises(DataError, match=r"data\.sources: files changed while they were read; prepare again"):
+    with pytest.raises(
+        DataError, match=r"data\.sources: files changed while they were read; prepare again when nothing writes"
+    ):
         prepare(job, disturb)
     assert not (Path(job.data.output) / "manifest.json").exists()
 
@@ -310,7 +313,7 @@ def test_shards_that_are_replaced_stay_for_a_day_and_are_removed_then(
     prepare(job, events.append, force=True)
     assert set(shard_bytes(second.path)) == kept | {old[-1]}
     assert [event.text for event in events if isinstance(event, Message)] == [
-        f"removed {name}, which no manifest refers to" for name in old[:-1]
+        f"removed {name}, which is not part of any dataset" for name in old[:-1]
     ]
 
 

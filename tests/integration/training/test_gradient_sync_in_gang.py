@@ -201,7 +201,7 @@ def _expected() -> dict[str, torch.Tensor]:
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
-                    parameter -= 0.1 * gradient
+                    parameter.sub_(0.1 * gradient)
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 

@@ -16,15 +16,8 @@ def test_worker_started_without_its_launcher_reports_the_wrong_gang_size(
     home: Path, make_job: Callable[..., Job], tmp_path: Path
 ) -> None:
     (tmp_path / "job.json").write_text(make_job().model_dump_json())
-    command = [
-        sys.executable,
-        "-m",
-        "farandole.training.worker",
-        "--job",
-        tmp_path / "job.json",
-        "--directory",
-        tmp_path,
-    ]
+    job, directory = str(tmp_path / "job.json"), str(tmp_path)
+    command = [sys.executable, "-m", "farandole.training.worker", "--job", job, "--directory", directory]
     environment = {**os.environ, "FARANDOLE_WORKERS": "2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -96,4 +96,4 @@ def test_a_job_is_followed_from_before_it_starts_to_its_end(local: MakeBackend, 
     thread.join()
     wait_for_state(backend, job_id, "succeeded")
     assert lines[1:3] == ["working", "done"]
-    assert lines[-1].endswith("succeeded: reached its end")
+    assert lines[-1].endswith("succeeded: completed")

@@ -4,6 +4,7 @@ import pickle
 import random
 from collections.abc import Callable
 
+import phonenumbers
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -86,6 +87,34 @@ def test_integers_can_be_card_numbers() -> None:
     cards = [4111111111111111, 5500005555555559, 371449635398431, None, 12]
     assert found(pa.array(cards * 50, pa.int64())) == [("card numbers", 150)]
     assert found(pa.array([1_700_000_000_000 + number for number in range(500)])) == []
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["CR05015202001026284066", "VA59001123000012345678", "EG380019000500000000263180002", "BE68 5390 0754 7034"],
+)
+def test_ibans_of_all_registered_countries_are_recognised(number: str) -> None:
+    assert found([number]) == [("bank accounts (IBAN)", 1)]
+
+
+def test_random_numbers_with_a_plus_are_not_phone_numbers() -> None:
+    assert found(_numbers(1000, lambda source: f"+{source.randrange(10**9, 10**12)}")) == []
+
+
+@pytest.mark.parametrize(
+    "notation", [phonenumbers.PhoneNumberFormat.INTERNATIONAL, phonenumbers.PhoneNumberFormat.E164]
+)
+def test_phone_numbers_of_all_countries_are_recognised(notation: int) -> None:
+    examples = [phonenumbers.example_number(region) for region in sorted(phonenumbers.SUPPORTED_REGIONS)]
+    texts = [phonenumbers.format_number(example, notation) for example in examples if example is not None]
+    missed = [text for text in texts if found([text]) != [("phone numbers", 1)]]
+    assert len(texts) > 200
+    assert [text for text in missed if sum(map(str.isdigit, text)) >= 8] == []
+    assert len(missed) <= 3
+
+
+def test_tax_code_with_a_wrong_check_letter_is_not_reported() -> None:
+    assert found([f"RSSMRA85T10A562{letter}" for letter in "ABCDEFGHIJKLMNOPQRTUVWXYZ"]) == []
 
 
 @given(st.text("0123456789", min_size=1, max_size=18))

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
 from farandole.spec import Schedule
 from farandole.spec.base import expand_variables, non_default_fields
-from farandole.storage import home, is_uri
+from farandole.storage import home
 
 
 def test_variable_is_replaced_anywhere_in_a_text() -> None:
@@ -34,13 +32,6 @@ def test_text_without_variables_is_unchanged(text: str) -> None:
     assert expand_variables(text, {"HOME": "/h", "1A": "x"}) == text
 
 
-def test_home_comes_from_the_environment_or_the_user_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FARANDOLE_HOME", "/srv/farandole")
-    assert home() == Path("/srv/farandole")
-    monkeypatch.setenv("FARANDOLE_HOME", "")
-    assert home() == Path.home() / ".farandole"
-
-
 def test_home_variable_expands_to_home_if_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", "")
     assert expand_variables("${FARANDOLE_HOME}/x") == f"{home()}/x"
@@ -49,14 +40,6 @@ def test_home_variable_expands_to_home_if_the_environment_is_empty(monkeypatch: 
 def test_home_variable_expands_to_home_if_it_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", "relative")
     assert expand_variables("${FARANDOLE_HOME}/x") == f"{home()}/x"
-
-
-@pytest.mark.parametrize(
-    ("path", "remote"),
-    [("s3://bucket/a", True), ("package://p/a.csv", True), ("/a/b", False), ("a.csv", False), ("c:/a", False)],
-)
-def test_path_with_a_scheme_is_a_uri(path: str, remote: bool) -> None:
-    assert is_uri(path) is remote
 
 
 def test_spec_is_immutable() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from horovod.torch import mpi_lib_v2
 
 from farandole.errors import UnavailableError
 from farandole.process import messages
@@ -67,7 +68,7 @@ def test_buffers_are_broadcast_and_may_be_absent() -> None:
 
 
 def test_cpu_build_of_horovod_is_rejected_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(world.mpi_lib_v2, world._GPU_SYMBOL, raising=False)
+    monkeypatch.delattr(mpi_lib_v2, world._GPU_SYMBOL, raising=False)
     world.check_horovod_build(Horovod(), torch.device("cpu"))
     with pytest.raises(UnavailableError, match=r"supports CPUs only .* \(`FARANDOLE_HOROVOD_GPU=1 make setup`\)"):
         world.check_horovod_build(Horovod(), torch.device("cuda", 0))

@@ -1,1 +1,4 @@
-"""The backend that runs workers on hosts reached by SSH."""
+"""The backend `hosts`: jobs whose workers run on machines reached by SSH.
+
+Submission, queue, status and logs are those of the backend `local`; the checks of the hosts are `launch`'s.
+"""

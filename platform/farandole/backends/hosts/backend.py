@@ -1,4 +1,4 @@
-"""The backend `hosts`: jobs whose workers run on machines that SSH reaches.
+"""The backend `hosts`.
 
 This machine keeps the queue, prepares the dataset and supervises, as the backend `local` does; the workers of each
 attempt run on those of `resources.hosts` that answer.
@@ -18,27 +18,27 @@ from farandole.tracking.provenance import save_git_state
 
 
 class HostsBackend(LocalBackend):
-    """Each job is a supervisor here and workers elsewhere."""
+    """Backend that runs a job's supervisor here and its workers on other machines."""
 
     name: BackendName = "hosts"
 
     def check(self, job: Job) -> list[str]:
-        """What is wrong with the job, and with its hosts where too few of them are as they have to be."""
-        from farandole.launch.ssh.preflight import check_hosts  # pyarrow takes its time
+        """Return the problems of the job, and of its hosts if fewer are usable than the job needs."""
+        from farandole.launch.ssh.preflight import check_hosts  # pyarrow takes long to import
 
         try:
-            checked = check_hosts(job)
+            report = check_hosts(job)
         except SpecError as error:
             return [str(error)]
-        if checked.fit and checked.slots >= job.resources.effective_min_workers:
-            return []  # an attempt starts without the hosts that are not, and the log says so
-        return [str(finding) for finding in checked.wrong]
+        if report.fit and report.slots >= job.resources.effective_min_workers:
+            return []  # an attempt starts without the unusable hosts, and the log says so
+        return [str(check) for check in report.wrong]
 
-    def _new_directory(self, job: Job) -> Path:
-        """The same, for the job with its folder as it is now: what is changed later is another submission's."""
+    def create_directory(self, job: Job) -> Path:
+        """Create the job's directory for the job's folder as it is now: later changes do not affect this job."""
         assert job.folder is not None
         package = pack(job.folder)
         folder = unpack(package.data, package.digest, home() / "code" / package.digest)
-        directory = super()._new_directory(job.model_copy(update={"folder": str(folder)}))
-        save_git_state(directory, job.folder)  # a copy is in no repository
+        directory = super().create_directory(job.model_copy(update={"folder": str(folder)}))
+        save_git_state(directory, job.folder)  # the copy is not in a repository
         return directory

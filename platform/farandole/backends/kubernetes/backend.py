@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from farandole.backends.kubernetes.localize import localize
 from farandole.backends.kubernetes.manifests import CodePackage, Submission, new_id, render
@@ -23,7 +23,7 @@ from farandole.backends.kubernetes.manifests.names import (
 )
 from farandole.backends.kubernetes.status import JobObjects, job_status
 from farandole.backends.kubernetes.submit import load_submission, pack_job_folder
-from farandole.backends.protocol import JobStatus, SubmittedJob
+from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
 from farandole.errors import FarandoleError, SpecError, closest_match
 from farandole.jobdir.layout import SPEC
 from farandole.spec import Job
@@ -60,10 +60,25 @@ class KubernetesBackend:
 
         return connect(self._context, self._namespace)
 
+    @classmethod
+    def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
+        """Return the backend of a context and a namespace; a cluster's queue has its own slots."""
+        return cls(location.get("context"), location.get("namespace"))
+
+    @classmethod
+    def location_of(cls, job: Job) -> dict[str, Any]:
+        """Return the context and the namespace that a job file names."""
+        spec = job.backend.kubernetes
+        return {"context": spec.context, "namespace": spec.namespace}
+
     @property
-    def place(self) -> dict[str, Any]:
+    def location(self) -> dict[str, Any]:
         """The context and the namespace."""
         return {"context": self.cluster.context, "namespace": self.cluster.namespace}
+
+    def localize(self, job: Job) -> LocalizedJob:
+        """Return the job as pods see it."""
+        return localize(job)
 
     def render(self, job: Job) -> list[dict[str, Any]]:
         """The objects of a submission, but for its keys and its time.
@@ -147,6 +162,17 @@ class KubernetesBackend:
         self.cluster.patch("ConfigMap", job_id, {"metadata": {"annotations": {CANCELLED: None}}})
         apply_all(self.cluster, submission, keep_keys=True)
         return SubmittedJob(job_id, self.name, submission.mlflow_run_id)
+
+    def scale(self, job_id: str, workers: int) -> None:
+        """Refuse: the launcher of a job in a cluster keeps the number of workers of its spec.
+
+        Raises:
+            SpecError: Always.
+        """
+        raise SpecError(
+            f"{job_id}: a job in a cluster cannot be scaled while it runs; `farandole cancel {job_id}`, and submit it"
+            f" again with resources.workers: {workers}"
+        )
 
     def list(self) -> list[JobStatus]:
         """All jobs of the namespace, newest first."""

@@ -1,4 +1,4 @@
-"""A job as the pods of a cluster see it: places of the submitter's machine become places that pods reach."""
+"""Translation of a job for the pods of a cluster: paths of the submitter's machine become locations that pods reach."""
 
 from __future__ import annotations
 
@@ -9,28 +9,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from farandole.backends.kubernetes.manifests.preparation import MASTER
+from farandole.backends.protocol import LocalizedJob
 from farandole.spec import Job
 from farandole.storage import home, is_uri
 
 CODE_FOLDER = "code"
-"""Where in the home of the pods' user the job's folder lies."""
+"""The job's folder, below the home directory of the pods' user."""
 HOSTS_FILE = "hosts"
-"""Where in it the launcher lists the workers that are ready."""
+"""The file, below the same home directory, in which the launcher lists the workers that are ready."""
+_DATABASE_SCHEMES = ("http", "https", "postgresql", "mysql", "mssql")
 _WAIT_S = 30 * 86_400.0
-"""How long a launcher waits for workers where no deadline says otherwise: the queue of a cluster may be long."""
-
-
-@dataclass(frozen=True)
-class LocalizedJob:
-    """A job for pods.
-
-    Args:
-        job: The job.
-        problems: What pods would not find.
-    """
-
-    job: Job
-    problems: tuple[str, ...] = ()
+"""How long a launcher waits for workers without a deadline: a cluster's queue may be long."""
 
 
 @dataclass
@@ -47,10 +36,10 @@ class _Localizer:
         job = self.job
         if self.storage is not None and not is_uri(self.storage) and not self.spec.is_shared(self.storage):
             self.problems.append(
-                f"backend.kubernetes.storage: {self.storage} lies in none of backend.kubernetes.volumes, so pods would"
+                f"backend.kubernetes.storage: {self.storage} is in none of backend.kubernetes.volumes, so pods would"
                 " not share it; add the volume, or use a URI"
             )
-        output = self.place("data.output", job.data.output)
+        output = self.directory("data.output", job.data.output)
         changes: dict[str, Any] = {
             "folder": self.folder,
             "data": self.data(output),
@@ -60,7 +49,7 @@ class _Localizer:
                 update={"hosts": None, "wait_s": float(self.spec.deadline_s or _WAIT_S)}
             ),
         }
-        self.keys()
+        self.check_keys()
         return job.model_copy(update=changes)
 
     def data(self, output: str) -> Any:
@@ -74,31 +63,31 @@ class _Localizer:
     def train(self, output: str) -> Any:
         checkpoint = self.job.train.checkpoint
         if checkpoint.directory is not None:
-            place = self.place("train.checkpoint.directory", checkpoint.directory)
+            directory = self.directory("train.checkpoint.directory", checkpoint.directory)
         else:  # never in a pod, which may be lost
-            place = f"{self.storage or output.rpartition('/')[0]}/checkpoints"
-        moved = checkpoint.model_copy(update={"directory": place})
-        return self.job.train.model_copy(update={"checkpoint": moved})
+            directory = f"{self.storage or output.rpartition('/')[0]}/checkpoints"
+        localized = checkpoint.model_copy(update={"directory": directory})
+        return self.job.train.model_copy(update={"checkpoint": localized})
 
     def tracking(self) -> Any:
         tracking = self.job.tracking
         uri = self.spec.tracking_uri or tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
         if uri is None and (self.spec.env_config_maps or "MLFLOW_TRACKING_URI" in self.spec.env):
-            return tracking  # its pods have a variable that says it
-        if uri is None or urlsplit(uri).scheme not in ("http", "https", "postgresql", "mysql", "mssql"):
-            found = "there is none" if uri is None else f"{uri} is a file of this machine"
+            return tracking  # the pods have a variable with the URI
+        if uri is None or urlsplit(uri).scheme not in _DATABASE_SCHEMES:
+            found = "none is set" if uri is None else f"{uri} is a file of this machine"
             self.problems.append(
                 f"tracking.uri: {found}, and pods record over the network; give an MLflow server's address, or the one"
-                " that pods see as backend.kubernetes.tracking_uri"
+                " that pods reach as backend.kubernetes.tracking_uri"
             )
-        artifacts = tracking.artifacts and self.place("tracking.artifacts", tracking.artifacts)
+        artifacts = tracking.artifacts and self.directory("tracking.artifacts", tracking.artifacts)
         return tracking.model_copy(update={"uri": uri, "artifacts": artifacts})
 
-    def place(self, name: str, path: str) -> str:
-        """A directory that all pods write to."""
+    def directory(self, name: str, path: str) -> str:
+        """Return the location of a directory that all pods write to."""
         if is_uri(path) or self.spec.is_shared(path):
             return path
-        inside = _below(path, str(home()))
+        inside = _relative_to(path, str(home()))
         if inside is not None and self.storage is not None:
             return f"{self.storage}/{inside}"
         self.problems.append(
@@ -108,10 +97,10 @@ class _Localizer:
         return path
 
     def source(self, name: str, path: str) -> str:
-        """What a source reads."""
+        """Return the location that a source reads."""
         if is_uri(path) or any(volume.contains(path) for volume in self.spec.volumes):
             return path
-        inside = _below(path, self.job.folder or "")
+        inside = _relative_to(path, self.job.folder or "")
         if inside is not None:
             return f"{self.folder}/{inside}"
         self.problems.append(
@@ -121,34 +110,40 @@ class _Localizer:
         )
         return path
 
-    def keys(self) -> None:
-        """Keys lie in variables that pods get, or in files that they see."""
+    def check_keys(self) -> None:
+        """Add a problem for every key that is neither in a variable nor in a file of the pods."""
         data = self.job.data
-        named = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
-        for place, key in named.items():
+        keys = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
+        for field_path, key in keys.items():
             if key is None:
                 continue
             if key.environment and not self.spec.env_from and key.environment not in self.spec.env_secrets:
                 self.problems.append(
-                    f"{place}.environment: pods have no variable {key.environment}; take it from a Secret by"
+                    f"{field_path}.environment: pods have no variable {key.environment}; take it from a Secret by"
                     f" backend.kubernetes.env_secrets"
                 )
             if key.file and not any(volume.contains(key.file) for volume in self.spec.volumes):
                 self.problems.append(
-                    f"{place}.file: {key.file} is on this machine; use `environment`, and"
+                    f"{field_path}.file: {key.file} is on this machine; use `environment`, and"
                     " backend.kubernetes.env_secrets, or mount a Secret by backend.kubernetes.volumes"
                 )
 
 
 def localize(job: Job) -> LocalizedJob:
-    """The job as pods see it, and what they would not find."""
-    relocation = _Localizer(job)
-    moved = relocation.run()
-    return LocalizedJob(moved, tuple(relocation.problems))
+    """Return the job as pods see it, and what they would not reach."""
+    localizer = _Localizer(job)
+    localized = localizer.run()
+    volumes = job.backend.kubernetes.volumes
+    remote = (
+        name
+        for name, source in job.data.sources.items()
+        if any(volume.contains(source.path) for volume in volumes) and not Path(source.path).exists()
+    )
+    return LocalizedJob(localized, tuple(localizer.problems), frozenset(remote), prepares_here=False)
 
 
-def _below(path: str, folder: str) -> str | None:
-    """The path seen from the folder; None: it does not lie in it."""
+def _relative_to(path: str, folder: str) -> str | None:
+    """Return the path relative to the folder; None: it is not below it."""
     if not folder or not PurePosixPath(path).is_relative_to(Path(folder).absolute()):
         return None
     return PurePosixPath(path).relative_to(Path(folder).absolute()).as_posix()

@@ -1,7 +1,7 @@
-"""The process that is one job: `python -m farandole.backends.local.job_process --directory DIR`.
+"""Process that is one job: `python -m farandole.backends.local.job_process --directory DIR`.
 
 It prepares and trains, as `farandole run` does, from the serialized spec in the job's directory. When its runner dies,
-it saves the state of the training, ends, and sees to it that the queue goes on.
+it saves the state of the training, ends, and wakes the queue.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from farandole.spec import Job
 from farandole.storage import home
 
 JobFunction = Callable[[Job, Path, EventHandler], dict[str, Any]]
-"""Does a job in its directory, and returns its result document."""
+"""Runs a job in its directory, and returns its result document."""
 
 
 def main() -> None:
-    """Be a job that runs on this machine."""
+    """Run the job."""
     run_job_process(prepare_and_train)
 
 
-def run_job_process(do: JobFunction) -> None:
-    """Be a job's process from start to end.
+def run_job_process(run: JobFunction) -> None:
+    """Run this process as a job's process, from its start to its exit.
 
     Args:
-        do: What the job is.
+        run: The work of the job.
     """
     raise_on_sigterm()
     signal_on_parent_death(signal.SIGTERM)
     runner = named_parent()
     directory = _directory()
     try:
-        code = _do(do, directory) if runner.is_alive else TERMINATED_EXIT_CODE
+        code = _run(run, directory) if runner.is_alive else TERMINATED_EXIT_CODE
     finally:
         if not runner.is_alive:
             Queue(home()).reconcile()
@@ -52,15 +52,15 @@ def run_job_process(do: JobFunction) -> None:
 
 
 def prepare_and_train(job: Job, directory: Path, on_event: EventHandler) -> dict[str, Any]:
-    """Run the job as `farandole run` does. A job that is retried continues from its last checkpoint."""
+    """Prepare and train as `farandole run` does. A retried job resumes from its last checkpoint."""
     from farandole import pipeline
 
     return pipeline.run(pipeline.check(job), on_event, directory=directory).to_dict()
 
 
-def _do(do: JobFunction, directory: Path) -> int:
+def _run(run: JobFunction, directory: Path) -> int:
     try:
-        document = do(load_job(directory), directory, EventLogger(directory))
+        document = run(load_job(directory), directory, EventLogger(directory))
     except FarandoleError as error:
         write_outcome(directory, str(error))
         if error.detail:
@@ -69,8 +69,8 @@ def _do(do: JobFunction, directory: Path) -> int:
     except Terminated:
         write_outcome(directory, "ended by SIGTERM")
         return TERMINATED_EXIT_CODE
-    except Exception as error:  # noqa: BLE001 - a fault of ours or of the user's code: told, and the job has failed
-        write_outcome(directory, f"{type(error).__name__}: {error}; the log has more")
+    except Exception as error:  # noqa: BLE001 - an unexpected error, also of the user's code, fails the job
+        write_outcome(directory, f"{type(error).__name__}: {error}; the log has the stack trace")
         traceback.print_exc()
         return 1
     write_result(directory, document)

@@ -1,9 +1,9 @@
-"""The queue: who waits, who is next, who runs. Every change is one transaction; that something runs is known by its
-lock.
+"""The queue: which jobs wait, which one is next, which ones run.
 
-A job is `running` while its runner holds the job's lock. The runner takes the lock, and notes that it has, within the
-transaction that makes the job its own: no job is started twice. Where the note says `running` and the lock is free,
-the runner has died; whoever sees that first ends what is left of the job and says so (`reconcile`).
+Every change is one transaction, and a job's lock decides whether it runs: a job is `running` while its runner holds the
+lock. The runner takes the lock, and records that it has, within the transaction that claims the job, so no job is
+started twice. Where the database says `running` and the lock is free, the runner has died; the first process that
+notices ends what is left of the job and records the failure (`Queue.reconcile`).
 """
 
 from __future__ import annotations
@@ -14,86 +14,21 @@ import signal
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
-from farandole.backends.local.spawn import START, inherited_environment, spawn_runner
-from farandole.backends.protocol import TERMINAL_STATES
-from farandole.backends.records import JobDatabase, JobRecord, insert_record, now
+from farandole.backends.local.queue_entry import ProcessIdentity, QueueEntry, QueuePosition
+from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment, spawn_runner
+from farandole.backends.records import JobDatabase, JobRecord, insert_record
 from farandole.errors import SpecError
+from farandole.jobdir.launch_context import remove_launch_context
 from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import read_outcome, read_result
-from farandole.jobdir.status import JobState
-from farandole.process.locks import Lock, boot_id, start_ticks, try_lock
+from farandole.jobdir.status import JobState, timestamp
+from farandole.process.locks import Lock, boot_id, try_lock
 from farandole.process.orphans import kill_orphans
 
-_SLOTS = 1
+_DEFAULT_SLOTS = 1
 """A training uses all cores by default: two at once would be slower than one after the other."""
-
-
-@dataclass(frozen=True)
-class QueueEntry:
-    """A job in the queue.
-
-    Args:
-        id: The job's id.
-        name: The job's name.
-        lane: The lane that it waits or runs in, which is its backend's name.
-        directory: The job's directory.
-        command: What a runner starts for it.
-        priority: The highest first.
-        turn: Among equal priorities, the lowest first.
-        patience_s: How long it may take to end when it is asked to.
-        state: What the notes say; `Queue.reconcile` makes them true.
-        reason: Why, in a sentence.
-        since: When the state began.
-        submitted_at: When it was submitted.
-        starts: How often it was started.
-        cancel: Whether somebody asked it to end.
-        pid: Its newest runner.
-        pid_ticks: When that process was started.
-        boot: In which boot of the machine.
-    """
-
-    id: str
-    name: str
-    lane: str
-    directory: Path
-    command: tuple[str, ...]
-    priority: int
-    turn: int
-    patience_s: float
-    state: JobState
-    reason: str
-    since: str
-    submitted_at: str
-    starts: int
-    cancel: bool
-    pid: int | None
-    pid_ticks: int | None
-    boot: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen without a retry."""
-        return self.state in TERMINAL_STATES
-
-
-@dataclass(frozen=True)
-class QueuePosition:
-    """Where a job stands in its lane.
-
-    Args:
-        before: How many jobs go before it.
-        running: The jobs that run.
-        slots: How many may.
-    """
-
-    before: int
-    running: tuple[str, ...]
-    slots: int
 
 
 class Queue:
@@ -105,7 +40,7 @@ class Queue:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.records = JobDatabase(home)
+        self.database = JobDatabase(home)
 
     def submit(
         self,
@@ -114,217 +49,272 @@ class Queue:
         command: Sequence[str],
         *,
         priority: int = 0,
-        patience_s: float = 30.0,
+        stop_timeout_s: float = 30.0,
+        pool: str | None = None,
+        parent: str | None = None,
     ) -> None:
-        """Put a job at the end of those of its priority. Its directory has all that its command needs."""
-        with self.records.transaction() as db:
+        """Append a job to those of its priority.
+
+        Args:
+            record: The job.
+            directory: The job's directory, with everything that its command needs.
+            command: What a runner starts for it.
+            priority: The highest starts first.
+            stop_timeout_s: How long it may take to end after SIGTERM.
+            pool: The pool whose slots it takes. Default: its backend's.
+            parent: The id of the sweep that this process is, and the job belongs to: it is cancelled when this process
+                ends.
+        """
+        owner = ProcessIdentity.current() if parent is not None else None
+        identity = (owner.pid, owner.ticks, owner.boot) if owner is not None else (None, None, None)
+        with self.database.transaction() as db:
             insert_record(db, record)
             db.execute(
-                "INSERT INTO queue (id, lane, directory, command, priority, turn, patience_s, state, reason, since)"
-                " VALUES (?, ?, ?, ?, ?, (SELECT coalesce(max(turn), 0) + 1 FROM queue), ?, 'queued', 'waits', ?)",
-                (record.id, record.backend, str(directory), json.dumps(command), priority, patience_s, now()),
+                "INSERT INTO queue (id, lane, directory, command, priority, turn, patience_s, state, reason, since,"
+                " parent, parent_pid, parent_ticks, parent_boot)"
+                " VALUES (?, ?, ?, ?, ?, (SELECT coalesce(max(turn), 0) + 1 FROM queue), ?, 'queued', 'waits', ?, ?, ?,"
+                " ?, ?)",
+                (
+                    record.id,
+                    pool or record.backend,
+                    str(directory),
+                    json.dumps(command),
+                    priority,
+                    stop_timeout_s,
+                    timestamp(),
+                    parent,
+                    *identity,
+                ),
             )
 
     def find(self, job_id: str) -> QueueEntry | None:
-        """A job; None: it is not in this queue."""
-        with self.records.reading() as db:
+        """Return a job; None: it is not in this queue."""
+        with self.database.reading() as db:
             return _find(db, job_id)
 
-    def all(self, lane: str) -> list[QueueEntry]:
-        """The jobs of a lane, the newest first."""
-        with self.records.reading() as db:
-            return [_entry(row) for row in db.execute(f"{_SELECT} WHERE lane = ? ORDER BY number DESC", (lane,))]
+    def all(self, backend: str) -> list[QueueEntry]:
+        """Return the jobs of a backend, newest first."""
+        with self.database.reading() as db:
+            return [
+                QueueEntry.from_row(row)
+                for row in db.execute(f"{_SELECT} WHERE backend = ? ORDER BY number DESC", (backend,))
+            ]
 
-    def place(self, entry: QueueEntry) -> QueuePosition:
-        """Where a job stands that waits."""
-        with self.records.reading() as db:
-            before = db.execute(
+    def position(self, entry: QueueEntry) -> QueuePosition:
+        """Return the position of a waiting job."""
+        with self.database.reading() as db:
+            jobs_ahead = db.execute(
                 "SELECT count(*) FROM queue WHERE lane = ? AND state = 'queued'"
                 " AND (priority > ? OR (priority = ? AND turn < ?))",
-                (entry.lane, entry.priority, entry.priority, entry.turn),
+                (entry.pool, entry.priority, entry.priority, entry.turn),
             ).fetchone()[0]
-            return QueuePosition(before, tuple(row["id"] for row in _running(db, entry.lane)), _slots(db, entry.lane))
+            return QueuePosition(jobs_ahead, tuple(_running(db, entry.pool)), _slots(db, entry.pool))
 
-    def set_slots(self, lane: str, slots: int) -> None:
-        """From now on so many jobs of a lane run at once; those that run go on."""
-        with self.records.transaction() as db:
+    def set_slots(self, pool: str, slots: int) -> None:
+        """Set the number of a pool's jobs that run at once from now on; running jobs continue."""
+        with self.database.transaction() as db:
             db.execute(
                 "INSERT INTO lanes (name, slots) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET slots = excluded.slots",
-                (lane, slots),
+                (pool, slots),
             )
 
+    def remove_pool(self, pool: str) -> None:
+        """Forget the number of slots of a pool that gets no more jobs."""
+        with self.database.transaction() as db:
+            db.execute("DELETE FROM lanes WHERE name = ?", (pool,))
+        self._wake_lock(pool).unlink(missing_ok=True)
+
     def retry(self, job_id: str) -> None:
-        """Let a job wait once more.
+        """Let a job wait again, in the pool of its backend, without a parent.
 
         Raises:
             SpecError: It has not ended, or has succeeded.
         """
-        with self.records.transaction() as db:
+        with self.database.transaction() as db:
             entry = _find(db, job_id)
             if entry is None or entry.state not in ("failed", "cancelled"):
-                how = "has succeeded" if entry is not None and entry.state == "succeeded" else "has not ended"
-                raise SpecError(f"{job_id}: {how}; only a job that failed or was cancelled is tried again")
+                state = "has succeeded" if entry is not None and entry.state == "succeeded" else "has not ended"
+                raise SpecError(f"{job_id}: {state}; only a job that failed or was cancelled can be retried")
             db.execute(
-                "UPDATE queue SET state = 'queued', reason = 'waits to be tried again', since = ?, cancel = 0,"
+                "UPDATE queue SET state = 'queued', reason = 'waits to be retried', since = ?, cancel = 0, lane = ?,"
+                " parent_pid = NULL, parent_ticks = NULL, parent_boot = NULL,"
                 " turn = (SELECT max(turn) + 1 FROM queue) WHERE id = ?",
-                (now(), job_id),
+                (timestamp(), entry.backend, job_id),
             )
 
     def request_cancel(self, job_id: str) -> QueueEntry | None:
-        """Cancel a job that waits; ask the runner of one that runs to end it. Returns what it was before."""
-        with self.records.transaction() as db:
+        """Cancel a waiting job, or ask the runner of a running one to end it; return the job as it was before."""
+        with self.database.transaction() as db:
             entry = _find(db, job_id)
             if entry is not None and entry.state == "queued":
-                _change(db, entry.id, "cancelled", "cancelled while it waited")
+                _set_state(db, entry.id, "cancelled", "cancelled while it waited")
             elif entry is not None and entry.state == "running":
                 db.execute("UPDATE queue SET cancel = 1 WHERE id = ?", (job_id,))
         if entry is not None and entry.state == "queued":
-            (entry.directory / START).unlink(missing_ok=True)
+            remove_launch_context(entry.directory)
         return entry
 
     def kill_runner(self, entry: QueueEntry) -> None:
-        """Kill the runner of a job, if that process is still the one that was noted; `reconcile` then buries the job."""
-        if entry.pid is not None and entry.boot == boot_id() and start_ticks(entry.pid) == entry.pid_ticks:
+        """Kill the runner of a job, if it still exists; `reconcile` then ends the job."""
+        if entry.runner is not None and entry.runner.is_alive:
             with suppress(ProcessLookupError):
-                os.kill(entry.pid, signal.SIGKILL)
+                os.kill(entry.runner.pid, signal.SIGKILL)
 
     # For runners ----------------------------------------------------------------------------------------------
 
-    def claim(self, lane: str) -> tuple[QueueEntry, Lock] | None:
-        """Make the next job this process's own; None: none waits, or all slots are taken."""
-        hold: Lock | None = None
-        with self.records.transaction() as db:
-            if len(_running(db, lane)) >= _slots(db, lane):
+    def claim(self, pool: str) -> tuple[QueueEntry, Lock] | None:
+        """Claim the next job for this process.
+
+        Returns:
+            The job and its lock; None: no job waits, or all slots are taken.
+        """
+        lock: Lock | None = None
+        with self.database.transaction() as db:
+            if len(_running(db, pool)) >= _slots(db, pool):
                 return None
             for row in db.execute(
-                f"{_SELECT} WHERE lane = ? AND state = 'queued' ORDER BY priority DESC, turn", (lane,)
+                f"{_SELECT} WHERE lane = ? AND state = 'queued' ORDER BY priority DESC, turn", (pool,)
             ).fetchall():
-                entry = _entry(row)
-                try:
-                    hold = try_lock_job(entry.directory)
-                except FileNotFoundError:
-                    _change(db, entry.id, "failed", f"its directory {entry.directory} is gone")
+                entry = QueueEntry.from_row(row)
+                if entry.is_orphan:
+                    _cancel_orphan(db, entry)
                     continue
-                if hold is not None:
-                    _change(db, entry.id, "running", "is starting")
-                    db.execute(
-                        "UPDATE queue SET starts = starts + 1, pid = ?, pid_ticks = ?, boot = ? WHERE id = ?",
-                        (os.getpid(), start_ticks(os.getpid()), boot_id(), entry.id),
-                    )
+                try:
+                    lock = try_lock_job(entry.directory)
+                except FileNotFoundError:
+                    _set_state(db, entry.id, "failed", f"its directory {entry.directory} is gone")
+                    continue
+                if lock is not None:
+                    _record_start(db, entry.id)
                     break
-        if hold is None:
+        if lock is None:
             return None
         claimed = self.find(entry.id)
         assert claimed is not None
-        return claimed, hold
+        return claimed, lock
 
-    def end(self, entry: QueueEntry, state: JobState, reason: str) -> None:
-        """Note how a job ended that this process has in hand."""
-        with self.records.transaction() as db:
-            _change(db, entry.id, state, reason)
+    def finish(self, entry: QueueEntry, state: JobState, reason: str) -> None:
+        """Record how a job ended whose lock this process holds."""
+        with self.database.transaction() as db:
+            _set_state(db, entry.id, state, reason)
 
     def is_cancel_requested(self, job_id: str) -> bool:
-        """Whether somebody wants a job cancelled."""
-        with self.records.reading() as db:
-            row = db.execute("SELECT cancel FROM queue WHERE id = ?", (job_id,)).fetchone()
-            return bool(row["cancel"])
+        """Return whether a running job is to be cancelled: by request, or since its parent has died."""
+        entry = self.find(job_id)
+        return entry is not None and (entry.cancel_requested or entry.is_orphan)
 
-    # For everybody --------------------------------------------------------------------------------------------
+    # For every process ----------------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Make the notes true, and see to it that the queue goes on: jobs whose runner has died are ended, whole and
-        with a reason; where a job waits and a slot is free, a runner is started. Every command does this first."""
-        with self.records.reading() as db:
-            running = [_entry(row) for row in db.execute(f"{_SELECT} WHERE state = 'running'")]
+        """Bring the record up to date and keep the queue moving; every command does this first.
+
+        Jobs whose runner has died are ended completely, with a reason. Where a job waits and a slot is free, a runner
+        is started.
+        """
+        with self.database.reading() as db:
+            running = [QueueEntry.from_row(row) for row in db.execute(f"{_SELECT} WHERE state = 'running'")]
         for entry in running:
             self._end_if_dead(entry)
-        with self.records.reading() as db:
-            lanes = [row["lane"] for row in db.execute("SELECT DISTINCT lane FROM queue WHERE state = 'queued'")]
-        for lane in lanes:
-            self.wake(lane)
+        with self.database.reading() as db:
+            pools = [row["lane"] for row in db.execute("SELECT DISTINCT lane FROM queue WHERE state = 'queued'")]
+        for pool in pools:
+            self.wake_runner(pool)
 
-    def wake(self, lane: str) -> None:
+    def wake_runner(self, pool: str) -> None:
         """Start a runner, if a job waits and a slot is free.
 
-        Of many who want to, one does: the runner inherits a lock, and gives it back just before it looks into the
-        queue. Who finds the lock taken knows that somebody alive has not looked yet, and so will see what he added.
+        Of several processes that want to, one does: the runner inherits a lock, and releases it just before it looks
+        into the queue. A process that finds the lock taken knows that a living runner has yet to look, and will see
+        the job that this process has added.
         """
-        with self.records.reading() as db:
-            waits = db.execute("SELECT 1 FROM queue WHERE lane = ? AND state = 'queued'", (lane,)).fetchone()
-            if not waits or len(_running(db, lane)) >= _slots(db, lane):
+        with self.database.reading() as db:
+            waiting = db.execute("SELECT 1 FROM queue WHERE lane = ? AND state = 'queued'", (pool,)).fetchone()
+            if not waiting or len(_running(db, pool)) >= _slots(db, pool):
                 return
-        hold = try_lock(self.home / f"jobs.{lane}.waking")
-        if hold is None:
+        lock = try_lock(self._wake_lock(pool))
+        if lock is None:
             return
         try:
-            spawn_runner(self.home, lane, hold.descriptor)
+            spawn_runner(self.home, pool, lock.descriptor)
         finally:
-            hold.release()
+            lock.release()
+
+    def _wake_lock(self, pool: str) -> Path:
+        return self.home / f"jobs.{pool}.waking"
 
     def _end_if_dead(self, entry: QueueEntry) -> None:
         try:
-            hold = try_lock_job(entry.directory)
+            lock = try_lock_job(entry.directory)
         except FileNotFoundError:
-            self._bury(entry, f"its directory {entry.directory} was removed while it ran")
+            self._record_death(entry, f"its directory {entry.directory} was removed while it ran")
             return
-        if hold is None:
-            return  # it lives, or somebody else is about to bury it
+        if lock is None:
+            return  # its runner lives, or another process is about to end the job
         try:
-            if entry.boot != boot_id():
-                how = "the machine was restarted while it ran"
+            if entry.runner is None or entry.runner.boot != boot_id():
+                cause = "the machine was restarted while it ran"
             else:
-                how = f"its runner, process {entry.pid}, was killed"
-            is_new = self._bury(entry, how)
+                cause = f"its runner, process {entry.runner.pid}, was killed"
+            ended_here = self._record_death(entry, cause)
         finally:
-            hold.release()
-        if is_new:
-            finalize_mlflow_run(entry.directory, inherited_environment(self.home), cancelled=entry.cancel, held=False)
+            lock.release()
+        if ended_here:
+            variables = inherited_environment(self.home)
+            finalize_mlflow_run(entry.directory, variables, cancelled=entry.cancel_requested, job_is_locked=False)
 
-    def _bury(self, entry: QueueEntry, how: str) -> bool:
-        """End what is left of a job whose runner has died. The lock is held, so nobody else does.
+    def _record_death(self, entry: QueueEntry, cause: str) -> bool:
+        """End what is left of a job whose runner has died. The caller holds the job's lock.
 
         Returns:
-            Whether it ended here, before its own end.
+            Whether the job ended by this call, before it had completed.
         """
-        with self.records.reading() as db:
-            seen = _find(db, entry.id)
-        if seen is None or seen.state != "running" or seen.starts != entry.starts:
-            return False  # somebody was faster: it has ended, or is even tried again
+        with self.database.reading() as db:
+            current = _find(db, entry.id)
+        if current is None or current.state != "running" or current.starts != entry.starts:
+            return False  # another process was faster: the job has ended, or is even being retried
         kill_orphans(str(entry.directory))
-        (entry.directory / START).unlink(missing_ok=True)
-        if read_result(entry.directory) is not None:  # all was done, but for a note of it here
-            self.end(entry, "succeeded", read_outcome(entry.directory) or "reached its end")
+        remove_launch_context(entry.directory)
+        if read_result(entry.directory) is not None:  # complete, except for this record
+            self.finish(entry, "succeeded", read_outcome(entry.directory) or "completed")
             return False
-        if seen.cancel:
-            self.end(entry, "cancelled", how)
+        if current.cancel_requested or current.is_orphan:
+            self.finish(entry, "cancelled", cause)
         else:
-            self.end(entry, "failed", f"{how}; `farandole retry {entry.id}` goes on from its last checkpoint")
+            self.finish(entry, "failed", f"{cause}; `farandole retry {entry.id}` resumes it from its last checkpoint")
         return True
 
 
-_SELECT = "SELECT queue.*, jobs.name, jobs.submitted_at FROM queue JOIN jobs USING (id)"
+_SELECT = "SELECT queue.*, jobs.name, jobs.backend, jobs.submitted_at, jobs.number FROM queue JOIN jobs USING (id)"
 
 
 def _find(db: sqlite3.Connection, job_id: str) -> QueueEntry | None:
     row = db.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
-    return None if row is None else _entry(row)
+    return None if row is None else QueueEntry.from_row(row)
 
 
-def _running(db: sqlite3.Connection, lane: str) -> list[sqlite3.Row]:
-    return db.execute("SELECT id FROM queue WHERE lane = ? AND state = 'running' ORDER BY turn", (lane,)).fetchall()
+def _running(db: sqlite3.Connection, pool: str) -> list[str]:
+    rows = db.execute("SELECT id FROM queue WHERE lane = ? AND state = 'running' ORDER BY turn", (pool,))
+    return [row["id"] for row in rows]
 
 
-def _slots(db: sqlite3.Connection, lane: str) -> int:
-    row = db.execute("SELECT slots FROM lanes WHERE name = ?", (lane,)).fetchone()
-    return _SLOTS if row is None else int(row["slots"])
+def _slots(db: sqlite3.Connection, pool: str) -> int:
+    row = db.execute("SELECT slots FROM lanes WHERE name = ?", (pool,)).fetchone()
+    return _DEFAULT_SLOTS if row is None else int(row["slots"])
 
 
-def _change(db: sqlite3.Connection, job_id: str, state: JobState, reason: str) -> None:
-    db.execute("UPDATE queue SET state = ?, reason = ?, since = ? WHERE id = ?", (state, reason, now(), job_id))
+def _set_state(db: sqlite3.Connection, job_id: str, state: JobState, reason: str) -> None:
+    db.execute("UPDATE queue SET state = ?, reason = ?, since = ? WHERE id = ?", (state, reason, timestamp(), job_id))
 
 
-def _entry(row: sqlite3.Row) -> QueueEntry:
-    values: dict[str, Any] = {key: row[key] for key in row.keys()}  # noqa: SIM118 - iterating a row gives its values
-    values |= {"directory": Path(row["directory"]), "command": tuple(json.loads(row["command"]))}
-    values["cancel"] = bool(row["cancel"])
-    return QueueEntry(**values)
+def _record_start(db: sqlite3.Connection, job_id: str) -> None:
+    runner = ProcessIdentity.current()
+    _set_state(db, job_id, "running", "is starting")
+    db.execute(
+        "UPDATE queue SET starts = starts + 1, pid = ?, pid_ticks = ?, boot = ? WHERE id = ?",
+        (runner.pid, runner.ticks, runner.boot, job_id),
+    )
+
+
+def _cancel_orphan(db: sqlite3.Connection, entry: QueueEntry) -> None:
+    _set_state(db, entry.id, "cancelled", f"the sweep {entry.parent} ended before it started")
+    remove_launch_context(entry.directory)

@@ -1,1 +1,1 @@
-"""Readers of raw files: CSV, JSON lines, images and Parquet rows."""
+"""Readers of source files: bytes to Arrow batches of typed rows and malformed records. No Spark."""

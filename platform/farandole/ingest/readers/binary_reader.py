@@ -1,4 +1,4 @@
-"""Binary files of records of one length to rows, by NumPy's structured types."""
+"""Reader of binary files of fixed-length records, by NumPy's structured types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SQL_TYPES = {
 
 
 class BinaryReader:
-    """Reads one source of records.
+    """Reader of one source of fixed-length records.
 
     Args:
         source: The source.
@@ -39,34 +39,36 @@ class BinaryReader:
         self.types |= {"file": "string", "record": "bigint"}
         self._record = np.dtype([(column, _numpy_type(kind, source)) for column, kind in source.columns.items()])
 
-    def read(self, part: ByteRange) -> Iterator[RowBatch]:
-        """The records of a file. Bytes after the last whole one are a malformed record.
+    def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
+        """Read the records of a file; bytes behind the last whole record are a malformed record.
 
         Raises:
             DataError: The file cannot be read, or ends within its header.
         """
         size, first = self._record.itemsize, 0
         try:
-            with open_decompressed(part.path) as stream:
+            with open_decompressed(byte_range.path) as stream:
                 header = stream.read(self._source.header_bytes)
                 if len(header) < self._source.header_bytes:
                     raise DataError(
-                        f"{part.path}: has {len(header)} bytes, less than `header_bytes` ({self._source.header_bytes});"
-                        " write the file again, or mend `header_bytes`"
+                        f"{byte_range.path}: has {len(header)} bytes, less than `header_bytes`"
+                        f" ({self._source.header_bytes}); write the file again, or fix `header_bytes`"
                     )
                 while data := stream.read(max(1, CHUNK_BYTES // size) * size):
                     whole = len(data) // size
                     records = np.frombuffer(data, self._record, count=whole)
-                    yield RowBatch(self._batch(records, part, first), self._rest(data[whole * size :], part))
+                    yield RowBatch(
+                        self._batch(records, byte_range, first), self._rest(data[whole * size :], byte_range)
+                    )
                     first += whole
         except (OSError, EOFError, pa.ArrowException) as error:
-            raise DataError(f"{part.path}: cannot be read ({error}); write the file again") from error
+            raise DataError(f"{byte_range.path}: cannot be read ({error}); write the file again") from error
 
-    def _batch(self, records: np.ndarray, part: ByteRange, first: int) -> pa.RecordBatch:
+    def _batch(self, records: np.ndarray, byte_range: ByteRange, first: int) -> pa.RecordBatch:
         columns: dict[str, Any] = {}
         for column, kind in self.types.items():
             if column == "file":
-                columns[column] = pa.repeat(part.path.name, len(records))
+                columns[column] = pa.repeat(byte_range.path.name, len(records))
             elif column == "record":
                 columns[column] = pa.array(np.arange(first, first + len(records), dtype=np.int64))
             elif kind == "binary":
@@ -80,11 +82,11 @@ class BinaryReader:
                 columns[column] = pa.array(native).cast(arrow_type(kind))
         return pa.record_batch(columns)
 
-    def _rest(self, data: bytes, part: ByteRange) -> list[MalformedRecord]:
+    def _rest(self, data: bytes, byte_range: ByteRange) -> list[MalformedRecord]:
         if not data:
             return []
-        reason = f"the last {len(data)} bytes are less than a record, which has {self._record.itemsize}"
-        return [MalformedRecord(str(part.path), None, data, reason)]
+        reason = f"the last {len(data)} bytes are not a whole record of {self._record.itemsize} bytes"
+        return [MalformedRecord(str(byte_range.path), None, data, reason)]
 
 
 def _numpy_type(kind: str, source: RecordSource) -> np.dtype:

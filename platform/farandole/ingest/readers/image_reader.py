@@ -1,4 +1,4 @@
-"""Image files to rows: where each lies, the name of its folder, and its bytes, which are not decoded here."""
+"""Reader of image files: a row holds the path, the name of the folder, and the encoded bytes of one image."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from farandole.ingest.readers.row_batch import MalformedRecord, RowBatch
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 2**27
-"""More in one image are taken for damage, or for an attack on memory: 128 megapixels."""
+"""Maximum size of an image, 128 megapixels; more is considered damage, or an attack on memory."""
 _SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string()), ("image", pa.binary())])
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads one source of images.
+    """Reader of one source of images.
 
     Args:
         base: The folder that paths are relative to.
-        check: Whether each image is decoded, to see whether it can be.
+        check: Decode each image, to find those that cannot be decoded.
     """
 
     base: Path
     check: bool
-    types = {"path": "string", "label": "string", "image": "binary"}  # noqa: RUF012 - of all of them
+    types = {"path": "string", "label": "string", "image": "binary"}  # noqa: RUF012 - shared by all instances
 
-    def read(self, part: ByteRange) -> Iterator[RowBatch]:
-        """The one row of a file.
+    def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
+        """Read the only row of a file.
 
         Raises:
             DataError: The file cannot be read.
         """
         try:
-            content = part.path.read_bytes()
+            content = byte_range.path.read_bytes()
         except OSError as error:
-            raise DataError(f"{part.path}: cannot be read ({error.strerror}); write the file again") from error
+            raise DataError(f"{byte_range.path}: cannot be read ({error.strerror}); write the file again") from error
         reason = find_image_defect(content) if self.check else ""
         if reason:
             yield RowBatch(
-                pa.RecordBatch.from_pylist([], _SCHEMA), [MalformedRecord(str(part.path), None, content, reason)]
+                pa.RecordBatch.from_pylist([], _SCHEMA), [MalformedRecord(str(byte_range.path), None, content, reason)]
             )
             return
-        path = part.path.relative_to(self.base)
-        yield RowBatch(pa.record_batch([[path.as_posix()], [part.path.parent.name], [content]], schema=_SCHEMA))
+        path = byte_range.path.relative_to(self.base)
+        yield RowBatch(pa.record_batch([[path.as_posix()], [byte_range.path.parent.name], [content]], schema=_SCHEMA))
 
 
 def find_image_defect(content: bytes) -> str:
-    """What keeps an image from being decoded; empty if nothing does."""
+    """Return why an image cannot be decoded, an empty text if it can."""
     if not content:
         return "an empty file"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is our own
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
             with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     return f"more than {MAX_PIXELS:,} pixels"

@@ -1,5 +1,8 @@
-"""JSON lines to rows. A piece of a file in which every line is one object of the right types, as nearly all are, is
-parsed by Arrow as a whole; any other is taken apart line by line."""
+"""Reader of JSON lines.
+
+A chunk in which every line is one object of the right types, as nearly all are, is parsed by Arrow as a whole; any
+other chunk is split line by line.
+"""
 
 from __future__ import annotations
 
@@ -19,45 +22,52 @@ import pyarrow.json as pajson
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk, cut_at_line_end, read_chunks
-from farandole.ingest.readers.row_batch import MalformedRecord, RowBatch, convert_columns
+from farandole.ingest.readers.row_batch import (
+    NOT_JSON,
+    NOT_OBJECT,
+    MalformedRecord,
+    RowBatch,
+    convert_columns,
+    not_text,
+)
 from farandole.preprocess.values import arrow_type
 from farandole.spec import JsonSource, split_struct_fields
 
 _MARK = b"\xef\xbb\xbf"
 _LINE = re.compile(rb"[^\r\n]+")
 _NO_OBJECT = re.compile(rb"(?:\A|[\r\n])[ \t]*[^{ \t\r\n]")
-"""A line that does not begin like an object."""
+"""A line that does not start like an object."""
 _NOT_PLAIN = re.compile(rb"[:,\[][ \t]*-?(?:NaN|Inf)|\}[ \t]*null|\0")
-"""What Arrow takes and JSON does not; and `null` behind an object, at which Arrow's parser crashes."""
+"""Text that Arrow accepts although it is not JSON; and `null` behind an object, which crashes Arrow's parser."""
 
 
 @dataclass(frozen=True)
 class JsonReader:
-    """Reads one source of JSON lines.
+    """Reader of one source of JSON lines.
 
     Args:
-        source: How it is written.
+        source: The source.
         types: The members to read, and their SQL types.
-        arrow_types: The same members' Arrow types, dates and timestamps as text.
+        arrow_types: The Arrow types of the same members, with dates and timestamps as text.
     """
 
     source: JsonSource
     types: dict[str, str]
     arrow_types: dict[str, pa.DataType]
 
-    def read(self, part: ByteRange) -> Iterator[RowBatch]:
-        """The rows of a part of a file."""
-        for chunk in read_chunks(part, cut_at_line_end):
-            yield self._rows(chunk)
+    def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
+        """Read the rows of a byte range."""
+        for chunk in read_chunks(byte_range, cut_at_line_end):
+            yield self._convert(chunk)
 
-    def _rows(self, chunk: RecordChunk) -> RowBatch:
+    def _convert(self, chunk: RecordChunk) -> RowBatch:
         malformed: list[MalformedRecord] = []
         lines: list[tuple[int, int]] | None = None
-        table = self._parse(chunk.data) if _in_order(chunk.data) else None
+        table = self._parse(chunk.data) if _is_well_formed(chunk.data) else None
         if table is None:
-            lines, malformed = self._sort_out(chunk)
+            lines, malformed = self._separate(chunk)
             table = self._parse(b"\n".join(chunk.data[start:stop] for start, stop in lines))
-            assert table is not None, "each line could be parsed"
+            assert table is not None, "every remaining line can be parsed"
         patterns = {"timestamp": self.source.timestamp_format, "date": self.source.date_format}
         batch, wrong = convert_columns(table, self.types, patterns)
         if wrong:
@@ -68,38 +78,36 @@ class JsonReader:
             batch = batch.filter(pa.array([row not in wrong for row in range(len(batch))]))
         return RowBatch(batch, malformed)
 
-    def _sort_out(self, chunk: RecordChunk) -> tuple[list[tuple[int, int]], list[MalformedRecord]]:
-        """The lines that can be parsed, and the others."""
+    def _separate(self, chunk: RecordChunk) -> tuple[list[tuple[int, int]], list[MalformedRecord]]:
+        """Return the spans of the lines that can be parsed, and the other lines."""
         good: list[tuple[int, int]] = []
         malformed = []
-        for place in _lines(chunk.data):
-            line = chunk.data[place[0] : place[1]]
-            reason, value = _judge(line)
+        for span in _lines(chunk.data):
+            line = chunk.data[span[0] : span[1]]
+            reason, value = _check_line(line)
             if reason:
-                malformed.append(_malformed(chunk, place, reason))
+                malformed.append(_malformed(chunk, span, reason))
             elif self._parse(line) is None:
-                malformed.append(self._misfit(chunk, place, line, value))
+                malformed.append(self._misfit(chunk, span, line, value))
             else:
-                good.append(place)
+                good.append(span)
         return good, malformed
 
-    def _misfit(
-        self, chunk: RecordChunk, place: tuple[int, int], line: bytes, value: dict[str, Any]
-    ) -> MalformedRecord:
-        if _names_twice(line):
-            return _malformed(chunk, place, "a member named twice")
+    def _misfit(self, chunk: RecordChunk, span: tuple[int, int], line: bytes, value: dict[str, Any]) -> MalformedRecord:
+        if _has_duplicate_names(line):
+            return _malformed(chunk, span, "a member named twice")
         column = next((name for name in self.types if name in value and self._parse(line, name) is None), None)
         if column is None:
-            return _malformed(chunk, place, "not JSON")
+            return _malformed(chunk, span, NOT_JSON)
         found = json.dumps(value[column], ensure_ascii=False)
-        return _malformed(chunk, place, f"not {self.types[column]}", column, found)
+        return _malformed(chunk, span, f"not {self.types[column]}", column, found)
 
     def _parse(self, data: bytes, column: str | None = None) -> pa.Table | None:
-        """The members of objects, None if one has another type or a line is no object.
+        """Parse the members of objects; None if one has another type or a line is not an object.
 
         Args:
             data: Lines.
-            column: The only member to look at. Default: all.
+            column: The only member to parse. Default: all.
         """
         schema = pa.schema([(name, kind) for name, kind in self.arrow_types.items() if column in (None, name)])
         num_lines = sum(1 for _ in _lines(data))
@@ -112,11 +120,11 @@ class JsonReader:
 
 
 def parse_lines(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
-    """JSON lines by Arrow; None if they do not fit.
+    """Parse JSON lines with Arrow; None if they do not fit.
 
     Args:
-        data: Lines, each of which begins like an object.
-        schema: The members to read; None: all, their types inferred.
+        data: Lines, each of which starts like an object.
+        schema: The members to read; None: all, with inferred types.
     """
     options = pajson.ParseOptions(
         explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
@@ -128,37 +136,40 @@ def parse_lines(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
         return None
 
 
-def infer_types(part: ByteRange) -> pa.Schema:
-    """The members of all objects in a part, and the narrowest types that hold them; malformed lines aside.
+def infer_types(byte_range: ByteRange) -> pa.Schema:
+    """Infer the members of all objects in a byte range, with the narrowest types; malformed lines are ignored.
 
     Raises:
         DataError: A member has different types in different lines.
     """
     schemas = []
-    for chunk in read_chunks(part, cut_at_line_end):
+    for chunk in read_chunks(byte_range, cut_at_line_end):
         data = chunk.data
-        table = parse_lines(data, None) if _in_order(data) else None
+        table = parse_lines(data, None) if _is_well_formed(data) else None
         if table is None:
-            good = [data[start:stop] for start, stop in _lines(data) if not _judge(data[start:stop])[0]]
+            good = [data[start:stop] for start, stop in _lines(data) if not _check_line(data[start:stop])[0]]
             table = parse_lines(b"\n".join(good), None) if good else pa.table({})
         if table is None:
-            raise _mixed(part.path, [found.schema for line in good if (found := parse_lines(line, None)) is not None])
+            parsed = (parse_lines(line, None) for line in good)
+            raise _mixed_types(byte_range.path, [found.schema for found in parsed if found is not None])
         schemas.append(table.schema)
-    return unify_schemas(part.path, schemas)
+    return unify_schemas(byte_range.path, schemas)
 
 
-def find_members(part: ByteRange, wanted: Set[str], *, most_lines: int | None = None) -> set[str]:
-    """Those of the wanted members that objects of a part have, whatever their values.
+def find_members(byte_range: ByteRange, wanted: Set[str], *, max_lines: int | None = None) -> set[str]:
+    """Find the wanted members that objects of a byte range have, whatever their values.
 
     Args:
-        part: What to look through, until all are found.
+        byte_range: The range; it is read until all are found.
         wanted: The names.
-        most_lines: Look at no more lines than these. Default: at all.
+        max_lines: The number of lines to examine. Default: all.
     """
     found: set[str] = set()
-    lines = (line for chunk in read_chunks(part, cut_at_line_end) for line in _lines_that_may_have(wanted, chunk.data))
-    for line in itertools.islice(lines, most_lines):
-        with suppress(ValueError, RecursionError):  # malformed lines are told where the rows are read
+    lines = (
+        line for chunk in read_chunks(byte_range, cut_at_line_end) for line in _lines_that_may_have(wanted, chunk.data)
+    )
+    for line in itertools.islice(lines, max_lines):
+        with suppress(ValueError, RecursionError):  # malformed lines are reported when the rows are read
             value = json.loads(line)
             found |= wanted & value.keys() if isinstance(value, dict) else set()
         if found == wanted:
@@ -167,27 +178,27 @@ def find_members(part: ByteRange, wanted: Set[str], *, most_lines: int | None = 
 
 
 def _lines_that_may_have(wanted: Set[str], data: bytes) -> Iterator[bytes]:
-    """All lines of a piece; none where the names stand nowhere in it, plainly or with escapes."""
+    """Yield all lines of a chunk, or none if the names occur nowhere in it, plainly or with escapes."""
     names = [json.dumps(name, ensure_ascii=False).encode() for name in wanted]
     if b"\\u" in data or b"\\/" in data or any(name in data for name in names):
         yield from (data[start:stop] for start, stop in _lines(data))
 
 
 def unify_schemas(path: Path, schemas: list[pa.Schema]) -> pa.Schema:
-    """One schema for all: whole numbers give way to fractions; times stay text.
+    """Unify schemas: whole numbers give way to fractions, and times stay text.
 
     Raises:
-        DataError: There is none.
+        DataError: A member has types that cannot be unified.
     """
     schemas = [pa.schema([(field.name, _as_written(field.type)) for field in schema]) for schema in schemas]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        raise _mixed(path, schemas) from None
+        raise _mixed_types(path, schemas) from None
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """The SQL type of what was inferred; a member that is always null is text."""
+    """Return the SQL type of an inferred type; a member that is always null is text."""
     if pa.types.is_struct(kind):
         return "struct<" + ",".join(f"{field.name}:{sql_type(field.type)}" for field in kind) + ">"
     if pa.types.is_list(kind):
@@ -196,7 +207,7 @@ def sql_type(kind: pa.DataType) -> str:
 
 
 def arrow_json_type(name: str) -> pa.DataType:
-    """The Arrow type that a member of a SQL type is parsed as: dates and timestamps are text at first."""
+    """Return the Arrow type that a member of a SQL type is parsed as: dates and timestamps are text at first."""
     if name.startswith("array<"):
         return pa.list_(arrow_json_type(name[6:-1]))
     if name.startswith("struct<"):
@@ -206,7 +217,7 @@ def arrow_json_type(name: str) -> pa.DataType:
 
 
 def _as_written(kind: pa.DataType) -> pa.DataType:
-    """The type without Arrow's guess that some texts are times."""
+    """Return the type without Arrow's guess that some texts are times."""
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, _as_written(field.type)) for field in kind])
     if pa.types.is_list(kind):
@@ -214,7 +225,7 @@ def _as_written(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_temporal(kind) else kind
 
 
-def _mixed(path: Path, schemas: list[pa.Schema]) -> DataError:
+def _mixed_types(path: Path, schemas: list[pa.Schema]) -> DataError:
     kinds: dict[str, dict[str, None]] = {}
     for name, kind in ((field.name, field.type) for schema in schemas for field in schema):
         if not pa.types.is_null(kind):
@@ -222,13 +233,13 @@ def _mixed(path: Path, schemas: list[pa.Schema]) -> DataError:
     mixed = {name: found for name, found in kinds.items() if len(found) > 1 and set(found) != {"bigint", "double"}}
     name, found = next(iter(mixed.items()), ("of some name", {"of several types": None}))
     return DataError(
-        f"{path}: the member {name} is {', '.join(found)} in different lines; mend them, or declare `columns` of"
+        f"{path}: the member {name} is {', '.join(found)} in different lines; fix them, or declare `columns` of"
         " the source and set `malformed`"
     )
 
 
-def _in_order(data: bytes) -> bool:
-    """Whether all is UTF-8, each line begins like an object, and nothing that only Arrow takes is in it."""
+def _is_well_formed(data: bytes) -> bool:
+    """Return whether all bytes are UTF-8, every line starts like an object, and nothing but JSON is in it."""
     if not data.isascii():
         try:
             data.decode()
@@ -239,7 +250,7 @@ def _in_order(data: bytes) -> bool:
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and stop of each line that is not blank; a byte order mark is no part of it."""
+    """Yield start and stop of each line that is not blank, without a byte order mark."""
     begin = len(_MARK) if data.startswith(_MARK) else 0
     for match in _LINE.finditer(data, begin):
         if match[0].strip(b" \t"):
@@ -247,45 +258,49 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _finite(column: pa.ChunkedArray) -> bool:
-    """Whether a column of numbers holds none that its type cannot."""
+    """Return whether a column holds no infinite number."""
     return not pa.types.is_floating(column.type) or pc.all(pc.is_finite(column)).as_py() is not False
 
 
 def _malformed(
-    chunk: RecordChunk, place: tuple[int, int], reason: str, column: str | None = None, found: str = ""
+    chunk: RecordChunk, span: tuple[int, int], reason: str, column: str | None = None, found: str = ""
 ) -> MalformedRecord:
-    start, stop = place
-    return MalformedRecord(str(chunk.part.path), chunk.line(start), chunk.data[start:stop], reason, column, found)
+    start, stop = span
+    return MalformedRecord(
+        str(chunk.byte_range.path), chunk.line_number(start), chunk.data[start:stop], reason, column, found
+    )
 
 
-def _judge(line: bytes) -> tuple[str, Any]:
-    """What is wrong with a line by itself, whatever its types; and what it holds."""
+def _check_line(line: bytes) -> tuple[str, Any]:
+    """Return why a line is malformed whatever its types, empty if it is not; and its value."""
     try:
-        value = json.loads(line.decode(), parse_constant=_refuse, parse_int=_whole, parse_float=_fraction)
+        value = json.loads(
+            line.decode(), parse_constant=_reject_constant, parse_int=_parse_int, parse_float=_parse_float
+        )
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair has no encoding
     except UnicodeDecodeError:
-        return "not utf-8 text", None
+        return not_text("utf-8"), None
     except (ValueError, RecursionError):
-        return "not JSON", None
-    return ("", value) if isinstance(value, dict) else ("not an object", None)
+        return NOT_JSON, None
+    return ("", value) if isinstance(value, dict) else (NOT_OBJECT, None)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _whole(text: str) -> int | str:
-    return int(text) if len(text) < 4000 else text  # Python refuses longer ones
+def _parse_int(text: str) -> int | str:
+    return int(text) if len(text) < 4000 else text  # Python raises for longer ones
 
 
-def _fraction(text: str) -> float:
+def _parse_float(text: str) -> float:
     if math.isinf(float(text)):
-        raise ValueError(f"{text} is beyond all types")
+        raise ValueError(f"{text} is infinite in every type")
     return float(text)
 
 
-def _names_twice(line: bytes) -> bool:
-    """Whether an object names a member twice."""
-    twice: list[bool] = []
-    json.loads(line, object_pairs_hook=lambda pairs: twice.append(len(dict(pairs)) < len(pairs)))
-    return any(twice)
+def _has_duplicate_names(line: bytes) -> bool:
+    """Return whether an object names a member twice."""
+    duplicates: list[bool] = []
+    json.loads(line, object_pairs_hook=lambda pairs: duplicates.append(len(dict(pairs)) < len(pairs)))
+    return any(duplicates)

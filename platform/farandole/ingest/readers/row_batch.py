@@ -1,4 +1,4 @@
-"""What reading a source gives: rows in their declared types, and what could not be read, with its place."""
+"""Results of reading a source: batches of typed rows, and the records that could not be read, with their positions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.text_types import convert_text
 
+WRONG_FIELD_COUNT = "wrong number of fields"
+MISPLACED_QUOTE = "a quote out of place"
+NUL_BYTE = "NUL byte"
+NOT_JSON = "not JSON"
+NOT_OBJECT = "not an object"
+
+
+def not_text(encoding: str) -> str:
+    """Return the reason of a record that is not text of its encoding."""
+    return f"not {encoding} text"
+
 
 @dataclass(frozen=True)
 class MalformedRecord:
@@ -20,11 +31,11 @@ class MalformedRecord:
 
     Args:
         file: Its file.
-        line: The number of its first line, from 1 on; None: it is not a line of text.
-        record: Its bytes, in UTF-8 where they are text.
-        reason: What is wrong, in words that name no value.
-        column: The column that is wrong; None: the record as a whole.
-        found: The wrong value, or what tells more than the reason does. Never kept, for it may be personal.
+        line: The number of its first line, from 1; None if it is not a line of text.
+        record: Its bytes, in UTF-8 if they are text.
+        reason: The fault, in words that contain no value.
+        column: The column with the fault; None: the record as a whole.
+        found: The wrong value, or details about the reason. Never stored, because it may be personal.
     """
 
     file: str
@@ -34,10 +45,15 @@ class MalformedRecord:
     column: str | None = None
     found: str = ""
 
+    @property
+    def position(self) -> str:
+        """The file and the line, as errors name them."""
+        return self.file if self.line is None else f"{self.file}: line {self.line}"
+
 
 @dataclass(frozen=True)
 class RowBatch:
-    """What became of some records.
+    """The rows of some consecutive records.
 
     Args:
         batch: The rows that can be read.
@@ -49,39 +65,40 @@ class RowBatch:
 
 
 class RowReader(Protocol):
-    """Reads the files of one source in one format; it is sent to Spark's workers."""
+    """Reader of one source's files; it is sent to Spark's Python workers."""
 
     @property
     def types(self) -> dict[str, str]:
-        """Column to its SQL type."""
+        """Column to SQL type."""
 
-    def read(self, part: ByteRange) -> Iterator[RowBatch]:
-        """The rows of a part of a file."""
+    def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
+        """Read the rows of a byte range."""
 
 
 class MalformedRowError(DataError):
-    """A record that cannot be read, where none may be left out."""
+    """A record that cannot be read, in a source that allows none."""
 
 
 def convert_columns(
     texts: pa.Table, types: dict[str, str], patterns: dict[str, str | None]
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Columns in their types.
+    """Convert columns of text to their types.
 
     Args:
-        texts: The columns; those of dates, timestamps and of all CSV are text.
-        types: Column to its SQL type.
+        texts: The columns. Dates, timestamps and all columns of CSV files are text; others are returned as they are.
+        types: Column to SQL type.
         patterns: SQL type to the pattern that its texts are written in.
 
     Returns:
-        The rows, with nulls where a value does not fit; and each row that has such a value to the first such column.
+        The rows, null where a value does not fit its type; and the index of each row with such a value, with the first
+        such column.
     """
     arrays: list[pa.Array] = []
     wrong: dict[int, str] = {}
-    for column, kind in types.items():
+    for column, sql_type in types.items():
         values = texts.column(column).combine_chunks()
         if pa.types.is_string(values.type):
-            values, misfits = convert_text(values, kind, patterns.get(kind))
+            values, misfits = convert_text(values, sql_type, patterns.get(sql_type))
             for row in [] if misfits is None else np.flatnonzero(misfits).tolist():
                 wrong.setdefault(row, column)
         arrays.append(values)

@@ -1,7 +1,7 @@
-"""Columns of text in their declared types: what fits, and which values do not.
+"""Conversion of text columns to their declared types, and detection of the values that do not fit.
 
-Whole columns are cast by Arrow, which is fast and strict. Only where it refuses is each distinct value looked at: one
-in another spelling (`+5`, ` 5`, `2013-1-5`, a pattern of the user's) is written as Arrow takes it, and cast again.
+Arrow casts whole columns, which is fast and strict. Only if it raises is each distinct value examined: a value in
+another spelling (`+5`, ` 5`, `2013-1-5`, a pattern of the user) is rewritten in Arrow's spelling, and cast again.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _ISO_TIME = re.compile(
 )
 _BITS = {"int": 32, "bigint": 64}
 INFERRED_TYPES = ("bigint", "double", "boolean", "timestamp")
-"""The types that inference tries, the narrowest first; what fits none of them is text."""
+"""The types that inference tries, the narrowest first; a column that fits none of them is text."""
 
 
 def convert_text(text: pa.StringArray, kind: str, pattern: str | None = None) -> tuple[pa.Array, np.ndarray | None]:
-    """A column of text in another type.
+    """Convert a column of text to another type.
 
     Args:
         text: The values, null where missing.
         kind: The SQL type.
-        pattern: Of a date or a timestamp, in Spark's letters; None: ISO 8601, in UTC where no zone is named.
+        pattern: The pattern of dates or timestamps, in Spark's letters; None: ISO 8601, in UTC unless a zone is named.
 
     Returns:
-        The values, null where one does not fit; and which do not, as booleans `[rows]`, or None where all do.
+        The values, null where one does not fit; and a mask of those that do not, bool `[rows]`, or None if all fit.
     """
     if kind == "string":
         return text, None
@@ -53,18 +53,18 @@ def convert_text(text: pa.StringArray, kind: str, pattern: str | None = None) ->
         try:
             return _cast(text, kind), None
         except pa.ArrowInvalid:
-            pass  # a value is wrong, or written in another way: look at each
+            pass  # a value is wrong or spelled differently: examine each
     encoded = text.dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
-    spelled = _speller(kind, pattern)
-    proper = pa.array([spelled(value.strip(" \t")) for value in distinct], pa.string())
+    spell = _speller(kind, pattern)
+    proper = pa.array([spell(value.strip(" \t")) for value in distinct], pa.string())
     values = _cast(proper, kind).take(encoded.indices)
     wrong = pc.and_(values.is_null(), text.is_valid()).to_numpy(zero_copy_only=False)
     return values, wrong if wrong.any() else None
 
 
 def fits_type(text: pa.StringArray, kind: str) -> bool:
-    """Whether a column of unknown type can be of this one, and lose nothing: `007` is no number, `yes` no boolean."""
+    """Return whether a column can have a type without loss: `007` is not a number, and `yes` is not a boolean."""
     if kind == "bigint" and pc.any(pc.match_substring_regex(text, r"^\s*[+-]?0[0-9]")).as_py():
         return False
     if kind == "boolean" and pc.any(pc.invert(pc.match_substring_regex(text, "^(?i:true|false)$"))).as_py():
@@ -73,7 +73,7 @@ def fits_type(text: pa.StringArray, kind: str) -> bool:
 
 
 def _cast(text: pa.StringArray, kind: str) -> pa.Array:
-    """Arrow's cast, without what it takes besides decimal digits and finite numbers.
+    """Cast a column with Arrow, but reject hexadecimal and infinite numbers, which Arrow accepts.
 
     Raises:
         ArrowInvalid: A value does not fit.
@@ -92,14 +92,14 @@ def _cast(text: pa.StringArray, kind: str) -> pa.Array:
 
 
 def _holds_x(text: pa.StringArray) -> bool:
-    """Whether a value may be hexadecimal; one look at all bytes is faster than one at each value."""
+    """Return whether a value may be hexadecimal; one search through all bytes is faster than one in each value."""
     buffer = text.buffers()[2]
     content = buffer.to_pybytes() if buffer else b""
     return b"x" in content or b"X" in content
 
 
 def _speller(kind: str, pattern: str | None) -> Callable[[str], str | None]:
-    """The function that writes one value as Arrow's cast takes it, or gives None where it does not fit."""
+    """Return the function that spells one value as Arrow's cast accepts it, or returns None if it does not fit."""
     if kind in _BITS:
         return lambda text: _whole(text, _BITS[kind])
     if kind in ("float", "double"):
@@ -132,7 +132,7 @@ def _number(text: str, *, single: bool) -> str | None:
 
 
 def _decimal(text: str, precision: int, scale: int) -> str | None:
-    """Exact: what has more digits than the type is not rounded."""
+    """Spell a decimal number; one with more digits than the type does not fit, and is not rounded."""
     try:
         number = Decimal(text) if _NUMBER.fullmatch(text) else None
         if number is None or number.adjusted() >= precision - scale or number.as_tuple().exponent < -400:  # type: ignore[operator]
@@ -152,18 +152,18 @@ def _spell_time(text: str, regex: re.Pattern[str], *, day_alone: bool) -> str | 
         moment = _moment({name: part for name, part in match.groupdict().items() if part})
         return moment.date().isoformat() if day_alone else moment.isoformat()
     except (ValueError, OverflowError):
-        return None  # no such day, hour or year
+        return None  # the day, hour or year does not exist
 
 
 def _moment(parts: dict[str, str]) -> datetime.datetime:
-    """The moment that matched groups name, in UTC."""
+    """Return the moment that matched groups name, in UTC."""
     year = int(parts["year"]) if "year" in parts else 2000 + int(parts["short_year"])
     month = int(parts["month"]) if "month" in parts else 1 + MONTHS.index(parts["month_name"][:3].lower())
     hour = int(parts.get("hour", 0))
     if "hour12" in parts:
         hour = int(parts["hour12"]) % 12 + 12 * (parts.get("half", "am").lower() == "pm")
         if not 1 <= int(parts["hour12"]) <= 12:
-            raise ValueError("no such hour")
+            raise ValueError("not an hour of a 12-hour clock")
     microsecond = int(parts.get("fraction", "0")[:6].ljust(6, "0"))
     day, minute, second = (
         int(parts.get(name, default)) for name, default in (("day", 1), ("minute", 0), ("second", 0))
@@ -177,6 +177,6 @@ def _offset(zone: str) -> datetime.timedelta:
         return datetime.timedelta()
     digits = zone[1:].replace(":", "").ljust(4, "0")
     if int(digits[:2]) > 18 or int(digits[2:]) > 59:
-        raise ValueError("no such zone")
+        raise ValueError("not a time zone offset")
     offset = datetime.timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
     return offset if zone[0] == "+" else -offset

@@ -1,1 +1,1 @@
-"""Rules that rows must satisfy: expectations, malformed rows, privacy and the user's transform."""
+"""Rules of the job on raw rows: query, user transform, expectations, privacy, malformed records."""

@@ -1,11 +1,10 @@
-"""What becomes of the records that cannot be read: told in an error, or left out, counted and perhaps kept."""
+"""Records that cannot be read: described in an error, or left out, counted and perhaps stored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from pyspark import StorageLevel
@@ -14,9 +13,18 @@ from pyspark.sql import functions as F
 
 from farandole.errors import DataError
 from farandole.events import format_count
-from farandole.ingest.readers.row_batch import RowReader
+from farandole.ingest.readers.row_batch import (
+    MISPLACED_QUOTE,
+    NOT_JSON,
+    NOT_OBJECT,
+    NUL_BYTE,
+    WRONG_FIELD_COUNT,
+    MalformedRecord,
+    RowReader,
+    not_text,
+)
+from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.ingest.spark.row_frames import Tasks, malformed_frame
-from farandole.ingest.spark.tasks import ErrorTransport
 from farandole.ingest.spark.worker_environment import environment_file, load_environment
 from farandole.shards import MalformedRows, QuarantineFile, QuarantineWriter
 from farandole.spec import CsvSource, JsonSource, RowSource
@@ -24,29 +32,36 @@ from farandole.storage import Location
 
 _NUM_EXAMPLES = 3
 _NUM_VALUES = 3
-_MOST_PROBLEMS = 10
+_MAX_DESCRIBED = 10
 _ORDER = ("file", "line", "reason", "column", "record")
+_REMEDIES = {
+    WRONG_FIELD_COUNT: "fix the rows, or set `separator` or `quote` of the source",
+    MISPLACED_QUOTE: "double quotes inside a quoted field, set `quote`, or `multiline: true` for line breaks",
+    NUL_BYTE: "restore the file, or set `encoding` of the source",
+    not_text("utf-8"): "save the file as UTF-8, or set `encoding` of the source",
+    NOT_JSON: "write one JSON object on each line",
+    NOT_OBJECT: "write one JSON object on each line",
+}
+"""Remedies for records that are malformed as a whole, by reason."""
 
 
 @dataclass(frozen=True)
 class MalformedReason:
-    """Malformed records of one source that have the same thing wrong.
+    """The malformed records of one source with the same reason and column.
 
     Args:
-        reason: What is wrong.
-        column: The column that is wrong; None: the record as a whole.
-        rows: How many there are.
-        examples: The places of the first ones, as `{"file", "line"}`.
-        values: The most frequent wrong values; they are shown in an error and never kept.
-        record: The first record's start, as text.
+        reason: The reason.
+        column: The column with the fault; None: the record as a whole.
+        rows: The number of records.
+        examples: The first records, in the order of their positions.
+        values: The most frequent wrong values; errors show them, and they are never stored.
     """
 
     reason: str
     column: str | None
     rows: int
-    examples: tuple[dict[str, Any], ...]
+    examples: tuple[MalformedRecord, ...]
     values: tuple[str, ...]
-    record: str
 
 
 def exclude_malformed(
@@ -59,41 +74,49 @@ def exclude_malformed(
     *,
     show_values: bool = True,
 ) -> MalformedRows:
-    """Count the records that cannot be read, and keep them if the source says so.
+    """Count the records of a source that cannot be read, and store them if the source says so.
 
     Args:
-        session: Spark.
+        session: The Spark session.
         name: The source's name.
         source: The source.
-        reader: What reads it.
-        tasks: What each task reads of it.
+        reader: The source's reader.
+        tasks: The byte ranges of each task.
         directory: The dataset directory.
         show_values: Whether an error may show wrong values.
 
+    Returns:
+        The entry of the manifest's `malformed`.
+
     Raises:
-        DataError: They are more than the source allows.
+        DataError: There are more than the source allows.
     """
     found = malformed_frame(session, reader, tasks).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        good, kinds = _count(found)
-        bad = sum(kind.rows for kind in kinds)
+        good, reasons = _count(found)
+        bad = sum(reason.rows for reason in reasons)
         if bad > source.max_malformed * (good + bad):
-            problems = "\n".join(_problem(name, source, kind, show_values) for kind in kinds[:_MOST_PROBLEMS])
+            problems = "\n".join(_describe(name, source, one, show_values) for one in reasons[:_MAX_DESCRIBED])
             raise DataError(
                 f"data.sources.{name}.max_malformed: {bad} of {good + bad} rows cannot be read, more than"
-                f" {source.max_malformed:.2%}; mend them, or allow more:\n{problems}"
+                f" {source.max_malformed:.2%}; fix them, or allow more:\n{problems}"
             )
-        keep = bad and source.malformed == "quarantine"
+        store = bad and source.malformed == "quarantine"
         return MalformedRows(
             source=name,
             policy=source.malformed,
             read=good,
             rows=bad,
             reasons=tuple(
-                {"reason": kind.reason, "column": kind.column, "rows": kind.rows, "examples": list(kind.examples)}
-                for kind in kinds
+                {
+                    "reason": one.reason,
+                    "column": one.column,
+                    "rows": one.rows,
+                    "examples": [{"file": example.file, "line": example.line} for example in one.examples],
+                }
+                for one in reasons
             ),
-            quarantine=_keep(found, name, directory) if keep else None,
+            quarantine=_quarantine(found, name, directory) if store else None,
         )
     finally:
         found.unpersist()
@@ -102,85 +125,82 @@ def exclude_malformed(
 def describe_malformed(
     session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, *, show_values: bool = True
 ) -> list[str]:
-    """What is wrong with a source: one text for each kind of malformed record, with its values or without."""
+    """Describe the malformed records of a source, one text for each reason and column.
+
+    Args:
+        session: The Spark session.
+        name: The source's name.
+        source: The source.
+        reader: The source's reader.
+        tasks: The byte ranges of each task.
+        show_values: Whether the texts may show wrong values.
+    """
     found = malformed_frame(session, reader, tasks).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        return [_problem(name, source, kind, show_values) for kind in _count(found)[1][:_MOST_PROBLEMS]]
+        return [_describe(name, source, reason, show_values) for reason in _count(found)[1][:_MAX_DESCRIBED]]
     finally:
         found.unpersist()
 
 
 def _count(found: DataFrame) -> tuple[int, list[MalformedReason]]:
-    """The rows that can be read, and the kinds of those that cannot, by their first places."""
+    """Return the number of rows that can be read, and the reasons of the others, by their first positions."""
     counts = found.groupBy("reason", "column").agg(F.sum("rows").alias("rows")).collect()
     good = sum(row["rows"] for row in counts if row["reason"] is None)
-    kinds = [_kind(found, row["reason"], row["column"], row["rows"]) for row in counts if row["reason"] is not None]
-    return good, sorted(kinds, key=lambda kind: (kind.column is not None, _place(kind), kind.column or ""))
+    reasons = [_reason(found, row["reason"], row["column"], row["rows"]) for row in counts if row["reason"] is not None]
+    return good, sorted(reasons, key=_sort_key)
 
 
-def _kind(found: DataFrame, reason: str, column: str | None, rows: int) -> MalformedReason:
+def _sort_key(reason: MalformedReason) -> tuple[bool, str, int, str]:
+    first = reason.examples[0]
+    return reason.column is not None, first.file, first.line or 0, reason.column or ""
+
+
+def _reason(found: DataFrame, reason: str, column: str | None, rows: int) -> MalformedReason:
     these = found.where((F.col("reason") == reason) & F.col("column").eqNullSafe(F.lit(column)))
     first = these.orderBy(*_ORDER).limit(_NUM_EXAMPLES).select("file", "line", "record").collect()
     values = these.groupBy("found").count().orderBy(F.desc("count"), "found").limit(_NUM_VALUES + 1).collect()
-    return MalformedReason(
-        reason,
-        column,
-        rows,
-        tuple({"file": row["file"], "line": row["line"]} for row in first),
-        tuple(row["found"] for row in values),
-        bytes(first[0]["record"][:200]).decode(errors="backslashreplace"),
+    examples = tuple(MalformedRecord(row["file"], row["line"], bytes(row["record"]), reason, column) for row in first)
+    return MalformedReason(reason, column, rows, examples, tuple(row["found"] for row in values))
+
+
+def _describe(name: str, source: RowSource, reason: MalformedReason, show_values: bool) -> str:
+    policy = ", or set `malformed: drop` or `quarantine` of the source" if source.malformed == "fail" else ""
+    if reason.column is None:
+        return f"{_describe_records(source, reason, show_values)}{policy}"
+    values = [repr(_shorten(value)) for value in reason.values[:_NUM_VALUES]] if show_values else ["'…'"]
+    more = ", …" if len(reason.values) > _NUM_VALUES and show_values else ""
+    rule = reason.reason.replace("not ", "is not ", 1)
+    problem = (
+        f"{reason.examples[0].position}: column {reason.column}: {', '.join(values)}{more} in"
+        f" {format_count(reason.rows, 'row')} {rule}"
+    )
+    if not isinstance(source, CsvSource):
+        return f"{problem}; fix the rows, or declare another type{policy}"
+    example = json.dumps(_shorten(reason.values[0]), ensure_ascii=False) if show_values else "…"
+    return (
+        f"{problem}; if it means a missing value, write `null_values: [{example}]` in data.sources.{name}, or declare"
+        f" the column as string{policy}"
     )
 
 
-def _place(kind: MalformedReason) -> tuple[str, int]:
-    return kind.examples[0]["file"], kind.examples[0]["line"] or 0
-
-
-def _problem(name: str, source: RowSource, kind: MalformedReason, show_values: bool) -> str:
-    file, line = _place(kind)
-    place = f"{file}: line {line}" if line else file
-    policy = ", or set `malformed: drop` or `quarantine` of the source" if source.malformed == "fail" else ""
-    if kind.column is not None:
-        values = [repr(_short(value)) for value in kind.values[:_NUM_VALUES]] if show_values else ["'…'"]
-        shown = ", ".join(values)
-        more = ", …" if len(kind.values) > _NUM_VALUES and show_values else ""
-        rule = kind.reason.replace("not ", "is not ", 1)
-        what = f"{place}: column {kind.column}: {shown}{more} in {format_count(kind.rows, 'row')} {rule}"
-        if isinstance(source, CsvSource):
-            example = json.dumps(_short(kind.values[0]), ensure_ascii=False) if show_values else "…"
-            advice = f"null_values: [{example}]"
-            return (
-                f"{what}; if it stands for a missing value, write `{advice}` in data.sources.{name}, or declare the"
-                f" column as string{policy}"
-            )
-        return f"{what}; mend the rows, or declare another type{policy}"
-    what = kind.values[0] if kind.reason == "wrong number of fields" else kind.reason
-    remedy = _REMEDIES.get(kind.reason, "mend the rows")
+def _describe_records(source: RowSource, reason: MalformedReason, show_values: bool) -> str:
+    first = reason.examples[0]
+    problem = reason.values[0] if reason.reason == WRONG_FIELD_COUNT else reason.reason
     if isinstance(source, CsvSource | JsonSource) and show_values:
-        what += f": {_short(kind.record)!r}"
-    return f"{place}: {what} ({format_count(kind.rows, 'such row')}); {remedy}{policy}"
+        problem += f": {_shorten(first.record[:200].decode(errors='backslashreplace'))!r}"
+    remedy = _REMEDIES.get(reason.reason, "fix the rows")
+    return f"{first.position}: {problem} ({format_count(reason.rows, 'such row')}); {remedy}"
 
 
-_REMEDIES = {
-    "wrong number of fields": "mend the rows, or set `separator` or `quote` of the source",
-    "a quote out of place": "double quotes inside a quoted field, set `quote`, or `multiline: true` for line breaks",
-    "NUL byte": "restore the file, or set `encoding` of the source",
-    "not utf-8 text": "save the file as UTF-8, or set `encoding` of the source",
-    "not JSON": "write one JSON object on each line",
-    "not an object": "write one JSON object on each line",
-}
-"""What to do about a record that is wrong as a whole."""
-
-
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _keep(found: DataFrame, name: str, directory: Location) -> QuarantineFile:
-    """Write the malformed records into one file, in the order of their places."""
+def _quarantine(found: DataFrame, name: str, directory: Location) -> QuarantineFile:
+    """Write the malformed records into one file, in the order of their positions."""
     one = found.where("reason IS NOT NULL").coalesce(1).sortWithinPartitions(*_ORDER)
 
-    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         load_environment(environment)
         with ErrorTransport(directory), QuarantineWriter(directory, name) as writer:
             for batch in batches:
@@ -190,5 +210,5 @@ def _keep(found: DataFrame, name: str, directory: Location) -> QuarantineFile:
 
     columns = one.select(F.lit(name).alias("source"), *_ORDER[:2], "record", "reason", "column")
     with environment_file(directory) as environment:
-        row = columns.mapInArrow(work, "info string").collect()[0]
+        row = columns.mapInArrow(write, "info string").collect()[0]
     return QuarantineFile.model_validate_json(row["info"])

@@ -1,15 +1,15 @@
-"""The gate between raw rows and the dataset: policies, detection, k-anonymity, on Spark frames.
+"""Privacy gate between raw rows and the dataset: policies, k-anonymity and detection, on Spark data frames.
 
-The order: policies first, on the rows of the query and the transform, so that whatever is counted, fitted, cached or
-written comes from protected rows. Then k-anonymity, of what would be written. Then detection, over the columns that
-enter the dataset and have no policy: it also finds what the query copied under another name.
+Policies come first, on the rows of the query and the transform, so that all rows that are counted, fitted, cached or
+written are protected. Then k-anonymity is applied to the rows that would be written. Last, personal data is detected in
+the columns that enter the dataset without a policy, which also finds columns that the query copied under another name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,55 +19,112 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 
 from farandole.errors import DataError, FarandoleError, closest_match
+from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.ingest.spark.sql_quoting import quote_identifier
-from farandole.ingest.spark.tasks import BatchFunction, ErrorTransport
+from farandole.ingest.spark.tasks import BatchFunction
 from farandole.privacy import Detector, PiiFinding, Protection, Secret, protected_type, redact
 from farandole.spec import Allow, Drop, Privacy
 from farandole.spec.privacy import KAnonymity
 
 _QUOTED = re.compile(r"['\"].*['\"]")
-"""What may be values in a line of an error: all from its first quote to its last one, for values may hold quotes."""
+"""Text that may be values in a line of an error: from the first quote to the last, as values may contain quotes."""
 _TYPE = re.compile(
     r"\"((?:BOOLEAN|BYTE|TINYINT|SMALLINT|INT|BIGINT|FLOAT|DOUBLE|STRING|BINARY|DATE|TIMESTAMP(?:_NTZ)?)"
     r"|DECIMAL\([0-9]+,[0-9]+\))\""
 )
-"""What Spark writes in double quotes that is no value: the name of a type."""
+"""Text in double quotes that Spark writes and that is not a value: the name of a type."""
 _CUT_SHORT = re.compile(r"(?<!')['\"][^…'\"]*$", re.MULTILINE)
-"""A quote that is not closed in its line: Spark does not escape line breaks in values."""
+"""A quote that is not closed in its line, because Spark does not escape line breaks in values."""
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\.?[0-9][\w.+-]*")
-"""Numbers, which Spark does not quote: `5123456789L`, `1.5E10`."""
-_OF_SPARK = ("data.query: ", "data: Spark failed: ")
-"""How errors begin that repeat a message of Spark."""
+"""A number, which Spark does not quote: `5123456789L`, `1.5E10`."""
+_SPARK_PREFIXES = ("data.query: ", "data: Spark failed: ")
+"""Prefixes of errors that repeat a message of Spark."""
+_ALLOW = Allow(policy="allow")
+_ROWS = "_farandole_rows"
+
+
+@dataclass(frozen=True)
+class AnonymityRecord:
+    """The measured k-anonymity of the rows.
+
+    Args:
+        columns: The columns that group rows.
+        k: The required size of groups; None: they are only measured.
+        smallest_group: The rows of the smallest group that is written.
+        groups: The number of groups that are written.
+        rows_in_smaller_groups: The rows in groups below `k`.
+        suppressed_rows: The rows that were left out.
+    """
+
+    columns: tuple[str, ...]
+    k: int | None
+    smallest_group: int
+    groups: int
+    rows_in_smaller_groups: int
+    suppressed_rows: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's `privacy.k_anonymity`."""
+        return {**asdict(self), "columns": list(self.columns)}
+
+
+@dataclass(frozen=True)
+class PrivacyRecord:
+    """The manifest's record of the privacy rules: no values, and of the key only its name and fingerprint.
+
+    Args:
+        privacy: The job's `data.privacy`.
+        findings: The personal data that was found and allowed.
+        anonymity: The measured k-anonymity; None: the job does not ask for it.
+        secret: The key of the policies, if they need one.
+    """
+
+    privacy: Privacy
+    findings: tuple[PiiFinding, ...]
+    anonymity: AnonymityRecord | None
+    secret: Secret | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's `privacy`."""
+        entry: dict[str, Any] = {
+            "columns": {name: policy.model_dump(mode="json") for name, policy in self.privacy.columns.items()},
+            "detect": self.privacy.detect,
+            "allowed_findings": [finding.to_dict() for finding in self.findings],
+            "k_anonymity": self.anonymity.to_dict() if self.anonymity is not None else None,
+        }
+        if self.secret is not None:
+            entry["key"] = {"name": self.secret.name, "fingerprint": self.secret.fingerprint}
+        return entry
 
 
 @dataclass
 class PrivacyGate:
-    """What the privacy part of a job does to the rows of one preparation, and what it measured.
+    """The privacy rules of a job, applied to the rows of one preparation.
 
     Args:
         privacy: The job's `data.privacy`.
-        secret: The key of its policies, where they need one.
+        secret: The key of its policies, if they need one.
     """
 
     privacy: Privacy
     secret: Secret | None
     _findings: list[PiiFinding] = field(default_factory=list)
-    _anonymity: dict[str, Any] | None = None
+    _anonymity: AnonymityRecord | None = None
 
     def check_columns(self, frame: DataFrame) -> None:
-        """Whether every policy has its column: with a misspelt one, the column that was meant would stay open.
+        """Check that every policy has its column: a misspelt name would leave the intended column unprotected.
 
         Raises:
-            DataError: It has not.
+            DataError: A column is missing.
         """
         for column in self.privacy.columns:
             if column not in frame.columns:
                 close = closest_match(column, frame.columns)
                 hint = f"did you mean {close}?" if close else f"there are {', '.join(frame.columns)}"
-                raise DataError(f"data.privacy.columns.{column}: the query gives no such column; {hint}")
+                raise DataError(f"data.privacy.columns.{column}: the query does not return such a column; {hint}")
 
-    def protected(self, frame: DataFrame) -> DataFrame:
-        """The rows as the policies leave them.
+    def protect(self, frame: DataFrame) -> DataFrame:
+        """Apply the policies to the rows.
 
         Raises:
             DataError: A policy does not fit its column's type.
@@ -86,10 +143,10 @@ class PrivacyGate:
                 made = protected_type(column.name, changing[column.name], raw)
                 kind = kind if made == raw else from_arrow_type(made)
             schema = schema.add(column.name, kind)
-        return frame.mapInArrow(_protector(Protection(changing, self.secret)), schema)
+        return frame.mapInArrow(_apply_policies(Protection(changing, self.secret)), schema)
 
-    def looked_at(self, frame: DataFrame) -> tuple[str, ...]:
-        """The columns that may hold personal data: of text or whole numbers, and without a policy.
+    def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
+        """Return the columns that may hold personal data: text or whole numbers, without a policy.
 
         Args:
             frame: The protected columns that enter the dataset, and no others.
@@ -103,28 +160,28 @@ class PrivacyGate:
             and isinstance(self.privacy.columns.get(column.name, _ALLOW), Allow)
         )
 
-    def judge(self, seen: Detector) -> None:
-        """Compare what was found in these columns with the policies.
+    def check_findings(self, detector: Detector) -> None:
+        """Compare the findings in the inspected columns with the policies.
 
         Raises:
-            DataError: There is personal data without a policy. The text has columns, kinds and counts, no values.
+            DataError: There is personal data without a policy. The message has columns, kinds and counts, no values.
         """
-        self._findings = seen.findings(self.privacy.detect_share)
-        open_ones = [finding for finding in self._findings if finding.column not in self.privacy.columns]
-        if open_ones:
+        self._findings = detector.findings(self.privacy.detect_share)
+        unprotected = [finding for finding in self._findings if finding.column not in self.privacy.columns]
+        if unprotected:
             raise DataError(
                 "\n".join(
                     f"data.privacy: {finding}; write a policy (`columns: {{{finding.column}: {{policy: mask}}}}`, for"
                     " example), or leave the column out; if it may be in the dataset, `policy: allow`"
-                    for finding in open_ones
+                    for finding in unprotected
                 )
             )
 
-    def anonymous(self, frame: DataFrame) -> DataFrame:
-        """The rows whose group is large enough; all of them where nothing is demanded.
+    def k_anonymous(self, frame: DataFrame) -> DataFrame:
+        """Return the rows whose group is large enough, or all rows if the job sets no minimum.
 
         Raises:
-            DataError: Groups are too small, and they are not to be left out.
+            DataError: Groups are too small, and the job does not leave them out.
         """
         rule = self.privacy.k_anonymity
         if rule is None:
@@ -138,65 +195,55 @@ class PrivacyGate:
             F.count_if(small).alias("small"),
             F.coalesce(F.sum(F.when(small, F.col(_ROWS))), F.lit(0)).alias("rows"),
         ).collect()[0]
-        self._anonymity = {
-            "columns": list(rule.columns),
-            "k": rule.k,
-            "smallest_group": measured["smallest"] or 0,
-            "groups": measured["groups"],
-            "rows_in_smaller_groups": measured["rows"],
-            "suppressed_rows": 0,
-        }
+        record = AnonymityRecord(
+            rule.columns, rule.k, measured["smallest"] or 0, measured["groups"], rows_in_smaller_groups=measured["rows"]
+        )
+        self._anonymity = record
         if rule.k is None or not measured["small"]:
             return frame
         if not rule.suppress:
-            raise _too_small(rule, measured)
-        self._anonymity["suppressed_rows"] = measured["rows"]
-        self._anonymity["groups"] -= measured["small"]
-        self._anonymity["smallest_group"] = groups.where(~small).agg(F.min(_ROWS)).collect()[0][0] or 0
+            raise _groups_too_small(rule, record, measured["small"])
+        self._anonymity = replace(
+            record,
+            suppressed_rows=record.rows_in_smaller_groups,
+            groups=record.groups - measured["small"],
+            smallest_group=groups.where(~small).agg(F.min(_ROWS)).collect()[0][0] or 0,
+        )
         renamed = groups.where(~small).select(*(column.alias(f"_k_{i}") for i, column in enumerate(named)))
         same = [column.eqNullSafe(F.col(f"_k_{i}")) for i, column in enumerate(named)]
         return frame.join(renamed, same, "left_semi")
 
-    def to_dict(self) -> dict[str, Any]:
-        """What the manifest keeps: no values, and of the key only its name and fingerprint."""
-        recorded: dict[str, Any] = {
-            "columns": {name: policy.model_dump(mode="json") for name, policy in self.privacy.columns.items()},
-            "detect": self.privacy.detect,
-            "allowed_findings": [finding.to_dict() for finding in self._findings],
-            "k_anonymity": self._anonymity,
-        }
-        if self.secret is not None:
-            recorded["key"] = {"name": self.secret.name, "fingerprint": self.secret.fingerprint}
-        return recorded
+    @property
+    def record(self) -> PrivacyRecord:
+        """The record of what was applied and found so far."""
+        return PrivacyRecord(self.privacy, tuple(self._findings), self._anonymity, self.secret)
 
-    def without_values(self, error: FarandoleError) -> FarandoleError:
-        """The error without anything that may be a value of a protected column: quoted texts, numbers in Spark's
-        messages, and Spark's evidence."""
+    def hide_values(self, error: FarandoleError) -> FarandoleError:
+        """Return the error without text that may be a value of a protected column.
+
+        Such text are quoted texts, numbers in Spark's messages, and the error's details.
+        """
         if not self.privacy.protected:
             return error
         text = _QUOTED.sub("'…'", _TYPE.sub(r"\1", str(error)))
-        if text.startswith(_OF_SPARK):
+        if text.startswith(_SPARK_PREFIXES):
             text = _NUMBER.sub("…", _CUT_SHORT.sub("'…", text))
         text = redact(text)
         hidden = "" if text == str(error) else " (values are not shown: data.privacy protects columns of this job)"
         return type(error)(text + hidden)
 
 
-_ALLOW = Allow(policy="allow")
-_ROWS = "_farandole_rows"
-
-
-def _too_small(rule: KAnonymity, measured: Any) -> DataError:
+def _groups_too_small(rule: KAnonymity, record: AnonymityRecord, small_groups: int) -> DataError:
     return DataError(
-        f"data.privacy.k_anonymity: {measured['rows']:,} rows lie in {measured['small']:,} of {measured['groups']:,}"
-        f" groups over {', '.join(rule.columns)} that have fewer than {rule.k} rows (the smallest:"
-        f" {measured['smallest']});"
+        f"data.privacy.k_anonymity: {record.rows_in_smaller_groups:,} rows are in {small_groups:,} of"
+        f" {record.groups:,} groups over {', '.join(rule.columns)} that have fewer than {rule.k} rows (the smallest:"
+        f" {record.smallest_group});"
         " generalise a column further, or leave the rows out with `suppress: true`"
     )
 
 
-def _protector(protection: Protection) -> BatchFunction:
-    """A function for `mapInArrow`: rows as the policies leave them."""
+def _apply_policies(protection: Protection) -> BatchFunction:
+    """Make the function for `mapInArrow` that applies the policies to rows."""
 
     def protect(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():

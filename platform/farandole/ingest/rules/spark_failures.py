@@ -1,12 +1,13 @@
-"""Turns a failure inside Spark into what the user can mend: file, line, column, value, count, remedy.
+"""Explanation of failures inside Spark: file, line, column, value, count and remedy.
 
-The reading itself stays fast: sources are read once, and the first malformed row fails the job. Only then are they
-read a second time, to the end, to find out what is wrong and how often.
+Reading stays fast: sources are read once, and the first malformed row fails the Spark job. Only then are they read a
+second time, to the end, to find out what is malformed and how often.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,28 +22,37 @@ from farandole.ingest.readers.row_batch import MalformedRowError
 from farandole.ingest.rules.malformed import describe_malformed
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.dataframes import plain_message
+from farandole.ingest.spark.error_transport import decode_error
 from farandole.ingest.spark.row_frames import make_reader
-from farandole.ingest.spark.tasks import decode_error
 from farandole.spec import ImageSource, Job, RowSource
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] .+")
-"""How a message of Spark starts that says what is wrong: `[DIVIDE_BY_ZERO] Division by zero. …`."""
+"""Start of Spark's messages about a known condition: `[DIVIDE_BY_ZERO] Division by zero. …`."""
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?P<uri>\S+)\. (?P<why>.*)")
 
 
-def explain_failure(error: Exception, session: SparkSession, job: Job, files: dict[str, SourceFiles]) -> FarandoleError:
-    """The error of ours that a failed Spark job stands for."""
+def explain_failure(
+    error: Exception, session: SparkSession, job: Job, files: Mapping[str, SourceFiles]
+) -> FarandoleError:
+    """Return the error that a failed Spark job means for the user.
+
+    Args:
+        error: Spark's error.
+        session: The session, which reads the sources again if a record is malformed.
+        job: The job.
+        files: The files of its sources.
+    """
     text = str(error)
-    ours = decode_error(text)
+    decoded = decode_error(text)
     has_images = any(isinstance(source, ImageSource) for source in job.data.sources.values())
-    if isinstance(ours, MalformedRowError) or (has_images and isinstance(ours, DataError)):
+    if isinstance(decoded, MalformedRowError) or (has_images and isinstance(decoded, DataError)):
         try:
-            found = _problems(session, job, files)
+            found = _describe_all_malformed(session, job, files)
         except (PySparkException, Py4JError, ConnectionError) as second:
-            return decode_error(str(second)) or ours
-        return DataError("\n".join(found), detail=text) if found else ours
-    if ours is not None:
-        return ours
+            return decode_error(str(second)) or decoded
+        return DataError("\n".join(found), detail=text) if found else decoded
+    if decoded is not None:
+        return decoded
     if isinstance(error, ConnectionError | Py4JNetworkError):
         return PreparationError(
             "data.memory: Spark's Java process ended (the kernel does this when memory runs out);"
@@ -57,14 +67,14 @@ def explain_failure(error: Exception, session: SparkSession, job: Job, files: di
         )
     if "java.lang.OutOfMemoryError" in text:
         return PreparationError(f"data.memory: {job.data.memory} was not enough; give Spark more", detail=text)
-    return _generic(error, text)
+    return _explain_message(error, text)
 
 
-def _generic(error: Exception, text: str) -> FarandoleError:
+def _explain_message(error: Exception, text: str) -> FarandoleError:
     unreadable = _UNREADABLE.search(text)
     if unreadable:
         why = plain_message(unreadable["why"]) or "its content is damaged"
-        return DataError(f"{_local(unreadable['uri'])}: cannot be read: {why}; write the file again", detail=text)
+        return DataError(f"{_local_path(unreadable['uri'])}: cannot be read: {why}; write the file again", detail=text)
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     reason = _headline(text)
     if condition is None or condition.startswith(("INTERNAL_ERROR", "_LEGACY")) or "Job aborted" in reason:
@@ -72,27 +82,26 @@ def _generic(error: Exception, text: str) -> FarandoleError:
     return DataError(f"data.query: {reason}", detail=text)
 
 
-def _problems(session: SparkSession, job: Job, files: dict[str, SourceFiles]) -> list[str]:
-    """What is wrong with the sources: all malformed records, by source, reason and column."""
+def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str, SourceFiles]) -> list[str]:
+    """Describe the malformed records of all sources that allow none, by source, reason and column."""
     found = []
+    show_values = not job.data.privacy.protected
     for name, source in job.data.sources.items():
         if isinstance(source, RowSource) and source.malformed == "fail":
             reader, tasks = make_reader(session, name, source, files[name])
             if isinstance(reader, ImageReader):
                 reader = replace(reader, check=True)
-            found += describe_malformed(
-                session, name, source, reader, tasks, show_values=not job.data.privacy.protected
-            )
+            found += describe_malformed(session, name, source, reader, tasks, show_values=show_values)
     return found
 
 
-def _local(uri: str) -> Path:
-    """The file that Spark names by a URI."""
+def _local_path(uri: str) -> Path:
+    """Return the local file that Spark names by a URI."""
     return Path(unquote(urlsplit(uri).path))
 
 
 def _headline(text: str) -> str:
-    """The first telling line of Spark's message, without its stack trace."""
-    telling = _CONDITION.search(text)
+    """Return the first informative line of Spark's message, without the stack trace."""
+    condition = _CONDITION.search(text)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
-    return plain_message(telling[0] if telling else (lines or ["no message"])[0])[:400]
+    return plain_message(condition[0] if condition else (lines or ["no message"])[0])[:400]

@@ -1,1 +1,1 @@
-"""Source files: found, fetched and identified."""
+"""Files that sources name: local, in zip archives, in object stores. No Spark."""

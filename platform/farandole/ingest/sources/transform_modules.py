@@ -1,4 +1,4 @@
-"""The files of a `data.transform`, without importing them: a module beside the job file, and what it imports there."""
+"""Modules of the user's transform, found without importing them: beside the job file, with what they import there."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from farandole.errors import DataError, closest_match
 
 
 def transform_modules(reference: str, folder: str | Path | None) -> dict[str, Path]:
-    """Module to file: the transform's own first, then the modules of the same folder that it imports.
+    """Find the transform's module and the modules of the same folder that it imports, directly or not.
 
     Args:
         reference: `module:function`.
-        folder: Where the job file lies.
+        folder: The folder of the job file.
+
+    Returns:
+        Module name to file, the transform's own module first.
 
     Raises:
-        DataError: There is no such module, or it is no Python.
+        DataError: The module does not exist, or is not valid Python.
     """
     folder = Path(folder or ".")
     name = reference.split(":")[0]
@@ -28,40 +31,40 @@ def transform_modules(reference: str, folder: str | Path | None) -> dict[str, Pa
         hint = f"did you mean {close}?" if close else f"put {name.split('.')[0]}.py beside the job file ({folder})"
         raise DataError(f"data.transform: {reference}: there is no module {name}; {hint}")
     found = {name: path}
-    todo = [name]
-    while todo:
-        module = todo.pop()
+    pending = [name]
+    while pending:
+        module = pending.pop()
         for imported in _imports(module, found[module], reference):
             file = module_file(imported, folder)
             if file is not None and imported not in found:
                 found[imported] = file
-                todo.append(imported)
+                pending.append(imported)
     return found
 
 
-def transform_digest(sources: dict[str, Path]) -> str:
-    """SHA-256 over the names and texts of the modules: a change of any of them prepares again."""
+def transform_digest(modules: dict[str, Path]) -> str:
+    """Return the SHA-256 over the names and texts of the modules: any change of them prepares the dataset again."""
     digest = hashlib.sha256()
-    for module, path in sorted(sources.items()):
+    for module, path in sorted(modules.items()):
         text = path.read_bytes()
         digest.update(f"{module}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()
 
 
 def module_file(module: str, folder: Path) -> Path | None:
-    """The file of a module that lies in a folder."""
+    """Return the file of a module in a folder, None if the folder has no such module."""
     path = folder.joinpath(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def _imports(module: str, path: Path, reference: str) -> Iterator[str]:
-    """All modules that a file may import, anywhere in it, with the packages that they lie in."""
+    """Yield every module that a file may import, anywhere in it, and the packages that contain these modules."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise DataError(f"data.transform: {reference}: {path}{line}: {reason}; mend the module") from error
+        raise DataError(f"data.transform: {reference}: {path}{line}: {reason}; fix the module") from error
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,1 +1,1 @@
-"""Everything that runs in a Spark session."""
+"""Spark: sessions, data frames, and the functions that run in its Python workers."""

@@ -1,11 +1,11 @@
-"""Sources and query as Spark frames."""
+"""Sources and the query as Spark data frames."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -14,16 +14,17 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.sources.files import SourceFiles, check_parquet
+from farandole.ingest.readers.file_schemas import check_parquet
+from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.spark.error_transport import ERROR_MARK
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
 from farandole.ingest.spark.row_frames import make_reader, row_frame
 from farandole.ingest.spark.sql_quoting import quote_identifier
-from farandole.ingest.spark.tasks import ERROR_MARK
 from farandole.spec import Data, ParquetSource, Source
 
 
-def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]) -> DataFrame:
-    """The rows of the query over all sources.
+def query_frame(session: SparkSession, data: Data, files: Mapping[str, SourceFiles]) -> DataFrame:
+    """Return the rows of the query over all sources.
 
     Raises:
         DataError: A header is wrong, a column is missing, or the query is not valid or not deterministic.
@@ -40,24 +41,24 @@ def query_frame(session: SparkSession, data: Data, files: dict[str, SourceFiles]
     return frame
 
 
-def check_deterministic(frame: DataFrame, place: str) -> None:
-    """Whether a frame gives the same rows each time, under names that each stand for one column.
+def check_deterministic(frame: DataFrame, field_path: str) -> None:
+    """Check that a frame gives the same rows each time, under names that each mean one column.
 
     Args:
         frame: Rows that the user described.
-        place: Where, for errors.
+        field_path: The field of the job file that describes them, for errors.
 
     Raises:
         DataError: It does not.
     """
     if not frame._jdf.queryExecution().analyzed().deterministic():
         raise DataError(
-            f"{place}: uses a function whose value changes when Spark repeats a task (rand, uuid,"
+            f"{field_path}: uses a function whose value changes when Spark repeats a task (rand, uuid,"
             " monotonically_increasing_id, …); use a hash of columns instead, for example xxhash64(id)"
         )
     repeated = sorted(column for column, count in Counter(frame.columns).items() if count > 1)
     if repeated:
-        raise DataError(f"{place}: gives {', '.join(repeated)} twice; name one of them with AS")
+        raise DataError(f"{field_path}: gives {', '.join(repeated)} twice; name one of them with AS")
 
 
 _CLOCKS = {
@@ -67,32 +68,30 @@ _CLOCKS = {
     "LocalTimestamp": "localtimestamp",
     "Now": "now",
 }
-"""Spark's expressions whose value is the same for a whole query, and another one in the next."""
-
-
-_PASSED_THROUGH = {"Project", "SubqueryAlias"}
+"""Spark's expressions whose value is constant in a query and different in the next query."""
+_ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
 
 def find_unstable_parts(frame: DataFrame) -> list[str]:
-    """What makes the rows of a frame other ones the next time, though their sources and the code stay the same.
+    """Find the parts of a frame that give other rows the next time, although the sources and the code stay the same.
 
     Returns:
-        Texts: functions that read the clock, and `LIMIT` of rows in no order.
+        Descriptions of functions that read the clock, and of `LIMIT` without an order.
     """
     nodes = json.loads(frame._jdf.queryExecution().analyzed().toJSON())
     classes = [str(node["class"]).rpartition(".")[2] for node in _objects(nodes)]
     clocks = sorted({_CLOCKS[name] for name in classes if name in _CLOCKS})
     found = [f"{name} gives another value each time" for name in clocks]
-    # Plans are listed from the top down: what a limit takes from stands behind it.
-    plan = [name for node in nodes if (name := str(node["class"]).rpartition(".")[2]) not in _PASSED_THROUGH]
-    if any(name == "LocalLimit" and plan[place + 1] != "Sort" for place, name in enumerate(plan)):
-        found.append("LIMIT takes any rows where they have no order; add ORDER BY with a column that tells rows apart")
+    # Plans are listed from the top down: the input of a limit follows it.
+    plan = [name for node in nodes if (name := str(node["class"]).rpartition(".")[2]) not in _ORDER_PRESERVING]
+    if any(name == "LocalLimit" and plan[index + 1] != "Sort" for index, name in enumerate(plan)):
+        found.append("LIMIT without an order takes any rows; add ORDER BY with a column whose values are unique")
     return found
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """All expressions and plans in Spark's own description of a plan."""
+    """Yield all expressions and plans in Spark's description of a plan."""
     if isinstance(value, list):
         for part in value:
             yield from _objects(part)
@@ -104,19 +103,19 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
-    """The frame with just the columns that the dataset is made of, in the order of their names.
+    """Select the columns that the dataset is made of, in the order of their names.
 
     Args:
         frame: The rows of the query.
-        wanted: Column to the field of the job file that asks for it.
+        wanted: Column to the field of the job file that uses it.
 
     Raises:
-        DataError: The frame lacks one, or its name is one that Farandole keeps for itself.
+        DataError: The frame lacks a column, or a name has the reserved prefix.
     """
     for column, field in wanted.items():
         if column.lower().startswith(RESERVED_PREFIX):
             raise DataError(
-                f"{field}: {column}: names that begin with {RESERVED_PREFIX} are kept for Farandole; rename it with AS"
+                f"{field}: {column}: names that begin with {RESERVED_PREFIX} are reserved; rename the column with AS"
             )
         if column not in frame.columns:
             close = closest_match(column, frame.columns)
@@ -125,7 +124,7 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
     selected: list[str] = []
     for column in sorted(wanted):
         kind = frame.schema[column].dataType
-        # -0.0 equals 0.0 for Spark's hash and sort, yet has other bytes: keep one of them.
+        # -0.0 equals 0.0 for Spark's hash and sort, but has other bytes: adding 0 turns it into 0.0.
         exact = isinstance(kind, T.FloatType | T.DoubleType)
         name = quote_identifier(column)
         selected.append(f"{name} + CAST(0 AS {kind.simpleString()}) AS {name}" if exact else name)
@@ -133,7 +132,7 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
 
 
 def source_frame(session: SparkSession, name: str, source: Source, files: SourceFiles) -> DataFrame:
-    """One source as a frame; a wrong row makes the job that reads it fail.
+    """Return one source as a frame; a malformed row fails the Spark job that reads it.
 
     Raises:
         DataError: The files do not have the declared columns.
@@ -149,7 +148,7 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
     if files.base is not None:
         reader = reader.option("basePath", str(files.base))
     try:
-        frame = reader.parquet(*_literal(files))
+        frame = reader.parquet(*_escaped_paths(files))
     except AnalysisException as error:
         raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
     for column in source.columns or ():
@@ -161,7 +160,7 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
 
 
 def _valid_text(frame: DataFrame, name: str) -> Column:
-    """A column; text in it that is not UTF-8, which Parquet does not check, fails the job."""
+    """Return a column with a check: text that is not UTF-8, which Parquet does not verify, fails the Spark job."""
     column = F.col(quote_identifier(name))
     if not isinstance(frame.schema[name].dataType, T.StringType):
         return column
@@ -169,17 +168,17 @@ def _valid_text(frame: DataFrame, name: str) -> Column:
     path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
     text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
     packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
-    told = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(told).alias(name)
+    failure = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(name)
 
 
-def _literal(files: SourceFiles) -> list[str]:
-    """Paths as Spark takes them: it reads patterns, so signs that mean something in one are escaped."""
+def _escaped_paths(files: SourceFiles) -> list[str]:
+    """Escape paths for Spark, which reads them as patterns."""
     return [re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path)) for path in files.paths]
 
 
 def plain_message(text: str) -> str:
-    """Spark's own words, without its plan, its codes and its advice to change settings."""
+    """Return Spark's message without the plan, the codes and the advice to change settings."""
     text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
     text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
     return re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text)

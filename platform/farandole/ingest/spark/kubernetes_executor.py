@@ -1,7 +1,7 @@
-"""An executor of Spark's in a pod: the last step of whatever its container is started with.
+"""Entry point of a Spark executor in a pod.
 
-Spark's driver makes the pod and tells by environment variables what the executor is to be. Spark's own images have a
-shell script for this; ours needs none, so that any image with Python, Java and Farandole will do.
+Spark's driver creates the pod and describes the executor in environment variables. Spark's own images have a shell
+script for this; here Python does it, so that any image with Python, Java and Farandole is sufficient.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ARGUMENTS = {
 
 
 def run_executor() -> NoReturn:
-    """Become the executor.
+    """Replace this process with the executor.
 
     Raises:
-        EnvironmentLacking: There is no Java, no Spark, or no driver that asked for it.
+        UnavailableError: Java or Spark is not installed, or no Spark driver created the pod.
     """
     require_java()
     command = executor_command(os.environ, _jars())
@@ -39,14 +39,14 @@ def run_executor() -> NoReturn:
 
 
 def executor_command(variables: Mapping[str, str], jars: Path) -> list[str]:
-    """Java's command line.
+    """Return Java's command line.
 
     Args:
         variables: The environment, as Spark's driver set it.
-        jars: Where Spark's own classes lie.
+        jars: The directory of Spark's own classes.
 
     Raises:
-        EnvironmentLacking: It is not an environment that Spark made.
+        UnavailableError: Spark's driver did not set this environment.
     """
     missing = [name for name in _ARGUMENTS.values() if name not in variables]
     if missing:
@@ -79,5 +79,5 @@ def executor_command(variables: Mapping[str, str], jars: Path) -> list[str]:
 def _jars() -> Path:
     found = importlib.util.find_spec("pyspark")
     if found is None or not found.submodule_search_locations:
-        raise UnavailableError("pyspark: is not in this image; build it from k8s/images/prepare")
+        raise UnavailableError("pyspark: is not installed in this image; build the image from k8s/images/prepare")
     return Path(found.submodule_search_locations[0]) / "jars"

@@ -1,7 +1,7 @@
-"""Record batches as single binary values, which Spark keeps and shuffles without looking at their rows.
+"""Record batches as single binary values, which Spark stores and shuffles without touching their rows.
 
-A value is the batch itself, or says where in a file of this machine the batch lies: then Spark carries a few bytes,
-and whoever unpacks the value maps the file.
+A value is the batch itself, or a reference to a file of this machine that contains the batch: then Spark carries a few
+bytes, and the task that unpacks the value maps the file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy as np
 import pyarrow as pa
 
 _PIECE_BYTES = 16 * 2**20
-"""About how much a packed value holds before it is compressed: Spark copies values whole, and cannot pass 2 GiB."""
+"""Approximate size of a packed value before compression: Spark copies values whole, and cannot handle 2 GiB."""
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _REFERENCE = b"@"
-"""What a value begins with that says where its batch lies; a batch itself begins with four bytes of 255."""
+"""First byte of a reference; a batch itself begins with four bytes of 255."""
 _ALIGNED_BYTES = 64
 
 
 class BatchPacker:
-    """Packs batches. A context manager: what it wrote can be read when it is closed.
+    """Context manager that packs batches. The values can be unpacked after it is closed.
 
     Args:
-        folder: Where batches are written to, if all that unpack them run on this machine; None: values hold them.
+        folder: The directory for the batches, if all tasks that unpack them run on this machine; None: the values hold
+            the batches.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -39,11 +40,11 @@ class BatchPacker:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            with suppress(OSError):  # nothing is buffered: a full disk was told when a batch was written
+            with suppress(OSError):  # nothing is buffered: a full disk raised an error when a batch was written
                 self._file.close()
 
     def pack(self, batch: pa.RecordBatch) -> pa.BinaryArray:
-        """A batch as one binary value."""
+        """Pack a batch into an array of one binary value."""
         if self._path is None:
             sink = pa.BufferOutputStream()
             _write(sink, batch, _COMPRESSED)
@@ -53,11 +54,11 @@ class BatchPacker:
         self._file.write(bytes(-self._file.tell() % _ALIGNED_BYTES))
         start = self._file.tell()
         _write(self._file, batch, None)
-        place = json.dumps([str(self._path), start, self._file.tell() - start]).encode()
-        return _one_value(pa.py_buffer(_REFERENCE + place))
+        reference = json.dumps([str(self._path), start, self._file.tell() - start]).encode()
+        return _one_value(pa.py_buffer(_REFERENCE + reference))
 
     def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.BinaryArray]:
-        """A batch as binary values of moderate size."""
+        """Pack a batch into values of moderate size."""
         number = batch.nbytes // _PIECE_BYTES + 1
         rows = -(-batch.num_rows // number)
         for start in range(0, batch.num_rows, max(1, rows)):
@@ -65,13 +66,13 @@ class BatchPacker:
 
 
 def unpack_batch(value: pa.BinaryScalar) -> pa.RecordBatch:
-    """The batch that was packed."""
+    """Return the batch of a packed value."""
     content = value.as_buffer()
     if content[:1].to_pybytes() == _REFERENCE:
         path, start, size = json.loads(content[1:].to_pybytes())
         with pa.memory_map(path) as file:
             file.seek(start)
-            content = file.read_buffer(size)  # holds the mapping, also when the file is closed
+            content = file.read_buffer(size)  # keeps the mapping alive after the file is closed
     return pa.ipc.open_stream(content).read_next_batch()
 
 

@@ -1,6 +1,7 @@
-"""Gives each row its split, its shard and its place in the shard: functions of the row's content alone.
+"""Assignment of rows to splits, shards and positions in shards, by functions of a row's content alone.
 
-Where Spark happens to hold a row never enters, so any number of partitions or executors gives the same shards.
+The partition in which Spark holds a row has no influence, so that any number of partitions or executors gives the same
+shards.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.spec import SPLITS, Split
 
 RESERVED_PREFIX = "_farandole_"
-"""What the names of our own columns begin with, and no others."""
+"""Prefix of the columns that Farandole adds, forbidden in all other columns."""
 SPLIT = "_farandole_split"
-"""The column with the index of the row's split in `SPLITS`."""
+"""Column with the index of the row's split in `SPLITS`."""
 TRAIN = SPLITS.index("train")
-"""What that column holds for a row to train on."""
+"""Value of that column for a training row."""
 ORDER = ("_farandole_order_1", "_farandole_order_2")
-"""Two 64-bit hashes of the row, which sort it; rows that agree in both are equal."""
+"""Columns with two 64-bit hashes of the row, by which rows are sorted; rows that agree in both are equal."""
 
 MAX_NARROW_BYTES = 2048
-"""Of text in a narrow row: 50,000 of them, which make a batch, fit into Spark's memory."""
+"""Maximum text in a narrow row: a batch of 50,000 such rows fits into Spark's memory."""
 WIDE_ROW = "@farandole-wide-row"
-"""What the error about a row says that is wider."""
-_MOST_TEXTS = 200
-"""Columns of text whose widths Spark's parser adds up in one expression."""
+"""Text of the error about a wider row."""
+_MAX_TEXTS = 200
+"""Maximum number of text columns whose widths Spark's parser can add up in one expression."""
 _FLAGS = 31
-"""Bits of one number that say which columns are null."""
+"""Number of null flags that are packed into the bits of one integer."""
 _PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
 
 
 def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
-    """The frame with the columns that say where each row goes.
+    """Add the columns that decide the split, the shard and the position of each row.
 
     Raises:
         DataError: A column holds maps, which have no order, and so no hash.
@@ -49,28 +50,30 @@ def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
             )
     hashes = [_hash(str(number), frame.columns) for number in range(len(ORDER))]
     ordered = frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
-    place = _split_by_column(split.column) if split.column else _split_by_share(split)
-    return ordered.selectExpr("*", f"{place} AS {SPLIT}")
+    index = _split_by_column(split.column) if split.column else _split_by_share(split)
+    return ordered.selectExpr("*", f"{index} AS {SPLIT}")
 
 
 def narrow_rows(frame: DataFrame) -> DataFrame | None:
-    """The frame, whose query fails, with `WIDE` in its error, at a row with more than `MOST_NARROW_BYTES` of text; None
-    where columns of other kinds may be wide, or the texts are too many to be added up in one expression.
+    """Return the frame with a check of each row: more than `MAX_NARROW_BYTES` of text fail the query with `WIDE_ROW`.
+
+    Returns:
+        None if columns that are not text may be wide, or if there are too many texts for one expression.
     """
     kinds = {field.name: field.dataType for field in frame.schema.fields}
     if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
         return None
     texts = [quote_identifier(name) for name, kind in kinds.items() if isinstance(kind, T.StringType)]
-    if len(texts) > _MOST_TEXTS:
+    if len(texts) > _MAX_TEXTS:
         return None
     width = " + ".join(["0", *(f"coalesce(octet_length({text}), 0)" for text in texts)])
-    told = f"raise_error('{WIDE_ROW}')"
+    failure = f"raise_error('{WIDE_ROW}')"
     columns = [quote_identifier(name) for name in kinds if name != SPLIT]
-    return frame.selectExpr(*columns, f"if({width} > {MAX_NARROW_BYTES}, {told}, {SPLIT}) AS {SPLIT}")
+    return frame.selectExpr(*columns, f"if({width} > {MAX_NARROW_BYTES}, {failure}, {SPLIT}) AS {SPLIT}")
 
 
 def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:
-    """The shard of each row, counted over all splits.
+    """Compute the shard of each row, counted over all splits.
 
     Args:
         splits: The index of each row's split, int32 `[rows]`.
@@ -87,27 +90,27 @@ def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[i
 
 
 def row_order(order_1: np.ndarray, order_2: np.ndarray) -> np.ndarray:
-    """Which row comes first, second, …: by the first hash, then by the second.
+    """Sort rows by the first hash, then by the second.
 
     Args:
         order_1: The first hash of each row, int64 `[rows]`.
-        order_2: The second.
+        order_2: The second hash, int64 `[rows]`.
 
     Returns:
-        int64 `[rows]`.
+        The indices of the rows in order, int64 `[rows]`.
     """
-    places = np.argsort(order_1)
-    equal = np.flatnonzero(order_1[places[1:]] == order_1[places[:-1]])
-    if (order_2[places[equal]] != order_2[places[equal + 1]]).any():
+    indices = np.argsort(order_1)
+    equal = np.flatnonzero(order_1[indices[1:]] == order_1[indices[:-1]])
+    if (order_2[indices[equal]] != order_2[indices[equal + 1]]).any():
         return np.lexsort((order_2, order_1))  # slower: two different rows share their first 64 bits
-    return places  # rows that agree in the first hash agree in the second too: they are equal
+    return indices  # rows that agree in the first hash agree in the second too: they are equal
 
 
 def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
-    """The number of rows in each split.
+    """Return the number of rows in each split.
 
     Args:
-        found: Rows by what `SPLIT` says.
+        found: Rows by the value of `SPLIT`.
         split: The rule.
 
     Raises:
@@ -117,7 +120,7 @@ def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
     unknown = counts.pop(-1, 0)
     if unknown:
         raise DataError(
-            f"data.split.column: {split.column}: {unknown} rows say neither {', '.join(SPLITS)}; mend the query"
+            f"data.split.column: {split.column}: {unknown} rows are not one of {', '.join(SPLITS)}; fix the query"
         )
     rows = sum(counts.values())
     if not rows:
@@ -134,12 +137,12 @@ def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
     return [counts.get(index, 0) for index in range(len(SPLITS))]
 
 
-# SQL, not Spark's functions in Python: each of their calls asks the JVM many times, which together takes as long as
-# planning the query.
+# SQL, not Spark's functions in Python: each of those calls the JVM many times, which together takes as long as planning
+# the query.
 
 
 def _split_by_share(split: Split) -> str:
-    # Where all columns decide, both hashes of them do: a third one over all columns would cost as much again.
+    # Where all columns decide, use the two hashes of them: a third one over all columns would cost as much again.
     hashed = _hash(f"'split {split.seed}'", list(split.by) or list(ORDER))
     # The upper 53 bits as a number in [0, 1).
     share = f"CAST(shiftrightunsigned({hashed}, 11) AS DOUBLE) / {2.0**53!r}D"
@@ -153,13 +156,15 @@ def _split_by_column(column: str) -> str:
 
 
 def _hash(key: str, columns: list[str]) -> str:
-    """Spark's xxhash64 with a key. It skips nulls, so that (null, 1) and (1, null) would collide: which columns are
-    null is hashed too."""
+    """Return the expression of Spark's xxhash64 with a key.
+
+    The hash skips nulls, so that (null, 1) and (1, null) would collide: the null flags are hashed too.
+    """
     names = [quote_identifier(column) for column in columns]
     flags = [_nulls(names[start : start + _FLAGS]) for start in range(0, len(names), _FLAGS)]
     return f"xxhash64({', '.join([key, *names, *flags])})"
 
 
 def _nulls(names: list[str]) -> str:
-    """Which columns are null, a bit for each: one number is hashed in the time of one flag."""
-    return " | ".join(f"if({name} IS NULL, {1 << place}, 0)" for place, name in enumerate(names))
+    """Return the expression of a number with a null flag per bit: hashing it takes no longer than hashing one flag."""
+    return " | ".join(f"if({name} IS NULL, {1 << bit}, 0)" for bit, name in enumerate(names))

@@ -1,4 +1,4 @@
-"""Sources that are read row by row, as Spark frames: Spark's tasks call our readers on their parts of the files."""
+"""Spark data frames of the sources that Farandole's own readers read: each task reads its byte ranges of the files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from farandole.errors import DataError
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import ByteRange, divide_into_tasks, needs_whole_file
 from farandole.ingest.readers.csv_reader import CsvReader
+from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import (
     JsonReader,
@@ -27,13 +28,14 @@ from farandole.ingest.readers.json_reader import (
 )
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.readers.text_types import INFERRED_TYPES, fits_type
-from farandole.ingest.sources.files import SourceFiles, check_header, ensure_local
+from farandole.ingest.sources.files import SourceFiles, ensure_local
+from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.ingest.spark.sql_quoting import quote_identifier
-from farandole.ingest.spark.tasks import BatchFunction, ErrorTransport
+from farandole.ingest.spark.tasks import BatchFunction
 from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
-"""Spark's schema of malformed records; a row without a reason counts, in `rows`, those that can be read."""
+"""Spark schema of malformed records; in a row without a reason, `rows` counts the records that can be read."""
 _MALFORMED_SCHEMA = pa.schema(
     [
         ("file", pa.string()),
@@ -46,24 +48,25 @@ _MALFORMED_SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 50_000
-_FIRST_LINES = 1000
+_SAMPLE_LINES = 1000
 
 Tasks = list[list[ByteRange]]
+"""The byte ranges that each Spark task reads."""
 
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
-    """The rows that can be read. Where none may be left out, the first malformed one ends the job."""
+    """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
     schema = ", ".join(f"{quote_identifier(column)} {kind}" for column, kind in reader.types.items())
     return _tasks_frame(session, tasks).mapInArrow(_row_function(reader, tasks, source.malformed == "fail"), schema)
 
 
 def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> DataFrame:
-    """The records that cannot be read, and the count of those that can."""
+    """Return the records that cannot be read, and the count of those that can."""
     return _tasks_frame(session, tasks).mapInArrow(_malformed_function(reader, tasks), MALFORMED)
 
 
 def make_reader(session: SparkSession, name: str, source: RowSource, files: SourceFiles) -> tuple[RowReader, Tasks]:
-    """What reads a source, and what each task reads of it; undeclared types are inferred first.
+    """Return the reader of a source and the byte ranges of each task; types that are not declared are inferred.
 
     Raises:
         DataError: The files do not have the declared columns, or no types fit them.
@@ -90,20 +93,20 @@ def make_reader(session: SparkSession, name: str, source: RowSource, files: Sour
 
 
 def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
-    """What each task reads. On other machines it sees first to having the file."""
+    """Divide files among tasks; a task on another machine fetches its files first."""
     tasks = divide_into_tasks(paths, session.sparkContext.defaultParallelism, splittable=splittable)
     if str(session.sparkContext.master).startswith("local"):
         return tasks
     origin = (name, cast(Source, source))
-    return [[replace(part, origin=origin) for part in parts] for parts in tasks]
+    return [[replace(byte_range, origin=origin) for byte_range in ranges] for ranges in tasks]
 
 
 def image_reader(files: SourceFiles, *, check: bool) -> ImageReader:
-    """What reads a source of images.
+    """Return the reader of a source of images.
 
     Args:
         files: Its files.
-        check: Whether each image is decoded, to see whether it can be.
+        check: Decode each image, to find those that cannot be decoded.
     """
     base = files.base or Path(os.path.commonpath([path.parent for path in files.paths]))
     return ImageReader(base, check)
@@ -113,95 +116,95 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
     images = tuple(path for path in files.paths if path.suffix.lower() in SUFFIXES)
     if not images:
         raise DataError(
-            f"data.sources.{name}.path: none of {len(files.paths)} files is an image; their names must end in"
+            f"data.sources.{name}.path: none of {len(files.paths)} files is an image; the names of images end in"
             f" {', '.join(SUFFIXES)}"
         )
     return images
 
 
 def _infer_csv(session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks) -> dict[str, str]:
-    """The narrowest type that all values of each column fit."""
+    """Infer the narrowest type that all values of each column fit."""
     reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
 
-    def guess(part: ByteRange) -> Iterator[list[list[bool]]]:
-        for table in reader.texts(part):
+    def try_types(byte_range: ByteRange) -> Iterator[list[list[bool]]]:
+        for table in reader.texts(byte_range):
             columns = [table.column(column).combine_chunks() for column in header]
             yield [[fits_type(values, kind) for kind in INFERRED_TYPES] for values in columns]
 
-    found = [json.loads(text) for text in _collect(session, tasks, lambda part: map(json.dumps, guess(part)))]
+    texts = _collect(session, tasks, lambda byte_range: map(json.dumps, try_types(byte_range)))
+    found = [json.loads(text) for text in texts]
     types = {}
     for index, column in enumerate(header):
-        kinds = [kind for place, kind in enumerate(INFERRED_TYPES) if all(fitting[index][place] for fitting in found)]
+        kinds = [kind for number, kind in enumerate(INFERRED_TYPES) if all(fits[index][number] for fits in found)]
         types[column] = kinds[0] if kinds else "string"
     return types
 
 
 def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str]:
-    def infer(part: ByteRange) -> Iterator[str]:
-        yield json.dumps([str(part.path), infer_types(part).serialize().to_pybytes().hex()])
+    def infer(byte_range: ByteRange) -> Iterator[str]:
+        yield json.dumps([str(byte_range.path), infer_types(byte_range).serialize().to_pybytes().hex()])
 
     found = [json.loads(text) for text in _collect(session, tasks, infer)]
     schemas = [pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(schema))) for _, schema in sorted(found)]
     schema = unify_schemas(tasks[0][0].path, schemas)
     if not len(schema):
-        raise DataError(f"data.sources.{name}: no line holds a member; look at the files")
+        raise DataError(f"data.sources.{name}: no line holds a member; check the files")
     return {field.name: sql_type(field.type) for field in sorted(schema, key=lambda field: field.name)}
 
 
 def _check_members(session: SparkSession, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
-    """Whether each declared member occurs at all: a misspelt one would be missing in every row.
+    """Check that each declared member occurs: a misspelt one would be null in every row.
 
-    The first lines of the first file tell, as a rule; only for what they lack all files are looked through.
+    The first lines of the first file have them all, as a rule; all files are searched only for those that they lack.
 
     Raises:
-        DataError: One does not.
+        DataError: A member does not occur.
     """
     wanted = frozenset(columns)
-    missing = wanted - find_members(tasks[0][0], wanted, most_lines=_FIRST_LINES)
+    missing = wanted - find_members(tasks[0][0], wanted, max_lines=_SAMPLE_LINES)
     if not missing:
         return
-    absent = sorted(missing - set(_collect(session, tasks, lambda part: iter(find_members(part, missing)))))
+    absent = sorted(missing - set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, missing)))))
     if absent:
         raise DataError(
-            f"data.sources.{name}.columns: no line of the files has the member {absent[0]}; mend its name, or remove it"
+            f"data.sources.{name}.columns: no line of the files has the member {absent[0]}; fix its name, or remove it"
         )
 
 
 def _collect(session: SparkSession, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:
-    """What `read` yields for all parts, in no order."""
+    """Return the texts that `read` yields for all byte ranges, in no order."""
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
-            for part in _parts(tasks, batches):
-                yield pa.record_batch({"found": pa.array(list(read(part)), pa.string())})
+            for byte_range in _byte_ranges(tasks, batches):
+                yield pa.record_batch({"found": pa.array(list(read(byte_range)), pa.string())})
 
     return [row["found"] for row in _tasks_frame(session, tasks).mapInArrow(work, "found string").collect()]
 
 
 def _tasks_frame(session: SparkSession, tasks: Tasks) -> DataFrame:
-    """One partition for each task, which holds its number."""
+    """Return a frame with one partition per task, which holds the task's number."""
     return session.range(0, len(tasks), 1, len(tasks))
 
 
-def _parts(tasks: Tasks, batches: Iterable[pa.RecordBatch]) -> Iterator[ByteRange]:
+def _byte_ranges(tasks: Tasks, batches: Iterable[pa.RecordBatch]) -> Iterator[ByteRange]:
     for batch in batches:
         for number in batch.column(0).to_pylist():
-            for part in tasks[number]:
-                if part.origin is not None:
-                    name, source = part.origin
-                    ensure_local(name, source, part.path)
-                yield part
+            for byte_range in tasks[number]:
+                if byte_range.origin is not None:
+                    name, source = byte_range.origin
+                    ensure_local(name, source, byte_range.path)
+                yield byte_range
 
 
 def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunction:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
-            for part in _parts(tasks, batches):
-                for rows in reader.read(part):
+            for byte_range in _byte_ranges(tasks, batches):
+                for rows in reader.read(byte_range):
                     if rows.malformed and strict:
                         first = rows.malformed[0]
-                        place = first.file if first.line is None else f"{first.file}: line {first.line}"
-                        raise MalformedRowError(f"{place}: {first.reason}")
+                        raise MalformedRowError(f"{first.position}: {first.reason}")
                     for start in range(0, len(rows.batch), _BATCH_ROWS):
                         yield rows.batch.slice(start, _BATCH_ROWS)
 
@@ -211,8 +214,8 @@ def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunctio
 def _malformed_function(reader: RowReader, tasks: Tasks) -> BatchFunction:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
-            for part in _parts(tasks, batches):
-                for rows in reader.read(part):
+            for byte_range in _byte_ranges(tasks, batches):
+                for rows in reader.read(byte_range):
                     yield _as_batch([asdict(found) | {"rows": 1} for found in rows.malformed])
                     yield _as_batch([{"rows": len(rows.batch)}])
 

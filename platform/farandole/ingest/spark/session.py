@@ -1,4 +1,4 @@
-"""Spark's session: one of our own that ends with us, or the one that a notebook already has."""
+"""Spark sessions: one that ends with the preparation, or the one that a notebook already has."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
-    # ${NAME} in a query or a column's name stays what it is: what the machine puts there must not decide about rows.
+    # ${NAME} in a query or a column's name is not replaced: the machine's variables must not decide about rows.
     "spark.sql.variable.substitute": "false",
-    # For notebooks and transforms, which may read CSV by Spark: it does not parse pruned columns, so that a row with
-    # too many fields would pass unseen.
+    # For notebooks and transforms, which may read CSV with Spark: it does not parse pruned columns, so that a row with
+    # too many fields would pass unnoticed.
     "spark.sql.csv.parser.columnPruning.enabled": "false",
     # Arrow's offsets of 32 bits end at 2 GiB, and rows may be wide: packed batches, images, documents.
     _BATCH_BYTES: "64m",
@@ -45,21 +45,21 @@ _QUICK_COMPILER = " -XX:TieredStopAtLevel=1"
 
 @contextmanager
 def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
-    """A session for one preparation.
+    """Provide a session for one preparation.
+
+    If a session is active (in a notebook, or in a test), its Spark is used and keeps running. Otherwise one is started,
+    and ended together with its JVM, which would keep its memory while the workers train.
 
     Args:
         job: The job.
         little: Whether its sources are small.
 
-    Where one is active (in a notebook, or in a test), its Spark is used and goes on. Otherwise one is started, and
-    ended together with its JVM, which would keep its memory while the workers train.
-
     Raises:
-        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+        UnavailableError: There is no Java, or it is too old, or Spark cannot start.
     """
     active = SparkSession.getActiveSession()
     if active is not None:
-        # Its own views and settings, on the same Spark: nothing of the notebook is touched.
+        # A session with its own views and settings on the same Spark: those of the notebook stay as they are.
         session = active.newSession()
         configure_session(session, job)
         with _errors_not_logged(), _own_python(session):
@@ -76,15 +76,16 @@ def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
 
 
 def start_spark(*, master: str | None = None, memory: str = "2g") -> SparkSession:
-    """A session to explore raw data with, set up as the one that a preparation starts. As long as it is active,
-    `prepare` uses its Spark; `stop()` ends it.
+    """Start a session to explore raw data with, configured like the one that a preparation starts.
+
+    While it is active, `prepare` uses its Spark; `stop()` ends it.
 
     Args:
         master: Spark's master URL. Default: `local[*]`, all cores of this machine.
         memory: The memory of Spark's driver.
 
     Raises:
-        EnvironmentLacking: There is no Java, or it is too old, or Spark cannot start.
+        UnavailableError: There is no Java, or it is too old, or Spark cannot start.
     """
     require_java()
     scratch = Path(tempfile.mkdtemp(prefix="farandole-spark-"))
@@ -97,19 +98,20 @@ def start_spark(*, master: str | None = None, memory: str = "2g") -> SparkSessio
 
 @contextmanager
 def cached(frame: DataFrame) -> Iterator[DataFrame]:
-    """A frame whose rows Spark keeps, in memory or on disk, for the length of the block."""
+    """Keep the rows of a frame, in memory or on disk, for the length of the block."""
     kept = frame.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         yield kept
     finally:
-        with suppress(PySparkException, Py4JError, OSError):  # of a JVM that ended, which is told elsewhere
+        with suppress(PySparkException, Py4JError, OSError):  # the JVM has ended, which is reported elsewhere
             kept.unpersist()
 
 
 @contextmanager
 def scratch_directory(session: SparkSession) -> Iterator[Path | None]:
-    """A directory for what tasks hand to each other, for the length of the block: only this user may read it. None
-    where tasks run on other machines.
+    """Provide a directory by which tasks pass data to each other, for the length of the block.
+
+    Only this user may read it. The block receives None if tasks run on other machines.
     """
     if not str(session.sparkContext.master).startswith("local"):
         yield None
@@ -123,8 +125,9 @@ def scratch_directory(session: SparkSession) -> Iterator[Path | None]:
 
 @contextmanager
 def batches_by_rows(session: SparkSession) -> Iterator[None]:
-    """While queries begin in this block, Spark counts the rows of the batches that it hands to Python, not their bytes:
-    it looks at all columns after each row for that, which takes as long as writing the row.
+    """Let Spark limit the rows, not the bytes, of batches for Python, in queries that start in the block.
+
+    To count bytes, it visits all columns after each row, which takes as long as writing the row.
     """
     kept = session.conf.get(_BATCH_BYTES)
     session.conf.set(_BATCH_BYTES, str(2**31 - 1))
@@ -135,20 +138,20 @@ def batches_by_rows(session: SparkSession) -> Iterator[None]:
 
 
 def spark_settings(scratch: Path, *, memory: str, local: bool, little: bool = False) -> dict[str, str]:
-    """What Spark is started with; it cannot change as long as it runs.
+    """Return the settings that Spark is started with; they cannot change while it runs.
 
     Args:
         scratch: A directory for its log and its temporary files.
-        memory: Of the driver, for example `2g`.
+        memory: The driver's memory, for example `2g`.
         local: Whether all of Spark runs on this machine.
-        little: Whether there is little to do.
+        little: Whether there is little data.
     """
-    # Packed batches are arrays of megabytes, each of which G1 gives regions of its own, and collects all memory for.
+    # Packed batches are arrays of megabytes; the G1 collector would give each its own regions, and collect all memory.
     options = (
         f"-XX:+UseParallelGC -Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
     )
     settings: dict[str, str] = {}
-    if little:  # the JVM's thorough compiler takes a third of the time of such a preparation, and is never paid back
+    if little:  # the JVM's optimizing compiler would take a third of the time of such a preparation, without a gain
         options += _QUICK_COMPILER
         settings["spark.executor.extraJavaOptions"] = _QUICK_COMPILER.strip()
     settings |= {
@@ -162,7 +165,7 @@ def spark_settings(scratch: Path, *, memory: str, local: bool, little: bool = Fa
     if not os.environ.get("SPARK_LOCAL_DIRS"):
         settings["spark.local.dir"] = str(scratch)
     if local:
-        # A worker's address is of no use to anybody else here, and a host name may not resolve.
+        # No other machine needs the address, and a host name may not resolve.
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return settings
 
@@ -189,7 +192,7 @@ def _start(name: str, master: str | None, memory: str, scratch: Path, *, little:
 
 @contextmanager
 def _stderr_to(path: Path) -> Iterator[None]:
-    """What the JVM is started with as its standard error: it warns there about its own options."""
+    """Redirect the standard error that the JVM inherits: it writes warnings about its options there."""
     sys.stderr.flush()
     kept = os.dup(2)
     with path.open("ab") as file:
@@ -203,7 +206,7 @@ def _stderr_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _errors_not_logged() -> Iterator[None]:
-    """PySpark prints each failed query to standard error; here it becomes an error of ours instead."""
+    """Keep PySpark from printing failed queries to standard error; they become errors of Farandole."""
     loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -217,7 +220,7 @@ def _errors_not_logged() -> Iterator[None]:
 
 @contextmanager
 def _own_python(session: SparkSession) -> Iterator[None]:
-    """Executors on this machine run the driver's Python, whichever `python3` a notebook's Spark was started with."""
+    """Let executors on this machine run the driver's Python, whichever one a notebook's Spark was started with."""
     context = session.sparkContext
     kept = context.pythonExec
     if str(context.master).startswith("local"):
@@ -229,6 +232,7 @@ def _own_python(session: SparkSession) -> Iterator[None]:
 
 
 def configure_session(session: SparkSession, job: Job) -> None:
+    """Apply the settings that decide about rows, and the job's number of partitions."""
     for key, value in QUERY_SETTINGS.items():
         session.conf.set(key, value)
     if job.data.partitions is not None:
@@ -236,9 +240,9 @@ def configure_session(session: SparkSession, job: Job) -> None:
 
 
 def _stop(session: SparkSession) -> None:
-    """End the session and its JVM; `stop()` alone leaves the JVM until Python ends."""
+    """End the session and its JVM; `stop()` alone leaves the JVM running until Python ends."""
     gateway = SparkContext._gateway
-    with suppress(Exception):  # a JVM that died on its own cannot be stopped again, and need not be
+    with suppress(Exception):  # a JVM that has died cannot be stopped, and need not be
         session.stop()
     if gateway is None:
         return

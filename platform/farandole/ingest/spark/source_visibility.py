@@ -1,4 +1,4 @@
-"""Whether Spark's executors on other machines see the source files that the driver has."""
+"""Check that Spark's executors on other machines see the source files that the driver has."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from farandole.spec import ParquetSource, Source
 
 
 def check_source_visibility(
-    session: SparkSession, files: dict[str, SourceFiles], sources: Mapping[str, Source]
+    session: SparkSession, files: Mapping[str, SourceFiles], sources: Mapping[str, Source]
 ) -> None:
-    """Have executors look for a file of each source, and fetch it if they can: from an object store, out of an archive.
-    With a local master, they are on this machine.
+    """Have executors look for a file of each source, and fetch it if they can: from an object store or an archive.
+
+    With a local master, all executors are on this machine, and nothing is checked.
 
     Args:
         session: The session.
@@ -27,27 +28,27 @@ def check_source_visibility(
         sources: The sources.
 
     Raises:
-        EnvironmentLacking: One does not see it.
+        UnavailableError: An executor does not see a file.
     """
     if str(session.sparkContext.master).startswith("local"):
         return
     for name, found in files.items():
         source = sources[name]
-        # Parquet is read by Spark itself, which fetches nothing.
-        looked_at = found.paths if isinstance(source, ParquetSource) else found.paths[:1]
-        hosts = sorted({host for path in looked_at for host in hosts_missing_file(session, path, (name, source))})
+        # Spark itself reads Parquet, and does not fetch files.
+        checked = found.paths if isinstance(source, ParquetSource) else found.paths[:1]
+        hosts = sorted({host for path in checked for host in hosts_missing_file(session, path, (name, source))})
         if hosts:
-            what = f"the copy of {found.remote.facts(found.remote.files[0])['path']}, " if found.remote else ""
+            copy = f"the copy of {found.remote.uri(found.remote.files[0])}, " if found.remote else ""
             remedy = "FARANDOLE_HOME" if found.remote else "the sources"
             raise UnavailableError(
-                f"data.master: {session.sparkContext.master}: {what}{found.paths[0]} of data.sources.{name} is not on"
+                f"data.master: {session.sparkContext.master}: {copy}{found.paths[0]} of data.sources.{name} is not on"
                 f" {', '.join(hosts)}; put {remedy} into a directory that all executors and this machine share, or use"
                 " data.master local[*]"
             )
 
 
 def hosts_missing_file(session: SparkSession, path: Path, origin: tuple[str, Source] | None = None) -> list[str]:
-    """The machines whose executors do not see a file of the size that it has here.
+    """Return the machines whose executors do not see a file of the size that it has on this machine.
 
     Args:
         session: The session.
@@ -59,10 +60,10 @@ def hosts_missing_file(session: SparkSession, path: Path, origin: tuple[str, Sou
     def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             if origin is not None:
-                with suppress(UserError, StorageError):  # then it is not there, which is told
+                with suppress(UserError, StorageError):  # then the file is missing, and its host is reported
                     ensure_local(*origin, path)
-            seen = path.is_file() and path.stat().st_size == size
-            yield pa.record_batch({"host": pa.array([] if seen else [socket.gethostname()], pa.string())})
+            is_here = path.is_file() and path.stat().st_size == size
+            yield pa.record_batch({"host": pa.array([] if is_here else [socket.gethostname()], pa.string())})
 
-    tasks = 2 * session.sparkContext.defaultParallelism  # so that each executor gets one, as a rule
+    tasks = 2 * session.sparkContext.defaultParallelism  # as a rule, each executor gets one
     return sorted({row["host"] for row in session.range(0, tasks, 1, tasks).mapInArrow(look, "host string").collect()})

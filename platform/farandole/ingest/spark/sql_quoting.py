@@ -1,8 +1,8 @@
-"""Names of columns in Spark's SQL."""
+"""Quoting of column names for Spark's SQL."""
 
 from __future__ import annotations
 
 
 def quote_identifier(column: str) -> str:
-    """A column's name, whatever signs it has, as SQL takes it: between backticks."""
+    """Return a column's name, whatever characters it has, in backticks."""
     return f"`{column.replace('`', '``')}`"

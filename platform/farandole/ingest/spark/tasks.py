@@ -1,29 +1,22 @@
-"""What runs inside Spark's Python workers: packing rows, observing them, transforming them, and writing shards.
+"""Functions that run in Spark's Python workers: pack rows, observe them, deal them to shards, write shards.
 
-Spark turns each row into Arrow once. From then on it carries whole record batches, each packed into one binary value:
-keeping, reading again and shuffling them costs Spark next to nothing for each row.
-
-An error of ours must reach the driver as itself, but Spark carries only text: it is packed into one line of JSON.
+Spark turns each row into Arrow once. After that it carries whole record batches, each packed into one binary value:
+storing, rereading and shuffling them costs Spark next to nothing per row.
 """
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import pickle
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from farandole.errors import ERRORS, FarandoleError, PreparationError
-from farandole.ingest.readers.row_batch import MalformedRowError
+from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.ingest.spark.packed_batches import BatchPacker, unpack_batch
 from farandole.ingest.spark.partitioning import ORDER, SPLIT, TRAIN, row_order, shard_numbers
 from farandole.ingest.spark.worker_environment import load_environment
@@ -33,32 +26,29 @@ from farandole.shards import ShardWriter
 from farandole.storage import Location
 
 PACKED = "rows binary, seen binary"
-"""Spark's schema of what `packer` yields: packed rows, and once for each partition what was seen of it."""
+"""Spark schema of the rows of `pack_rows`: packed rows, and one row per partition with the pickled statistics of it."""
 OBSERVED = "seen binary"
-"""Spark's schema of what `observer` yields."""
+"""Spark schema of the rows of `observe_rows`."""
 PIECES = "shard int, rows binary"
-"""Spark's schema of what `dealer` yields: the number of a shard, counted over all splits, and packed rows of it."""
+"""Spark schema of the rows of `deal_to_shards`: the number of a shard over all splits, and packed rows of it."""
 WRITTEN = "shard int, info string, raw_rows long"
-"""Spark's schema of what `shard_writer` yields: for each shard its number, its entry in the manifest as JSON, and how
-many raw rows went into it."""
+"""Spark schema of the rows of `write_shards`: a shard's number, its entry in the manifest as JSON, and the number of
+raw rows that went into it."""
 _WRITTEN = pa.schema({"shard": pa.int32(), "info": pa.string(), "raw_rows": pa.int64()})
 _STREAMED_ROWS = 10_000
-"""How many texts are packed into windows at a time."""
-
-ERROR_MARK = "@farandole-error "
-"""What comes before an error of ours in the text of a failure."""
+"""Number of texts that are packed into windows at a time."""
 
 BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass
 class PassStatistics:
-    """What one pass saw.
+    """Statistics that one pass over the rows collects.
 
     Args:
-        observations: Of the training rows, for the preprocessing.
-        split_rows: Rows by the index of their split; -1: of none.
-        detector: What may be personal data.
+        observations: Statistics of the training rows, for the preprocessing.
+        split_rows: Rows by the index of their split; -1: rows of no split.
+        detector: Counts of values that may be personal data.
     """
 
     observations: Observations = field(default_factory=Observations)
@@ -66,7 +56,7 @@ class PassStatistics:
     detector: Detector = field(default_factory=Detector)
 
     def add(self, preprocessing: Preprocessing, batch: pa.RecordBatch) -> None:
-        """Take in rows with their places."""
+        """Add rows with their partition columns."""
         splits = batch.column(SPLIT).to_numpy()
         found, counts = np.unique(splits, return_counts=True)
         self.split_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
@@ -74,38 +64,42 @@ class PassStatistics:
             self.observations.add(preprocessing, batch.filter(pa.array(splits == TRAIN)))
 
     def merge(self, other: PassStatistics) -> None:
-        """Take in what another pass over other rows saw."""
+        """Add the statistics of other rows."""
         self.observations.merge(other.observations)
         self.split_rows.update(other.split_rows)
         self.detector.merge(other.detector)
 
 
 def pack_rows(
-    preprocessing: Preprocessing, looked_at: Sequence[str] = (), scratch: Path | None = None
+    preprocessing: Preprocessing, inspected: Sequence[str] = (), scratch: Path | None = None
 ) -> BatchFunction:
-    """A function for `mapInArrow`: rows with their places become packed batches, and are observed on the way.
+    """Make the function for `mapInArrow` that packs rows with their partition columns, and observes them on the way.
 
     Args:
         preprocessing: The preprocessing, not fitted.
-        looked_at: Columns that may hold personal data.
+        inspected: The columns that may hold personal data.
         scratch: A directory for the packed rows, if all tasks run on this machine.
     """
 
-    def pack_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen = PassStatistics()
-        with ErrorTransport(scratch=scratch), BatchPacker(scratch) as packing:
+        with ErrorTransport(scratch=scratch), BatchPacker(scratch) as packer:
             for batch in batches:
-                seen.detector.add(batch.select(list(looked_at)))
+                seen.detector.add(batch.select(list(inspected)))
                 seen.add(preprocessing, batch)
-                for piece in packing.pieces(batch):
+                for piece in packer.pieces(batch):
                     yield pa.record_batch({"rows": piece, "seen": pa.nulls(1, pa.binary())})
         yield pa.record_batch({"rows": pa.nulls(1, pa.binary()), "seen": pa.array([pickle.dumps(seen)], pa.binary())})
 
-    return pack_rows
+    return pack
 
 
 def observe_rows(preprocessing: Preprocessing) -> BatchFunction:
-    """A function for `mapInArrow`: one pass of fitting over a partition of packed rows gives one row."""
+    """Make the function for `mapInArrow` that observes packed rows; it yields one row per partition.
+
+    Args:
+        preprocessing: The preprocessing, as far as it is fitted.
+    """
 
     def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen = PassStatistics()
@@ -121,9 +115,10 @@ def observe_rows(preprocessing: Preprocessing) -> BatchFunction:
 def deal_to_shards(
     preprocessing: Preprocessing, shards_of_split: list[int], scratch: Path | None = None
 ) -> BatchFunction:
-    """A function for `mapInArrow`: packed rows are transformed and dealt to their shards, one packed piece for each.
+    """Make the function for `mapInArrow` that transforms packed rows and deals them to their shards.
 
-    Texts that follow each other without regard to rows stay as they are: they need their final order first.
+    It yields one packed piece per batch and shard. Texts that are packed into windows stay as they are, because they
+    need their final order first.
 
     Args:
         preprocessing: The preprocessing, fitted.
@@ -132,9 +127,9 @@ def deal_to_shards(
     """
 
     def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _one_core()
+        _use_one_core()
         schema = preprocessing.schema
-        with ErrorTransport(scratch=scratch), BatchPacker(scratch) as packing:
+        with ErrorTransport(scratch=scratch), BatchPacker(scratch) as packer:
             for batch in batches:
                 for value in batch.column("rows"):
                     raw = unpack_batch(value)
@@ -143,8 +138,8 @@ def deal_to_shards(
                     for name in ORDER:
                         rows = rows.append_column(name, raw.column(name))
                     splits, order = raw.column(SPLIT).to_numpy(), raw.column(ORDER[0]).to_numpy()
-                    for shard, chosen in _runs(shard_numbers(splits, order, shards_of_split)):
-                        piece = packing.pack(rows.take(pa.array(chosen)))
+                    for shard, chosen in _rows_by_shard(shard_numbers(splits, order, shards_of_split)):
+                        piece = packer.pack(rows.take(pa.array(chosen)))
                         yield pa.record_batch({"shard": pa.array([shard], pa.int32()), "rows": piece})
 
     return deal
@@ -152,7 +147,7 @@ def deal_to_shards(
 
 @dataclass(frozen=True)
 class ShardPosition:
-    """Where one shard goes: its split, and its number in the split."""
+    """The position of one shard in the dataset: its split, and its number in the split."""
 
     split: str
     index: int
@@ -161,54 +156,48 @@ class ShardPosition:
 def write_shards(
     preprocessing: Preprocessing,
     directory: Location,
-    places: list[ShardPosition],
+    positions: list[ShardPosition],
     block_rows: int,
     secret: Secret | None = None,
     environment: Path | None = None,
 ) -> BatchFunction:
-    """A function for `mapInArrow`: all pieces of a shard, in whatever order they come, become one file, its rows in
-    their final order; each shard gives one row. A task holds its shard in memory, up to twice.
+    """Make the function for `mapInArrow` that writes shards; it yields one row per shard.
+
+    All pieces of a shard, in whatever order they arrive, become one file, with its rows in their final order. A task
+    holds its shard in memory, up to twice.
 
     Args:
-        preprocessing: What the rows were made by, and what makes windows of packed texts.
+        preprocessing: The preprocessing that made the rows, and that makes windows of packed texts.
         directory: The dataset directory, local or remote.
-        places: The shards by their numbers.
-        block_rows: Rows of a record batch.
+        positions: The shards by their numbers.
+        block_rows: The rows of a record batch.
+        secret: The key to encrypt shards with.
         environment: The file with the environment variables that a remote directory needs.
     """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _one_core()
+        _use_one_core()
         load_environment(environment)
         pieces: dict[int, list[pa.Scalar]] = {}
-        finished: list[dict[str, Any]] = []
+        finished: list[dict[str, int | str]] = []
         with ErrorTransport(directory):
             for batch in batches:
                 for shard, value in zip(batch.column("shard").to_pylist(), batch.column("rows"), strict=True):
                     pieces.setdefault(shard, []).append(value)
             for shard in sorted(pieces):
-                place = places[shard]
-                writer = ShardWriter(directory, place.split, place.index, preprocessing.schema, block_rows, secret)
-                finished.append({"shard": shard} | _write_shard(writer, preprocessing, pieces.pop(shard), block_rows))
+                split, index = positions[shard].split, positions[shard].index
+                writer = ShardWriter(directory, split, index, preprocessing.schema, block_rows, secret)
+                info, raw_rows = _write_shard(writer, preprocessing, pieces.pop(shard), block_rows)
+                finished.append({"shard": shard, "info": info, "raw_rows": raw_rows})
         yield pa.RecordBatch.from_pylist(finished, _WRITTEN)
 
     return write
 
 
-def decode_error(text: str) -> FarandoleError | None:
-    """The error of ours that a worker packed into its message, if there is one."""
-    _, mark, rest = text.partition(ERROR_MARK)
-    if not mark:
-        return None
-    data, _ = json.JSONDecoder().raw_decode(rest)
-    kinds: dict[str, type[FarandoleError]] = {**ERRORS, MalformedRowError.__name__: MalformedRowError}
-    return kinds[data["kind"]](data["message"], detail=text)
-
-
 def _write_shard(
     writer: ShardWriter, preprocessing: Preprocessing, values: list[pa.Scalar], block_rows: int
-) -> dict[str, Any]:
-    """Write a shard's rows in the order of their hashes; what the driver is told of it."""
+) -> tuple[str, int]:
+    """Write a shard's rows in the order of their hashes; return its manifest entry and the number of raw rows."""
     try:
         pieces = [unpack_batch(value) for value in values]
         values.clear()
@@ -216,7 +205,7 @@ def _write_shard(
         blocks = _windows if preprocessing.packs else _blocks
         for block in blocks(preprocessing, pieces, order, block_rows):
             writer.write(block)
-        return {"info": writer.close().model_dump_json(), "raw_rows": len(order)}
+        return writer.close().model_dump_json(), len(order)
     except BaseException:
         writer.abandon()
         raise
@@ -225,7 +214,7 @@ def _write_shard(
 def _blocks(
     preprocessing: Preprocessing, pieces: list[pa.RecordBatch], order: np.ndarray, block_rows: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Transformed rows in order; the pieces are given up."""
+    """Yield transformed rows in order; `pieces` is emptied to free memory."""
     parts = [preprocessing.schema.arrays(piece) for piece in pieces]
     pieces.clear()
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -238,7 +227,7 @@ def _blocks(
 def _windows(
     preprocessing: Preprocessing, pieces: list[pa.RecordBatch], order: np.ndarray, _: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The windows that texts in order fill; the pieces are given up."""
+    """Yield the windows that texts in order fill; `pieces` is emptied to free memory."""
     texts = pa.Table.from_batches(pieces).combine_chunks()
     pieces.clear()
     stream = RowStream(preprocessing)
@@ -248,8 +237,8 @@ def _windows(
     yield stream.end()
 
 
-def _runs(shards: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each shard that occurs, and the rows that belong to it."""
+def _rows_by_shard(shards: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each shard that occurs, with the indices of its rows."""
     order = np.argsort(shards, kind="stable")
     found, counts = np.unique(shards, return_counts=True)
     stops = np.cumsum(counts)
@@ -257,37 +246,6 @@ def _runs(shards: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield shard, order[start:stop]
 
 
-def _one_core() -> None:
-    """Spark runs a worker on each core already."""
+def _use_one_core() -> None:
+    """Keep libraries from starting threads: Spark runs a worker on each core already."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-class ErrorTransport:
-    """Packs errors of ours, and a full disk, into text that `error_in` understands.
-
-    Args:
-        directory: Where is written to, if anywhere.
-        scratch: Where is written to for the length of the preparation, if anywhere.
-    """
-
-    def __init__(self, directory: Location | None = None, *, scratch: Path | None = None) -> None:
-        # Shards for a remote directory are drafted in this machine's temporary one.
-        self._directory = Path(tempfile.gettempdir()) if isinstance(directory, str) else directory
-        self._scratch = scratch
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            error = PreparationError(self._full(error))
-        if isinstance(error, FarandoleError):
-            packed = json.dumps({"kind": type(error).__name__, "message": str(error)})
-            raise RuntimeError(ERROR_MARK + packed) from error  # noqa: TRY004 - not about a type
-
-    def _full(self, error: OSError) -> str:
-        reason = os.strerror(error.errno or errno.ENOSPC)
-        if self._scratch is not None:
-            return f"{self._scratch}: {reason}; free some space, or set SPARK_LOCAL_DIRS to a directory with more"
-        place = self._directory or error.filename
-        return f"data.output: {place}: {reason}; free some space, or choose another data.output"

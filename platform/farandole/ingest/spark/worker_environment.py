@@ -1,9 +1,9 @@
-"""The environment variables with which executors write to an object store.
+"""Transport of the environment variables with which executors write to an object store.
 
 Spark's Python workers on this machine have the variables that the JVM was started with, which may be older than those
-of a notebook now. They get ours by a file that only this user may read: secrets are neither in Spark's settings nor in
-the tasks that it sends about. Executors on other machines have no such file; they use what their own machines give
-them (a role, or variables set by whoever runs the cluster).
+of a notebook now. They receive the current ones in a file that only this user may read, so that secrets are neither in
+Spark's settings nor in the tasks that it distributes. Executors on other machines have no such file; they use what
+their machines provide: a role, or variables set by whoever operates the cluster.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ _NEEDED = re.compile(r"^(AWS_|GOOGLE_|AZURE_|SSL_CERT_|HTTPS?_PROXY$|NO_PROXY$|h
 
 
 @contextmanager
-def environment_file(place: Location) -> Iterator[Path | None]:
-    """This process's variables that object stores look at, in a file of mode 0600; None where `place` is local."""
-    if isinstance(place, Path):
+def environment_file(location: Location) -> Iterator[Path | None]:
+    """Write the variables that object stores read to a file of mode 0600, for the length of the block.
+
+    Args:
+        location: The dataset directory; for a local one there is no file, and the block receives None.
+    """
+    if isinstance(location, Path):
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="farandole-environment-") as directory:
@@ -35,7 +39,7 @@ def environment_file(place: Location) -> Iterator[Path | None]:
 
 
 def load_environment(path: Path | None) -> None:
-    """Take over the variables of such a file, where there is one on this machine."""
+    """Set this process's variables to those of an environment file, if this machine has it."""
     if path is None or not path.exists():
         return
     variables = json.loads(path.read_text(encoding="utf-8"))

@@ -55,7 +55,8 @@ def cluster(real_cluster: RealCluster, farandole_home: Path) -> Iterator[RealClu
 
 def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) -> None:
     """Preparation, two workers over SSH as user 1000 with the user's code, a model in the registry; the same weights as
-    on this machine."""
+    on this machine.
+    """
     job = cluster.job_file(tmp_path / "job", train__epochs=3, model={"builder": "network:build"})
     (job.parent / "network.py").write_text(NETWORK)
     begun_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""The backend `local` as its callers see it, with jobs that are a line of shell."""
+"""The backend `local` as its callers see it, with jobs that run a line of shell."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from tests.support.queued import (
 )
 
 
-def test_a_submitted_job_is_kept_with_its_spec_before_the_caller_hears_of_it(
-    local: MakeBackend, farandole_home: Path
-) -> None:
+def test_submitted_job_is_stored_with_its_spec_before_submit_returns(local: MakeBackend, farandole_home: Path) -> None:
     backend = local()
     job = shell_job()
     submitted = backend.submit(job)
@@ -35,7 +33,7 @@ def test_a_submitted_job_is_kept_with_its_spec_before_the_caller_hears_of_it(
     assert parse_job(json.loads(text)) == job
     wait_for_state(backend, submitted.id, "succeeded")
     status = backend.status(submitted.id)
-    assert (status.name, status.reason, status.attempt) == ("tiny", "reached its end", 0)
+    assert (status.name, status.reason, status.attempt) == ("tiny", "completed", 0)
     assert status.submitted_at <= status.since
 
 
@@ -45,20 +43,22 @@ def test_jobs_are_listed_newest_first(local: MakeBackend) -> None:
     assert [job.id for job in backend.list()] == ids[::-1]
 
 
-def test_the_highest_priority_of_those_that_wait_begins_first(local: MakeBackend, tmp_path: Path) -> None:
+def test_waiting_job_with_the_highest_priority_starts_first(local: MakeBackend, tmp_path: Path) -> None:
     line = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo ${{FARANDOLE_GANG##*/}} >> {tmp_path}/order"
     backend = local(line)
     first = backend.submit(shell_job()).id
     wait_for_state(backend, first, "running")
     low, high = (backend.submit(shell_job(backend={"priority": priority})).id for priority in (1, 9))
-    assert backend.status(low).reason == f"waits: 1 job before it; 1 of 1 slot taken, by {first}"
+    assert backend.status(low).reason == f"waits: 1 job ahead of it; 1 of 1 slot taken, by {first}"
     assert backend.status(high).reason == f"waits: it is next; 1 of 1 slot taken, by {first}"
     (tmp_path / "go").touch()
     wait_for_state(backend, low, "succeeded")
     assert (tmp_path / "order").read_text().split() == [first, high, low]
 
 
-def test_cancel_ends_a_job_and_all_that_it_started(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
+def test_cancel_ends_a_job_and_everything_that_it_started(
+    local: MakeBackend, farandole_home: Path, tmp_path: Path
+) -> None:
     backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; setsid sleep 600 & touch {tmp_path}/began; wait")
     running, waiting = (backend.submit(shell_job()).id for _ in range(2))
     wait_until((tmp_path / "began").exists)
@@ -68,14 +68,14 @@ def test_cancel_ends_a_job_and_all_that_it_started(local: MakeBackend, farandole
     assert (tmp_path / "saved").exists()
     assert [job.reason for job in backend.list()] == ["cancelled while it waited", "cancelled while it ran"]
     assert [job.state for job in backend.list()] == ["cancelled"] * 2
-    backend.cancel(running)  # one that has ended stays as it is
+    backend.cancel(running)  # a job that has ended keeps its state
     assert backend.status(running).state == "cancelled"
 
 
-def test_a_job_that_will_not_end_is_killed_when_its_time_is_up(
+def test_job_that_ignores_sigterm_is_killed_after_its_stop_timeout(
     local: MakeBackend, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farandole.backends.local.backend._BEYOND_S", 0.5)
+    monkeypatch.setattr("farandole.backends.local.backend._GRACE_S", 0.5)
     backend = local(f"trap '' TERM; touch {tmp_path}/began; while true; do sleep 1; done")
     submitted = backend.submit(shell_job())
     wait_until((tmp_path / "began").exists)
@@ -85,10 +85,10 @@ def test_a_job_that_will_not_end_is_killed_when_its_time_is_up(
     assert backend.status(submitted.id).state == "cancelled"
 
 
-def test_a_runner_that_is_stopped_does_not_keep_a_job_from_being_cancelled(
+def test_job_with_a_stopped_runner_can_be_cancelled(
     local: MakeBackend, farandole_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farandole.backends.local.backend._BEYOND_S", 0.5)
+    monkeypatch.setattr("farandole.backends.local.backend._GRACE_S", 0.5)
     backend = local("sleep 600")
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "running")
@@ -99,7 +99,7 @@ def test_a_runner_that_is_stopped_does_not_keep_a_job_from_being_cancelled(
     wait_until(lambda: not psutil.pid_exists(runner.pid) or runner.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_what_cannot_be_done_is_told_with_the_remedy(local: MakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_requests_are_rejected_with_a_remedy(local: MakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = local()
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
@@ -108,18 +108,18 @@ def test_what_cannot_be_done_is_told_with_the_remedy(local: MakeBackend, monkeyp
     with pytest.raises(SpecError, match=rf"did you mean {submitted.id}\?"):
         backend.status(submitted.id[:-1])
     monkeypatch.setenv("FARANDOLE_SLOTS", "many")
-    with pytest.raises(SpecError, match="FARANDOLE_SLOTS: many: jobs that run at once; use a whole number from 1"):
+    with pytest.raises(SpecError, match="FARANDOLE_SLOTS: many: the number of jobs that run at once; use"):
         backend.submit(shell_job())
 
 
-def test_a_home_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_that_cannot_be_written_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FARANDOLE_HOME", str(tmp_path / "file"))
     with pytest.raises(UnavailableError, match=r"file/jobs\.db: cannot be used .* or set FARANDOLE_HOME"):
         LocalBackend().submit(shell_job())
 
 
-def test_slots_are_kept_until_somebody_says_otherwise(local: MakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_slots_is_kept_until_it_is_set_again(local: MakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARANDOLE_SLOTS", "3")
     first = local("sleep 600").submit(shell_job())
     monkeypatch.delenv("FARANDOLE_SLOTS")
@@ -130,7 +130,7 @@ def test_slots_are_kept_until_somebody_says_otherwise(local: MakeBackend, monkey
     assert backend.status(first.id).state == "running"
 
 
-def test_a_backend_of_another_name_has_a_lane_of_its_own(local: MakeBackend) -> None:
+def test_backend_of_another_name_has_its_own_pool(local: MakeBackend) -> None:
     class Elsewhere(LocalBackend):
         name = "hosts"
 

@@ -1,4 +1,4 @@
-"""A job's process, with work that costs nothing."""
+"""A job's process, with trivial work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from farandole.jobdir.outcome import read_outcome, read_result
 from farandole.process.parent_death import PARENT_VARIABLE
 from tests.support.queued import shell_job, wait_until
 
-_WORK = "from farandole.backends.local.job_process import be_job\nfrom farandole.errors import *\nimport os, time\n"
+_IMPORTS = (
+    "from farandole.backends.local.job_process import run_job_process\n"
+    "from farandole.errors import *\n"
+    "import os, time\n"
+)
 _SLEEP = "def do(job, directory, on_event):\n    (directory / 'began').touch()\n    time.sleep(600)\n"
 
 
@@ -31,7 +35,7 @@ def directory(farandole_home: Path) -> Path:
 
 def _start(do: str, directory: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"{_WORK}{do}be_job(do)", "--directory", str(directory)],
+        [sys.executable, "-c", f"{_IMPORTS}{do}run_job_process(do)", "--directory", str(directory)],
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,7 +43,7 @@ def _start(do: str, directory: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_the_result_document_is_kept_and_the_model_named(directory: Path) -> None:
+def test_result_document_is_written_and_the_outcome_names_the_model(directory: Path) -> None:
     do = "def do(job, directory, on_event):\n    return {'job': job.name, 'model': {'uri': 'models:/tiny/1'}}\n"
     with _start(do, directory) as process:
         assert process.wait() == 0
@@ -51,23 +55,21 @@ def test_the_result_document_is_kept_and_the_model_named(directory: Path) -> Non
     ("what", "code", "reason"),
     [
         ("SpecError('train.epochs: 0; use at least 1', detail='the evidence')", 2, "train.epochs: 0; use at least 1"),
-        ("EnvironmentLacking('there is no Java')", 3, "there is no Java"),
-        ("KeyError('x')", 1, "KeyError: 'x'; the log has more"),
+        ("UnavailableError('there is no Java')", 3, "there is no Java"),
+        ("KeyError('x')", 1, "KeyError: 'x'; the log has the stack trace"),
     ],
 )
-def test_an_error_is_the_reason_and_its_evidence_is_in_the_log(
-    directory: Path, what: str, code: int, reason: str
-) -> None:
+def test_error_is_the_outcome_and_its_detail_is_in_the_log(directory: Path, what: str, code: int, reason: str) -> None:
     with _start(f"def do(job, directory, on_event):\n    raise {what}\n", directory) as process:
-        words, _ = process.communicate()
+        output, _ = process.communicate()
     assert process.returncode == code
     assert read_outcome(directory) == reason
     assert read_result(directory) is None
     if code != 3:
-        assert "the evidence" in words or "Traceback" in words
+        assert "the evidence" in output or "Traceback" in output
 
 
-def test_sigterm_ends_it_on_the_way_that_cleans_up(directory: Path) -> None:
+def test_sigterm_ends_it_through_its_finally_blocks(directory: Path) -> None:
     do = _SLEEP.replace("    time", "    try:\n        time") + "    finally:\n        (directory / 'clean').touch()\n"
     with _start(do, directory) as process:
         wait_until((directory / "began").exists)
@@ -77,7 +79,7 @@ def test_sigterm_ends_it_on_the_way_that_cleans_up(directory: Path) -> None:
     assert read_outcome(directory) == "ended by SIGTERM"
 
 
-def test_an_orphan_cleans_up_and_says_what_became_of_its_job(directory: Path, farandole_home: Path) -> None:
+def test_orphan_cleans_up_and_records_the_failure_of_its_job(directory: Path, farandole_home: Path) -> None:
     queue = Queue(farandole_home)
     queue.submit(JobRecord("tiny-1", "tiny", "local"), directory, ["true"])
     code = (
@@ -86,26 +88,26 @@ def test_an_orphan_cleans_up_and_says_what_became_of_its_job(directory: Path, fa
         "from farandole.backends.local.queue import Queue\n"
         f"assert Queue(Path({str(farandole_home)!r})).claim('local')\n"
         f"os.environ[{PARENT_VARIABLE!r}] = str(os.getpid())\n"
-        f"work = [sys.executable, '-c', {_WORK + _SLEEP + 'be_job(do)'!r}, '--directory', {str(directory)!r}]\n"
-        "subprocess.Popen(work).wait()\n"
+        f"code = {_IMPORTS + _SLEEP + 'run_job_process(do)'!r}\n"
+        f"subprocess.Popen([sys.executable, '-c', code, '--directory', {str(directory)!r}]).wait()\n"
     )
     runner = subprocess.Popen([sys.executable, "-c", code])
     wait_until((directory / "began").exists)
     runner.kill()
     runner.wait()
 
-    def noted() -> bool:
+    def is_recorded() -> bool:
         entry = queue.find("tiny-1")
         return entry is not None and entry.state == "failed"
 
-    wait_until(noted)  # nobody but the orphan looked
+    wait_until(is_recorded)  # by the orphan: no other process looked
     entry = queue.find("tiny-1")
     assert entry is not None
     assert entry.reason.startswith(f"its runner, process {runner.pid}, was killed")
     assert read_outcome(directory) == "ended by SIGTERM"
 
 
-def test_a_job_whose_runner_died_after_the_last_word_has_succeeded(directory: Path, farandole_home: Path) -> None:
+def test_job_whose_runner_died_after_its_result_has_succeeded(directory: Path, farandole_home: Path) -> None:
     queue = Queue(farandole_home)
     queue.submit(JobRecord("tiny-1", "tiny", "local"), directory, ["true"])
     claimed = queue.claim("local")
@@ -115,4 +117,4 @@ def test_a_job_whose_runner_died_after_the_last_word_has_succeeded(directory: Pa
     queue.reconcile()
     entry = queue.find("tiny-1")
     assert entry is not None
-    assert (entry.state, entry.reason) == ("succeeded", "reached its end")
+    assert (entry.state, entry.reason) == ("succeeded", "completed")

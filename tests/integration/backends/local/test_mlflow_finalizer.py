@@ -1,4 +1,4 @@
-"""What MLflow is told of a job whose processes were all killed."""
+"""The MLflow run of a job whose processes were all killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from benchmarks.queue.scratch_queue import kill, processes_of
 from farandole.backends.local.backend import LocalBackend
-from farandole.backends.local.mlflow_finalizer import finalize_mlflow_run
+from farandole.backends.local.spawn import finalize_mlflow_run
 from farandole.backends.protocol import JobStatus
 from farandole.spec import Job
 from tests.support.queued import TRAINING_S, wait_until
@@ -18,15 +18,15 @@ from tests.support.queued import TRAINING_S, wait_until
 MakeJob = Callable[..., Job]
 
 
-def test_a_job_that_recorded_nothing_needs_no_word(tmp_path: Path) -> None:
-    finalize_mlflow_run(tmp_path, {}, cancelled=False, held=True)
+def test_job_that_recorded_nothing_is_not_finalized(tmp_path: Path) -> None:
+    finalize_mlflow_run(tmp_path, {}, cancelled=False, job_is_locked=True)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow(seconds=50)
 @pytest.mark.usefixtures("ended")
 @pytest.mark.timeout(900)
-def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_it_is_tried_again(
+def test_killed_job_fails_in_mlflow_too_and_its_run_continues_on_retry(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -35,7 +35,7 @@ def test_a_job_that_was_killed_whole_has_failed_in_mlflow_too_and_goes_on_when_i
     backend = LocalBackend()
     job_id = backend.submit(make_job(model=model, train__epochs=4)).id
     wait_until(lambda: _is_recorded(backend.status(job_id)), TRAINING_S)
-    while processes := processes_of(home):  # one that has just been started by another is seen the next time
+    while processes := processes_of(home):  # a process that was just started is found the next time
         for process in processes:
             kill(process)
     status = backend.status(job_id)

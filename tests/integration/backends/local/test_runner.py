@@ -1,4 +1,4 @@
-"""Runners as processes: what they start, how it ends, and what is left."""
+"""Runners as processes: what they start, how it ends, and what remains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.queued import (
 )
 
 
-def test_a_job_runs_without_the_one_who_submitted_it(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
+def test_job_runs_without_its_submitter(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
     backend = local(f'ps -o ppid=,sid= -p $PPID > {tmp_path}/parent; echo "$0 says hello"')
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
@@ -33,11 +33,11 @@ def test_a_job_runs_without_the_one_who_submitted_it(local: MakeBackend, farando
     first, hello, last = backend.logs(submitted.id)
     assert first.endswith(f"starts on {os.uname().nodename}")
     assert hello == "/bin/sh says hello"
-    assert last.endswith("succeeded: reached its end")
+    assert last.endswith("succeeded: completed")
     wait_until(lambda: not processes_of(farandole_home))
 
 
-def test_a_job_has_the_variables_of_its_submitter_and_they_lie_nowhere_afterwards(
+def test_job_has_its_submitters_environment_which_is_then_removed_from_the_disk(
     local: MakeBackend, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = local(f'until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo "the key is $PEOPLE_KEY"')
@@ -57,7 +57,7 @@ def test_a_job_has_the_variables_of_its_submitter_and_they_lie_nowhere_afterward
     assert b"second" not in (farandole_home / "jobs.db").read_bytes()
 
 
-def test_how_a_job_failed_is_told(local: MakeBackend, tmp_path: Path) -> None:
+def test_reason_of_a_failure_is_reported(local: MakeBackend, tmp_path: Path) -> None:
     gone = local("exit 7").submit(shell_job())
     killed = local("kill -SEGV $$").submit(shell_job())
     backend = local()
@@ -69,7 +69,7 @@ def test_how_a_job_failed_is_told(local: MakeBackend, tmp_path: Path) -> None:
     assert backend.status(missing.id).reason.startswith("could not be started: [Errno 2] No such file or directory")
 
 
-def test_what_a_job_leaves_behind_ends_with_it(local: MakeBackend, tmp_path: Path) -> None:
+def test_processes_that_a_job_leaves_behind_end_with_it(local: MakeBackend, tmp_path: Path) -> None:
     backend = local(f"setsid sleep 600 & echo $! > {tmp_path}/child; sleep 0.2")
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
@@ -82,14 +82,14 @@ def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path
     ids = [backend.submit(shell_job()).id for _ in range(4)]
     wait_until(lambda: [state_of(backend, job_id) for job_id in ids].count("running") == 2)
     assert [state_of(backend, job_id) for job_id in ids] == ["running", "running", "queued", "queued"]
-    assert backend.status(ids[3]).reason == (f"waits: 1 job before it; 2 of 2 slots taken, by {ids[0]}, {ids[1]}")
+    assert backend.status(ids[3]).reason == (f"waits: 1 job ahead of it; 2 of 2 slots taken, by {ids[0]}, {ids[1]}")
     wait_until(lambda: len(runners_of(farandole_home)) == 2)
     (tmp_path / "go").touch()
     for job_id in ids:
         wait_for_state(backend, job_id, "succeeded")
 
 
-def test_a_runner_that_is_killed_takes_its_job_with_it_and_the_queue_goes_on(
+def test_killed_runner_ends_its_job_and_the_queue_continues(
     local: MakeBackend, farandole_home: Path, tmp_path: Path
 ) -> None:
     backend = local(f"setsid sleep 600 & if [ -e {tmp_path}/go ]; then exit 0; fi; touch {tmp_path}/began; sleep 600")
@@ -110,7 +110,7 @@ def test_a_runner_that_is_killed_takes_its_job_with_it_and_the_queue_goes_on(
     assert backend.status(first).details["starts"] == 2
 
 
-def test_a_runner_that_is_asked_to_end_ends_its_job_and_starts_no_other(
+def test_terminated_runner_ends_its_job_and_starts_no_other(
     local: MakeBackend, farandole_home: Path, tmp_path: Path
 ) -> None:
     backend = local(f"trap 'touch {tmp_path}/saved; exit 143' TERM; sleep 600 & touch {tmp_path}/began; wait")
@@ -123,5 +123,5 @@ def test_a_runner_that_is_asked_to_end_ends_its_job_and_starts_no_other(
     entry = backend._queue.find(second)
     assert entry is not None
     assert entry.state == "queued"
-    assert backend.status(first).reason.startswith("its runner was asked to end by SIGTERM")
-    wait_for_state(backend, second, "running")  # by the command above
+    assert backend.status(first).reason.startswith("its runner received SIGTERM")
+    wait_for_state(backend, second, "running")  # started by the status command above

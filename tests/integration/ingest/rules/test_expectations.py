@@ -117,11 +117,11 @@ def test_values_of_protected_columns_and_personal_data_are_not_shown(expecting: 
         )
     )
     lines = str(error).splitlines()
-    assert "40 of 60 rows (66.67%) break this; mend" in lines[0]
-    assert "40 of 60 rows (66.67%) break this; mend" in lines[1]
+    assert "40 of 60 rows (66.67%) break this; fix" in lines[0]
+    assert "40 of 60 rows (66.67%) break this; fix" in lines[1]
     assert "'[e-mail addresses]' in 1" in lines[2]
     assert "mail.example" not in lines[2]
-    assert "57 of 60 rows (95.00%) break this; mend" in lines[3]
+    assert "57 of 60 rows (95.00%) break this; fix" in lines[3]
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def test_partitions_and_pieces_of_files_do_not_show_in_what_is_left_out(
     path = write("small.csv", content)
     source = {"malformed": "quarantine", "max_malformed": 0.5}
     first = prepare(make_job({"output": "first", "partitions": 1}, rows=source))
-    monkeypatch.setattr(byte_ranges, "_MIN_PART_BYTES", 100)
+    monkeypatch.setattr(byte_ranges, "_MIN_RANGE_BYTES", 100)
     monkeypatch.setattr(byte_ranges, "_FILE_COST_BYTES", 0)
     assert len(byte_ranges.divide_into_tasks((path,), 8, splittable=True)) == 8
-    monkeypatch.setattr(byte_ranges, "_MAX_PART_BYTES", 100)
+    monkeypatch.setattr(byte_ranges, "_MAX_RANGE_BYTES", 100)
     second = prepare(make_job({"output": "second", "partitions": 5}, rows=source))
     assert first.manifest.digest == second.manifest.digest
     assert first.manifest.malformed == second.manifest.malformed
@@ -98,8 +98,8 @@ def test_more_malformed_rows_than_allowed_are_an_error(write: Write, make_job: M
     path = write("small.csv", HEADER + SMALL + "60,x,a,1\n" * 7)
     message = str(refuse(make_job(rows={"malformed": "drop"})))
     assert message.startswith(
-        "data.sources.rows.max_malformed: 7 of 67 rows cannot be read, more than 10.00%; mend them, or allow more:\n"
-        f"{path}: line 62: column size: 'x' in 7 rows is not double; if it stands for"
+        "data.sources.rows.max_malformed: 7 of 67 rows cannot be read, more than 10.00%; fix them, or allow more:\n"
+        f"{path}: line 62: column size: 'x' in 7 rows is not double; if it means"
     )
     assert message.endswith("or declare the column as string")  # to leave them out was asked for already
 
@@ -163,7 +163,7 @@ def test_a_member_that_no_line_has_is_told_wherever_it_may_be(
     (Path(job.data.output) / "manifest.json").unlink()
     write("small.jsonl", lines('{"id": 1500, "size": 1, "bought": 0, "colour": "color"}'))
     assert str(refuse(job)) == (
-        "data.sources.rows.columns: no line of the files has the member color; mend its name, or remove it"
+        "data.sources.rows.columns: no line of the files has the member color; fix its name, or remove it"
     )
 
 

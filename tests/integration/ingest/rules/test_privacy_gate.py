@@ -161,7 +161,7 @@ def test_few_values_are_enough_unless_the_job_says_otherwise(
 
 def test_a_policy_without_its_column_is_refused(people_job: PeopleJob, refuse: Refuse) -> None:
     error = refuse(people_job(privacy={"columns": {"emial": {"policy": "drop"}}}))
-    assert str(error) == ("data.privacy.columns.emial: the query gives no such column; did you mean email?")
+    assert str(error) == ("data.privacy.columns.emial: the query does not return such a column; did you mean email?")
 
 
 def test_a_policy_that_does_not_fit_the_columns_type_is_refused(people_job: PeopleJob, refuse: Refuse) -> None:
@@ -209,7 +209,7 @@ def test_groups_that_are_too_small_are_told_with_their_rows(people_job: PeopleJo
         )
     )
     assert str(error).startswith(
-        "data.privacy.k_anonymity: 120 rows lie in 40 of 40 groups over age that have fewer than 5 rows"
+        "data.privacy.k_anonymity: 120 rows are in 40 of 40 groups over age that have fewer than 5 rows"
         " (the smallest: 3)"
     )
 
@@ -253,10 +253,10 @@ def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
 )
 def test_what_may_be_a_value_is_cut_out_of_errors(text: str, shown: str) -> None:
     privacy = Privacy.model_validate({"columns": {"name": {"policy": "mask"}}})
-    hidden = PrivacyGate(privacy, None).without_values(DataError(text, detail="Ada"))
+    hidden = PrivacyGate(privacy, None).hide_values(DataError(text, detail="Ada"))
     assert str(hidden) == f"{shown} (values are not shown: data.privacy protects columns of this job)"
     assert hidden.detail is None
-    open_ones = PrivacyGate(Privacy(), None).without_values(DataError(text, detail="Ada"))
+    open_ones = PrivacyGate(Privacy(), None).hide_values(DataError(text, detail="Ada"))
     assert (str(open_ones), open_ones.detail) == (text, "Ada")
 
 

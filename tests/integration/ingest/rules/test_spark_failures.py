@@ -43,7 +43,7 @@ def test_a_text_in_a_number_column_is_told_with_its_rows(write: Write, make_job:
     path = write("with space.csv", HEADER + SMALL + "60,NA,a,1\n61,NA,b,0\n62,-,c,1\n")
     error = refuse(make_job(rows={"path": "with space.csv"}))
     assert str(error) == (
-        f"{path}: line 62: column size: 'NA', '-' in 3 rows is not double; if it stands for a missing value, write"
+        f"{path}: line 62: column size: 'NA', '-' in 3 rows is not double; if it means a missing value, write"
         ' `null_values: ["NA"]` in data.sources.rows, or declare the column as string, or set `malformed: drop` or'
         " `quarantine` of the source"
     )
@@ -55,8 +55,8 @@ def test_every_wrong_column_has_a_line_of_its_own(write: Write, make_job: MakeJo
     write("b.csv", HEADER + "60,y,a,1\n" + SMALL + "x,y,a,1\n")
     lines = str(refuse(make_job(rows={"path": "b.csv"}))).splitlines()
     assert [line.split(": ")[1:4] for line in lines] == [
-        ["line 2", "column size", "'y' in 1 row is not double; if it stands for a missing value, write `null_values"],
-        ["line 63", "column id", "'x' in 1 row is not int; if it stands for a missing value, write `null_values"],
+        ["line 2", "column size", "'y' in 1 row is not double; if it means a missing value, write `null_values"],
+        ["line 63", "column id", "'x' in 1 row is not int; if it means a missing value, write `null_values"],
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_timestamp_that_cannot_be_read_is_told(
     path = write("small.csv", AT + f"60,1.5,{text},1\n")
     error = refuse(make_job(TIME_FEATURES, rows={**TIMES, "timestamp_format": pattern}))
     assert str(error).startswith(
-        f"{path}: line 62: column color: {text!r} in 1 row is not timestamp; if it stands for a missing"
+        f"{path}: line 62: column color: {text!r} in 1 row is not timestamp; if it means a missing"
     )
 
 
@@ -107,7 +107,7 @@ def test_a_timestamp_that_cannot_be_read_is_told(
     [
         ("", "{path}: is empty; data.sources.rows needs a first line with the column names"),
         ("id,size,colour,bought\n" + SMALL, "{path}: the header has no column color, declared in data.sources.rows;"),
-        ("id,size,size,bought\n" + SMALL, "{path}: the header names size twice; mend the first line"),
+        ("id,size,size,bought\n" + SMALL, "{path}: the header names size twice; fix the first line"),
         (HEADER, "data: the sources and the query give no rows; look at the files and at the query's WHERE"),
         (HEADER.replace("id", "\xefd").encode("latin-1"), "{path}: the header is not UTF-8 text ("),
     ],
@@ -264,7 +264,9 @@ def test_a_split_column_with_another_word_is_refused(write: Write, make_job: Mak
     write()
     query = "SELECT size, color, bought, if(id < 50, 'train', 'tset') AS part FROM rows"
     error = refuse(make_job({"query": query, "split": {"column": "part"}}))
-    assert str(error).startswith("data.split.column: part: 10 rows say neither train, validation, test; mend the query")
+    assert str(error).startswith(
+        "data.split.column: part: 10 rows are not one of train, validation, test; fix the query"
+    )
 
 
 # The machine ------------------------------------------------------------------------------------------------
@@ -304,7 +306,9 @@ def test_an_output_that_cannot_be_made_is_told(write: Write, make_job: MakeJob, 
     path = write()
     with pytest.raises(PreparationError) as caught:
         prepare(make_job({"output": "small.csv/dataset"}))
-    assert str(caught.value) == (f"data.output: {path}/dataset: Not a directory; choose a directory you may write to")
+    assert str(caught.value) == (
+        f"data.output: {path}/dataset: Not a directory; choose a directory that you may write to"
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,7 @@ def test_a_failure_of_spark_itself_is_told_in_a_line(
 
     write()
     job = make_job()
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
     error = explain_failure(PySparkException(text), spark.newSession(), job, files)
     assert type(error) is kind
     assert str(error) == message

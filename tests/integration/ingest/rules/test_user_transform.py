@@ -10,7 +10,7 @@ import pytest
 from pyspark import cloudpickle
 
 from farandole.errors import DataError
-from farandole.ingest.cache_key import code_version, compute_cache_key
+from farandole.ingest.cache_key import compute_cache_key
 from farandole.planning import check_transform, plan
 from tests.support.ingest_inputs import MakeJob, Prepare, Refuse, Write, columns, shard_bytes
 
@@ -108,7 +108,9 @@ def test_what_it_raises_over_protected_columns_is_told_without_its_text(
         hook(factors=f"def times(size):\n    {raising}\n")
     privacy = {"columns": {"id": {"policy": "mask"}}}
     error = refuse(make_job({"transform": "clean:clean", "features": FEATURES, "privacy": privacy}))
-    assert "raised ValueError (its text may hold values, and data.privacy protects columns of this job)" in str(error)
+    assert "raised ValueError (its text may contain values, and data.privacy protects columns of this job)" in str(
+        error
+    )
     assert "line 2" in str(error)
     assert "Quinlan" not in f"{error} {error.detail}"
     assert "8451" not in f"{error} {error.detail}"
@@ -154,7 +156,7 @@ def test_options_and_source_belong_to_the_request(hook: Any, make_job: MakeJob) 
 
     def digest(**options: Any) -> str:
         job = make_job({"transform": "clean:clean", "transform_options": options})
-        return compute_cache_key(job.data, {}, code_version(), job.folder)
+        return compute_cache_key(job.data, {}, job.folder)
 
     first = digest()
     assert digest(least=1) != first

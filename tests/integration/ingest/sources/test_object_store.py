@@ -25,10 +25,10 @@ from tests.support.object_store import FaultyProxy, Folder
 CSV = (HEADER + SMALL).encode()
 
 
-def found(uri: str, **fields: bool) -> list[str]:
-    files = find_files("rows", CsvSource(path=uri), **fields)
+def found(uri: str) -> list[str]:
+    files = find_files("rows", CsvSource(path=uri))
     assert files.remote is not None
-    return [entry["path"].rpartition("/")[2] for entry in files.fingerprint]
+    return [entry.path.rpartition("/")[2] for entry in files.fingerprint]
 
 
 def test_a_dataset_in_the_store_is_the_one_that_a_local_preparation_gives(
@@ -177,8 +177,8 @@ def test_what_is_not_there_is_told_as_it_is_here(s3: Folder) -> None:
     s3.put("e/_SUCCESS", b"")
     for uri, text in {
         "d/flihgts.csv": f"there is no such file or directory; did you mean {s3.uri}/d/flights.csv\\?",
-        "none/a.csv": "there is no such file or directory; mend the path",
-        "d/*.tsv": "no file matches; mend the pattern",
+        "none/a.csv": "there is no such file or directory; fix the path",
+        "d/*.tsv": "no file matches; fix the pattern",
         "e": "the directory holds no data files; put csv files into it",
         "e/_SUCCESS": "Spark skips files whose names start with",
     }.items():
@@ -189,13 +189,13 @@ def test_what_is_not_there_is_told_as_it_is_here(s3: Folder) -> None:
 def test_a_file_is_fetched_once_for_each_change(proxy: FaultyProxy, s3: Folder, farandole_home: Path) -> None:
     s3.put("d/a.csv", CSV)
     s3.put("d/b.csv", CSV)
-    assert found(f"{s3.uri}/d", unpack=False) == ["a.csv", "b.csv"]
+    assert found(f"{s3.uri}/d") == ["a.csv", "b.csv"]
     assert not farandole_home.exists()
     for _ in range(2):
-        files = find_files("rows", CsvSource(path=f"{s3.uri}/d"))
+        files = find_files("rows", CsvSource(path=f"{s3.uri}/d")).fetch()
     assert [path.read_bytes() for path in files.paths] == [CSV, CSV]
     s3.put("d/b.csv", CSV + b"60,1,a,1\n")
-    files = find_files("rows", CsvSource(path=f"{s3.uri}/d"))
+    files = find_files("rows", CsvSource(path=f"{s3.uri}/d")).fetch()
     assert files.paths[1].read_bytes() == CSV + b"60,1,a,1\n"
     assert (proxy.count("GET", "d/a.csv"), proxy.count("GET", "d/b.csv")) == (1, 2)
 
@@ -216,9 +216,9 @@ def test_an_archive_in_the_store_is_unpacked_here(s3: Folder, tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("a.csv", CSV)
     uri = s3.put("a.csv.zip", (tmp_path / "a.csv.zip").read_bytes())
-    files = find_files("rows", CsvSource(path=uri))
+    files = find_files("rows", CsvSource(path=uri)).fetch()
     assert [path.read_bytes() for path in files.paths] == [CSV]
-    assert [entry["path"] for entry in files.fingerprint] == [uri]
+    assert [entry.path for entry in files.fingerprint] == [uri]
 
 
 @pytest.mark.parametrize("kind", ["cut", "short", "500"])
@@ -229,7 +229,7 @@ def test_a_source_that_never_arrives_whole_is_never_read(
     uri = s3.put("a.csv", os.urandom(1000).hex().encode())
     proxy.inject(kind, method="GET", path="a.csv")
     with pytest.raises(StorageError, match=f"{uri}: could not be read in 2 tries"):
-        find_files("rows", CsvSource(path=uri))
+        find_files("rows", CsvSource(path=uri)).fetch()
     assert [path for path in (farandole_home / "cache").rglob("*") if path.is_file()] == []
 
 
@@ -237,7 +237,7 @@ def test_another_machine_fetches_only_the_file_that_it_is_to_read(s3: Folder, fa
     for name in "ab":
         s3.put(f"many/{name}.csv", CSV)
     source = CsvSource(path=f"{s3.uri}/many/*.csv")
-    first, second = find_files("rows", source).paths
+    first, second = find_files("rows", source).fetch().paths
     shutil.rmtree(farandole_home)  # as on a machine that never saw them
     ensure_local("rows", source, second)
     assert second.read_bytes() == CSV

@@ -99,7 +99,7 @@ def test_a_word_that_names_no_split_is_refused_with_its_rows(spark: SparkSession
     with pytest.raises(DataError) as caught:
         split_counts(counted(with_partition_columns(frame, split)), split)
     assert str(caught.value).startswith(
-        "data.split.column: part: 3 rows say neither train, validation, test; mend the query"
+        "data.split.column: part: 3 rows are not one of train, validation, test; fix the query"
     )
 
 
@@ -141,7 +141,7 @@ def test_columns_may_have_any_name(spark: SparkSession, name: str) -> None:
 def test_names_that_are_our_own_are_refused(frame: DataFrame) -> None:
     taken = frame.withColumnRenamed("size", "_farandole_split")
     with pytest.raises(
-        DataError, match=r"data\.features\.x: _farandole_split: names that begin with _farandole_ are kept"
+        DataError, match=r"data\.features\.x: _farandole_split: names that begin with _farandole_ are reserved"
     ):
         needed_columns(taken, {"_farandole_split": "data.features.x"})
 

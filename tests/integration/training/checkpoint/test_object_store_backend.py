@@ -54,8 +54,8 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(s3: Folder) -> None:
     s3.put("step-000000007/state.pt", bytes(state))
     meta: dict[str, Any] = json.loads(s3.get("step-000000006/meta.json"))
     s3.put("step-000000006/meta.json", json.dumps({**meta, "step": 8}).encode())
-    step, warnings = newest(manager)
-    assert step == 5
+    found, warnings = newest(manager)
+    assert found == 5
     assert warnings == [
         f"{s3.uri}/step-000000007: does not match its digest; skipped",
         f"{s3.uri}/step-000000006: cannot be read (meta.json does not match its checksum); skipped",

@@ -101,7 +101,10 @@ def test_resumed_training_reads_the_remaining_rows(stops: Stops) -> None:
 def test_three_ranks_resume_a_training_of_two(module_home: Path, make_small: MakeJob, tmp_path: Path) -> None:
     job = make_small()
     half = str(tmp_path / "two")
-    plan = [{"directory": str(tmp_path / "whole")}, {"directory": half, "request": (1, STEPS + 3)}]
+    plan: list[dict[str, Any]] = [
+        {"directory": str(tmp_path / "whole")},
+        {"directory": half, "request": (1, STEPS + 3)},
+    ]
     whole, stopped = gang(tmp_path / "first.json", 2, job, "plain", plan)
     shutil.copytree(half, tmp_path / "three")
     (resumed,) = gang(tmp_path / "second.json", 3, job, "plain", [{"directory": str(tmp_path / "three")}])

@@ -48,8 +48,8 @@ def test_a_volume_is_a_place_for_everything(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"kubernetes": {"storage": None}}, r"data\.output: .* is on this machine, and pods would not see it"),
-        ({"kubernetes": {"storage": "/shared"}}, r"storage: /shared lies in none of backend\.kubernetes\.volumes"),
-        ({"tracking": {}}, r"tracking\.uri: there is none, and pods record over the network"),
+        ({"kubernetes": {"storage": "/shared"}}, r"storage: /shared is in none of backend\.kubernetes\.volumes"),
+        ({"tracking": {}}, r"tracking\.uri: none is set, and pods record over the network"),
         (
             {"tracking": {"uri": "sqlite:////tmp/a.db"}},
             r"tracking\.uri: sqlite:////tmp/a\.db is a file of this machine",
@@ -82,3 +82,18 @@ def test_a_key_comes_from_a_secret(tmp_path: Path) -> None:
 def test_a_launcher_waits_as_long_as_the_job_may_take(tmp_path: Path) -> None:
     assert localize(cluster_job(tmp_path)).job.resources.wait_s > 86_400
     assert localize(cluster_job(tmp_path, kubernetes={"deadline_s": 600})).job.resources.wait_s == 600
+
+
+def test_source_in_a_volume_of_pods_is_remote_unless_it_exists_here(tmp_path: Path) -> None:
+    here = tmp_path / "data" / "things.csv"
+    here.parent.mkdir()
+    here.touch()
+    volumes = [{"mount_path": "/pods/data", "claim": "data"}, {"mount_path": str(here.parent), "claim": "shared"}]
+    data = {
+        "sources": {name: {"path": path} for name, path in (("there", "/pods/data/a.csv"), ("here", str(here)))},
+        "query": "SELECT * FROM here",
+        "features": {"width": {"kind": "numeric"}},
+    }
+    localized = localize(cluster_job(tmp_path, data=data, model=None, kubernetes={"volumes": volumes}))
+    assert localized.remote_sources == {"there"}
+    assert not localized.prepares_here

@@ -1,13 +1,16 @@
-"""The queue by itself: transitions, order, and what becomes of jobs whose runner has died."""
+"""The queue by itself: transitions, order, and the end of jobs whose runner or whose parent has died."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from farandole.backends.local.queue import Queue
+from farandole.backends.local.queue_entry import ProcessIdentity
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError
 from farandole.jobdir.locks import try_lock_job
@@ -18,10 +21,10 @@ def queue(farandole_home: Path) -> Queue:
     return Queue(farandole_home)
 
 
-def _add(queue: Queue, job_id: str, priority: int = 0, lane: str = "local") -> None:
+def _add(queue: Queue, job_id: str, priority: int = 0, backend: str = "local") -> None:
     directory = queue.home / "jobs" / job_id
     directory.mkdir(parents=True)
-    queue.submit(JobRecord(job_id, "tiny", lane), directory, ["true"], priority=priority)
+    queue.submit(JobRecord(job_id, "tiny", backend), directory, ["true"], priority=priority)
 
 
 def _state(queue: Queue, job_id: str) -> tuple[str, str]:
@@ -30,23 +33,23 @@ def _state(queue: Queue, job_id: str) -> tuple[str, str]:
     return entry.state, entry.reason
 
 
-def test_the_highest_priority_goes_first_and_then_who_came_first(queue: Queue) -> None:
+def test_highest_priority_starts_first_and_then_the_oldest(queue: Queue) -> None:
     for job_id, priority in (("a", 0), ("b", 5), ("c", 0), ("d", 5), ("e", -1)):
         _add(queue, job_id, priority)
     order = []
     while claimed := queue.claim("local"):
-        entry, hold = claimed
-        assert (entry.state, entry.starts, entry.pid) == ("running", 1, os.getpid())
+        entry, lock = claimed
+        assert (entry.state, entry.starts, entry.runner) == ("running", 1, ProcessIdentity.current())
         order.append(entry.id)
-        queue.end(entry, "succeeded", "reached its end")
-        hold.release()
+        queue.finish(entry, "succeeded", "completed")
+        lock.release()
     assert order == ["b", "d", "a", "c", "e"]
 
 
-def test_no_more_jobs_run_than_there_are_slots_in_a_lane(queue: Queue) -> None:
+def test_pool_runs_no_more_jobs_than_it_has_slots(queue: Queue) -> None:
     for job_id in "abc":
         _add(queue, job_id)
-    _add(queue, "elsewhere", lane="hosts")
+    _add(queue, "elsewhere", backend="hosts")
     first = queue.claim("local")
     assert first is not None
     assert queue.claim("local") is None
@@ -58,13 +61,13 @@ def test_no_more_jobs_run_than_there_are_slots_in_a_lane(queue: Queue) -> None:
     assert other is not None
     waiting = queue.find("c")
     assert waiting is not None
-    place = queue.place(waiting)
-    assert (place.before, place.running, place.slots) == (0, ("a", "b"), 2)
-    for _, hold in (first, second, other):
-        hold.release()
+    position = queue.position(waiting)
+    assert (position.jobs_ahead, position.running, position.slots) == (0, ("a", "b"), 2)
+    for _, lock in (first, second, other):
+        lock.release()
 
 
-def test_a_job_that_waits_is_cancelled_at_once_and_one_that_runs_is_asked(queue: Queue) -> None:
+def test_waiting_job_is_cancelled_at_once_and_a_running_one_on_request(queue: Queue) -> None:
     for job_id in "ab":
         _add(queue, job_id)
     claimed = queue.claim("local")
@@ -77,50 +80,50 @@ def test_a_job_that_waits_is_cancelled_at_once_and_one_that_runs_is_asked(queue:
     claimed[1].release()
 
 
-def test_only_what_failed_or_was_cancelled_is_tried_again_and_goes_to_the_end(queue: Queue) -> None:
+def test_only_failed_and_cancelled_jobs_are_retried_and_they_go_last(queue: Queue) -> None:
     for job_id in "ab":
         _add(queue, job_id)
     queue.request_cancel("a")
     queue.retry("a")
-    with pytest.raises(SpecError, match="a: has not ended; only a job that failed or was cancelled is tried again"):
+    with pytest.raises(SpecError, match="a: has not ended; only a job that failed or was cancelled can be retried"):
         queue.retry("a")
     claimed = queue.claim("local")
     assert claimed is not None
-    entry, hold = claimed
+    entry, lock = claimed
     assert entry.id == "b"
-    queue.end(entry, "succeeded", "reached its end")
-    hold.release()
+    queue.finish(entry, "succeeded", "completed")
+    lock.release()
     with pytest.raises(SpecError, match="b: has succeeded; "):
         queue.retry("b")
 
 
-def test_a_job_whose_runner_has_died_has_failed_and_says_so(queue: Queue) -> None:
+def test_job_whose_runner_died_fails_with_a_reason(queue: Queue) -> None:
     _add(queue, "a")
     claimed = queue.claim("local")
     assert claimed is not None
     queue.reconcile()
-    assert _state(queue, "a")[0] == "running"  # somebody holds it
+    assert _state(queue, "a")[0] == "running"  # its lock is held
     claimed[1].release()  # as the kernel does when a process dies
     queue.reconcile()
     state, reason = _state(queue, "a")
     assert state == "failed"
     assert reason == (
-        f"its runner, process {os.getpid()}, was killed; `farandole retry a` goes on from its last checkpoint"
+        f"its runner, process {os.getpid()}, was killed; `farandole retry a` resumes it from its last checkpoint"
     )
 
 
-def test_after_a_restart_of_the_machine_that_is_the_reason(queue: Queue) -> None:
+def test_restart_of_the_machine_is_the_reason_of_a_failure(queue: Queue) -> None:
     _add(queue, "a")
     claimed = queue.claim("local")
     assert claimed is not None
-    with queue.records.transaction() as db:
+    with queue.database.transaction() as db:
         db.execute("UPDATE queue SET boot = 'another'")
     claimed[1].release()
     queue.reconcile()
     assert _state(queue, "a")[1].startswith("the machine was restarted while it ran; ")
 
 
-def test_a_job_that_was_being_cancelled_when_its_runner_died_is_cancelled(queue: Queue) -> None:
+def test_job_whose_runner_died_during_its_cancellation_is_cancelled(queue: Queue) -> None:
     _add(queue, "a")
     claimed = queue.claim("local")
     assert claimed is not None
@@ -130,7 +133,7 @@ def test_a_job_that_was_being_cancelled_when_its_runner_died_is_cancelled(queue:
     assert _state(queue, "a")[0] == "cancelled"
 
 
-def test_a_job_whose_directory_is_gone_does_not_stop_the_queue(queue: Queue) -> None:
+def test_job_without_its_directory_does_not_stop_the_queue(queue: Queue) -> None:
     for job_id in "ab":
         _add(queue, job_id)
     (queue.home / "jobs" / "a").rmdir()
@@ -145,13 +148,70 @@ def test_a_job_whose_directory_is_gone_does_not_stop_the_queue(queue: Queue) -> 
     assert _state(queue, "b")[1].startswith(f"its directory {queue.home / 'jobs' / 'b'} was removed while it ran; ")
 
 
-def test_what_another_process_has_in_hand_is_not_started(queue: Queue) -> None:
+def test_job_that_another_process_locks_is_not_started(queue: Queue) -> None:
     for job_id in "ab":
         _add(queue, job_id)
-    hold = try_lock_job(queue.home / "jobs" / "a")
-    assert hold is not None
+    lock = try_lock_job(queue.home / "jobs" / "a")
+    assert lock is not None
     claimed = queue.claim("local")
     assert claimed is not None
     assert claimed[0].id == "b"
-    hold.release()
+    lock.release()
+    claimed[1].release()
+
+
+def _submit_as_sweep(queue: Queue, *job_ids: str) -> None:
+    """Submit jobs from a process that ends at once: the sweep that they belong to is dead."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from farandole.backends.local.queue import Queue\n"
+        "from farandole.backends.records import JobRecord\n"
+        "for job_id in sys.argv[2:]:\n"
+        "    directory = Path(sys.argv[1]) / 'jobs' / job_id\n"
+        "    directory.mkdir(parents=True)\n"
+        "    record = JobRecord(job_id, 'tiny', 'local')\n"
+        "    Queue(Path(sys.argv[1])).submit(record, directory, ['true'], pool='sweep-1', parent='sweep-1')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(queue.home), *job_ids], check=True)
+
+
+def test_jobs_of_a_sweep_take_the_slots_of_their_own_pool(queue: Queue) -> None:
+    _add(queue, "a")
+    for job_id in "bc":
+        directory = queue.home / "jobs" / job_id
+        directory.mkdir(parents=True)
+        record = JobRecord(job_id, "tiny", "local")
+        queue.submit(record, directory, ["true"], pool="sweep-1", parent="sweep-1")
+    queue.set_slots("sweep-1", 2)
+    claims = [queue.claim(pool) for pool in ("local", "sweep-1", "sweep-1")]
+    assert [claimed[0].id for claimed in claims if claimed is not None] == ["a", "b", "c"]
+    assert not any(queue.is_cancel_requested(job_id) for job_id in "abc")
+    entries = queue.all("local")
+    assert [(entry.id, entry.pool, entry.parent) for entry in entries] == [
+        ("c", "sweep-1", "sweep-1"),
+        ("b", "sweep-1", "sweep-1"),
+        ("a", "local", None),
+    ]
+    for claimed in claims:
+        assert claimed is not None
+        claimed[1].release()
+    queue.remove_pool("sweep-1")
+    assert queue.position(entries[0]).slots == 1
+
+
+def test_jobs_of_a_dead_sweep_are_cancelled_and_can_be_retried_alone(queue: Queue) -> None:
+    _submit_as_sweep(queue, "a", "b")
+    with queue.database.transaction() as db:
+        db.execute("UPDATE queue SET state = 'running', starts = 1 WHERE id = 'b'")
+    assert queue.is_cancel_requested("b")
+    queue.reconcile()
+    assert _state(queue, "b")[0] == "cancelled"
+    assert queue.claim("sweep-1") is None
+    assert _state(queue, "a") == ("cancelled", "the sweep sweep-1 ended before it started")
+    queue.retry("a")
+    claimed = queue.claim("local")
+    assert claimed is not None
+    assert (claimed[0].id, claimed[0].parent, claimed[0].is_orphan) == ("a", "sweep-1", False)
+    assert not queue.is_cancel_requested("a")
     claimed[1].release()

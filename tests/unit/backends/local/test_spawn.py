@@ -1,62 +1,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from farandole.backends.local.spawn import (
-    START,
-    remove_abandoned_contexts,
-    save_launch_context,
-    spawn_runner,
-    take_launch_context,
-)
+from farandole.backends.local.spawn import inherited_environment, spawn_runner
 from farandole.errors import UnavailableError
 from farandole.process.orphans import GANG_VARIABLE
 
 
-def test_a_job_starts_where_it_was_submitted_with_the_variables_of_then_but_does_not_belong_to_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def test_environment_is_inherited_without_the_mark_of_the_submitters_own_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEOPLE_KEY", "secret")
     monkeypatch.setenv(GANG_VARIABLE, "/jobs/outer-1")
-    save_launch_context(tmp_path, Path("/the/home"))
-    assert (tmp_path / START).stat().st_mode & 0o777 == 0o600
-    start = take_launch_context(tmp_path)
-    assert start.folder == str(folder)
-    assert (start.variables["PEOPLE_KEY"], start.variables["FARANDOLE_HOME"]) == ("secret", "/the/home")
-    assert GANG_VARIABLE not in start.variables
-    assert not (tmp_path / START).exists()
+    variables = inherited_environment(Path("/the/home"))
+    assert (variables["PEOPLE_KEY"], variables["FARANDOLE_HOME"]) == ("secret", "/the/home")
+    assert GANG_VARIABLE not in variables
 
 
-def test_where_the_folder_is_gone_a_job_starts_in_its_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    save_launch_context(tmp_path, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    shutil.rmtree(folder)
-    assert take_launch_context(tmp_path).folder == str(tmp_path)
-
-
-def test_what_a_killed_submitter_kept_goes_after_a_while(tmp_path: Path) -> None:
-    for name in ("taken", "abandoned", "new"):
-        (tmp_path / name).mkdir()
-        save_launch_context(tmp_path / name, tmp_path)
-    for name in ("taken", "abandoned"):
-        os.utime(tmp_path / name / START, (0, 0))
-    remove_abandoned_contexts(tmp_path, {"taken"})
-    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{START}")) == ["new", "taken"]
-
-
-def test_a_runner_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runner_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     read, write = os.pipe()
     with pytest.raises(UnavailableError, match=r"runner\.log: .* did not start \(exit code 1\)"):

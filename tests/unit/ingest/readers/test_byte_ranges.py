@@ -13,8 +13,8 @@ from farandole.ingest.readers.byte_ranges import divide_into_tasks
 @pytest.fixture
 def parts_of_kib(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 1 to 8 KiB."""
-    monkeypatch.setattr(byte_ranges, "_MIN_PART_BYTES", 1024)
-    monkeypatch.setattr(byte_ranges, "_MAX_PART_BYTES", 8192)
+    monkeypatch.setattr(byte_ranges, "_MIN_RANGE_BYTES", 1024)
+    monkeypatch.setattr(byte_ranges, "_MAX_RANGE_BYTES", 8192)
     monkeypatch.setattr(byte_ranges, "_FILE_COST_BYTES", 8)
 
 

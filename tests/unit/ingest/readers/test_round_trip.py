@@ -94,7 +94,7 @@ def in_pieces(reader: CsvReader | JsonReader, path: Path, size: int, *, splittab
     """All rows, read in parts of about `size` bytes."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_MIN_PART_BYTES", size), ("_MAX_PART_BYTES", size), ("CHUNK_BYTES", max(1, size // 2))):
+        for name, value in (("_MIN_RANGE_BYTES", size), ("_MAX_RANGE_BYTES", size), ("CHUNK_BYTES", max(1, size // 2))):
             patch.setattr(byte_ranges, name, value)
         for task in divide_into_tasks((path,), 2, splittable=splittable):
             for part in task:

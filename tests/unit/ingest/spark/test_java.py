@@ -32,7 +32,7 @@ def test_the_java_of_this_machine_is_new_enough() -> None:
 
 def test_a_java_home_without_java_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacking(tmp_path / "jdk", monkeypatch) == (
-        f"Spark needs Java 17 or newer: JAVA_HOME is {tmp_path}/jdk, which holds no bin/java;"
+        f"Spark needs Java 17 or newer: JAVA_HOME is {tmp_path}/jdk, which has no bin/java;"
         " install a JDK, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
     )
 
@@ -51,7 +51,7 @@ def test_a_java_that_is_too_old_is_told_with_its_version(
     says = f'openjdk version "{version}" 2024-01-16'
     java = fake_java(tmp_path, says=says)
     message = lacking(tmp_path, monkeypatch)
-    assert message.startswith(f"Spark needs Java 17 or newer: {java} says {says}; install a JDK")
+    assert message.startswith(f"Spark needs Java 17 or newer: {java} reports {says}; install a JDK")
 
 
 @pytest.mark.parametrize("version", ["17", "17.0.15", "21.0.2", "25-ea"])
@@ -63,6 +63,6 @@ def test_a_newer_java_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_java_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_java(tmp_path, says="", exit_code=127)
-    assert "bin/java says " in lacking(tmp_path, monkeypatch)
+    assert "bin/java reports " in lacking(tmp_path, monkeypatch)
     (tmp_path / "bin" / "java").chmod(0o644)
-    assert "bin/java says [Errno 13] Permission denied" in lacking(tmp_path, monkeypatch)
+    assert "bin/java reports [Errno 13] Permission denied" in lacking(tmp_path, monkeypatch)

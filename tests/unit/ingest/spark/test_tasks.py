@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError, PreparationError
+from farandole.ingest.spark.error_transport import decode_error
 from farandole.ingest.spark.partitioning import ORDER, SPLIT
 from farandole.ingest.spark.tasks import (
     PassStatistics,
     ShardPosition,
-    _runs,
+    _rows_by_shard,
     deal_to_shards,
-    decode_error,
     observe_rows,
     pack_rows,
     write_shards,
@@ -102,7 +101,7 @@ def test_a_later_pass_sees_the_packed_rows_as_the_first_did(unfitted: Preprocess
     ],
 )
 def test_runs_are_the_rows_of_one_shard_each(shards: list[int], expected: dict[int, list[int]]) -> None:
-    assert {shard: rows.tolist() for shard, rows in _runs(np.array(shards, dtype=np.int64))} == expected
+    assert {shard: rows.tolist() for shard, rows in _rows_by_shard(np.array(shards, dtype=np.int64))} == expected
 
 
 def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preprocessing, tmp_path: Path) -> None:
@@ -207,17 +206,3 @@ def test_an_error_of_another_kind_stays_itself(fitted: Preprocessing, tmp_path: 
 
     with pytest.raises(PermissionError):
         list(write_shards(fitted, tmp_path, [], block_rows=2)(batches()))
-
-
-@pytest.mark.parametrize("message", ["plain", 'quotes " and \\ and }', "two\nlines", "café ✓ @farandole-error {"])
-def test_any_message_survives_the_way_through_spark(message: str) -> None:
-    packed = "@farandole-error " + json.dumps({"kind": "DataError", "message": message})
-    error = decode_error(f"PythonException: Traceback …\nRuntimeError: {packed}\n\n\tat org.apache.spark.Task")
-    assert str(error) == message
-    assert error is not None
-    assert error.detail is not None
-    assert "org.apache.spark.Task" in error.detail
-
-
-def test_a_text_without_an_error_of_ours_gives_none() -> None:
-    assert decode_error("org.apache.spark.SparkException: Job aborted") is None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from farandole.training.checkpoint import format as checkpoint_format
 from farandole.training.checkpoint import open_backend, read_checkpoint
 from farandole.training.checkpoint.backends import DirectoryBackend, sort_newest_first, unused_name
 from farandole.training.checkpoint.format import DamagedCheckpointError
@@ -58,7 +58,7 @@ def test_failed_write_leaves_no_files(tmp_path: Path, monkeypatch: pytest.Monkey
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_format.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
         put(backend, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000005"]
@@ -83,7 +83,7 @@ def test_damage_is_detected(tmp_path: Path, damage: str) -> None:
     state, meta = tmp_path / name / "state.pt", tmp_path / name / "meta.json"
     content, text = state.read_bytes(), meta.read_text()
     middle = len(content) // 2
-    {
+    damages: dict[str, Callable[[], object]] = {
         "flip": lambda: state.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]),
         "cut": lambda: state.write_bytes(content[:-10]),
         "empty": lambda: state.write_bytes(b""),
@@ -95,6 +95,7 @@ def test_damage_is_detected(tmp_path: Path, damage: str) -> None:
         "wrong digest": lambda: meta.write_text(
             text.replace(json.loads(text)["files"]["state.pt"]["sha256"], "0" * 64)
         ),
-    }[damage]()
+    }
+    damages[damage]()
     with pytest.raises(DamagedCheckpointError):
         backend.state(name, backend.meta(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from farandole.process.messages import WORKERS_VARIABLE
 from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training import world
-from farandole.training.checkpoint import CheckpointManager, controller, open_backend, weights_digest
+from farandole.training.checkpoint import CheckpointManager, open_backend, weights_digest
 from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
 from tests.support.made_data import ROWS, Made
@@ -116,7 +117,7 @@ def undisturbed(harness: Harness, tmp_path: Path) -> tuple[str, dict[str, dict[i
 def test_training_stopped_at_every_step_resumes_with_identical_weights(
     harness: Harness, undisturbed: tuple[str, dict[str, dict[int, float]]]
 ) -> None:
-    last, stops = 2 * STEPS, []
+    last, stops = 2 * STEPS, list[int]()
     while not stops or stops[-1] < last:
         stops.append(harness.stop_in(0))  # one more step each time
     assert stops == list(range(1, last + 1))
@@ -150,7 +151,7 @@ def test_checkpoints_are_saved_by_steps_and_at_the_end(harness: Harness) -> None
 def test_checkpoints_are_saved_by_minutes(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
 
     now = iter(range(0, 10_000, 30))  # half a minute passes at each look at the clock
-    monkeypatch.setattr(controller.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     harness.fit(every_minutes=2, every_epochs=5, keep=100, asynchronous=False)
     steps = [int(name[5:]) for name in reversed(harness.names())]
     assert steps[-1] == 2 * STEPS

@@ -94,8 +94,8 @@ def test_each_damaged_checkpoint_is_named_if_all_are_damaged(tmp_path: Path) -> 
     manager = make_manager(tmp_path)
     for step in (5, 6):
         (tmp_path / put(manager, step) / "meta.json").unlink()
-    step, warnings = newest(manager)
-    assert step is None
+    found, warnings = newest(manager)
+    assert found is None
     assert ["step-000000006" in warnings[0], "step-000000005" in warnings[1]] == [True, True]
 
 

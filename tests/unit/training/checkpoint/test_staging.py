@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,9 +94,9 @@ def test_task_runs_in_a_thread_of_lower_priority() -> None:
 
 
 def test_second_task_waits_for_the_first() -> None:
-    writer, done = BackgroundWriter(asynchronous=True), []
+    writer, done = BackgroundWriter(asynchronous=True), list[int]()
     for number in range(5):
-        writer.start(lambda number=number: done.append(number))
+        writer.start(partial(done.append, number))
     writer.finish()
     assert done == [0, 1, 2, 3, 4]
 

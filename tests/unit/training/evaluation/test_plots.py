@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from farandole.shards import LabelColumn
+from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.plots import plot_evaluation, plot_training_curves
-from farandole.training.trainer import EvaluationResult
 
 BINARY = LabelColumn(kind="binary", column="y", classes=("no", "yes"))
 
@@ -17,8 +18,8 @@ def _texts(figure: Figure) -> list[str]:
 def test_curves_show_the_logged_values() -> None:
     history = {"train.loss": [(10, 0.7), (20, 0.5)], "validation.roc_auc": [(20, 0.8)]}
     left, right = plot_training_curves(history, "roc_auc").axes
-    assert left.lines[0].get_xydata().tolist() == [[10, 0.7], [20, 0.5]]
-    assert right.lines[0].get_xydata().tolist() == [[20, 0.8]]
+    assert np.asarray(left.lines[0].get_xydata()).tolist() == [[10, 0.7], [20, 0.5]]
+    assert np.asarray(right.lines[0].get_xydata()).tolist() == [[20, 0.8]]
 
 
 def test_binary_label_is_plotted_as_confusion_matrix_and_roc() -> None:
@@ -26,7 +27,9 @@ def test_binary_label_is_plotted_as_confusion_matrix_and_roc() -> None:
     plots = plot_evaluation(EvaluationResult(outputs, torch.tensor([1, 0, 0, 1]), {}), BINARY)
     assert set(plots) == {"confusion_matrix", "roc"}
     assert _texts(plots["confusion_matrix"]) == ["1", "1", "0", "2"]
-    assert plots["roc"].axes[0].get_legend().get_texts()[0].get_text() == "area 1.0000"
+    legend = plots["roc"].axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "area 1.0000"
 
 
 def test_split_of_one_class_has_no_roc() -> None:
@@ -46,4 +49,5 @@ def test_predicted_numbers_are_plotted_against_true_ones() -> None:
     label = LabelColumn(kind="regression", column="y")
     plots = plot_evaluation(EvaluationResult(torch.tensor([[1.0], [2.0]]), torch.tensor([1.5, 2.5]), {}), label)
     assert set(plots) == {"predicted_against_true"}
-    assert plots["predicted_against_true"].axes[0].collections[0].get_offsets().tolist() == [[1.5, 1.0], [2.5, 2.0]]
+    points = plots["predicted_against_true"].axes[0].collections[0].get_offsets()
+    assert np.asarray(points).tolist() == [[1.5, 1.0], [2.5, 2.0]]

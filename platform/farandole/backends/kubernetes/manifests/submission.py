@@ -31,7 +31,8 @@ class CodePackage:
 @dataclass(frozen=True)
 class SshKeys:
     """A job's own SSH keys, in OpenSSH's form. One pair lets the launcher in, the other one is the workers' proof of
-    who they are."""
+    who they are.
+    """
 
     user_private: str = ""
     user_public: str = ""

@@ -1,23 +1,20 @@
-"""Bad input of every kind: each record is read exactly as it is written, or it is told. Never a silent wrong value."""
+"""Every CSV record is read exactly as it is written, or is reported: never a silent wrong value."""
 
 from __future__ import annotations
 
 import gzip
-import io
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.image_reader import find_image_defect
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types
-from farandole.ingest.sources.files import SourceFiles, check_header
-from farandole.spec import CsvSource, JsonSource
+from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.sources.files import SourceFiles
+from farandole.spec import CsvSource
 from tests.support.ingest_inputs import Write
 
 Found = tuple[list[Any], list[tuple[int | None, str, str | None]]]
@@ -29,13 +26,6 @@ def read_csv(path: Path, types: dict[str, str], **fields: Any) -> Found:
     header = check_header("rows", source, SourceFiles("rows", (path,)))
     assert source.columns is not None
     return _all(CsvReader(source, tuple(header), source.columns), path)
-
-
-def read_json(path: Path, types: dict[str, str]) -> Found:
-    source = JsonSource(path=str(path), columns=types)
-    assert source.columns is not None
-    arrow_types = {name: arrow_json_type(kind) for name, kind in source.columns.items()}
-    return _all(JsonReader(source, source.columns, arrow_types), path)
 
 
 def _all(reader: CsvReader | JsonReader, path: Path) -> Found:
@@ -162,111 +152,6 @@ def test_a_text_fits_its_type_exactly_or_is_told(write: Write, kind: str) -> Non
     values, malformed = read_csv(path, {"a": kind}, separator="|")
     assert [str(value) for value in values] == [text.partition("=")[2] for text in good]
     assert malformed == [(2 + len(good) + number, f"not {kind}", "a") for number in range(len(bad))]
-
-
-HEADERS: dict[str, tuple[str | bytes, str]] = {
-    "an empty file": ("", "is empty"),
-    "a repeated name": ("a,b,a\n", "names a twice"),
-    "an empty name": ("a,,b\n", "has a column without a name"),
-    "a separator at the end of the header": ("a,b,\n", "has a column without a name"),
-    "a line break in a name": ('a,"b\nc"\n', "has a line break in a quoted name"),
-    "a column that is not there": ("b,c\n", "has no column a"),
-    "NUL bytes in the header": ("a\0,b\n", "is not UTF-8 text"),
-    "latin-1 in the header": (b"a,\xe9\n", "is not UTF-8 text"),
-    "UTF-16 read as UTF-8": ("a,b\n".encode("utf-16"), "begins with the byte order mark of utf-16"),
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_header_that_is_wrong_is_told(write: Write, name: str) -> None:
-    content, message = HEADERS[name]
-    path = write("a.csv", content)
-    with pytest.raises(DataError) as caught:
-        read_csv(path, {"a": "string"})
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-
-
-LINES: dict[str, tuple[str, str | bytes, list[Any], list[tuple[int, str, str | None]]]] = {
-    # The type of member a, the lines, its values, what is malformed.
-    "another type in a line": ("bigint", '{"a":1}\n{"a":"x"}\n', [1], [(2, "not bigint", "a")]),
-    "a text for a number": ("bigint", '{"a":"1"}\n', [], [(1, "not bigint", "a")]),
-    "a number for a text": ("string", '{"a":1}\n', [], [(1, "not string", "a")]),
-    "a fraction for a whole number": ("bigint", '{"a":1.0}\n', [], [(1, "not bigint", "a")]),
-    "an overflow": ("int", '{"a":2147483648}\n{"a":1}\n', [1], [(1, "not int", "a")]),
-    "1e999": ("double", '{"a":1e999}\n{"a":1}\n', [1.0], [(1, "not JSON", None)]),
-    "NaN": ("double", '{"a":NaN}\n{"a":1}\n', [1.0], [(1, "not JSON", None)]),
-    "Infinity": ("double", '{"a":-Infinity}\n{"a":1}\n', [1.0], [(1, "not JSON", None)]),
-    "an object for a scalar": ("string", '{"a":{"b":1}}\n', [], [(1, "not string", "a")]),
-    "an array for a scalar": ("string", '{"a":["x"]}\n', [], [(1, "not string", "a")]),
-    "a scalar for an array": (
-        "array<double>",
-        '{"a":1}\n{"a":[1,null]}\n',
-        [[1.0, None]],
-        [(1, "not array<double>", "a")],
-    ),
-    "a member named twice": ("bigint", '{"a":1,"a":2}\n{"a":3}\n', [3], [(1, "a member named twice", None)]),
-    "an array of objects": ("bigint", '[{"a":1}]\n{"a":2}\n', [2], [(1, "not an object", None)]),
-    "a bare number": ("bigint", '5\n{"a":2}\n', [2], [(1, "not an object", None)]),
-    "a bare null": ("bigint", 'null\n{"a":2}\n', [2], [(1, "not an object", None)]),
-    "null behind an object": ("bigint", '{"a":1} null\n{"a":2}\n', [2], [(1, "not JSON", None)]),
-    "two objects in a line": ("bigint", '{"a":1} {"a":2}\n{"a":3}\n', [3], [(1, "not JSON", None)]),
-    "garbage behind an object": ("bigint", '{"a":1} x\n{"a":3}\n', [3], [(1, "not JSON", None)]),
-    "an object over two lines": ("bigint", '{"a":\n1}\n', [], [(1, "not JSON", None), (2, "not JSON", None)]),
-    "a line that is cut off": ("bigint", '{"a":1}\n{"a":2', [1], [(2, "not JSON", None)]),
-    "single quotes": ("bigint", "{'a':1}\n", [], [(1, "not JSON", None)]),
-    "a comma too many": ("bigint", '{"a":1,}\n', [], [(1, "not JSON", None)]),
-    "a NUL byte": ("bigint", b'{"a":1}\0\n{"a":2}\n', [2], [(1, "not JSON", None)]),
-    "half a surrogate pair": ("string", '{"a":"\\ud800"}\n{"a":"x"}\n', ["x"], [(1, "not JSON", None)]),
-    "latin-1": ("string", b'{"a":"caf\xe9"}\n{"a":"x"}\n', ["x"], [(1, TEXT, None)]),
-    "a date that does not exist": ("date", '{"a":"2013-02-30"}\n', [], [(1, "not date", "a")]),
-    "too many digits": ("decimal(6,2)", '{"a":1.234}\n', [], [(1, "not decimal(6,2)", "a")]),
-    "blank lines, a mark and CRLF": ("bigint", '\ufeff\n{"a":1}\r\n\n  \n{"a":2}', [1, 2], []),
-    "a member that is not there": ("bigint", '{"b":1}\n{"a":null}\n', [None, None], []),
-}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_a_json_line_is_read_exactly_or_told(write: Write, name: str) -> None:
-    kind, content, values, malformed = LINES[name]
-    assert read_json(write("a.jsonl", content), {"a": kind}) == (values, malformed)
-
-
-def test_lines_of_several_types_have_no_inferred_type(write: Write) -> None:
-    path = write("a.jsonl", '{"a":1}\n{"a":"x"}\n')
-    with pytest.raises(DataError) as caught:
-        infer_types(ByteRange(path))
-    assert str(caught.value).startswith(f"{path}: the member a is bigint, string in different lines; ")
-
-
-def png(width: int = 8, height: int = 8) -> bytes:
-    content = io.BytesIO()
-    Image.new("L", (width, height)).save(content, "PNG")
-    return content.getvalue()
-
-
-def claiming(width: int, height: int) -> bytes:
-    """A small PNG whose header claims another size."""
-    content = png()
-    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
-    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (png(), ""),
-        (b"", "an empty file"),
-        (b"no image", "not an image that can be decoded"),
-        (png()[:40], "not an image that can be decoded"),
-        (png(width=512, height=512)[:-30], "not an image that can be decoded"),
-        (claiming(65_535, 65_535), "more than 134,217,728 pixels"),
-        (claiming(12_000, 12_000), "more than 134,217,728 pixels"),
-    ],
-    ids=["whole", "empty", "text", "header alone", "cut short", "huge", "large"],
-)
-def test_an_image_is_decoded_or_told(content: bytes, expected: str) -> None:
-    assert find_image_defect(content) == expected
 
 
 @pytest.mark.parametrize("cut", [10, 200])

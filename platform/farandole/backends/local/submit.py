@@ -1,0 +1,51 @@
+"""Creation of a job on this machine: its directory, its spec and what it is to be started with."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from farandole.backends.local.spawn import inherited_environment
+from farandole.errors import SpecError, UnavailableError
+from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.launch_context import save_launch_context
+from farandole.jobdir.layout import jobs_folder
+from farandole.spec import Job
+
+SLOTS_VARIABLE = "FARANDOLE_SLOTS"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def create_job(job: Job, home: Path) -> Path:
+    """Create the directory of a job, with the spec and the environment that it is to be started with.
+
+    Raises:
+        UnavailableError: It cannot be written.
+    """
+    try:
+        directory = create_job_directory(job)
+        save_spec(directory, job)
+        save_launch_context(directory, inherited_environment(home))
+    except OSError as error:
+        path = error.filename or jobs_folder()
+        remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write to it"
+        raise UnavailableError(
+            f"{path}: cannot be written ({error.strerror or error}); {remedy}, or set FARANDOLE_HOME to another"
+            " directory"
+        ) from error
+    return directory
+
+
+def requested_slots() -> int | None:
+    """Return the number of jobs that FARANDOLE_SLOTS lets run at once; None: it is not set.
+
+    Raises:
+        SpecError: It is not a positive whole number.
+    """
+    text = os.environ.get(SLOTS_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SpecError(f"{SLOTS_VARIABLE}: {text}: the number of jobs that run at once; use a whole number from 1")
+    return int(text)

@@ -1,0 +1,62 @@
+"""Transport of Farandole's errors out of Spark's Python workers.
+
+Spark passes an error on as text only. `ErrorTransport` packs an error of Farandole into a line of JSON in this text,
+from which `decode_error` restores it on the driver.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from farandole.errors import ERRORS, FarandoleError, PreparationError
+from farandole.ingest.readers.row_batch import MalformedRowError
+from farandole.storage import Location
+
+ERROR_MARK = "@farandole-error "
+"""Prefix of a packed error in the text of a failure."""
+
+_TYPES: dict[str, type[FarandoleError]] = {**ERRORS, MalformedRowError.__name__: MalformedRowError}
+
+
+class ErrorTransport:
+    """Context manager that packs Farandole's errors, and a full disk, into text that `decode_error` understands.
+
+    Args:
+        directory: The dataset directory that the block writes to, if it writes to one.
+        scratch: The temporary directory that the block writes to, if it writes to one.
+    """
+
+    def __init__(self, directory: Location | None = None, *, scratch: Path | None = None) -> None:
+        # Shards for a remote directory are first written to this machine's temporary directory.
+        self._directory = Path(tempfile.gettempdir()) if isinstance(directory, str) else directory
+        self._scratch = scratch
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error = PreparationError(self._disk_full_message(error))
+        if isinstance(error, FarandoleError):
+            packed = json.dumps({"kind": type(error).__name__, "message": str(error)})
+            raise RuntimeError(ERROR_MARK + packed) from error  # noqa: TRY004 - not about a type
+
+    def _disk_full_message(self, error: OSError) -> str:
+        reason = os.strerror(error.errno or errno.ENOSPC)
+        if self._scratch is not None:
+            return f"{self._scratch}: {reason}; free some space, or set SPARK_LOCAL_DIRS to a directory with more"
+        location = self._directory or error.filename
+        return f"data.output: {location}: {reason}; free some space, or choose another data.output"
+
+
+def decode_error(text: str) -> FarandoleError | None:
+    """Return the error that a worker packed into the text of a failure, None if there is none."""
+    _, mark, rest = text.partition(ERROR_MARK)
+    if not mark:
+        return None
+    data, _ = json.JSONDecoder().raw_decode(rest)
+    return _TYPES[data["kind"]](data["message"], detail=text)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from farandole.errors import DataError
+from farandole.ingest.readers.file_schemas import check_header, check_parquet
+from farandole.ingest.sources.files import SourceFiles
+from farandole.spec import CsvSource, ParquetSource
+from tests.support.ingest_inputs import HEADER, SMALL, Write
+
+
+def csv(path: Path | str, **fields: Any) -> CsvSource:
+    return CsvSource(path=str(path), **fields)
+
+
+def header_refused(*paths: Path, **fields: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        check_header("rows", csv(paths[0], **fields), SourceFiles("rows", paths))
+    return str(caught.value)
+
+
+# Headers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ("a,b c,d\n1,2,3\n", {}),
+        ("a,b c,d", {}),
+        ("\ufeffa,b c,d\r\n1,2,3\r\n", {}),
+        ('"a","b c",d\n1,2,3\n', {}),
+        ("a|b c|d\n1|2|3\n", {"separator": "|"}),
+        ("'a','b c',d\n", {"quote": "'"}),
+    ],
+)
+def test_the_columns_come_from_the_first_line(write: Write, content: str, fields: dict[str, Any]) -> None:
+    path = write("a.csv", content)
+    assert check_header("rows", csv(path, **fields), SourceFiles("rows", (path,))) == ["a", "b c", "d"]
+
+
+def test_a_compressed_header_is_read(write: Write) -> None:
+    path = write("a.csv.gz", gzip.compress(b"a,b\n1,2\n"))
+    assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == ["a", "b"]
+
+
+def test_without_a_header_the_declared_columns_stand(write: Write) -> None:
+    path = write("a.csv", "1,2\n")
+    source = csv(path, header=False, columns={"x": "int", "y": "int"})
+    assert check_header("rows", source, SourceFiles("rows", (path,))) == ["x", "y"]
+    assert header_refused(path, header=False) == (
+        "data.sources.rows: without a header, `columns` must name the columns in file order"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\r\n\n"])
+def test_an_empty_file_is_refused(write: Write, content: str) -> None:
+    path = write("a.csv", content)
+    assert header_refused(path) == f"{path}: is empty; data.sources.rows needs a first line with the column names"
+
+
+def test_a_declared_column_that_the_header_lacks_is_told_with_the_nearest(write: Write) -> None:
+    path = write()
+    assert header_refused(path, columns={"colour": "string"}) == (
+        f"{path}: the header has no column colour, declared in data.sources.rows; did you mean color?"
+    )
+    assert header_refused(path, columns={"xyz": "string"}).endswith("the header has id, size, color, bought")
+
+
+def test_files_with_different_headers_are_refused(write: Write) -> None:
+    first, second = write("a.csv", "a,b\n"), write("b.csv", "b,a\n")
+    assert header_refused(first, second) == (
+        f"{second}: the header is b, a, that of a.csv is a, b;"
+        " all files of a source need the same columns in the same order"
+    )
+
+
+def test_a_header_that_names_a_column_twice_is_refused(write: Write) -> None:
+    path = write("a.csv", "a,b,a\n")
+    assert header_refused(path) == f"{path}: the header names a twice; fix the first line"
+
+
+@pytest.mark.parametrize("header", ["a,,b", ",,", "a, ,b", "   ", '""'])
+def test_a_header_with_an_unnamed_column_is_refused(write: Write, header: str) -> None:
+    path = write("a.csv", f"{header}\nx,y,z\n1,2,3\n")
+    assert "has a column without a name; fix the first line" in header_refused(path)
+
+
+def test_a_header_that_is_not_utf_8_is_refused(write: Write) -> None:
+    path = write("a.csv", "a,pr\xe9nom\n1,2\n".encode("latin-1"))
+    message = header_refused(path)
+    assert message.startswith(f"{path}: the header is not UTF-8 text (")
+    assert message.endswith("); save the file as UTF-8, or set `encoding` of data.sources.rows")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le"])
+def test_a_header_is_read_in_its_encoding(write: Write, encoding: str) -> None:
+    path = write("a.csv", "pr\xe9nom,b\n1,2\n".encode(encoding))
+    assert check_header("rows", csv(path, encoding=encoding), SourceFiles("rows", (path,))) == ["pr\xe9nom", "b"]
+
+
+def test_a_byte_order_mark_of_another_encoding_is_told(write: Write) -> None:
+    path = write("a.csv", "a,b\n1,2\n".encode("utf-16"))
+    assert header_refused(path) == (
+        f"{path}: begins with the byte order mark of utf-16, yet is read as utf-8; set `encoding: utf-16` in"
+        " data.sources.rows"
+    )
+
+
+def test_a_header_with_a_line_break_needs_multiline(write: Write) -> None:
+    path = write("a.csv", '"a\nb",c\n1,2\n')
+    assert "has a line break in a quoted name" in header_refused(path)
+    assert check_header("rows", csv(path, multiline=True), SourceFiles("rows", (path,))) == ["a\nb", "c"]
+
+
+def test_a_header_of_very_many_and_very_long_columns_is_read(write: Write) -> None:
+    names = [f"column {number}" for number in range(30_000)] + ["x" * 1_000_000]
+    path = write("a.csv", ",".join(names) + "\n")
+    assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == names
+
+
+def test_a_compressed_file_that_is_cut_short_is_refused(write: Write) -> None:
+    path = write("a.csv.gz", gzip.compress((HEADER + SMALL).encode())[:-20])
+    assert header_refused(path).startswith(f"{path}: cannot be read (")
+
+
+# Parquet ----------------------------------------------------------------------------------------------------
+
+
+def parquet_refused(*paths: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        check_parquet("rows", ParquetSource(path=str(paths[0])), SourceFiles("rows", paths))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 300], ids=["empty", "three bytes", "cut short"])
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": list(range(1000))}), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    message = parquet_refused(path)
+    assert message.startswith(f"{path}: is not a whole Parquet file (")
+    assert message.endswith("; write it again")
+
+
+def test_a_parquet_file_with_other_columns_is_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    pq.write_table(pa.table({"a": [1], "b": [2]}), first)
+    pq.write_table(pa.table({"a": [1]}), second)
+    assert parquet_refused(first, second) == (
+        f"{second}: the columns are a, those of 1.parquet are a, b; all files of a source need the same columns"
+    )
+
+
+def test_parquet_files_may_have_their_columns_in_another_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    pq.write_table(pa.table({"a": [1], "b": [2]}), first)
+    pq.write_table(pa.table({"b": [1], "a": [2]}), second)
+    files = SourceFiles("rows", (first, second))
+    assert check_parquet("rows", ParquetSource(path=str(first)), files) is None  # it raises where they differ
+
+
+HEADERS: dict[str, tuple[str | bytes, str]] = {
+    "an empty file": ("", "is empty"),
+    "a repeated name": ("a,b,a\n", "names a twice"),
+    "an empty name": ("a,,b\n", "has a column without a name"),
+    "a separator at the end of the header": ("a,b,\n", "has a column without a name"),
+    "a line break in a name": ('a,"b\nc"\n', "has a line break in a quoted name"),
+    "a column that is not there": ("b,c\n", "has no column a"),
+    "NUL bytes in the header": ("a\0,b\n", "is not UTF-8 text"),
+    "latin-1 in the header": (b"a,\xe9\n", "is not UTF-8 text"),
+    "UTF-16 read as UTF-8": ("a,b\n".encode("utf-16"), "begins with the byte order mark of utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_wrong_is_told(write: Write, name: str) -> None:
+    content, message = HEADERS[name]
+    path = write("a.csv", content)
+    refusal = header_refused(path, columns={"a": "string"})
+    assert refusal.startswith(f"{path}: ")
+    assert message in refusal

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from farandole.ingest.spark.error_transport import decode_error
+
+
+@pytest.mark.parametrize("message", ["plain", 'quotes " and \\ and }', "two\nlines", "café ✓ @farandole-error {"])
+def test_any_message_survives_the_way_through_spark(message: str) -> None:
+    packed = "@farandole-error " + json.dumps({"kind": "DataError", "message": message})
+    error = decode_error(f"PythonException: Traceback …\nRuntimeError: {packed}\n\n\tat org.apache.spark.Task")
+    assert str(error) == message
+    assert error is not None
+    assert error.detail is not None
+    assert "org.apache.spark.Task" in error.detail
+
+
+def test_a_text_without_an_error_of_ours_gives_none() -> None:
+    assert decode_error("org.apache.spark.SparkException: Job aborted") is None
