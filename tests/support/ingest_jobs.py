@@ -24,7 +24,7 @@ FLIGHTS_JOB = ROOT / "jobs" / "flights" / "job.yaml"
 
 @pytest.fixture(scope="session")
 def flights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4,000 real flights (every 84th of the year), the weather and the planes."""
+    """Write 4,000 real flights (every 84th of the year), the weather and the planes."""
     folder = tmp_path_factory.mktemp("flights")
     with zipfile.ZipFile(nycflights("flights.csv.zip")) as archive, archive.open("flights.csv") as lines:
         kept = [next(lines), *islice(lines, 0, None, 84)]
@@ -36,7 +36,7 @@ def flights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def flights_job(tmp_path: Path, flights_folder: Path) -> MakeJob:
-    """The example job on the few flights: `flights_job("data.partitions=2", flights="other.csv")`."""
+    """Return the function that makes the flights job: `flights_job("data.partitions=2", flights="other.csv")`."""
 
     def make(*overrides: str, output: str = "dataset", flights: Path | None = None) -> Job:
         paths = {"flights": flights or flights_folder / "flights.csv"}
@@ -49,7 +49,7 @@ def flights_job(tmp_path: Path, flights_folder: Path) -> MakeJob:
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """The raw job over `small.csv`; tests change one thing about it."""
+    """Return the raw job over `small.csv`, for a test to change."""
     return {
         "name": "small",
         "data": {
@@ -70,7 +70,7 @@ def small() -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file below `tmp_path`; without content, the 60 small rows."""
+    """Return the function that writes a file below `tmp_path`, by default the 60 small rows."""
 
     def write(name: str = "small.csv", content: str | bytes = HEADER + SMALL) -> Path:
         path = tmp_path / name
@@ -83,7 +83,7 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def make_job(tmp_path: Path, small: dict[str, Any]) -> MakeJob:
-    """The small job through a job file: `make_job({"query": "SELECT …"}, rows={"null_values": ["NA"]})`."""
+    """Return the function that makes the small job: `make_job({"query": "SELECT …"}, rows={"null_values": ["NA"]})`."""
 
     def make(data: dict[str, Any] | None = None, **sources: dict[str, Any]) -> Job:
         raw = copy.deepcopy(small)
@@ -100,7 +100,7 @@ def make_job(tmp_path: Path, small: dict[str, Any]) -> MakeJob:
 
 @pytest.fixture
 def prepare(spark: SparkSession) -> Prepare:
-    """`prepare` on the shared Spark."""
+    """Return `prepare`, which uses the shared Spark."""
     from farandole.ingest.prepare import prepare
 
     return prepare
@@ -108,7 +108,7 @@ def prepare(spark: SparkSession) -> Prepare:
 
 @pytest.fixture
 def refuse(prepare: Prepare) -> Refuse:
-    """Prepares what cannot be prepared; returns the error, which must be one that a user can read."""
+    """Return the function that prepares a job that must fail, and returns an error fit for users."""
 
     def refuse(job: Job, *, exit_code: int = 2) -> FarandoleError:
         with pytest.raises(FarandoleError) as caught:

@@ -1,7 +1,7 @@
-"""Small datasets, jobs on them and a store to record in, all made without Spark. Fixtures; a conftest names them.
+"""Fixtures of small datasets, jobs on them and an empty MLflow store, all made without Spark.
 
-The rows have numbers with gaps, a colour with gaps, a time, and `row`, a number of their own by which a test
-recognizes them. The label follows from the numbers and the colour, so it can be learned.
+The rows have numbers with missing values, a colour with missing values, a time, and a unique number `row`, by which a
+test recognizes them. The label follows from the numbers and the colour, so that it can be learned.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ FEATURES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Made:
-    """A dataset.
+    """A small dataset and its raw rows.
 
     Args:
         path: The dataset directory.
-        raw: The rows that it was made of, by split.
+        raw: The raw rows, by split.
         data: The `data` part of a job file that describes it.
         manifest: Its manifest.
     """
@@ -62,12 +62,12 @@ class Made:
 
 
 def make_dataset(directory: Path, kind: str, seed: int = 0) -> Made:
-    """A CSV file and the dataset that preparing it might have given.
+    """Write a CSV file and the dataset that its preparation could have made.
 
     Args:
-        directory: Where both are written.
+        directory: The directory for both.
         kind: `binary`, `multiclass` or `regression`.
-        seed: Other seeds, other rows.
+        seed: The seed of the random rows.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rows = _rows(kind, seed)
@@ -120,7 +120,7 @@ def _rows(kind: str, seed: int) -> pd.DataFrame:
 
 
 def _write(path: Path, data: Data, split: dict[str, pd.DataFrame]) -> Manifest:
-    """Fit on the training split and write shards, as preparation does with Spark."""
+    """Fit on the training split and write shards, like the preparation with Spark."""
     preprocessing = replace(Preprocessing.from_spec(data), types=_TYPES)
     batches = {name: _batch(preprocessing, frame) for name, frame in split.items()}
     while not preprocessing.fitted:
@@ -163,7 +163,7 @@ WriteJob = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
-    """A dataset of a kind, made once; nobody changes it."""
+    """Return the function that makes a dataset of a kind, once; tests only read it."""
     known: dict[tuple[str, int], Made] = {}
 
     def made(kind: str = "binary", seed: int = 0) -> Made:
@@ -176,7 +176,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store without runs: making its tables takes seconds, copying it does not."""
+    """Make an MLflow store without runs, to be copied: creating its tables takes seconds."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -186,7 +186,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def module_home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
-    """A `$FARANDOLE_HOME` for all tests of a module, with an empty MLflow store."""
+    """Set `$FARANDOLE_HOME` for all tests of a module, with an empty MLflow store."""
     home = tmp_path_factory.mktemp("home")
     shutil.copy(empty_store, home / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
@@ -196,7 +196,7 @@ def module_home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> 
 
 @pytest.fixture
 def home(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `$FARANDOLE_HOME` of this test's own, with an empty MLflow store."""
+    """Set `$FARANDOLE_HOME` for one test, with an empty MLflow store."""
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(empty_store, home / "mlflow.db")
@@ -213,19 +213,19 @@ def _enter(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def write_job(tmp_path: Path, made: Callable[..., Made]) -> WriteJob:
-    """Writes a job file on a small dataset, beside the networks of `networks.py`."""
+    """Return the function that writes a job file on a small dataset, beside the networks of `networks.py`."""
     return _job_writer(tmp_path / "folder", made)
 
 
 @pytest.fixture(scope="module")
 def write_module_job(tmp_path_factory: pytest.TempPathFactory, made: Callable[..., Made]) -> WriteJob:
-    """The same, for the fixtures of a whole module."""
+    """Return the same function for fixtures of a module."""
     return _job_writer(tmp_path_factory.mktemp("folder"), made)
 
 
 def _job_writer(folder: Path, made: Callable[..., Made]) -> WriteJob:
     def write(kind: str = "binary", seed: int = 0, **changes: Any) -> Path:
-        """Changes are paths with `__` for dots: `train__epochs=3`."""
+        """Write the job file; `changes` are field paths with `__` for dots: `train__epochs=3`."""
         raw: dict[str, Any] = {
             "name": "small",
             "data": made(kind, seed).data,
@@ -258,11 +258,11 @@ def _job_writer(folder: Path, made: Callable[..., Made]) -> WriteJob:
 
 @pytest.fixture
 def make_job(write_job: WriteJob) -> Callable[..., Job]:
-    """A loaded job; takes what `write_job` takes."""
+    """Return the function that loads a job, with the arguments of `write_job`."""
     return lambda *arguments, **changes: load_job(write_job(*arguments, **changes))
 
 
 @pytest.fixture(scope="module")
 def make_module_job(write_module_job: WriteJob) -> Callable[..., Job]:
-    """The same, for the fixtures of a whole module."""
+    """Return the same function for fixtures of a module."""
     return lambda *arguments, **changes: load_job(write_module_job(*arguments, **changes))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import pytest
 
 from farandole import errors
-from farandole.errors import ERRORS, FarandoleError, closest_match
+from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full
 
 
 @pytest.mark.parametrize(
@@ -15,12 +17,12 @@ from farandole.errors import ERRORS, FarandoleError, closest_match
         ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1), ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
     ],
 )  # fmt: skip
-def test_each_error_has_the_exit_code_of_its_branch(name: str, code: int) -> None:
+def test_error_has_the_exit_code_of_its_branch(name: str, code: int) -> None:
     assert ERRORS[name].exit_code == code
     assert ERRORS[name].__name__ == name
 
 
-def test_every_error_is_known_by_name_and_drawn_in_the_tree() -> None:
+def test_every_error_is_in_the_table_and_in_the_drawn_tree() -> None:
     defined = {
         name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, FarandoleError)
     }
@@ -29,7 +31,7 @@ def test_every_error_is_known_by_name_and_drawn_in_the_tree() -> None:
     assert set(drawn) == defined
 
 
-def test_the_drawn_tree_is_the_real_one() -> None:
+def test_drawn_tree_matches_the_classes() -> None:
     parents = {}
     path: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -42,13 +44,28 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     assert parents == {name: kind.__bases__[0].__name__ for name, kind in ERRORS.items()}
 
 
-def test_evidence_travels_beside_the_message() -> None:
+def test_detail_is_kept_beside_the_message() -> None:
     error = FarandoleError("what happened", detail="a long trace")
     assert (str(error), error.detail) == ("what happened", "a long trace")
     assert FarandoleError("short").detail is None
 
 
-def test_the_nearest_word_is_near_or_none() -> None:
+def test_closest_match_is_close_or_none() -> None:
     assert closest_match("epoch", ["epochs", "seed"]) == "epochs"
     assert closest_match("zzz", ["epochs", "seed"]) is None
     assert closest_match("epoch", []) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.ENOSPC, "/data: No space left on device; free some space"),
+        (errno.EDQUOT, "/data: Disk quota exceeded; free some space, or raise the disk quota"),
+        (errno.EACCES, "/data: Permission denied; correct the permissions"),
+        (errno.ECONNRESET, "/data: Connection reset by peer"),
+    ],
+)
+def test_only_a_full_disk_asks_for_more_space(number: int, text: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert explain_os_error(error, "/data") == text
+    assert is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))

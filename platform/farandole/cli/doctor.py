@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import UnavailableError
-from farandole.ingest.spark.java import require_java
+from farandole.ingest.spark.java import REMEDY, probe_java
 from farandole.spec import Tracking, load_job
 from farandole.storage import home
 
@@ -52,7 +51,7 @@ def check_hosts(job_file: Path) -> list[Finding]:
     """Check the hosts of a job: SSH, versions, clock, disk, dataset, checkpoints, ports."""
     from farandole.launch.ssh.preflight import check_hosts as check_hosts_of_job
 
-    return [Finding(**each.to_dict()) for each in check_hosts_of_job(load_job(job_file)).findings]
+    return [Finding(**each.to_dict()) for each in check_hosts_of_job(load_job(job_file)).checks]
 
 
 def _finding(name: str, ok: bool, found: str, remedy: str) -> Finding:
@@ -60,11 +59,8 @@ def _finding(name: str, ok: bool, found: str, remedy: str) -> Finding:
 
 
 def _check_java() -> Finding:
-    try:
-        return _finding("java", True, require_java(), "")
-    except UnavailableError as error:
-        found, _, remedy = str(error).partition("; ")
-        return _finding("java", False, found, remedy)
+    is_usable, found = probe_java()
+    return _finding("java", is_usable, found, REMEDY)
 
 
 def _check_package(name: str) -> Finding:

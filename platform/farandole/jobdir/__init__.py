@@ -1,6 +1,6 @@
 """The directory of a job: the one owner of its file names, its locks, and what its files contain.
 
-`$FARANDOLE_HOME/jobs/ID` holds the serialized spec, the state (`status`), the history, the logs (`logs`), what the job's
-own process reports (`outcome`), requests to it (`scaling`) and what it is started with (`launch_context`). All other
+`$FARANDOLE_HOME/jobs/ID` holds the serialized spec, the state (`status`), the history, the logs (`logs`), the reports of
+the job's own process (`outcome`), requests to it (`scaling`) and what it is started with (`launch_context`). All other
 packages go through the functions here.
 """

@@ -1,4 +1,4 @@
-"""What a waiting job is to be started with: the working directory and the environment of whoever submitted it."""
+"""Launch contexts of waiting jobs: the working directory and the environment of whoever submitted them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process of a submitted job leaves in the job's directory: its log, its progress, and how it ended."""
+"""Reports of a submitted job's own process: its log, its progress, and how it ended."""
 
 from __future__ import annotations
 

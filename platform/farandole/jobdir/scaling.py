@@ -22,7 +22,7 @@ def scale(job_id: str, workers: int) -> None:
         workers: The number of workers.
 
     Raises:
-        SpecError: There is no such job, it does not train, or it cannot have so many workers.
+        SpecError: There is no such job, it does not train, or it cannot have that number of workers.
     """
     directory = find_job_directory(job_id)
     job = load_job(directory)

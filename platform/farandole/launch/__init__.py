@@ -1,7 +1,7 @@
-"""Starts gangs through Horovod's own launcher, and supervises them.
+"""Start and supervision of gangs: all workers of one attempt, started by Horovod's launcher.
 
-Names are imported when they are first used: Horovod's launcher is a module of this package too, and its process needs
-neither Arrow nor the rest of the supervisor.
+`train` supervises a job's training from the first attempt to the last. Names are imported on first use: the process of
+Horovod's launcher also imports this package, and needs neither Arrow nor the supervisor.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.jobdir.scaling import scale
     from farandole.launch.result import TrainedModel, TrainingSummary
     from farandole.launch.supervisor import train
 
-_HOMES = {
+_MODULES = {
     "TrainedModel": "farandole.launch.result",
     "TrainingSummary": "farandole.launch.result",
-    "scale": "farandole.jobdir.scaling",
     "train": "farandole.launch.supervisor",
 }
 
-__all__ = ["TrainedModel", "TrainingSummary", "scale", "train"]
+__all__ = ["TrainedModel", "TrainingSummary", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'farandole.launch' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

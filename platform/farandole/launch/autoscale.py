@@ -1,6 +1,7 @@
-"""Whether a gang that trains shall go on with another number of workers: somebody asked for it, or hosts came back.
+"""Autoscaling of a running gang: whether it should continue with another number of workers.
 
-Hosts are surveyed beside the gang: one that is cut off lets SSH wait for seconds, in which the gang has to be watched.
+There are two reasons: somebody asked for another size, or missing hosts are available again. Hosts are surveyed in a
+separate thread: SSH waits for seconds for a host that is cut off, and the gang must be monitored meanwhile.
 """
 
 from __future__ import annotations
@@ -9,69 +10,73 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from farandole.events import EventHandler, Message
+from farandole.events import EventHandler, Message, format_count
 from farandole.jobdir.scaling import read_scale_request
 from farandole.launch.attempt import Attempt
 from farandole.launch.hosts import HostSurvey, survey_hosts
 from farandole.spec import Job
 
-_LOOK_S = 1.0
+_CHECK_EVERY_S = 1.0
 
 
 class Autoscaler:
-    """Looks now and then, for one job.
+    """Periodic check of one job's size.
 
     Args:
         job: The job.
-        directory: Its directory, in which requests lie.
-        on_event: Is told of a request that cannot be met.
+        directory: The job's directory, which holds the requests for another size.
+        on_event: Receives a warning for a request that cannot be met.
     """
 
     def __init__(self, job: Job, directory: Path, on_event: EventHandler) -> None:
-        self._job, self._directory, self._watch = job, directory, on_event
+        self._job, self._directory, self._on_event = job, directory, on_event
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="survey")
-        self._looking: Future[HostSurvey] | None = None
-        self._told = False
-        self._looked_s = self._surveyed_s = 0.0
-        self._answered = read_scale_request(directory, job.resources.workers)
-        """The last request that was looked at: hosts are not surveyed every second for one that cannot be met."""
+        self._survey: Future[HostSurvey] | None = None
+        self._has_warned = False
+        self._checked_s = self._surveyed_s = 0.0
+        self._handled = read_scale_request(directory, job.resources.workers)
+        """The last request that was handled: hosts are not surveyed every second for a request that cannot be met."""
 
-    def begin(self) -> None:
-        """An attempt begins, with as many of the wanted workers as there is room for."""
-        self._answered = read_scale_request(self._directory, self._job.resources.workers)
+    def start_attempt(self) -> None:
+        """Register the start of an attempt, which has as many of the requested workers as there are slots."""
+        self._handled = read_scale_request(self._directory, self._job.resources.workers)
         self._surveyed_s = time.monotonic()
-        self._looking = None
+        self._survey = None
 
-    def is_due(self, attempt: Attempt) -> bool:
-        """Whether the gang shall save its state and end, for another one to go on. Only between the first step and the
-        last: before, there is nothing to save, and after it nothing to share."""
+    def should_rescale(self, attempt: Attempt) -> bool:
+        """Return whether the gang should save its state and stop, so that a gang of another size continues.
+
+        This is only the case between the first step and the last one: before, there is no state to save, and after it
+        no work to share.
+        """
         now_s = time.monotonic()
-        if now_s - self._looked_s < _LOOK_S or attempt.first_step_s is None or attempt.trained:
+        if now_s - self._checked_s < _CHECK_EVERY_S or attempt.first_step_s is None or attempt.is_trained:
             return False
-        self._looked_s = now_s
-        if self._looking is None:
-            self._look(attempt, now_s)
+        self._checked_s = now_s
+        if self._survey is None:
+            self._start_survey(attempt, now_s)
             return False
-        if not self._looking.done():
+        if not self._survey.done():
             return False
-        found, self._looking = self._looking.result(), None
-        possible = min(self._answered.workers, found.slots)
-        if possible == attempt.workers and not self._told:
-            wanted = self._answered.workers
-            text = f"{wanted} workers are asked for, and the hosts have no other room than for {possible}"
-            self._watch(Message(text, level="warning"))
-        fewer_by_accident = possible < attempt.workers and self._answered.workers >= attempt.workers
-        return possible != attempt.workers and not fewer_by_accident
+        survey, self._survey = self._survey.result(), None
+        requested = self._handled.workers
+        possible = min(requested, survey.slots)
+        if possible == attempt.workers and not self._has_warned:
+            text = f"{format_count(requested, 'worker')} are requested, but the hosts only have slots for {possible}"
+            self._on_event(Message(text, level="warning"))
+        is_accidental_loss = possible < attempt.workers <= requested
+        return possible != attempt.workers and not is_accidental_loss
 
-    def _look(self, attempt: Attempt, now_s: float) -> None:
-        """Begin to survey the hosts, where there is a reason to."""
+    def _start_survey(self, attempt: Attempt, now_s: float) -> None:
+        """Start a survey of the hosts if there is a reason for one."""
         request, resources = read_scale_request(self._directory, self._job.resources.workers), self._job.resources
-        is_new = request != self._answered or request.workers < attempt.workers  # it came while the attempt began
+        # A request for fewer workers may have arrived while the attempt was starting.
+        is_new = request != self._handled or request.workers < attempt.workers
         every_s = resources.regrow_s
-        is_time = every_s is not None and now_s - self._surveyed_s >= every_s and request.workers > attempt.workers
-        if not (is_new or is_time):
+        is_due = every_s is not None and now_s - self._surveyed_s >= every_s and request.workers > attempt.workers
+        if not (is_new or is_due):
             return
-        self._answered, self._told, self._surveyed_s = request, not is_new, now_s
+        self._handled, self._has_warned, self._surveyed_s = request, not is_new, now_s
         if request.workers == attempt.workers:
             return
-        self._looking = self._pool.submit(survey_hosts, resources.hosts, request.workers, self._job.backend.hosts)
+        self._survey = self._pool.submit(survey_hosts, resources.hosts, request.workers, self._job.backend.hosts)

@@ -1,7 +1,7 @@
-"""A job's folder as one package: what travels with a job to machines that do not share a file system with this one.
+"""Archive of a job's folder, which travels with the job to machines that share no file system with this one.
 
-A package is a gzip-compressed tar file of regular files, sorted, without times, owners or other traces of where it was
-made. Its digest is the SHA-256 of the tar file before compression: another version of zlib gives the same digest.
+An archive is a gzip-compressed tar file of regular files, sorted, without times, owners or other traces of its origin.
+Its digest is the SHA-256 of the tar file before compression, so it does not depend on the version of zlib.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pathlib import Path, PurePosixPath
 
 import pathspec
 
-from farandole.errors import SpecError, UnavailableError
+from farandole.errors import SpecError, UnavailableError, explain_os_error
 from farandole.process.atomic import atomic_directory
 
 MAX_FILE_BYTES = 128 << 20
-"""What all files of a folder may have together: code travels, data does not."""
+"""Maximum total size of the files of a folder: code travels, data does not."""
 _NEVER = (".git", "__pycache__", "*.pyc", ".ipynb_checkpoints", ".DS_Store")
-"""What no other machine can use, whether or not a `.gitignore` says so."""
+"""Files that no other machine can use, whether or not a `.gitignore` lists them."""
 _GITIGNORE = ".gitignore"
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class CodeArchive:
-    """A folder, ready to travel.
+    """Archive of a folder.
 
     Args:
-        digest: Names the content: SHA-256 of the tar file before compression, in hexadecimal digits.
-        data: The tar file, compressed.
+        digest: SHA-256 of the tar file before compression, in hexadecimal digits.
+        data: The compressed tar file.
     """
 
     digest: str
@@ -43,20 +43,20 @@ class CodeArchive:
 
 
 def pack(folder: str | Path) -> CodeArchive:
-    """Pack a folder, but for what git would leave out. The same files give the same bytes, wherever they lie.
+    """Pack a folder without the files that git would ignore; the same files always give the same bytes.
 
-    `.gitignore` files count as they do for git: those in the folder and below it, and those above it in the same
-    repository. A link is followed, and what it leads to is packed; one that leads nowhere is left out.
+    `.gitignore` files have the same effect as in git: those in the folder and below it, and those above it in the same
+    repository. Links are followed and their targets are packed; dangling links are left out.
 
     Args:
         folder: The folder.
 
     Raises:
-        SpecError: There is no such folder, a file in it cannot be read, or it holds more than `MAX_FILE_BYTES`.
+        SpecError: The folder does not exist, a file in it cannot be read, or it holds more than `MAX_FILE_BYTES`.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise SpecError(f"folder: {root}: there is no such folder; give the one with the job's own modules")
+        raise SpecError(f"folder: {root}: no such folder; give the one with the job's own modules")
     files = archived_files(root)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -70,18 +70,18 @@ def pack(folder: str | Path) -> CodeArchive:
 
 
 def unpack(data: bytes, digest: str, directory: str | Path) -> Path:
-    """Unpack a package into a directory, which appears whole or not at all; one that is there is taken as it is.
+    """Unpack an archive into a directory, which appears as a whole; an existing directory is kept as it is.
 
     Args:
-        data: The package's bytes.
-        digest: What they have to be.
-        directory: Where to; its name should hold the digest.
+        data: The bytes of the archive.
+        digest: The expected digest.
+        directory: The directory; its name should contain the digest.
 
     Returns:
         The directory.
 
     Raises:
-        EnvironmentLacking: The bytes are not those of the digest, or the disk does not take them.
+        UnavailableError: The bytes do not match the digest, or cannot be written to disk.
     """
     target = Path(directory)
     raw = _checked(data, digest)
@@ -93,18 +93,15 @@ def unpack(data: bytes, digest: str, directory: str | Path) -> Path:
             for entry in tar:
                 _write(tar, entry, draft)
     except OSError as error:
-        raise UnavailableError(
-            f"{target}: the job's folder cannot be unpacked ({error.strerror or error}); free some space there, or mend"
-            " the permissions"
-        ) from error
+        raise UnavailableError(f"the job's folder cannot be unpacked: {explain_os_error(error, target)}") from error
     return target
 
 
 def archived_files(root: Path) -> list[str]:
-    """The names of the files of a folder that travel with a job, sorted, with `/` between their parts.
+    """Return the sorted names of the files of a folder that are archived, with `/` between their parts.
 
     Raises:
-        SpecError: They have more than `MAX_FILE_BYTES`.
+        SpecError: They hold more than `MAX_FILE_BYTES`.
     """
     sizes: dict[str, int] = {}
     total = 0
@@ -115,8 +112,8 @@ def archived_files(root: Path) -> list[str]:
             largest = sorted(sizes, key=lambda known: -sizes[known])[:_SHOWN]
             shown = ", ".join(f"{known} ({sizes[known] / 1e6:,.1f} MB)" for known in largest)
             raise SpecError(
-                f"folder: {root}: its files have more than {MAX_FILE_BYTES >> 20} MiB, and the folder travels with the"
-                f" job; name what is no code in {root / _GITIGNORE}; the largest so far: {shown}"
+                f"folder: {root}: its files hold more than {MAX_FILE_BYTES >> 20} MiB, and the folder is sent with"
+                f" the job; list files other than code in {root / _GITIGNORE}; the largest so far: {shown}"
             )
     return sorted(sizes)
 
@@ -126,9 +123,9 @@ class _Rules:
     """One `.gitignore`.
 
     Args:
-        prefix: Where it lies, seen from the packed folder: what to put before a name to get the file's own view of it
-            where it lies above, and what to take away where it lies below.
-        above: Whether it lies above.
+        prefix: Path between it and the packed folder: to add to a name if the file is above the folder, and to remove
+            from a name if it is below.
+        above: Whether it is above the folder.
         spec: Its patterns.
     """
 
@@ -137,15 +134,15 @@ class _Rules:
     spec: pathspec.GitIgnoreSpec
 
     def verdict(self, name: str) -> bool | None:
-        """Whether a file or folder (its name ends with `/`) is left out; None: these rules do not say."""
-        seen = self.prefix + name if self.above else name.removeprefix(self.prefix)
-        return self.spec.check_file(seen).include
+        """Return whether a file, or a folder (its name ends with `/`), is ignored; None if no pattern matches."""
+        relative = self.prefix + name if self.above else name.removeprefix(self.prefix)
+        return self.spec.check_file(relative).include
 
 
 def _walk(root: Path, folder: Path, prefix: str, rules: tuple[_Rules, ...], parents: tuple[str, ...]) -> Iterator[str]:
-    """Names of files, seen from the root."""
+    """Yield the names of files relative to the root."""
     real = os.path.realpath(folder)
-    if real in parents:  # a link that leads back
+    if real in parents:  # a link to a parent
         return
     own = _rules_in(folder, prefix, above=False)
     rules = (*rules, own) if own else rules
@@ -163,7 +160,7 @@ def _walk(root: Path, folder: Path, prefix: str, rules: tuple[_Rules, ...], pare
 
 
 def _left_out(name: str, rules: tuple[_Rules, ...]) -> bool:
-    """The nearest rules that say something about it decide, as in git."""
+    """Return whether a file is left out; the nearest rules with a matching pattern decide, as in git."""
     bare = PurePosixPath(name)
     if any(bare.match(pattern) for pattern in _NEVER):
         return True
@@ -172,8 +169,10 @@ def _left_out(name: str, rules: tuple[_Rules, ...]) -> bool:
 
 
 def _rules_above(root: Path) -> tuple[_Rules, ...]:
-    """The rules of the repository in which a folder lies, from its top to just above the folder. Where these leave the
-    folder itself out, they say nothing about what is in it: the user chose it."""
+    """Return the rules of the folder's repository above the folder, from the top down.
+
+    Rules that ignore the folder itself have no effect on its content, since the user chose the folder.
+    """
     top = root.absolute()
     above = []
     for parent in top.parents:
@@ -210,8 +209,8 @@ def _read(path: Path) -> tuple[bytes, bool]:
 
 def _unreadable(path: Path, error: OSError) -> SpecError:
     return SpecError(
-        f"folder: {path}: cannot be read ({error.strerror or error}), and the job's folder travels with the job; mend"
-        f" its permissions, or name it in {_GITIGNORE}"
+        f"folder: {path}: cannot be read ({error.strerror or error}), and the job's folder is sent along with the"
+        f" job; change its permissions, or list it in {_GITIGNORE}"
     )
 
 
@@ -223,7 +222,7 @@ def _checked(data: bytes, digest: str) -> bytes:
     found = hashlib.sha256(raw).hexdigest()
     if found != digest:
         raise UnavailableError(
-            f"the job's folder arrived damaged: its digest is {found} and should be {digest}; submit the job again"
+            f"the job's folder arrived damaged: its digest is {found}, expected {digest}; submit the job again"
         )
     return raw
 
@@ -231,9 +230,9 @@ def _checked(data: bytes, digest: str) -> bytes:
 def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> None:
     parts = PurePosixPath(entry.name)
     content = tar.extractfile(entry)
-    assert content is not None, f"{entry.name}: packages hold regular files only"
-    assert not parts.is_absolute(), f"{entry.name}: lies outside"
-    assert ".." not in parts.parts, f"{entry.name}: lies outside"
+    assert content is not None, f"{entry.name}: archives only hold regular files"
+    assert not parts.is_absolute(), f"{entry.name}: outside of the archive"
+    assert ".." not in parts.parts, f"{entry.name}: outside of the archive"
     path = directory / parts
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.read())

@@ -1,330 +1,240 @@
-"""One attempt: starts all workers by Horovod's own launcher, hears and watches them, and ends them."""
+"""One attempt: start of all workers through the launcher, their messages, their health, and their end."""
 
 from __future__ import annotations
 
 import os
 import queue
 import re
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from farandole.events import Event, EventHandler, Message, StageStarted, format_count
-from farandole.jobdir.layout import ENVIRONMENT, REMOTE_HOSTS, SPEC, attempt_logs, launcher_log, worker_log
-from farandole.launch.attempt import Attempt
-from farandole.launch.environment import private_variables_file, public_variables
+from farandole.jobdir.layout import ENVIRONMENT, REMOTE_HOSTS, SPEC, attempt_logs
+from farandole.launch.attempt import PEER_LOST, Attempt
+from farandole.launch.environment import private_file, private_variables_file
 from farandole.launch.failure import Failure, diagnose
 from farandole.launch.health import HealthMonitor, HealthProblem
 from farandole.launch.hosts import is_local
-from farandole.launch.ssh.staging import Staging, remote_hosts_file
-from farandole.process.messages import WORKERS_VARIABLE, MessageError, WorkerMessage, decode_message, parse_line
-from farandole.process.orphans import GANG_VARIABLE, kill_orphans
-from farandole.process.parent_death import PARENT_VARIABLE
-from farandole.spec import Job, horovod_variables
+from farandole.launch.launcher import (
+    HOROVOD_LAUNCHER,
+    KILL_TIMEOUT_S,
+    Launcher,
+    RankLogs,
+    launcher_arguments,
+    launcher_variables,
+)
+from farandole.launch.ssh.staging import Staging
+from farandole.process.messages import (
+    Alive,
+    Failed,
+    MessageError,
+    MlflowRunCreated,
+    Started,
+    WorkerMessage,
+    decode_message,
+    parse_line,
+)
+from farandole.spec import Job
 
-_LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
-_LOOK_S = 0.25
-_LINES_AHEAD = 10_000
-_LAST_WORDS_S = 5.0
-"""How long after a failure the other workers have to say that they are victims. They know in a tenth of a second."""
-_KILLED_S = 5.0
-"""How long a gang that was killed may take to be gone, before Horovod's launcher is killed too."""
+_WORKER_LINE = re.compile(r"^\[(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?P<text>.*)$", re.DOTALL)
+_CHECK_EVERY_S = 0.25
+_VICTIM_TIMEOUT_S = 5.0
+"""How long the other workers have after a failure to report that they are victims. They notice within 0.1 s."""
 _DUMP_S = 1.0
-"""How long workers have to write down where they stand."""
+"""How long workers have to write their stacks to their logs."""
 
 
 @dataclass(frozen=True)
 class GangOptions:
-    """What a gang is started for.
+    """Options of a gang: the job, and the functions that are called while it runs.
 
     Args:
         job: The job.
-        directory: Where the job keeps its spec, checkpoints and logs.
-        register: Whether the chief adds a model version.
-        on_event: Is told what the chief says.
-        heard: Is called after whatever may have changed the attempt.
-        wants_stop: Whether the gang shall save its state and end, though nothing is wrong; asked now and then.
-        shipping: Has made other hosts ready; None: there are none.
+        directory: The job's directory.
+        register: Whether rank zero registers a model version.
+        on_event: Receives the events of rank zero.
+        on_change: Called after everything that may have changed the attempt.
+        should_stop: Returns whether the gang should save its state and stop although nothing is wrong; called
+            periodically.
+        staging: Has prepared other hosts; None: there are none.
+        launcher: The program that starts the workers. Default: Horovod's launcher.
     """
 
     job: Job
     directory: Path
     register: bool
     on_event: EventHandler
-    heard: Callable[[Attempt], None] = lambda attempt: None
-    wants_stop: Callable[[Attempt], bool] = lambda attempt: False
-    shipping: Staging | None = None
+    on_change: Callable[[Attempt], None] = lambda attempt: None
+    should_stop: Callable[[Attempt], bool] = lambda attempt: False
+    staging: Staging | None = None
+    launcher: Sequence[str] = HOROVOD_LAUNCHER
 
 
-def run_gang(orders: GangOptions, attempt: Attempt) -> Failure | None:
-    """Start the workers, and return when all have ended, with all that they started.
+def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
+    """Start the workers, and return when all of them have ended, with all of their child processes.
 
-    An interruption (Ctrl-C, SIGTERM) asks the workers to save their state and waits for that for
-    `resources.stop_timeout_s`; a second one ends them at once.
+    An interruption (Ctrl-C, SIGTERM) asks the workers to save their state and waits for that up to
+    `resources.stop_timeout_s`; a second one kills them at once. Exceptions of the callbacks kill them as well.
 
     Returns:
-        Why the attempt failed; None: it is complete, or stopped because `wants_stop` said so.
+        Why the attempt failed; None: it is complete, or was stopped by `should_stop`.
     """
-    logs = attempt_logs(orders.directory, attempt.number)
+    job, directory = options.job, options.directory
+    logs = attempt_logs(directory, attempt.number)
     logs.mkdir(parents=True, exist_ok=True)
-    orders.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
-    elsewhere = None if orders.shipping is None else orders.shipping.away(attempt, register=orders.register)
+    options.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
+    staging = options.staging
+    remote = None if staging is None else staging.describe_remote_hosts(attempt, register=options.register)
+    num_threads = job.resources.threads(len(os.sched_getaffinity(0)), max(host.slots for host in attempt.hosts))
     with (
-        private_variables_file(orders.directory / ENVIRONMENT, _threads(orders.job, attempt)) as environment,
-        remote_hosts_file(orders.directory / REMOTE_HOSTS, elsewhere) as away,
+        private_variables_file(directory / ENVIRONMENT, num_threads) as environment,
+        nullcontext() if remote is None else private_file(directory / REMOTE_HOSTS, remote) as remote_file,
     ):
-        command = _command(orders, attempt, environment, away)
-        with _Launcher(command, _variables(orders, attempt), str(orders.directory)) as launcher, _Logs(logs) as files:
-            gang = _Gang(orders, attempt, launcher, files, environment)
+        command = [*options.launcher, *launcher_arguments(job, attempt.hosts, remote_file)]
+        command += _worker_command(options, environment)
+        variables = launcher_variables(job, directory, attempt.workers)
+        with Launcher(command, variables, str(directory)) as launcher, RankLogs(logs) as files:
+            gang = _Gang(options, attempt, launcher, files, environment)
             try:
-                gang.listen()
+                gang.run()
             except BaseException as error:
                 if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
-                    orders.on_event(
-                        Message("stops, and saves the state of the training; once more, and it ends at once")
-                    )
-                    gang.ask_to_stop()
-                    gang.listen()
+                    text = "stopping: the training saves a checkpoint; press Ctrl-C again to stop at once"
+                    options.on_event(Message(text))
+                    gang.stop()
+                    gang.run()
                 raise
-    if attempt.complete or (gang.stop_asked and gang.trouble is None and not _said_wrong(attempt)):
+    has_stopped = gang.is_stopping and gang.problem is None and not _has_failed_to_stop(attempt)
+    if attempt.is_complete or has_stopped:
         return None
-    return diagnose(attempt, logs, gang.trouble, launcher.code)
+    return diagnose(attempt, logs, gang.problem, launcher.exit_code)
 
 
-def _said_wrong(attempt: Attempt) -> bool:
-    """Whether a worker that was asked to stop says that it could not: a full disk, say."""
-    return any(said["kind"] != "PeerLost" for said in attempt.failures)
+def _worker_command(options: GangOptions, environment: Path) -> list[str]:
+    directory = options.directory
+    command = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / SPEC)]
+    command += ["--directory", str(directory), "--environment", str(environment)]
+    return [*command, "--register"] if options.register else command
 
 
-class _Launcher:
-    """Horovod's launcher as a process that is never left behind, its lines, and its orders.
+def _has_failed_to_stop(attempt: Attempt) -> bool:
+    """Return whether a worker that was asked to stop could not save its state: because of a full disk, say."""
+    return any(report.kind != PEER_LOST for report in attempt.failures)
 
-    Args:
-        command: The launcher's command.
-        variables: Its whole environment.
-        mark: What all processes of the gang carry in their environment.
-    """
 
-    def __init__(self, command: list[str], variables: dict[str, str], mark: str) -> None:
-        self._command, self._variables, self._mark = command, variables, mark
-        self.code = 0
-        self.lines: queue.Queue[str | None] = queue.Queue(_LINES_AHEAD)
-        """What is said; None: nothing more will be."""
-
-    def __enter__(self) -> _Launcher:
-        kill_orphans(self._mark)  # what an earlier supervisor left that was killed together with its launcher
-        self._process = subprocess.Popen(
-            self._command,
-            env=self._variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C in a terminal is ours alone
-        )
-        threading.Thread(target=self._read, name="launcher", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """However the block ends: nothing is left."""
-        try:
-            if self._process.poll() is None:
-                self.order("kill")
-                self._wait(_KILLED_S)
-        finally:
-            self._process.kill()
-            self.code = self._process.wait()
-            kill_orphans(self._mark)
-            assert self._process.stdin is not None
-            with suppress(BrokenPipeError):  # an order that it did not live to read
-                self._process.stdin.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self.lines.put(line)
-        self.lines.put(None)
-
-    def _wait(self, seconds: float) -> None:
-        try:
-            self._process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return
-
-    def order(self, text: str) -> None:
-        """Give an order; one that has ended needs none."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(text + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+def _parse(line: str) -> tuple[str, WorkerMessage | Event | None]:
+    """Split a line into plain output and a message; a malformed message is plain output."""
+    output, data = parse_line(line)
+    if data is None:
+        return line, None
+    try:
+        return output, decode_message(data)
+    except MessageError:
+        return line, None
 
 
 class _Gang:
-    """The workers as the supervisor sees them."""
+    """The running workers as the supervisor sees them."""
 
     def __init__(
-        self, orders: GangOptions, attempt: Attempt, launcher: _Launcher, files: _Logs, environment: Path
+        self, options: GangOptions, attempt: Attempt, launcher: Launcher, files: RankLogs, environment: Path
     ) -> None:
-        self._orders, self._attempt, self._launcher, self._files = orders, attempt, launcher, files
+        self._options, self._attempt, self._launcher, self._files = options, attempt, launcher, files
         self._environment = environment
-        self._vigil = HealthMonitor(orders.job.resources, time.monotonic())
-        self._local = {rank: is_local(attempt.host_of(rank) or "") for rank in range(attempt.workers)}
+        self._health = HealthMonitor(options.job.resources, time.monotonic())
+        self._is_local = {rank: is_local(attempt.host_of(rank) or "") for rank in range(attempt.workers)}
         self._kill_at_s: float | None = None
-        self._gone_at_s: float | None = None
-        self.stop_asked = False
-        self.trouble: HealthProblem | None = None
+        self._give_up_at_s: float | None = None
+        self.is_stopping = False
+        self.problem: HealthProblem | None = None
 
-    def listen(self) -> None:
-        """Hear and on_event until the launcher has nothing more to say."""
-        looked_s = time.monotonic()
+    def run(self) -> None:
+        """Handle messages and check the gang until the launcher's output ends."""
+        checked_s = time.monotonic()
         while True:
             with suppress(queue.Empty):
-                line = self._launcher.lines.get(timeout=_LOOK_S)
+                line = self._launcher.lines.get(timeout=_CHECK_EVERY_S)
                 if line is None:
                     return
-                self._hear(line)
+                self._handle_line(line)
             now_s = time.monotonic()
-            if now_s - looked_s >= _LOOK_S:
-                looked_s = now_s
-                if not self._go_on(now_s):
+            if now_s - checked_s >= _CHECK_EVERY_S:
+                checked_s = now_s
+                if not self._check(now_s):
                     return
 
-    def ask_to_stop(self) -> None:
-        """Ask all workers to save their state and end; who has not ended in time is killed."""
-        self.stop_asked = True
-        self._launcher.order("stop")
-        # After the last step there is nothing to save.
-        self._kill_within(_LAST_WORDS_S if self._attempt.trained else self._orders.job.resources.stop_timeout_s)
+    def stop(self) -> None:
+        """Ask all workers to save their state and exit; those that have not exited in time are killed."""
+        self.is_stopping = True
+        self._launcher.send_command("stop")
+        # After the last step there is no state to save.
+        is_trained, timeout_s = self._attempt.is_trained, self._options.job.resources.stop_timeout_s
+        self._kill_within(_VICTIM_TIMEOUT_S if is_trained else timeout_s)
 
     def _kill_within(self, seconds: float) -> None:
         due_s = time.monotonic() + seconds
         self._kill_at_s = due_s if self._kill_at_s is None else min(self._kill_at_s, due_s)
 
-    def _go_on(self, now_s: float) -> bool:
-        """Look at the whole gang. Returns whether there is more to wait for."""
-        self._orders.heard(self._attempt)
-        if self._gone_at_s is not None:
-            return now_s < self._gone_at_s
+    def _check(self, now_s: float) -> bool:
+        """Check the whole gang, and return whether to wait for more messages."""
+        self._options.on_change(self._attempt)
+        if self._give_up_at_s is not None:
+            return now_s < self._give_up_at_s
         if self._attempt.failed_s is not None:
-            self._kill_within(0.0 if self._attempt.lost else _LAST_WORDS_S)
+            self._kill_within(0.0 if self._attempt.has_lost_host else _VICTIM_TIMEOUT_S)
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
-            self._launcher.order("kill")
-            self._gone_at_s = now_s + _KILLED_S
+            self._launcher.send_command("kill")
+            self._give_up_at_s = now_s + KILL_TIMEOUT_S
             return True
         if self._attempt.failed_s is not None:
             return True
-        if not self.stop_asked and self._orders.wants_stop(self._attempt):
-            self.ask_to_stop()
-        elif not self.stop_asked:
-            self._act_on(self._vigil.look(self._attempt, now_s), now_s)
+        if not self.is_stopping and self._options.should_stop(self._attempt):
+            self.stop()
+        elif not self.is_stopping:
+            self._handle_problem(self._health.check(self._attempt, now_s), now_s)
         return True
 
-    def _act_on(self, trouble: HealthProblem | None, now_s: float) -> None:
-        if trouble is None:
+    def _handle_problem(self, problem: HealthProblem | None, now_s: float) -> None:
+        if problem is None:
             return
-        self.trouble, self._attempt.failed_s = trouble, now_s
-        if trouble.kind == "frozen":
-            self._launcher.order(f"kill {trouble.rank}")
-            self._kill_within(_LAST_WORDS_S)  # the others lose their peer, and say so
+        self.problem, self._attempt.failed_s = problem, now_s
+        if problem.kind == "frozen":
+            self._launcher.send_command(f"kill {problem.rank}")
+            self._kill_within(_VICTIM_TIMEOUT_S)  # the others lose their peer, and report it
         else:
-            self._launcher.order("dump")
+            self._launcher.send_command("dump")
             self._kill_within(_DUMP_S)
 
-    def _hear(self, line: str) -> None:
-        """Sort one line: a message, other output of a worker, or a word of the launcher."""
-        match = _LINE.match(line)
-        if match is None:
-            output, data = parse_line(line)
-            if output:
-                self._files.write(None, output)
-                self._attempt.words.append(output.rstrip())
-        else:
-            output, data = parse_line(match["text"]) if match["stream"] == "stdout" else (match["text"], None)
-            if output.strip():
-                self._files.write(int(match["rank"]), output if output.endswith("\n") else output + "\n")
-        if data is None:
-            return
-        try:
-            message = decode_message(data)
-        except MessageError:
-            self._files.write(None if match is None else int(match["rank"]), line)
-        else:
-            self._take_in(data, message)
+    def _handle_line(self, line: str) -> None:
+        """Handle one line: a message, other output of a worker, or output of the launcher."""
+        match = _WORKER_LINE.match(line)
+        rank = None if match is None else int(match["rank"])
+        text = line if match is None else match["text"]
+        # Standard error is never a message.
+        output, message = (text, None) if match is not None and match["stream"] == "stderr" else _parse(text)
+        if output.strip():
+            self._files.write(rank, output if output.endswith("\n") else output + "\n")
+            if rank is None:
+                self._attempt.launcher_output.append(output.rstrip())
+        if message is not None:
+            self._handle_message(message)
 
-    def _take_in(self, data: dict[str, Any], message: WorkerMessage | Event) -> None:
+    def _handle_message(self, message: WorkerMessage | Event) -> None:
         attempt = self._attempt
-        attempt.hear(data, time.monotonic())
+        attempt.apply(message, time.monotonic())
+        match message:
+            case Failed() if message.kind != PEER_LOST:
+                self._files.write(message.rank, f"{message.message}\n{message.detail or ''}\n")
+            case Started() | Alive() if self._is_local.get(message.rank):
+                attempt.oom.observe(message.rank, message.pid)
+            case MlflowRunCreated():
+                self._launcher.send_command(f"mlflow_run {message.id}")
         if isinstance(message, Event):
-            self._orders.on_event(message)
-        if data["event"] == "failed" and data["kind"] != "PeerLost":
-            self._files.write(data["rank"], f"{data['message']}\n{data.get('detail') or ''}\n")
-        elif data["event"] in ("started", "alive") and self._local.get(data["rank"]):
-            attempt.oom.observe(data["rank"], attempt.signs[data["rank"]].pid)
-        elif data["event"] == "mlflow_run":
-            self._launcher.order(f"mlflow_run {data['id']}")
-        if attempt.met:  # every worker has read it; should this process be killed, it does not lie about
+            self._options.on_event(message)
+        if attempt.is_connected:  # every worker has read the file, so it need not survive this process
             self._environment.unlink(missing_ok=True)
-        self._orders.heard(attempt)
-
-
-def _command(orders: GangOptions, attempt: Attempt, environment: Path, away: Path | None) -> list[str]:
-    resources, directory = orders.job.resources, orders.directory
-    launcher = [sys.executable, "-m", "farandole.launch.horovodrun", "--workers", str(attempt.workers)]
-    launcher += ["--hosts", ",".join(map(str, attempt.hosts))]
-    launcher += ["--start-timeout", str(round(resources.meet_timeout_s))]
-    launcher += ["--stop-timeout", str(resources.stop_timeout_s)]
-    launcher += [] if away is None else ["--away", str(away)]
-    worker = [sys.executable, "-m", "farandole.training.worker", "--job", str(directory / SPEC)]
-    worker += ["--directory", str(directory), "--environment", str(environment)]
-    worker += ["--register"] if orders.register else []
-    return [*launcher, *worker]
-
-
-def _variables(orders: GangOptions, attempt: Attempt) -> dict[str, str]:
-    """The environment of Horovod's launcher."""
-    variables = public_variables()
-    # Horovod's own 30 s are too few for a busy machine, and end in SIGABRT; ours tell who is missing.
-    variables.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(round(orders.job.resources.meet_timeout_s) + 30))
-    variables |= horovod_variables(orders.job.train.horovod, timeline=orders.job.train.profile)
-    variables[WORKERS_VARIABLE] = str(attempt.workers)
-    variables[PARENT_VARIABLE] = str(os.getpid())
-    variables[GANG_VARIABLE] = str(orders.directory)
-    return variables
-
-
-def _threads(job: Job, attempt: Attempt) -> int:
-    most = max(host.slots for host in attempt.hosts)
-    return job.resources.threads(len(os.sched_getaffinity(0)), most)
-
-
-class _Logs:
-    """One file for each rank, and one for the launcher."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._files: dict[Path, IO[str]] = {}
-
-    def __enter__(self) -> _Logs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def write(self, rank: int | None, text: str) -> None:
-        """Append text to a worker's log; None: to the launcher's."""
-        path = launcher_log(self._directory) if rank is None else worker_log(self._directory, rank)
-        if path not in self._files:
-            self._files[path] = path.open("a", encoding="utf-8", buffering=1)
-        self._files[path].write(text)
+        self._options.on_change(attempt)

@@ -1,8 +1,8 @@
-"""Horovod's own launcher, as a process that outlives neither its gang nor the one that started it.
+"""Process of Horovod's launcher, which outlives neither its gang nor its parent.
 
-It takes orders on standard input, one in a line: `stop` (save your state and end), `kill` or `kill RANK`, `dump` (show
-where each worker is), `mlflow_run ID` (for other hosts). When the input ends, its parent has died: it stops the gang,
-kills what is left after a while, and ends.
+It reads commands from standard input, one per line: `stop` (save the state and exit), `kill` or `kill RANK`, `dump`
+(print the stack of each worker), `mlflow_run ID` (for other hosts). When the input ends, the parent has died: the
+launcher stops the gang, kills the workers that are left after a while, and exits.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from typing import Any
 from farandole.launch.agent.addresses import interface_of
 from farandole.launch.processes import WorkerProcesses, execute_commands, stop_and_kill
 from farandole.launch.ssh.remote_worker import RemoteWorker, parse_worker_command
+from farandole.process.messages import WorkerMessage
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.process.parent_death import named_parent, signal_on_parent_death
 
 
 def main() -> None:
-    """Launch the gang, and return when all of it has ended."""
+    """Launch the gang and exit when all workers have ended."""
     signal_on_parent_death(signal.SIGTERM)
     if not named_parent().is_alive:
-        sys.exit("the parent ended before the launcher began")
-    arguments = _arguments()
+        sys.exit("the parent process ended before the launcher started")
+    arguments = _parse_arguments()
     try:
         code = _launch(arguments)
     finally:
@@ -44,8 +45,8 @@ def _launch(arguments: argparse.Namespace) -> int:
     from horovod.runner.gloo_run import launch_gloo
     from horovod.runner.util import network
 
-    away = _read_away(arguments.away)
-    wanted = settings.Settings(
+    remote = _read_remote_file(arguments.remote)
+    horovod_settings = settings.Settings(
         verbose=0,
         num_proc=arguments.workers,
         hosts=arguments.hosts,
@@ -53,76 +54,82 @@ def _launch(arguments: argparse.Namespace) -> int:
         start_timeout=timeout.Timeout(arguments.start_timeout, "the hosts did not answer in time ({activity})"),
         run_func_mode=False,
     )
-    processes = WorkerProcesses(lambda *given: _worker_away(away, *given), lambda name: name not in away["hosts"])
+    processes = WorkerProcesses(
+        lambda *given: _create_remote_worker(remote, *given), lambda name: name not in remote["hosts"]
+    )
     threading.Thread(
-        target=execute_commands, args=(processes, arguments.stop_timeout, sys.stdin), name="orders", daemon=True
+        target=execute_commands, args=(processes, arguments.stop_timeout, sys.stdin), name="commands", daemon=True
     ).start()
-    # By which workers of this machine meet the others; each agent finds its own host's.
-    outward = interface_of(away["address"]) if away["hosts"] else None
-    interfaces = {outward} if outward is not None else network.get_local_intfs()
-    address = away["address"] or network.get_driver_ip(interfaces)
+    # The interface by which workers on this machine reach the others; each agent finds that of its host.
+    interface = interface_of(remote["address"]) if remote["hosts"] else None
+    interfaces = {interface} if interface is not None else network.get_local_intfs()
+    address = remote["address"] or network.get_driver_ip(interfaces)
     try:
         launch_gloo(
             arguments.command,
             lambda command, slot, events: _execute(processes, command, slot, events, arguments.stop_timeout),
-            wanted,
+            horovod_settings,
             interfaces,
             dict(os.environ),
             address,
         )
     except RuntimeError as error:
-        # Horovod's verdict; ours is made of each worker's own exit.
+        # Horovod's verdict is only for the log; the supervisor judges by each worker's own exit.
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
 def _execute(
-    processes: WorkerProcesses, command: str, slot: Any, events: list[threading.Event], patience_s: float
+    processes: WorkerProcesses, command: str, slot: Any, events: list[threading.Event], stop_timeout_s: float
 ) -> tuple[int, float]:
-    """One worker. Horovod's one event is set when this process gets SIGTERM: its parent has died without a word."""
+    """Run one worker. Horovod sets its event when this process receives SIGTERM because its parent has died."""
     if slot.rank == 0:
         for event in events:
-            threading.Thread(target=_stop_when, args=(event, processes, patience_s), daemon=True).start()
+            threading.Thread(target=_stop_after, args=(event, processes, stop_timeout_s), daemon=True).start()
     return processes.execute(command, slot)
 
 
-def _stop_when(event: threading.Event, processes: WorkerProcesses, patience_s: float) -> None:
+def _stop_after(event: threading.Event, processes: WorkerProcesses, stop_timeout_s: float) -> None:
     event.wait()
-    stop_and_kill(processes, patience_s)
+    stop_and_kill(processes, stop_timeout_s)
 
 
-def _read_away(path: Path | None) -> dict[str, Any]:
-    """What concerns other hosts: `hosts`, name to the command that leads to its agent; `request`, what an agent has to
-    do; `address` of this machine; `limit_s`. It holds secrets, so it goes as soon as it is read."""
+def _read_remote_file(path: Path | None) -> dict[str, Any]:
+    """Read the description of other hosts and delete the file at once, since it holds secrets.
+
+    Returns:
+        `hosts`: by name, the command that starts the host's agent; `request`: the request to each agent; `address` of
+        this machine; `limit_s`: how long a host may be silent.
+    """
     if path is None:
         return {"hosts": {}, "address": None}
-    away: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    remote: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    return away
+    return remote
 
 
-def _worker_away(
-    away: dict[str, Any],
+def _create_remote_worker(
+    remote: dict[str, Any],
     command: str,
     slot: Any,
     forward: Callable[[bytes], None],
-    tell: Callable[[dict[str, Any]], None],
+    send: Callable[[WorkerMessage], None],
 ) -> RemoteWorker:
     variables, _ = parse_worker_command(command)
-    request = {**away["request"], "rank": slot.rank, "variables": variables}
+    request = {**remote["request"], "rank": slot.rank, "variables": variables}
     request["mark"] = f"{slot.hostname}:{request['mark']}"
-    return RemoteWorker(slot.hostname, away["hosts"][slot.hostname], request, away["limit_s"], forward, tell)
+    return RemoteWorker(slot.hostname, remote["hosts"][slot.hostname], request, remote["limit_s"], forward, send)
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="farandole.launch.horovodrun")
     parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--hosts", required=True, help="NAME:SLOTS,…; all slots together are the workers")
+    parser.add_argument("--hosts", required=True, help="NAME:SLOTS,...; the slots add up to the number of workers")
     parser.add_argument("--start-timeout", type=int, required=True, help="seconds in which hosts have to answer")
-    parser.add_argument("--stop-timeout", type=float, required=True, help="seconds to save their state")
-    parser.add_argument("--away", type=Path, help="a file about workers on other hosts, which is deleted")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what each worker is")
+    parser.add_argument("--stop-timeout", type=float, required=True, help="seconds to save the state")
+    parser.add_argument("--remote", type=Path, help="a file that describes other hosts; it is deleted")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command of each worker")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Which hosts there are, which of them answer, and how many workers each gets."""
+"""Hosts of a job: which ones are listed, which of them answer, and how many workers each of them runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from farandole.errors import SpecError
 from farandole.launch.ssh.client import unreachable_reason
 from farandole.spec import Hosts, Ssh, parse_host
 
-_SCRIPT_S = 30.0
-_PROBES_AT_ONCE = 64
-_LOOK_EVERY_S = 0.25
-_BY_DEFAULT = Ssh()
+_SCRIPT_TIMEOUT_S = 30.0
+_MAX_CONCURRENT_CHECKS = 64
+_POLL_S = 0.25
+_DEFAULT_SSH = Ssh()
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine.
+    """A machine that can run workers.
 
     Args:
-        name: By which SSH reaches it.
-        slots: How many workers it has room for.
+        name: The name by which SSH reaches it.
+        slots: How many workers it can run.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Host:
 
 @dataclass(frozen=True)
 class HostSurvey:
-    """What a look at all hosts found.
+    """State of all listed hosts.
 
     Args:
         answering: Hosts that can be used, in the order in which they are listed.
-        silent: Hosts that cannot, each with the reason.
-        problem: Why the list itself could not be had.
+        silent: Hosts that cannot be used, each with the reason.
+        problem: Why the list itself is not available.
     """
 
     answering: tuple[Host, ...]
@@ -53,14 +53,14 @@ class HostSurvey:
 
     @property
     def slots(self) -> int:
-        """Room for so many workers."""
+        """Number of workers that the answering hosts can run."""
         return sum(host.slots for host in self.answering)
 
     def without(self, unready: dict[str, str]) -> HostSurvey:
-        """The same, with some hosts among the silent.
+        """Return this survey with some hosts moved to the silent ones.
 
         Args:
-            unready: Name to reason.
+            unready: Reason by host name.
         """
         return HostSurvey(
             tuple(host for host in self.answering if host.name not in unready),
@@ -69,28 +69,28 @@ class HostSurvey:
         )
 
     def __str__(self) -> str:
-        found = ", ".join(map(str, self.answering)) or "none"
-        silent = "".join(f"; {host.name} does not ({reason})" for host, reason in self.silent)
-        return f"answering: {found}{silent}" + (f"; {self.problem}" if self.problem else "")
+        answering = ", ".join(map(str, self.answering)) or "none"
+        silent = "".join(f"; {host.name} does not answer ({reason})" for host, reason in self.silent)
+        return f"answering: {answering}{silent}" + (f"; {self.problem}" if self.problem else "")
 
 
-def survey_hosts(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> HostSurvey:
-    """Ask the source for its hosts, and each host whether it answers.
+def survey_hosts(hosts: Hosts | None, workers: int, ssh: Ssh = _DEFAULT_SSH) -> HostSurvey:
+    """List the hosts and check which of them answer.
 
     Args:
-        hosts: The source; None: this machine, with room for all workers.
-        workers: How many are wanted.
-        ssh: How they are reached.
+        hosts: Where the hosts are listed; None: only this machine, with a slot for every worker.
+        workers: Number of workers that are wanted.
+        ssh: How hosts are reached.
 
     Raises:
-        SpecError: The source cannot be used at all: no such script, no such file, a line that is no host.
+        SpecError: The list cannot be used at all: a missing script or file, or a malformed line.
     """
     if hosts is None:
         return HostSurvey((Host("localhost", workers),))
     listed, problem = list_hosts(hosts)
     if problem is not None:
         return HostSurvey((), problem=problem)
-    with ThreadPoolExecutor(min(_PROBES_AT_ONCE, max(len(listed), 1))) as pool:
+    with ThreadPoolExecutor(min(_MAX_CONCURRENT_CHECKS, max(len(listed), 1))) as pool:
         reasons = list(
             pool.map(lambda host: None if is_local(host.name) else unreachable_reason(ssh, host.name), listed)
         )
@@ -101,34 +101,34 @@ def survey_hosts(hosts: Hosts | None, workers: int, ssh: Ssh = _BY_DEFAULT) -> H
 
 
 def allocate(hosts: tuple[Host, ...], workers: int) -> tuple[Host, ...]:
-    """So many workers on the first hosts that have room for them.
+    """Assign workers to the first hosts that have free slots.
 
-    The slots of the result are the workers exactly: Horovod's launcher starts a worker on every slot that it is
-    given, however many were asked for.
+    The slots of the result add up to the number of workers: Horovod's launcher starts a worker on every slot that it
+    is given, whatever number of workers is requested.
     """
-    chosen, left = [], workers
+    allocated, remaining = [], workers
     for host in hosts:
-        taken = min(host.slots, left)
+        taken = min(host.slots, remaining)
         if taken:
-            chosen.append(Host(host.name, taken))
-        left -= taken
-    return tuple(chosen)
+            allocated.append(Host(host.name, taken))
+        remaining -= taken
+    return tuple(allocated)
 
 
 def list_hosts(hosts: Hosts) -> tuple[list[Host], str | None]:
-    """The source's hosts, and why it has none now.
+    """Return the listed hosts, and the reason if the list is not available at the moment.
 
     Raises:
-        SpecError: The source cannot be used at all.
+        SpecError: The list cannot be used at all.
     """
     try:
-        return _listed(hosts), None
-    except _NoList as problem:
+        return _parse_hosts(hosts), None
+    except _ListUnavailableError as problem:
         return [], str(problem)
 
 
 def read_hosts_file(hosts: Hosts | None) -> str | None:
-    """What the file with the hosts says; None: they are listed otherwise, or it cannot be read now."""
+    """Return the text of the hosts file; None if hosts are not listed in a file, or it cannot be read now."""
     try:
         return Path(hosts.file).read_text(encoding="utf-8") if hosts is not None and hosts.file is not None else None
     except (OSError, UnicodeDecodeError):
@@ -136,31 +136,33 @@ def read_hosts_file(hosts: Hosts | None) -> str | None:
 
 
 def wait_for_hosts_change(hosts: Hosts | None, known: str | None, seconds: float) -> None:
-    """Wait so long, or until the file with the hosts says something else than is known: whoever writes it hears of a
-    host before anybody asks."""
-    due_s = time.monotonic() + seconds
-    while (left_s := due_s - time.monotonic()) > 0 and read_hosts_file(hosts) == known:
-        time.sleep(min(left_s, _LOOK_EVERY_S))
+    """Wait until the hosts file differs from the known text, at most for the given time.
+
+    The process that writes the file learns of a new host before anyone asks for it.
+    """
+    deadline_s = time.monotonic() + seconds
+    while (remaining_s := deadline_s - time.monotonic()) > 0 and read_hosts_file(hosts) == known:
+        time.sleep(min(remaining_s, _POLL_S))
 
 
-class _NoList(Exception):
-    """The source has no list now; it may have one later."""
+class _ListUnavailableError(Exception):
+    """The list of hosts is not available now, but may be later."""
 
 
-def _listed(hosts: Hosts) -> list[Host]:
-    """The source's hosts; one that is listed twice has the slots of both lines.
+def _parse_hosts(hosts: Hosts) -> list[Host]:
+    """Return the listed hosts; the slots of a host that is listed twice are added up.
 
     Raises:
-        _NoList: The script failed; it may do better next time.
-        SpecError: What it gave is no list of hosts.
+        _ListUnavailableError: The script failed; it may succeed later.
+        SpecError: A line is not a host.
     """
     if hosts.fixed is not None:
-        place, lines = "resources.hosts", list(hosts.fixed)
+        source, lines = "resources.hosts", list(hosts.fixed)
     elif hosts.file is not None:
-        place, lines = hosts.file, _file_lines(hosts.file)
+        source, lines = hosts.file, _read_file(hosts.file)
     else:
         assert hosts.script is not None
-        place, lines = hosts.script, _script_lines(hosts.script)
+        source, lines = hosts.script, _run_script(hosts.script)
     slots: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip().replace(" slots=", ":")
@@ -169,21 +171,21 @@ def _listed(hosts: Hosts) -> list[Host]:
         try:
             name, count = parse_host(text)
         except ValueError as error:
-            raise SpecError(f"resources.hosts: {place}, line {number}: {error}") from error
+            raise SpecError(f"resources.hosts: {source}, line {number}: {error}") from error
         slots[name] = slots.get(name, 0) + count
     return [Host(name, count) for name, count in slots.items()]
 
 
-def _file_lines(path: str) -> list[str]:
+def _read_file(path: str) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
-            f"resources.hosts.file: {path}: cannot be read ({error}); write one NAME:SLOTS a line"
+            f"resources.hosts.file: {path}: cannot be read ({error}); write one NAME:SLOTS per line"
         ) from error
 
 
-def _script_lines(path: str) -> list[str]:
+def _run_script(path: str) -> list[str]:
     try:
         done = subprocess.run(
             [path],
@@ -192,28 +194,28 @@ def _script_lines(path: str) -> list[str]:
             text=True,
             errors="replace",
             check=False,
-            timeout=_SCRIPT_S,
+            timeout=_SCRIPT_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        raise _NoList(f"{path} printed no hosts within {_SCRIPT_S:.0f} s") from None
+        raise _ListUnavailableError(f"{path} printed no hosts within {_SCRIPT_TIMEOUT_S:.0f} s") from None
     except OSError as error:
         raise SpecError(
             f"resources.hosts.script: {path}: {error.strerror or error}; give an executable program that prints one"
-            " NAME:SLOTS a line"
+            " NAME:SLOTS per line"
         ) from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise _NoList(f"{path} ended with exit code {done.returncode}: {last}")
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise _ListUnavailableError(f"{path} ended with exit code {done.returncode}: {last}")
     return done.stdout.splitlines()
 
 
 def is_local(name: str) -> bool:
-    """Whether a host's name means this machine."""
+    """Return whether a host name denotes this machine."""
     if name in ("localhost", socket.gethostname()):
         return True
     try:
         address = socket.gethostbyname(name)
     except OSError:
         return False
-    ours = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
-    return address.startswith("127.") or address in ours
+    local = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    return address.startswith("127.") or address in local

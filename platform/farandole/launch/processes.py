@@ -1,8 +1,8 @@
-"""The workers' processes, in the launcher's process or a host's agent: started, heard, signalled, ended.
+"""Worker processes, in the process of Horovod's launcher or in a host's agent: start, output, signals, exit.
 
-Horovod's launcher computes each worker's variables and place, and calls `Processes.execute` in a thread for each.
-Its own way to start them goes through one more interpreter per worker, which costs half a second of processor time,
-hides by which signal a worker ended, and waits for ever on a pipe that a grandchild keeps open.
+Horovod's launcher computes the variables and the slot of each worker, and calls `WorkerProcesses.execute` in a thread
+for each. Horovod's own way to start them goes through one more interpreter per worker, which costs half a second of
+processor time, hides the signal that ended a worker, and waits forever on a pipe that a grandchild keeps open.
 """
 
 from __future__ import annotations
@@ -18,73 +18,74 @@ from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 from farandole.launch.ssh.remote_worker import RemoteWorker
-from farandole.process.messages import send_message
+from farandole.process.messages import Exited, Started, WorkerMessage, send_message
 
-RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[dict[str, Any]], None]], RemoteWorker]
-"""Makes a worker on another host, of the command, Horovod's place of it, and where its lines and messages go."""
+RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[WorkerMessage], None]], RemoteWorker]
+"""Creates a worker on another host from its command, Horovod's slot, and the receivers of its lines and messages."""
 
-_ORDERS = {signal.SIGTERM: "stop", signal.SIGUSR1: "dump"}
-"""What an agent is told in place of a signal."""
+_COMMANDS = {signal.SIGTERM: "stop", signal.SIGUSR1: "dump"}
+"""The command that is sent to an agent instead of a signal."""
 _DRAIN_S = 1.0
-"""How long the last words of a worker that has ended are waited for: a child of it may hold the pipe open."""
+"""How long to wait for the last output of a worker that has ended: a child of it may hold the pipe open."""
 
 
 class WorkerProcesses:
-    """All workers of a gang: children of this process, or of agents on other hosts.
+    """All workers of a gang: child processes of this process, or of agents on other hosts.
 
     Args:
-        remote: Makes a worker on another host; None: there are no other hosts.
-        is_local: Whether a host's name means this machine.
+        create_remote: Creates a worker on another host; None: there are no other hosts.
+        is_local: Returns whether a host name denotes this machine.
     """
 
-    def __init__(self, remote: RemoteWorkerFactory | None, is_local: Callable[[str], bool]) -> None:
-        self._remote, self._is_local = remote, is_local
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self._away: dict[int, RemoteWorker] = {}
+    def __init__(self, create_remote: RemoteWorkerFactory | None, is_local: Callable[[str], bool]) -> None:
+        self._create_remote, self._is_local = create_remote, is_local
+        self._local: dict[int, subprocess.Popen[bytes]] = {}
+        self._remote: dict[int, RemoteWorker] = {}
         self._lock = threading.Lock()
-        self._speaking = threading.Lock()
-        self._stopping = False
-        self._mute = False
+        self._output_lock = threading.Lock()
+        self._is_stopping = False
+        self._is_output_closed = False
 
     def execute(self, command: str, slot: Any) -> tuple[int, float]:
-        """Be one worker's process from start to end; Horovod's launcher calls it.
+        """Run one worker from start to end; called by Horovod's launcher.
 
         Args:
-            command: `env NAME=VALUE… PROGRAM…`, quoted for a shell.
-            slot: Horovod's place of the worker: `rank`, `hostname`.
+            command: `env NAME=VALUE... PROGRAM...`, quoted for a shell.
+            slot: Horovod's slot of the worker: `rank`, `hostname`.
 
         Returns:
-            Exit code and time, as Horovod wants them.
+            Exit code and time, as Horovod expects them.
         """
         if not self._is_local(slot.hostname):
-            return self._execute_away(command, slot)
+            return self._execute_remotely(command, slot)
         with self._lock:
-            if self._stopping:
+            if self._is_stopping:
                 return 128 + signal.SIGTERM, time.time()
             process = subprocess.Popen(
                 shlex.split(command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in a terminal is the supervisor's, and the whole group can be killed
+                # Ctrl-C in a terminal only reaches the supervisor, and the whole group can be killed.
+                start_new_session=True,
             )
-            self._running[slot.rank] = process
-        self._tell({"event": "started", "rank": slot.rank, "pid": process.pid})
-        return self._attend(slot.rank, process), time.time()
+            self._local[slot.rank] = process
+        self._send(Started(slot.rank, process.pid))
+        return self._wait(slot.rank, process), time.time()
 
-    def _execute_away(self, command: str, slot: Any) -> tuple[int, float]:
-        assert self._remote is not None
+    def _execute_remotely(self, command: str, slot: Any) -> tuple[int, float]:
+        assert self._create_remote is not None
         with self._lock:
-            if self._stopping:
+            if self._is_stopping:
                 return 128 + signal.SIGTERM, time.time()
-            worker = self._remote(command, slot, self._write, self._tell)
-            self._away[slot.rank] = worker
+            worker = self._create_remote(command, slot, self._write, self._send)
+            self._remote[slot.rank] = worker
         code = worker.run()
         with self._lock:
-            del self._away[slot.rank]
+            del self._remote[slot.rank]
         return code, time.time()
 
-    def _attend(self, rank: int, process: subprocess.Popen[bytes]) -> int:
+    def _wait(self, rank: int, process: subprocess.Popen[bytes]) -> int:
         assert process.stdout is not None
         assert process.stderr is not None
         readers = [
@@ -93,100 +94,100 @@ class WorkerProcesses:
         ]
         for reader in readers:
             reader.start()
-        # Not reaped yet, so its number still names its own group when the group is killed.
+        # The process is not reaped yet, so its id still denotes its own group when the group is killed.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         ended_s = time.time()
         _kill_group(process)
         with self._lock:
             code = process.wait()
-            del self._running[rank]
+            del self._local[rank]
         for reader in readers:
             reader.join(_DRAIN_S)
-        how = {"code": code} if code >= 0 else {"signal": -code}
-        self._tell({"event": "exited", "rank": rank, "time_s": ended_s, **how})
+        is_signal = code < 0
+        self._send(Exited(rank, ended_s, None if is_signal else code, -code if is_signal else None))
         return code if code >= 0 else 128 - code
 
     def stop(self) -> None:
-        """Ask all workers to save their state and end."""
+        """Ask all workers to save their state and exit; workers that have not started yet never do."""
         self.signal_all(signal.SIGTERM)
         with self._lock:
-            self._stopping = True  # one that has not begun need not
+            self._is_stopping = True
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to the workers, not to what they started."""
+        """Send a signal to all workers, but not to their child processes."""
         with self._lock:
-            for process in self._running.values():
+            for process in self._local.values():
                 process.send_signal(number)
-            for worker in self._away.values():
-                worker.order(_ORDERS[number])
+            for worker in self._remote.values():
+                worker.send_command(_COMMANDS[number])
 
     def kill(self, rank: int | None = None) -> None:
-        """Kill one worker or all, with all that is in their groups."""
+        """Kill one worker with its process group. Default: all workers."""
         with self._lock:
-            self._stopping = self._stopping or rank is None
-            for number, process in self._running.items():
+            self._is_stopping = self._is_stopping or rank is None
+            for number, process in self._local.items():
                 if rank in (None, number):
                     _kill_group(process)
-            for number, worker in self._away.items():
+            for number, worker in self._remote.items():
                 if rank in (None, number):
-                    worker.order("kill")
+                    worker.send_command("kill")
 
-    def pass_on(self, order: str) -> None:
-        """Let all agents on other hosts hear an order; workers here need it not."""
+    def forward_command(self, command: str) -> None:
+        """Send a command to the agents of all workers on other hosts."""
         with self._lock:
-            for worker in self._away.values():
-                worker.order(order)
+            for worker in self._remote.values():
+                worker.send_command(command)
 
     def _forward(self, rank: int, name: str, pipe: IO[bytes]) -> None:
-        """Pass a worker's output on, line by line, each with its rank and stream before it, as Horovod does."""
+        """Forward a worker's output line by line, each with its rank and stream in front, as Horovod does."""
         prefix = f"[{rank}]<{name}>:".encode()
         for line in pipe:
             self._write(prefix + line if line.endswith(b"\n") else prefix + line + b"\n")
 
-    def _tell(self, data: dict[str, Any]) -> None:
-        with self._speaking:
-            if not self._mute:
+    def _send(self, message: WorkerMessage) -> None:
+        with self._output_lock:
+            if not self._is_output_closed:
                 try:
-                    send_message(data)
+                    send_message(message)
                 except BrokenPipeError:
-                    self._mute = True
+                    self._is_output_closed = True
 
     def _write(self, line: bytes) -> None:
-        """Where nobody reads any more, output is dropped: workers that save their state must not wait for a reader."""
-        with self._speaking:
-            if not self._mute:
+        """Write a line, or drop it if nobody reads: workers that save their state must not wait for a reader."""
+        with self._output_lock:
+            if not self._is_output_closed:
                 try:
                     sys.stdout.buffer.write(line)
                     sys.stdout.buffer.flush()
                 except BrokenPipeError:
-                    self._mute = True
+                    self._is_output_closed = True
 
 
-def execute_commands(processes: WorkerProcesses, patience_s: float, orders: Iterable[str]) -> None:
-    """Follow the orders until there are no more; then nobody is left who could give any, and the workers end.
+def execute_commands(processes: WorkerProcesses, stop_timeout_s: float, commands: Iterable[str]) -> None:
+    """Execute commands until the input ends; then their sender has died, and the workers are stopped.
 
     Args:
         processes: The workers.
-        patience_s: How long they may take to save their state.
-        orders: `stop`, `kill`, `kill RANK`, `dump`, or `mlflow_run ID`.
+        stop_timeout_s: How long the workers may take to save their state.
+        commands: `stop`, `kill`, `kill RANK`, `dump`, or `mlflow_run ID`.
     """
-    for line in orders:
-        order, *words = line.split()
-        if order == "stop":
+    for line in commands:
+        command, *arguments = line.split()
+        if command == "stop":
             processes.stop()
-        elif order == "kill":
-            processes.kill(int(words[0]) if words else None)
-        elif order == "dump":
+        elif command == "kill":
+            processes.kill(int(arguments[0]) if arguments else None)
+        elif command == "dump":
             processes.signal_all(signal.SIGUSR1)
         else:
-            processes.pass_on(line.strip())
-    stop_and_kill(processes, patience_s)
+            processes.forward_command(line.strip())
+    stop_and_kill(processes, stop_timeout_s)
 
 
-def stop_and_kill(processes: WorkerProcesses, patience_s: float) -> None:
-    """Let the workers save their state, and end those that take too long."""
+def stop_and_kill(processes: WorkerProcesses, stop_timeout_s: float) -> None:
+    """Ask the workers to save their state, and kill those that have not exited in time."""
     processes.stop()
-    time.sleep(patience_s)
+    time.sleep(stop_timeout_s)
     processes.kill()
 
 
@@ -194,4 +195,4 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # all have ended
+        return  # all of its processes have ended

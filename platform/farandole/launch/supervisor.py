@@ -1,13 +1,14 @@
-"""The job's training from first attempt to last: starts gangs until one reaches the end."""
+"""Supervision of a job's training: starts one gang after the other until one of them reaches the end."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from farandole.errors import FarandoleError, TrainingError, UnavailableError
+from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
 from farandole.events import EventHandler, Message, format_count, ignore_event
 from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec
 from farandole.jobdir.layout import jobs_folder, newest_attempt
@@ -27,16 +28,18 @@ from farandole.launch.hosts import (
     survey_hosts,
     wait_for_hosts_change,
 )
+from farandole.launch.launcher import HOROVOD_LAUNCHER
 from farandole.launch.restarts import RestartPolicy
 from farandole.launch.result import TrainedModel, TrainingSummary
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
+from farandole.process.messages import Result
 from farandole.shards import Manifest, load_key, read_manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
-_ASK_AGAIN_S, _ASK_AT_LEAST_EVERY_S = 1.0, 30.0
-"""Pauses between two questions for hosts: they double from the one to the other."""
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
+"""Pauses between two surveys of the hosts: they double from the first to the second value."""
 
 
 def train(
@@ -51,141 +54,159 @@ def train(
     """Train the job's model on its dataset.
 
     Args:
-        job: The job; its dataset lies ready.
-        on_event: Is told of progress.
+        job: The job; its dataset must be prepared.
+        on_event: Receives the events of the training. An exception that it raises ends the training.
         manifest: The dataset's manifest. Default: it is read.
-        register: Whether to add a model version.
-        resume: Go on with the newest job of this name instead of starting a new one.
-        directory: Where the job keeps its spec, checkpoints and logs. Default: a new one in `$FARANDOLE_HOME/jobs`.
+        register: Whether to register a model version.
+        resume: Whether to resume the newest job of this name instead of starting a new one.
+        directory: The job's directory. Default: a new one in `$FARANDOLE_HOME/jobs`.
 
     Raises:
-        DatasetError: There is no dataset, it was not protected as the job demands, or the key of its shards is missing.
-        EnvironmentLacking: Fewer than `resources.min_workers` answered for longer than `resources.wait_s`.
+        DatasetError: There is no dataset, it is not protected as the job demands, or the key of its shards is missing.
+        UnavailableError: Fewer than `resources.min_workers` answered for longer than `resources.wait_s`.
         ModelError: The builder cannot be used.
-        TrainingFailed: The training broke more often than `resources.max_restarts` allows, three times in the same way,
-            or the disk is full.
+        TrainingError: The training failed more often than `resources.max_restarts` allows, or three times in the same
+            way, or the disk is full.
     """
     manifest = manifest or read_manifest(job.data.output)
     require_policies(job.data, manifest)
-    load_key(manifest, job.data.output, job.data.shard_key)  # without which no worker gets far
+    load_key(manifest, job.data.output, job.data.shard_key)  # fail here rather than in every worker
+    if directory is None:
+        directory = newest_job_directory(job) if resume else _create_directory(job)
+    with training_lock(directory):
+        return Supervisor(job, directory, register, on_event).run()
+
+
+def _create_directory(job: Job) -> Path:
     try:
-        if directory is None:
-            directory = newest_job_directory(job) if resume else create_job_directory(job)
-        with training_lock(directory):
-            return _Supervisor(job, directory, register, on_event).run()
+        return create_job_directory(job)
     except OSError as error:
-        place = error.filename or jobs_folder()
-        raise TrainingError(
-            f"{place}: {error.strerror or error}; free some space, or set FARANDOLE_HOME to a place you may write to"
-        ) from error
+        remedy = "" if is_disk_full(error) else ", or set FARANDOLE_HOME to another directory"
+        raise TrainingError(explain_os_error(error, error.filename or jobs_folder()) + remedy) from error
 
 
 @dataclass
-class _Supervisor:
-    """Runs one job.
+class Supervisor:
+    """Supervisor of one job.
 
     Args:
         job: The job.
-        directory: Its directory, which is held.
-        register: Whether to add a model version.
-        on_event: Is told of progress.
+        directory: The job's directory, which is locked.
+        register: Whether to register a model version.
+        on_event: Receives the events of the training.
+        launcher: The program that starts the workers. Default: Horovod's launcher.
     """
 
     job: Job
     directory: Path
     register: bool
     on_event: EventHandler
+    launcher: Sequence[str] = HOROVOD_LAUNCHER
     _recoveries: list[dict[str, Any]] = field(default_factory=list, init=False)
-    _broken: tuple[Failure, float] | None = field(default=None, init=False)
-    """The failure after which no step has been made yet, and when it was heard of."""
-    _away: set[str] = field(default_factory=set, init=False)
+    _unrecovered: tuple[Failure, float] | None = field(default=None, init=False)
+    """The failure since which no step was completed, and when it was noticed."""
+    _remote_hosts: set[str] = field(default_factory=set, init=False)
     """Other hosts on which workers have run."""
-    _stepping: bool = field(default=False, init=False)
-    """Whether the present attempt has made a step."""
-    _met: bool = field(default=False, init=False)
-    """Whether all workers of the present attempt are connected."""
+    _is_connected: bool = field(default=False, init=False)
+    """Whether the workers of the present attempt have connected to each other, according to the status."""
+    _has_stepped: bool = field(default=False, init=False)
+    """Whether the present attempt has completed a step, according to the history."""
 
     def __post_init__(self) -> None:
-        self._record = StatusWriter(self.directory, self.on_event)
+        self._status = StatusWriter(self.directory, self.on_event)
         self._restarts = RestartPolicy(self.job.resources.max_restarts)
-        self._shipping = Staging(self.job, self.directory)
-        self._resizing = Autoscaler(self.job, self.directory, self.on_event)
-        self._orders = GangOptions(
+        self._staging = Staging(self.job, self.directory)
+        self._autoscaler = Autoscaler(self.job, self.directory, self.on_event)
+        self._options = GangOptions(
             self.job,
             self.directory,
             self.register,
             self.on_event,
-            heard=self._heard,
-            wants_stop=self._resizing.is_due,
-            shipping=self._shipping,
+            on_change=self._update_status,
+            should_stop=self._autoscaler.should_rescale,
+            staging=self._staging,
+            launcher=self.launcher,
         )
 
     def run(self) -> TrainedModel:
-        """Start gangs until one reaches the end; a later one goes on with the MLflow run of the first."""
+        """Start gangs until one reaches the end; all of them share one MLflow run.
+
+        Raises:
+            FarandoleError: See `train`.
+        """
+        try:
+            return self._run()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise TrainingError(explain_os_error(error, error.filename or self.directory)) from error
+
+    def _run(self) -> TrainedModel:
         save_spec(self.directory, self.job)
         clear_scale_request(self.directory)
         run_id = read_run_id(self.directory)
         attempt = Attempt(newest_attempt(self.directory), mlflow_run_id=run_id)
-        self._record.change(mlflow_run_id=run_id)
+        self._status.change(mlflow_run_id=run_id)
         try:
             while True:
                 attempt = Attempt(attempt.number + 1, self._find_hosts(), mlflow_run_id=attempt.mlflow_run_id)
-                self._begin(attempt)
-                cause = run_gang(self._orders, attempt)
-                if attempt.result is not None and cause is None:
+                self._start_attempt(attempt)
+                failure = run_gang(self._options, attempt)
+                if attempt.result is not None and failure is None:
                     return self._succeed(attempt, attempt.result)
-                self._go_on(attempt, cause)
+                self._prepare_next_attempt(attempt, failure)
         except BaseException as error:
             self._close(attempt, error)
             raise
 
     def _find_hosts(self) -> tuple[Host, ...]:
-        """Hosts for the next attempt, with room for at least `min_workers`; waited for, if need be.
+        """Return hosts with slots for at least `min_workers`, and wait for them if necessary.
 
         Raises:
-            EnvironmentLacking: There were too few for `resources.wait_s`.
+            UnavailableError: There were too few for `resources.wait_s`.
         """
         resources = self.job.resources
-        started_s, pause_s = time.monotonic(), _ASK_AGAIN_S
+        min_workers = resources.effective_min_workers
+        started_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
         while True:
             workers = requested_workers(self.directory, resources.workers)
             known = read_hosts_file(resources.hosts)
-            found, chosen = self._ready_hosts(workers)
-            if found.slots >= min(resources.effective_min_workers, workers):
-                missing = workers - sum(host.slots for host in chosen)
+            survey, allocated = self._prepare_hosts(workers)
+            if survey.slots >= min(min_workers, workers):
+                missing = workers - sum(host.slots for host in allocated)
                 if missing:
-                    text = f"{format_count(missing, 'worker')} of {workers} have no place; hosts {found}"
+                    text = f"{format_count(missing, 'worker')} of {workers} cannot start: no free slot; hosts {survey}"
                     self.on_event(Message(text, level="warning"))
-                return chosen
+                return allocated
             waited_s = time.monotonic() - started_s
             if waited_s + pause_s > resources.wait_s:
                 raise UnavailableError(
-                    f"resources.hosts: there is room for {found.slots} of at least {resources.effective_min_workers} workers"
-                    f" (resources.min_workers) after {waited_s:.0f} s (resources.wait_s); hosts {found}; mend the"
-                    " hosts, or ask for fewer workers"
+                    f"resources.hosts: after {waited_s:.0f} s (resources.wait_s) there are slots for {survey.slots}"
+                    f" workers, but at least {min_workers} are needed (resources.min_workers); hosts"
+                    f" {survey}; repair the hosts, or request fewer workers"
                 )
-            self._record.change(state="queued", reason=f"waiting for hosts; {found}")
-            self.on_event(Message(f"waits for hosts with room for {resources.effective_min_workers} workers; {found}"))
+            self._status.change(state="queued", reason=f"waiting for hosts; {survey}")
+            self.on_event(Message(f"waiting for hosts with slots for {min_workers} workers; {survey}"))
             wait_for_hosts_change(resources.hosts, known, pause_s)
-            pause_s = min(2 * pause_s, _ASK_AT_LEAST_EVERY_S)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _ready_hosts(self, workers: int) -> tuple[HostSurvey, tuple[Host, ...]]:
-        """Look for hosts and make those that are needed ready; one that cannot be made ready counts as silent."""
-        found = survey_hosts(self.job.resources.hosts, workers, self.job.backend.hosts)
+    def _prepare_hosts(self, workers: int) -> tuple[HostSurvey, tuple[Host, ...]]:
+        """Survey the hosts and prepare those that are needed; a host that cannot be prepared counts as silent."""
+        survey = survey_hosts(self.job.resources.hosts, workers, self.job.backend.hosts)
         while True:
-            chosen = allocate(found.answering, workers)
-            unready = self._shipping.prepare(chosen)
+            allocated = allocate(survey.answering, workers)
+            unready = self._staging.prepare(allocated)
             if not unready:
-                return found, chosen
-            found = found.without(unready)
+                return survey, allocated
+            survey = survey.without(unready)
 
-    def _begin(self, attempt: Attempt) -> None:
-        self._stepping = self._met = False
-        self._resizing.begin()
-        self._away |= {host.name for host in attempt.hosts if not is_local(host.name)}
+    def _start_attempt(self, attempt: Attempt) -> None:
+        self._is_connected = self._has_stepped = False
+        self._autoscaler.start_attempt()
+        self._remote_hosts |= {host.name for host in attempt.hosts if not is_local(host.name)}
         hosts = [str(host) for host in attempt.hosts]
-        self._record.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
-        self._record.change(
+        self._status.event("started", attempt=attempt.number, workers=attempt.workers, hosts=hosts)
+        self._status.change(
             state="running",
             reason=f"attempt {attempt.number} is starting",
             attempt=attempt.number,
@@ -193,91 +214,97 @@ class _Supervisor:
             hosts=tuple(hosts),
         )
 
-    def _heard(self, attempt: Attempt) -> None:
-        """Keep the record true while a gang runs."""
-        if attempt.met and not self._met:
-            self._met = True
-            self._record.event("met", attempt=attempt.number, seconds=_since(attempt.started_s))
-            self._record.change(reason=f"attempt {attempt.number} is training")
-        if attempt.mlflow_run_id and attempt.mlflow_run_id != self._record.status.mlflow_run_id:
-            self._record.change(mlflow_run_id=attempt.mlflow_run_id)
-            if read_run_id(self.directory) is None:  # worker 0 is on another host, and has noted it there
+    def _update_status(self, attempt: Attempt) -> None:
+        """Update status and history while a gang runs."""
+        if attempt.is_connected and not self._is_connected:
+            self._is_connected = True
+            self._status.event("met", attempt=attempt.number, seconds=_seconds_since(attempt.started_s))
+            self._status.change(reason=f"attempt {attempt.number} is training")
+        if attempt.mlflow_run_id and attempt.mlflow_run_id != self._status.status.mlflow_run_id:
+            self._status.change(mlflow_run_id=attempt.mlflow_run_id)
+            if read_run_id(self.directory) is None:  # worker 0 has written it on another host
                 write_run_id(self.directory, attempt.mlflow_run_id)
-        if attempt.first_step_s is not None and not self._stepping:
-            self._stepping = True
-            self._first_step(attempt, attempt.first_step_s)
-        self._record.progress(attempt.step, attempt.epoch, attempt.mlflow_run_id)
+        if attempt.first_step_s is not None and not self._has_stepped:
+            self._has_stepped = True
+            self._register_first_step(attempt, attempt.first_step_s)
+        self._status.progress(attempt.step, attempt.epoch, attempt.mlflow_run_id)
 
-    def _first_step(self, attempt: Attempt, first_step_s: float) -> None:
-        """The gang trains; after a failure, the job has recovered."""
+    def _register_first_step(self, attempt: Attempt, first_step_s: float) -> None:
+        """Register that the gang trains, so that the job has recovered from an earlier failure."""
         seconds = round(first_step_s - attempt.started_s, 3)
-        self._record.event("first_step", attempt=attempt.number, step=attempt.first_step, seconds=seconds)
-        if self._broken is None:
+        self._status.event("first_step", attempt=attempt.number, step=attempt.first_step, seconds=seconds)
+        if self._unrecovered is None:
             return
-        cause, failed_s = self._broken
-        self._broken = None
-        found = {
+        failure, failed_s = self._unrecovered
+        self._unrecovered = None
+        recovery = {
             "attempt": attempt.number,
-            "kind": cause.kind,
+            "kind": failure.kind,
             "from_step": (attempt.first_step or 1) - 1,
             "seconds": round(first_step_s - failed_s, 3),
         }
-        self._recoveries.append(found)
-        self._record.event("restarted", **found)
+        self._recoveries.append(recovery)
+        self._status.event("restarted", **recovery)
 
-    def _go_on(self, attempt: Attempt, cause: Failure | None) -> None:
-        """After an attempt that did not reach the end: wait for the next one, or raise why there is none."""
-        if cause is None:
+    def _prepare_next_attempt(self, attempt: Attempt, failure: Failure | None) -> None:
+        """Wait for the next attempt after one that was stopped or failed.
+
+        Raises:
+            FarandoleError: No further attempt is made.
+        """
+        if failure is None:
             step = attempt.stopped_step
-            wanted = requested_workers(self.directory, self.job.resources.workers)
-            self._record.event("scaled", attempt=attempt.number, workers=attempt.workers, to=wanted, step=step)
-            where = "from the last checkpoint" if step is None else f"from step {step}"
-            self.on_event(Message(f"goes on with {format_count(wanted, 'worker')} {where}"))
+            workers = requested_workers(self.directory, self.job.resources.workers)
+            self._status.event("scaled", attempt=attempt.number, workers=attempt.workers, to=workers, step=step)
+            start = "from the last checkpoint" if step is None else f"from step {step}"
+            self.on_event(Message(f"resuming with {format_count(workers, 'worker')} {start}"))
             return
-        self._record.event("failed", attempt=attempt.number, **cause.to_dict())
-        error = self._restarts.refuse(cause)
+        self._status.event("failed", attempt=attempt.number, **failure.to_dict())
+        error = self._restarts.register(failure)
         if error is not None:
             raise error
-        self._broken = self._broken or (cause, attempt.failed_s or time.monotonic())
+        self._unrecovered = self._unrecovered or (failure, attempt.failed_s or time.monotonic())
         pause_s = self._restarts.pause_s()
-        self._record.change(reason=f"attempt {attempt.number} failed: {cause.error}")
-        text = f"attempt {attempt.number} failed: {cause.error}; starting again from the last checkpoint"
-        self.on_event(Message(text, level="warning"))
+        reason = f"attempt {attempt.number} failed: {failure.error}"
+        self._status.change(reason=reason)
+        self.on_event(Message(f"{reason}; restarting from the last checkpoint", level="warning"))
         time.sleep(pause_s)
 
-    def _collect(self) -> list[MovedSpool]:
-        """Fetch what the job's hosts have recorded and MLflow has not taken; of most jobs, nothing."""
-        hosts, self._away = self._away, set()
+    def _collect_spools(self) -> list[MovedSpool]:
+        """Fetch the records on other hosts that MLflow has not received; usually there are none."""
+        hosts, self._remote_hosts = self._remote_hosts, set()
         return collect_spools(self.job.backend.hosts, hosts, self.directory, self.on_event) if hosts else []
 
-    def _succeed(self, attempt: Attempt, result: dict[str, Any]) -> TrainedModel:
-        training = TrainingSummary(**result["training"], attempts=attempt.number, recoveries=self._recoveries)
-        self._record.event("ended", state="succeeded", attempt=attempt.number)
-        self._record.change(state="succeeded", reason="the training reached its end", step=training.steps)
-        uri = result["model"]["uri"]
-        for moved in self._collect():
-            uri = uri.replace(moved.there, moved.here)  # a model that MLflow has not taken
-        return TrainedModel(self.job.name, self.directory.name, self.directory, result["dataset"], training, uri)
+    def _succeed(self, attempt: Attempt, result: Result) -> TrainedModel:
+        training = TrainingSummary(**result.training, attempts=attempt.number, recoveries=self._recoveries)
+        self._status.event("ended", state="succeeded", attempt=attempt.number)
+        self._status.change(state="succeeded", reason="the training reached its end", step=training.steps)
+        uri = str(result.model["uri"])
+        for moved in self._collect_spools():
+            uri = uri.replace(moved.source, moved.target)  # a model that MLflow has not received
+        return TrainedModel(self.job.name, self.directory.name, self.directory, result.dataset, training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
-        """Say on disk and in MLflow that the job has ended: a chief that was killed could not."""
-        failed = isinstance(error, Exception)
-        state = "failed" if failed else "cancelled"
+        """Record on disk and in MLflow that the job has ended: rank zero could not if it was killed."""
+        has_failed = isinstance(error, Exception)
+        state = "failed" if has_failed else "cancelled"
         saved = "" if attempt.stopped_step is None else f" after step {attempt.stopped_step} was saved"
-        reason = str(error) if failed else f"interrupted{saved}"
-        self._record.event("ended", state=state, attempt=attempt.number, reason=reason)
-        self._record.change(state=state, reason=reason)
-        if not failed and attempt.stopped_step is not None:
-            command = resume_command(self.directory)
-            self.on_event(Message(f"step {attempt.stopped_step} is saved; `{command}` goes on from there"))
-        self._collect()
+        reason = str(error) if has_failed else f"interrupted{saved}"
+        self._status.event("ended", state=state, attempt=attempt.number, reason=reason)
+        self._status.change(state=state, reason=reason)
+        if not has_failed and attempt.stopped_step is not None:
+            text = f"step {attempt.stopped_step} is saved; `{resume_command(self.directory)}` resumes from there"
+            self.on_event(Message(text))
+        self._collect_spools()
         if read_run_link(self.directory) is None:
             return
-        from farandole.tracking.recorder import close_run  # seconds of import that a job which ends well does not need
+        from farandole.tracking.recorder import (
+            close_run,  # takes seconds to import, which a successful job need not pay
+        )
 
         status: Literal["FAILED", "KILLED"] = "FAILED" if isinstance(error, FarandoleError) else "KILLED"
         close_run(self.job.tracking, self.directory, status, self.on_event)
 
 
-def _since(start_s: float) -> float:
+def _seconds_since(start_s: float) -> float:
     return round(time.monotonic() - start_s, 3)

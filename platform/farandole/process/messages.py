@@ -18,7 +18,7 @@ from typing import Any
 from farandole.events import EVENT_TYPES, Event
 
 WORKERS_VARIABLE = "FARANDOLE_WORKERS"
-"""The environment variable in which the launcher tells workers how many of them there must be."""
+"""The environment variable with the number of workers, set by the launcher."""
 
 MESSAGE_PREFIX = "@farandole "
 """Stands before each message; no other line has it."""
@@ -232,6 +232,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         key, item = arguments
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

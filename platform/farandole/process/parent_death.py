@@ -25,7 +25,7 @@ class Parent:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is still the parent of this process."""
+        """True while it is still the parent of this process."""
         return os.getppid() == self.pid
 
 

@@ -1,4 +1,4 @@
-"""The dataset directory: Arrow shards and one manifest."""
+"""Datasets: directories of Arrow shards and one manifest."""
 
 from farandole.shards.compare import compare
 from farandole.shards.encryption import describe_encryption, has_key, load_key

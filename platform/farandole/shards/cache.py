@@ -1,20 +1,19 @@
-"""The shards of remote datasets on this machine: each fetched once, checked, shared by all processes.
+"""Cache of the shards of remote datasets on this machine: each is fetched once, checked, and shared by all processes.
 
 A file's name is its checksum, so that datasets share what they have in common and nothing in the cache can be out of
-date. Processes agree by locks of the kernel (`flock`), which go with whoever holds them:
+date. Processes coordinate by kernel locks:
 
-- an exclusive lock on `KEY.lock`: this process fetches the shard; the others wait, and then find it there;
+- an exclusive lock on `KEY.lock`: this process fetches the shard; the others wait, and then find it in the cache;
 - a shared lock on `KEY.arrow`: this process reads the shard, so no other process removes it.
 
-Where room is needed, the shard goes whose next use is the furthest (L. A. Belady: "A study of replacement algorithms
-for a virtual-storage computer", IBM Systems Journal 5(2), 1966), as far as the loader has announced it; of the others
-the one that was read the longest ago goes first.
+To make room, the cache evicts the shard whose next use is the furthest (L. A. Belady: "A study of replacement
+algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966), as far as the loader has announced it; of
+the others, the least recently used one goes first.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import mmap
 import os
 import shutil
@@ -28,30 +27,31 @@ from pathlib import Path
 import xxhash
 
 from farandole.errors import DatasetError, FarandoleError, SpecError, StorageError
-from farandole.process.locks import temporary_lock
+from farandole.process.atomic import publish
+from farandole.process.locks import Lock, share_lock, temporary_lock, try_lock
 from farandole.shards.manifest import ShardInfo
 from farandole.storage import home
 from farandole.storage.object_store import ObjectStorage
 
-_MOST_HELD = 64
-"""A process marks at most so many shards as being read: each mark is an open file."""
+_MAX_HELD = 64
+"""The number of shards that a process locks for reading at most: each lock is an open file."""
 _FETCHES = 3
-"""How often a shard is fetched that arrives damaged."""
+"""The number of times that a shard is fetched if it arrives damaged."""
 _FREE_SHARE = 0.1
 """Without `FARANDOLE_CACHE_GB`, the cache leaves this share of its disk free."""
 
 
 def cache_directory() -> Path:
-    """Where shards are kept: `$FARANDOLE_CACHE_DIR`, or `cache/shards` in `$FARANDOLE_HOME`."""
+    """Return the directory of the cache: `$FARANDOLE_CACHE_DIR`, or `cache/shards` in `$FARANDOLE_HOME`."""
     named = os.environ.get("FARANDOLE_CACHE_DIR")
     return Path(named).expanduser().absolute() if named else home() / "cache" / "shards"
 
 
 class ShardCache:
-    """One process's door to the machine's cache, for the shards of one dataset.
+    """One process's access to the machine's cache, for the shards of one dataset.
 
     Args:
-        storage: Where the dataset lies.
+        storage: The storage of the dataset.
         directory: The cache. Default: `cache_directory()`.
     """
 
@@ -59,49 +59,49 @@ class ShardCache:
         self._storage = storage
         self._directory = directory or cache_directory()
         self._limit_bytes = _limit_bytes()
-        self._held: OrderedDict[str, int] = OrderedDict()
+        self._held: OrderedDict[str, Lock] = OrderedDict()
         self._announced: dict[str, dict[str, tuple[int, ShardInfo]]] = {}
         self._mutex = threading.Lock()
         self._closed = threading.Event()
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._thread: threading.Thread | None = None
-        with self._disk_told():
+        with self._report_disk_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
 
     def path(self, shard: ShardInfo) -> Path:
-        """The shard as a file that lies ready, whole and checked; waits until it does.
+        """Return the path of a complete and checked shard; wait until it is fetched.
 
         Raises:
-            DatasetError: The shard is missing, or damaged where it comes from.
-            StorageRefused: The store will not give it.
-            StorageFailed: The store does not answer, or the disk is full.
+            DatasetError: The shard is missing, or damaged in the object store.
+            StorageAccessError: The object store refuses.
+            StorageError: The object store does not answer, or the disk is full.
         """
-        with self._disk_told():
+        with self._report_disk_errors():
             while not self._hold(shard.xxh3_128, shard.bytes):
                 self._fetch(shard)
         return self._path(shard.xxh3_128)
 
     def announce(self, reader: str, uses: Mapping[int, ShardInfo]) -> None:
-        """Say when a reader needs which shards for the first time; this replaces what it said before.
+        """Announce when a reader needs which shards for the first time; this replaces its earlier announcement.
 
-        They are fetched ahead by a thread, as far as there is room. Shards that no reader needs any more are given up.
+        A thread fetches them ahead, as far as there is room. Shards that no reader needs any more are released.
 
         Args:
             reader: The name of the reader.
-            uses: The time of a use, in whatever unit all readers share, to the shard.
+            uses: The time of a use, in a unit that all readers share, to the shard.
         """
         with self._mutex:
             self._announced[reader] = {shard.xxh3_128: (use, shard) for use, shard in uses.items()}
             for key in [key for key in self._held if not self._wanted(key)]:
                 self._release(key)
-        self._news.set()
+        self._changed.set()
         if self._thread is None and not self._closed.is_set():
             self._thread = threading.Thread(target=self._fetch_ahead, name="farandole-cache", daemon=True)
             self._thread.start()
             atexit.register(self.close)  # before Python takes pyarrow down around a thread that uses it
 
     def postpone(self, reader: str, shard: ShardInfo, use: int | None) -> None:
-        """Say when a reader needs an announced shard again; None: not any more."""
+        """Announce when a reader needs an announced shard again; None: never."""
         key = shard.xxh3_128
         with self._mutex:
             uses = self._announced.get(reader, {})
@@ -110,21 +110,21 @@ class ShardCache:
                 uses[key] = (use, shard)
             elif not self._wanted(key):
                 self._release(key)
-        self._news.set()
+        self._changed.set()
 
     def _wanted(self, key: str) -> bool:
         return any(key in uses for uses in self._announced.values())
 
     def discard(self, shard: ShardInfo) -> None:
-        """Forget a shard whose file was damaged on this machine's disk; it will be fetched again."""
+        """Remove a shard whose file was damaged on this machine's disk; it will be fetched again."""
         with self._mutex:
             self._release(shard.xxh3_128)
         self._path(shard.xxh3_128).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop fetching ahead, and give up all shards."""
+        """Stop fetching ahead, and release all shards."""
         self._closed.set()
-        self._news.set()
+        self._changed.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -143,7 +143,7 @@ class ShardCache:
             return False
 
     def _hold(self, key: str, size: int) -> bool:
-        """Mark a shard as being read; False where it does not lie here."""
+        """Lock a shard for reading; return False if it is not in the cache."""
         with self._mutex:
             if key in self._held:
                 self._held.move_to_end(key)
@@ -151,35 +151,34 @@ class ShardCache:
                     return True
                 self._release(key)
             try:
-                descriptor = os.open(self._path(key), os.O_RDONLY)
+                lock = share_lock(self._path(key))
             except FileNotFoundError:
                 return False
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            # Between the two calls somebody may have removed it.
-            if os.fstat(descriptor).st_nlink == 0 or not self._present(key, size):
-                os.close(descriptor)
+            # Another process may have removed it between the opening of the file and the locking.
+            if os.fstat(lock.descriptor).st_nlink == 0 or not self._present(key, size):
+                lock.release()
                 return False
-            with suppress(OSError):  # a cache of another user: its times say a little less then
-                os.utime(descriptor)
-            self._held[key] = descriptor
-            while len(self._held) > _MOST_HELD:
-                os.close(self._held.popitem(last=False)[1])
+            with suppress(OSError):  # in a cache of another user, the time of the last use is not updated
+                os.utime(lock.descriptor)
+            self._held[key] = lock
+            while len(self._held) > _MAX_HELD:
+                self._held.popitem(last=False)[1].release()
             return True
 
     def _release(self, key: str) -> None:
-        descriptor = self._held.pop(key, None)
-        if descriptor is not None:
-            os.close(descriptor)
+        lock = self._held.pop(key, None)
+        if lock is not None:
+            lock.release()
 
     def _fetch(self, shard: ShardInfo, *, ahead: bool = False) -> bool:
-        """Bring a shard here, unless another process has done so meanwhile.
+        """Fetch a shard, unless another process has done so meanwhile.
 
         Args:
             shard: The shard.
-            ahead: It is not needed yet: nothing that is needed sooner makes room for it, and `close` stops it.
+            ahead: Whether it is not needed yet: it evicts nothing that is needed sooner, and `close` stops it.
 
         Returns:
-            Whether it lies here now.
+            Whether it is in the cache now.
         """
         key = shard.xxh3_128
         with temporary_lock(self._directory / f"{key}.lock"):
@@ -197,11 +196,11 @@ class ShardCache:
                         return False
                     found = _checksum(temporary)
                     if found == key:
-                        os.replace(temporary, self._path(key))
+                        publish(temporary, self._path(key))
                         return True
                 raise DatasetError(
-                    f"{self._storage.display_path(shard.file)}: what arrives has the checksum {found}, {_FETCHES} times in a"
-                    f" row; the manifest says {key}: prepare the dataset again"
+                    f"{self._storage.display_path(shard.file)}: arrived {_FETCHES} times with the checksum {found}"
+                    f" instead of {key}, which the manifest states; prepare the dataset again"
                 )
             finally:
                 temporary.unlink(missing_ok=True)
@@ -217,7 +216,7 @@ class ShardCache:
             ) from None
 
     def _fetch_ahead(self) -> None:
-        """Fetch what was announced and is not here, the next one first, as long as nothing nearer has to go."""
+        """Fetch announced shards in the order of their use, as long as nothing that is used sooner has to go."""
         failed: set[str] = set()
         while not self._closed.is_set():
             shard = self._next_to_fetch(failed)
@@ -225,11 +224,11 @@ class ShardCache:
                 fetched = shard is not None and self._fetch(shard, ahead=True)
             except (FarandoleError, OSError):
                 assert shard is not None
-                failed.add(shard.xxh3_128)  # who needs the shard will ask for it, and meet the error
+                failed.add(shard.xxh3_128)  # the reader that needs the shard will meet the error
                 continue
             if not fetched:
-                self._news.wait()
-                self._news.clear()
+                self._changed.wait()
+                self._changed.clear()
 
     def _next_to_fetch(self, failed: set[str]) -> ShardInfo | None:
         with self._mutex:
@@ -242,7 +241,7 @@ class ShardCache:
         return uses[min(missing)[1]][1] if missing else None
 
     def _next_uses(self) -> dict[str, tuple[int, ShardInfo]]:
-        """When each announced shard is needed next."""
+        """Return the next use of each announced shard."""
         nearest: dict[str, tuple[int, ShardInfo]] = {}
         for uses in self._announced.values():
             for key, (use, shard) in uses.items():
@@ -251,10 +250,10 @@ class ShardCache:
         return nearest
 
     def _reserve(self, shard: ShardInfo, temporary: Path, ahead: bool) -> bool:
-        """Take the room for a shard, as a file of its size; shards are removed until there is enough.
+        """Reserve the room for a shard by a file of its size; evict shards until there is enough.
 
-        What other processes read stays. Then a shard that is needed now comes nevertheless, and the limit is exceeded;
-        one that is fetched ahead does not.
+        Shards that other processes read stay. If room is still missing, a shard that is needed now is fetched all the
+        same and exceeds the limit; one that is fetched ahead is not.
         """
         with temporary_lock(self._directory / "room.lock"), self._mutex:
             use = {key: found for key, (found, _) in self._next_uses().items()}
@@ -280,30 +279,27 @@ class ShardCache:
             return True
 
     def _evict(self, key: str) -> bool:
-        """Remove a shard unless another process reads it. Where this one has it mapped, it keeps the mapping."""
+        """Remove a shard unless another process reads it. A mapping of it in this process stays valid."""
         self._release(key)
         try:
-            descriptor = os.open(self._path(key), os.O_RDONLY)
+            lock = try_lock(self._path(key), create=False)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._path(key).unlink(missing_ok=True)
-            return True
-        except BlockingIOError:
+        if lock is None:
             return False
-        finally:
-            os.close(descriptor)
+        with lock:
+            self._path(key).unlink(missing_ok=True)
+        return True
 
     def _files(self) -> Iterator[tuple[str, int, float]]:
-        """The shards that lie here: key, size in bytes, when last read."""
+        """Yield the cached shards: key, size in bytes, time of the last use."""
         for path in self._directory.glob("*.arrow"):
             with suppress(FileNotFoundError):
                 stat = path.stat()
                 yield path.stem, stat.st_size, stat.st_mtime
 
     def _used(self) -> int:
-        """The bytes of all files here, those on their way included."""
+        """Return the size of all files in bytes, unfinished ones included."""
         used = 0
         for path in self._directory.iterdir():
             with suppress(FileNotFoundError):
@@ -311,20 +307,20 @@ class ShardCache:
         return used
 
     def _allowance(self) -> int:
-        """The bytes that the cache may take."""
+        """Return the number of bytes that the cache may take."""
         if self._limit_bytes is not None:
             return self._limit_bytes
         disk = shutil.disk_usage(self._directory)
         return int(self._used() + disk.free - _FREE_SHARE * disk.total)
 
     @contextmanager
-    def _disk_told(self) -> Iterator[None]:
-        """Errors of this machine's disk as one of ours."""
+    def _report_disk_errors(self) -> Iterator[None]:
+        """Raise errors of this machine's disk as StorageError."""
         try:
             yield
         except OSError as error:
             raise StorageError(
-                f"{error.filename or self._directory}: {error.strerror or error}; point FARANDOLE_CACHE_DIR at a"
+                f"{error.filename or self._directory}: {error.strerror or error}; set FARANDOLE_CACHE_DIR to a"
                 " directory of this machine that you may write to"
             ) from error
 
@@ -336,7 +332,7 @@ def _limit_bytes() -> int | None:
     except ValueError:
         limit = -1.0
     if limit is not None and not 0 <= limit < float("inf"):
-        raise SpecError(f"FARANDOLE_CACHE_GB: {named!r} is not a number of gigabytes; write for example 50")
+        raise SpecError(f"FARANDOLE_CACHE_GB: {named!r} is not a number of gigabytes; use for example 50")
     return None if limit is None else int(limit * 1e9)
 
 

@@ -1,4 +1,4 @@
-"""What differs between two datasets."""
+"""Differences between two datasets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from farandole.shards.manifest import Manifest
 
 
 def compare(first: Manifest, second: Manifest) -> list[dict[str, Any]]:
-    """The differences, as `{"what", "first", "second"}`; empty if the datasets have the same content.
+    """Return the differences as `{"what", "first", "second"}`; none if the datasets have the same content.
 
-    Where they have, other sources or another code version are not listed: they gave the same bytes.
+    For datasets of the same content, different sources or code versions are not listed: they gave the same bytes.
     """
     if first.digest == second.digest:
         return []
@@ -23,7 +23,7 @@ def compare(first: Manifest, second: Manifest) -> list[dict[str, Any]]:
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    """What is compared, by name."""
+    """Return what is compared, by name."""
     return {
         "digest": manifest.digest,
         **{f"rows.{split}": manifest.rows(split) for split in manifest.splits},

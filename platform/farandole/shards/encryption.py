@@ -1,11 +1,11 @@
-"""Shards encrypted at rest: each record batch, and the footer, by itself, so that blocks can be read one by one.
+"""Encryption of shards at rest: each record batch and the footer separately, so that blocks can be read one by one.
 
-The plain bytes are those of the Arrow file that would have been written; so many pieces, in their order, are that file.
-A piece is bound to its split, shard, place in the shard and schema: it can be opened nowhere else. What the manifest
-says of the shards is vouched for by a keyed hash of the content digest.
+The decrypted pieces, in their order, are the Arrow file that would have been written without encryption. A piece is
+bound to its split, shard, position in the shard and schema, and cannot be decrypted as any other. A keyed hash of the
+content digest authenticates the manifest's list of shards.
 
-What is not encrypted: the manifest, with vocabularies, statistics and column names. Policies (`data.privacy`) are for
-these.
+The manifest itself is not encrypted: vocabularies, statistics and column names are protected by policies
+(`data.privacy`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _BLOCKS, _MANIFEST = "farandole blocks", "farandole manifest"
 
 @dataclass(frozen=True)
 class PieceCipher:
-    """What encrypts and decrypts the pieces of one shard.
+    """Cipher of the pieces of one shard.
 
     Args:
         secret: The key.
         split: The shard's split.
         index: The shard's number in its split.
-        fingerprint: That of the dataset's schema.
+        fingerprint: The fingerprint of the dataset's schema.
     """
 
     secret: Secret
@@ -44,24 +44,24 @@ class PieceCipher:
     index: int
     fingerprint: str
 
-    def close(self, piece: int, plain: bytes | memoryview) -> bytes:
-        """Encrypt a piece: blocks are counted from 0, and the footer comes after the last one."""
-        return encrypt(self.secret, _BLOCKS, self._place(piece), plain)
+    def encrypt(self, piece: int, plain: bytes | memoryview) -> bytes:
+        """Encrypt a piece: blocks are numbered from 0, and the footer follows the last one."""
+        return encrypt(self.secret, _BLOCKS, self._context(piece), plain)
 
-    def open(self, piece: int, sealed: bytes | memoryview) -> bytes:
+    def decrypt(self, piece: int, encrypted: bytes | memoryview) -> bytes:
         """Decrypt a piece.
 
         Raises:
-            DecryptionError: The bytes, the place or the key are others.
+            DecryptionError: The bytes, the position or the key differ from those of the encryption.
         """
-        return decrypt(self.secret, _BLOCKS, self._place(piece), sealed)
+        return decrypt(self.secret, _BLOCKS, self._context(piece), encrypted)
 
-    def _place(self, piece: int) -> bytes:
+    def _context(self, piece: int) -> bytes:
         return f"{self.split}/{self.index}/{piece}/{self.fingerprint}".encode()
 
 
 def cipher_for(secret: Secret, file: str, schema: Schema) -> PieceCipher:
-    """The seal of a shard.
+    """Return the cipher of a shard.
 
     Args:
         secret: The key.
@@ -73,11 +73,11 @@ def cipher_for(secret: Secret, file: str, schema: Schema) -> PieceCipher:
 
 
 def describe_encryption(secret: Secret, key: KeyReference, digest: str) -> EncryptionInfo:
-    """What the manifest tells of the encryption: where the key lies, how it is recognised; nothing of the key.
+    """Return the manifest's entry about the encryption: where the key is found and how it is recognized.
 
     Args:
-        secret: The key.
-        key: Where it lies.
+        secret: The key, of which the entry reveals nothing.
+        key: Where it is found.
         digest: The dataset's content digest.
     """
     return EncryptionInfo(
@@ -91,51 +91,54 @@ def describe_encryption(secret: Secret, key: KeyReference, digest: str) -> Encry
 
 
 def has_key(manifest: Manifest, key: KeyReference | None = None) -> bool:
-    """Whether there is anything where the key of a dataset's shards is looked for; also if they are not encrypted."""
+    """Return whether the key of a dataset's shards can be looked up, or the shards are not encrypted."""
     if manifest.encryption is None:
         return True
-    key = key or _place_of(manifest.encryption)
+    key = key or _reference(manifest.encryption)
     return bool(os.environ.get(key.environment)) if key.environment else Path(str(key.file)).exists()
 
 
 def load_key(manifest: Manifest, directory: object, key: KeyReference | None = None) -> Secret | None:
-    """The key of a dataset's shards; None where they are not encrypted.
+    """Return the key of a dataset's shards; None if they are not encrypted.
 
     Args:
         manifest: The dataset's manifest.
         directory: The dataset directory, for errors.
-        key: Where the key lies here. Default: where it lay when the dataset was made.
+        key: Where to find the key. Default: where it was found when the dataset was prepared.
 
     Raises:
-        DatasetError: The key is not there or is another one, or the manifest was not written by one who has it.
+        DatasetError: The key is missing or another one, or the manifest was not written by an owner of the key.
     """
-    told = manifest.encryption
-    if told is None:
+    info = manifest.encryption
+    if info is None:
         return None
-    key = key or _place_of(told)
-    needed = f"{directory}: the shards are encrypted with the key {told.key} (fingerprint {told.fingerprint})"
-    if told.algorithm != ALGORITHM:
-        raise DatasetError(f"{needed} by {told.algorithm}, which this Farandole does not know; prepare it again")
+    key = key or _reference(info)
+    needed = f"{directory}: the shards are encrypted with the key {info.key} (fingerprint {info.fingerprint})"
+    if info.algorithm != ALGORITHM:
+        raise DatasetError(
+            f"{needed} by {info.algorithm}, which this version of Farandole does not know; prepare the dataset again"
+        )
     try:
         secret = read_key(key, "shards.encryption.key")
     except SpecError as error:
         raise DatasetError(f"{needed}, looked for in {key.description}: {error}") from error
-    if secret.fingerprint != told.fingerprint:
+    if secret.fingerprint != info.fingerprint:
         raise DatasetError(
-            f"{needed}, and {key.description} holds another one (fingerprint {secret.fingerprint}); give the right one"
+            f"{needed}, and {key.description} holds another one (fingerprint {secret.fingerprint}); provide the right"
+            " key"
         )
     digest = content_digest(manifest.columns, manifest.preprocessing, manifest.splits)
-    if digest != manifest.digest or not hmac.compare_digest(_proof(secret, digest), told.proof):
+    if digest != manifest.digest or not hmac.compare_digest(_proof(secret, digest), info.proof):
         raise DatasetError(
-            f"{directory}: the manifest lists shards or a preprocessing that nobody with the key {told.key} wrote; it"
-            " was changed: prepare the dataset again"
+            f"{directory}: the manifest lists shards or a preprocessing that were not written with the key"
+            f" {info.key}; it was changed: prepare the dataset again"
         )
     return secret
 
 
-def _place_of(told: EncryptionInfo) -> KeyReference:
-    """Where the key lay when the dataset was made."""
-    return KeyReference(environment=told.environment, file=told.file, id=told.key)
+def _reference(info: EncryptionInfo) -> KeyReference:
+    """Return where the key was found when the dataset was prepared."""
+    return KeyReference(environment=info.environment, file=info.file, id=info.key)
 
 
 def _proof(secret: Secret, digest: str) -> str:

@@ -1,6 +1,6 @@
-"""The manifest: a dataset's one index, written last. Without it there is no dataset.
+"""The manifest: the one index of a dataset, written last. Without it there is no dataset.
 
-It carries a checksum of itself and is written in one canonical form, so any changed byte of it is noticed.
+It contains a checksum of itself and is written in one canonical form, so that every changed byte is detected.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 
-class _Part(BaseModel):
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BlockInfo(_Part):
-    """One record batch of a shard: its rows, its place in the file in bytes, and the xxh3-64 of these bytes."""
+class BlockInfo(_Entry):
+    """One record batch of a shard: its rows, its offset and size in the file, and the xxh3-64 of these bytes."""
 
     rows: int
     offset: int
@@ -33,7 +33,7 @@ class BlockInfo(_Part):
     xxh3_64: str
 
 
-class ShardInfo(_Part):
+class ShardInfo(_Entry):
     """One Arrow IPC file. `file` is relative to the dataset directory and ends in the file's own checksum.
 
     The blocks, of which the first includes the file's header, and the footer cover every byte.
@@ -47,16 +47,17 @@ class ShardInfo(_Part):
     footer_xxh3_64: str
 
 
-class EncryptionInfo(_Part):
-    """How the shards are encrypted.
+class EncryptionInfo(_Entry):
+    """Encryption of the shards.
 
     Args:
         algorithm: The ciphers.
-        key: What the key is called.
-        environment: The environment variable that held it when the dataset was made.
-        file: Or the file.
-        fingerprint: By which the key is recognised.
-        proof: HMAC-SHA256 of the content digest under a key derived from it: who has no key cannot list other shards.
+        key: The name of the key.
+        environment: The environment variable that held the key when the dataset was prepared.
+        file: Or the file that held it.
+        fingerprint: Identifies the key.
+        proof: HMAC-SHA256 of the content digest under a key derived from it: without the key, nobody can list other
+            shards.
     """
 
     algorithm: str
@@ -67,9 +68,11 @@ class EncryptionInfo(_Part):
     proof: str
 
 
-class QuarantineFile(_Part):
-    """One Parquet file of records that could not be read. `file` is relative to the dataset directory and ends in
-    its own checksum."""
+class QuarantineFile(_Entry):
+    """One Parquet file of malformed records.
+
+    `file` is relative to the dataset directory and ends in the file's own checksum.
+    """
 
     file: str
     rows: int
@@ -77,17 +80,17 @@ class QuarantineFile(_Part):
     xxh3_128: str
 
 
-class MalformedRows(_Part):
-    """What was left out of one source.
+class MalformedRows(_Entry):
+    """Records of one source that are not in the dataset.
 
     Args:
         source: The source's name.
         policy: `drop` or `quarantine`.
-        read: The rows that could be read.
-        rows: The records that could not.
-        reasons: The same by reason and column: `{"reason", "column", "rows", "examples": [{"file", "line"}, ...]}`;
-            the records' values are not among them.
-        quarantine: Where they are kept; None: nowhere.
+        read: The number of rows that could be parsed.
+        rows: The number of records that could not.
+        reasons: The malformed records by reason and column, without their values: `{"reason", "column", "rows",
+            "examples": [{"file", "line"}, ...]}`.
+        quarantine: The file that keeps them; None: they are dropped.
     """
 
     source: str
@@ -98,25 +101,25 @@ class MalformedRows(_Part):
     quarantine: QuarantineFile | None = None
 
 
-class Manifest(_Part):
-    """Everything that is known about a dataset.
+class Manifest(_Entry):
+    """Description of a dataset.
 
     Args:
         format_version: The version of this layout.
         digest: SHA-256 over schema, preprocessing and the checksums of all shards: the dataset's identity.
         columns: The columns of the shards.
-        splits: Name of a split to its shards, in order.
+        splits: The shards of each split, in order.
         preprocessing: The fitted preprocessing, as data.
-        statistics: Of each raw column, on the training split.
-        split_rule: How rows were dealt to splits.
+        statistics: Statistics of each raw column, on the training split.
+        split_rule: How rows were assigned to splits.
         transform: The user's function between query and features: `module:function`, options, SHA-256 of its source.
-        expectations: What was expected of the rows, and what was found.
+        expectations: The expectations about the rows, and what was found.
         privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
-        encryption: How the shards are encrypted; None: they are not. Checksums are those of the encrypted bytes.
-        sources: The files that were read: path, size in bytes, time of change in ns.
-        malformed: What was left out of sources that allow it.
-        request: SHA-256 over what was asked for (sources, query, features, code): tells whether to prepare again.
-        code_version: The versions of Farandole, of its preparing code and of the libraries that prepare.
+        encryption: The encryption of the shards; None: not encrypted. Checksums are those of the encrypted bytes.
+        sources: The source files: path, size in bytes, modification time in ns.
+        malformed: The records that were left out, for each source that allows it.
+        request: The cache key: SHA-256 over sources, query, features and code; another key means to prepare again.
+        code_version: The versions of Farandole, of its preparation code and of the libraries used.
     """
 
     format_version: int = FORMAT_VERSION
@@ -136,22 +139,22 @@ class Manifest(_Part):
     code_version: dict[str, str]
 
     def rows(self, split: str) -> int:
-        """The number of rows in a split."""
+        """Return the number of rows in a split."""
         return sum(shard.rows for shard in self.splits.get(split, ()))
 
     @property
     def quarantine(self) -> tuple[QuarantineFile, ...]:
-        """The files that hold what was left out."""
+        """The files that keep malformed records."""
         return tuple(entry.quarantine for entry in self.malformed if entry.quarantine)
 
     @property
     def row_counts(self) -> dict[str, int]:
-        """Rows by split, in the order in which they are used."""
+        """The number of rows of each split, in the order of their use."""
         return {split: self.rows(split) for split in SPLITS}
 
 
 def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[str, tuple[ShardInfo, ...]]) -> str:
-    """The SHA-256 that identifies a dataset's content; names of files, times and machines do not enter it."""
+    """Return the SHA-256 that identifies a dataset's content, independent of file names, times and machines."""
     content = {
         "format_version": FORMAT_VERSION,
         "columns": columns.fingerprint,
@@ -163,20 +166,20 @@ def content_digest(columns: Schema, preprocessing: dict[str, Any], splits: dict[
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def write_manifest(place: Location, manifest: Manifest) -> None:
-    """Make the dataset exist: put the manifest into its directory, whole or not at all."""
-    open_storage(place).write(MANIFEST_NAME, _render(manifest.model_dump()).encode())
+def write_manifest(location: Location, manifest: Manifest) -> None:
+    """Publish the dataset by writing the manifest into its directory, whole or not at all."""
+    open_storage(location).write(MANIFEST_NAME, _render(manifest.model_dump()).encode())
 
 
-def read_manifest(place: Location) -> Manifest:
-    """The manifest of the dataset in a directory, local or remote.
+def read_manifest(location: Location) -> Manifest:
+    """Return the manifest of the dataset in a directory.
 
     Raises:
-        DatasetError: There is none, or it is damaged or of another version.
-        StorageRefused: The object store will not give it.
-        StorageFailed: The object store does not answer.
+        DatasetError: There is no manifest, or it is damaged or of another version.
+        StorageAccessError: The object store refuses.
+        StorageError: The object store does not answer.
     """
-    storage = open_storage(place)
+    storage = open_storage(location)
     path = storage.display_path(MANIFEST_NAME)
     try:
         text = storage.read(MANIFEST_NAME).decode("utf-8")
@@ -194,16 +197,19 @@ def read_manifest(place: Location) -> Manifest:
     except ValueError:
         damaged, version = True, None
     if damaged:
-        raise DatasetError(f"{path}: does not match its own checksum; it is damaged: prepare the dataset again")
+        raise DatasetError(f"{path}: is damaged: it does not match its own checksum; prepare the dataset again")
     if version != FORMAT_VERSION:
-        raise DatasetError(f"{path}: format version {version}; this Farandole reads {FORMAT_VERSION}: prepare it again")
+        raise DatasetError(
+            f"{path}: has the format version {version}, and this version of Farandole reads {FORMAT_VERSION}; prepare"
+            " the dataset again"
+        )
     try:
         return Manifest.model_validate({key: value for key, value in data.items() if key != "checksum"})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(key) for key in first["loc"])
+        field_path = ".".join(str(key) for key in first["loc"])
         raise DatasetError(
-            f"{path}: {place}: {first['msg']}: not a manifest of this version; prepare the dataset again"
+            f"{path}: {field_path}: {first['msg']}: this is not a manifest of this version; prepare the dataset again"
         ) from error
 
 

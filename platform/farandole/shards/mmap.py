@@ -1,4 +1,4 @@
-"""One shard as memory: the file is mapped, and what is read of it is compared with its checksums."""
+"""Memory-mapped shards, whose bytes are compared with their checksums when they are first read."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _HUGE_PAGE_BYTES = 2 * 1024 * 1024
 
 
 class ShardFile:
-    """A shard's bytes, its size and footer compared with the manifest.
+    """The bytes of a shard, whose size and footer match the manifest.
 
     Args:
         path: The file.
-        shard: What the manifest says of it.
+        shard: Its entry in the manifest.
         schema: The dataset's columns.
 
     Raises:
-        DatasetError: It is missing, cut short or damaged.
+        DatasetError: The file is missing, truncated or damaged.
     """
 
     def __init__(self, path: Path, shard: ShardInfo, schema: Schema) -> None:
@@ -37,7 +37,8 @@ class ShardFile:
                 size = file.seek(0, 2)
                 if size != shard.bytes:
                     raise DatasetError(
-                        f"{path}: {size} bytes, the manifest says {shard.bytes}; prepare the dataset again"
+                        f"{path}: has {size} bytes instead of {shard.bytes}, which the manifest states; prepare the"
+                        " dataset again"
                     )
                 self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
@@ -52,8 +53,11 @@ class ShardFile:
         self._compare(block.offset, block.bytes, block.xxh3_64, f"record batch {index}")
 
     def free(self, index: int) -> None:
-        """Take a block out of this process's memory, with all of its first and last page; who reads on there has it
-        mapped again. A part of a page of 2 MiB would cost more: the rest of it would be mapped in pages of 4 KiB."""
+        """Release a block from this process's memory, with all of its first and last page of 2 MiB.
+
+        Whoever reads there again has it mapped again. To release a part of a page would cost more: the kernel would map
+        the rest of it in pages of 4 KiB.
+        """
         block = self.shard.blocks[index]
         start = block.offset // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
         stop = -(-(block.offset + block.bytes) // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
@@ -69,10 +73,10 @@ class ShardFile:
 
 
 class MappedShard(ShardFile):
-    """A shard whose blocks are read where they lie.
+    """A shard whose blocks are read in place.
 
     Raises:
-        DatasetError: It is not the file that the manifest describes.
+        DatasetError: The file is not the one that the manifest describes.
     """
 
     def __init__(self, path: Path, shard: ShardInfo, schema: Schema) -> None:
@@ -80,18 +84,20 @@ class MappedShard(ShardFile):
         try:
             self._reader = pa.ipc.open_file(pa.py_buffer(self.memory))
         except (OSError, pa.ArrowException) as error:
-            raise DatasetError(f"{path}: not an Arrow IPC file ({error}); prepare the dataset again") from error
+            raise DatasetError(f"{path}: is not an Arrow IPC file ({error}); prepare the dataset again") from error
         if not self._reader.schema.equals(schema.arrow) or self._reader.num_record_batches != len(shard.blocks):
-            raise DatasetError(f"{path}: other columns or blocks than the manifest says; prepare the dataset again")
+            raise DatasetError(
+                f"{path}: has other columns or blocks than the manifest states; prepare the dataset again"
+            )
         self._views: dict[int, dict[str, np.ndarray]] = {}
 
     def arrays(self, index: int) -> dict[str, np.ndarray]:
-        """Views of a block's columns."""
+        """Return views of a block's columns: `[rows, *shape]` for each group, `[rows]` for the label."""
         views = self._views.get(index)
-        if views is None:  # to make them costs as much as to copy a thousand rows, and in each epoch they are the same
+        if views is None:  # creating them costs as much as copying a thousand rows
             views = self._views[index] = self.schema.arrays(self._reader.get_batch(index))
         return views
 
     def release(self, index: int) -> None:
-        """Free a block's memory; views of it stay good."""
+        """Free a block's memory; views of it stay valid."""
         self.free(index)

@@ -1,4 +1,4 @@
-"""Writes the records that could not be read into one Parquet file beside the shards, named by its content."""
+"""Writer of malformed records: one Parquet file beside the shards, named by its content."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _SCHEMA = pa.schema(
 class QuarantineWriter:
     """Collects malformed records and writes them to `quarantine/SOURCE-CHECKSUM.parquet`.
 
-    The same records in the same order give the same bytes, however they are cut into batches. What is not closed when
-    the context ends is removed.
+    The same records in the same order give the same bytes, however they are cut into batches. If the context ends
+    before `close`, the draft is removed.
 
     Args:
-        place: The dataset directory, local or remote.
+        location: The dataset directory.
         source: The source's name.
     """
 
-    def __init__(self, place: Location, source: str) -> None:
-        self._storage = open_storage(place)
+    def __init__(self, location: Location, source: str) -> None:
+        self._storage = open_storage(location)
         stem = re.sub(r"[^\w.]", "_", source)
         self._stem = f"{QUARANTINE}/{stem}"
         self._draft = self._storage.draft(self._stem)
@@ -59,14 +59,14 @@ class QuarantineWriter:
         self._draft.unlink(missing_ok=True)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add records: the columns source, file, line, record, reason and column."""
+        """Add records with the columns source, file, line, record, reason and column."""
         self._pending.append(batch.cast(_SCHEMA))
         self._pending_rows += len(batch)
         if self._pending_rows >= _ROW_GROUP_ROWS:
             self._flush(last=False)
 
     def close(self) -> QuarantineFile:
-        """Write what is left, make the file durable and give it its name."""
+        """Write the remaining records, flush the file to the disk and publish it."""
         self._flush(last=True)
         self._writer.close()
         with self._draft.open("rb+") as file:
@@ -81,7 +81,7 @@ class QuarantineWriter:
         return QuarantineFile(file=name, rows=self._rows, bytes=size, xxh3_128=checksum)
 
     def _flush(self, *, last: bool) -> None:
-        """Write whole row groups, and at the end what is left."""
+        """Write complete row groups, and the rest if it is the last call."""
         table = pa.Table.from_batches(self._pending, _SCHEMA)
         whole = len(table) if last else len(table) - len(table) % _ROW_GROUP_ROWS
         for start in range(0, whole, _ROW_GROUP_ROWS):

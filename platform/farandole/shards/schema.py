@@ -1,4 +1,4 @@
-"""The columns of a dataset: feature groups as fixed-size lists, and the label.
+"""Columns of a dataset: feature groups as fixed-size lists, and the label.
 
 A group of F numbers is one non-null `FixedSizeList<float32>[F]` column, so that a batch is one gather over one
 2-D array; a group of K categories is a `FixedSizeList<int32>[K]`, an image a `FixedSizeList<uint8>` whose shape is in
@@ -21,12 +21,11 @@ from farandole.errors import DatasetError, closest_match
 LABEL = "label"
 """The name of the label's column."""
 
+GroupKind = Literal["numbers", "ids", "tokens", "mask", "image", "tensor"]
+"""The content of a group: float32 numbers; int32 ids, each feature with its own set; int32 ids of one vocabulary, in
+order; 1 for values of another group and 0 for its padding; uint8 pixels; any values of a fixed shape."""
 
-Kind = Literal["numbers", "ids", "tokens", "mask", "image", "tensor"]
-"""What a group holds: float32 numbers; int32 ids, each feature with its own set; int32 ids of one vocabulary, in
-order; 1 where another group holds something and 0 where it is padding; uint8 pixels; anything of a fixed shape."""
-
-_VALUE_TYPES: dict[Kind, str] = {
+_VALUE_TYPES: dict[GroupKind, str] = {
     "numbers": "float32",
     "ids": "int32",
     "tokens": "int32",
@@ -40,17 +39,17 @@ class Group(BaseModel):
 
     Args:
         name: The column, and the model's keyword argument.
-        kind: What it holds.
-        features: The names of its features, in order. Numbers and ids have one for each value of a row.
-        cardinalities: For ids and tokens: how many ids each feature has, from 0 up.
-        shape: The shape of a row's values, `(features,)` where it is not given.
-        value_type: The NumPy name of a value's type; follows from the kind, but for tensors.
+        kind: Its content.
+        features: The names of its features, in order; of numbers and ids, one for each value of a row.
+        cardinalities: Of ids and tokens: the number of ids of each feature; ids begin at 0.
+        shape: The shape of a row's values. Default: `(features,)`.
+        value_type: The NumPy name of a value's type. Default: follows from the kind; required for tensors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Kind
+    kind: GroupKind
     features: tuple[str, ...]
     cardinalities: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
@@ -64,7 +63,7 @@ class Group(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many values a row has in this group."""
+        """The number of values of a row in this group."""
         return math.prod(self.shape)
 
     @property
@@ -74,10 +73,11 @@ class Group(BaseModel):
 
 
 class LabelColumn(BaseModel):
-    """What is predicted: a class (int32, its index in `classes`) or a number (float32).
+    """The predicted column: a class (int32, its index in `classes`) or a number (float32).
 
     Args:
-        column: The raw column that it was made of.
+        kind: The kind of prediction.
+        column: The raw column from which it is derived.
         classes: The classes as text; for binary labels the last one is the positive one. Empty for regression.
     """
 
@@ -94,7 +94,7 @@ class LabelColumn(BaseModel):
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers a model returns for a row: one logit or value, or one logit per class."""
+        """The number of outputs of a model for a row: one logit or value, or one logit per class."""
         return len(self.classes) if self.kind == "multiclass" else 1
 
 
@@ -108,23 +108,23 @@ class Schema(BaseModel):
 
     @property
     def target(self) -> LabelColumn:
-        """The label, where one is needed.
+        """The label, for those who need one.
 
         Raises:
-            DatasetError: The dataset has none.
+            DatasetError: The dataset has no label.
         """
         if self.label is None:
             raise DatasetError(
                 "data.label: the dataset was prepared without a label, and training needs one; declare it and prepare"
-                " again, or use the loader in a script of your own"
+                " again, or use the loader in your own script"
             )
         return self.label
 
     def group(self, name: str) -> Group:
-        """The group of this name.
+        """Return the group of this name.
 
         Raises:
-            DatasetError: There is none.
+            DatasetError: There is no such group.
         """
         groups = {group.name: group for group in self.groups}
         if name not in groups:
@@ -157,12 +157,12 @@ class Schema(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the schema: datasets with the same one fit the same models."""
+        """The SHA-256 of the schema: datasets with the same fingerprint fit the same models."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record_batch(self, columns: dict[str, np.ndarray]) -> pa.RecordBatch:
-        """An Arrow batch out of arrays.
+        """Build an Arrow batch of arrays.
 
         Args:
             columns: For each group an array `[rows, *shape]`, for the label `[rows]`, in the dtypes of this schema.
@@ -182,11 +182,11 @@ class Schema(BaseModel):
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Read-only views of a batch's memory: `[rows, *shape]` for each group, `[rows]` for the label."""
+        """Return read-only views of a batch's memory: `[rows, *shape]` for each group, `[rows]` for the label."""
         views = {}
         for group in self.groups:
             column = batch.column(group.name)
-            # `.values` leaves out the slice that a column may be, and `.flatten()` drops null rows: nulls are refused,
+            # `.values` ignores that a column may be a slice, and `.flatten()` drops null rows: so nulls are refused,
             # and the slice is taken here.
             assert not column.null_count, f"{group.name}: rows are missing"
             values = _view(column.values, group.dtype)[column.offset * group.size :]
@@ -199,8 +199,10 @@ class Schema(BaseModel):
 
 
 def _view(array: pa.Array, dtype: np.dtype) -> np.ndarray:
-    """The values of a primitive array without nulls, read-only. Arrow's `to_numpy` gives the same, but imports pandas
-    for it, which takes a second and 60 MB."""
+    """Return the values of a primitive array without nulls, read-only.
+
+    Arrow's `to_numpy` returns the same, but imports pandas, which takes a second and 60 MB.
+    """
     values = array.buffers()[1]
     if not len(array) or values is None:
         return np.empty(0, dtype)

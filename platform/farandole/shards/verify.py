@@ -1,4 +1,4 @@
-"""Reads every byte of a dataset and says what is not as the manifest has it."""
+"""Verification of every byte of a dataset against its manifest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
-from farandole.errors import DatasetError
 from farandole.privacy import Secret
-from farandole.shards.encrypted import DecryptedBlocks, EncryptedShard
+from farandole.shards.encrypted import BlockError, DecryptedBlocks, EncryptedShard
 from farandole.shards.encryption import DecryptionError, has_key, load_key
 from farandole.shards.manifest import Manifest, QuarantineFile, ShardInfo, content_digest, read_manifest
 from farandole.shards.schema import Schema
@@ -23,12 +22,12 @@ from farandole.storage import Location, Storage, open_storage
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A difference between a dataset and its manifest.
 
     Args:
-        shard: The shard's file, relative to the dataset directory; None: the manifest.
-        block: The number of the bad record batch in the shard; None: not in one.
-        text: What is wrong.
+        shard: The shard's file, relative to the dataset directory; None: the manifest itself.
+        block: The number of the damaged record batch in the shard; None: the problem is not in a record batch.
+        text: The problem, as the predicate of a sentence.
     """
 
     shard: str | None
@@ -36,37 +35,37 @@ class Problem:
     text: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the problem as plain data."""
         return asdict(self)
 
 
 def verify(
-    place: Location, on_event: Callable[[int, int], None] | None = None, key: KeyReference | None = None
+    location: Location, on_progress: Callable[[int, int], None] | None = None, key: KeyReference | None = None
 ) -> list[Problem]:
-    """Compare every byte of all shards with the manifest. Encrypted ones are also decrypted, if the key is there.
+    """Compare every byte of all shards with the manifest; decrypt encrypted shards if the key is available.
 
     Args:
-        place: The dataset directory, local or remote.
-        on_event: Is told the bytes read so far, and those in all.
-        key: Where the key of encrypted shards lies. Default: where it lay when they were made.
+        location: The dataset directory.
+        on_progress: Called with the bytes read so far, and the bytes in all.
+        key: Where to find the key of encrypted shards. Default: where it was found when the dataset was prepared.
 
     Returns:
-        What is wrong; empty if nothing is.
+        The problems; none if the dataset is intact.
 
     Raises:
-        DatasetError: There is no manifest, it is damaged itself, or the key that is there is another one.
+        DatasetError: The manifest is missing or damaged, or the available key is another one.
     """
-    manifest = read_manifest(place)
-    storage = open_storage(place)
-    secret = load_key(manifest, place, key) if has_key(manifest, key) else None
+    manifest = read_manifest(location)
+    storage = open_storage(location)
+    secret = load_key(manifest, location, key) if has_key(manifest, key) else None
     problems = _check_manifest(manifest)
     shards = [shard for group in manifest.splits.values() for shard in group]
     total, done = sum(shard.bytes for shard in shards), 0
     for shard in shards:
         problems += _check_shard(storage, shard, manifest, secret)
         done += shard.bytes
-        if on_event is not None:
-            on_event(done, total)
+        if on_progress is not None:
+            on_progress(done, total)
     return problems + [problem for entry in manifest.quarantine for problem in _check_quarantine(storage, entry)]
 
 
@@ -82,9 +81,9 @@ def _check_quarantine(storage: Storage, entry: QuarantineFile) -> list[Problem]:
 def _check_manifest(manifest: Manifest) -> list[Problem]:
     problems = []
     if content_digest(manifest.columns, manifest.preprocessing, manifest.splits) != manifest.digest:
-        problems.append(Problem(None, None, "the content digest does not follow from the shards that are listed"))
+        problems.append(Problem(None, None, "the content digest does not match the listed shards"))
     problems += [
-        Problem(shard.file, None, f"{shard.rows} rows, but its record batches have others in sum")
+        Problem(shard.file, None, f"has {shard.rows} rows, and its record batches have another number of rows in all")
         for shards in manifest.splits.values()
         for shard in shards
         if sum(block.rows for block in shard.blocks) != shard.rows
@@ -103,7 +102,7 @@ def _check_shard(storage: Storage, shard: ShardInfo, manifest: Manifest, secret:
 def _check_file(path: Path, shard: ShardInfo, manifest: Manifest, secret: Secret | None) -> list[Problem]:
     size = path.stat().st_size
     if size != shard.bytes:
-        return [Problem(shard.file, None, f"{size} bytes; the manifest says {shard.bytes}")]
+        return [Problem(shard.file, None, f"has {size} bytes instead of {shard.bytes}, which the manifest states")]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         view = memoryview(memory)
         try:
@@ -114,7 +113,7 @@ def _check_file(path: Path, shard: ShardInfo, manifest: Manifest, secret: Secret
         return problems
     if manifest.encryption is None:
         return _check_arrow(path, shard, manifest.columns)
-    return _check_sealed(path, shard, manifest.columns, secret) if secret is not None else []
+    return _check_encrypted(path, shard, manifest.columns, secret) if secret is not None else []
 
 
 def _check_bytes(view: memoryview, shard: ShardInfo) -> list[Problem]:
@@ -125,37 +124,37 @@ def _check_bytes(view: memoryview, shard: ShardInfo) -> list[Problem]:
     ]
     end = shard.blocks[-1].offset + shard.blocks[-1].bytes
     if xxhash.xxh3_64_hexdigest(view[end:]) != shard.footer_xxh3_64:
-        problems.append(Problem(shard.file, None, "the footer does not match its checksum"))
+        problems.append(Problem(shard.file, None, "has a footer that does not match its checksum"))
     if not problems and xxhash.xxh3_128_hexdigest(view) != shard.xxh3_128:
         problems.append(Problem(shard.file, None, "does not match its checksum"))
     return problems
 
 
 def _check_arrow(path: Path, shard: ShardInfo, schema: Schema) -> list[Problem]:
-    """Whether the file, whole as it is, holds what the manifest says."""
+    """Check that an intact file contains what the manifest states."""
     try:
         with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
             if not reader.schema.equals(schema.arrow):
-                return [Problem(shard.file, None, "has other columns than the manifest says")]
+                return [Problem(shard.file, None, "has other columns than the manifest states")]
             rows = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
     except (OSError, pa.ArrowException) as error:
         return [Problem(shard.file, None, f"is not an Arrow IPC file ({error})")]
     if rows != [block.rows for block in shard.blocks]:
-        return [Problem(shard.file, None, "has other record batches than the manifest says")]
+        return [Problem(shard.file, None, "has other record batches than the manifest states")]
     return []
 
 
-def _check_sealed(path: Path, shard: ShardInfo, schema: Schema, secret: Secret) -> list[Problem]:
-    """Whether the file, whole as it is, can be decrypted and holds what the manifest says."""
-    sealed = EncryptedShard(path, shard, schema, secret, DecryptedBlocks())
+def _check_encrypted(path: Path, shard: ShardInfo, schema: Schema, secret: Secret) -> list[Problem]:
+    """Check that an intact file can be decrypted and contains what the manifest states."""
+    encrypted = EncryptedShard(path, shard, schema, secret, DecryptedBlocks())
     problems = []
     for index in range(len(shard.blocks)):
         try:
-            sealed.batch(index)
-        except DatasetError as error:
-            problems.append(Problem(shard.file, index, str(error).partition(f"batch {index} ")[2].split("; prep")[0]))
+            encrypted.decrypt(index)
+        except BlockError as error:
+            problems.append(Problem(shard.file, index, str(error)))
     try:
-        sealed.check_footer()
+        encrypted.check_footer()
     except DecryptionError:
-        problems.append(Problem(shard.file, None, "the footer cannot be decrypted"))
+        problems.append(Problem(shard.file, None, "has a footer that cannot be decrypted"))
     return problems

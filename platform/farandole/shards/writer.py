@@ -1,4 +1,4 @@
-"""Writes one shard: arrays in, record batches of a fixed number of rows out, under a name made of its content."""
+"""Writer of shards: from arrays to record batches of a fixed number of rows, in a file named by its content."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from farandole.storage import Location, open_storage
 
 
 class ShardWriter:
-    """Collects rows and writes them as one Arrow IPC file, uncompressed, so that it can be memory-mapped.
+    """Writer of one Arrow IPC file, uncompressed so that it can be memory-mapped.
 
-    The file is drafted under a temporary name. Only `close` publishes it, by a rename or an upload, under a name that
-    ends in its checksum: two attempts of one task that write the same rows give one file, and an attempt that dies
-    leaves only a `.tmp`.
+    The file is drafted under a temporary name. Only `close` publishes it, under a name that ends in its checksum: two
+    attempts of one task that write the same rows produce one file, and an attempt that dies leaves only a `.tmp`.
 
     Args:
-        place: The dataset directory, local or remote.
-        split: The split, and subdirectory.
+        location: The dataset directory.
+        split: The split, which is also the subdirectory.
         index: The shard's number in its split.
         schema: The columns.
         block_rows: Rows of a record batch; the last one may have fewer.
-        secret: The key to encrypt blocks with; None: they are not encrypted.
+        secret: The key that encrypts the blocks; None: they are not encrypted.
     """
 
     def __init__(
-        self, place: Location, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
+        self, location: Location, split: str, index: int, schema: Schema, block_rows: int, secret: Secret | None = None
     ) -> None:
-        self._storage = open_storage(place)
+        self._storage = open_storage(location)
         self._stem = f"{split}/{index:05d}"
         self._schema = schema
         self._block_rows = block_rows
@@ -45,8 +44,8 @@ class ShardWriter:
         self._pending_rows = 0
         self._blocks: list[BlockInfo] = []
         self._draft = self._storage.draft(self._stem)
-        seal = PieceCipher(secret, split, index, schema.fingerprint) if secret is not None else None
-        self._sink = _HashingFile(self._draft) if seal is None else _SealingFile(self._draft, seal)
+        cipher = PieceCipher(secret, split, index, schema.fingerprint) if secret is not None else None
+        self._sink = _HashingFile(self._draft) if cipher is None else _EncryptingFile(self._draft, cipher)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema.arrow)
 
     def write(self, columns: dict[str, np.ndarray]) -> None:
@@ -57,7 +56,7 @@ class ShardWriter:
             self._flush(last=False)
 
     def close(self) -> ShardInfo:
-        """Write what is left, make the file durable and give it its name."""
+        """Write the remaining rows, flush the file to the disk and publish it."""
         self._flush(last=True)
         self._sink.start_block()
         self._writer.close()
@@ -75,13 +74,13 @@ class ShardWriter:
         )
 
     def abandon(self) -> None:
-        """Remove what was written so far."""
-        with suppress(OSError):  # on a full disk, what is still buffered cannot be written
+        """Remove the draft."""
+        with suppress(OSError):  # on a full disk, the buffered bytes cannot be written
             self._sink.close()
         self._draft.unlink(missing_ok=True)
 
     def _flush(self, *, last: bool) -> None:
-        """Write all full blocks that are pending; with `last`, the rest too."""
+        """Write all complete pending blocks, and the rest if it is the last call."""
         rows = self._pending_rows
         stop = rows if last else rows // self._block_rows * self._block_rows
         if not stop:
@@ -94,7 +93,7 @@ class ShardWriter:
         self._pending_rows = rows - stop
 
     def _write_block(self, columns: dict[str, np.ndarray]) -> None:
-        # Arrow writes the file's header together with the first batch: the first block's bytes include it.
+        # Arrow writes the file's header together with the first batch, so the first block includes it.
         offset = self._sink.start_block()
         self._writer.write_batch(self._schema.record_batch(columns))
         self._sink.end_block()
@@ -110,11 +109,11 @@ class ShardWriter:
 
 _WRITE_BYTES = 8 * 2**20
 """A file is written in pieces of this size, at multiples of it. Linux (ext4, XFS, Btrfs) then caches it in pages of
-2 MiB, and a loader that maps it meets one page fault where it would meet 512."""
+2 MiB, and a loader that maps it has one page fault instead of 512."""
 
 
 class _HashingFile:
-    """A file that knows its size, the xxh3-128 of all its bytes and the xxh3-64 of the block being written."""
+    """A file that computes its size, the xxh3-128 of all its bytes and the xxh3-64 of the present block."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
@@ -133,12 +132,12 @@ class _HashingFile:
         return len(data)
 
     def start_block(self) -> int:
-        """Begin a block here; returns its offset in the file."""
+        """Begin a block, and return its offset in the file."""
         self._block = xxhash.xxh3_64()
         return self.size
 
     def end_block(self) -> None:
-        """Everything of the block was written."""
+        """End the block."""
 
     def block_checksum(self) -> str:
         return self._block.hexdigest()
@@ -147,7 +146,7 @@ class _HashingFile:
         return self.size
 
     def flush(self) -> None:
-        """Nothing: only whole pieces are written before the end."""
+        """Do nothing: only complete pieces are written before the end."""
 
     def close(self) -> None:
         self._file.close()
@@ -160,7 +159,7 @@ class _HashingFile:
         return self._all.hexdigest()
 
     def _drain(self, size: int) -> None:
-        """Write the first bytes of what is pending."""
+        """Write the first bytes of the pending ones."""
         written = 0
         with memoryview(self._pending) as pending:
             while written < size:
@@ -168,12 +167,12 @@ class _HashingFile:
         del self._pending[:size]
 
 
-class _SealingFile(_HashingFile):
-    """A file whose blocks are encrypted. Arrow, which writes places of blocks into its footer, sees a plain one."""
+class _EncryptingFile(_HashingFile):
+    """A file whose blocks are encrypted; Arrow, which puts block offsets into the footer, sees an unencrypted one."""
 
-    def __init__(self, path: Path, seal: PieceCipher) -> None:
+    def __init__(self, path: Path, cipher: PieceCipher) -> None:
         super().__init__(path)
-        self._seal = seal
+        self._cipher = cipher
         self._pieces = 0
         self._plain = io.BytesIO()
         self._plain_size = 0
@@ -187,6 +186,6 @@ class _SealingFile(_HashingFile):
 
     def end_block(self) -> None:
         with self._plain.getbuffer() as plain:
-            super().write(self._seal.close(self._pieces, plain))
+            super().write(self._cipher.encrypt(self._pieces, plain))
         self._pieces += 1
         self._plain = io.BytesIO()

@@ -183,8 +183,8 @@ class ObjectStorage:
             if error.errno not in _DISK_FULL:
                 raise
             raise StorageError(
-                f"{path.parent}: {error.strerror} while {self.display_path(name)} ({size:,} bytes) was fetched; free some"
-                " space, or set FARANDOLE_HOME (for shards: FARANDOLE_CACHE_DIR) to a larger disk"
+                f"{path.parent}: {error.strerror} while {self.display_path(name)} ({size:,} bytes) was fetched; free"
+                " some space, or set FARANDOLE_HOME (for shards: FARANDOLE_CACHE_DIR) to a larger disk"
             ) from error
 
     @contextmanager
@@ -300,8 +300,8 @@ class ObjectStorage:
             bucket = self._root.split("/")[0]
             return f"{self.display_path(name)}: there is no bucket {bucket}; create it, or fix the URI"
         return (
-            f"{self.display_path(name)}: the store refuses: {reason}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or"
-            " the profile or role) and their permissions"
+            f"{self.display_path(name)}: the store refuses: {reason}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            " (or the profile or role) and their permissions"
         )
 
 

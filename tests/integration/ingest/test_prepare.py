@@ -34,7 +34,7 @@ def without_spark(monkeypatch: pytest.MonkeyPatch) -> None:
 # From files to a dataset ------------------------------------------------------------------------------------
 
 
-def test_a_csv_becomes_a_dataset_whose_every_value_is_as_declared(
+def test_csv_becomes_a_dataset_with_every_value_as_declared(
     write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path
 ) -> None:
     write()
@@ -61,7 +61,7 @@ def test_a_csv_becomes_a_dataset_whose_every_value_is_as_declared(
         first += rows
         assert found["dense"].dtype == np.float32
         assert found["dense"][order, 0].tolist() == (numbers * 0.5).tolist()
-        # 14 rows of the training split are `a`, 13 each `b` and `c`: equal counts go by value.
+        # 14 training rows are `a`, and 13 each `b` and `c`: equal counts are ordered by value.
         assert found["categorical"][order, 0].tolist() == (2 + numbers % 3).tolist()
         assert found["label"][order].tolist() == (numbers % 4 == 0).astype(int).tolist()
     assert prepared.manifest.columns.label.classes == ("false", "true")
@@ -102,7 +102,7 @@ def test_a_query_joins_several_sources(write: Write, make_job: MakeJob, prepare:
     assert [Path(entry["path"]).name for entry in prepared.manifest.sources] == ["prices.csv", "small.csv"]
 
 
-def test_wide_rows_give_the_shards_that_narrow_ones_do(
+def test_wide_rows_give_the_same_shards_as_narrow_rows(
     write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write()
@@ -112,14 +112,14 @@ def test_wide_rows_give_the_shards_that_narrow_ones_do(
     assert wide.manifest == narrow.manifest
 
 
-def test_each_step_is_told(write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path) -> None:
+def test_each_step_is_reported(write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path) -> None:
     write()
     events: list[Event] = []
     prepared = prepare(make_job(), events.append)
     assert events[0] == StageStarted("prepare", f"preparing {tmp_path}/dataset")
     counts = prepared.manifest.row_counts
-    told = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
-    assert events[-1] == StageEnded("prepare", f"{told} rows in 3 shards")
+    shown = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
+    assert events[-1] == StageEnded("prepare", f"{shown} rows in 3 shards")
     steps = list(dict.fromkeys(event.text for event in events if isinstance(event, Progress)))
     assert steps == [
         "starting Spark",
@@ -130,7 +130,7 @@ def test_each_step_is_told(write: Write, make_job: MakeJob, prepare: Prepare, tm
 
 
 def test_only_training_rows_are_learned_from(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
-    """Rows 40 and up neither train nor teach: their color is unknown, and their sizes move no mean."""
+    """Nothing is learned from rows 40 and up: their colors are unknown, and their sizes do not move the mean."""
     write()
     query = (
         "SELECT if(id < 40, size, size + 1e6) AS size, if(id < 40, color, if(id < 50, 'v', 't')) AS color,"
@@ -156,7 +156,7 @@ def test_only_training_rows_are_learned_from(write: Write, make_job: MakeJob, pr
 # Preparing again --------------------------------------------------------------------------------------------
 
 
-def test_what_lies_ready_is_used_again_without_spark(
+def test_existing_dataset_is_reused_without_spark(
     write: Write, make_job: MakeJob, prepare: Prepare, request: pytest.FixtureRequest
 ) -> None:
     write()
@@ -172,7 +172,7 @@ def test_what_lies_ready_is_used_again_without_spark(
 
 
 @pytest.mark.parametrize("change", ["query", "feature", "file", "code", "force", "shard missing", "shard cut short"])
-def test_what_changed_is_prepared_again(
+def test_changed_inputs_are_prepared_again(
     write: Write,
     make_job: MakeJob,
     prepare: Prepare,
@@ -198,7 +198,7 @@ def test_what_changed_is_prepared_again(
         content = shard.read_bytes()
         shard.unlink()
         shard.write_bytes(content[:-1])
-    if change in ("code", "shard missing"):  # the others are told by the request alone
+    if change in ("code", "shard missing"):  # the cache key alone shows the others
         again = prepare(make_job(data))
         assert not again.reused
         assert again.manifest.digest == first.manifest.digest
@@ -211,15 +211,13 @@ def test_what_changed_is_prepared_again(
 
 
 def fails_while_writing(make_job: MakeJob) -> Any:
-    """The class 2 occurs among test rows only, which is noticed when shards are written."""
+    """Make a job whose class 2 occurs among test rows only, which is detected when shards are written."""
     query = f"SELECT size, color, if(id = 59, 2, id % 2) AS bought, {PARTS} FROM rows"
     label = {"column": "bought", "kind": "multiclass"}
     return make_job({"query": query, "label": label, "split": {"column": "part"}})
 
 
-def test_a_preparation_that_fails_leaves_the_earlier_dataset_whole(
-    write: Write, make_job: MakeJob, prepare: Prepare
-) -> None:
+def test_failed_preparation_leaves_the_earlier_dataset_whole(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     write()
     first = prepare(make_job())
     text = (first.path / "manifest.json").read_bytes()
@@ -232,7 +230,7 @@ def test_a_preparation_that_fails_leaves_the_earlier_dataset_whole(
 
 
 @pytest.mark.parametrize("change", ["grows", "goes"])
-def test_a_source_that_changes_while_it_is_read_makes_no_dataset(
+def test_source_that_changes_while_it_is_read_gives_no_dataset(
     write: Write, make_job: MakeJob, prepare: Prepare, change: str
 ) -> None:
     path = write()
@@ -252,7 +250,7 @@ def test_a_source_that_changes_while_it_is_read_makes_no_dataset(
     assert not (Path(job.data.output) / "manifest.json").exists()
 
 
-def test_a_first_preparation_that_fails_leaves_no_dataset(
+def test_failed_first_preparation_leaves_no_dataset(
     write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path
 ) -> None:
     write()
@@ -264,7 +262,7 @@ def test_a_first_preparation_that_fails_leaves_no_dataset(
 
 
 @pytest.mark.parametrize("was_there", [False, True])
-def test_a_refused_preparation_leaves_no_empty_directory_but_one_that_was_there(
+def test_refused_preparation_leaves_no_new_empty_directory(
     write: Write, make_job: MakeJob, prepare: Prepare, tmp_path: Path, was_there: bool
 ) -> None:
     write()
@@ -293,14 +291,12 @@ def test_the_earlier_dataset_stays_until_the_new_manifest_is_there(
     assert verify(second.path)["digest"] == second.manifest.digest != first.manifest.digest
 
 
-def test_shards_that_are_replaced_stay_for_a_day_and_are_removed_then(
-    write: Write, make_job: MakeJob, prepare: Prepare
-) -> None:
+def test_replaced_shards_are_removed_after_a_day(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     write()
     first = prepare(make_job())
     old = [shard.file for shards in first.manifest.splits.values() for shard in shards]
     two_days_ago = time.time() - 2 * 24 * 3600
-    for name in old:  # an old dataset, that a training may be reading right now
+    for name in old:  # an old dataset, which a training may be reading now
         os.utime(first.path / name, (two_days_ago, two_days_ago))
     job = make_job({"query": "SELECT * FROM rows WHERE id > 9"})
     second = prepare(job)
@@ -317,7 +313,7 @@ def test_shards_that_are_replaced_stay_for_a_day_and_are_removed_then(
     ]
 
 
-def test_the_manifest_says_what_was_asked_and_read(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
+def test_manifest_records_the_split_rule_and_the_sources(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     path = write("small.csv", HEADER + SMALL)
     manifest = json.loads((prepare(make_job()).path / "manifest.json").read_text())
     assert manifest["split_rule"] == {

@@ -1,4 +1,4 @@
-"""The shards of a remote dataset on this machine: fetched once, whatever happens meanwhile."""
+"""Cache of the shards of remote datasets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARD_ROWS = 1000
 def manifest(
     s3: Folder, proxy: FaultyProxy, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest]
 ) -> Manifest:
-    """Six shards of two blocks each; the proxy has seen nothing yet."""
+    """A dataset of six shards of two blocks each, whose requests the proxy has forgotten."""
     shards = []
     for index in range(NUM_SHARDS):
         writer = ShardWriter(s3.uri, "train", index, schema, BLOCK_ROWS)
@@ -49,7 +49,7 @@ def shards(manifest: Manifest) -> tuple[ShardInfo, ...]:
 
 @pytest.fixture
 def caches(s3: Folder) -> Iterator[Callable[[], ShardCache]]:
-    """Opens the cache as another process would."""
+    """A function that opens the cache as another process would."""
     opened: list[ShardCache] = []
 
     def open_cache() -> ShardCache:
@@ -67,7 +67,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, shards: tuple[ShardInfo, ...], count:
 
 
 def kept(shards: tuple[ShardInfo, ...]) -> list[int]:
-    """The numbers of the shards that lie in the cache."""
+    """Return the numbers of the cached shards."""
     return [number for number, shard in enumerate(shards) if (cache_directory() / f"{shard.xxh3_128}.arrow").exists()]
 
 
@@ -76,7 +76,7 @@ def gets(proxy: FaultyProxy, shard: ShardInfo) -> int:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
+    """Wait for another thread."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -84,12 +84,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def read_all(uri: str, order: list[int], answers: multiprocessing.SimpleQueue[object]) -> None:
-    """In another process: the sum of the rows' first numbers."""
+    """Sum the first numbers of all rows, in another process."""
     reader = Dataset(uri).split("train")
     answers.put(sum(float(reader.block(number)["dense"][:, 0].sum()) for number in order))
 
 
-def test_a_shard_is_fetched_once_and_then_read_here(s3: Folder, proxy: FaultyProxy, manifest: Manifest) -> None:
+def test_shard_is_fetched_once_and_then_read_from_the_cache(s3: Folder, proxy: FaultyProxy, manifest: Manifest) -> None:
     for _ in range(2):
         reader = Dataset(s3.uri).split("train")
         for number in range(2 * NUM_SHARDS):
@@ -98,7 +98,7 @@ def test_a_shard_is_fetched_once_and_then_read_here(s3: Folder, proxy: FaultyPro
     assert {path.suffix for path in cache_directory().iterdir()} == {".arrow"}
 
 
-def test_many_processes_make_one_download_of_each_shard(s3: Folder, proxy: FaultyProxy, manifest: Manifest) -> None:
+def test_many_processes_download_each_shard_once(s3: Folder, proxy: FaultyProxy, manifest: Manifest) -> None:
     proxy.inject("slow", path="train/")
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
@@ -113,7 +113,7 @@ def test_many_processes_make_one_download_of_each_shard(s3: Folder, proxy: Fault
     assert [gets(proxy, shard) for shard in manifest.splits["train"]] == [1] * NUM_SHARDS
 
 
-def test_the_lock_of_a_downloader_that_was_killed_is_free(
+def test_lock_of_a_killed_downloader_is_free(
     s3: Folder, proxy: FaultyProxy, manifest: Manifest, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     arrived, go_on = threading.Event(), threading.Event()
@@ -139,7 +139,7 @@ def test_the_lock_of_a_downloader_that_was_killed_is_free(
     assert not left.exists()
 
 
-def test_wrong_bytes_are_fetched_again_and_never_read(
+def test_damaged_download_is_repeated_and_never_read(
     proxy: FaultyProxy, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache], s3: Folder
 ) -> None:
     proxy.inject("flip", 2, method="GET", path=shards[0].file)
@@ -147,16 +147,16 @@ def test_wrong_bytes_are_fetched_again_and_never_read(
     assert gets(proxy, shards[0]) == 3
 
 
-def test_a_shard_that_always_arrives_damaged_is_told(
+def test_shard_that_always_arrives_damaged_is_reported(
     proxy: FaultyProxy, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     proxy.inject("flip", method="GET", path=shards[0].file)
-    with pytest.raises(DatasetError, match=rf"{shards[0].file}: what arrives has the checksum \w+, 3 times in a row"):
+    with pytest.raises(DatasetError, match=rf"{shards[0].file}: arrived 3 times with the checksum \w+"):
         caches().path(shards[0])
     assert list(cache_directory().iterdir()) == []
 
 
-def test_a_copy_that_was_damaged_on_this_disk_is_replaced(
+def test_cached_copy_that_was_damaged_is_replaced(
     s3: Folder, proxy: FaultyProxy, manifest: Manifest, rows: Callable[..., Columns]
 ) -> None:
     shard = manifest.splits["train"][0]
@@ -169,7 +169,7 @@ def test_a_copy_that_was_damaged_on_this_disk_is_replaced(
     assert gets(proxy, shard) == 2
 
 
-def test_the_cache_stays_within_its_limit_and_gives_up_what_was_read_the_longest_ago(
+def test_cache_stays_within_its_limit_and_evicts_the_least_recently_used(
     monkeypatch: pytest.MonkeyPatch, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     limit(monkeypatch, shards, 3.1)
@@ -182,7 +182,7 @@ def test_the_cache_stays_within_its_limit_and_gives_up_what_was_read_the_longest
     assert kept(shards) == [2, 3, 4]
 
 
-def test_of_announced_shards_the_one_with_the_furthest_next_use_goes(
+def test_announced_shard_with_the_furthest_next_use_is_evicted(
     monkeypatch: pytest.MonkeyPatch, proxy: FaultyProxy, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     limit(monkeypatch, shards, 4.1)
@@ -192,12 +192,12 @@ def test_of_announced_shards_the_one_with_the_furthest_next_use_goes(
     cache.postpone("train", shards[5], None)
     cache.postpone("train", shards[0], 9)
     until(lambda: kept(shards) == [1, 2, 3, 4])  # 5 is not needed any more, and 0 later than all others
-    cache.path(shards[0])  # it is needed nevertheless: of the others, 2 has the furthest next use
+    cache.path(shards[0])  # needed now: of the others, 2 has the furthest next use
     assert kept(shards) == [0, 1, 3, 4]
     assert [gets(proxy, shard) for shard in shards] == [2, 1, 1, 1, 1, 1]
 
 
-def test_a_shard_that_another_process_reads_is_never_removed(
+def test_shard_read_by_another_process_is_never_evicted(
     monkeypatch: pytest.MonkeyPatch, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     limit(monkeypatch, shards, 3.1)
@@ -211,9 +211,7 @@ def test_a_shard_that_another_process_reads_is_never_removed(
     assert kept(shards) == [3, 4, 5]
 
 
-def test_the_reader_announces_blocks_and_their_shards_come_ahead(
-    s3: Folder, manifest: Manifest, shards: tuple[ShardInfo, ...]
-) -> None:
+def test_announced_blocks_are_fetched_ahead(s3: Folder, manifest: Manifest, shards: tuple[ShardInfo, ...]) -> None:
     dataset = Dataset(s3.uri)
     reader = dataset.split("train")
     reader.announce([7, 6, 2, 3])
@@ -225,18 +223,18 @@ def test_the_reader_announces_blocks_and_their_shards_come_ahead(
     dataset.cache.close()
 
 
-def test_what_cannot_be_fetched_ahead_is_told_to_who_needs_it(
+def test_failed_prefetch_is_reported_to_the_reader_that_needs_it(
     proxy: FaultyProxy, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     proxy.inject("flip", method="GET", path=shards[0].file)
     cache = caches()
     cache.announce("train", dict(enumerate(shards)))
     until(lambda: kept(shards) == [1, 2, 3, 4, 5])
-    with pytest.raises(DatasetError, match="what arrives has the checksum"):
+    with pytest.raises(DatasetError, match="arrived 3 times with the checksum"):
         cache.path(shards[0])
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:
     disk = tmp_path / "disk"
@@ -254,15 +252,15 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Folder) -> None:
+def test_unusable_cache_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Folder) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FARANDOLE_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(StorageError, match="Not a directory; point FARANDOLE_CACHE_DIR at a directory"):
+    with pytest.raises(StorageError, match="Not a directory; set FARANDOLE_CACHE_DIR to a directory"):
         ShardCache(object_store.ObjectStorage(s3.uri))
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "nan", "inf"])
-def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, s3: Folder, value: str) -> None:
+def test_limit_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch, s3: Folder, value: str) -> None:
     monkeypatch.setenv("FARANDOLE_CACHE_GB", value)
     with pytest.raises(SpecError, match=f"FARANDOLE_CACHE_GB: '{value}' is not a number of gigabytes"):
         ShardCache(object_store.ObjectStorage(s3.uri))

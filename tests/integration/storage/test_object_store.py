@@ -93,7 +93,7 @@ def test_verify_names_the_damaged_shard_and_block(s3: Folder, written: Manifest)
     s3.put(shard.file, bytes(content))
     (problem,) = verify(s3.uri)
     assert (problem.shard, problem.block) == (shard.file, 1)
-    with pytest.raises(DatasetError, match=rf"{shard.file}: what arrives has the checksum .* the manifest says"):
+    with pytest.raises(DatasetError, match=rf"{shard.file}: arrived 3 times with the checksum .* which the manifest states"):
         Dataset(s3.uri).split("train").block(4)
 
 

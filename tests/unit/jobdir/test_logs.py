@@ -40,18 +40,18 @@ class _Follower:
         return self.lines
 
 
-def test_what_is_there_is_read_and_a_line_without_an_end_too(tmp_path: Path) -> None:
+def test_unfinished_last_line_is_read(tmp_path: Path) -> None:
     _write(tmp_path / "job.log", "one\r\ntwo\nthr")
     assert list(read_job_log(tmp_path, None)) == ["one", "two", "thr"]
     assert list(read_job_log(tmp_path / "nowhere", None)) == []
 
 
-def test_bytes_that_are_no_text_do_not_end_it(tmp_path: Path) -> None:
+def test_invalid_utf8_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "job.log").write_bytes(b"\xff\xfe\nfine\n")
     assert list(read_job_log(tmp_path, None)) == ["\ufffd\ufffd", "fine"]
 
 
-def test_a_log_is_followed_until_the_end_and_shows_whole_lines(tmp_path: Path) -> None:
+def test_followed_log_yields_whole_lines_until_the_end(tmp_path: Path) -> None:
     follower = _Follower(tmp_path, None)
     _write(tmp_path / "job.log", "one\nhal")
     follower.saw("one")
@@ -62,7 +62,7 @@ def test_a_log_is_followed_until_the_end_and_shows_whole_lines(tmp_path: Path) -
     assert follower.end()[:2] == ["one", "half"]
 
 
-def test_nothing_that_was_written_before_the_end_is_missed(tmp_path: Path) -> None:
+def test_lines_written_before_the_end_are_not_missed(tmp_path: Path) -> None:
     def has_ended() -> bool:
         _write(tmp_path / "job.log", "written just before\n")
         return True
@@ -71,7 +71,7 @@ def test_nothing_that_was_written_before_the_end_is_missed(tmp_path: Path) -> No
     assert list(read_job_log(tmp_path, has_ended)) == ["one", "written just before"]
 
 
-def test_a_worker_is_followed_over_attempts_also_where_it_took_no_part(tmp_path: Path) -> None:
+def test_worker_is_followed_over_attempts_without_it(tmp_path: Path) -> None:
     follower = _Follower(tmp_path, 1)
     _write(tmp_path / "logs" / "attempt-1" / "rank-1.log", "first\n")
     follower.saw("first")

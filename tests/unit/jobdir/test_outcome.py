@@ -8,7 +8,7 @@ from farandole.events import Message, Progress, StageEnded, StageStarted
 from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, read_outcome, read_progress, write_outcome
 
 
-def test_the_newest_is_kept_for_status_and_the_log_has_a_line_for_each_with_its_time(
+def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tell = EventLogger(tmp_path)
@@ -29,7 +29,7 @@ def test_the_newest_is_kept_for_status_and_the_log_has_a_line_for_each_with_its_
     assert all(time.startswith("20") and time.endswith("+00:00") for time, _ in lines)
 
 
-def test_of_a_thousand_steps_forward_a_few_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frequent_progress_is_logged_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell = EventLogger(tmp_path)
     for done in range(1000):
         tell(Progress("train", done, 1000, "rows", "epoch 1"))
@@ -37,7 +37,7 @@ def test_of_a_thousand_steps_forward_a_few_are_told(tmp_path: Path, capsys: pyte
     assert read_progress(tmp_path)["text"].startswith("train: epoch 1, ")
 
 
-def test_an_earlier_start_is_forgotten_and_the_log_stays(tmp_path: Path) -> None:
+def test_clearing_removes_the_outcome_and_keeps_the_log(tmp_path: Path) -> None:
     write_outcome(tmp_path, "the disk is full")
     EventLogger(tmp_path)(StageStarted("train", "starting 2 workers"))
     append_log(tmp_path, "failed: the disk is full")
@@ -48,7 +48,7 @@ def test_an_earlier_start_is_forgotten_and_the_log_stays(tmp_path: Path) -> None
     assert (tmp_path / "job.log").read_text().endswith(" failed: the disk is full\n")
 
 
-def test_a_directory_that_is_gone_keeps_nobody_from_going_on(tmp_path: Path) -> None:
+def test_removed_directory_is_ignored(tmp_path: Path) -> None:
     append_log(tmp_path / "gone", "words")
     EventLogger(tmp_path / "gone")(StageStarted("train", "starting"))
     assert not (tmp_path / "gone").exists()

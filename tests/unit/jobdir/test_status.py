@@ -10,7 +10,7 @@ from farandole.events import Event, ignore_event
 from farandole.jobdir.status import StatusWriter, read_status, resume_command
 
 
-def test_the_state_is_one_document_and_the_history_one_line_for_each_event(tmp_path: Path) -> None:
+def test_state_is_one_document_and_history_one_line_per_event(tmp_path: Path) -> None:
     record = StatusWriter(tmp_path, ignore_event)
     record.change(mlflow_run_id=None)
     first = read_status(tmp_path)
@@ -30,7 +30,7 @@ def test_the_state_is_one_document_and_the_history_one_line_for_each_event(tmp_p
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_since_is_when_the_state_began_not_when_it_was_last_written(tmp_path: Path) -> None:
+def test_since_is_the_begin_of_the_state_not_the_last_write(tmp_path: Path) -> None:
     record = StatusWriter(tmp_path, ignore_event)
     record.change(state="running")
     since = record.status.since
@@ -40,7 +40,7 @@ def test_since_is_when_the_state_began_not_when_it_was_last_written(tmp_path: Pa
     assert (record.status.step, record.status.epoch, record.status.mlflow_run_id) == (8, 1, "abc")
 
 
-def test_a_job_whose_state_cannot_be_written_goes_on_and_warns_once(tmp_path: Path) -> None:
+def test_unwritable_state_is_warned_of_once(tmp_path: Path) -> None:
     told: list[Event] = []
     record = StatusWriter(tmp_path / "nowhere", told.append)
     record.change(state="running")
@@ -50,11 +50,11 @@ def test_a_job_whose_state_cannot_be_written_goes_on_and_warns_once(tmp_path: Pa
     assert "status.json: cannot be written (No such file or directory); the job continues" in str(told[0])
 
 
-def test_a_job_without_a_state_has_none(tmp_path: Path) -> None:
+def test_job_without_a_state_has_none(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
 
 
-def test_a_submitted_job_goes_on_by_another_command_than_one_of_the_foreground(tmp_path: Path) -> None:
+def test_submitted_and_foreground_jobs_are_resumed_by_different_commands(tmp_path: Path) -> None:
     assert resume_command(tmp_path) == "farandole train --resume"
     (tmp_path / "runner.lock").touch()
     assert resume_command(tmp_path) == f"farandole retry {tmp_path.name}"

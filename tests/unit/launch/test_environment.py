@@ -1,4 +1,4 @@
-"""What of the environment goes to workers openly, and what by file."""
+"""Ways by which environment variables reach the workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from farandole.launch.environment import portable_variables, private_variables_file, public_variables
 
 
-def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_needed(
+def test_private_variables_are_in_a_file_that_only_the_user_can_read_until_the_block_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_SECRET", "s3cret")
@@ -20,15 +20,15 @@ def test_the_environment_lies_in_a_file_for_its_user_only_and_only_while_it_is_n
     assert "MY_SECRET" not in public_variables()
     with private_variables_file(tmp_path / "environment.json", 3) as path:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        told = json.loads(path.read_text())
-        assert told["MY_SECRET"] == "s3cret"
-        assert told["OMP_NUM_THREADS"] == "3"
-        assert "HOROVOD_CYCLE_TIME" not in told
+        written = json.loads(path.read_text())
+        assert written["MY_SECRET"] == "s3cret"
+        assert written["OMP_NUM_THREADS"] == "3"
+        assert "HOROVOD_CYCLE_TIME" not in written
     assert not path.exists()
 
 
-def test_what_describes_this_machine_or_session_does_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    stays = (
+def test_variables_that_describe_this_machine_or_session_are_not_portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = (
         "PATH",
         "HOME",
         "PYTHONPATH",
@@ -38,7 +38,7 @@ def test_what_describes_this_machine_or_session_does_not_travel(monkeypatch: pyt
         "TMPDIR",
         "CUDA_HOME",
     )
-    travels = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MY_SECRET", "LANG", "HOROVOD_CYCLE_TIME")
-    for name in (*stays, *travels):
+    portable = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MY_SECRET", "LANG", "HOROVOD_CYCLE_TIME")
+    for name in (*local, *portable):
         monkeypatch.setenv(name, "x")
-    assert {name for name in (*stays, *travels) if name in portable_variables()} == set(travels)
+    assert {name for name in (*local, *portable) if name in portable_variables()} == set(portable)

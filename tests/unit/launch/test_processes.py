@@ -1,4 +1,4 @@
-"""The workers' processes: real ones, that end in all the ways in which processes end."""
+"""Worker processes: real ones, with every kind of exit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
+from farandole.launch import processes
 from farandole.launch.processes import WorkerProcesses
+from farandole.launch.ssh import remote_worker
 from farandole.launch.ssh.remote_worker import RemoteWorker
 from farandole.process.messages import parse_line
 
 
 class Launched:
-    """One worker that runs some code, in the place where Horovod's launcher would start it."""
+    """One worker that runs some code, started as by Horovod's launcher."""
 
     def __init__(self, code: str, rank: int = 3) -> None:
         self.processes = WorkerProcesses(None, lambda name: name == "localhost")
@@ -40,7 +42,7 @@ class Launched:
         return self.status
 
 
-def _heard(text: str) -> tuple[list[str], list[dict[str, Any]]]:
+def _split(text: str) -> tuple[list[str], list[dict[str, Any]]]:
     plain, messages = [], []
     for line in text.splitlines():
         output, data = parse_line(line)
@@ -52,7 +54,7 @@ def _heard(text: str) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "how"),
+    ("code", "status", "exit_fields"),
     [
         ("pass", 0, {"code": 0}),
         ("raise SystemExit(7)", 7, {"code": 7}),
@@ -60,27 +62,28 @@ def _heard(text: str) -> tuple[list[str], list[dict[str, Any]]]:
         ("import os; os.abort()", 134, {"signal": 6}),
     ],
 )
-def test_a_worker_is_told_from_its_beginning_to_its_own_end(
-    code: str, status: int, how: dict[str, int], capfd: pytest.CaptureFixture[str]
+def test_start_and_exit_of_a_worker_are_reported(
+    code: str, status: int, exit_fields: dict[str, int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert Launched(code).end() == status
-    _, (began, ended) = _heard(capfd.readouterr().out)
-    assert (began["event"], began["rank"]) == ("started", 3)
+    _, (started, ended) = _split(capfd.readouterr().out)
+    assert (started["event"], started["rank"]) == ("started", 3)
     assert (ended["event"], ended["rank"]) == ("exited", 3)
-    assert {name: ended[name] for name in how} == how
+    assert {name: ended[name] for name in exit_fields} == exit_fields
     assert abs(ended["time_s"] - time.time()) < 60
 
 
-def test_output_is_passed_on_with_its_rank_and_stream(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_is_forwarded_with_its_rank_and_stream(capfd: pytest.CaptureFixture[str]) -> None:
     code = 'import os, sys; print(os.environ["A"], flush=True); sys.stderr.write("torn")'
     Launched(code).end()
-    plain, _ = _heard(capfd.readouterr().out)
+    plain, _ = _split(capfd.readouterr().out)
     assert sorted(plain) == ["[3]<stderr>:torn", "[3]<stdout>:b c"]
 
 
-def test_a_child_that_holds_the_pipe_open_does_not_hide_that_the_worker_ended(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_exit_is_noticed_although_a_child_holds_the_pipe_open(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "_DRAIN_S", 0.1)
     mark = tmp_path / "pid"
     code = (
         'import subprocess; child = subprocess.Popen(["sleep", "300"], start_new_session=True);'
@@ -92,7 +95,7 @@ def test_a_child_that_holds_the_pipe_open_does_not_hide_that_the_worker_ended(
     os.kill(int(mark.read_text()), signal.SIGKILL)
 
 
-def test_a_workers_group_goes_with_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_process_group_of_a_worker_is_killed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     mark = tmp_path / "pid"
     code = (
         'import subprocess, os; child = subprocess.Popen(["sleep", "300"]);'
@@ -103,71 +106,74 @@ def test_a_workers_group_goes_with_it(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
-def test_stop_asks_and_kill_does_not(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_stop_can_be_handled_and_kill_cannot(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mark = tmp_path / "ready"
-    polite = (
+    saving = (
         "import signal, time, os; signal.signal(signal.SIGTERM, lambda *_: os._exit(42));"
         f'open("{mark}", "w"); time.sleep(300)'
     )
-    launched = Launched(polite)
+    launched = Launched(saving)
     _wait_for(mark)
     launched.processes.stop()
     assert launched.end() == 42
 
     mark.unlink()
-    deaf = (
+    suspended = (
         "import signal, time, os; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         f'open("{mark}", "w"); os.kill(os.getpid(), signal.SIGSTOP)'
     )
-    launched = Launched(deaf)
+    launched = Launched(suspended)
     _wait_for(mark)
     launched.processes.stop()
     launched.processes.kill(3)
     assert launched.end() == 128 + signal.SIGKILL
 
 
-def test_after_a_stop_nobody_begins(capfd: pytest.CaptureFixture[str]) -> None:
-    processes = WorkerProcesses(None, lambda name: True)
-    processes.stop()
-    status, _ = processes.execute("env true", SimpleNamespace(rank=0, hostname="localhost"))
+def test_no_worker_starts_after_a_stop(capfd: pytest.CaptureFixture[str]) -> None:
+    workers = WorkerProcesses(None, lambda name: True)
+    workers.stop()
+    status, _ = workers.execute("env true", SimpleNamespace(rank=0, hostname="localhost"))
     assert status == 128 + signal.SIGTERM
 
 
-def test_a_worker_elsewhere_is_made_for_its_host_and_hears_what_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
-    """In place of SSH and an agent: a shell that says what it hears."""
-    line = 'read first; echo "[1]<stdout>:$first"; while read order; do echo "[1]<stdout>:$order"; done'
+def test_remote_worker_receives_its_command_and_all_others(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that prints its input replaces SSH and the agent."""
+    monkeypatch.setattr(remote_worker, "_RELEASE_S", 0.2)
+    line = 'read first; echo "[1]<stdout>:$first"; while read command; do echo "[1]<stdout>:$command"; done'
 
-    def remote(command: str, slot: Any, forward: Any, tell: Any) -> RemoteWorker:
+    def create_remote(command: str, slot: Any, forward: Any, send: Any) -> RemoteWorker:
         request = {"rank": slot.rank, "command": command}
-        return RemoteWorker(slot.hostname, ["/bin/sh", "-c", line], request, 60, forward, tell)
+        return RemoteWorker(slot.hostname, ["/bin/sh", "-c", line], request, 60, forward, send)
 
-    processes = WorkerProcesses(remote, lambda name: name == "localhost")
+    workers = WorkerProcesses(create_remote, lambda name: name == "localhost")
     slot = SimpleNamespace(rank=1, hostname="node7")
-    thread = threading.Thread(target=processes.execute, args=("env A=b python -m worker", slot))
+    thread = threading.Thread(target=workers.execute, args=("env A=b python -m worker", slot))
     thread.start()
-    heard = ""
-    while '"command": "env A=b python -m worker"' not in heard:
-        heard += capfd.readouterr().out
-    processes.stop()
-    processes.kill(2)  # another one
-    while "stop" not in heard:
-        heard += capfd.readouterr().out
-    processes.kill(1)  # the shell does not obey, so it is let go
+    text = ""
+    while '"command": "env A=b python -m worker"' not in text:
+        text += capfd.readouterr().out
+    workers.stop()
+    workers.kill(2)  # another worker
+    while "stop" not in text:
+        text += capfd.readouterr().out
+    workers.kill(1)  # the shell ignores the command, so its process is killed
     thread.join(60)
     assert not thread.is_alive()
-    plain, messages = _heard(heard + capfd.readouterr().out)
+    plain, messages = _split(text + capfd.readouterr().out)
     assert "[1]<stdout>:kill" in plain
     (ended,) = messages
     assert (ended["event"], ended["rank"], ended["host"]) == ("exited", 1, "node7")
     assert ended["lost"] == "the SSH connection ended with exit code -9"
 
 
-def test_where_nobody_reads_a_worker_still_comes_to_its_end(tmp_path: Path) -> None:
+def test_worker_runs_to_its_end_although_nobody_reads_its_output(tmp_path: Path) -> None:
     mark = tmp_path / "saved"
     worker = f'import sys; [print("x" * 1000, flush=True) for _ in range(500)]; open("{mark}", "w")'
     program = (
-        "import sys; from types import SimpleNamespace; from farandole.launch.processes import Processes\n"
-        "processes = Processes(None, lambda name: True)\n"
+        "import sys; from types import SimpleNamespace; from farandole.launch.processes import WorkerProcesses\n"
+        "processes = WorkerProcesses(None, lambda name: True)\n"
         f"processes.execute(sys.executable + ' -c ' + {json.dumps(json.dumps(worker))},"
         " SimpleNamespace(rank=0, hostname='localhost'))"
     )

@@ -1,4 +1,4 @@
-"""Whether and when there is another attempt."""
+"""Policy of restarts."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from farandole.launch.failure import Failure, FailureKind
 from farandole.launch.restarts import RestartPolicy
 
 
-def _cause(step: int | None, kind: FailureKind = "killed", rank: int | None = 1, text: str = "broke") -> Failure:
+def _failure(step: int | None, kind: FailureKind = "killed", rank: int | None = 1, text: str = "broke") -> Failure:
     return Failure(kind, rank, TrainingError(text, detail="evidence"), step, True, ())
 
 
-def test_the_budget_is_spent_failure_by_failure() -> None:
-    restarts = RestartPolicy(2)
-    assert restarts.refuse(_cause(10)) is None
-    assert restarts.refuse(_cause(20)) is None
-    last = _cause(30)
-    assert restarts.refuse(last) is last.error
+def test_every_failure_spends_one_restart() -> None:
+    policy = RestartPolicy(2)
+    assert policy.register(_failure(10)) is None
+    assert policy.register(_failure(20)) is None
+    last = _failure(30)
+    assert policy.register(last) is last.error
 
 
-def test_without_a_budget_the_first_failure_is_the_last() -> None:
-    only = _cause(10)
-    assert RestartPolicy(0).refuse(only) is only.error
+def test_without_a_budget_the_first_failure_is_final() -> None:
+    only = _failure(10)
+    assert RestartPolicy(0).register(only) is only.error
 
 
-def test_what_the_user_has_to_mend_is_not_tried_again() -> None:
+def test_invalid_input_is_not_retried() -> None:
     wrong = Failure("raised", 0, ModelError("no such layer"), None, False, ())
-    assert RestartPolicy(9).refuse(wrong) is wrong.error
+    assert RestartPolicy(9).register(wrong) is wrong.error
 
 
-def test_a_failure_that_repeats_at_the_same_step_ends_with_the_diagnosis() -> None:
-    restarts = RestartPolicy(9)
-    assert restarts.refuse(_cause(48, text="train: worker 1 broke")) is None
-    assert restarts.refuse(_cause(48, text="train: worker 1 broke")) is None
-    error = restarts.refuse(_cause(48, text="train: worker 1 broke"))
+def test_failure_that_repeats_at_the_same_step_is_final() -> None:
+    policy = RestartPolicy(9)
+    assert policy.register(_failure(48, text="train: worker 1 broke")) is None
+    assert policy.register(_failure(48, text="train: worker 1 broke")) is None
+    error = policy.register(_failure(48, text="train: worker 1 broke"))
     assert str(error) == (
         "train: worker 1 broke; it failed 3 times in the same way after step 48, so no further attempt is made"
     )
@@ -41,47 +41,47 @@ def test_a_failure_that_repeats_at_the_same_step_ends_with_the_diagnosis() -> No
     assert error.detail == "evidence"
 
 
-def test_the_same_words_of_another_worker_are_the_same_failure() -> None:
-    restarts = RestartPolicy(9)
-    assert [restarts.refuse(_cause(48, "raised", rank)) is None for rank in (0, 1, 2)] == [True, True, False]
+def test_same_message_of_another_worker_is_the_same_failure() -> None:
+    policy = RestartPolicy(9)
+    assert [policy.register(_failure(48, "raised", rank)) is None for rank in (0, 1, 2)] == [True, True, False]
 
 
-def test_other_steps_kinds_or_workers_are_other_failures() -> None:
-    restarts = RestartPolicy(9)
-    causes = [
-        _cause(48),
-        _cause(48),
-        _cause(49),
-        _cause(48, "frozen"),
-        _cause(48, "frozen", 0, "another"),
-        _cause(48),
-        _cause(48),
+def test_other_steps_kinds_or_workers_are_different_failures() -> None:
+    policy = RestartPolicy(9)
+    failures = [
+        _failure(48),
+        _failure(48),
+        _failure(49),
+        _failure(48, "frozen"),
+        _failure(48, "frozen", 0, "another"),
+        _failure(48),
+        _failure(48),
     ]
-    assert [restarts.refuse(cause) for cause in causes] == [None] * len(causes)
+    assert [policy.register(failure) for failure in failures] == [None] * len(failures)
 
 
-def test_workers_that_are_killed_while_they_start_are_no_diagnosis() -> None:
-    restarts = RestartPolicy(5)
-    assert [restarts.refuse(_cause(None)) for _ in range(5)] == [None] * 5
+def test_repeated_kills_during_the_start_are_not_final() -> None:
+    policy = RestartPolicy(5)
+    assert [policy.register(_failure(None)) for _ in range(5)] == [None] * 5
 
 
-def test_pauses_grow_up_to_a_limit_and_begin_anew_after_progress() -> None:
-    restarts = RestartPolicy(100)
+def test_pauses_grow_up_to_a_limit_and_are_reset_by_progress() -> None:
+    policy = RestartPolicy(100)
     longest = []
     for _ in range(8):
-        restarts.refuse(_cause(None))
-        pauses = [restarts.pause_s() for _ in range(200)]
+        policy.register(_failure(None))
+        pauses = [policy.pause_s() for _ in range(200)]
         longest.append(round(max(pauses)))
         assert min(pauses) >= 0.5 * 0.99 * longest[-1] * 0.5
         assert len(set(pauses)) > 100, "jobs that fail together would start together"
     assert longest == [1, 2, 4, 8, 16, 30, 30, 30]
-    restarts.refuse(_cause(1000))
-    assert restarts.pause_s() <= 1.0
+    policy.register(_failure(1000))
+    assert policy.pause_s() <= 1.0
 
 
-def test_who_is_killed_at_random_moments_before_the_next_checkpoint_waits_no_longer_each_time() -> None:
-    restarts = RestartPolicy(100)
+def test_pauses_do_not_grow_if_workers_are_killed_at_random_before_the_next_checkpoint() -> None:
+    policy = RestartPolicy(100)
     for rank in (0, 1, 0, 1, 0, 1):
         killed = TrainingError(f"train: worker {rank} was killed")
-        assert restarts.refuse(Failure("killed", rank, killed, 120, False, ())) is None
-        assert restarts.pause_s() <= 1.0
+        assert policy.register(Failure("killed", rank, killed, 120, False, ())) is None
+        assert policy.pause_s() <= 1.0

@@ -20,7 +20,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "memory.events"
 
 
-def test_a_count_that_rose_is_evidence_and_one_that_did_not_is_none(kernel: Path) -> None:
+def test_only_a_risen_count_is_evidence(kernel: Path) -> None:
     counts = OomCounter()
     counts.observe(1, os.getpid())
     assert counts.evidence(1) is None
@@ -29,14 +29,14 @@ def test_a_count_that_rose_is_evidence_and_one_that_did_not_is_none(kernel: Path
     assert counts.evidence(0) is None, "another worker, whose group nobody looked at"
 
 
-def test_a_group_that_is_gone_is_no_evidence(kernel: Path) -> None:
+def test_removed_group_is_not_evidence(kernel: Path) -> None:
     counts = OomCounter()
     counts.observe(1, os.getpid())
     kernel.unlink()
     assert counts.evidence(1) is None
 
 
-def test_this_process_has_a_group_whose_count_is_a_number_where_the_kernel_tells() -> None:
+def test_count_of_this_process_is_a_number() -> None:
     file = oom._count_file(os.getpid())
     if file is None:
         pytest.skip("no memory group here")
@@ -45,5 +45,5 @@ def test_this_process_has_a_group_whose_count_is_a_number_where_the_kernel_tells
     assert count >= 0
 
 
-def test_a_process_that_has_ended_has_no_group() -> None:
+def test_ended_process_has_no_group() -> None:
     assert oom._count_file(2**22 + 1) is None

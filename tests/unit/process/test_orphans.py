@@ -31,7 +31,7 @@ def _run_away(mark: str, note: Path) -> int:
     return int(note.read_text())
 
 
-def test_a_process_that_left_its_parent_group_and_session_is_killed_with_its_gang(tmp_path: Path) -> None:
+def test_detached_process_is_killed_with_its_gang(tmp_path: Path) -> None:
     ours = _run_away(str(tmp_path / "ours"), tmp_path / "ours.pid")
     others = _run_away(str(tmp_path / "others"), tmp_path / "others.pid")
     assert [process.pid for process in find_orphans(str(tmp_path / "ours"))] == [ours]
@@ -41,18 +41,18 @@ def test_a_process_that_left_its_parent_group_and_session_is_killed_with_its_gan
     assert kill_orphans(str(tmp_path / "others")) == 1
 
 
-def test_a_stopped_process_is_killed_too(tmp_path: Path) -> None:
+def test_stopped_process_is_killed(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: str(tmp_path)})
     psutil.Process(process.pid).suspend()
     assert kill_orphans(str(tmp_path)) == 1
     assert process.wait(30) == -9
 
 
-def test_where_nothing_is_left_nothing_happens(tmp_path: Path) -> None:
+def test_nothing_is_killed_without_orphans(tmp_path: Path) -> None:
     assert kill_orphans(str(tmp_path)) == 0
 
 
-def test_only_one_workers_processes_are_swept_where_it_is_named(tmp_path: Path) -> None:
+def test_only_the_processes_of_a_named_worker_are_killed(tmp_path: Path) -> None:
     mark = str(tmp_path / "job")
     started = [
         subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: mark, "HOROVOD_RANK": rank})

@@ -1,4 +1,4 @@
-"""What differs between two datasets."""
+"""Differences between two datasets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from farandole.shards import Manifest, compare
 Written = tuple[Path, Manifest]
 
 
-def test_the_same_content_does_not_differ_whatever_it_was_made_of(dataset: Written) -> None:
+def test_same_content_has_no_differences_even_from_other_sources(dataset: Written) -> None:
     _, manifest = dataset
     assert compare(manifest, manifest.model_copy(update={"sources": (), "request": "1" * 64})) == []
 
 
-def test_only_what_differs_is_listed(dataset: Written) -> None:
+def test_only_differences_are_listed(dataset: Written) -> None:
     _, manifest = dataset
     group = manifest.columns.groups[0].model_copy(update={"features": ("a", "b", "z")})
     columns = manifest.columns.model_copy(update={"groups": (group, *manifest.columns.groups[1:])})
@@ -27,7 +27,7 @@ def test_only_what_differs_is_listed(dataset: Written) -> None:
     ]
 
 
-def test_what_one_side_lacks_is_none_there(dataset: Written) -> None:
+def test_missing_entry_is_none_on_its_side(dataset: Written) -> None:
     _, manifest = dataset
     other = manifest.model_copy(update={"digest": "0" * 64, "statistics": {}})
     (_, statistics) = compare(manifest, other)

@@ -41,7 +41,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Secret:
 def write(
     schema: Schema, rows: Callable[..., Columns], describe_manifest: Callable[..., Manifest]
 ) -> Callable[..., tuple[Path, Manifest]]:
-    """Writes a dataset of two shards, of 7 and 5 rows, in blocks of 3; with a key, an encrypted one."""
+    """A function that writes a dataset of two shards of 7 and 5 rows in blocks of 3, encrypted if there is a key."""
 
     def write(directory: Path, secret: Secret | None = None) -> tuple[Path, Manifest]:
         shards: list[ShardInfo] = []
@@ -61,11 +61,11 @@ def write(
 
 @pytest.fixture
 def describe_manifest(describe: Callable[..., Manifest]) -> Callable[..., Manifest]:
-    """The fixture of that name, which the function of the library hides here."""
+    """The fixture of the same name, which the imported function hides."""
     return describe
 
 
-def test_what_is_read_is_what_was_written_and_no_plain_byte_lies_on_the_disk(
+def test_encrypted_rows_are_read_back_and_no_plain_byte_is_on_the_disk(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]], rows: Callable[..., Columns]
 ) -> None:
     directory, manifest = write(tmp_path / "sealed", key)
@@ -91,7 +91,7 @@ def test_what_is_read_is_what_was_written_and_no_plain_byte_lies_on_the_disk(
     assert (manifest.encryption.key, manifest.encryption.environment) == ("spring", "THE_KEY")
 
 
-def test_the_same_key_gives_the_same_bytes(
+def test_same_key_gives_the_same_bytes(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]]
 ) -> None:
     first, second = write(tmp_path / "1", key)[1], write(tmp_path / "2", key)[1]
@@ -100,7 +100,7 @@ def test_the_same_key_gives_the_same_bytes(
     assert first.digest != other.digest
 
 
-def test_the_pieces_in_their_order_are_the_plain_file(
+def test_decrypted_pieces_in_order_are_the_plain_file(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]], schema: Schema
 ) -> None:
     from farandole.shards.encryption import cipher_for
@@ -112,11 +112,11 @@ def test_the_pieces_in_their_order_are_the_plain_file(
         seal = cipher_for(key, shard.file, schema)
         pieces = [content[block.offset : block.offset + block.bytes] for block in shard.blocks]
         pieces.append(content[sum(map(len, pieces)) :])
-        opened = b"".join(seal.open(number, piece) for number, piece in enumerate(pieces))
+        opened = b"".join(seal.decrypt(number, piece) for number, piece in enumerate(pieces))
         assert opened == (plain / twin.file).read_bytes()
 
 
-def test_without_the_key_its_name_and_place_are_told(
+def test_missing_key_is_reported_with_its_name_and_location(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, _ = write(tmp_path, key)
@@ -134,17 +134,19 @@ def test_without_the_key_its_name_and_place_are_told(
     assert Dataset(directory, KeyReference(file=str(path))).split("train").block(0)["dense"].shape == (3, 3)
 
 
-def test_another_key_is_told_as_such(
+def test_wrong_key_is_reported(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, _ = write(tmp_path, key)
     monkeypatch.setenv("THE_KEY", OTHER_KEY)
     for use in (lambda: Dataset(directory).split("train"), lambda: verify(directory)):
-        with pytest.raises(DatasetError, match=r"THE_KEY holds another one \(fingerprint \w{16}\); give the right one"):
+        with pytest.raises(
+            DatasetError, match=r"THE_KEY holds another one \(fingerprint \w{16}\); provide the right key"
+        ):
             use()
 
 
-def test_every_flipped_byte_is_told_with_shard_and_block(
+def test_every_flipped_byte_is_reported_with_shard_and_block(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]]
 ) -> None:
     directory, manifest = write(tmp_path, key)
@@ -168,7 +170,7 @@ def test_every_flipped_byte_is_told_with_shard_and_block(
 
 
 def _forged(directory: Path, manifest: Manifest, shard: ShardInfo, content: bytes) -> Manifest:
-    """The manifest of somebody without the key, who changes a shard and all checksums."""
+    """Return a manifest that is forged without the key: a changed shard, and all checksums adapted."""
     import xxhash
 
     blocks = tuple(
@@ -191,7 +193,7 @@ def _forged(directory: Path, manifest: Manifest, shard: ShardInfo, content: byte
     return manifest.model_copy(update={"splits": splits, "digest": digest})
 
 
-def test_blocks_that_change_places_are_found_even_if_all_checksums_are_made_to_fit(
+def test_swapped_blocks_are_detected_even_with_forged_checksums(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]]
 ) -> None:
     directory, manifest = write(tmp_path, key)
@@ -203,9 +205,9 @@ def test_blocks_that_change_places_are_found_even_if_all_checksums_are_made_to_f
     swapped = content[: shard.blocks[1].offset] + second[:-1] + bytes([second[-1] ^ 1]) + content[len(first) + size :]
     forged = _forged(directory, manifest, shard, swapped)
     write_manifest(directory, forged)
-    with pytest.raises(DatasetError, match="that nobody with the key spring wrote"):
+    with pytest.raises(DatasetError, match="that were not written with the key spring"):
         Dataset(directory).split("train")
-    # and if the manifest's proof were right, the block would still not open
+    # with a valid proof in the manifest, the block could still not be decrypted
     assert forged.encryption is not None
     proof = describe_encryption(key, PLACE, forged.digest)
     write_manifest(directory, forged.model_copy(update={"encryption": proof}))
@@ -214,7 +216,7 @@ def test_blocks_that_change_places_are_found_even_if_all_checksums_are_made_to_f
     assert [(problem.shard, problem.block) for problem in verify(directory)] == [(shard.file, 1)]
 
 
-def test_a_shard_in_the_place_of_another_is_not_opened(
+def test_shard_in_the_position_of_another_is_not_decrypted(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]]
 ) -> None:
     directory, manifest = write(tmp_path, key)
@@ -253,7 +255,7 @@ def test_few_decrypted_blocks_stay_in_memory(
     np.testing.assert_array_equal(kept, reader.block(0)["dense"])
 
 
-def test_a_job_that_demands_encryption_refuses_plain_shards(
+def test_job_that_requires_encryption_refuses_plain_shards(
     tmp_path: Path, key: Secret, write: Callable[..., tuple[Path, Manifest]]
 ) -> None:
     features = {"a": {"kind": "numeric"}}
@@ -266,5 +268,5 @@ def test_a_job_that_demands_encryption_refuses_plain_shards(
         }
     )
     require_policies(data, write(tmp_path / "sealed", key)[1])
-    with pytest.raises(DatasetError, match=r"data\.shards\.encryption: the job demands encrypted shards"):
+    with pytest.raises(DatasetError, match=r"data\.shards\.encryption: the job requires encrypted shards"):
         require_policies(data, write(tmp_path / "plain")[1])

@@ -11,7 +11,7 @@ Written = tuple[Path, Manifest]
 
 
 def put(path: Path, age_s: float) -> Path:
-    """A file that was last changed so long ago."""
+    """Create a file of an age in seconds."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
     changed = time.time() - age_s
@@ -26,7 +26,7 @@ def age(directory: Path, age_s: float) -> None:
         os.utime(path, (changed, changed))
 
 
-def test_old_files_that_no_manifest_knows_are_removed(dataset: Written) -> None:
+def test_old_unreferenced_files_are_removed(dataset: Written) -> None:
     directory, manifest = dataset
     put(directory / "train" / "00000-0123456789abcdef.arrow", 25 * HOUR_S)
     put(directory / "validation" / "00001-0123456789abcdef.tmp", 25 * HOUR_S)
@@ -38,7 +38,7 @@ def test_old_files_that_no_manifest_knows_are_removed(dataset: Written) -> None:
     assert list((directory / "validation").iterdir()) == []
 
 
-def test_the_draft_of_a_manifest_that_nobody_finished_is_removed(dataset: Written) -> None:
+def test_unfinished_draft_of_a_manifest_is_removed(dataset: Written) -> None:
     directory, manifest = dataset
     put(directory / ".manifest.json.x1y2.tmp", 25 * HOUR_S)
     mine = put(directory / "notes.tmp", 25 * HOUR_S)
@@ -48,7 +48,7 @@ def test_the_draft_of_a_manifest_that_nobody_finished_is_removed(dataset: Writte
     assert (directory / "manifest.json").exists()
 
 
-def test_young_files_stay(dataset: Written) -> None:
+def test_recent_files_stay(dataset: Written) -> None:
     directory, manifest = dataset
     path = put(directory / "train" / "00000-0123456789abcdef.tmp", 23 * HOUR_S)
     assert collect_garbage(directory, manifest) == []
@@ -56,7 +56,7 @@ def test_young_files_stay(dataset: Written) -> None:
     assert collect_garbage(directory, manifest, min_age_s=22 * HOUR_S) == ["train/00000-0123456789abcdef.tmp"]
 
 
-def test_the_datasets_own_shards_stay_however_old(dataset: Written) -> None:
+def test_referenced_shards_stay_however_old(dataset: Written) -> None:
     directory, manifest = dataset
     age(directory, 1000 * HOUR_S)
     assert collect_garbage(directory, manifest, min_age_s=0) == []
@@ -64,7 +64,7 @@ def test_the_datasets_own_shards_stay_however_old(dataset: Written) -> None:
     assert sum(len(reader.block(number)["label"]) for number in range(5)) == 12
 
 
-def test_files_of_others_stay(dataset: Written) -> None:
+def test_foreign_files_stay(dataset: Written) -> None:
     directory, manifest = dataset
     others = [
         put(directory / "train" / name, 1000 * HOUR_S) for name in ("notes.txt", "notes.arrow", "00000-note.parquet")
@@ -74,7 +74,7 @@ def test_files_of_others_stay(dataset: Written) -> None:
     assert all(path.exists() for path in others)
 
 
-def test_shards_that_are_about_to_be_replaced_count_as_new(dataset: Written) -> None:
+def test_shards_about_to_be_replaced_count_as_recent(dataset: Written) -> None:
     directory, manifest = dataset
     age(directory, 10 * 24 * 3600)
     mark_as_recent(directory, manifest)

@@ -32,27 +32,27 @@ SHARD = ShardInfo(
 )
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, describe: Describe) -> None:
+def test_manifest_is_read_as_it_was_written(tmp_path: Path, describe: Describe) -> None:
     manifest = describe(train=(SHARD,), test=())
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
     assert read_manifest(str(tmp_path)) == manifest
 
 
-def test_the_same_manifest_is_the_same_file(tmp_path: Path, describe: Describe) -> None:
+def test_same_manifest_gives_the_same_file(tmp_path: Path, describe: Describe) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)))
     first = (tmp_path / MANIFEST_NAME).read_bytes()
     write_manifest(tmp_path, read_manifest(tmp_path))
     assert (tmp_path / MANIFEST_NAME).read_bytes() == first
 
 
-def test_nothing_but_the_manifest_is_left_and_others_may_read_it(tmp_path: Path, describe: Describe) -> None:
+def test_writing_leaves_only_the_manifest_readable_by_others(tmp_path: Path, describe: Describe) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)))
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST_NAME]
     assert stat.S_IMODE((tmp_path / MANIFEST_NAME).stat().st_mode) == 0o644
 
 
-def test_a_manifest_that_cannot_be_written_leaves_the_old_one(
+def test_failed_write_leaves_the_old_manifest(
     tmp_path: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -73,21 +73,21 @@ def test_rows_are_counted_by_split(describe: Describe) -> None:
     assert manifest.rows("none") == 0
 
 
-def test_without_a_manifest_there_is_no_dataset(tmp_path: Path) -> None:
+def test_directory_without_manifest_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no manifest\.json, so no dataset .*; run `farandole prepare"):
         read_manifest(tmp_path)
     with pytest.raises(DatasetError, match="no dataset"):
         read_manifest(tmp_path / "none")
 
 
-def test_a_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+def test_path_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="cannot be read"):
         read_manifest(tmp_path / "file")
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])
-def test_every_changed_byte_is_noticed(tmp_path: Path, describe: Describe, mask: int) -> None:
+def test_every_changed_byte_is_detected(tmp_path: Path, describe: Describe, mask: int) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)))
     path = tmp_path / MANIFEST_NAME
     content = path.read_bytes()
@@ -97,7 +97,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path, describe: Describe, mask:
             read_manifest(tmp_path)
 
 
-def test_a_changed_end_of_a_line_is_noticed(tmp_path: Path, describe: Describe) -> None:
+def test_changed_line_ending_is_detected(tmp_path: Path, describe: Describe) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)))
     path = tmp_path / MANIFEST_NAME
     content = path.read_bytes()
@@ -112,7 +112,7 @@ def test_a_changed_end_of_a_line_is_noticed(tmp_path: Path, describe: Describe) 
     assert unnoticed == []
 
 
-def test_every_cut_is_noticed(tmp_path: Path, describe: Describe) -> None:
+def test_every_truncation_is_detected(tmp_path: Path, describe: Describe) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)))
     path = tmp_path / MANIFEST_NAME
     content = path.read_bytes()
@@ -129,13 +129,15 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
         read_manifest(tmp_path)
 
 
-def test_another_version_is_named(tmp_path: Path, describe: Describe) -> None:
+def test_other_format_version_is_reported(tmp_path: Path, describe: Describe) -> None:
     write_manifest(tmp_path, describe(train=(SHARD,)).model_copy(update={"format_version": 2}))
-    with pytest.raises(DatasetError, match="format version 2; this Farandole reads 1: prepare it again"):
+    with pytest.raises(
+        DatasetError, match="has the format version 2, and this version of Farandole reads 1; prepare the dataset again"
+    ):
         read_manifest(tmp_path)
 
 
-def test_a_whole_manifest_with_other_fields_is_refused(tmp_path: Path, describe: Describe) -> None:
+def test_intact_manifest_with_other_fields_is_refused(tmp_path: Path, describe: Describe) -> None:
     class Wider(Manifest):
         more: int = 1
 
@@ -146,7 +148,7 @@ def test_a_whole_manifest_with_other_fields_is_refused(tmp_path: Path, describe:
         read_manifest(tmp_path)
 
 
-def test_the_digest_tells_contents_apart_and_not_names(schema: Schema) -> None:
+def test_digest_depends_on_content_and_not_on_names(schema: Schema) -> None:
     digest = content_digest(schema, {"a": 1}, {"train": (SHARD,)})
     assert content_digest(schema, {"a": 1}, {"train": (SHARD.model_copy(update={"file": "elsewhere"}),)}) == digest
     others = [

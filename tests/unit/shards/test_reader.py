@@ -23,7 +23,7 @@ def test_blocks_are_numbered_over_all_shards(dataset: Written, rows: Callable[..
         np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), values)
 
 
-def test_blocks_are_views_that_cannot_be_written(dataset: Written) -> None:
+def test_blocks_are_read_only_views(dataset: Written) -> None:
     block = Dataset(str(dataset[0])).split("train").block(0)
     assert list(block) == ["dense", "categorical", LABEL]
     assert not any(view.flags.writeable or view.flags.owndata for view in block.values())
@@ -34,22 +34,22 @@ def test_views_outlive_their_reader(dataset: Written, rows: Callable[..., Column
     np.testing.assert_array_equal(block["dense"], rows(3)["dense"])
 
 
-def test_a_split_without_rows_has_no_blocks(dataset: Written) -> None:
+def test_split_without_rows_has_no_blocks(dataset: Written) -> None:
     reader = Dataset(dataset[0]).split("validation")
     assert (reader.rows, reader.block_rows) == (0, ())
 
 
-def test_an_unknown_split_is_refused(dataset: Written) -> None:
-    with pytest.raises(DatasetError, match="no split 'tset'; it has train, validation"):
+def test_unknown_split_is_refused(dataset: Written) -> None:
+    with pytest.raises(DatasetError, match="has no split 'tset'; use train, validation"):
         Dataset(dataset[0]).split("tset")
 
 
-def test_a_directory_without_manifest_is_no_dataset(tmp_path: Path) -> None:
+def test_directory_without_manifest_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no dataset"):
         Dataset(tmp_path)
 
 
-def test_a_missing_shard_is_named_and_the_others_can_be_read(dataset: Written) -> None:
+def test_missing_shard_is_named_and_the_others_can_be_read(dataset: Written) -> None:
     directory, manifest = dataset
     path = directory / manifest.splits["train"][1].file
     path.unlink()
@@ -61,16 +61,16 @@ def test_a_missing_shard_is_named_and_the_others_can_be_read(dataset: Written) -
 
 
 @pytest.mark.parametrize("change", [-1, -200, 8])
-def test_a_shard_of_another_size_is_refused(dataset: Written, change: int) -> None:
+def test_shard_of_another_size_is_refused(dataset: Written, change: int) -> None:
     directory, manifest = dataset
     shard = manifest.splits["train"][0]
     content = (directory / shard.file).read_bytes()
     (directory / shard.file).write_bytes(content[:change] if change < 0 else content + b"\0" * change)
-    with pytest.raises(DatasetError, match=f"{shard.bytes + change} bytes, the manifest says {shard.bytes}"):
+    with pytest.raises(DatasetError, match=f"has {shard.bytes + change} bytes instead of {shard.bytes}, which"):
         Dataset(directory).split("train").block(0)
 
 
-def test_every_single_flipped_byte_of_a_shard_is_found_and_named(dataset: Written) -> None:
+def test_every_flipped_byte_of_a_shard_is_detected_and_named(dataset: Written) -> None:
     directory, manifest = dataset
     shard = manifest.splits["train"][0]
     path = directory / shard.file
@@ -83,7 +83,7 @@ def test_every_single_flipped_byte_of_a_shard_is_found_and_named(dataset: Writte
 
 
 @pytest.mark.parametrize("wrong", ["columns", "blocks"])
-def test_a_shard_of_other_columns_or_blocks_is_refused(
+def test_shard_of_other_columns_or_blocks_is_refused(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest], wrong: str
 ) -> None:
     writer = ShardWriter(tmp_path, "train", 0, schema, block_rows=3)
@@ -97,5 +97,5 @@ def test_a_shard_of_other_columns_or_blocks_is_refused(
         columns = schema.model_copy(update={"groups": (renamed, *schema.groups[1:])})
         manifest = manifest.model_copy(update={"columns": columns})
     write_manifest(tmp_path, manifest)
-    with pytest.raises(DatasetError, match=r"is damaged|other columns or blocks than the manifest says"):
+    with pytest.raises(DatasetError, match=r"is damaged|other columns or blocks than the manifest states"):
         Dataset(tmp_path).split("train").block(0)

@@ -16,7 +16,7 @@ def data(**privacy: Any) -> Data:
     return Data.model_validate({"sources": sources, "features": features, "privacy": privacy, "output": "/data/people"})
 
 
-def test_a_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Path, Manifest]) -> None:
+def test_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Path, Manifest]) -> None:
     wanted = data(columns={"age": {"policy": "generalise", "width": 10}, "name": {"policy": "mask"}})
     with pytest.raises(DatasetError) as caught:
         require_policies(wanted, dataset[1])
@@ -28,7 +28,7 @@ def test_a_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Pat
     ]
 
 
-def test_a_dataset_with_them_is_not(dataset: tuple[Path, Manifest]) -> None:
+def test_dataset_with_the_policies_of_the_job_is_accepted(dataset: tuple[Path, Manifest]) -> None:
     wanted = data(columns={"name": {"policy": "mask"}})
     columns = {name: policy.model_dump(mode="json") for name, policy in wanted.privacy.columns.items()}
     protected = dataset[1].model_copy(update={"privacy": {"columns": columns}})

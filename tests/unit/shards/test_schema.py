@@ -12,7 +12,7 @@ from farandole.shards import LABEL, Group, LabelColumn, Schema
 Columns = dict[str, np.ndarray]
 
 
-def test_arrays_become_a_batch_and_arrays_again(schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_arrays_survive_a_batch(schema: Schema, rows: Callable[..., Columns]) -> None:
     columns = rows(5)
     views = schema.arrays(schema.record_batch(columns))
     assert list(views) == ["dense", "categorical", LABEL]
@@ -21,26 +21,26 @@ def test_arrays_become_a_batch_and_arrays_again(schema: Schema, rows: Callable[.
         np.testing.assert_array_equal(views[name], values)
 
 
-def test_a_slice_of_a_batch_gives_the_rows_of_the_slice(schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_slice_of_a_batch_gives_its_own_rows(schema: Schema, rows: Callable[..., Columns]) -> None:
     views = schema.arrays(schema.record_batch(rows(9)).slice(4, 3))
     for name, values in rows(9).items():
         np.testing.assert_array_equal(views[name], values[4:7])
 
 
-def test_columns_that_do_not_lie_in_one_piece_are_taken(schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_non_contiguous_columns_are_accepted(schema: Schema, rows: Callable[..., Columns]) -> None:
     columns = {name: values[::-2] for name, values in rows(9).items()}
     views = schema.arrays(schema.record_batch(columns))
     for name, values in columns.items():
         np.testing.assert_array_equal(views[name], values)
 
 
-def test_views_share_the_batchs_memory_and_cannot_be_written(schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_views_are_read_only_and_share_the_batchs_memory(schema: Schema, rows: Callable[..., Columns]) -> None:
     for view in schema.arrays(schema.record_batch(rows(2))).values():
         assert not view.flags.writeable
         assert not view.flags.owndata
 
 
-def test_the_arrow_schema_has_one_list_of_fixed_size_for_each_group(schema: Schema) -> None:
+def test_arrow_schema_has_one_fixed_size_list_for_each_group(schema: Schema) -> None:
     assert schema.arrow == pa.schema(
         [
             pa.field("dense", pa.list_(pa.field("item", pa.float32(), nullable=False), 3), nullable=False),
@@ -50,7 +50,7 @@ def test_the_arrow_schema_has_one_list_of_fixed_size_for_each_group(schema: Sche
     )
 
 
-def test_a_row_has_four_bytes_for_each_value(schema: Schema) -> None:
+def test_row_has_four_bytes_for_each_value(schema: Schema) -> None:
     assert schema.row_bytes == 4 * (3 + 1 + 1)
 
 
@@ -69,7 +69,7 @@ def test_values_of_another_width_are_refused(schema: Schema, rows: Callable[...,
         schema.record_batch(columns)
 
 
-def test_schemas_that_say_the_same_have_one_fingerprint_and_others_another(schema: Schema) -> None:
+def test_fingerprint_depends_on_the_content_of_the_schema(schema: Schema) -> None:
     same = Schema.model_validate_json(schema.model_dump_json())
     assert same == schema
     assert same.fingerprint == schema.fingerprint
@@ -90,19 +90,17 @@ def test_schemas_that_say_the_same_have_one_fingerprint_and_others_another(schem
         ("regression", (), 1, np.float32),
     ],
 )
-def test_the_kind_of_label_decides_outputs_and_type(
-    kind: str, classes: tuple[str, ...], outputs: int, dtype: type
-) -> None:
+def test_kind_of_label_decides_outputs_and_type(kind: str, classes: tuple[str, ...], outputs: int, dtype: type) -> None:
     label = LabelColumn.model_validate({"kind": kind, "column": "y", "classes": classes})
     assert (label.num_outputs, label.dtype) == (outputs, np.dtype(dtype))
 
 
-def test_a_group_knows_its_size_and_type() -> None:
+def test_group_has_a_size_and_a_type() -> None:
     group = Group(name="g", kind="ids", features=("a", "b"), cardinalities=(3, 4))
     assert (group.size, group.dtype) == (2, np.dtype(np.int32))
 
 
-def test_a_group_is_found_by_its_name() -> None:
+def test_group_is_found_by_its_name() -> None:
     dense = Group(name="dense", kind="numbers", features=("a",))
     schema = Schema(groups=(dense,))
     assert schema.group("dense") is dense

@@ -1,4 +1,4 @@
-"""Every byte of a dataset is looked at, and what is wrong is named."""
+"""Verification of every byte of a dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farandole.shards import MANIFEST_NAME, Manifest, verify, write_manifest
 Written = tuple[Path, Manifest]
 
 
-def test_a_whole_dataset_has_no_problems_and_all_bytes_are_read(dataset: Written) -> None:
+def test_intact_dataset_has_no_problems_and_all_bytes_are_read(dataset: Written) -> None:
     directory, manifest = dataset
     seen: list[tuple[int, int]] = []
     assert verify(directory, lambda done, total: seen.append((done, total))) == []
@@ -21,7 +21,7 @@ def test_a_whole_dataset_has_no_problems_and_all_bytes_are_read(dataset: Written
     assert seen[-1] == (size, size)
 
 
-def test_a_hundred_random_flipped_bits_are_found_in_their_shard_and_record_batch(dataset: Written) -> None:
+def test_flipped_bits_are_located_by_shard_and_record_batch(dataset: Written) -> None:
     directory, manifest = dataset
     draw = random.Random(7)
     for _ in range(100):
@@ -38,7 +38,7 @@ def test_a_hundred_random_flipped_bits_are_found_in_their_shard_and_record_batch
     assert verify(directory) == []
 
 
-def test_a_missing_and_a_short_shard_are_named(dataset: Written) -> None:
+def test_missing_and_truncated_shards_are_named(dataset: Written) -> None:
     directory, manifest = dataset
     first, second = manifest.splits["train"]
     (directory / first.file).unlink()
@@ -46,20 +46,23 @@ def test_a_missing_and_a_short_shard_are_named(dataset: Written) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     missing, short = verify(directory)
     assert (missing.shard, missing.text) == (first.file, "cannot be read: No such file or directory")
-    assert (short.shard, short.text) == (second.file, f"{second.bytes - 1} bytes; the manifest says {second.bytes}")
+    assert (short.shard, short.text) == (
+        second.file,
+        f"has {second.bytes - 1} bytes instead of {second.bytes}, which the manifest states",
+    )
 
 
-def test_a_manifest_that_contradicts_itself_is_named(dataset: Written) -> None:
+def test_contradictory_manifest_is_reported(dataset: Written) -> None:
     directory, manifest = dataset
     first, second = manifest.splits["train"]
     lying = first.model_copy(update={"rows": first.rows + 1})
     write_manifest(directory, manifest.model_copy(update={"splits": {**manifest.splits, "train": (lying, second)}}))
     texts = [problem.text for problem in verify(directory)]
-    assert "the content digest does not follow from the shards that are listed" in texts
-    assert f"{first.rows + 1} rows, but its record batches have others in sum" in texts
+    assert "the content digest does not match the listed shards" in texts
+    assert f"has {first.rows + 1} rows, and its record batches have another number of rows in all" in texts
 
 
-def test_a_damaged_manifest_is_an_error(dataset: Written) -> None:
+def test_damaged_manifest_is_an_error(dataset: Written) -> None:
     directory, _ = dataset
     path = directory / MANIFEST_NAME
     path.write_text(path.read_text().replace('"rows": 3', '"rows": 4', 1))

@@ -17,7 +17,7 @@ Columns = dict[str, np.ndarray]
 
 
 def write(directory: Path, schema: Schema, columns: Columns, pieces: list[int], block_rows: int = 4) -> ShardInfo:
-    """One shard, written in pieces of so many rows."""
+    """Write one shard in pieces of a number of rows."""
     writer = ShardWriter(directory, "train", 3, schema, block_rows)
     start = 0
     for count in pieces:
@@ -26,7 +26,7 @@ def write(directory: Path, schema: Schema, columns: Columns, pieces: list[int], 
     return writer.close()
 
 
-def test_blocks_have_the_wanted_rows_and_the_last_one_the_rest(
+def test_blocks_have_the_requested_rows_and_the_last_one_the_rest(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns]
 ) -> None:
     info = write(tmp_path, schema, rows(11), [11])
@@ -37,13 +37,13 @@ def test_blocks_have_the_wanted_rows_and_the_last_one_the_rest(
 
 
 @pytest.mark.parametrize("count", [4, 8])
-def test_no_empty_block_is_written_where_blocks_come_out_even(
+def test_no_empty_block_is_written_after_full_ones(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns], count: int
 ) -> None:
     assert [block.rows for block in write(tmp_path, schema, rows(count), [count]).blocks] == [4] * (count // 4)
 
 
-def test_a_shard_without_rows_is_a_file_without_blocks(
+def test_shard_without_rows_is_a_file_without_blocks(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns]
 ) -> None:
     info = write(tmp_path, schema, rows(0), [0])
@@ -55,7 +55,7 @@ def test_a_shard_without_rows_is_a_file_without_blocks(
 
 @given(pieces=st.lists(st.integers(0, 9), min_size=1, max_size=6), block_rows=st.integers(1, 7))
 @hypothesis_settings(max_examples=20, deadline=None)
-def test_the_file_does_not_depend_on_the_pieces_in_which_rows_come(
+def test_file_does_not_depend_on_how_rows_are_batched(
     tmp_path_factory: pytest.TempPathFactory,
     schema: Schema,
     rows: Callable[..., Columns],
@@ -69,9 +69,7 @@ def test_the_file_does_not_depend_on_the_pieces_in_which_rows_come(
     assert [path.name for path in (directory / "train").iterdir()] == [Path(whole.file).name]
 
 
-def test_the_name_ends_in_the_checksum_of_the_whole_file(
-    tmp_path: Path, schema: Schema, rows: Callable[..., Columns]
-) -> None:
+def test_name_ends_in_the_checksum_of_the_file(tmp_path: Path, schema: Schema, rows: Callable[..., Columns]) -> None:
     info = write(tmp_path, schema, rows(11), [5, 6])
     content = (tmp_path / info.file).read_bytes()
     assert info.xxh3_128 == xxhash.xxh3_128_hexdigest(content)
@@ -79,7 +77,7 @@ def test_the_name_ends_in_the_checksum_of_the_whole_file(
     assert info.file == f"train/00003-{info.xxh3_128[:16]}.arrow"
 
 
-def test_the_blocks_follow_each_other_from_the_files_start_to_its_footer(
+def test_blocks_are_adjacent_from_the_start_to_the_footer(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns]
 ) -> None:
     info = write(tmp_path, schema, rows(11), [11])
@@ -90,7 +88,7 @@ def test_the_blocks_follow_each_other_from_the_files_start_to_its_footer(
         assert block.xxh3_64 == xxhash.xxh3_64_hexdigest(content[place : place + block.bytes])
         place += block.bytes
     assert content[:6] == b"ARROW1"
-    # What is left is Arrow's end mark and its footer.
+    # The rest is Arrow's end mark and the footer.
     assert content[place : place + 8] == b"\xff\xff\xff\xff\0\0\0\0"
     assert content.endswith(b"ARROW1")
 
@@ -105,7 +103,7 @@ def test_buffers_are_neither_compressed_nor_copied(
     assert columns[LABEL].tobytes() in content
 
 
-def test_only_close_gives_the_file_its_name(tmp_path: Path, schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_only_close_publishes_the_file(tmp_path: Path, schema: Schema, rows: Callable[..., Columns]) -> None:
     writer = ShardWriter(tmp_path, "train", 0, schema, block_rows=2)
     writer.write(rows(5))
     assert [path.suffix for path in (tmp_path / "train").iterdir()] == [".tmp"]
@@ -113,7 +111,7 @@ def test_only_close_gives_the_file_its_name(tmp_path: Path, schema: Schema, rows
     assert [path.suffix for path in (tmp_path / "train").iterdir()] == [".arrow"]
 
 
-def test_an_abandoned_shard_leaves_nothing(tmp_path: Path, schema: Schema, rows: Callable[..., Columns]) -> None:
+def test_abandoned_shard_leaves_nothing(tmp_path: Path, schema: Schema, rows: Callable[..., Columns]) -> None:
     writer = ShardWriter(tmp_path, "train", 0, schema, block_rows=2)
     writer.write(rows(5))
     writer.abandon()

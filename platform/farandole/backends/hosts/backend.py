@@ -30,9 +30,9 @@ class HostsBackend(LocalBackend):
             report = check_hosts(job)
         except SpecError as error:
             return [str(error)]
-        if report.fit and report.slots >= job.resources.effective_min_workers:
+        if report.is_job_ok and report.slots >= job.resources.effective_min_workers:
             return []  # an attempt starts without the unusable hosts, and the log says so
-        return [str(check) for check in report.wrong]
+        return [str(check) for check in report.failed]
 
     def create_directory(self, job: Job) -> Path:
         """Create the job's directory for the job's folder as it is now: later changes do not affect this job."""

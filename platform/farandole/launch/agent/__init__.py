@@ -1,6 +1,7 @@
-"""What runs on another host for the launcher: it looks around, takes the job's folder, and keeps a worker.
+"""Agent: the part of the launcher that runs on other hosts.
 
-The launcher starts it by SSH and speaks to it on standard input: a line of JSON says what to `do`, and what follows
-belongs to that. It answers in marked lines on standard output, as workers do, for what a login shell prints may stand
-before them. Secrets come this way only: they are on no command line and in no file.
+The launcher starts it over SSH as `python -m farandole.launch.agent` and sends one request, a line of JSON on standard
+input that says what to `do`; the rest of the input belongs to that request. The agent answers with marked lines on
+standard output, as workers do, since the output of a login shell may precede them. Secrets are sent only this way: they
+appear on no command line and in no file.
 """

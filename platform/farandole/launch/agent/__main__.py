@@ -1,4 +1,4 @@
-"""`python -m farandole.launch.agent`: does one thing for the launcher, see the package."""
+"""Entry point of the agent: `python -m farandole.launch.agent`."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import os
 import sys
 from typing import Any
 
-from farandole.errors import FarandoleError
-from farandole.process.messages import send_message
+from farandole.errors import FarandoleError, explain_os_error
+from farandole.launch.agent.messages import Answer, Refused, send
 
-_DOES = {
-    "look": "farandole.launch.agent.probe",
-    "receive": "farandole.launch.agent.receive_code",
+_MODULES = {
+    "probe": "farandole.launch.agent.probe",
+    "receive_code": "farandole.launch.agent.receive_code",
     "listen": "farandole.launch.agent.connectivity",
     "connect": "farandole.launch.agent.connectivity",
-    "work": "farandole.launch.agent.run_worker",
-    "collect": "farandole.launch.agent.send_spools",
+    "run_worker": "farandole.launch.agent.run_worker",
+    "send_spools": "farandole.launch.agent.send_spools",
 }
-"""By what is to be done: the module with a function of that name, which takes the request and returns the answer."""
+"""By request: the module with a function of that name, which takes the request and returns the answer."""
 
 
 def main() -> None:
-    """Read what to do, do it, answer."""
+    """Read a request, execute it, and answer."""
     request: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     os.environ.update(request.pop("environment", {}))
     do = request.pop("do")
-    if do not in _DOES:
-        _refuse(f"its farandole cannot {do}: it is another version; install the same there as here")
+    if do not in _MODULES:
+        _refuse(f"its farandole cannot {do}: it is another version; install the version that is used here")
     try:
-        answer = getattr(importlib.import_module(_DOES[do]), do)(request)
+        answer = getattr(importlib.import_module(_MODULES[do]), do)(request)
     except FarandoleError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse(f"{error.filename or do}: {error.strerror or error}; free some space there, or mend the permissions")
-    send_message({"event": "answer", **answer})
+        _refuse(explain_os_error(error, error.filename or do))
+    send(Answer(answer))
 
 
 def _refuse(message: str) -> None:
-    send_message({"event": "refused", "message": message})
+    send(Refused(message))
     sys.exit(0)
 
 

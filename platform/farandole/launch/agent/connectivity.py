@@ -1,4 +1,4 @@
-"""Whether hosts reach each other and the launcher, on ports that nobody knows beforehand, as workers need it."""
+"""Connectivity of hosts to each other and to the launcher, on arbitrary ports, as workers need it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from farandole.launch.agent.addresses import launcher_address, own_address
-from farandole.process.messages import send_message
+from farandole.launch.agent.messages import Listening, send
 
 
 def listen(request: dict[str, Any]) -> dict[str, Any]:
-    """Accept connections on a free port until the launcher's side of standard input ends."""
+    """Accept connections on a free port until standard input ends.
+
+    Args:
+        request: `address`: the address to announce. Default: the one to which SSH connected.
+    """
     with open_port() as server:
         address = request.get("address") or own_address()
-        send_message({"event": "listening", "address": address, "port": server.getsockname()[1]})
+        send(Listening(address, server.getsockname()[1]))
         sys.stdin.buffer.read()
     return {}
 
 
 def open_port() -> socket.socket:
-    """A listening socket that accepts whoever comes, in a thread that ends with it."""
+    """Return a listening socket whose connections are accepted by a thread until it is closed."""
     server = socket.create_server(("", 0), backlog=128)
 
     def accept() -> None:
@@ -30,23 +34,23 @@ def open_port() -> socket.socket:
             try:
                 server.accept()[0].close()
             except OSError:
-                return  # it is closed
+                return  # the socket is closed
 
     threading.Thread(target=accept, name="accept", daemon=True).start()
     return server
 
 
 def connect(request: dict[str, Any]) -> dict[str, Any]:
-    """Try to reach others.
+    """Try to connect to other hosts.
 
     Args:
-        request: `targets`: name to address and port; the launcher's address is null. `timeout_s`.
+        request: `targets`: by name, address and port; the launcher's address is null. `timeout_s`.
 
     Returns:
-        `problems`: name to reason.
+        `problems`: by name, why the connection failed.
     """
 
-    def reach(target: tuple[str, list[Any]]) -> tuple[str, str | None]:
+    def try_to_connect(target: tuple[str, list[Any]]) -> tuple[str, str | None]:
         name, (given, port) = target
         address = given or launcher_address()
         try:
@@ -57,5 +61,5 @@ def connect(request: dict[str, Any]) -> dict[str, Any]:
 
     targets = list(request["targets"].items())
     with ThreadPoolExecutor(max(len(targets), 1)) as pool:
-        found = list(pool.map(reach, targets))
-    return {"problems": {name: problem for name, problem in found if problem is not None}}
+        results = list(pool.map(try_to_connect, targets))
+    return {"problems": {name: problem for name, problem in results if problem is not None}}

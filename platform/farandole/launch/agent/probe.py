@@ -1,4 +1,4 @@
-"""Looks around on a host before a job starts: versions, disk, clock, dataset, addresses."""
+"""Probe of a host before a job starts: versions, disk, clock, dataset, checkpoints, addresses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from farandole.launch.agent.receive_code import code_directory
 from farandole.process.orphans import kill_orphans
 from farandole.storage import home
 
-PACKAGES = ("farandole", "torch", "horovod")
-"""What has to have the same version on all machines of a gang."""
+_PACKAGES = ("farandole", "torch", "horovod")
+"""Packages that must have the same version on all machines of a gang."""
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of Python and of what a gang needs, and a digest of Farandole's own sources, which may differ under
-    one version; None: not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "sources": _sources()}
-    for name in PACKAGES:
+    """Return the versions of Python and of the packages that a gang needs, None for missing packages.
+
+    `sources` is a digest of Farandole's own sources, which may differ within one version.
+    """
+    found: dict[str, str | None] = {"python": platform.python_version(), "sources": _sources_digest()}
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -34,60 +36,61 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _sources() -> str:
+def _sources_digest() -> str:
     package = Path(__file__).resolve().parents[2]
-    code = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        code.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
-    return code.hexdigest()[:12]
+        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """What a host has.
+    """Return the state of this host.
 
     Args:
-        request: `code`: the digest of the job's folder. `mark`: kill what an earlier attempt left here under it.
-            `dataset`: a dataset directory, to tell its digest. `checkpoints`: a directory, to tell whether it can be
-            written. `probe`: the name of a file in it that the launcher has made. Each may be missing.
+        request: All of these are optional. `code`: digest of the job's folder. `mark`: kill the processes that an
+            earlier attempt left here under this mark. `dataset`: a dataset directory, whose digest is returned.
+            `checkpoints`: a directory, which is checked for write access. `marker`: name of a file in it that the
+            launcher has created.
     """
     if request.get("mark") is not None:
         kill_orphans(request["mark"])
-    place = home()
-    place.mkdir(parents=True, exist_ok=True)
-    seen: dict[str, Any] = {
+    directory = home()
+    directory.mkdir(parents=True, exist_ok=True)
+    answer: dict[str, Any] = {
         "versions": versions(),
         "time_s": time.time(),
-        "home": str(place),
-        "free_gb": shutil.disk_usage(place).free / 1e9,
-        "writable": os.access(place, os.W_OK),
+        "home": str(directory),
+        "free_gb": shutil.disk_usage(directory).free / 1e9,
+        "writable": os.access(directory, os.W_OK),
         "cores": len(os.sched_getaffinity(0)),
         "address": own_address(),
         "launcher": launcher_address(),
     }
     if request.get("code") is not None:
-        seen["has_code"] = code_directory(request["code"]).is_dir()
+        answer["has_code"] = code_directory(request["code"]).is_dir()
     if request.get("dataset") is not None:
-        seen["dataset"] = _dataset(request["dataset"])
+        answer["dataset"] = _probe_dataset(request["dataset"])
     if request.get("checkpoints") is not None:
-        seen["checkpoints"] = _checkpoints(request["checkpoints"], request.get("probe"))
-    return seen
+        answer["checkpoints"] = _probe_checkpoints(request["checkpoints"], request.get("marker"))
+    return answer
 
 
-def _dataset(place: str) -> dict[str, str]:
-    from farandole.shards import read_manifest  # pyarrow takes its time
+def _probe_dataset(location: str) -> dict[str, str]:
+    from farandole.shards import read_manifest  # importing pyarrow takes a while
 
     try:
-        return {"digest": read_manifest(place).digest}
+        return {"digest": read_manifest(location).digest}
     except FarandoleError as error:
         return {"problem": str(error)}
 
 
-def _checkpoints(place: str, probe: str | None) -> dict[str, Any]:
-    """Whether a directory is the one that the launcher sees, and can be written."""
-    directory = Path(place)
+def _probe_checkpoints(path: str, marker: str | None) -> dict[str, Any]:
+    """Return whether a directory is the one that the launcher sees, or why it cannot be written."""
+    directory = Path(path)
     try:
-        shared = probe is None or (directory / probe).exists()
+        is_shared = marker is None or (directory / marker).exists()
         with tempfile.TemporaryFile(dir=directory):
-            return {"shared": shared}
+            return {"shared": is_shared}
     except OSError as error:
         return {"problem": error.strerror or str(error)}

@@ -1,4 +1,4 @@
-"""Takes a job's folder, once for each content."""
+"""Store of job folders that other machines sent, one directory for each content."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from farandole.errors import UnavailableError
 from farandole.launch.code_archive import unpack
 from farandole.storage import home
 
-_KEPT = 20
-_YOUNG_S = 86_400.0
-"""Folders used within a day may belong to a job that runs."""
+_MAX_FOLDERS = 20
+_MIN_AGE_S = 86_400.0
+"""A folder that was used within a day may belong to a job that is running."""
 
 
 def code_directory(digest: str) -> Path:
-    """Where the folder of a digest lies on this machine."""
+    """Return the directory of the folder with a digest."""
     return home() / "code" / digest
 
 
 def receive_code(request: dict[str, Any]) -> dict[str, Any]:
-    """Unpack the package that follows the request: `digest`, and `size_bytes` of it.
+    """Unpack the archive that follows the request.
+
+    Args:
+        request: `digest` of the archive, and its `size_bytes`.
 
     Raises:
-        EnvironmentLacking: It arrived damaged, or the disk does not take it.
+        UnavailableError: The archive is damaged, or cannot be written to disk.
     """
     data = sys.stdin.buffer.read(request["size_bytes"])
     directory = unpack(data, request["digest"], code_directory(request["digest"]))
-    _forget_old(directory.parent, directory.name)
+    _delete_old(directory.parent, directory.name)
     return {"directory": str(directory)}
 
 
 def use_code(digest: str) -> Path:
-    """The folder of a digest, marked as used.
+    """Return the folder with a digest and mark it as used.
 
     Raises:
-        EnvironmentLacking: It is not there.
+        UnavailableError: The folder does not exist.
     """
     directory = code_directory(digest)
     if not directory.is_dir():
-        raise UnavailableError(f"{directory}: the job's folder is not here any more; retry the job")
+        raise UnavailableError(f"{directory}: the job's folder does not exist any more; retry the job")
     os.utime(directory)
     return directory
 
 
-def _forget_old(place: Path, kept: str) -> None:
-    """Keep the newest folders only."""
-    found = sorted(place.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[_KEPT:]:
-        if path.name != kept and time.time() - path.stat().st_mtime > _YOUNG_S:
+def _delete_old(parent: Path, kept: str) -> None:
+    """Delete all but the newest folders."""
+    folders = sorted(parent.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in folders[_MAX_FOLDERS:]:
+        if path.name != kept and time.time() - path.stat().st_mtime > _MIN_AGE_S:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Keeps one worker on this host: starts it as the launcher says, passes on what it says, and never leaves it behind.
+"""Run of one worker on this host: start, heartbeats, commands of the launcher, and a clean end in every case.
 
-The launcher writes a line to standard input at least once a second: an order, or `ping`. Where nothing comes for
-`limit_s`, the launcher has died with its machine or the network is cut, and another gang will soon go on from the last
-checkpoint: the worker is killed at once, before that can happen. Where the input ends, the launcher has ended in good
-order: the worker may save its state first. SSH's own connection tells neither in time.
+The launcher writes a line to standard input at least once a second: a command, or `ping`. If nothing arrives for
+`limit_s`, the launcher's machine has died or the network is cut, and another gang will soon resume from the last
+checkpoint: the worker is killed before that can happen. If the input ends, the launcher has ended in an orderly way,
+and the worker may save its state first. SSH's own connection reports neither in time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,43 +23,43 @@ from typing import Any
 
 from farandole.jobdir.layout import SPEC, job_directory
 from farandole.launch.agent.addresses import interface_of, launcher_address, own_address
+from farandole.launch.agent.messages import AgentAlive, send
 from farandole.launch.agent.receive_code import use_code
 from farandole.launch.processes import WorkerProcesses, execute_commands
 from farandole.process.atomic import write_json
-from farandole.process.messages import send_message
 from farandole.process.orphans import GANG_VARIABLE, kill_orphans
 from farandole.tracking.provenance import write_git_state
 from farandole.tracking.run_link import RunLink, write_run_id, write_run_link
 
-_SIGN_S = 1.0
-_TRAVELS = re.compile(r"^(HOROVOD_\w+|NCCL_\w+|FARANDOLE_\w+|PYTHONUNBUFFERED|LANG|LC_\w+|TZ)$")
-"""Of the variables on the launcher's command lines those that mean the same here: a PATH or HOME does not."""
+_HEARTBEAT_S = 1.0
+_PORTABLE = re.compile(r"^(HOROVOD_\w+|NCCL_\w+|FARANDOLE_\w+|PYTHONUNBUFFERED|LANG|LC_\w+|TZ)$")
+"""Variables on the launcher's command lines that mean the same on this host, unlike PATH or HOME."""
 
 
 @dataclass
-class _Heard:
-    """When the launcher was last heard, by this process's monotonic clock."""
+class _LastInput:
+    """Time of the launcher's last line, by the monotonic clock."""
 
     at_s: float
 
 
 def run_worker(request: dict[str, Any]) -> dict[str, Any]:
-    """Keep a worker until it has ended.
+    """Run a worker until it ends, and exit.
 
     Args:
-        request: `job`: the job's id. `spec`: the serialized spec. `code`: the digest of its folder. `variables`: those
-            of Horovod's launcher. `arguments`: of the worker. `rank`. `mark`: what all processes of the job carry here.
-            `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`: how long the launcher
-            may be silent. `patience_s`: how long the worker may save its state.
+        request: `job`: id of the job. `spec`: the serialized spec. `code`: digest of its folder. `variables`: those
+            of Horovod's launcher. `arguments`: of the worker. `rank`. `mark`: the mark of all processes of the job on
+            this host. `record`, `mlflow_run_id`, `commit`: of the MLflow run, as far as known. `limit_s`: how long the
+            launcher may be silent. `stop_timeout_s`: how long the worker may take to save its state.
     """
     directory = job_directory(request["job"])
     os.environ.update(_variables(request))
-    command = _prepared(request, directory)
-    processes = WorkerProcesses(remote=None, is_local=lambda name: True)
-    heard = _Heard(time.monotonic())
+    command = _write_job_files(request, directory)
+    processes = WorkerProcesses(create_remote=None, is_local=lambda name: True)
+    last_input = _LastInput(time.monotonic())
     for target, arguments in (
-        (_follow, (processes, request["patience_s"], directory, heard)),
-        (_watch, (processes, request["limit_s"], heard)),
+        (_execute_commands, (processes, request["stop_timeout_s"], directory, last_input)),
+        (_send_heartbeats, (processes, request["limit_s"], last_input)),
     ):
         threading.Thread(target=target, args=arguments, daemon=True).start()
     try:
@@ -69,8 +70,8 @@ def run_worker(request: dict[str, Any]) -> dict[str, Any]:
     os._exit(0)  # threads may still read
 
 
-def _prepared(request: dict[str, Any], directory: Path) -> list[str]:
-    """Put the job's files in place; returns the worker's command."""
+def _write_job_files(request: dict[str, Any], directory: Path) -> list[str]:
+    """Write the job's files and return the worker's command."""
     directory.mkdir(parents=True, exist_ok=True)
     spec = {**json.loads(request["spec"]), "folder": str(use_code(request["code"]))}
     path = directory / SPEC
@@ -84,8 +85,8 @@ def _prepared(request: dict[str, Any], directory: Path) -> list[str]:
 
 
 def _variables(request: dict[str, Any]) -> dict[str, str]:
-    """What the launcher says, and what only this host knows: its interface, and the launcher's address as seen here."""
-    variables = {name: value for name, value in request["variables"].items() if _TRAVELS.match(name)}
+    """Return the launcher's variables, and those that depend on this host: interface and address of the launcher."""
+    variables = {name: value for name, value in request["variables"].items() if _PORTABLE.match(name)}
     variables[GANG_VARIABLE] = request["mark"]
     address = own_address()
     interface = request["interface"] or (interface_of(address) if address else None)
@@ -94,34 +95,35 @@ def _variables(request: dict[str, Any]) -> dict[str, str]:
     launcher = request["address"] or launcher_address()
     if launcher is not None:
         variables["HOROVOD_GLOO_RENDEZVOUS_ADDR"] = launcher
-    threads = request["cpus"] or max(1, len(os.sched_getaffinity(0)) // int(variables["HOROVOD_LOCAL_SIZE"]))
-    return {**variables, "OMP_NUM_THREADS": str(threads)}
+    num_threads = request["cpus"] or max(1, len(os.sched_getaffinity(0)) // int(variables["HOROVOD_LOCAL_SIZE"]))
+    return {**variables, "OMP_NUM_THREADS": str(num_threads)}
 
 
-def _follow(processes: WorkerProcesses, patience_s: float, directory: Path, heard: _Heard) -> None:
-    """Follow the launcher's orders until there are no more."""
+def _execute_commands(
+    processes: WorkerProcesses, stop_timeout_s: float, directory: Path, last_input: _LastInput
+) -> None:
+    """Execute the launcher's commands until the input ends."""
 
-    def lines() -> Any:
+    def commands() -> Iterator[str]:
         for raw in sys.stdin.buffer:
-            heard.at_s = time.monotonic()
+            last_input.at_s = time.monotonic()
             line = raw.decode()
             if line.startswith("mlflow_run "):
                 write_run_id(directory, line.split()[1])
             elif line.strip() != "ping":
                 yield line
 
-    execute_commands(processes, patience_s, lines())
+    execute_commands(processes, stop_timeout_s, commands())
 
 
-def _watch(processes: WorkerProcesses, limit_s: float, heard: _Heard) -> None:
-    """Tell the launcher that this host is there, and listen whether the launcher is."""
+def _send_heartbeats(processes: WorkerProcesses, limit_s: float, last_input: _LastInput) -> None:
+    """Report that this host is alive, and kill the worker if the launcher is silent for too long."""
     while True:
-        time.sleep(_SIGN_S)
-        silent_s = time.monotonic() - heard.at_s
-        if silent_s > limit_s:
+        time.sleep(_HEARTBEAT_S)
+        if time.monotonic() - last_input.at_s > limit_s:
             processes.kill()
             return
         try:
-            send_message({"event": "sign"})
+            send(AgentAlive())
         except BrokenPipeError:
-            return  # the input ends as well, and that is what counts
+            return  # the input ends as well, which stops the worker

@@ -1,4 +1,4 @@
-"""Gives back what a job has recorded on this host and MLflow has not taken."""
+"""Transfer of the spools on this host, the records of a job that MLflow has not received."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import tarfile
 from typing import Any
 
 from farandole.jobdir.layout import job_directory
-from farandole.process.messages import send_message
+from farandole.launch.agent.messages import SpoolsFound, send
 from farandole.tracking.run_link import pending_spools
 
-ACKNOWLEDGED = b"taken\n"
+ACKNOWLEDGED = b"acknowledged\n"
 
 
 def send_spools(request: dict[str, Any]) -> dict[str, Any]:
-    """Send the spools of a job as a tar file, behind a line that names them, and delete them when they have arrived.
+    """Send the spools of a job as a tar file, after a message that names them, and delete them once acknowledged.
 
     Args:
-        request: `job`: the job's id.
+        request: `job`: id of the job.
     """
     directory = job_directory(request["job"])
     spools = pending_spools(directory)
-    send_message({"event": "collecting", "directory": str(directory), "spools": [spool.name for spool in spools]})
+    send(SpoolsFound(str(directory), [spool.name for spool in spools]))
     if not spools:
         return {}
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:

@@ -1,1 +1,1 @@
-"""Workers on other hosts through OpenSSH."""
+"""Other hosts by SSH: preflight checks, staging of the job, workers, and collection of their records."""

@@ -1,7 +1,7 @@
-"""What has to be true of a job's hosts before workers start on them; what is not is told by host, finding and remedy.
+"""Preflight checks of a job's hosts, before workers start on them.
 
-`judge` compares what a host's agent saw with what is here. `check_hosts` asks all hosts at once and also lets them
-reach for each other, as workers will: it is what `farandole doctor --hosts` and a submission show.
+`evaluate_probe` compares the answer of a host's agent with this machine. `check_hosts` probes all hosts at once and
+also lets them connect to each other, as workers will; `farandole doctor --hosts` and a submission show its report.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from typing import Any
 
 from farandole.errors import FarandoleError, SpecError
 from farandole.launch.agent.connectivity import open_port
+from farandole.launch.agent.messages import Listening
 from farandole.launch.agent.probe import versions
 from farandole.launch.environment import portable_variables
 from farandole.launch.hosts import Host, is_local, list_hosts
-from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent
-from farandole.process.messages import parse_line
+from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent, parse_agent_line
 from farandole.shards import read_manifest
 from farandole.spec import Job
 from farandole.storage import is_uri
 from farandole.tracking.store import resolve_store
 
-_AT_ONCE = 64
-_REACH_S = 5.0
-_MAX_SKEW_S = 5.0
-"""Object stores refuse requests of clocks that are minutes wrong, and times in logs shall be comparable."""
-_SAME = ("farandole", "sources", "torch", "horovod")
+_MAX_CONCURRENT_HOSTS = 64
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_CLOCK_SKEW_S = 5.0
+"""Object stores reject requests if the clock is wrong by minutes, and times in logs should be comparable."""
+_SAME_VERSIONS = ("farandole", "sources", "torch", "horovod")
 
 
 @dataclass(frozen=True)
 class HostCheck:
-    """One thing that was looked at on one host.
+    """Result of one check on one host.
 
     Args:
-        host: The host; None: the job as a whole.
-        name: What was looked at: `ssh`, `versions`, `clock`, `disk`, `dataset`, `checkpoints`, `ports`, `job`.
-        ok: Whether it is as it has to be.
-        found: What is there.
-        remedy: The rule and what to do, where it is not.
+        host: Name of the host; None: the check concerns the job as a whole.
+        name: The check: `ssh`, `versions`, `clock`, `disk`, `dataset`, `checkpoints`, `ports`, `job`.
+        ok: Whether the check passed.
+        found: The state that was found.
+        remedy: The rule and what to do, where the check failed.
     """
 
     host: str | None
@@ -55,271 +55,275 @@ class HostCheck:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as `farandole doctor` lists it."""
+        """Return the check as `farandole doctor` lists it."""
         name = self.name if self.host is None else f"{self.host}: {self.name}"
         return {"name": name, "ok": self.ok, "found": self.found, "remedy": self.remedy}
 
     def __str__(self) -> str:
-        place = f"{self.host}: " if self.host is not None else ""
-        return f"{place}{self.found}" + (f"; {self.remedy}" if self.remedy else "")
+        prefix = f"{self.host}: " if self.host is not None else ""
+        return f"{prefix}{self.found}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """What a look at all hosts of a job found.
+    """Results of all checks of a job's hosts.
 
     Args:
-        findings: All that was looked at.
+        checks: All checks.
         hosts: All hosts that are listed.
     """
 
-    findings: tuple[HostCheck, ...]
+    checks: tuple[HostCheck, ...]
     hosts: tuple[Host, ...] = ()
 
     @property
-    def wrong(self) -> list[HostCheck]:
-        """What is not as it has to be."""
-        return [finding for finding in self.findings if not finding.ok]
+    def failed(self) -> list[HostCheck]:
+        """Checks that failed."""
+        return [check for check in self.checks if not check.ok]
 
     @property
-    def fit(self) -> bool:
-        """Whether the job itself can run on such hosts."""
-        return all(finding.host is not None for finding in self.wrong)
+    def is_job_ok(self) -> bool:
+        """True if the job itself can run on several hosts."""
+        return all(check.host is not None for check in self.failed)
 
     @property
     def slots(self) -> int:
-        """Room on the hosts on which nothing is wrong."""
-        bad = {finding.host for finding in self.wrong}
-        return sum(host.slots for host in self.hosts if host.name not in bad)
+        """Number of workers that the hosts without a failed check can run."""
+        failed = {check.host for check in self.failed}
+        return sum(host.slots for host in self.hosts if host.name not in failed)
 
 
-def job_problems(job: Job, hosts: list[str]) -> list[str]:
-    """What keeps a job from running on other hosts, whatever these are like.
+def check_job(job: Job, hosts: list[str]) -> list[HostCheck]:
+    """Return failed checks of the settings that prevent a job from running on other hosts, whatever their state.
 
     Args:
         job: The job.
-        hosts: The names of its hosts that are not this machine.
+        hosts: Names of its hosts other than this machine.
     """
     if not hosts:
         return []
-    problems = []
-    named = ", ".join(hosts[:3]) + (", …" if len(hosts) > 3 else "")
+    checks = []
+    names = ", ".join(hosts[:3]) + (", ..." if len(hosts) > 3 else "")
     if job.train.checkpoint.directory is None:
-        problems.append(
-            f"train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts ({named}), and be"
-            " lost with it; name a directory that all hosts share, or s3://BUCKET/FOLDER"
+        found = (
+            f"train.checkpoint.directory: not set, so checkpoints would be written to one of the hosts ({names}), and"
+            " be lost with it"
         )
+        remedy = "name a directory that all hosts share, or s3://BUCKET/FOLDER"
+        checks.append(HostCheck(None, "job", False, found, remedy))
     store = resolve_store(job.tracking)
     if store.uri.startswith("sqlite:"):
-        problems.append(
-            f"tracking.uri: {store.shown} is a file of this machine, and worker 0 records from one of the hosts"
-            f" ({named}); name an MLflow server that they reach, http://HOST:PORT"
+        found = (
+            f"tracking.uri: {store.shown} is a file on this machine, but worker 0 runs on one of the hosts ({names})"
         )
-    return problems
+        remedy = "name an MLflow server that they can reach, http://HOST:PORT"
+        checks.append(HostCheck(None, "job", False, found, remedy))
+    return checks
 
 
-def probe_request(job: Job, probe: str | None = None, *, thorough: bool) -> dict[str, Any]:
-    """What a host's agent is asked to look at.
+def probe_request(job: Job, marker: str | None = None, *, thorough: bool) -> dict[str, Any]:
+    """Return the request to probe a host.
 
     Args:
         job: The job.
-        probe: The name of a file that lies in the checkpoints' directory here.
-        thorough: Whether to look at dataset and checkpoints too, which takes a second more.
+        marker: Name of a file that this machine has created in the directory of checkpoints.
+        thorough: Whether to probe dataset and checkpoints too, which takes a second more.
     """
     checkpoints = job.train.checkpoint.directory
-    request: dict[str, Any] = {"do": "look", "environment": portable_variables()}
+    request: dict[str, Any] = {"do": "probe", "environment": portable_variables()}
     if thorough:
         request["dataset"] = job.data.output
         if checkpoints is not None and not is_uri(checkpoints):
-            request |= {"checkpoints": checkpoints, "probe": probe}
+            request |= {"checkpoints": checkpoints, "marker": marker}
     return request
 
 
 def evaluate_probe(
-    job: Job, host: str, seen: dict[str, Any], digest: str | None, asked_s: float, answered_s: float
+    job: Job, host: str, answer: dict[str, Any], digest: str | None, asked_s: float, answered_s: float
 ) -> list[HostCheck]:
-    """What an agent saw, compared with what it has to be.
+    """Compare the state of a host with the required one.
 
     Args:
         job: The job.
-        host: The host's name.
-        seen: What its agent answered.
-        digest: The digest of the dataset, as it is here; None: there is none yet.
-        asked_s: When it was asked, by the clock here.
-        answered_s: When the answer was there.
+        host: Name of the host.
+        answer: The answer of its agent.
+        digest: Digest of the dataset as seen from this machine; None: there is no dataset yet.
+        asked_s: When the request was sent, by the clock of this machine.
+        answered_s: When the answer arrived.
     """
     return [
-        _versions(host, seen["versions"]),
-        _clock(host, seen["time_s"], asked_s, answered_s),
-        _disk(job, host, seen),
-        _address(host, seen),
-        *_dataset(job, host, seen.get("dataset"), digest),
-        *_checkpoints(job, host, seen.get("checkpoints")),
+        _check_versions(host, answer["versions"]),
+        _check_clock(host, answer["time_s"], asked_s, answered_s),
+        _check_disk(job, host, answer),
+        _check_address(host, answer),
+        *_check_dataset(job, host, answer.get("dataset"), digest),
+        *_check_checkpoints(job, host, answer.get("checkpoints")),
     ]
 
 
-def _versions(host: str, there: dict[str, str | None]) -> HostCheck:
-    here = versions()
-    pairs = [("python", _minor(there["python"]), _minor(here["python"]))]
-    pairs += [(name, _public(there.get(name)), _public(here[name])) for name in _SAME]
-    differing = [(name, theirs, ours) for name, theirs, ours in pairs if theirs != ours]
+def _check_versions(host: str, remote: dict[str, str | None]) -> HostCheck:
+    local = versions()
+    pairs = [("python", _minor(remote["python"]), _minor(local["python"]))]
+    pairs += [(name, _public(remote.get(name)), _public(local[name])) for name in _SAME_VERSIONS]
+    differing = [(name, theirs, expected) for name, theirs, expected in pairs if theirs != expected]
     if not differing:
-        return HostCheck(host, "versions", True, f"Python {there['python']}, torch {there['torch']}")
-    shown = ", ".join(f"{name} {theirs or 'missing'}, here {ours}" for name, theirs, ours in differing)
+        return HostCheck(host, "versions", True, f"Python {remote['python']}, torch {remote['torch']}")
+    shown = ", ".join(f"{name} {theirs or 'missing'}, here {expected}" for name, theirs, expected in differing)
     remedy = "all machines of a gang need the same versions: install the same requirements.lock there"
     return HostCheck(host, "versions", False, shown, remedy)
 
 
-def _minor(text: str | None) -> str | None:
-    return None if text is None else ".".join(text.split(".")[:2])
+def _minor(version: str | None) -> str | None:
+    return None if version is None else ".".join(version.split(".")[:2])
 
 
-def _public(text: str | None) -> str | None:
-    """Without what says for which graphics card it was built: a launcher may have none."""
-    return None if text is None else text.partition("+")[0]
+def _public(version: str | None) -> str | None:
+    """Remove the suffix that names the graphics card for which the package was built: a launcher may have none."""
+    return None if version is None else version.partition("+")[0]
 
 
-def _clock(host: str, there_s: float, asked_s: float, answered_s: float) -> HostCheck:
-    skew_s = max(asked_s - there_s, there_s - answered_s, 0.0)
-    if skew_s <= _MAX_SKEW_S:
-        return HostCheck(host, "clock", True, f"right to {max(skew_s, answered_s - asked_s):.1f} s")
-    way = "behind" if there_s < asked_s else "ahead of"
-    remedy = f"at most {_MAX_SKEW_S:.0f} s are allowed: let an NTP service set the clocks (`timedatectl set-ntp true`)"
-    return HostCheck(host, "clock", False, f"its clock is {skew_s:.0f} s {way} this machine's", remedy)
+def _check_clock(host: str, remote_s: float, asked_s: float, answered_s: float) -> HostCheck:
+    skew_s = max(asked_s - remote_s, remote_s - answered_s, 0.0)
+    if skew_s <= _MAX_CLOCK_SKEW_S:
+        return HostCheck(host, "clock", True, f"correct to {max(skew_s, answered_s - asked_s):.1f} s")
+    direction = "behind" if remote_s < asked_s else "ahead of"
+    remedy = (
+        f"at most {_MAX_CLOCK_SKEW_S:.0f} s are allowed: let an NTP service set the clocks (`timedatectl set-ntp true`)"
+    )
+    return HostCheck(host, "clock", False, f"its clock is {skew_s:.0f} s {direction} this machine's", remedy)
 
 
-def _disk(job: Job, host: str, seen: dict[str, Any]) -> HostCheck:
-    least_gb, free_gb, place = job.backend.hosts.min_free_gb, seen["free_gb"], seen["home"]
-    if not seen["writable"]:
-        remedy = "mend its permissions, or name another place in backend.hosts.home"
-        return HostCheck(host, "disk", False, f"{place} cannot be written", remedy)
-    found = f"{free_gb:,.1f} GB free in {place}"
-    if free_gb >= least_gb:
+def _check_disk(job: Job, host: str, answer: dict[str, Any]) -> HostCheck:
+    min_gb, free_gb, directory = job.backend.hosts.min_free_gb, answer["free_gb"], answer["home"]
+    if not answer["writable"]:
+        remedy = "change its permissions, or name another directory in backend.hosts.home"
+        return HostCheck(host, "disk", False, f"{directory} cannot be written", remedy)
+    found = f"{free_gb:,.1f} GB free in {directory}"
+    if free_gb >= min_gb:
         return HostCheck(host, "disk", True, found)
     remedy = (
-        f"at least {least_gb:g} GB are needed (backend.hosts.min_free_gb): free some space there, or name another place"
-        " in backend.hosts.home"
+        f"at least {min_gb:g} GB are needed (backend.hosts.min_free_gb): free some space there, or name another"
+        " directory in backend.hosts.home"
     )
     return HostCheck(host, "disk", False, found, remedy)
 
 
-def _address(host: str, seen: dict[str, Any]) -> HostCheck:
-    address = seen["address"] or "none"
+def _check_address(host: str, answer: dict[str, Any]) -> HostCheck:
+    address = answer["address"] or "none"
     if ":" not in address:
         return HostCheck(host, "address", True, address)
-    remedy = "Horovod meets by IPv4: give the host's IPv4 address in resources.hosts"
+    remedy = "Horovod connects by IPv4: give the host's IPv4 address in resources.hosts"
     return HostCheck(host, "address", False, f"SSH reaches it by IPv6 ({address})", remedy)
 
 
-def _dataset(job: Job, host: str, seen: dict[str, str] | None, digest: str | None) -> Iterator[HostCheck]:
-    if seen is None or (digest is None and "problem" in seen):
-        return  # it is not made yet, here or there
-    place = job.data.output
-    remedy = "data.output has to be a directory that all hosts share, or s3://BUCKET/FOLDER"
-    if "problem" in seen:
-        yield HostCheck(host, "dataset", False, f"it does not see the dataset {place} ({seen['problem']})", remedy)
-    elif digest is not None and seen["digest"] != digest:
-        found = f"the dataset {place} is another one there: its digest is {seen['digest'][:12]}, here {digest[:12]}"
+def _check_dataset(job: Job, host: str, answer: dict[str, str] | None, digest: str | None) -> Iterator[HostCheck]:
+    if answer is None or (digest is None and "problem" in answer):
+        return  # it has not been prepared yet
+    path = job.data.output
+    remedy = "data.output must be a directory that all hosts share, or s3://BUCKET/FOLDER"
+    if "problem" in answer:
+        yield HostCheck(host, "dataset", False, f"it does not see the dataset {path} ({answer['problem']})", remedy)
+    elif digest is not None and answer["digest"] != digest:
+        found = (
+            f"the dataset {path} is a different one there: its digest is {answer['digest'][:12]}, here {digest[:12]}"
+        )
         yield HostCheck(host, "dataset", False, found, remedy)
     else:
-        yield HostCheck(host, "dataset", True, f"{place}, digest {seen['digest'][:12]}")
+        yield HostCheck(host, "dataset", True, f"{path}, digest {answer['digest'][:12]}")
 
 
-def _checkpoints(job: Job, host: str, seen: dict[str, Any] | None) -> Iterator[HostCheck]:
-    if seen is None:
+def _check_checkpoints(job: Job, host: str, answer: dict[str, Any] | None) -> Iterator[HostCheck]:
+    if answer is None:
         return
-    place = job.train.checkpoint.directory
-    remedy = "train.checkpoint.directory has to be one that all hosts share and may write to, or s3://BUCKET/FOLDER"
-    if "problem" in seen:
-        yield HostCheck(host, "checkpoints", False, f"{place} cannot be written ({seen['problem']})", remedy)
-    elif not seen["shared"]:
-        yield HostCheck(host, "checkpoints", False, f"{place} is another directory there than here", remedy)
+    path = job.train.checkpoint.directory
+    remedy = "train.checkpoint.directory must be one that all hosts share and can write to, or s3://BUCKET/FOLDER"
+    if "problem" in answer:
+        yield HostCheck(host, "checkpoints", False, f"{path} cannot be written ({answer['problem']})", remedy)
+    elif not answer["shared"]:
+        yield HostCheck(host, "checkpoints", False, f"{path} is a different directory there than here", remedy)
     else:
-        yield HostCheck(host, "checkpoints", True, f"{place} is shared")
+        yield HostCheck(host, "checkpoints", True, f"{path} is shared")
 
 
 @contextmanager
 def marker_file(job: Job) -> Iterator[str | None]:
-    """A file in the checkpoints' directory for the length of the block, by which hosts tell that they see the same
-    directory; None: there is none that this machine can write to."""
-    place = job.train.checkpoint.directory
-    if place is None or is_uri(place):
+    """Create a file in the directory of checkpoints until the block ends, so that hosts can check that they share it.
+
+    Yields:
+        The name of the file; None: this machine cannot write to such a directory.
+    """
+    directory = job.train.checkpoint.directory
+    if directory is None or is_uri(directory):
         yield None
         return
-    probe = Path(place) / f".probe-{uuid.uuid4().hex}"
+    marker = Path(directory) / f".probe-{uuid.uuid4().hex}"
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-    except OSError:  # this machine need not see it, the hosts have to
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError:  # the hosts must see the directory, this machine need not
         yield None
         return
     try:
-        yield probe.name
+        yield marker.name
     finally:
-        probe.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
 
 def check_hosts(job: Job) -> PreflightReport:
-    """Look at all hosts of a job at once.
+    """Check all hosts of a job at once.
 
     Raises:
         SpecError: The job names no hosts, or their list cannot be read.
     """
     if job.resources.hosts is None:
-        raise SpecError("resources.hosts: there are none; write a list of NAME:SLOTS, or one of `file` and `script`")
+        raise SpecError("resources.hosts: not set; write a list of NAME:SLOTS, or one of `file` and `script`")
     hosts, problem = list_hosts(job.resources.hosts)
     if problem is not None:
-        return PreflightReport((HostCheck(None, "job", False, f"resources.hosts: {problem}", "mend the script"),))
-    away = [host.name for host in hosts if not is_local(host.name)]
-    findings = [_trouble(None, "job", problem) for problem in job_problems(job, away)]
-    findings += _room(job, hosts)
+        return PreflightReport((HostCheck(None, "job", False, f"resources.hosts: {problem}", "fix the script"),))
+    remote = [host.name for host in hosts if not is_local(host.name)]
+    checks = [*check_job(job, remote), *_check_slots(job, hosts)]
     try:
         digest = read_manifest(job.data.output).digest
     except FarandoleError:
-        digest = None  # the job will make it
-    with marker_file(job) as probe, ThreadPoolExecutor(_AT_ONCE) as pool:
-        seen = list(pool.map(lambda host: _look(job, host, digest, probe), away))
-    findings += [finding for found in seen for finding in found]
-    bad = {finding.host for finding in findings if not finding.ok}
-    findings += _ports(job, [host for host in away if host not in bad])
-    return PreflightReport(tuple(findings), tuple(hosts))
+        digest = None  # the job will prepare the dataset
+    with marker_file(job) as marker, ThreadPoolExecutor(_MAX_CONCURRENT_HOSTS) as pool:
+        by_host = list(pool.map(lambda host: _probe(job, host, digest, marker), remote))
+    checks += [check for of_host in by_host for check in of_host]
+    failed = {check.host for check in checks if not check.ok}
+    checks += _check_ports(job, [host for host in remote if host not in failed])
+    return PreflightReport(tuple(checks), tuple(hosts))
 
 
-def _trouble(host: str | None, name: str, text: str) -> HostCheck:
-    found, _, remedy = text.partition("; ")
-    return HostCheck(host, name, False, found, remedy)
-
-
-def _room(job: Job, hosts: list[Host]) -> Iterator[HostCheck]:
+def _check_slots(job: Job, hosts: list[Host]) -> Iterator[HostCheck]:
     slots, least = sum(host.slots for host in hosts), job.resources.effective_min_workers
     if slots < least:
-        remedy = f"at least {least} are needed (resources.min_workers, or workers): list more, or ask for fewer workers"
-        yield HostCheck(None, "job", False, f"resources.hosts: room for {slots} workers", remedy)
+        remedy = f"at least {least} are needed (resources.min_workers): list more hosts, or request fewer workers"
+        yield HostCheck(None, "job", False, f"resources.hosts: slots for {slots} workers", remedy)
 
 
-def _look(job: Job, host: str, digest: str | None, probe: str | None) -> list[HostCheck]:
+def _probe(job: Job, host: str, digest: str | None, marker: str | None) -> list[HostCheck]:
     asked_s = time.time()
     try:
-        seen = ask_agent(job.backend.hosts, host, probe_request(job, probe, thorough=True))
-    except HostUnavailableError as trouble:
-        return [_trouble(host, "ssh", str(trouble))]
-    return [HostCheck(host, "ssh", True, "answers"), *evaluate_probe(job, host, seen, digest, asked_s, time.time())]
+        answer = ask_agent(job.backend.hosts, host, probe_request(job, marker, thorough=True))
+    except HostUnavailableError as error:
+        return [HostCheck(host, "ssh", False, error.reason, error.remedy)]
+    return [HostCheck(host, "ssh", True, "answers"), *evaluate_probe(job, host, answer, digest, asked_s, time.time())]
 
 
-def _ports(job: Job, hosts: list[str]) -> list[HostCheck]:
-    """Every host listens on a free port, and every other reaches for it; so does every host for this machine."""
+def _check_ports(job: Job, hosts: list[str]) -> list[HostCheck]:
+    """Let every host connect to a free port of every other host and of this machine."""
     ssh = job.backend.hosts
-    with _listening(job, hosts) as targets, open_port() as server, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with _listening(job, hosts) as targets, open_port() as server, ThreadPoolExecutor(_MAX_CONCURRENT_HOSTS) as pool:
         port = server.getsockname()[1]
 
-        def reach(host: str) -> HostCheck:
+        def check(host: str) -> HostCheck:
             others: dict[str, Any] = {name: target for name, target in targets.items() if name != host}
             others["this machine"] = [ssh.address, port]
             try:
-                request = {"do": "connect", "targets": others, "timeout_s": _REACH_S}
+                request = {"do": "connect", "targets": others, "timeout_s": _CONNECT_TIMEOUT_S}
                 problems = ask_agent(ssh, host, request)["problems"]
-            except HostUnavailableError as trouble:
-                return _trouble(host, "ports", str(trouble))
+            except HostUnavailableError as error:
+                return HostCheck(host, "ports", False, error.reason, error.remedy)
             if not problems:
                 return HostCheck(host, "ports", True, f"reaches {len(others)} others")
             shown = ", ".join(f"{name} ({problem})" for name, problem in problems.items())
@@ -329,12 +333,12 @@ def _ports(job: Job, hosts: list[str]) -> list[HostCheck]:
             )
             return HostCheck(host, "ports", False, f"it does not reach {shown}", remedy)
 
-        return list(pool.map(reach, hosts))
+        return list(pool.map(check, hosts))
 
 
 @contextmanager
 def _listening(job: Job, hosts: list[str]) -> Iterator[dict[str, list[Any]]]:
-    """An open port on each host for the length of the block: name to address and port."""
+    """Open a port on each host until the block ends, and yield address and port by host."""
     processes = [
         subprocess.Popen(
             agent_command(job.backend.hosts, host),
@@ -352,9 +356,9 @@ def _listening(job: Job, hosts: list[str]) -> Iterator[dict[str, list[Any]]]:
             process.stdin.write(json.dumps({"do": "listen"}).encode() + b"\n")
             process.stdin.flush()
             for line in process.stdout:
-                _, data = parse_line(line.decode(errors="replace"))
-                if data is not None and data["event"] == "listening":
-                    targets[host] = [data["address"], data["port"]]
+                message = parse_agent_line(line.decode(errors="replace"))
+                if isinstance(message, Listening):
+                    targets[host] = [message.address, message.port]
                     break
         yield targets
     finally:

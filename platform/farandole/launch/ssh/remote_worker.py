@@ -1,7 +1,8 @@
-"""A worker on another host, as the launcher sees it: the SSH process that leads to the host's agent."""
+"""Worker on another host as the launcher sees it: the SSH process that connects to the host's agent."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -9,22 +10,33 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from farandole.process.messages import MESSAGE_PREFIX, parse_line
+from farandole.events import Event
+from farandole.launch.agent.messages import AgentAlive, AgentMessage, Refused, decode
+from farandole.process.messages import (
+    Exited,
+    Failed,
+    MessageError,
+    WorkerMessage,
+    decode_message,
+    format_message,
+    parse_line,
+)
 
 _PING_S = 1.0
-_LET_GO_S = 2.0
-"""How long SSH may take to end after its worker was killed; a host that is cut off never lets it."""
-_LAST_WORDS = 20
+_RELEASE_S = 2.0
+"""How long SSH may take to exit after its worker was killed; with a host that is cut off it never does."""
+_MAX_ERROR_LINES = 20
 _VARIABLE = re.compile(r"^[A-Za-z_]\w*=")
 
 
 def parse_worker_command(command: str) -> tuple[dict[str, str], list[str]]:
-    """Variables and program of `env NAME=VALUE… PROGRAM…`, which Horovod's launcher has quoted for a shell."""
+    """Return variables and program of `env NAME=VALUE... PROGRAM...`, which Horovod's launcher quoted for a shell."""
     parts = shlex.split(command)
-    assert parts[0] == "env", f"not what Horovod's launcher makes: {parts[0]}"
+    assert parts[0] == "env", f"not a command of Horovod's launcher: {parts[0]}"
     count = next(number for number, part in enumerate(parts[1:]) if not _VARIABLE.match(part))
     pairs = (part.partition("=") for part in parts[1 : count + 1])
     return {name: value for name, _, value in pairs}, parts[count + 1 :]
@@ -32,15 +44,15 @@ def parse_worker_command(command: str) -> tuple[dict[str, str], list[str]]:
 
 @dataclass
 class RemoteWorker:
-    """Starts an agent with one worker, and is there until both have ended.
+    """One worker on another host, started through the host's agent.
 
     Args:
-        host: The host's name.
-        command: Leads to the agent.
-        request: What the agent has to do.
-        limit_s: How long the host may give no sign, once it has given one.
-        forward: Takes each line that came, but for signs.
-        tell: Takes messages of the launcher's own.
+        host: Name of the host.
+        command: The command that starts the agent.
+        request: The request to the agent.
+        limit_s: How long the host may be silent, once it has sent something.
+        forward: Receives each line of output.
+        send: Receives the launcher's own messages.
     """
 
     host: str
@@ -48,18 +60,18 @@ class RemoteWorker:
     request: dict[str, Any]
     limit_s: float
     forward: Callable[[bytes], None]
-    tell: Callable[[dict[str, Any]], None]
-    _orders: list[str] = field(default_factory=list, init=False)
+    send: Callable[[WorkerMessage], None]
+    _commands: list[str] = field(default_factory=list, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
-    _ended: bool = field(default=False, init=False)
-    _heard_s: float | None = field(default=None, init=False)
-    _exit: dict[str, Any] | None = field(default=None, init=False)
-    _refused: str | None = field(default=None, init=False)
+    _has_ended: bool = field(default=False, init=False)
+    _received_s: float | None = field(default=None, init=False)
+    _exit: Exited | None = field(default=None, init=False)
+    _refusal: str | None = field(default=None, init=False)
     _lost: str | None = field(default=None, init=False)
-    _words: list[str] = field(default_factory=list, init=False)
+    _errors: list[str] = field(default_factory=list, init=False)
 
     def run(self) -> int:
-        """Start it, and return when it has ended: its exit code, as shells have it."""
+        """Start the agent with the worker, wait for both to end, and return the worker's exit code as shells do."""
         self._process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -70,43 +82,37 @@ class RemoteWorker:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         threads = [
-            threading.Thread(target=self._speak, daemon=True),
-            threading.Thread(target=self._watch, daemon=True),
-            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True),
-            threading.Thread(target=self._overhear, args=(self._process.stderr,), daemon=True),
+            threading.Thread(target=self._write_commands, daemon=True),
+            threading.Thread(target=self._monitor, daemon=True),
+            threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_errors, args=(self._process.stderr,), daemon=True),
         ]
         for thread in threads:
             thread.start()
         code = self._process.wait()
         with self._changed:
-            self._ended = True
+            self._has_ended = True
             self._changed.notify_all()
         for thread in threads[2:]:
-            thread.join(_LET_GO_S)
+            thread.join(_RELEASE_S)
         if self._exit is None:
-            self._exit = {"lost": self._refused or self._lost or self._last_words(code)}
-            self.tell(
-                {
-                    "event": "exited",
-                    "rank": self.request["rank"],
-                    "time_s": time.time(),
-                    "host": self.host,
-                    **self._exit,
-                }
-            )
-        code = self._exit.get("code", 255)
-        return 128 + self._exit["signal"] if "signal" in self._exit else int(code)
+            reason = self._refusal or self._lost or self._last_error(code)
+            self._exit = Exited(self.request["rank"], time.time(), host=self.host, lost=reason)
+            self.send(self._exit)
+        if self._exit.signal is not None:
+            return 128 + self._exit.signal
+        return 255 if self._exit.code is None else self._exit.code
 
-    def order(self, text: str) -> None:
-        """Give the agent an order; `kill` also ends the connection, should the host not do so."""
+    def send_command(self, command: str) -> None:
+        """Send a command to the agent; `kill` also ends the connection if the host does not."""
         with self._changed:
-            self._orders.append(text)
+            self._commands.append(command)
             self._changed.notify_all()
-        if text == "kill":
-            threading.Thread(target=self._let_go, daemon=True).start()
+        if command == "kill":
+            threading.Thread(target=self._release, daemon=True).start()
 
-    def _speak(self) -> None:
-        """Say what to do, pass orders on, and ping."""
+    def _write_commands(self) -> None:
+        """Write the request, then commands, and a ping where there are none."""
         assert self._process.stdin is not None
         pipe = self._process.stdin
         try:
@@ -114,57 +120,66 @@ class RemoteWorker:
             pipe.flush()
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._ended or self._orders, _PING_S)
-                    if self._ended:
+                    self._changed.wait_for(lambda: self._has_ended or self._commands, _PING_S)
+                    if self._has_ended:
                         return
-                    lines, self._orders = self._orders or ["ping"], []
+                    lines, self._commands = self._commands or ["ping"], []
                 pipe.write("".join(f"{line}\n" for line in lines).encode())
                 pipe.flush()
         except BrokenPipeError:
-            return  # SSH has ended, which `run` sees
+            return  # SSH has ended, which `run` notices
 
-    def _listen(self, pipe: IO[bytes]) -> None:
+    def _read_output(self, pipe: IO[bytes]) -> None:
         for line in pipe:
-            self._heard_s = time.monotonic()
+            self._received_s = time.monotonic()
             output, data = parse_line(line.decode(errors="replace"))
-            event = None if data is None else data["event"]
-            if event == "sign":
-                continue
-            if data is not None and event == "refused":
-                self._refused = data["message"]
-            elif data is not None and event == "exited":
-                self._exit = data
-                self.tell({**data, "host": self.host, "time_s": time.time()})
-            elif data is not None and event == "failed":
-                # Who was first is told by one clock, the launcher's.
-                text = f"{output}{MESSAGE_PREFIX}{json.dumps({**data, 'time_s': time.time()})}\n"
-                self.forward(text.encode())
-            else:
-                self.forward(line if line.endswith(b"\n") else line + b"\n")
+            # Which worker failed first is decided by one clock, the launcher's.
+            match _decode(data):
+                case AgentAlive():
+                    pass
+                case Refused(message):
+                    self._refusal = message
+                case Exited() as end:
+                    self._exit = dataclasses.replace(end, host=self.host, time_s=time.time())
+                    self.send(self._exit)
+                case Failed() as failed:
+                    self.forward((output + format_message(dataclasses.replace(failed, time_s=time.time()))).encode())
+                case _:
+                    self.forward(line if line.endswith(b"\n") else line + b"\n")
 
-    def _overhear(self, pipe: IO[bytes]) -> None:
-        """What SSH itself says, or the agent where it fails; the worker's own words come on standard output."""
+    def _read_errors(self, pipe: IO[bytes]) -> None:
+        """Keep the messages of SSH, or of an agent that fails; the worker's own output arrives on standard output."""
         for line in pipe:
             text = line.decode(errors="replace").rstrip()
             if not text.startswith("Warning: Permanently added"):
-                self._words = [*self._words, text][-_LAST_WORDS:]
+                self._errors = [*self._errors, text][-_MAX_ERROR_LINES:]
             self.forward(f"{self.host}: {text}\n".encode())
 
-    def _watch(self) -> None:
-        """Give a host up that has not been heard for too long."""
-        while not self._ended:
+    def _monitor(self) -> None:
+        """End the connection to a host that has been silent for too long."""
+        while not self._has_ended:
             time.sleep(_PING_S / 4)
-            if self._heard_s is not None and time.monotonic() - self._heard_s > self.limit_s:
-                self._lost = f"it gave no sign for {self.limit_s:.1f} s (nine tenths of resources.heartbeat_timeout_s)"
+            if self._received_s is not None and time.monotonic() - self._received_s > self.limit_s:
+                self._lost = f"it was silent for {self.limit_s:.1f} s (nine tenths of resources.heartbeat_timeout_s)"
                 self._process.kill()
                 return
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._ended, _LET_GO_S)
-        if not self._ended:
+            self._changed.wait_for(lambda: self._has_ended, _RELEASE_S)
+        if not self._has_ended:
             self._process.kill()
 
-    def _last_words(self, code: int) -> str:
-        said = [text for text in self._words if text]
-        return said[-1] if said else f"the SSH connection ended with exit code {code}"
+    def _last_error(self, code: int) -> str:
+        lines = [text for text in self._errors if text]
+        return lines[-1] if lines else f"the SSH connection ended with exit code {code}"
+
+
+def _decode(data: dict[str, Any] | None) -> AgentMessage | WorkerMessage | Event | None:
+    """Return the message of an agent or of its worker; None if it is neither."""
+    if data is None:
+        return None
+    for decoder in (decode, decode_message):
+        with suppress(MessageError):
+            return decoder(data)
+    return None

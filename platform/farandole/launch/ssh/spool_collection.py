@@ -1,4 +1,4 @@
-"""Brings home what workers on other hosts have recorded and MLflow has not taken, so that `farandole sync` finds it."""
+"""Collection of spools: fetch the records on other hosts that MLflow has not received, for `farandole sync`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import IO
 
 from farandole.events import EventHandler, Message
+from farandole.launch.agent.messages import SpoolsFound
 from farandole.launch.agent.send_spools import ACKNOWLEDGED
-from farandole.launch.ssh.client import agent_command
-from farandole.process.messages import parse_line
+from farandole.launch.ssh.client import agent_command, parse_agent_line
 from farandole.spec import Ssh
 from farandole.tracking.run_link import spool_directory
 
-_AT_ONCE = 64
-_PATIENCE_S = 600.0
+_MAX_CONCURRENT_HOSTS = 64
+_EXIT_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class MovedSpool:
-    """A spool that came home.
+    """A spool that was fetched from another host.
 
     Args:
-        there: Where it was, on its host.
-        here: Where it is now.
+        source: Its path on that host.
+        target: Its path on this machine.
     """
 
-    there: str
-    here: str
+    source: str
+    target: str
 
 
 def collect_spools(ssh: Ssh, hosts: Iterable[str], directory: Path, on_event: EventHandler) -> list[MovedSpool]:
@@ -43,53 +43,53 @@ def collect_spools(ssh: Ssh, hosts: Iterable[str], directory: Path, on_event: Ev
 
     Args:
         ssh: How hosts are reached.
-        hosts: Their names. One that does not answer keeps its records; a warning says so.
-        directory: The job's directory here.
-        on_event: Is warned.
+        hosts: Names of the hosts. A host that does not answer keeps its spools, which causes a warning.
+        directory: The job's directory on this machine.
+        on_event: Receives the warnings.
     """
 
-    def from_host(host: str) -> tuple[list[MovedSpool], str | None]:
+    def collect_from(host: str) -> tuple[list[MovedSpool], str | None]:
         try:
             return list(_collect(ssh, host, directory)), None
-        except (OSError, ValueError, tarfile.TarError, KeyError) as error:
-            return [], f"{host}: what MLflow has not taken from there, if anything, stays there ({error})"
+        except (OSError, ValueError, tarfile.TarError, subprocess.TimeoutExpired) as error:
+            return [], f"{host}: records that MLflow has not received, if any, stay on this host ({error})"
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(from_host, sorted(hosts)))
-    for _, problem in found:
+    with ThreadPoolExecutor(_MAX_CONCURRENT_HOSTS) as pool:
+        by_host = list(pool.map(collect_from, sorted(hosts)))
+    for _, problem in by_host:
         if problem is not None:
             on_event(Message(problem, level="warning"))
-    return [moved for spools, _ in found for moved in spools]
+    return [moved for spools, _ in by_host for moved in spools]
 
 
 def _collect(ssh: Ssh, host: str, directory: Path) -> Iterator[MovedSpool]:
-    with _asked(agent_command(ssh, host), {"do": "collect", "job": directory.name}) as (said, heard):
-        there, names = _announced(said)
-        if not names:
+    with _agent(agent_command(ssh, host), {"do": "send_spools", "job": directory.name}) as (stdout, stdin):
+        found = _read_announcement(stdout)
+        if not found.spools:
             return
-        arrived = spool_directory(directory, f".{uuid.uuid4().hex}.tmp")
+        received = spool_directory(directory, f".{uuid.uuid4().hex}.tmp")
         try:
-            arrived.mkdir(parents=True)
-            with tarfile.open(fileobj=said, mode="r|") as tar:
+            received.mkdir(parents=True)
+            with tarfile.open(fileobj=stdout, mode="r|") as tar:
                 for entry in tar:
-                    _extract(tar, entry, arrived)
-            for name in names:
-                here = spool_directory(directory, name)
-                if here.exists():
-                    here = spool_directory(directory, f"{name}-{host}-{uuid.uuid4().hex[:8]}")
-                (arrived / name).rename(here)
-                yield MovedSpool(str(spool_directory(Path(there), name)), str(here))
+                    _extract(tar, entry, received)
+            for name in found.spools:
+                target = spool_directory(directory, name)
+                if target.exists():
+                    target = spool_directory(directory, f"{name}-{host}-{uuid.uuid4().hex[:8]}")
+                (received / name).rename(target)
+                yield MovedSpool(str(spool_directory(Path(found.directory), name)), str(target))
         finally:
-            shutil.rmtree(arrived, ignore_errors=True)
-        heard.write(ACKNOWLEDGED)
-        heard.flush()
+            shutil.rmtree(received, ignore_errors=True)
+        stdin.write(ACKNOWLEDGED)
+        stdin.flush()
 
 
 def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> None:
-    """Regular files only; Python's own way to refuse others is not in all its versions."""
+    """Extract a regular file or a directory; tarfile's own filters do not exist in all supported versions of Python."""
     path = directory / entry.name
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise ValueError(f"{entry.name} would lie elsewhere")
+        raise ValueError(f"{entry.name} is outside of the archive's directory")
     content = tar.extractfile(entry)
     if content is None:
         path.mkdir(parents=True, exist_ok=True)
@@ -99,8 +99,8 @@ def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> N
 
 
 @contextmanager
-def _asked(command: list[str], request: dict[str, str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """An agent that was asked something, for the length of the block: its output and its input."""
+def _agent(command: list[str], request: dict[str, str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Run an agent with a request until the block ends, and yield its standard output and standard input."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -111,17 +111,16 @@ def _asked(command: list[str], request: dict[str, str]) -> Iterator[tuple[IO[byt
         process.stdin.flush()
         yield process.stdout, process.stdin
         process.stdin.close()
-        process.wait(_PATIENCE_S)
+        process.wait(_EXIT_TIMEOUT_S)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
 
 
-def _announced(said: IO[bytes]) -> tuple[str, list[str]]:
-    """Where the spools are on the host, and their names."""
-    for line in said:
-        _, data = parse_line(line.decode(errors="replace"))
-        if data is not None and data["event"] == "collecting":
-            return data["directory"], data["spools"]
+def _read_announcement(stdout: IO[bytes]) -> SpoolsFound:
+    for line in stdout:
+        message = parse_agent_line(line.decode(errors="replace"))
+        if isinstance(message, SpoolsFound):
+            return message
     raise OSError("it does not answer")

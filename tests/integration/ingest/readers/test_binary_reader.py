@@ -33,7 +33,9 @@ def test_spark_reads_records_into_images(tmp_path: Path, make_job: MakeJob, prep
     assert (found["label"] == first[:, 0, 0, 0] % 2).all()
 
 
-def test_a_torn_record_is_told_or_left_out(tmp_path: Path, make_job: MakeJob, prepare: Prepare, refuse: Refuse) -> None:
+def test_truncated_record_is_reported_or_left_out(
+    tmp_path: Path, make_job: MakeJob, prepare: Prepare, refuse: Refuse
+) -> None:
     _batches(tmp_path, b"torn")
     message = str(refuse(make_job({**DATA, "query": QUERY}, rows=SOURCE)))
     assert "more.bin: the last 4 bytes are not a whole record of 13 bytes (2 such rows); fix the rows" in message

@@ -12,7 +12,7 @@ SELECT id, size, color, bought, date_add(DATE'2024-01-01', id) AS day, if(id < 6
        if(id % 10 = 0, double('NaN'), size) AS holes, id DIV 2 AS pair
 FROM rows
 """
-# id 0 to 59, size = id / 2, color a b c by turns, bought = 1 for every fourth
+# id is 0 to 59, size is id / 2, color is a, b, c in turn, bought is 1 for every fourth row.
 
 MET = [
     {"kind": "range", "column": "size", "min": 0, "max": 29.5},
@@ -68,7 +68,7 @@ def expecting(write: Write, make_job: MakeJob) -> Any:
     return lambda *expect, **data: make_job({"query": QUERY, "expect": list(expect), **data})
 
 
-def test_what_is_met_is_kept_in_the_manifest(expecting: Any, prepare: Prepare) -> None:
+def test_met_expectations_are_recorded_in_the_manifest(expecting: Any, prepare: Prepare) -> None:
     events: list[Event] = []
     kept = prepare(expecting(*MET), events.append).manifest.expectations
     assert [one["passed"] for one in kept] == [True] * len(MET)
@@ -86,7 +86,7 @@ def test_what_is_met_is_kept_in_the_manifest(expecting: Any, prepare: Prepare) -
     assert not [event for event in events if isinstance(event, Message)]
 
 
-def test_all_that_is_broken_is_told_together_with_counts_and_examples(expecting: Any, refuse: Refuse) -> None:
+def test_broken_expectations_are_reported_together_with_counts_and_examples(expecting: Any, refuse: Refuse) -> None:
     lines = str(refuse(expecting(*(asked for asked, _ in BROKEN)))).splitlines()
     assert len(lines) == len(BROKEN)
     for number, (line, (_, text)) in enumerate(zip(lines, BROKEN, strict=True)):
@@ -94,7 +94,7 @@ def test_all_that_is_broken_is_told_together_with_counts_and_examples(expecting:
         assert line.endswith("or write `on_failure: warn`")
 
 
-def test_what_only_warns_is_told_and_the_preparation_goes_on(expecting: Any, prepare: Prepare) -> None:
+def test_warning_expectation_does_not_stop_the_preparation(expecting: Any, prepare: Prepare) -> None:
     events: list[Event] = []
     asked = [{**one, "on_failure": "warn"} for one, _ in BROKEN]
     kept = prepare(expecting(*asked), events.append).manifest.expectations
@@ -104,7 +104,7 @@ def test_what_only_warns_is_told_and_the_preparation_goes_on(expecting: Any, pre
     assert kept[0]["examples"][:2] == [{"value": "0.0", "rows": 1}, {"value": "0.5", "rows": 1}]
 
 
-def test_values_of_protected_columns_and_personal_data_are_not_shown(expecting: Any, refuse: Refuse) -> None:
+def test_protected_values_and_personal_data_are_not_shown(expecting: Any, refuse: Refuse) -> None:
     query = "SELECT *, concat('ada', id, '@mail.example') AS mail FROM rows"
     error = refuse(
         expecting(
@@ -138,5 +138,7 @@ def test_values_of_protected_columns_and_personal_data_are_not_shown(expecting: 
         ({"kind": "unique", "columns": ["ids"]}, "data.expect.0: there is no column ids; did you mean id?"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(expecting: Any, refuse: Refuse, asked: dict[str, Any], text: str) -> None:
+def test_expectation_that_cannot_be_evaluated_is_refused(
+    expecting: Any, refuse: Refuse, asked: dict[str, Any], text: str
+) -> None:
     assert str(refuse(expecting(asked))).startswith(text)

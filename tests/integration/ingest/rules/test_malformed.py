@@ -1,4 +1,4 @@
-"""Rows that cannot be read: dropped or kept aside, counted by reason, whatever the partitions."""
+"""Records that cannot be read: dropped or quarantined, counted by reason, whatever the partitions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD = b'60,x,a,1\n61,1,a,1,9\n62,1,zzz\xe9,1\n63,NA,"a,1\n64,NA,b,0\n'
 
 
 @pytest.mark.parametrize("policy", ["drop", "quarantine"])
-def test_what_is_left_out_is_counted_by_reason_and_place(
+def test_excluded_records_are_counted_by_reason_and_position(
     write: Write, make_job: MakeJob, prepare: Prepare, policy: str
 ) -> None:
     path = write("small.csv", (HEADER + SMALL).encode() + BAD)
@@ -49,11 +49,11 @@ def test_what_is_left_out_is_counted_by_reason_and_place(
         "5 of 65 rows of rows could not be read and were left out (wrong number of fields 1,"
     )
     assert (entry.quarantine is not None) == (policy == "quarantine")
-    # A value may be somebody's: only places and reasons enter the manifest.
-    assert "zzz" not in (prepared.path / "manifest.json").read_text()  # no hash in it is written with a z
+    # A value may be personal: only positions and reasons enter the manifest.
+    assert "zzz" not in (prepared.path / "manifest.json").read_text()  # no hexadecimal hash has a z
 
 
-def test_the_quarantine_holds_the_records_as_they_were(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
+def test_quarantine_has_the_original_records(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     path = write("small.csv", (HEADER + SMALL).encode() + BAD)
     prepared = prepare(make_job(rows={"malformed": "quarantine"}))
     (file,) = prepared.manifest.quarantine
@@ -73,7 +73,7 @@ def test_the_quarantine_holds_the_records_as_they_were(write: Write, make_job: M
     ]
 
 
-def test_partitions_and_pieces_of_files_do_not_show_in_what_is_left_out(
+def test_partitions_and_byte_ranges_have_no_effect_on_excluded_records(
     write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
@@ -101,10 +101,10 @@ def test_more_malformed_rows_than_allowed_are_an_error(write: Write, make_job: M
         "data.sources.rows.max_malformed: 7 of 67 rows cannot be read, more than 10.00%; fix them, or allow more:\n"
         f"{path}: line 62: column size: 'x' in 7 rows is not double; if it means"
     )
-    assert message.endswith("or declare the column as string")  # to leave them out was asked for already
+    assert message.endswith("or declare the column as string")  # the source leaves them out already
 
 
-def test_a_source_in_order_leaves_nothing_out_and_says_so(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
+def test_well_formed_source_records_that_nothing_is_left_out(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     write()
     prepared = prepare(make_job(rows={"malformed": "quarantine"}))
     (entry,) = prepared.manifest.malformed
@@ -112,7 +112,7 @@ def test_a_source_in_order_leaves_nothing_out_and_says_so(write: Write, make_job
     assert not (prepared.path / "quarantine").exists()
 
 
-def test_quarantine_files_of_earlier_manifests_are_collected_when_they_are_old(
+def test_old_quarantine_files_of_earlier_manifests_are_removed(
     write: Write, make_job: MakeJob, prepare: Prepare
 ) -> None:
     write("small.csv", HEADER + SMALL + "60,x,a,1\n")
@@ -150,7 +150,7 @@ def test_json_lines_that_do_not_fit_are_left_out(write: Write, make_job: MakeJob
     assert shard_bytes(prepared.path) == shard_bytes(prepare(make_job({"output": "csv"})).path)
 
 
-def test_a_member_that_no_line_has_is_told_wherever_it_may_be(
+def test_declared_member_that_no_line_has_is_reported(
     write: Write, make_job: MakeJob, prepare: Prepare, refuse: Refuse
 ) -> None:
     def lines(last: str) -> str:
@@ -177,7 +177,7 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path: Path, make_job: Ma
     (tmp_path / "images" / "README.txt").write_text("no image")
     job = make_job(
         {
-            # With its path, each row differs from all others: equal rows would share a split.
+            # The path makes all rows different: equal rows would share a split.
             "query": "SELECT length(image) AS size, path AS color, label = 'a' AS bought FROM rows",
             "features": {"size": {"kind": "numeric"}, "color": {"kind": "categorical"}},
         },

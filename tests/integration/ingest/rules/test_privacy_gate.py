@@ -32,7 +32,7 @@ PeopleJob = Callable[..., Job]
 
 @pytest.fixture
 def people_job(write: Write, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> PeopleJob:
-    """The job over people with a policy of every kind; changes go into its data part."""
+    """Return the function that makes the job over people with a policy of every kind and changed `data` fields."""
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     write("people.csv", people_csv())
 
@@ -42,16 +42,16 @@ def people_job(write: Write, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch)
     return make
 
 
-def leaks(place: dict[str, bytes], *secrets: str) -> list[tuple[str, str]]:
-    """Which secret is found where."""
-    return [(name, secret) for name, content in place.items() for secret in secrets if secret.encode() in content]
+def leaks(contents: dict[str, bytes], *secrets: str) -> list[tuple[str, str]]:
+    """Return the secrets that occur, with the names of their files."""
+    return [(name, secret) for name, content in contents.items() for secret in secrets if secret.encode() in content]
 
 
 def vocabulary(manifest: Any, name: str) -> list[str]:
     return next(entry["vocabulary"] for entry in manifest.preprocessing["transforms"] if entry["name"] == name)
 
 
-def test_protected_columns_are_seen_nowhere_and_the_key_neither(
+def test_neither_protected_values_nor_the_key_appear_anywhere(
     people_job: PeopleJob, prepare: Prepare, tmp_path: Path
 ) -> None:
     events: list[Event] = []
@@ -73,7 +73,7 @@ def test_protected_columns_are_seen_nowhere_and_the_key_neither(
     assert sorted(set(ages.tolist())) == [20.0, 30.0, 40.0, 50.0]
 
 
-def test_pseudonyms_are_hmacs_and_ciphertexts_can_be_turned_back(people_job: PeopleJob, prepare: Prepare) -> None:
+def test_pseudonyms_are_hmacs_and_ciphertexts_can_be_decrypted(people_job: PeopleJob, prepare: Prepare) -> None:
     manifest = prepare(people_job()).manifest
     secret = read_key(KeyReference(environment=KEY_VARIABLE), "key")
     derived = secret.derive("farandole pseudonyms")
@@ -84,7 +84,7 @@ def test_pseudonyms_are_hmacs_and_ciphertexts_can_be_turned_back(people_job: Peo
     assert len(names) > 30
 
 
-def test_the_manifest_tells_what_was_done(people_job: PeopleJob, prepare: Prepare) -> None:
+def test_manifest_records_the_privacy_rules(people_job: PeopleJob, prepare: Prepare) -> None:
     privacy = prepare(people_job()).manifest.privacy
     assert {column: policy["policy"] for column, policy in privacy["columns"].items()} == {
         column: policy["policy"] for column, policy in POLICIES.items()
@@ -94,7 +94,7 @@ def test_the_manifest_tells_what_was_done(people_job: PeopleJob, prepare: Prepar
     assert len(privacy["key"]["fingerprint"]) == 16
 
 
-def test_the_same_key_gives_the_same_bytes_and_another_one_prepares_again(
+def test_same_key_gives_the_same_bytes_and_another_key_prepares_again(
     people_job: PeopleJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare(people_job(partitions=1))
@@ -110,7 +110,7 @@ def test_the_same_key_gives_the_same_bytes_and_another_one_prepares_again(
     assert other.manifest.privacy["key"]["fingerprint"] != first.manifest.privacy["key"]["fingerprint"]
 
 
-def test_a_key_that_is_not_there_is_told_before_spark_starts(
+def test_missing_key_is_reported_before_spark_starts(
     people_job: PeopleJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEY_VARIABLE)
@@ -137,7 +137,7 @@ def test_personal_data_without_a_policy_stops_the_preparation(people_job: People
     assert not any(secret in f"{error}{error.detail}" for secret in SECRETS)
 
 
-def test_what_is_allowed_or_not_looked_for_goes_on_and_is_recorded(people_job: PeopleJob, prepare: Prepare) -> None:
+def test_allowed_findings_are_recorded_and_detection_can_be_disabled(people_job: PeopleJob, prepare: Prepare) -> None:
     features = {"phone": {"kind": "categorical"}, "city": {"kind": "categorical"}}
     allowed = prepare(people_job(features=features, privacy={"columns": {"phone": {"policy": "allow"}}})).manifest
     assert allowed.privacy["allowed_findings"] == [
@@ -149,7 +149,7 @@ def test_what_is_allowed_or_not_looked_for_goes_on_and_is_recorded(people_job: P
     assert allowed.digest == unseen.digest
 
 
-def test_few_values_are_enough_unless_the_job_says_otherwise(
+def test_few_findings_are_enough_unless_the_job_sets_a_share(
     people_job: PeopleJob, prepare: Prepare, refuse: Refuse
 ) -> None:
     query = "SELECT *, if(amount = 0.5, email, city) AS note FROM people"
@@ -169,9 +169,7 @@ def test_a_policy_that_does_not_fit_the_columns_type_is_refused(people_job: Peop
     assert str(error).startswith("data.privacy.columns.city: width is for numbers, and the column is string")
 
 
-def test_groups_that_are_too_small_are_refused_left_out_or_only_counted(
-    people_job: PeopleJob, prepare: Prepare, refuse: Refuse
-) -> None:
+def test_small_groups_are_measured_or_suppressed(people_job: PeopleJob, prepare: Prepare, refuse: Refuse) -> None:
     features = {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}, "amount": {"kind": "numeric"}}
     query = "SELECT * FROM people WHERE age < 53"
 
@@ -180,7 +178,7 @@ def test_groups_that_are_too_small_are_refused_left_out_or_only_counted(
         group = {"columns": ["age", "city"], **rule}
         return people_job(query=query, features=features, privacy={"columns": policies, "k_anonymity": group})
 
-    # ages 20 to 52, three rows each: 15 rows for each decade and city, but 50 to 52: 6 and 3
+    # Ages 20 to 52 have three rows each: 15 rows per decade and city, but 6 and 3 for 50 to 52.
     measured = prepare(job()).manifest.privacy["k_anonymity"]
     assert measured == {
         "columns": ["age", "city"],
@@ -197,7 +195,7 @@ def test_groups_that_are_too_small_are_refused_left_out_or_only_counted(
     assert sum(suppressed.row_counts.values()) == 90
 
 
-def test_groups_that_are_too_small_are_told_with_their_rows(people_job: PeopleJob, refuse: Refuse) -> None:
+def test_small_groups_are_refused_with_their_rows(people_job: PeopleJob, refuse: Refuse) -> None:
     group = {"columns": ["age"], "k": 5}
     error = refuse(
         people_job(
@@ -214,9 +212,7 @@ def test_groups_that_are_too_small_are_told_with_their_rows(people_job: PeopleJo
     )
 
 
-def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
-    people_job: PeopleJob, refuse: Refuse
-) -> None:
+def test_spark_errors_hide_values_if_columns_are_protected(people_job: PeopleJob, refuse: Refuse) -> None:
     columns = "user, name, email, phone, age, born, city, card, bought"
     error = refuse(people_job(query=f"SELECT {columns}, CAST(name AS double) AS amount FROM people"))
     assert "values are not shown" in str(error)
@@ -251,7 +247,7 @@ def test_errors_of_spark_do_not_show_values_of_a_job_that_protects_columns(
         ("of ada@mail.example, unquoted", "of [e-mail addresses], unquoted"),
     ],
 )
-def test_what_may_be_a_value_is_cut_out_of_errors(text: str, shown: str) -> None:
+def test_possible_values_are_removed_from_errors(text: str, shown: str) -> None:
     privacy = Privacy.model_validate({"columns": {"name": {"policy": "mask"}}})
     hidden = PrivacyGate(privacy, None).hide_values(DataError(text, detail="Ada"))
     assert str(hidden) == f"{shown} (values are not shown: data.privacy protects columns of this job)"
@@ -261,7 +257,7 @@ def test_what_may_be_a_value_is_cut_out_of_errors(text: str, shown: str) -> None
 
 
 @pytest.mark.parametrize("changed", ["ragged", "wrong type", "unclosed quote"])
-def test_rows_that_cannot_be_read_are_told_without_their_values(
+def test_malformed_rows_are_reported_without_their_values(
     people_job: PeopleJob, refuse: Refuse, write: Write, changed: str
 ) -> None:
     rows = people_csv().splitlines()

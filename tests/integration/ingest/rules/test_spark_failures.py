@@ -1,4 +1,4 @@
-"""What cannot be prepared: one message that a user can act on, and nothing left behind."""
+"""Preparations that fail: one message that a user can act on, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = {"columns": {"id": "int", "size": "double", "color": "timestamp", "bough
 TIME_FEATURES = {"features": {"color": {"kind": "time", "parts": ["hour"]}}}
 
 
-def test_parquet_text_that_is_not_utf_8_is_told_with_its_file(
+def test_parquet_text_that_is_not_utf_8_is_reported_with_its_file(
     make_job: MakeJob, refuse: Refuse, tmp_path: Path
 ) -> None:
     numbers = list(range(60))
@@ -39,7 +39,7 @@ def test_parquet_text_that_is_not_utf_8_is_told_with_its_file(
 # Rows -------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_in_a_number_column_is_told_with_its_rows(write: Write, make_job: MakeJob, refuse: Refuse) -> None:
+def test_text_in_a_number_column_is_reported_with_its_rows(write: Write, make_job: MakeJob, refuse: Refuse) -> None:
     path = write("with space.csv", HEADER + SMALL + "60,NA,a,1\n61,NA,b,0\n62,-,c,1\n")
     error = refuse(make_job(rows={"path": "with space.csv"}))
     assert str(error) == (
@@ -51,7 +51,7 @@ def test_a_text_in_a_number_column_is_told_with_its_rows(write: Write, make_job:
     assert "MalformedRow" in error.detail
 
 
-def test_every_wrong_column_has_a_line_of_its_own(write: Write, make_job: MakeJob, refuse: Refuse) -> None:
+def test_every_wrong_column_has_its_own_line(write: Write, make_job: MakeJob, refuse: Refuse) -> None:
     write("b.csv", HEADER + "60,y,a,1\n" + SMALL + "x,y,a,1\n")
     lines = str(refuse(make_job(rows={"path": "b.csv"}))).splitlines()
     assert [line.split(": ")[1:4] for line in lines] == [
@@ -69,11 +69,11 @@ def test_every_wrong_column_has_a_line_of_its_own(write: Write, make_job: MakeJo
     ],
     ids=["too many", "too few", "an open quote"],
 )
-def test_a_row_of_another_shape_is_told_with_its_line(
+def test_row_of_another_shape_is_reported_with_its_line(
     write: Write, make_job: MakeJob, refuse: Refuse, rows: str, line: int, found: str, shown: str, count: int
 ) -> None:
     path = write("small.csv", HEADER + rows)
-    # The wrong column is not even used.
+    # The malformed column is not used.
     message = str(refuse(make_job(rows={"columns": {"size": "double", "color": "string", "bought": "int"}})))
     assert message.startswith(f"{path}: line {line}: {found}: {shown!r} ({count} such row{'s' if count > 1 else ''}); ")
     assert message.endswith(", or set `malformed: drop` or `quarantine` of the source")
@@ -89,7 +89,7 @@ def test_a_row_of_another_shape_is_told_with_its_line(
     ],
     ids=["words", "a time without a date", "no such month", "another pattern"],
 )
-def test_a_timestamp_that_cannot_be_read_is_told(
+def test_malformed_timestamp_is_reported(
     write: Write, make_job: MakeJob, refuse: Refuse, text: str, pattern: str | None
 ) -> None:
     path = write("small.csv", AT + f"60,1.5,{text},1\n")
@@ -129,7 +129,7 @@ def test_files_with_different_headers_are_refused(write: Write, make_job: MakeJo
 
 
 @pytest.mark.parametrize("path", ["smal.csv", "package://no_such_package/a.csv"])
-def test_a_path_that_leads_nowhere_is_refused(write: Write, make_job: MakeJob, refuse: Refuse, path: str) -> None:
+def test_missing_path_is_refused(write: Write, make_job: MakeJob, refuse: Refuse, path: str) -> None:
     write()
     message = str(refuse(make_job(rows={"path": path})))
     assert message.startswith("data.sources.rows.path: ")
@@ -153,7 +153,7 @@ def parquet(path: Path, **columns: Any) -> Path:
 PARQUET = {"format": "parquet", "columns": ...}
 
 
-def test_a_parquet_file_that_is_cut_short_is_refused(make_job: MakeJob, refuse: Refuse, tmp_path: Path) -> None:
+def test_truncated_parquet_file_is_refused(make_job: MakeJob, refuse: Refuse, tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet")
     path.write_bytes(path.read_bytes()[:-30])
     message = str(refuse(make_job(rows={"path": "a.parquet", **PARQUET})))
@@ -236,7 +236,7 @@ def test_a_parquet_file_without_a_declared_column_is_refused(make_job: MakeJob, 
         ),
     ],
 )
-def test_a_query_that_gives_no_dataset_is_refused(
+def test_query_without_a_valid_dataset_is_refused(
     write: Write, make_job: MakeJob, refuse: Refuse, query: str, expected: str
 ) -> None:
     write()
@@ -274,7 +274,7 @@ def test_a_split_column_with_another_word_is_refused(write: Write, make_job: Mak
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
+    """Mount a file system of 256 KiB."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
     directory = tmp_path / "disk"
@@ -290,7 +290,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(directory)], check=True)
 
 
-def test_a_full_disk_is_told_with_the_directory(
+def test_full_disk_is_reported_with_the_directory(
     write: Write, make_job: MakeJob, refuse: Refuse, prepare: Prepare, tiny_disk: Path
 ) -> None:
     write()
@@ -302,7 +302,7 @@ def test_a_full_disk_is_told_with_the_directory(
     verify(small.path)
 
 
-def test_an_output_that_cannot_be_made_is_told(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
+def test_output_that_cannot_be_created_is_reported(write: Write, make_job: MakeJob, prepare: Prepare) -> None:
     path = write()
     with pytest.raises(PreparationError) as caught:
         prepare(make_job({"output": "small.csv/dataset"}))
@@ -337,7 +337,7 @@ def test_an_output_that_cannot_be_made_is_told(write: Write, make_job: MakeJob, 
         ),
     ],
 )
-def test_a_failure_of_spark_itself_is_told_in_a_line(
+def test_failure_of_spark_itself_is_explained_in_one_line(
     spark: SparkSession, write: Write, make_job: MakeJob, text: str, kind: type[Exception], message: str
 ) -> None:
     from farandole.ingest.sources.files import find_files

@@ -31,7 +31,7 @@ def clean(frame, least=0):
 
 @pytest.fixture
 def hook(write: Write) -> Any:
-    """Writes the module of the transform, and one that it imports."""
+    """Return the function that writes the module of the transform, and one that it imports."""
 
     def hook(text: str = HOOK, factors: str = "def times(size):\n    return size * 2\n") -> None:
         write()
@@ -41,7 +41,7 @@ def hook(write: Write) -> Any:
     return hook
 
 
-def test_a_users_function_stands_between_query_and_features(
+def test_transform_is_applied_between_query_and_features(
     hook: Any, make_job: MakeJob, prepare: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook()
@@ -57,7 +57,7 @@ def test_a_users_function_stands_between_query_and_features(
     assert prepare(job).reused
     shards = shard_bytes(prepared.path)
 
-    # Its text decides, and that of the modules it imports; workers that know the old text do not matter.
+    # The present texts of its modules decide, although Spark's workers have imported the old ones.
     hook(factors="def times(size):\n    return size * 4\n")
     again = prepare(job)
     assert not again.reused
@@ -79,7 +79,7 @@ def test_a_users_function_stands_between_query_and_features(
         ("    return frame.missing(", r"'\(' was never closed"),
     ],
 )
-def test_what_it_raises_is_told_with_file_and_line(
+def test_error_of_the_transform_is_reported_with_file_and_line(
     hook: Any, make_job: MakeJob, refuse: Refuse, body: str, text: str
 ) -> None:
     hook(f"def clean(frame):\n{body}\n")
@@ -90,7 +90,9 @@ def test_what_it_raises_is_told_with_file_and_line(
     assert "clean.py, line 2" in str(error)
 
 
-def test_what_it_raises_in_a_worker_is_told_with_file_and_line(hook: Any, make_job: MakeJob, refuse: Refuse) -> None:
+def test_error_of_the_transform_in_a_worker_is_reported_with_file_and_line(
+    hook: Any, make_job: MakeJob, refuse: Refuse
+) -> None:
     hook(factors="def times(size):\n    if size > 20:\n        raise KeyError('too much')\n    return size\n")
     error = refuse(make_job({"transform": "clean:clean", "features": FEATURES}))
     assert str(error).startswith("data.transform: clean:clean: raised KeyError: 'too much' in ")
@@ -98,7 +100,7 @@ def test_what_it_raises_in_a_worker_is_told_with_file_and_line(hook: Any, make_j
 
 
 @pytest.mark.parametrize("where", ["driver", "worker"])
-def test_what_it_raises_over_protected_columns_is_told_without_its_text(
+def test_error_of_the_transform_on_protected_columns_is_reported_without_its_text(
     hook: Any, make_job: MakeJob, refuse: Refuse, where: str
 ) -> None:
     raising = "raise ValueError('%s is 8451' % 'Quinlan')"
@@ -135,14 +137,14 @@ def test_what_it_raises_over_protected_columns_is_told_without_its_text(
         ("def clean(frame):\n    return frame.drop('size')", "data.features.size: the query gives no column size"),
     ],
 )
-def test_what_no_dataset_can_be_made_of_is_refused(
+def test_result_that_cannot_become_a_dataset_is_refused(
     hook: Any, make_job: MakeJob, refuse: Refuse, text: str, message: str
 ) -> None:
     hook(text)
     assert message in str(refuse(make_job({"transform": "clean:clean"})))
 
 
-def test_its_function_is_looked_for_without_importing_it(hook: Any, make_job: MakeJob) -> None:
+def test_function_is_found_without_importing_its_module(hook: Any, make_job: MakeJob) -> None:
     hook("raise SystemExit\ndef claen(frame): ...")
     job = make_job({"transform": "clean:clean"})
     with pytest.raises(DataError, match=r"clean\.py has no function clean; did you mean claen\?"):
@@ -151,7 +153,7 @@ def test_its_function_is_looked_for_without_importing_it(hook: Any, make_job: Ma
     check_transform(make_job({"transform": "clean:claen"}))
 
 
-def test_options_and_source_belong_to_the_request(hook: Any, make_job: MakeJob) -> None:
+def test_options_and_source_change_the_cache_key(hook: Any, make_job: MakeJob) -> None:
     hook()
 
     def digest(**options: Any) -> str:

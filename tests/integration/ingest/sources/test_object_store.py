@@ -1,4 +1,4 @@
-"""Prepared to and from a real object store, also through a proxy that breaks answers."""
+"""Preparation from and to a real object store, also through a proxy that breaks responses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def found(uri: str) -> list[str]:
     return [entry.path.rpartition("/")[2] for entry in files.fingerprint]
 
 
-def test_a_dataset_in_the_store_is_the_one_that_a_local_preparation_gives(
+def test_dataset_in_the_store_equals_the_local_one(
     s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare
 ) -> None:
     write()
@@ -75,7 +75,7 @@ def test_sources_in_the_store_give_the_same_rows_as_local_ones(
     assert sum(prepare(job).manifest.row_counts.values()) == 61
 
 
-def test_a_preparation_gets_through_a_few_faults(
+def test_preparation_survives_a_few_faults_of_the_store(
     proxy: FaultyProxy, s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare
 ) -> None:
     write()
@@ -89,7 +89,7 @@ def test_a_preparation_gets_through_a_few_faults(
     assert proxy.broken == 5
 
 
-def test_a_preparation_that_cannot_write_says_so_and_leaves_no_dataset(
+def test_preparation_that_cannot_write_leaves_no_dataset(
     proxy: FaultyProxy, s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare
 ) -> None:
     write()
@@ -99,7 +99,7 @@ def test_a_preparation_that_cannot_write_says_so_and_leaves_no_dataset(
     assert "dataset/manifest.json" not in s3.names()
 
 
-def test_encrypted_shards_in_the_store_are_those_of_a_local_preparation(
+def test_encrypted_shards_in_the_store_equal_the_local_ones(
     s3: Folder, write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write()
@@ -136,7 +136,7 @@ def test_a_quarantine_in_the_store_is_written_and_verified(
 
 
 @pytest.mark.parametrize("where", ["output", "source"])
-def test_refusals_are_told_before_spark_starts(
+def test_denied_access_is_reported_before_spark_starts(
     s3: Folder, write: Write, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     from farandole.ingest.prepare import prepare  # without the fixture, which starts Spark
@@ -162,7 +162,7 @@ def test_refusals_are_told_before_spark_starts(
 # Which files ------------------------------------------------------------------------------------------------
 
 
-def test_folders_and_patterns_name_files_as_they_do_here(s3: Folder) -> None:
+def test_folders_and_patterns_mean_the_same_files_as_local_ones(s3: Folder) -> None:
     for name in ("d/b.csv", "d/a.csv", "d/sub/c.csv", "d/_SUCCESS", "d/.a.csv.crc", "d/_temporary/x.csv", "e/a-1.csv"):
         s3.put(name, CSV)
     assert found(f"{s3.uri}/d") == ["a.csv", "b.csv", "c.csv"]
@@ -172,7 +172,7 @@ def test_folders_and_patterns_name_files_as_they_do_here(s3: Folder) -> None:
     assert found(f"{s3.uri}/d/*.csv") == ["a.csv", "b.csv"]
 
 
-def test_what_is_not_there_is_told_as_it_is_here(s3: Folder) -> None:
+def test_missing_remote_files_are_reported_like_local_ones(s3: Folder) -> None:
     s3.put("d/flights.csv", CSV)
     s3.put("e/_SUCCESS", b"")
     for uri, text in {
@@ -186,7 +186,7 @@ def test_what_is_not_there_is_told_as_it_is_here(s3: Folder) -> None:
             find_files("rows", CsvSource(path=f"{s3.uri}/{uri}"))
 
 
-def test_a_file_is_fetched_once_for_each_change(proxy: FaultyProxy, s3: Folder, farandole_home: Path) -> None:
+def test_file_is_downloaded_once_for_each_change(proxy: FaultyProxy, s3: Folder, farandole_home: Path) -> None:
     s3.put("d/a.csv", CSV)
     s3.put("d/b.csv", CSV)
     assert found(f"{s3.uri}/d") == ["a.csv", "b.csv"]
@@ -212,7 +212,7 @@ def test_folders_that_name_partitions_keep_their_meaning(
     assert find_files("rows", ParquetSource(path=f"{s3.uri}/raw")).base is not None
 
 
-def test_an_archive_in_the_store_is_unpacked_here(s3: Folder, tmp_path: Path) -> None:
+def test_archive_in_the_store_is_unpacked_locally(s3: Folder, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("a.csv", CSV)
     uri = s3.put("a.csv.zip", (tmp_path / "a.csv.zip").read_bytes())
@@ -222,7 +222,7 @@ def test_an_archive_in_the_store_is_unpacked_here(s3: Folder, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["cut", "short", "500"])
-def test_a_source_that_never_arrives_whole_is_never_read(
+def test_source_that_never_arrives_whole_is_never_read(
     proxy: FaultyProxy, s3: Folder, monkeypatch: pytest.MonkeyPatch, farandole_home: Path, kind: str
 ) -> None:
     monkeypatch.setattr(object_store, "TRIES", 2)
@@ -233,12 +233,12 @@ def test_a_source_that_never_arrives_whole_is_never_read(
     assert [path for path in (farandole_home / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_another_machine_fetches_only_the_file_that_it_is_to_read(s3: Folder, farandole_home: Path) -> None:
+def test_another_machine_downloads_only_the_file_that_it_reads(s3: Folder, farandole_home: Path) -> None:
     for name in "ab":
         s3.put(f"many/{name}.csv", CSV)
     source = CsvSource(path=f"{s3.uri}/many/*.csv")
     first, second = find_files("rows", source).fetch().paths
-    shutil.rmtree(farandole_home)  # as on a machine that never saw them
+    shutil.rmtree(farandole_home)  # like on a machine that has never downloaded them
     ensure_local("rows", source, second)
     assert second.read_bytes() == CSV
     assert not first.exists()

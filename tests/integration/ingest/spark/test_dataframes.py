@@ -28,7 +28,7 @@ from tests.support.ingest_inputs import Write, nycflights
 
 @pytest.fixture
 def session(spark: SparkSession) -> SparkSession:
-    """A session as a preparation has it."""
+    """Return a session with the settings of a preparation."""
     session = spark.newSession()
     data = {
         "sources": {"rows": {"path": "a.csv"}},
@@ -40,7 +40,7 @@ def session(spark: SparkSession) -> SparkSession:
 
 
 def read(session: SparkSession, source: Source) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
-    """The types and the rows of a source, sorted by the first column."""
+    """Return the types and the rows of a source, sorted by the first column."""
     frame = source_frame(session, "rows", source, find_files("rows", source).fetch())
     rows = sorted((tuple(row) for row in frame.collect()), key=lambda row: str(row[0]))
     return dict(frame.dtypes), rows
@@ -70,7 +70,7 @@ def test_declared_columns_alone_are_read_in_their_types(session: SparkSession, w
     assert [str(value) for value in others] == ["7", "1.5", "True", "12.30", "2013-01-31"]
 
 
-def test_several_texts_and_empty_fields_stand_for_missing(session: SparkSession, write: Write) -> None:
+def test_null_values_and_empty_fields_are_missing_values(session: SparkSession, write: Write) -> None:
     path = write("a.csv", 'k,n,s\n1,NA,NA\n2,-,-\n3,,\n4,"",""\n5,5,x\n')
     source = csv(path, columns={"k": "int", "n": "int", "s": "string"}, null_values=["NA", "-"])
     assert read(session, source)[1] == [(1, None, None), (2, None, None), (3, None, None), (4, None, None), (5, 5, "x")]
@@ -120,7 +120,7 @@ def test_timestamps_without_a_zone_are_in_utc(session: SparkSession, write: Writ
     ]
 
 
-def test_fields_come_by_position_where_there_is_no_header(session: SparkSession, write: Write) -> None:
+def test_fields_are_read_by_position_without_a_header(session: SparkSession, write: Write) -> None:
     source = csv(write("a.csv", "1,x\n2,y\n"), header=False, columns={"k": "int", "s": "string"})
     assert read(session, source) == ({"k": "int", "s": "string"}, [(1, "x"), (2, "y")])
 
@@ -136,7 +136,7 @@ def test_other_separators_and_quotes_are_read(session: SparkSession, write: Writ
     assert sorted(read(session, source)[1]) == [('"c',), ("a\tb",)]
 
 
-def test_a_quoted_field_may_hold_line_breaks_if_the_source_says_so(session: SparkSession, write: Write) -> None:
+def test_quoted_field_may_contain_line_breaks_if_the_source_is_multiline(session: SparkSession, write: Write) -> None:
     source = csv(write("a.csv", 'k,s\n1,"a\nb"\n2,c\n'), multiline=True, columns={"k": "int", "s": "string"})
     assert read(session, source)[1] == [(1, "a\nb"), (2, "c")]
 
@@ -207,7 +207,9 @@ def test_a_parquet_directory_gives_its_partition_columns(session: SparkSession, 
     assert rows == [(13, 2013), (14, 2014)]
 
 
-def test_parquet_that_lacks_a_declared_column_names_the_nearest(session: SparkSession, tmp_path: Path) -> None:
+def test_parquet_without_a_declared_column_is_reported_with_the_closest_name(
+    session: SparkSession, tmp_path: Path
+) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"size": [1]}), path)
     with pytest.raises(DataError) as caught:
@@ -251,7 +253,7 @@ def test_without_a_query_the_only_source_is_the_frame(session: SparkSession, wri
         ("SELECT k FROM rows WHERE rand() < 0.5", "data.query: uses a function whose value changes"),
     ],
 )
-def test_a_wrong_query_is_refused_in_plain_words(
+def test_wrong_query_is_refused_with_a_plain_message(
     session: SparkSession, write: Write, query: str, expected: str
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -261,16 +263,14 @@ def test_a_wrong_query_is_refused_in_plain_words(
     assert "\n" not in str(caught.value)
 
 
-def test_needed_columns_come_sorted_by_name_and_without_a_negative_zero(session: SparkSession, write: Write) -> None:
+def test_needed_columns_are_sorted_by_name_and_have_no_negative_zero(session: SparkSession, write: Write) -> None:
     frame = needed_columns(frame_of(session, write, "SELECT x, k, 1 AS other FROM rows"), {"x": "a", "k": "b"})
     assert frame.columns == ["k", "x"]
     zero = frame.where("x = 0").collect()[0]["x"]
     assert math.copysign(1.0, zero) == 1.0
 
 
-def test_a_column_that_the_query_lacks_is_told_with_the_field_that_wants_it(
-    session: SparkSession, write: Write
-) -> None:
+def test_missing_column_is_reported_with_the_field_that_uses_it(session: SparkSession, write: Write) -> None:
     frame = frame_of(session, write, "SELECT k AS size, x FROM rows")
     with pytest.raises(DataError) as caught:
         needed_columns(frame, {"sise": "data.features.sise"})
@@ -279,7 +279,7 @@ def test_a_column_that_the_query_lacks_is_told_with_the_field_that_wants_it(
         needed_columns(frame, {"late": "data.label.column"})
 
 
-def test_plain_leaves_out_codes_plans_and_advice_to_change_settings() -> None:
+def test_plain_message_has_no_codes_plans_and_advice_to_change_settings() -> None:
     text = (
         "[DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead."
         ' If necessary set "spark.sql.ansi.enabled" to "false" to bypass this error. SQLSTATE: 22012\n'
@@ -304,7 +304,7 @@ def test_plain_leaves_out_codes_plans_and_advice_to_change_settings() -> None:
         ("SELECT a.id FROM (SELECT id FROM range(9) LIMIT 3) a JOIN range(9) b ON a.id = b.id", ["LIMIT"]),
     ],
 )
-def test_what_makes_other_rows_the_next_time_is_told(session: SparkSession, query: str, words: list[str]) -> None:
+def test_unstable_parts_of_a_query_are_found(session: SparkSession, query: str, words: list[str]) -> None:
     found = find_unstable_parts(session.sql(query))
     assert len(found) == len(words)
     for word, text in zip(words, found, strict=True):
@@ -320,5 +320,5 @@ def test_what_makes_other_rows_the_next_time_is_told(session: SparkSession, quer
         "SELECT 'current_date()' AS text, xxhash64(id) AS h FROM range(3)",
     ],
 )
-def test_rows_that_stay_the_same_are_not(session: SparkSession, query: str) -> None:
+def test_stable_query_has_no_unstable_parts(session: SparkSession, query: str) -> None:
     assert find_unstable_parts(session.sql(query)) == []

@@ -35,12 +35,12 @@ def frame(spark: SparkSession) -> DataFrame:
 
 
 def split_of(frame: DataFrame, split: Split) -> dict[int, int]:
-    """The split of each row, by its id."""
+    """Return the split of each row, by its id."""
     return {row["id"]: row[SPLIT] for row in with_partition_columns(frame, split).select("id", SPLIT).collect()}
 
 
 def counted(placed: DataFrame) -> dict[int, int]:
-    """Rows by split."""
+    """Count rows by split."""
     return {row[SPLIT]: row["count"] for row in placed.groupBy(SPLIT).count().collect()}
 
 
@@ -57,7 +57,7 @@ def test_a_share_of_nothing_gets_no_row(frame: DataFrame) -> None:
     assert split_counts(counted(with_partition_columns(frame, split)), split) == [ROWS, 0, 0]
 
 
-def test_by_keeps_rows_that_agree_together(frame: DataFrame) -> None:
+def test_rows_that_agree_in_the_by_columns_share_a_split(frame: DataFrame) -> None:
     split = Split(train=0.5, validation=0.3, test=0.2, by=("customer",))
     splits = defaultdict(set)
     for number, place in split_of(frame, split).items():
@@ -69,17 +69,17 @@ def test_by_keeps_rows_that_agree_together(frame: DataFrame) -> None:
 def test_another_seed_gives_another_split_of_the_same_shares(frame: DataFrame) -> None:
     first, second = split_of(frame, Split(seed=1)), split_of(frame, Split(seed=2))
     assert split_of(frame, Split(seed=1)) == first
-    # Rows agree by chance alone: 0.8² + 0.1² + 0.1² of them.
+    # Rows agree by chance only: a share of 0.8² + 0.1² + 0.1².
     agreeing = sum(first[number] == second[number] for number in first) / ROWS
     assert abs(agreeing - 0.66) < 0.04
 
 
-def test_the_place_of_a_row_does_not_depend_on_partitions_or_order(frame: DataFrame) -> None:
+def test_position_of_a_row_does_not_depend_on_partitions_or_order(frame: DataFrame) -> None:
     split = Split(seed=3)
     assert split_of(frame.orderBy(F.desc("size")).repartition(5), split) == split_of(frame.coalesce(1), split)
 
 
-def test_a_column_may_say_the_split(spark: SparkSession) -> None:
+def test_column_may_name_the_split(spark: SparkSession) -> None:
     words = ["train", "test", "validation", "train"]
     frame = spark.createDataFrame(list(enumerate(words)), "id int, part string")
     split = Split(column="part")
@@ -93,7 +93,7 @@ def test_a_column_may_leave_validation_and_test_empty() -> None:
 
 
 @pytest.mark.parametrize("word", ["'Train'", "'tset'", "null"])
-def test_a_word_that_names_no_split_is_refused_with_its_rows(spark: SparkSession, word: str) -> None:
+def test_unknown_split_name_is_refused_with_its_rows(spark: SparkSession, word: str) -> None:
     frame = spark.sql(f"SELECT id, if(id < 3, {word}, 'train') AS part FROM range(10)")
     split = Split(column="part")
     with pytest.raises(DataError) as caught:
@@ -119,8 +119,8 @@ def places_of(frame: DataFrame) -> list[tuple[int, ...]]:
     return [tuple(row) for row in with_partition_columns(frame, Split()).select(*ORDER, SPLIT).collect()]
 
 
-def test_rows_with_nulls_in_other_columns_have_other_places(spark: SparkSession) -> None:
-    """More columns than one number has flags; each row is null in another one, and 1 elsewhere."""
+def test_rows_with_nulls_in_different_columns_have_different_hashes(spark: SparkSession) -> None:
+    """Use more columns than one number has flags; each row is null in another column, and 1 elsewhere."""
     columns = [f"if(id = {number}, null, 1) AS c{number}" for number in range(70)]
     assert len(set(places_of(spark.range(70).selectExpr(*columns)))) == 70
 
@@ -138,7 +138,7 @@ def test_columns_may_have_any_name(spark: SparkSession, name: str) -> None:
     assert {row["id"]: row[name] for row in narrow.collect()} == {number: str(number) for number in range(20)}
 
 
-def test_names_that_are_our_own_are_refused(frame: DataFrame) -> None:
+def test_reserved_names_are_refused(frame: DataFrame) -> None:
     taken = frame.withColumnRenamed("size", "_farandole_split")
     with pytest.raises(
         DataError, match=r"data\.features\.x: _farandole_split: names that begin with _farandole_ are reserved"
@@ -146,7 +146,7 @@ def test_names_that_are_our_own_are_refused(frame: DataFrame) -> None:
         needed_columns(taken, {"_farandole_split": "data.features.x"})
 
 
-def test_maps_are_refused_with_what_to_write_instead(spark: SparkSession) -> None:
+def test_maps_are_refused_with_a_remedy(spark: SparkSession) -> None:
     frame = spark.range(3).selectExpr("id", "map('a', id) AS tags")
     with pytest.raises(DataError, match=r"column tags: holds maps, .* write array_sort\(map_entries\(tags\)\)"):
         with_partition_columns(frame, Split())
@@ -154,7 +154,7 @@ def test_maps_are_refused_with_what_to_write_instead(spark: SparkSession) -> Non
 
 
 @pytest.mark.parametrize(("train", "validation"), [(0.1 + 0.2, 0.5), (1 - 1e-7, 1e-7), (0.8, 0.1)])
-def test_shares_are_compared_as_the_numbers_that_they_are(frame: DataFrame, train: float, validation: float) -> None:
+def test_shares_are_compared_exactly(frame: DataFrame, train: float, validation: float) -> None:
     split = Split(train=train, validation=validation, test=max(0.0, 1 - train - validation), by=("id",))
     share = F.shiftrightunsigned(F.xxhash64(F.lit("split 0"), "id", F.lit(0)), 11).cast("double") / F.lit(2.0**53)
     wanted = F.when(share < train, 0).when(share < train + validation, 1).otherwise(2)
@@ -162,12 +162,12 @@ def test_shares_are_compared_as_the_numbers_that_they_are(frame: DataFrame, trai
     assert all(row[SPLIT] == row["wanted"] for row in rows)
 
 
-def test_texts_without_number_are_not_added_up(spark: SparkSession) -> None:
+def test_too_many_text_columns_are_not_added_up(spark: SparkSession) -> None:
     columns = [f"'x' AS c{number}" for number in range(600)]
     assert narrow_rows(with_partition_columns(spark.range(2).selectExpr(*columns), Split())) is None
 
 
-def test_each_split_has_shards_of_its_own() -> None:
+def test_each_split_has_its_own_shards() -> None:
     splits = np.array([0, 0, 0, 1, 2, 2], dtype=np.int32)
     order = np.array([3, 4, -1, 5, -2, 7], dtype=np.int64)
     assert shard_numbers(splits, order, [3, 1, 2]).tolist() == [0, 1, 2, 3, 4, 5]
@@ -187,12 +187,12 @@ def test_shards_of_a_split_hold_about_as_many_rows(frame: DataFrame) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3))))
-def test_places_sort_by_the_first_hash_and_then_by_the_second(pairs: list[tuple[int, int]]) -> None:
+def test_rows_are_sorted_by_the_first_hash_and_then_by_the_second(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     assert [pairs[place] for place in row_order(first, second)] == sorted(pairs)
 
 
-def test_missing_values_in_other_columns_make_other_rows(spark: SparkSession) -> None:
+def test_rows_with_different_missing_values_have_different_hashes(spark: SparkSession) -> None:
     frame = spark.sql("SELECT * FROM VALUES (1, null), (null, 1), (null, null) AS t(a, b)")
     hashes = with_partition_columns(frame, Split()).select(ORDER[0]).distinct().count()
     assert hashes == 3
@@ -212,5 +212,5 @@ def test_narrow_rows_stay_as_they_are_and_a_wide_one_fails(spark: SparkSession) 
 
 
 @pytest.mark.parametrize("column", ["array(1)", "struct(1)", "cast('x' AS binary)"])
-def test_of_columns_without_a_plain_width_nothing_is_known(spark: SparkSession, column: str) -> None:
+def test_columns_without_a_simple_width_are_never_narrow(spark: SparkSession, column: str) -> None:
     assert narrow_rows(with_partition_columns(spark.sql(f"SELECT {column} AS a, 1 AS b"), Split(by=("b",)))) is None

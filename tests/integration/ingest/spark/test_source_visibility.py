@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class HereOnly(type(Path())):  # type: ignore[misc]
-    """A file that only the driver sees: for Spark's workers it is another one, which is not there."""
+    """A path that only the driver sees: in Spark's workers it becomes the path of a missing file."""
 
     def __reduce__(self) -> Any:
         return Path, (f"{self}.elsewhere",)
 
 
-def test_a_machine_that_does_not_see_a_file_is_named(spark: SparkSession, write: Write) -> None:
+def test_machine_that_does_not_see_a_file_is_named(spark: SparkSession, write: Write) -> None:
     path = write()
     assert hosts_missing_file(spark, path) == []
     assert hosts_missing_file(spark, HereOnly(path)) == [socket.gethostname()]
 
 
-def test_executors_elsewhere_need_the_files_and_those_here_have_them(
+def test_remote_executors_need_the_files_and_local_ones_have_them(
     spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = HereOnly(write())

@@ -22,7 +22,7 @@ VALUES = [(number, -number, number / 8, bytes([number] * 5)) for number in range
 
 
 def packed(order: str = "<") -> bytes:
-    """The records as bytes."""
+    """Return the records as bytes."""
     kinds = np.dtype([("label", "u1"), ("depth", f"{order}i4"), ("weight", f"{order}f8"), ("pixels", "V5")])
     return np.array(VALUES, kinds).tobytes()
 
@@ -49,13 +49,13 @@ def test_every_field_is_read_in_its_byte_order(tmp_path: Path, order: str, sign:
     assert rows(read(path, byte_order=order)) == WANTED
 
 
-def test_a_header_is_left_out_and_gzip_unpacked(tmp_path: Path) -> None:
+def test_header_is_skipped_and_gzip_is_decompressed(tmp_path: Path) -> None:
     path = tmp_path / "a.bin.gz"
     path.write_bytes(gzip.compress(b"head" + packed()))
     assert rows(read(path, header_bytes=4)) == [{**row, "file": "a.bin.gz"} for row in WANTED]
 
 
-def test_chunks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_has_no_effect_on_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary_reader, "CHUNK_BYTES", 100)
     path = tmp_path / "a.bin"
     path.write_bytes(packed() + b"torn")

@@ -1,4 +1,4 @@
-"""Text files, cut into what tasks read."""
+"""Text files, divided among tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from farandole.ingest.readers.byte_ranges import divide_into_tasks
 
 
 @pytest.fixture
-def parts_of_kib(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of 1 to 8 KiB."""
+def ranges_of_kib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make byte ranges of 1 to 8 KiB."""
     monkeypatch.setattr(byte_ranges, "_MIN_RANGE_BYTES", 1024)
     monkeypatch.setattr(byte_ranges, "_MAX_RANGE_BYTES", 8192)
     monkeypatch.setattr(byte_ranges, "_FILE_COST_BYTES", 8)
@@ -27,7 +27,7 @@ def sized(folder: Path, *sizes: int) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-@pytest.mark.usefixtures("parts_of_kib")
+@pytest.mark.usefixtures("ranges_of_kib")
 @pytest.mark.parametrize(
     ("sizes", "parallelism", "tasks"),
     [
@@ -45,13 +45,13 @@ def sized(folder: Path, *sizes: int) -> tuple[Path, ...]:
         ([10], 0, 1),
     ],
 )
-def test_every_core_gets_as_many_tasks_of_the_same_length(
+def test_every_core_gets_the_same_number_of_tasks_of_equal_length(
     tmp_path: Path, sizes: list[int], parallelism: int, tasks: int
 ) -> None:
     paths = sized(tmp_path, *sizes)
     found = divide_into_tasks(paths, parallelism, splittable=True)
     lengths = [sum((part.stop or 0) - part.start for part in parts) for parts in found]
-    # Cuts that lie closer to a file's end than 8 bytes are left out.
+    # A file is not cut within 8 bytes of its end.
     assert tasks <= len(found) <= tasks + 1
     assert len(found) == tasks or min(lengths) < 100
     assert max(lengths) <= -(-sum(lengths) // tasks) + 8 * len(sizes)
@@ -61,15 +61,15 @@ def test_every_core_gets_as_many_tasks_of_the_same_length(
         assert parts[-1].stop == path.stat().st_size
 
 
-@pytest.mark.usefixtures("parts_of_kib")
-def test_small_files_are_read_by_few_tasks_and_whole(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ranges_of_kib")
+def test_small_files_are_read_whole_by_few_tasks(tmp_path: Path) -> None:
     paths = sized(tmp_path, *[96] * 40)
     found = divide_into_tasks(paths, 2, splittable=True)
     assert len(found) <= 3
     assert [part.path for parts in found for part in parts] == list(paths)
 
 
-@pytest.mark.usefixtures("parts_of_kib")
-def test_a_file_that_cannot_be_cut_is_one_part(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ranges_of_kib")
+def test_file_that_cannot_be_split_is_one_byte_range(tmp_path: Path) -> None:
     (parts,) = divide_into_tasks(sized(tmp_path, 40_000), 2, splittable=False)
     assert [(part.start, part.stop) for part in parts] == [(0, None)]

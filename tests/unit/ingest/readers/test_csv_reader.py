@@ -21,7 +21,7 @@ Found = tuple[list[Any], list[tuple[int | None, str, str | None]]]
 
 
 def read_csv(path: Path, types: dict[str, str], **fields: Any) -> Found:
-    """The first column's values, and what is malformed: line, reason, column."""
+    """Return the first column's values, and the malformed records: line, reason, column."""
     source = CsvSource(path=str(path), columns=types, **fields)
     header = check_header("rows", source, SourceFiles("rows", (path,)))
     assert source.columns is not None
@@ -39,7 +39,7 @@ def _all(reader: CsvReader | JsonReader, path: Path) -> Found:
 QUOTE, FIELDS, NUL, TEXT = "a quote out of place", "wrong number of fields", "NUL byte", "not utf-8 text"
 
 SHAPES: dict[str, tuple[str | bytes, dict[str, Any], list[str | None], list[tuple[int, str]]]] = {
-    # Each has the columns a and b; `a` of the good rows is compared.
+    # Each file has the columns a and b; column a of the good rows is compared.
     "too few fields": ("a,b\nx,1\ny\n", {}, ["x"], [(3, FIELDS)]),
     "too many fields": ("a,b\nx,1\ny,1,2\n", {}, ["x"], [(3, FIELDS)]),
     "a separator at the end": ("a,b\nx,1,\ny,2\n", {}, ["y"], [(2, FIELDS)]),
@@ -95,7 +95,7 @@ SHAPES: dict[str, tuple[str | bytes, dict[str, Any], list[str | None], list[tupl
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_csv_record_is_read_exactly_or_told(write: Write, name: str) -> None:
+def test_csv_record_is_read_exactly_or_reported(write: Write, name: str) -> None:
     content, fields, values, malformed = SHAPES[name]
     path = write("a.csv", content)
     found = read_csv(path, {"a": "string"}, **fields)
@@ -103,7 +103,7 @@ def test_a_csv_record_is_read_exactly_or_told(write: Write, name: str) -> None:
 
 
 VALUES: dict[str, tuple[list[str], list[str]]] = {
-    # Of each type: texts that fit, with what they mean; and texts that do not.
+    # Each type has texts that fit, with their values, and texts that do not fit.
     "int": (
         ["5=5", " 5=5", "+5=5", "-0=0", "007=7", "2147483647=2147483647"],
         ["2147483648", "5.0", "1e3", "0x1F", "1_000", "1 000", "--1", "1,5", "\uff11", "NaN", "true"],
@@ -145,7 +145,7 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_text_fits_its_type_exactly_or_is_told(write: Write, kind: str) -> None:
+def test_text_fits_its_type_exactly_or_is_reported(write: Write, kind: str) -> None:
     good, bad = VALUES[kind]
     texts = [*(text.partition("=")[0] for text in good), *bad]
     path = write("a.csv", "a|b\n" + "".join(f"{text}|x\n" for text in texts))
@@ -155,7 +155,7 @@ def test_a_text_fits_its_type_exactly_or_is_told(write: Write, kind: str) -> Non
 
 
 @pytest.mark.parametrize("cut", [10, 200])
-def test_a_compressed_file_that_is_cut_short_is_told(write: Write, cut: int) -> None:
+def test_truncated_compressed_file_is_reported(write: Write, cut: int) -> None:
     text = "a,b\n" + "".join(f"{number * 7919 % 1000},{number}\n" for number in range(1000))
     path = write("a.csv.gz", gzip.compress(text.encode())[:-cut])
     with pytest.raises(DataError) as caught:

@@ -49,7 +49,7 @@ def test_a_compressed_header_is_read(write: Write) -> None:
     assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == ["a", "b"]
 
 
-def test_without_a_header_the_declared_columns_stand(write: Write) -> None:
+def test_without_a_header_the_declared_columns_are_used(write: Write) -> None:
     path = write("a.csv", "1,2\n")
     source = csv(path, header=False, columns={"x": "int", "y": "int"})
     assert check_header("rows", source, SourceFiles("rows", (path,))) == ["x", "y"]
@@ -64,7 +64,7 @@ def test_an_empty_file_is_refused(write: Write, content: str) -> None:
     assert header_refused(path) == f"{path}: is empty; data.sources.rows needs a first line with the column names"
 
 
-def test_a_declared_column_that_the_header_lacks_is_told_with_the_nearest(write: Write) -> None:
+def test_declared_column_that_the_header_lacks_is_reported_with_the_closest_name(write: Write) -> None:
     path = write()
     assert header_refused(path, columns={"colour": "string"}) == (
         f"{path}: the header has no column colour, declared in data.sources.rows; did you mean color?"
@@ -104,7 +104,7 @@ def test_a_header_is_read_in_its_encoding(write: Write, encoding: str) -> None:
     assert check_header("rows", csv(path, encoding=encoding), SourceFiles("rows", (path,))) == ["pr\xe9nom", "b"]
 
 
-def test_a_byte_order_mark_of_another_encoding_is_told(write: Write) -> None:
+def test_byte_order_mark_of_another_encoding_is_reported(write: Write) -> None:
     path = write("a.csv", "a,b\n1,2\n".encode("utf-16"))
     assert header_refused(path) == (
         f"{path}: begins with the byte order mark of utf-16, yet is read as utf-8; set `encoding: utf-16` in"
@@ -118,13 +118,13 @@ def test_a_header_with_a_line_break_needs_multiline(write: Write) -> None:
     assert check_header("rows", csv(path, multiline=True), SourceFiles("rows", (path,))) == ["a\nb", "c"]
 
 
-def test_a_header_of_very_many_and_very_long_columns_is_read(write: Write) -> None:
+def test_header_of_many_long_columns_is_read(write: Write) -> None:
     names = [f"column {number}" for number in range(30_000)] + ["x" * 1_000_000]
     path = write("a.csv", ",".join(names) + "\n")
     assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == names
 
 
-def test_a_compressed_file_that_is_cut_short_is_refused(write: Write) -> None:
+def test_truncated_compressed_header_is_refused(write: Write) -> None:
     path = write("a.csv.gz", gzip.compress((HEADER + SMALL).encode())[:-20])
     assert header_refused(path).startswith(f"{path}: cannot be read (")
 
@@ -179,7 +179,7 @@ HEADERS: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_header_that_is_wrong_is_told(write: Write, name: str) -> None:
+def test_malformed_header_is_reported(write: Write, name: str) -> None:
     content, message = HEADERS[name]
     path = write("a.csv", content)
     refusal = header_refused(path, columns={"a": "string"})

@@ -16,7 +16,7 @@ def png(width: int = 8, height: int = 8) -> bytes:
 
 
 def claiming(width: int, height: int) -> bytes:
-    """A small PNG whose header claims another size."""
+    """Return a small PNG whose header claims another size."""
     content = png()
     header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
     return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
@@ -35,5 +35,5 @@ def claiming(width: int, height: int) -> bytes:
     ],
     ids=["whole", "empty", "text", "header alone", "cut short", "huge", "large"],
 )
-def test_an_image_is_decoded_or_told(content: bytes, expected: str) -> None:
+def test_image_that_cannot_be_decoded_has_a_reason(content: bytes, expected: str) -> None:
     assert find_image_defect(content) == expected

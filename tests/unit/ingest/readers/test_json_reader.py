@@ -35,7 +35,7 @@ def _all(reader: CsvReader | JsonReader, path: Path) -> Found:
 QUOTE, FIELDS, NUL, TEXT = "a quote out of place", "wrong number of fields", "NUL byte", "not utf-8 text"
 
 LINES: dict[str, tuple[str, str | bytes, list[Any], list[tuple[int, str, str | None]]]] = {
-    # The type of member a, the lines, its values, what is malformed.
+    # Each case: type of member a, lines, values of a, malformed lines.
     "another type in a line": ("bigint", '{"a":1}\n{"a":"x"}\n', [1], [(2, "not bigint", "a")]),
     "a text for a number": ("bigint", '{"a":"1"}\n', [], [(1, "not bigint", "a")]),
     "a number for a text": ("string", '{"a":1}\n', [], [(1, "not string", "a")]),
@@ -74,12 +74,12 @@ LINES: dict[str, tuple[str, str | bytes, list[Any], list[tuple[int, str, str | N
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_json_line_is_read_exactly_or_told(write: Write, name: str) -> None:
+def test_json_line_is_read_exactly_or_reported(write: Write, name: str) -> None:
     kind, content, values, malformed = LINES[name]
     assert read_json(write("a.jsonl", content), {"a": kind}) == (values, malformed)
 
 
-def test_lines_of_several_types_have_no_inferred_type(write: Write) -> None:
+def test_member_with_several_types_has_no_inferred_type(write: Write) -> None:
     path = write("a.jsonl", '{"a":1}\n{"a":"x"}\n')
     with pytest.raises(DataError) as caught:
         infer_types(ByteRange(path))

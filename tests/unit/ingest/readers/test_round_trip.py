@@ -1,5 +1,4 @@
-"""Random texts are written as CSV and as JSON lines, read through our readers in pieces of random size, and compared
-exactly."""
+"""Random rows, written as CSV or JSON lines, read in byte ranges of random size, and compared exactly."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ def field(value: Any, separator: str, always: bool) -> str:
     seed=st.integers(0, 2**32),
     parts=st.integers(1, 400),
 )
-def test_csv_comes_back_as_it_was(
+def test_csv_round_trip_preserves_rows(
     tmp_path: Path,
     rows: list[tuple[Any, ...]],
     separator: str,
@@ -72,13 +71,13 @@ def test_csv_comes_back_as_it_was(
     source = CsvSource(path=str(path), columns=TYPES, separator=separator, multiline=multiline)
     assert source.columns is not None
     read = in_pieces(CsvReader(source, tuple(TYPES), source.columns), path, parts, splittable=not multiline)
-    # An empty text and a missing value are written alike.
+    # In CSV, an empty text and a missing value look the same.
     assert read == [tuple(None if value == "" else value for value in row) for row in rows]
 
 
 @FUZZ
 @given(rows=ROWS, ascii_only=st.booleans(), end=st.sampled_from(["\n", "\r\n"]), parts=st.integers(1, 400))
-def test_json_lines_come_back_as_they_were(
+def test_json_lines_round_trip_preserves_rows(
     tmp_path: Path, rows: list[tuple[Any, ...]], ascii_only: bool, end: str, parts: int
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -91,7 +90,7 @@ def test_json_lines_come_back_as_they_were(
 
 
 def in_pieces(reader: CsvReader | JsonReader, path: Path, size: int, *, splittable: bool) -> list[tuple[Any, ...]]:
-    """All rows, read in parts of about `size` bytes."""
+    """Read all rows, in byte ranges of about `size` bytes."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("_MIN_RANGE_BYTES", size), ("_MAX_RANGE_BYTES", size), ("CHUNK_BYTES", max(1, size // 2))):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from farandole.errors import DataError
-from farandole.ingest.sources.files import FileFingerprint, ensure_local, find_files
+from farandole.ingest.sources.files import ensure_local, find_files
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import CsvSource, ImageSource
 from tests.support.ingest_inputs import HEADER, SMALL
 
@@ -62,7 +63,7 @@ def test_a_changed_archive_is_unpacked_again(tmp_path: Path) -> None:
     assert member.read_text() == "newer"
 
 
-def test_without_leave_to_unpack_an_archive_stands_for_its_members(tmp_path: Path, farandole_home: Path) -> None:
+def test_archive_that_is_not_unpacked_stands_for_its_members(tmp_path: Path, farandole_home: Path) -> None:
     path = zipped(tmp_path / "a.csv.zip", {"a.csv": "a"})
     assert find_files("rows", csv(path)).paths == (path,)
     assert not farandole_home.exists()
@@ -103,10 +104,10 @@ def test_an_archive_without_data_files_is_refused(tmp_path: Path) -> None:
     assert refused(path).endswith("the archive holds no data files; put one into it")
 
 
-def test_another_machine_finds_an_archives_member_under_the_same_path(tmp_path: Path, farandole_home: Path) -> None:
+def test_another_machine_unpacks_a_member_under_the_same_path(tmp_path: Path, farandole_home: Path) -> None:
     archive = zipped(tmp_path / "rows.zip", {"rows.csv": HEADER + SMALL})
     (path,) = find_files("rows", csv(archive)).fetch().paths
     content = path.read_bytes()
-    shutil.rmtree(farandole_home)  # as on a machine that never saw it
+    shutil.rmtree(farandole_home)  # like on a machine that has never unpacked it
     ensure_local("rows", csv(archive), path)
     assert path.read_bytes() == content

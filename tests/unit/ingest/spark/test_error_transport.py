@@ -8,7 +8,7 @@ from farandole.ingest.spark.error_transport import decode_error
 
 
 @pytest.mark.parametrize("message", ["plain", 'quotes " and \\ and }', "two\nlines", "café ✓ @farandole-error {"])
-def test_any_message_survives_the_way_through_spark(message: str) -> None:
+def test_any_message_survives_the_transport(message: str) -> None:
     packed = "@farandole-error " + json.dumps({"kind": "DataError", "message": message})
     error = decode_error(f"PythonException: Traceback …\nRuntimeError: {packed}\n\n\tat org.apache.spark.Task")
     assert str(error) == message
@@ -17,5 +17,5 @@ def test_any_message_survives_the_way_through_spark(message: str) -> None:
     assert "org.apache.spark.Task" in error.detail
 
 
-def test_a_text_without_an_error_of_ours_gives_none() -> None:
+def test_text_without_a_packed_error_decodes_to_none() -> None:
     assert decode_error("org.apache.spark.SparkException: Job aborted") is None

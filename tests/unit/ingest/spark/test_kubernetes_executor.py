@@ -21,7 +21,7 @@ VARIABLES = {
 }
 
 
-def test_the_executor_is_what_the_driver_asked_for() -> None:
+def test_executor_command_follows_the_driver_variables() -> None:
     command = executor_command(VARIABLES, Path("/venv/pyspark/jars"))
     assert command[0] == "java"
     assert command.index("-Dnine=9") < command.index("-Dten=10") < command.index("-cp")
@@ -31,10 +31,10 @@ def test_the_executor_is_what_the_driver_asked_for() -> None:
     assert command[command.index("--podName") + 1] == "flights-exec-1"
 
 
-def test_java_home_is_where_java_is() -> None:
+def test_java_is_taken_from_java_home() -> None:
     assert executor_command({**VARIABLES, "JAVA_HOME": "/opt/jdk"}, Path("/jars"))[0] == "/opt/jdk/bin/java"
 
 
-def test_a_pod_that_no_driver_made() -> None:
+def test_pod_without_driver_variables_is_refused() -> None:
     with pytest.raises(UnavailableError, match="SPARK_DRIVER_URL: is not set; Spark's driver starts its executors"):
         executor_command({}, Path("/jars"))

@@ -24,7 +24,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 
 @pytest.mark.parametrize("batch", [BATCH, BATCH.slice(1, 2), BATCH.slice(0, 0)])
-def test_a_batch_is_one_value_and_back(batch: pa.RecordBatch, folder: Path | None) -> None:
+def test_batch_survives_packing_into_one_value(batch: pa.RecordBatch, folder: Path | None) -> None:
     with BatchPacker(folder) as packing:
         values = [packing.pack(batch) for _ in range(3)]
     for value in values:
@@ -32,7 +32,7 @@ def test_a_batch_is_one_value_and_back(batch: pa.RecordBatch, folder: Path | Non
         assert repr(unpack_batch(value[0]).to_pylist()) == repr(batch.to_pylist())
 
 
-def test_pieces_are_of_moderate_size_and_hold_all_rows(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_have_moderate_size_and_contain_all_rows(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_batches, "_PIECE_BYTES", 1000)
     batch = pa.record_batch({"number": pa.array(np.arange(1001))})
     with BatchPacker(folder) as packing:
@@ -42,13 +42,13 @@ def test_pieces_are_of_moderate_size_and_hold_all_rows(folder: Path | None, monk
     assert [row for piece in pieces for row in piece.column(0).to_pylist()] == list(range(1001))
 
 
-def test_no_rows_are_no_pieces_and_no_file(tmp_path: Path) -> None:
+def test_empty_batch_gives_neither_pieces_nor_a_file(tmp_path: Path) -> None:
     with BatchPacker(tmp_path) as packing:
         assert list(packing.pieces(BATCH.slice(0, 0))) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_larger_than_a_piece_is_a_piece(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_larger_than_a_piece_becomes_one_piece(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_batches, "_PIECE_BYTES", 10)
     batch = pa.record_batch({"text": pa.array(["x" * 100, "y" * 100])})
     with BatchPacker(folder) as packing:
@@ -56,7 +56,7 @@ def test_a_row_larger_than_a_piece_is_a_piece(folder: Path | None, monkeypatch: 
     assert [unpack_batch(piece[0]).num_rows for piece in values] == [1, 1]
 
 
-def test_two_tasks_write_to_two_files_and_values_only_name_them(tmp_path: Path) -> None:
+def test_each_task_writes_its_own_file_and_values_refer_to_it(tmp_path: Path) -> None:
     batch = pa.record_batch({"number": pa.array(np.arange(10_000))})
     with BatchPacker(tmp_path) as one, BatchPacker(tmp_path) as other:
         values = [one.pack(batch), other.pack(batch.slice(5)), one.pack(batch.slice(7))]

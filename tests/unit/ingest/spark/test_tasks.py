@@ -43,7 +43,7 @@ def fitted(unfitted: Preprocessing) -> Preprocessing:
 
 
 def batch(splits: list[int], sizes: list[Any] | None = None, first: int = 0) -> pa.RecordBatch:
-    """Rows with their places: the later a row, the earlier its place."""
+    """Return rows with partition columns that reverse their order."""
     rows = len(splits)
     numbers = range(first, first + rows)
     return pa.record_batch(
@@ -63,7 +63,7 @@ def seen_in(row: pa.RecordBatch) -> PassStatistics:
 
 
 def pieces(fitted: Preprocessing, *batches: pa.RecordBatch, shards_of_split: list[int]) -> list[pa.RecordBatch]:
-    """What the task that writes gets, each piece in a batch of its own."""
+    """Return the input of the task that writes, each piece in its own batch."""
     *packed, _ = pack_rows(fitted)(batches)
     return list(deal_to_shards(fitted, shards_of_split)(packed))
 
@@ -73,7 +73,7 @@ def infos_in(row: pa.RecordBatch) -> dict[int, ShardInfo]:
     return {shard: ShardInfo.model_validate_json(info) for shard, info in texts}
 
 
-def test_a_partition_is_packed_and_its_training_rows_observed(unfitted: Preprocessing) -> None:
+def test_partition_is_packed_and_its_training_rows_are_observed(unfitted: Preprocessing) -> None:
     *packed, last = pack_rows(unfitted)([batch([0, 0, 1]), batch([0, 2], first=3)])
     assert [row.column("seen").null_count for row in (*packed, last)] == [1, 1, 0]
     seen = seen_in(last)
@@ -82,7 +82,7 @@ def test_a_partition_is_packed_and_its_training_rows_observed(unfitted: Preproce
     assert seen.observations.counts["label:"] == {"0": 1, "1": 2}
 
 
-def test_a_later_pass_sees_the_packed_rows_as_the_first_did(unfitted: Preprocessing) -> None:
+def test_later_pass_observes_the_same_rows_as_the_first(unfitted: Preprocessing) -> None:
     *packed, last = pack_rows(unfitted)([batch([0, 0, 1]), batch([0, 2], first=3)])
     (again,) = observe_rows(unfitted)(packed)
     (nothing,) = observe_rows(unfitted)([])
@@ -100,11 +100,11 @@ def test_a_later_pass_sees_the_packed_rows_as_the_first_did(unfitted: Preprocess
         ([3, 0, 3, 1, 0, 3], {0: [1, 4], 1: [3], 3: [0, 2, 5]}),
     ],
 )
-def test_runs_are_the_rows_of_one_shard_each(shards: list[int], expected: dict[int, list[int]]) -> None:
+def test_rows_are_grouped_by_shard(shards: list[int], expected: dict[int, list[int]]) -> None:
     assert {shard: rows.tolist() for shard, rows in _rows_by_shard(np.array(shards, dtype=np.int64))} == expected
 
 
-def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_batch_boundaries_have_no_effect_on_shards(fitted: Preprocessing, tmp_path: Path) -> None:
     places = [ShardPosition("train", 0), ShardPosition("train", 1), ShardPosition("test", 0)]
     write = write_shards(fitted, tmp_path, places, block_rows=2)
     one = pieces(fitted, batch([0, 0, 0, 2, 0, 0, 2]), shards_of_split=[2, 0, 1])
@@ -121,7 +121,7 @@ def test_rows_become_shards_in_their_order_wherever_a_batch_ends(fitted: Preproc
     assert infos_in(row) == infos
 
 
-def test_the_rows_of_a_shard_come_in_the_order_of_their_hashes(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_rows_of_a_shard_are_in_the_order_of_their_hashes(fitted: Preprocessing, tmp_path: Path) -> None:
     write = write_shards(fitted, tmp_path, [ShardPosition("train", 0)], block_rows=2)
     (row,) = write(pieces(fitted, batch([0, 0]), batch([0, 0], first=2), shards_of_split=[1, 0, 0]))
     with pa.ipc.open_file(str(tmp_path / infos_in(row)[0].file)) as file:
@@ -134,7 +134,7 @@ def test_a_partition_without_rows_writes_nothing(fitted: Preprocessing, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_of_ours_crosses_as_text(fitted: Preprocessing) -> None:
+def test_error_in_a_worker_reaches_the_driver_as_itself(fitted: Preprocessing) -> None:
     *packed, _ = pack_rows(fitted)([batch([0]), batch([0], sizes=[float("inf")])])
     with pytest.raises(RuntimeError) as caught:
         list(deal_to_shards(fitted, [1, 0, 0])(packed))
@@ -145,9 +145,7 @@ def test_an_error_of_ours_crosses_as_text(fitted: Preprocessing) -> None:
     assert str(error).startswith("features.size: column size: 1 values such as inf cannot become a finite number")
 
 
-def test_a_writer_that_fails_leaves_no_file(
-    fitted: Preprocessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_writer_leaves_no_file(fitted: Preprocessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: ShardWriter) -> ShardInfo:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -158,7 +156,7 @@ def test_a_writer_that_fails_leaves_no_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_crosses_with_the_directory(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_full_disk_is_reported_with_the_output_directory(fitted: Preprocessing, tmp_path: Path) -> None:
     def batches() -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
@@ -172,7 +170,7 @@ def test_a_full_disk_crosses_with_the_directory(fitted: Preprocessing, tmp_path:
     )
 
 
-def test_a_full_scratch_directory_crosses_with_its_name(unfitted: Preprocessing, tmp_path: Path) -> None:
+def test_full_scratch_directory_is_reported_with_its_name(unfitted: Preprocessing, tmp_path: Path) -> None:
     def batches() -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
@@ -186,7 +184,7 @@ def test_a_full_scratch_directory_crosses_with_its_name(unfitted: Preprocessing,
     )
 
 
-def test_rows_that_go_by_files_become_the_same_shards(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_rows_passed_in_files_become_the_same_shards(fitted: Preprocessing, tmp_path: Path) -> None:
     rows = [batch([0, 0, 0, 2, 0, 0, 2]), batch([0, 2], first=7)]
     scratch, by_files, by_values = (tmp_path / name for name in ("scratch", "files", "values"))
     scratch.mkdir()
@@ -199,7 +197,7 @@ def test_rows_that_go_by_files_become_the_same_shards(fitted: Preprocessing, tmp
     assert infos_in(one) == infos_in(two)
 
 
-def test_an_error_of_another_kind_stays_itself(fitted: Preprocessing, tmp_path: Path) -> None:
+def test_unknown_error_is_not_packed(fitted: Preprocessing, tmp_path: Path) -> None:
     def batches() -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
         yield

@@ -1,3 +1,5 @@
+"""Addresses of a host, from the environment of its SSH connection."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,6 +23,6 @@ def test_addresses_are_those_of_the_ssh_connection(
     assert (launcher_address(), own_address()) == (launcher, own)
 
 
-def test_an_interface_is_found_by_its_address() -> None:
+def test_interface_is_found_by_its_address() -> None:
     assert interface_of("127.0.0.1") == "lo"
     assert interface_of("192.0.2.1") is None

@@ -22,7 +22,7 @@ MANY_SHARDS = "data.shards={size_mib: 0.1, block_mib: 0.01}"
 
 @pytest.fixture
 def scattered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small input splits, joins by shuffling, and small Arrow batches: rows come in another order everywhere."""
+    """Use many small input splits, joins by shuffling, and small Arrow batches, so that the order of rows changes."""
     settings = {
         "spark.sql.files.maxPartitionBytes": "65536",
         "spark.sql.files.openCostInBytes": "1",
@@ -36,7 +36,7 @@ def scattered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shuffled(tmp_path: Path, flights_folder: Path) -> Path:
-    """The same flights in another order."""
+    """Write the same flights in another order."""
     header, *lines = (flights_folder / "flights.csv").read_bytes().splitlines(keepends=True)
     random.Random(4).shuffle(lines)
     path = tmp_path / "shuffled.csv"
@@ -46,7 +46,7 @@ def shuffled(tmp_path: Path, flights_folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", ["data.shards={}", MANY_SHARDS], ids=["one shard", "many shards"])
-def test_any_number_of_partitions_gives_the_same_bytes(
+def test_number_of_partitions_has_no_effect_on_the_bytes(
     flights_job: MakeJob, prepare: Prepare, tmp_path: Path, request: pytest.FixtureRequest, shards: str
 ) -> None:
     few = prepare(flights_job(shards, "data.partitions=2", output="few"))
@@ -61,14 +61,14 @@ def test_any_number_of_partitions_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_rows_in_another_order_give_the_same_shards(
+def test_order_of_input_rows_has_no_effect_on_the_shards(
     flights_job: MakeJob, prepare: Prepare, tmp_path: Path, shuffled: Path
 ) -> None:
     sorted_by_time = prepare(flights_job(MANY_SHARDS, output="sorted"))
     mixed = prepare(flights_job(MANY_SHARDS, output="mixed", flights=shuffled))
     assert sorted_by_time.manifest.digest == mixed.manifest.digest
     assert shard_bytes(tmp_path / "sorted") == shard_bytes(tmp_path / "mixed")
-    # What else the manifests say is the same too, but for where the rows were read.
+    # The rest of the manifests is equal too, except the sources.
     assert differing(sorted_by_time.manifest.model_dump(), mixed.manifest.model_dump()) == {"sources", "request"}
 
 
@@ -77,7 +77,7 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_preprocessing_of_the_manifest_gives_the_rows_of_the_shards(
+def test_preprocessing_of_the_manifest_reproduces_the_rows_of_the_shards(
     flights_job: MakeJob, prepare: Prepare, tmp_path: Path, spark: SparkSession
 ) -> None:
     hashed = "data.features.tailnum={kind: categorical, encoding: hash, buckets: 64, column: route}"
