@@ -11,13 +11,14 @@ import zlib
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-FEATURES = {
+FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "words": {"words": {"ngram_range": (1, 2)}},
     "pieces": {"pieces": {"analyzer": "char_wb", "ngram_range": (1, 4), "min_df": 2}},
     "both": {

@@ -224,7 +224,15 @@ class Network:
     def _wait(self) -> None:
         """Until all SSH servers answer."""
         deadline = time.monotonic() + _START_S
-        command = ["ssh", "-F", self.directory / "config", "-i", self.directory / "key", "-o", "BatchMode=yes"]
+        command: list[str | Path] = [
+            "ssh",
+            "-F",
+            self.directory / "config",
+            "-i",
+            self.directory / "key",
+            "-o",
+            "BatchMode=yes",
+        ]
         command += ["-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=5"]
         for name in self.hosts:
             while True:

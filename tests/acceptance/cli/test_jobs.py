@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole import api
 from farandole.backends.protocol import JobStatus
 from farandole.training.checkpoint import open_backend
 from tests.support.command import FARANDOLE, document, farandole
 from tests.support.made_data import BATCH_ROWS, ROWS, WriteJob
-from tests.support.queued import processes_of, wait_until
+from tests.support.queued import wait_until
 
 STEPS = -(-ROWS["train"] // BATCH_ROWS)
 """Steps of an epoch, including the short one at its end."""

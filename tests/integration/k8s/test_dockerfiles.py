@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.k8s_manifests import K8S, OVERLAYS, ROOT, containers, render, templates
+from tests.support.k8s_manifests import K8S, OVERLAYS, containers, render, templates
+from tests.support.paths import ROOT
 
 IMAGES = K8S / "images"
 NAMES = sorted(path.parent.name for path in IMAGES.glob("*/Dockerfile"))
@@ -138,7 +139,13 @@ def test_its_requirements_are_those_of_the_project(name: str) -> None:
 
 
 def _requirements(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, IMAGES / "requirements.py", "--project", ROOT / "pyproject.toml", *arguments]
+    command: list[str | Path] = [
+        sys.executable,
+        IMAGES / "requirements.py",
+        "--project",
+        ROOT / "pyproject.toml",
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

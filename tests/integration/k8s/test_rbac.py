@@ -12,7 +12,8 @@ from farandole.backends.kubernetes.manifests import render as render_job
 from farandole.backends.kubernetes.preflight import MPI_RIGHTS, QUEUE_RIGHTS, SUBMIT_RIGHTS
 from farandole.backends.kubernetes.resource_kinds import resource_kind
 from tests.support.cluster_jobs import cluster_job, submission
-from tests.support.k8s_manifests import K8S, OVERLAYS, ROOT, Object, find, render, shown
+from tests.support.k8s_manifests import K8S, OVERLAYS, Object, find, render, shown
+from tests.support.paths import ROOT
 
 Right = tuple[str, str]
 """A verb, and resources as RBAC writes them: `statefulsets.apps/scale`."""

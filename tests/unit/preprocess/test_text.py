@@ -25,7 +25,7 @@ def fitted(texts: list[Any] = TEXTS, **spec: Any) -> TextTransform:
     """Return a transform that is fitted on these texts; by default, ids are those of `TEXTS`."""
     declared = {"kind": "text", "length": 4, "tokenizer": "words", "min_count": 1, **spec}
     transform = TextTransform("x", "raw", Text.model_validate(declared))
-    found = transform.observe(pa.array(texts, pa.string()))
+    found: dict[str, Any] = transform.observe(pa.array(texts, pa.string()))
     lengths = Summary()
     lengths.add(found[CHARACTERS])
     return transform.learn({CHARACTERS: lengths, WORDS: Counter(found[WORDS].to_pylist())})

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole.backends.hosts.backend import HostsBackend
 from farandole.errors import SpecError
 from farandole.launch import train
@@ -24,7 +25,6 @@ from farandole.training.checkpoint import read_checkpoint
 from tests.support.made_data import BATCH_ROWS, ROWS, Made, home, made, make_job, write_job
 from tests.support.mlflow_server import MlflowServer
 from tests.support.netns import Network, network
-from tests.support.queued import processes_of
 
 __all__ = ["home", "made", "make_job", "network", "write_job"]
 
