@@ -15,7 +15,7 @@ import farandole
 from farandole import api
 from farandole.errors import ModelError
 from farandole.events import Event
-from farandole.launch import TrainedModel, TrainingSummary
+from farandole.launch import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.pipeline import RunResult
 from farandole.spec import Job
 from tests.support.paths import PACKAGE
@@ -86,7 +86,7 @@ def test_current_dataset_is_reused_without_spark(make_job: MakeJob) -> None:
 def test_result_document_has_its_promised_keys(make_job: MakeJob) -> None:
     job = make_job()
     prepared = api.prepare(job)
-    dataset = {**prepared.to_dict(), "path": "/data/things", "digest": "1" * 64}
+    dataset = DatasetSummary(**{**prepared.to_dict(), "path": "/data/things", "digest": "1" * 64})
     trained = TrainedModel("small", "small-1", Path("/jobs/small-1"), dataset, SUMMARY, "models:/small/1")
     document = RunResult(job, prepared, trained).to_dict()
     assert document == json.loads((GOLDEN / "run.json").read_text(encoding="utf-8"))

@@ -86,9 +86,9 @@ def test_training_is_scaled_then_cancelled_with_a_checkpoint_and_retried_from_it
     assert status.attempt > 2
     assert status.mlflow_run_id == retried["mlflow_run_id"]
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    points = client.get_metric_history(status.mlflow_run_id, "train.loss")
+    points = client.get_metric_history(str(status.mlflow_run_id), "train.loss")
     assert sorted(point.step for point in points) == list(range(1, 6 * STEPS + 1))
-    assert client.get_run(status.mlflow_run_id).info.status == "FINISHED"
+    assert client.get_run(str(status.mlflow_run_id)).info.status == "FINISHED"
     rank = farandole("logs", job_id, "--rank", 0)
     assert rank.returncode == 0
 

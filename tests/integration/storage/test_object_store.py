@@ -49,7 +49,7 @@ class TestObjectStorage(StorageContract):
 
 @pytest.fixture
 def written(s3: Folder, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest]) -> Manifest:
-    """A dataset of two shards of 7 and 5 rows, in the bucket."""
+    """Provide a dataset of two shards of 7 and 5 rows, in the bucket."""
     shards = []
     for index, (count, start) in enumerate([(7, 0), (5, 7)]):
         writer = ShardWriter(s3.uri, "train", index, schema, block_rows=3)

@@ -49,7 +49,6 @@ def test_head_shows_the_first_rows_by_feature(whole: Made) -> None:
     document = _json("head", str(whole.path), "-n", "3", "--split", "test")
     block = Dataset(whole.path).split("test").block(0)
     rows = document["rows"]
-    assert isinstance(rows, list)
     assert [row["width"] for row in rows] == block["dense"][:3, 0].tolist()
     assert [row["label"] for row in rows] == block["label"][:3].tolist()
     shown = CliRunner().invoke(app, ["data", "head", str(whole.path)], catch_exceptions=False).stdout

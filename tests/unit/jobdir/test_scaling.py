@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from farandole.errors import SpecError
-from farandole.jobdir.scaling import scale
+from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.locks import training_lock
+from farandole.jobdir.scaling import clear_scale_request, read_scale_request, requested_workers, scale
 from farandole.spec import parse_job
+from tests.support.queued import shell_job
 
 BATCH_ROWS = 64
 
@@ -37,3 +40,19 @@ def test_impossible_sizes_are_rejected(farandole_home: Path) -> None:
         with pytest.raises(SpecError, match=f"and {said}; use `farandole train --resume`"):
             scale(directory.name, 3)
     assert not (directory / "scale.json").exists()
+
+
+def test_request_is_read_by_the_supervisor_and_cleared_by_the_next_start() -> None:
+    job = shell_job()
+    directory = create_job_directory(job)
+    save_spec(directory, job)
+    assert requested_workers(directory, 3) == 3
+    with training_lock(directory):
+        scale(directory.name, 1)
+        first = read_scale_request(directory, 3)
+        scale(directory.name, 1)
+    assert (first.workers, requested_workers(directory, 3)) == (1, 1)
+    assert read_scale_request(directory, 3).number >= first.number > 0
+    clear_scale_request(directory)
+    clear_scale_request(directory)
+    assert read_scale_request(directory, 3).number == 0

@@ -31,7 +31,7 @@ def ids(transform: BucketTransform, values: Sequence[float | None]) -> list[int]
     result = transform.apply(pa.array(values, pa.float64()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
-    return result[:, 0].tolist()
+    return [int(number) for number in result[:, 0]]
 
 
 def test_boundary_belongs_to_the_interval_above_it() -> None:

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farandole.process import retry as module
 from farandole.process.retry import Backoff, retry
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record the pauses without waiting."""
+    """Record pauses instead of sleeping."""
     made: list[float] = []
     monkeypatch.setattr(time, "sleep", made.append)
     return made
