@@ -223,11 +223,7 @@ class Network:
     def _wait(self) -> None:
         """Wait until all SSH servers answer."""
         deadline = time.monotonic() + _START_S
-<<<<<<< HEAD
-        command: list[str | Path] = [
-=======
         command: list[Any] = [
->>>>>>> main
             "ssh",
             "-F",
             self.directory / "config",

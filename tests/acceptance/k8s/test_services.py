@@ -26,12 +26,7 @@ from mlflow import MlflowClient
 from pyarrow import fs
 
 from farandole.process.parent_death import signal_on_parent_death
-<<<<<<< HEAD
-from tests.integration.k8s.test_monitoring import metrics
-from tests.support.k8s_manifests import Object, find, pod_template, render, secrets
-=======
 from tests.support.k8s_manifests import Object, dashboard_metrics, find, pod_template, render, secrets
->>>>>>> main
 from tests.support.machine_pod import MachinePod, machine_pod, program_path
 from tests.support.made_data import Made, WriteJob
 from tests.support.postgresql import PostgreSQL, running_postgresql

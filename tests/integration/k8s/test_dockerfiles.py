@@ -139,18 +139,8 @@ def test_requirements_are_selected_from_the_project(name: str) -> None:
 
 
 def _requirements(*arguments: str) -> subprocess.CompletedProcess[str]:
-<<<<<<< HEAD
-    command: list[str | Path] = [
-        sys.executable,
-        IMAGES / "requirements.py",
-        "--project",
-        ROOT / "pyproject.toml",
-        *arguments,
-    ]
-=======
     script, project = str(IMAGES / "requirements.py"), str(ROOT / "pyproject.toml")
     command = [sys.executable, script, "--project", project, *arguments]
->>>>>>> main
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -13,11 +13,7 @@ from farandole.backends.kubernetes.preflight import MPI_RIGHTS, QUEUE_RIGHTS, SU
 from farandole.backends.kubernetes.resource_kinds import resource_kind
 from tests.support.cluster_jobs import cluster_job, submission
 from tests.support.k8s_manifests import K8S, OVERLAYS, Object, find, render, shown
-<<<<<<< HEAD
-from tests.support.paths import ROOT
-=======
 from tests.support.paths import PACKAGE
->>>>>>> main
 
 Right = tuple[str, str]
 """A verb, and resources as RBAC writes them: `statefulsets.apps/scale`."""

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farandole.process import retry as module
 from farandole.process.retry import Backoff, retry
 
 

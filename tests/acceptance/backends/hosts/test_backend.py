@@ -260,7 +260,9 @@ def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path
     job = hosts_job.model_copy(update={"resources": resources})
     network.cut("node2")
     try:
-        with pytest.raises(SpecError, match=r"^node2: ssh: connect to host .*; check that it runs, that its SSH server"):
+        with pytest.raises(
+            SpecError, match=r"^node2: ssh: connect to host .*; check that it runs, that its SSH server"
+        ):
             HostsBackend().submit(job)
     finally:
         network.plug_in("node2")
