@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from farandole.preprocess.transform import VALUES
 from farandole.spec import Bucket
 
 
-def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
+def fitted(values: Sequence[float | None], **spec: Any) -> BucketTransform:
     """Return a transform that is fitted on these values."""
     transform = BucketTransform("x", "raw", Bucket.model_validate({"kind": "bucket", **spec}))
     summary = Summary()
@@ -25,12 +26,12 @@ def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
     return transform.learn({VALUES: summary})
 
 
-def ids(transform: BucketTransform, values: list[float | None]) -> list[int]:
+def ids(transform: BucketTransform, values: Sequence[float | None]) -> list[int]:
     """Return the ids of values."""
     result = transform.apply(pa.array(values, pa.float64()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
-    return result[:, 0].tolist()
+    return [int(number) for number in result[:, 0]]
 
 
 def test_boundary_belongs_to_the_interval_above_it() -> None:
