@@ -46,7 +46,7 @@ def test_public_names_are_sorted_and_importable() -> None:
             assert found.__name__ == name
             assert found.__doc__
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
-        _ = farandole.trian  # type: ignore[attr-defined]
+        _ = farandole.trian
 
 
 def test_type_checkers_and_lazy_imports_see_the_same_names() -> None:

@@ -29,7 +29,7 @@ def _ended(number: int, values: dict[str, Any], value: float | None, state: Stat
 
 def _value(values: dict[str, Any]) -> float:
     """Best at a learning rate of 0.01."""
-    return -abs(math.log10(values["train.optimizer.learning_rate"]) + 2) + 0.01 * values["train.epochs"]
+    return float(-abs(math.log10(values["train.optimizer.learning_rate"]) + 2) + 0.01 * values["train.epochs"])
 
 
 def _run(study: Study, trials: int) -> list[dict[str, Any]]:
