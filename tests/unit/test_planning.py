@@ -120,7 +120,9 @@ def test_dataset_without_the_required_encryption_is_reported(
 ) -> None:
     monkeypatch.setenv("THE_KEY", "5f" * 32)
     step = plan(make_job(data__shards={"encryption": {"key": {"environment": "THE_KEY"}}})).to_dict()["steps"][0]
-    assert step["lacking"] == ["data.shards.encryption: the job requires encrypted shards, and those of the dataset are not"]
+    assert step["lacking"] == [
+        "data.shards.encryption: the job requires encrypted shards, and those of the dataset are not"
+    ]
 
 
 def test_missing_key_is_a_problem(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
