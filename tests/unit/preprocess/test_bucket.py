@@ -67,7 +67,7 @@ def test_equal_quantiles_make_fewer_intervals() -> None:
         ([], "no training"),
     ],
 )
-def test_column_without_two_values_is_rejected(values: list[float | None], problem: str) -> None:
+def test_column_without_two_values_is_rejected(values: Sequence[float | None], problem: str) -> None:
     with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*set `boundaries`"):
         fitted(values)
 
@@ -83,7 +83,7 @@ def test_onehot_has_a_named_column_for_each_interval_and_for_missing_values() ->
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1e100, 1e100)), min_size=1, max_size=40), st.integers(2, 12))
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_ids_ascend_with_numbers(values: list[float | None], quantiles: int) -> None:
+def test_ids_ascend_with_numbers(values: Sequence[float | None], quantiles: int) -> None:
     present = [value for value in values if value is not None]
     if len(set(present)) < 2:
         return

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole.backends.hosts.backend import HostsBackend
 from farandole.errors import SpecError
 from farandole.launch import train
@@ -24,7 +25,6 @@ from farandole.training.checkpoint import read_checkpoint
 from tests.support.made_data import BATCH_ROWS, ROWS, Made, home, made, make_job, write_job
 from tests.support.mlflow_server import MlflowServer
 from tests.support.netns import Network, network
-from tests.support.queued import processes_of
 
 __all__ = ["home", "made", "make_job", "network", "write_job"]
 
@@ -260,7 +260,9 @@ def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path
     job = hosts_job.model_copy(update={"resources": resources})
     network.cut("node2")
     try:
-        with pytest.raises(SpecError, match=r"^node2: ssh: connect to host .*; check that it runs, that its SSH server"):
+        with pytest.raises(
+            SpecError, match=r"^node2: ssh: connect to host .*; check that it runs, that its SSH server"
+        ):
             HostsBackend().submit(job)
     finally:
         network.plug_in("node2")
