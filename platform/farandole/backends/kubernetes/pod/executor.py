@@ -1,4 +1,4 @@
-"""The pod of one of Spark's executors: the job's folder is there, for sources and modules of the user's own."""
+"""First process of a Spark executor's pod: it unpacks the job's folder, for sources and the user's own modules."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from farandole.backends.kubernetes.pod.entrypoint import load_job, run_pod
 
 
 def main() -> None:
-    """Become the executor. Spark's driver started this process, and names the part it has to play as its argument."""
+    """Become the executor. Spark's driver created this pod, and passes the executor's role as an argument."""
     run_pod(_execute)
 
 
 def _execute() -> None:
     job = load_job()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [job.folder, os.environ.get("PYTHONPATH")]))
-    from farandole.ingest.spark.kubernetes_executor import run_executor
+    from farandole.ingest.spark.executor_pod import be_executor
 
-    run_executor()
+    be_executor()
 
 
 if __name__ == "__main__":
