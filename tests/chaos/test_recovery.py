@@ -12,7 +12,8 @@ import pytest
 
 from farandole.errors import FarandoleError, SpecError, TrainingError, UnavailableError
 from farandole.events import Event, Message
-from farandole.launch import scale, train
+from farandole.jobdir.scaling import scale
+from farandole.launch import train
 from farandole.spec import Job
 from tests.support.made_data import BATCH_ROWS, ROWS
 

@@ -17,17 +17,17 @@ __all__ = ["network"]
 def _record(home: Path, name: str, value: int) -> None:
     """As a worker on that host does while MLflow is away."""
     spool = Spool(spool_directory(home / "jobs" / "small-1", name))
-    spool.append({"op": "metrics", "points": [["x", value, 0, 0]], "file": spool.keep("curve.png", b"\x89" * 100_000)})
+    spool.append({"op": "metrics", "points": [["x", value, 0, 0]], "file": spool.store_file("curve.png", b"\x89" * 100_000)})
     spool.close()
 
 
 def _values(directory: Path) -> dict[str, list[int]]:
     found = {}
-    for place in pending_spools(directory):
-        spool = Spool(place)
-        found[place.name] = [entry.operation["points"][0][1] for entry in spool.next(10)]
-        kept = spool.next(1)[0].operation["file"]
-        assert (place / "files" / kept).read_bytes() == b"\x89" * 100_000
+    for path in pending_spools(directory):
+        spool = Spool(path)
+        found[path.name] = [entry.operation["points"][0][1] for entry in spool.peek(10)]
+        kept = spool.peek(1)[0].operation["file"]
+        assert (path / "files" / kept).read_bytes() == b"\x89" * 100_000
         spool.close()
     return found
 
