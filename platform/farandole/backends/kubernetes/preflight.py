@@ -117,7 +117,9 @@ def _missing_kinds(cluster: Cluster, job: Job) -> list[str]:
     if spec.queue is None:
         return []
     if not cluster.serves("LocalQueue"):
-        return [f"backend.kubernetes.queue: {spec.queue}, and the cluster does not serve queues: {_OPERATORS['LocalQueue']}"]
+        return [
+            f"backend.kubernetes.queue: {spec.queue}, and the cluster does not serve queues: {_OPERATORS['LocalQueue']}"
+        ]
     queue = cluster.get("LocalQueue", spec.queue)
     if queue is None:
         known = ", ".join(each["metadata"]["name"] for each in cluster.find("LocalQueue")) or "none"

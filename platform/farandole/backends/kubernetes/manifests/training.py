@@ -27,7 +27,7 @@ _BACKOFF_LIMIT = 3
 
 
 def native_training(submission: Submission) -> list[Object]:
-    """Return the headless Service and the StatefulSet of the workers, at first without replicas, and the launcher's Job."""
+    """Return the workers' headless Service and StatefulSet, at first without replicas, and the launcher's Job."""
     return [_service(submission), _stateful_set(submission), _job(submission)]
 
 
@@ -101,7 +101,10 @@ def keys_volume(submission: Submission, files: list[str]) -> Object:
     """Return a volume with only those keys that a component needs: no worker can log into another one."""
     items = [{"key": name, "path": name} for name in files]
     # The pod's group may read them; SSH uses a private copy, as it accepts no other reader.
-    return {"name": "ssh", "secret": {"secretName": submission.shared_name("ssh"), "defaultMode": 0o440, "items": items}}
+    return {
+        "name": "ssh",
+        "secret": {"secretName": submission.shared_name("ssh"), "defaultMode": 0o440, "items": items},
+    }
 
 
 def _service(submission: Submission) -> Object:

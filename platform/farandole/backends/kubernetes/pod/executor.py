@@ -15,9 +15,9 @@ def main() -> None:
 def _execute() -> None:
     job = load_job()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [job.folder, os.environ.get("PYTHONPATH")]))
-    from farandole.ingest.spark.executor_pod import be_executor
+    from farandole.ingest.spark.kubernetes_executor import run_executor
 
-    be_executor()
+    run_executor()
 
 
 if __name__ == "__main__":

@@ -56,14 +56,17 @@ class _Launch:
 
                 self.reporter.follow(self.directory)
                 checked = pipeline.check(self.job, ["train"])
-                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)  # just prepared by the other pod
+                # The preparation has just written the dataset, and its sources may be out of reach here.
+                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)
                 trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
             self.reporter.close()
             self.workers.free()
             self.reporter.report_result(trained.to_dict())
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
             steps = trained.training.steps
-            self.reporter.report(state="succeeded", reason=f"the training has completed: {trained.model_uri}", step=steps)
+            self.reporter.report(
+                state="succeeded", reason=f"the training has completed: {trained.model_uri}", step=steps
+            )
         except BaseException as error:
             self._fail(error)
             raise
@@ -111,7 +114,9 @@ class _Launch:
                 enough_since_s = enough_since_s or time.monotonic()
                 if time.monotonic() - enough_since_s > _ALL_READY_S:
                     event_printer()(
-                        Message(f"{hosts.count} of {wanted} worker pods are ready; the training starts with them", "warning")
+                        Message(
+                            f"{hosts.count} of {wanted} worker pods are ready; the training starts with them", "warning"
+                        )
                     )
                     break
             time.sleep(_POLL_S / 4)
