@@ -7,14 +7,15 @@ import re
 import pytest
 
 from farandole import errors
-from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full
+from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full, remedy_of
 
 
 @pytest.mark.parametrize(
     ("name", "code"),
     [
         ("FarandoleError", 1), ("UserError", 2), ("SpecError", 2), ("DataError", 2), ("DatasetError", 2),
-        ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1), ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
+        ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1),
+        ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
     ],
 )  # fmt: skip
 def test_error_has_the_exit_code_of_its_branch(name: str, code: int) -> None:
@@ -59,9 +60,9 @@ def test_closest_match_is_close_or_none() -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.ENOSPC, "/data: No space left on device; free some space there"),
-        (errno.EDQUOT, "/data: Disk quota exceeded; free some space there"),
-        (errno.EACCES, "/data: Permission denied; change the permissions there"),
+        (errno.ENOSPC, "/data: No space left on device; free some space"),
+        (errno.EDQUOT, "/data: Disk quota exceeded; free some space, or raise the disk quota"),
+        (errno.EACCES, "/data: Permission denied; correct the permissions"),
         (errno.ECONNRESET, "/data: Connection reset by peer"),
     ],
 )
@@ -69,3 +70,17 @@ def test_only_a_full_disk_asks_for_more_space(number: int, text: str) -> None:
     error = OSError(number, os.strerror(number))
     assert explain_os_error(error, "/data") == text
     assert is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (OSError(errno.EACCES, "Permission denied"), "correct the permissions"),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), None),
+        (OSError("without a number"), None),
+        (ValueError("not of the operating system"), None),
+    ],
+)
+def test_only_known_os_errors_have_a_remedy(error: Exception, remedy: str | None) -> None:
+    assert remedy_of(error) == remedy

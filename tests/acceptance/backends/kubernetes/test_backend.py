@@ -221,7 +221,7 @@ def test_job_can_be_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path
         log = cluster.farandole("logs", job_id).stdout
         saved = re.findall(r"step (\d+) is saved", log)
         assert saved, log
-        assert re.search(rf"goes on .*, step {saved[0]}\b", log), log
+        assert re.search(rf"resuming .*, step {saved[0]}\b", log), log
         cancel(cluster, job_id)
 
 

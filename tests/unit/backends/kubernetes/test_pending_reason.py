@@ -14,7 +14,7 @@ def mpi(*, suspend: bool = True, queue: str | None = "gpus") -> Object:
     return {"metadata": {"name": "a", "uid": "1"}, "spec": {"runPolicy": policy}}
 
 
-def workload(name: str, uid: str, created: str, priority: int = 0, **condition: str) -> Object:
+def workload(name: str, uid: str, created: str, priority: int = 0, **condition: Any) -> Object:
     return {
         "metadata": {"name": name, "creationTimestamp": created, "ownerReferences": [{"uid": uid}]},
         "spec": {"queueName": "gpus", "priority": priority},
@@ -23,7 +23,7 @@ def workload(name: str, uid: str, created: str, priority: int = 0, **condition: 
 
 
 def test_position_in_the_queue_is_by_priority_and_age() -> None:
-    pending = {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for nvidia.com/gpu"}
+    pending: Object = {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for nvidia.com/gpu"}
     own = workload("own", "1", "2026-11-25T10:00:00Z", **pending)
     others = [
         workload("old", "2", "2026-11-25T09:00:00Z"),
@@ -35,7 +35,11 @@ def test_position_in_the_queue_is_by_priority_and_age() -> None:
 
 
 def test_preempted_job_is_requeued() -> None:
-    evicted = {"type": "Evicted", "status": "True", "message": "Preempted to accommodate a workload of higher priority"}
+    evicted: Object = {
+        "type": "Evicted",
+        "status": "True",
+        "message": "Preempted to accommodate a workload of higher priority",
+    }
     reason = mpijob_pending_reason(mpi(), [workload("own", "1", "2026-11-25T10:00:00Z", **evicted)])
     assert reason is not None
     assert reason.startswith("was requeued in the queue gpus: Preempted")
