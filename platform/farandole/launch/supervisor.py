@@ -31,7 +31,7 @@ from farandole.launch.hosts import (
 )
 from farandole.launch.launcher import HOROVOD_LAUNCHER
 from farandole.launch.restarts import RestartPolicy
-from farandole.launch.result import TrainedModel, TrainingSummary
+from farandole.launch.result import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
 from farandole.process.messages import Result
@@ -284,7 +284,8 @@ class Supervisor:
         uri = str(result.model["uri"])
         for moved in self._collect_spools():
             uri = uri.replace(moved.source, moved.target)  # a model that MLflow has not received
-        return TrainedModel(self.job.name, self.directory.name, self.directory, result.dataset, training, uri)
+        dataset = DatasetSummary(**result.dataset)
+        return TrainedModel(self.job.name, self.directory.name, self.directory, dataset, training, uri)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Record on disk and in MLflow that the job has ended: rank zero could not if it was killed."""

@@ -22,8 +22,9 @@ from farandole.shards import Dataset
 from farandole.spec import Job, load_job
 from farandole.tracking.model import _write_network
 from farandole.training import world
+from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.model_builder import build_model
-from farandole.training.trainer import EvaluationResult, Trainer
+from farandole.training.trainer import Trainer
 from tests.support.paths import ROOT
 
 JOBS = ROOT / "jobs"
@@ -220,7 +221,7 @@ def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load
     query = (data.query or "").replace("SELECT past, change,", "SELECT first_hour, last_hour,")
     files = {name: find_files(name, source).fetch() for name, source in data.sources.items()}
     frame = query_frame(spark.newSession(), data.model_copy(update={"query": query}), files)
-    found = frame.toPandas()
+    found: pd.DataFrame = frame.toPandas()
     ends = found.groupby("split").agg({"first_hour": "min", "last_hour": "max"})
     assert ends.loc["train", "last_hour"] < ends.loc["validation", "first_hour"]
     assert ends.loc["validation", "last_hour"] < ends.loc["test", "first_hour"]

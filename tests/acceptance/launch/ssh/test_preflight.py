@@ -70,7 +70,7 @@ def test_unreachable_host_is_reported_and_the_others_are_checked(network: Networ
     try:
         report = check_hosts(make_hosts_job(ssh={"connect_timeout_s": 2}))
     finally:
-        network.mend("node2")
+        network.plug_in("node2")
     (failed,) = _failed(report)
     assert (report.is_job_ok, report.slots) == (True, 2)
     assert failed.startswith("node2: ssh: connect to host ")

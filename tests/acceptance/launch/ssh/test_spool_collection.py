@@ -61,7 +61,7 @@ def test_silent_host_keeps_its_spools(network: Network, tmp_path: Path) -> None:
     try:
         assert collect_spools(ssh, ["node3"], directory, warnings.append) == []
     finally:
-        network.mend("node3")
+        network.plug_in("node3")
     (warning,) = warnings
     assert "node3: records that MLflow has not received, if any, stay on this host (" in str(warning)
     assert not (directory / "tracking").exists()
