@@ -311,7 +311,7 @@ class Trainer:
                 self._early_stopping.add_validation(self.validation, self.model.state_dict())
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
-            reason = f"{metric} no longer improves on {best:.4f}" if best is not None else f"there is no {metric}"
+            reason = f"{metric} no longer improves on {best:.4g}" if best is not None else f"there is no {metric}"
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 
     def _evaluate_validation(self, epoch: int) -> None:
