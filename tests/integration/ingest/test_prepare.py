@@ -19,7 +19,7 @@ from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark import partitioning, row_frames
 from farandole.ingest.spark.row_frames import make_reader
-from farandole.shards import read_manifest
+from farandole.shards import read_manifest, write_manifest
 from farandole.spec import SPLITS
 from tests.support.ingest_inputs import HEADER, SMALL, MakeJob, Prepare, Write, columns, shard_bytes, verify
 
@@ -67,7 +67,9 @@ def test_csv_becomes_a_dataset_with_every_value_as_declared(
         # 14 training rows are `a`, and 13 each `b` and `c`: equal counts are ordered by value.
         assert found["categorical"][order, 0].tolist() == (2 + numbers % 3).tolist()
         assert found["label"][order].tolist() == (numbers % 4 == 0).astype(int).tolist()
-    assert prepared.manifest.columns.label.classes == ("false", "true")
+    label = prepared.manifest.columns.label
+    assert label is not None
+    assert label.classes == ("false", "true")
 
 
 def test_parquet_and_csv_give_the_same_shards(
@@ -316,7 +318,6 @@ def test_the_earlier_dataset_stays_until_the_new_manifest_is_there(
     write()
     first = prepare(make_job())
     seen: list[dict[str, Any]] = []
-    write_manifest = prepare_module.write_manifest
 
     def look_first(directory: Path, manifest: Any) -> None:
         seen.append(verify(directory))

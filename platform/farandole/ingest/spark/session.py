@@ -144,7 +144,7 @@ def spark_settings(scratch: Path, *, memory: str, local: bool, is_small: bool = 
         scratch: A directory for its log and its temporary files.
         memory: The driver's memory, for example `2g`.
         local: Whether all of Spark runs on this machine.
-        is_small: Whether there is is_small data.
+        is_small: Whether there is little data.
     """
     # Packed batches are arrays of megabytes; the G1 collector would give each its own regions, and collect all memory.
     options = (
