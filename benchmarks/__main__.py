@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import tables
-from farandole.cli.jobs import JobFile, Overrides
+from farandole.cli.pipeline import JobFile, Overrides
 from farandole.errors import FarandoleError, SpecError
 
 AsJson = Annotated[

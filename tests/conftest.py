@@ -16,7 +16,12 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytest_plugins = ["tests.support.made_data", "tests.support.object_store", "tests.support.queued"]
+pytest_plugins = [
+    "tests.support.made_data",
+    "tests.support.object_store",
+    "tests.support.opened",
+    "tests.support.queued",
+]
 
 
 def pytest_configure() -> None:

@@ -11,6 +11,7 @@ from farandole.backends.records import JobDatabase, JobRecord
 from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
+from farandole.jobdir.scaling import scale as scale_here
 from farandole.spec import CsvSource, Job
 from farandole.storage import home
 
@@ -190,8 +191,19 @@ def retry(job_id: str, *, backend: str | None = None, location: dict[str, Any] |
     return find_backend(job_id, backend, location).retry(job_id)
 
 
-def scale(job_id: str, workers: int) -> None:
-    """Ask a running job to continue with another number of workers; see `farandole.jobdir.scaling.scale`."""
-    from farandole.launch import scale as scale_job
+def scale(job_id: str, workers: int, *, backend: str | None = None, location: dict[str, Any] | None = None) -> None:
+    """Ask a running job, submitted or in the foreground, to continue with another number of workers.
 
-    scale_job(job_id, workers)
+    Args:
+        job_id: The job.
+        workers: The new number of workers, from the next checkpoint on.
+        backend: See `find_backend`.
+        location: See `find_backend`.
+
+    Raises:
+        SpecError: The job is not training, cannot have this number of workers, or its backend cannot scale it.
+    """
+    if backend is None and job_id not in JobDatabase(home()).ids():
+        scale_here(job_id, workers)  # of the foreground, if there is one
+    else:
+        find_backend(job_id, backend, location).scale(job_id, workers)

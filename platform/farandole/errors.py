@@ -106,12 +106,14 @@ ERRORS: dict[str, type[FarandoleError]] = {
 
 
 _OS_REMEDIES = {
-    errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some space there",
-    errno.EACCES: "change the permissions there",
-    errno.EPERM: "change the permissions there",
-    errno.EROFS: "choose a directory that can be written",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or raise the disk quota",
+    errno.EACCES: "correct the permissions",
+    errno.EPERM: "correct the permissions",
+    errno.EROFS: "make the file system writable",
     errno.ENOTDIR: "choose a directory that can be created",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files of the machine",
 }
 
 
@@ -120,10 +122,15 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def remedy_of(error: BaseException) -> str | None:
+    """Return what the user can do about an error of the operating system, if that is known."""
+    return _OS_REMEDIES.get(error.errno) if isinstance(error, OSError) and error.errno is not None else None
+
+
 def explain_os_error(error: OSError, location: object) -> str:
     """Return location, reason and remedy of an operating system's error; only a full disk asks for more space."""
     text = f"{location}: {error.strerror or error}"
-    remedy = _OS_REMEDIES.get(error.errno or 0)
+    remedy = remedy_of(error)
     return text if remedy is None else f"{text}; {remedy}"
 
 

@@ -150,8 +150,11 @@ def run(
 
 
 def is_stale(job: Job, manifest: Manifest) -> bool:
-    """Return whether a dataset was made from other sources, features or code than the job's, as far as this machine
-    can determine: neither the raw files nor the privacy keys need to be within reach where a model is trained."""
+    """Return whether a dataset was made from other sources, features or code than the job's.
+
+    The answer is False where this machine cannot determine it: neither the raw files nor the privacy keys need to be
+    within reach where a model is trained.
+    """
     from farandole.ingest.cache_key import compute_cache_key
     from farandole.ingest.sources.files import find_files
 
@@ -177,16 +180,16 @@ def check_trainable(job: Job) -> None:
 
 
 def host_problems(job: Job) -> list[str]:
-    """Return what prevents the job from running on the hosts that it lists, as far as the job file shows it.
+    """Return what in the job file prevents the job from running on the hosts that it lists.
 
     Files and scripts that list hosts are read when an attempt starts.
     """
     from farandole.launch.hosts import is_local
-    from farandole.launch.ssh.preflight import job_problems
+    from farandole.launch.ssh.preflight import check_job
 
     hosts = job.resources.hosts
     listed = [parse_host(text)[0] for text in hosts.fixed or ()] if hosts is not None else []
-    return job_problems(job, [name for name in listed if not is_local(name)])
+    return [str(check) for check in check_job(job, [name for name in listed if not is_local(name)])]
 
 
 def check_builder(job: Job) -> None:
@@ -210,7 +213,7 @@ def check_builder(job: Job) -> None:
             advice = "" if top == "farandole" else f"put {top}.py beside the job file ({job.folder}), or "
             raise ModelError(f"{field}: there is no module {module_name}; {advice}use one of farandole.models")
         source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
-    if source is not None:  # in a compiled module, only the worker can tell
+    if source is not None:  # a compiled module is checked by the workers
         _check_function(field, source, function_name, ModelError)
 
 

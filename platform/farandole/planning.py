@@ -1,4 +1,4 @@
-"""What a job would do: every check that needs neither Spark nor torch, and the steps that would follow."""
+"""Plans: every check of a job that needs neither Spark nor torch, and the steps that would follow."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class RegisterStep(PlanStep):
 
 @dataclass(frozen=True)
 class SweepStep(PlanStep):
-    """What `farandole sweep` would do.
+    """The sweep that `farandole sweep` would do.
 
     Args:
         trials: Number of trainings.
@@ -122,10 +122,10 @@ class SweepStep(PlanStep):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would do.
+    """The steps that a job would take, and what prevents them.
 
     Args:
-        problems: What is wrong with the job; empty where nothing is, as far as can be told without reading the data.
+        problems: What is wrong with the job; found without reading the data.
         steps: The steps, in order.
         objects: The objects that the backend would create.
     """
@@ -245,8 +245,8 @@ def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per step"
-        f" on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per"
+        f" step on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
     )
     if resources.gpus:
         text += f" and {format_count(resources.gpus, 'GPU')} each"

@@ -10,6 +10,7 @@ import pytest
 from farandole import api
 from farandole.errors import ModelError, SpecError
 from farandole.spec import Job
+from tests.support.queued import MakeBackend, shell_job
 
 MakeJob = Callable[..., Job]
 
@@ -33,3 +34,12 @@ def test_job_that_cannot_run_is_rejected(home: Path, make_job: MakeJob) -> None:
         api.submit(make_job(model={"builder": "nowhere:build", "options": {}}))
     with pytest.raises(SpecError, match=r"--backend: lokal: there is no such backend; did you mean local\?"):
         api.jobs(backend="lokal")
+
+
+def test_waiting_job_is_not_scaled(local: MakeBackend) -> None:
+    backend = local("sleep 600")
+    job_id = backend.submit(shell_job()).id
+    with pytest.raises(SpecError, match=f"{job_id}: only a running job changes its size"):
+        api.scale(job_id, 1)
+    with pytest.raises(SpecError, match="nowhere-1: there is no such job here"):
+        api.scale("nowhere-1", 1)

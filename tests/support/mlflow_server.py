@@ -15,10 +15,10 @@ _START_S = 400
 
 
 class MlflowServer:
-    """A server with a SQLite store and artifacts of its own.
+    """A server with a separate SQLite store and artifact folder.
 
     Args:
-        directory: Where they lie.
+        directory: The folder of both.
         host: The address to listen on.
     """
 
@@ -33,12 +33,12 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
         command += ["--host", self._host, "--allowed-hosts", f"{self._host}:{self._port}"]
         command += ["--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self._directory / "artifacts")]
-        # The variables that tell clients where the server is are not for the server.
+        # Variables that point clients to the server must not reach the server itself.
         variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
@@ -53,7 +53,7 @@ class MlflowServer:
                 time.sleep(0.2)
 
     def kill(self) -> None:
-        """End it at once, with its workers."""
+        """Kill the server and its workers."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -1,8 +1,8 @@
-"""Hosts of their own on this machine: each with its address, SSH server, processes, /tmp and home.
+"""Separate hosts on this machine, each with an address, an SSH server, processes, /tmp and a home.
 
 A host is a set of Linux namespaces (network, mounts, processes, name). A fourth network namespace is the switch between
-them and this machine. All of it belongs to processes that die with the test run, and goes with them: there are no named
-namespaces, and nothing is mounted that others see.
+them and this machine. All of it belongs to processes that die with the test run and disappears with them: there are no
+named namespaces, and no mounts that other processes see.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ import pytest
 
 from tests.support.paths import ROOT
 
-_ROOT = ROOT
 _NEEDS = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "ssh": "openssh-client"}
 _SSHD = "/usr/sbin/sshd"
 _START_S = 60.0
 
 
 def lacking() -> str | None:
-    """Why no hosts can be made here; None: they can."""
+    """Return why hosts cannot be created here; None if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     missing = [package for program, package in _NEEDS.items() if shutil.which(program) is None]
@@ -38,7 +37,7 @@ def lacking() -> str | None:
     if missing:
         return f"hosts need Debian's {' and '.join(missing)}"
     done = subprocess.run(["unshare", "-n", "-m", "-p", "-u", "--fork", "true"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "network namespaces cannot be made here"
+    return None if done.returncode == 0 else "network namespaces cannot be created here"
 
 
 def _run(*command: object) -> str:
@@ -48,32 +47,32 @@ def _run(*command: object) -> str:
 
 
 class Namespace:
-    """Processes in namespaces of their own, for as long as this object's process lives.
+    """Processes in separate namespaces, which end with the process of this object.
 
     Args:
-        script: What the first process does.
+        script: Shell script of the first process.
         kinds: Options of `unshare`.
-        log: Where it writes.
+        log: File for its output.
     """
 
     def __init__(self, script: str, kinds: list[str], log: Path) -> None:
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", *kinds, "sh", "-c", script]
         with log.open("ab") as file:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        self.pid = self._first()
+        self.pid = self._wait_for_first()
 
-    def _first(self) -> int:
-        """The first process inside, once it runs the script: then the namespaces are there."""
+    def _wait_for_first(self) -> int:
+        """Return the first process inside once it runs the script, so that the namespaces exist."""
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             for child in psutil.Process(self._process.pid).children():
                 if child.name() == "sh":
-                    return child.pid
+                    return int(child.pid)
             time.sleep(0.02)
-        raise AssertionError("the namespaces were not made in time")
+        raise AssertionError("the namespaces were not created in time")
 
     def run(self, *command: object) -> str:
-        """Run a command in its network, and with its mounts if it has some."""
+        """Run a command in its network."""
         return _run("nsenter", "-t", self.pid, "-n", *command)
 
     def start(self, *command: object) -> str:
@@ -81,7 +80,7 @@ class Namespace:
         return _run("nsenter", "-t", self.pid, "-n", "-m", "-p", "-u", *command)
 
     def end(self) -> None:
-        """Kill all that is inside."""
+        """Kill all processes inside."""
         self._process.kill()
         self._process.wait()
 
@@ -91,10 +90,10 @@ class Host:
     """One host.
 
     Args:
-        name: Its name.
-        address: Its address.
-        directory: Where its files lie, as this machine sees them: `home` is its FARANDOLE_HOME, `tmp`, `etc`.
-        inside: Its namespaces.
+        name: The name.
+        address: The IPv4 address.
+        directory: Directory of its files as this machine sees them: `home` is its FARANDOLE_HOME, `tmp`, `etc`.
+        inside: The namespaces.
     """
 
     name: str
@@ -103,16 +102,16 @@ class Host:
     inside: Namespace
 
     def processes(self, word: str) -> list[psutil.Process]:
-        """Its processes with a word in their command line."""
+        """Return its processes with a word in their command line."""
         inode = os.stat(f"/proc/{self.inside.pid}/ns/pid").st_ino
         found = []
         for process in psutil.process_iter():
             try:
-                ours = os.stat(f"/proc/{process.pid}/ns/pid").st_ino == inode
-                if ours and process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
+                is_inside = os.stat(f"/proc/{process.pid}/ns/pid").st_ino == inode
+                if is_inside and process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
                     found.append(process)
             except (OSError, psutil.Error):
-                continue  # it has ended meanwhile
+                continue  # the process has ended
         return found
 
 
@@ -121,9 +120,9 @@ class Network:
     """Hosts behind one switch.
 
     Args:
-        directory: For keys, configuration and the hosts' files.
+        directory: Directory of keys, configuration and the files of the hosts.
         shared: A directory that all hosts see.
-        count: How many hosts.
+        count: Number of hosts.
     """
 
     directory: Path
@@ -153,15 +152,15 @@ class Network:
 
     @property
     def ssh(self) -> dict[str, Any]:
-        """What a job file has to say in `backend.hosts`."""
+        """Settings for `backend.hosts` of a job file."""
         return {"config_file": str(self.directory / "config"), "identity_file": str(self.directory / "key")}
 
     def cut(self, name: str) -> None:
-        """Pull a host's cable."""
+        """Unplug a host from the network."""
         self._switch.run("ip", "link", "set", f"to-{name}", "down")
 
-    def mend(self, name: str) -> None:
-        """Plug it in again."""
+    def plug_in(self, name: str) -> None:
+        """Connect a host to the network again."""
         self._switch.run("ip", "link", "set", f"to-{name}", "up")
 
     def _make_keys(self) -> None:
@@ -172,7 +171,7 @@ class Network:
     def _make_switch(self) -> None:
         self._switch = self._open(
             "sleep infinity & wait", ["--net", "--pid"]
-        )  # all processes of the second go with its first
+        )  # the other processes die with the first one
         uplink = f"fd{os.getpid() % 1_000_000}"
         _run("ip", "link", "add", uplink, "type", "veth", "peer", "name", "uplink", "netns", self._switch.pid)
         _run("ip", "address", "add", f"{self.address}/24", "dev", uplink)
@@ -191,20 +190,20 @@ class Network:
         return opened
 
     def _make_host(self, name: str, number: int) -> None:
-        place, address = self.directory / name, f"{self._prefix}.{number}"
+        directory, address = self.directory / name, f"{self._prefix}.{number}"
         for folder in ("home", "tmp", "root", "etc"):
-            (place / folder).mkdir(parents=True)
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", place / "etc" / "host_key")
-        (place / "etc" / "authorized_keys").write_text((self.directory / "key.pub").read_text())
-        (place / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")  # as Debian has it
-        (place / "etc" / "sshd_config").write_text(_sshd_config(place / "etc", place / "home"))
+            (directory / folder).mkdir(parents=True)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", directory / "etc" / "host_key")
+        (directory / "etc" / "authorized_keys").write_text((self.directory / "key.pub").read_text())
+        (directory / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")  # as in Debian
+        (directory / "etc" / "sshd_config").write_text(_sshd_config(directory / "etc", directory / "home"))
         script = "\n".join(
             [
                 "set -e",
                 f"hostname {name}",
-                *_mounts(place, [self.shared, place / "etc", place / "home"]),
+                *_mounts(directory, [self.shared, directory / "etc", directory / "home"]),
                 f"while ! ip -4 address show dev eth0 2>/dev/null | grep -q {address}; do sleep 0.05; done",
-                f"{_SSHD} -D -e -f {place / 'etc' / 'sshd_config'} &",
+                f"{_SSHD} -D -e -f {directory / 'etc' / 'sshd_config'} &",
                 "while :; do wait; sleep 1; done",
             ]
         )
@@ -214,7 +213,7 @@ class Network:
         inside.run("ip", "link", "set", "lo", "up")
         inside.run("ip", "link", "set", "eth0", "up")
         inside.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
-        self.hosts[name] = Host(name, address, place, inside)
+        self.hosts[name] = Host(name, address, directory, inside)
 
     def _write_config(self) -> None:
         lines = [f"Host {host.name}\n  HostName {host.address}\n" for host in self.hosts.values()]
@@ -222,9 +221,17 @@ class Network:
         (self.directory / "config").write_text("".join(lines))
 
     def _wait(self) -> None:
-        """Until all SSH servers answer."""
+        """Wait until all SSH servers answer."""
         deadline = time.monotonic() + _START_S
-        command = ["ssh", "-F", self.directory / "config", "-i", self.directory / "key", "-o", "BatchMode=yes"]
+        command: list[Any] = [
+            "ssh",
+            "-F",
+            self.directory / "config",
+            "-i",
+            self.directory / "key",
+            "-o",
+            "BatchMode=yes",
+        ]
         command += ["-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=5"]
         for name in self.hosts:
             while True:
@@ -251,28 +258,34 @@ SetEnv FARANDOLE_HOME={home}
 """
 
 
-def _mounts(place: Path, seen: list[Path]) -> list[str]:
-    """Commands that give a host its own /tmp, /run, home of root, and nothing of the test's files but what it shall
-    see; where Python and this project lie below one of these, they stay."""
-    hidden = {Path("/tmp"): place / "tmp", Path.home(): place / "root"}
-    if not place.is_relative_to("/tmp"):
-        hidden[place.parents[1]] = place / "other"
-    needed = [*seen, _ROOT, Path(sys.prefix), Path(sys.base_prefix)]
-    commands = ["mount -t tmpfs none /run", "mkdir -p /run/sshd", f"mount --bind {place / 'etc' / 'hosts'} /etc/hosts"]
+def _mounts(directory: Path, visible: list[Path]) -> list[str]:
+    """Return commands that give a host its own /tmp, /run and home of root, and hide all other files of the test.
+
+    Python and this project stay visible if they are below one of these directories.
+    """
+    hidden = {Path("/tmp"): directory / "tmp", Path.home(): directory / "root"}
+    if not directory.is_relative_to("/tmp"):
+        hidden[directory.parents[1]] = directory / "other"
+    needed = [*visible, ROOT, Path(sys.prefix), Path(sys.base_prefix)]
+    commands = [
+        "mount -t tmpfs none /run",
+        "mkdir -p /run/sshd",
+        f"mount --bind {directory / 'etc' / 'hosts'} /etc/hosts",
+    ]
     for path, instead in hidden.items():
         for kept in dict.fromkeys(needed):
             if kept.is_relative_to(path):
-                there = instead / kept.relative_to(path)
-                commands += [f"mkdir -p {there}", f"mount --rbind {kept} {there}"]
-    # Last what hides the places that the others come from.
-    for path, instead in sorted(hidden.items(), key=lambda entry: place.is_relative_to(entry[0])):
+                target = instead / kept.relative_to(path)
+                commands += [f"mkdir -p {target}", f"mount --rbind {kept} {target}"]
+    # The directories from which others are mounted are hidden last.
+    for path, instead in sorted(hidden.items(), key=lambda entry: directory.is_relative_to(entry[0])):
         commands += [f"mkdir -p {instead}", f"mount --rbind {instead} {path}"]
     return commands
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """Three hosts, `node1` to `node3`, and a directory that all of them and this machine see."""
+    """Create three hosts, `node1` to `node3`, and a directory that all of them and this machine see."""
     reason = lacking()
     if reason is not None:
         pytest.skip(reason)

@@ -1,8 +1,7 @@
-"""A real S3 server (SeaweedFS) for the tests, and a proxy before it that breaks what it is told to. Fixtures; the
-conftest of all tests names them.
+"""Fixtures: a real S3 server (SeaweedFS), and a proxy before it that injects faults.
 
-The server ends with the test run. Each test gets a folder of its own in the one bucket, and the standard environment
-variables that lead there.
+`tests/conftest.py` loads them. The server ends with the test run. Each test gets its own folder in the one bucket, and
+the standard environment variables that lead there.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class ObjectStore:
 
 @dataclass(frozen=True)
 class Folder:
-    """A test's own folder.
+    """A folder for one test.
 
     Args:
         uri: `s3://BUCKET/FOLDER`.
@@ -96,7 +95,7 @@ class Folder:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """The server, for the whole test run."""
+    """Provide the server, for the whole test run."""
     directory = tmp_path_factory.mktemp("weed")
     (directory / "data").mkdir()
     identity = {
@@ -136,14 +135,14 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 @pytest.fixture
 def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    """A folder of the test's own, and the environment that leads to it."""
+    """Provide an empty folder, and the environment variables that lead to it."""
     _enter(monkeypatch, object_store.port)
     return Folder(f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}", object_store.files)
 
 
 @pytest.fixture
 def proxy(s3: Folder, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """A proxy that the environment leads to; the folder's own methods go past it."""
+    """Provide a proxy to which the environment variables lead; the methods of `Folder` bypass it."""
     with FaultyProxy(object_store.port) as proxy:
         _enter(monkeypatch, proxy.port)
         yield proxy
@@ -190,15 +189,15 @@ def _wait_until_it_writes(store: ObjectStore, process: subprocess.Popen[bytes], 
 
 @dataclass
 class Fault:
-    """What goes wrong with some answers.
+    """A fault of some answers.
 
     Args:
-        kind: `500`, `503`: this answer instead. `refuse`: none. `cut`: half of the body, then the connection ends.
-            `short`: half of the body, as if it were all. `flip`: one bit of the body is another. `slow`: the body comes
-            in small pieces.
-        times: How many answers; None: all.
-        method: Only of such requests.
-        path: Only where the URL holds this.
+        kind: `500`, `503`: this status instead. `refuse`: no answer. `cut`: half of the body, then the connection ends.
+            `short`: half of the body as if it were complete. `flip`: one bit of the body is inverted. `slow`: the body
+            arrives in small pieces.
+        times: The number of answers; None: all.
+        method: Only answers to this method.
+        path: Only answers for URLs that contain this.
     """
 
     kind: str
@@ -209,7 +208,7 @@ class Fault:
 
 @dataclass
 class FaultyProxy:
-    """Passes requests on to the server, and breaks what it is told to.
+    """Proxy that passes requests on to the server, and injects faults.
 
     Args:
         upstream: The server's port.
@@ -233,20 +232,20 @@ class FaultyProxy:
         self.stop()
 
     def stop(self) -> None:
-        """The server is gone from here on."""
+        """Stop answering: the server is unreachable from now on."""
         self._server.shutdown()
         self._server.server_close()
 
     def inject(self, kind: str, times: int | None = None, *, method: str = "", path: str = "") -> None:
-        """Break the next answers to such requests."""
+        """Inject a fault into the next answers to matching requests."""
         self.faults.append(Fault(kind, times, method, path))
 
     def count(self, method: str, path: str = "") -> int:
-        """How many requests of a kind came."""
+        """Return the number of matching requests."""
         return sum(seen == method and path in url for seen, url in self.requests)
 
     def seen(self, method: str, url: str) -> str | None:
-        """Note a request; returns what shall go wrong with its answer."""
+        """Count a request, and return the fault of its answer."""
         with self._lock:
             self.requests.append((method, url))
             for fault in self.faults:
@@ -316,13 +315,13 @@ def _handler(proxy: FaultyProxy) -> type[http.server.BaseHTTPRequestHandler]:
             self.close_connection = length is not None
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the tests read `requests`."""
+            """Log nothing: the tests read `requests`."""
 
     return Handler
 
 
 def _broken(fault: str | None, content: bytes) -> tuple[bytes, int | None]:
-    """What is sent of a body, and the length that is said."""
+    """Return the part of a body that is sent, and the announced length."""
     half = content[: len(content) // 2]
     if fault == "cut":
         return half, len(content)

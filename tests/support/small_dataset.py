@@ -36,7 +36,7 @@ def schema() -> Schema:
 
 @pytest.fixture(scope="session")
 def rows() -> Callable[..., Columns]:
-    """A function that returns `count` distinct rows, from number `start` on."""
+    """Provide a function that returns `count` distinct rows, from number `start` on."""
 
     def rows(count: int, start: int = 0) -> Columns:
         number = np.arange(start, start + count)
@@ -51,7 +51,7 @@ def rows() -> Callable[..., Columns]:
 
 @pytest.fixture(scope="session")
 def describe(schema: Schema) -> Callable[..., Manifest]:
-    """A function that returns the manifest of shards."""
+    """Provide a function that returns the manifest of shards."""
 
     def describe(**splits: tuple[ShardInfo, ...]) -> Manifest:
         preprocessing = {"transforms": [{"offset": 0.1, "factor": 1e-300, "vocabulary": ["é", "\u2028", "a"]}]}
@@ -74,7 +74,7 @@ def describe(schema: Schema) -> Callable[..., Manifest]:
 def dataset(
     tmp_path: Path, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest]
 ) -> tuple[Path, Manifest]:
-    """A dataset of two shards of 7 and 5 rows in blocks of 3, and of a split without rows."""
+    """Provide a dataset of two shards of 7 and 5 rows in blocks of 3, and of a split without rows."""
     shards = []
     for index, (count, start) in enumerate([(7, 0), (5, 7)]):
         writer = ShardWriter(tmp_path, "train", index, schema, block_rows=3)

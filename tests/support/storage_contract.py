@@ -1,4 +1,4 @@
-"""What every storage promises, as tests that a subclass runs on its own storage."""
+"""Tests of every storage: a subclass runs them on its own storage."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_e
     ("name", "code"),
     [
         ("FarandoleError", 1), ("UserError", 2), ("SpecError", 2), ("DataError", 2), ("DatasetError", 2),
-        ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1), ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
+        ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1),
+        ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
     ],
 )  # fmt: skip
 def test_error_has_the_exit_code_of_its_branch(name: str, code: int) -> None:
@@ -59,9 +60,9 @@ def test_closest_match_is_close_or_none() -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.ENOSPC, "/data: No space left on device; free some space there"),
-        (errno.EDQUOT, "/data: Disk quota exceeded; free some space there"),
-        (errno.EACCES, "/data: Permission denied; change the permissions there"),
+        (errno.ENOSPC, "/data: No space left on device; free some space"),
+        (errno.EDQUOT, "/data: Disk quota exceeded; free some space, or raise the disk quota"),
+        (errno.EACCES, "/data: Permission denied; correct the permissions"),
         (errno.ECONNRESET, "/data: Connection reset by peer"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,58 +14,23 @@ from farandole.events import Event, Message
 from farandole.pipeline import check_builder, is_stale
 from farandole.shards import MANIFEST_NAME, read_manifest
 from farandole.spec import Job
-from farandole.storage import LocalStorage
+from tests.support.opened import FirstWorkerError
 
 MakeJob = Callable[..., Job]
-
-
-class FirstWorkerError(Exception):
-    """Stands in for the first worker's start."""
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each source is opened, the cache key computed and the manifest read, until the first worker starts."""
-    from farandole.ingest import cache_key, prepare
-    from farandole.ingest.sources import files
-
-    counts: Counter[str] = Counter()
-
-    def count(module: Any, name: str, label: Callable[..., str]) -> None:
-        original = getattr(module, name)
-
-        def counting(*arguments: Any, **options: Any) -> Any:
-            counts[label(*arguments)] += 1
-            return original(*arguments, **options)
-
-        monkeypatch.setattr(module, name, counting)
-
-    for module in (files, prepare):
-        count(module, "find_files", lambda name, *_: f"source {name}")
-    for each in (cache_key, prepare):
-        count(each, "compute_cache_key", lambda *_: "cache key")
-        count(each, "code_version", lambda *_: "code version")
-    count(LocalStorage, "read", lambda _, name: name)
-
-    def start(*_: Any, **__: Any) -> None:
-        raise FirstWorkerError
-
-    monkeypatch.setattr("farandole.launch.supervisor.run_gang", start)
-    return counts
 
 
 def test_run_opens_each_source_once_and_reads_the_manifest_once(make_job: MakeJob, opened: Counter[str]) -> None:
     checked = pipeline.check(make_job())
     with pytest.raises(FirstWorkerError):
         pipeline.run(checked)
-    assert opened == {"source things": 1, "cache key": 1, "code version": 1, MANIFEST_NAME: 1}
+    assert opened == {"source things": 1, "cache key": 1, MANIFEST_NAME: 1}
 
 
 def test_train_opens_each_source_once_to_warn_of_a_stale_dataset(make_job: MakeJob, opened: Counter[str]) -> None:
     checked = pipeline.check(make_job(), ["train"])
     with pytest.raises(FirstWorkerError):
         pipeline.train(checked, pipeline.load_prepared(checked))
-    assert opened == {"source things": 1, "cache key": 1, "code version": 1, MANIFEST_NAME: 1}
+    assert opened == {"source things": 1, "cache key": 1, MANIFEST_NAME: 1}
 
 
 def test_a_dataset_that_another_process_has_just_prepared_is_not_compared(

@@ -1,4 +1,4 @@
-"""`farandole data …`: looks at datasets."""
+"""`farandole data …`: commands that inspect datasets."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ Directory = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
-app = typer.Typer(
-    help="Look at datasets: what is in them, whether they are whole, how they differ.", no_args_is_help=True
-)
+app = typer.Typer(help="Inspect, verify and compare datasets.", no_args_is_help=True)
 
 
 @app.command()
 def inspect(
     directory: Directory,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="With --html: where to write it.", show_default=False)
+        Path | None, typer.Argument(metavar="[FILE]", help="With --html: the file to write.", show_default=False)
     ] = None,
     as_json: AsJson = False,
     html: Annotated[
@@ -58,7 +56,7 @@ def head(
 
 @app.command()
 def verify(directory: Directory, as_json: AsJson = False) -> None:
-    """Read every byte and name what is damaged; exit code 2 if anything is."""
+    """Read every byte and list what is damaged; exit code 2 if anything is."""
     from farandole.shards import has_key, read_manifest
     from farandole.shards import verify as verify_dataset
     from farandole.storage import open_storage
@@ -67,18 +65,18 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
     for problem in problems:
-        place = "manifest" if problem.shard is None else open_storage(directory).display_path(problem.shard)
+        name = "manifest" if problem.shard is None else open_storage(directory).display_path(problem.shard)
         block = "" if problem.block is None else f": record batch {problem.block}"
-        print(f"{place}{block}: {problem.text}; prepare the dataset again", file=sys.stderr)
+        print(f"{name}{block}: {problem.text}; prepare the dataset again", file=sys.stderr)
     if problems:
         sys.exit(2)
     if not as_json:
         manifest = read_manifest(directory)
         shards = [shard for group in manifest.splits.values() for shard in group]
         size_mb = sum(shard.bytes for shard in shards) / 1e6
-        print(f"{directory}: all {len(shards)} shards ({size_mb:,.1f} MB) are as the manifest has them")
+        print(f"{directory}: all {len(shards)} shards ({size_mb:,.1f} MB) match the manifest")
         if not has_key(manifest):
-            print(f"{directory}: the shards are encrypted and the key is not here, so they were not decrypted")
+            print(f"{directory}: the shards are encrypted and the key is missing, so they were not decrypted")
 
 
 @app.command()
@@ -87,7 +85,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Show how two datasets differ; exit code 1 if they do."""
+    """Show the differences between two datasets; exit code 1 if there are any."""
     from farandole.cli import datasets
     from farandole.shards import compare, read_manifest
 

@@ -1,4 +1,4 @@
-"""Shows datasets: one JSON document, or tables."""
+"""Renders datasets: one JSON document, or tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from farandole.errors import UserError
 from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, Group, Manifest
 
-_MOST_SHOWN = 12
+_MAX_FILES = 12
 _FIRST_VALUES = 8
 
 
 def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
-    """All that a manifest tells."""
+    """Show everything that a manifest contains."""
     if as_json:
         print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
         return
@@ -37,12 +37,12 @@ def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    """Shows texts as they are: a value such as `[/b]` or `:smile:` is no markup."""
+    """Return a console that prints texts unchanged: values such as `[/b]` or `:smile:` are not markup."""
     return Console(markup=False, emoji=False)
 
 
 def write_page(directory: str, file: Path, *, as_json: bool) -> None:
-    """The dataset's page, into a file, whole or not at all.
+    """Write the dataset's page into a file, atomically.
 
     Raises:
         UserError: The file cannot be written.
@@ -53,12 +53,12 @@ def write_page(directory: str, file: Path, *, as_json: bool) -> None:
     try:
         write_atomic(file, page)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise UserError(f"{file}: cannot be written ({error.strerror or error}); choose another path") from error
     print(json.dumps({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
 
 
 def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None:
-    """The first rows of a split: a line for each number and id; for an image, a text or a tensor what is in it."""
+    """Show the first rows of a split: numbers and ids as they are; images, texts and tensors summarized."""
     schema = dataset.manifest.columns
     found: list[dict[str, Any]] = []
     for row in itertools.islice(_rows(dataset, split), rows):
@@ -81,7 +81,7 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
 
 
 def _cells(group: Group, values: np.ndarray) -> dict[str, Any]:
-    """One row's values in a group: each under its feature's name, or all of them summed up under the group's."""
+    """Return a row's values in a group: each by its feature's name, or a summary by the group's name."""
     if group.kind in ("numbers", "ids"):
         return dict(zip(group.features, values.tolist(), strict=True))
     flat = values.reshape(-1)
@@ -99,7 +99,7 @@ def _cell(value: Any) -> str:
 
 
 def show_differences(first: str, second: str, differences: list[dict[str, Any]], *, as_json: bool) -> None:
-    """What differs between two datasets."""
+    """Show the differences between two datasets."""
     if as_json:
         print(json.dumps({"first": str(first), "second": str(second), "differences": differences}, indent=2))
         return
@@ -135,10 +135,10 @@ def _splits(manifest: Manifest) -> Table:
 
 
 def _left_out(manifest: Manifest) -> list[Table]:
-    """What could not be read, where sources allow it."""
+    """Return a table of the rows that were left out because they could not be read, if there are any."""
     if not any(entry.rows for entry in manifest.malformed):
         return []
-    table = Table("source", "what is wrong", title="left out", title_justify="left")
+    table = Table("source", "reason", title="left out", title_justify="left")
     table.add_column("rows", justify="right")
     table.add_column("first at", overflow="fold")
     table.add_column("kept in", overflow="fold")
@@ -147,8 +147,8 @@ def _left_out(manifest: Manifest) -> list[Table]:
         for found in entry.reasons:
             column = f"{found['column']}: " if found["column"] else ""
             first = found["examples"][0]
-            place = f"{first['file']}:{first['line']}" if first["line"] else first["file"]
-            table.add_row(entry.source, column + found["reason"], f"{found['rows']:,}", place, kept)
+            position = f"{first['file']}:{first['line']}" if first["line"] else first["file"]
+            table.add_row(entry.source, column + found["reason"], f"{found['rows']:,}", position, kept)
     return [table]
 
 
@@ -183,12 +183,12 @@ def _statistics(manifest: Manifest) -> Table:
 
 
 def _lineage(manifest: Manifest) -> Table:
-    table = Table("source", "file", title="made of", title_justify="left")
+    table = Table("source", "file", title="made from", title_justify="left")
     table.add_column("MB", justify="right")
-    for entry in manifest.sources[:_MOST_SHOWN]:
+    for entry in manifest.sources[:_MAX_FILES]:
         table.add_row(entry["source"], entry["path"], f"{entry['bytes'] / 1e6:,.1f}")
-    if len(manifest.sources) > _MOST_SHOWN:
-        table.add_row("…", f"{len(manifest.sources) - _MOST_SHOWN} more", "")
+    if len(manifest.sources) > _MAX_FILES:
+        table.add_row("…", f"{len(manifest.sources) - _MAX_FILES} more", "")
     if manifest.encryption is not None:
         key = manifest.encryption
         table.add_row("encrypted", f"{key.algorithm}; key {key.key}, fingerprint {key.fingerprint}", "")

@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import UnavailableError
-from farandole.ingest.spark.java import require_java
+from farandole.ingest.spark.java import REMEDY, probe_java
 from farandole.spec import Tracking, load_job
 from farandole.storage import home
 
@@ -60,11 +59,8 @@ def _finding(name: str, ok: bool, found: str, remedy: str) -> Finding:
 
 
 def _check_java() -> Finding:
-    try:
-        return _finding("java", True, require_java(), "")
-    except UnavailableError as error:
-        found, _, remedy = str(error).partition("; ")
-        return _finding("java", False, found, remedy)
+    is_usable, found = probe_java()
+    return _finding("java", is_usable, found, REMEDY)
 
 
 def _check_package(name: str) -> Finding:

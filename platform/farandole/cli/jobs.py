@@ -1,4 +1,4 @@
-"""`submit`, and what is done with jobs that were submitted: `jobs`, `status`, `logs`, `cancel`, `retry`."""
+"""`submit`, and the commands for submitted jobs: `jobs`, `status`, `logs`, `cancel`, `retry`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
 def _known_ids(incomplete: str) -> list[str]:
-    """For the shell's completion: the jobs that were submitted from here."""
+    """Return the jobs that were submitted from here, for the shell's completion."""
     from farandole.backends.records import JobDatabase
     from farandole.storage import home
 
@@ -36,7 +36,7 @@ JobId = Annotated[
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        "--backend", metavar="NAME", help="local, hosts or kubernetes. Default: where it was submitted to from here."
+        "--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the one it was submitted to from here."
     ),
 ]
 Context = Annotated[str | None, typer.Option(help="Of kubernetes: the context of the kubeconfig.", show_default=False)]
@@ -57,20 +57,21 @@ def submit(
         typer.Option("--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the job file's, local."),
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(help="Of jobs that wait, the highest begins first.", show_default="the job file's, 0")
+        int | None,
+        typer.Option(help="Of waiting jobs, the one with the highest starts first.", show_default="the job file's, 0"),
     ] = None,
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Run so many jobs at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
+        typer.Option(min=1, help="Jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
     queue: Annotated[str | None, typer.Option(help="Of kubernetes: the queue of Kueue.", show_default=False)] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended: 0 if well, 1 if not.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="The same, and show its log.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end: 0 if it succeeded, else 1.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Like --wait, and show the job's log.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hand the job to a backend, and return at once; it prepares, trains, evaluates and registers without you."""
+    """Submit the job to a backend and return at once; it runs without this process."""
     from farandole import api
     from farandole.cli import render
     from farandole.spec import load_job
@@ -92,9 +93,9 @@ def submit(
 def jobs(
     state: Annotated[
         list[str] | None,
-        typer.Option("--state", metavar="STATE", help=f"Only these: {', '.join(_STATES)}. Repeatable."),
+        typer.Option("--state", metavar="STATE", help=f"Only jobs in this state: {', '.join(_STATES)}. Repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of jobs, newest first.")] = 50,
     backend: BackendOption = None,
     context: Context = None,
     namespace: Namespace = None,
@@ -108,7 +109,7 @@ def jobs(
     for wanted in state or ():
         if wanted not in _STATES:
             close = closest_match(wanted, list(_STATES))
-            hint = f"did you mean {close}?" if close else f"there are {', '.join(_STATES)}"
+            hint = f"did you mean {close}?" if close else f"the states are {', '.join(_STATES)}"
             raise SpecError(f"--state: {wanted}: there is no such state; {hint}")
     name, location = _where(backend, context, namespace)
     with event_display() as on_event:
@@ -124,7 +125,7 @@ def status(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where a job stands, and why."""
+    """Show the state of a job, and why it is in it."""
     from farandole import api
     from farandole.cli import render
 
@@ -134,15 +135,15 @@ def status(
 
 def logs(
     job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job has ended.")] = False,
     rank: Annotated[
-        int | None, typer.Option(min=0, help="What this worker wrote, over all attempts.", show_default=False)
+        int | None, typer.Option(min=0, help="Show the output of this worker, over all attempts.", show_default=False)
     ] = None,
     backend: BackendOption = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show a job's log: its stages, progress and failures; or that of one of its workers."""
+    """Show a job's log: stages, progress and failures; or the output of one of its workers."""
     from farandole import api
 
     name, location = _where(backend, context, namespace)
@@ -156,7 +157,7 @@ def cancel(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a job and all that it started; a training saves its state first."""
+    """End a job and everything that it started; a training saves a checkpoint first."""
     from farandole import api
     from farandole.cli import render
 
@@ -171,7 +172,7 @@ def retry(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a job that failed or was cancelled go on from its last checkpoint: same id, same MLflow run."""
+    """Continue a failed or cancelled job from its last checkpoint: same id, same MLflow run."""
     from farandole import api
     from farandole.cli import render
 
@@ -187,7 +188,7 @@ def _where(backend: str | None, context: str | None, namespace: str | None) -> t
 
 
 def _wait(job_id: str, *, follow: bool) -> None:
-    """Stay until a job has ended, and end as it did."""
+    """Wait until a job has ended; exit with 1 if it did not succeed."""
     from farandole import api
 
     if follow:
@@ -207,7 +208,7 @@ def _ended(job: JobStatus) -> str:
 
 
 def _print_lines(job_id: str, lines: Any, stream: Any = None) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `farandole logs ID | head` ends without a word
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `farandole logs ID | head` ends silently
     try:
         for line in lines:
             print(line, file=stream or sys.stdout, flush=True)
@@ -216,6 +217,6 @@ def _print_lines(job_id: str, lines: Any, stream: Any = None) -> None:
 
 
 def _leave(job_id: str) -> None:
-    """Ctrl-C ends the watching, not the job."""
-    print(f"farandole: {job_id} goes on without you; `farandole cancel {job_id}` ends it", file=sys.stderr, flush=True)
+    """End this command after Ctrl-C; the job continues to run."""
+    print(f"farandole: {job_id} is still running; `farandole cancel {job_id}` ends it", file=sys.stderr, flush=True)
     os._exit(_INTERRUPTED)

@@ -26,8 +26,7 @@ def ui(
 ) -> None:
     """Open MLflow's UI on the store that the jobs use."""
     from farandole.spec import Tracking, load_job
-    from farandole.tracking.store import resolve_store
-    from farandole.tracking.ui import exec_ui
+    from farandole.tracking.store import exec_ui, resolve_store
 
     store = resolve_store(load_job(job_file).tracking if job_file else Tracking())
     if store.is_server:

@@ -15,7 +15,8 @@ from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
-from farandole.ingest.sources.files import FileFingerprint, SourceFiles, find_files, fingerprints
+from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.ingest.spark.error_transport import SPARK_ERRORS
 from farandole.ingest.spark.partitioning import split_counts, with_partition_columns
 from farandole.ingest.spark.passes import fit_preprocessing, packed_rows, write_splits

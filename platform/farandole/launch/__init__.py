@@ -10,18 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.jobdir.scaling import scale
     from farandole.launch.result import TrainedModel, TrainingSummary
     from farandole.launch.supervisor import train
 
 _MODULES = {
     "TrainedModel": "farandole.launch.result",
     "TrainingSummary": "farandole.launch.result",
-    "scale": "farandole.jobdir.scaling",
     "train": "farandole.launch.supervisor",
 }
 
-__all__ = ["TrainedModel", "TrainingSummary", "scale", "train"]
+__all__ = ["TrainedModel", "TrainingSummary", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from farandole.launch.ssh.remote_worker import RemoteWorker
 from farandole.process.messages import Exited, Started, WorkerMessage, send_message
+from farandole.process.signals import TERMINATED_EXIT_CODE
 
 RemoteWorkerFactory = Callable[[str, Any, Callable[[bytes], None], Callable[[WorkerMessage], None]], RemoteWorker]
 """Creates a worker on another host from its command, Horovod's slot, and the receivers of its lines and messages."""
@@ -60,7 +61,7 @@ class WorkerProcesses:
             return self._execute_remotely(command, slot)
         with self._lock:
             if self._is_stopping:
-                return 128 + signal.SIGTERM, time.time()
+                return TERMINATED_EXIT_CODE, time.time()
             process = subprocess.Popen(
                 shlex.split(command),
                 stdin=subprocess.DEVNULL,
@@ -77,7 +78,7 @@ class WorkerProcesses:
         assert self._create_remote is not None
         with self._lock:
             if self._is_stopping:
-                return 128 + signal.SIGTERM, time.time()
+                return TERMINATED_EXIT_CODE, time.time()
             worker = self._create_remote(command, slot, self._write, self._send)
             self._remote[slot.rank] = worker
         code = worker.run()

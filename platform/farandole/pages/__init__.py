@@ -1,4 +1,4 @@
-"""Pages to look at: one HTML document each, without scripts, that needs nothing from anywhere else."""
+"""Self-contained HTML reports without scripts or external resources."""
 
 from farandole.pages.dataset import dataset_page
 from farandole.pages.page import Page

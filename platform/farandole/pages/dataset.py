@@ -1,21 +1,20 @@
-"""The page of a dataset: all that its manifest tells."""
+"""The HTML report of a dataset, made from its manifest."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from farandole.pages import chart
 from farandole.pages.descriptions import describe_split, describe_transform
-from farandole.pages.page import Page, number, render
+from farandole.pages.page import Page, format_number, render
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import SPLITS
 
-_MOST_SHOWN = 50
-"""Files and vocabulary entries beyond it are only counted."""
+_MAX_ITEMS = 50
+"""Maximum number of files or values to list; the rest is counted."""
 _OTHER_SECTIONS = {
     "transform": "Your own function",
     "expectations": "Expectations",
@@ -23,14 +22,18 @@ _OTHER_SECTIONS = {
     "privacy": "Privacy",
     "encryption": "Encryption",
 }
-"""Parts of a manifest that are shown as they are, under a title."""
+"""Parts of a manifest that are shown unchanged, with their titles."""
+CHART_WIDTH, CHART_HEIGHT = 300, 72
+"""Size of a histogram, in units of its drawing."""
+_MIN_BAR_HEIGHT = 1.0
+"""Height of the bar of a bin with few values, so that it is visible."""
 
 
 def dataset_page(directory: str | Path) -> Page:
-    """The page of the dataset in `directory`; equal manifests give equal pages.
+    """Return the report of the dataset in `directory`; equal manifests give equal reports.
 
     Raises:
-        DatasetError: There is no manifest, or it is damaged.
+        DatasetError: The manifest is missing or damaged.
     """
     manifest = read_manifest(directory)
     return render("dataset.html.j2", {"name": Path(directory).name, **_view(manifest)})
@@ -50,12 +53,12 @@ def _view(manifest: Manifest) -> dict[str, Any]:
         "label": manifest.columns.label,
         "columns": _columns(manifest),
         "split_rule": describe_split(manifest.split_rule),
-        "others": [(title, _plain(raw[key])) for key, title in _OTHER_SECTIONS.items() if raw.get(key)],
-        "sources": [_source(entry) for entry in raw["sources"][:_MOST_SHOWN]],
-        "more_sources": max(0, len(raw["sources"]) - _MOST_SHOWN),
+        "others": [(title, _convert(raw[key])) for key, title in _OTHER_SECTIONS.items() if raw.get(key)],
+        "sources": [_source(entry) for entry in raw["sources"][:_MAX_ITEMS]],
+        "more_sources": max(0, len(raw["sources"]) - _MAX_ITEMS),
         "code_version": sorted(manifest.code_version.items()),
         "request": manifest.request,
-        "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
+        "chart": {"width": CHART_WIDTH, "height": CHART_HEIGHT},
     }
 
 
@@ -91,7 +94,7 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _columns(manifest: Manifest) -> list[dict[str, Any]]:
-    """A card for each raw column: how it is distributed, and what becomes of it."""
+    """Return the distribution of each raw column, and the transforms that use it."""
     transforms = manifest.preprocessing.get("transforms", [])
     label = manifest.columns.label
     names = [transform.get("column", transform["name"]) for transform in transforms]
@@ -113,12 +116,15 @@ def _columns(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _statistics(found: dict[str, Any]) -> dict[str, Any]:
-    """A column's statistics as numbers to list, and as bars: `bins` for numbers, `values` for categories."""
+    """Return the statistics of a column as numbers, and as bars: `bins` for numbers, `values` for categories."""
     view: dict[str, Any] = {"numbers": [], "bins": [], "values": [], "summary": "", "edges": []}
     if "distinct" in found:
         frequent = found.get("most_frequent", [])
-        lengths = chart.shares([count for _, count in frequent])
-        view["numbers"] = [("rows with a value", number(found["rows"])), ("distinct values", number(found["distinct"]))]
+        lengths = bar_lengths([count for _, count in frequent])
+        view["numbers"] = [
+            ("rows with a value", format_number(found["rows"])),
+            ("distinct values", format_number(found["distinct"])),
+        ]
         view["values"] = [
             {"value": str(value), "count": count, "length": length}
             for (value, count), length in zip(frequent, lengths, strict=True)
@@ -127,21 +133,21 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
     elif found:
         rows, missing = found.get("rows", 0), found.get("missing", 0)
         view["numbers"] = [("missing", f"{missing:,} of {rows:,} ({missing / max(1, rows):.1%})")]
-        view["numbers"] += [(title, number(found[key])) for key, title in _NUMBERS.items() if key in found]
+        view["numbers"] += [(title, format_number(found[key])) for key, title in _NUMBERS.items() if key in found]
         bins = found.get("histogram")
         if bins and bins["counts"]:
-            view["bins"] = chart.histogram_bars(bins["edges"], bins["counts"])
-            view["edges"] = [number(bins["edges"][0]), number(bins["edges"][-1])]
+            view["bins"] = histogram_bars(bins["edges"], bins["counts"])
+            view["edges"] = [format_number(bins["edges"][0]), format_number(bins["edges"][-1])]
             view["outside"] = [(word, bins[word]) for word in ("below", "above") if bins.get(word)]
             view["summary"] = f"{sum(bins['counts']):,} values between {view['edges'][0]} and {view['edges'][1]}"
     return view
 
 
-_NUMBERS = {"min": "least", "p50": "median", "mean": "mean", "deviation": "deviation", "max": "greatest"}
+_NUMBERS = {"min": "minimum", "p50": "median", "mean": "mean", "deviation": "deviation", "max": "maximum"}
 
 
 def _source(entry: dict[str, Any]) -> dict[str, Any]:
-    """A file that was read; what is known of it depends on where it lay."""
+    """Describe a source file; size and time are known only for some kinds of storage."""
     changed = ""
     if isinstance(entry.get("mtime_ns"), int):
         moment = datetime.datetime.fromtimestamp(entry["mtime_ns"] // 10**9, datetime.UTC)
@@ -150,29 +156,29 @@ def _source(entry: dict[str, Any]) -> dict[str, Any]:
     return {"source": entry.get("source", ""), "path": entry.get("path", ""), "size": size, "changed": changed}
 
 
-def _plain(value: Any) -> Any:
-    """Data of any make as what the template can draw: `table`, `pairs`, `entries` or `text`."""
+def _convert(value: Any) -> Any:
+    """Convert nested data for the template, to a `table`, `pairs`, `entries` or `text`."""
     if isinstance(value, dict):
-        told = {key: inner for key, inner in value.items() if inner is not None and inner != {} and inner != []}
-        return {"pairs": [(key.replace("_", " "), _plain(told[key])) for key in _ordered(told)]}
+        present = {key: inner for key, inner in value.items() if inner is not None and inner != {} and inner != []}
+        return {"pairs": [(key.replace("_", " "), _convert(present[key])) for key in _ordered(present)]}
     if isinstance(value, list | tuple):
         if value and all(isinstance(row, dict) for row in value):
             heads = _ordered(key for row in value for key in row)
-            rows = [[_plain(row.get(head)) for head in heads] for row in value]
+            rows = [[_convert(row.get(head)) for head in heads] for row in value]
             return {"table": {"heads": [head.replace("_", " ") for head in heads], "rows": rows}}
         if not any(isinstance(inner, dict | list | tuple) for inner in value):
-            more = [f"and {len(value) - _MOST_SHOWN:,} more"] if len(value) > _MOST_SHOWN else []
-            return {"text": ", ".join([*(_plain(inner)["text"] for inner in value[:_MOST_SHOWN]), *more])}
-        return {"entries": [_plain(inner) for inner in value[:_MOST_SHOWN]]}
+            more = [f"and {len(value) - _MAX_ITEMS:,} more"] if len(value) > _MAX_ITEMS else []
+            return {"text": ", ".join([*(_convert(inner)["text"] for inner in value[:_MAX_ITEMS]), *more])}
+        return {"entries": [_convert(inner) for inner in value[:_MAX_ITEMS]]}
     if isinstance(value, bool):
         return {"text": "yes" if value else "no"}
     if isinstance(value, int | float):
-        return {"text": number(value)}
+        return {"text": format_number(value)}
     return {"text": "" if value is None else value if isinstance(value, str) else json.dumps(value)}
 
 
 def _ordered(keys: Iterable[str]) -> list[str]:
-    """Each key once, what says of what the rest is told first."""
+    """Return each key once, those that identify an entry first."""
     return sorted(dict.fromkeys(keys), key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
 
 
@@ -184,3 +190,35 @@ def _size(size_bytes: int) -> str:
         if size_bytes >= factor:
             return f"{size_bytes / factor:,.1f} {unit}"
     return f"{size_bytes:,} bytes"
+
+
+def histogram_bars(edges: Sequence[float], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Compute the bars of a histogram.
+
+    Args:
+        edges: Ascending edges of the bins, one more than there are counts.
+        counts: Number of values in each bin.
+
+    Returns:
+        For each bin its rectangle (`x`, `y`, `width`, `height`) and its description (`title`).
+    """
+    span, highest = edges[-1] - edges[0], max(1, *counts)
+    bars = []
+    for start, stop, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        height = max(_MIN_BAR_HEIGHT, CHART_HEIGHT * count / highest) if count else 0.0
+        bars.append(
+            {
+                "x": round(CHART_WIDTH * (start - edges[0]) / span, 2),
+                "y": round(CHART_HEIGHT - height, 2),
+                "width": round(max(CHART_WIDTH * (stop - start) / span - 1, 0.5), 2),
+                "height": round(height, 2),
+                "title": f"{format_number(start)} to {format_number(stop)}: {count:,}",
+            }
+        )
+    return bars
+
+
+def bar_lengths(counts: Sequence[int]) -> list[float]:
+    """Return the length of each bar, in percent of the longest."""
+    longest = max(1, *counts) if counts else 1
+    return [round(100 * count / longest, 2) for count in counts]

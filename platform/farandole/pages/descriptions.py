@@ -1,4 +1,4 @@
-"""What the fitted preprocessing does to a column, in words."""
+"""Descriptions of fitted preprocessing and of the split rule, in words."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from farandole.pages.page import number
+from farandole.pages.page import format_number
 from farandole.spec import SPLITS
 
 
 def describe_transform(transform: dict[str, Any]) -> list[str]:
-    """What becomes of a raw value, step by step.
+    """Describe, step by step, how a transform changes a raw value.
 
     Args:
         transform: One of the manifest's `preprocessing.transforms`.
     """
     describe = _DESCRIPTIONS.get(transform["kind"])
-    return describe(transform) if describe else _anything(transform)
+    return describe(transform) if describe else _describe_unknown(transform)
 
 
 def describe_split(rule: dict[str, Any]) -> str:
-    """How rows were dealt to splits, in a sentence; empty where a manifest does not tell."""
+    """Describe how rows were assigned to splits; return an empty string if the manifest does not say."""
     if rule.get("column"):
-        return f"The column {rule['column']} says which split a row belongs to."
-    shares = [f"{name} {number(100 * rule[name])}%" for name in SPLITS if rule.get(name)]
+        return f"The column {rule['column']} determines the split of a row."
+    shares = [f"{name} {format_number(100 * rule[name])}%" for name in SPLITS if rule.get(name)]
     if not shares:
         return ""
     by = ", ".join(rule.get("by") or ())
-    what = f"of {by}: rows that agree in it share a split" if by else "of the whole row"
+    what = f"of {by}: rows with equal values share a split" if by else "of the whole row"
     return f"{', '.join(shares)}, by a hash {what}. Seed {rule.get('seed', 0)}."
 
 
@@ -39,11 +39,11 @@ def _numeric(transform: dict[str, Any]) -> list[str]:
         steps.append("a missing value is an error")
     else:
         source = f", the {spec['impute']}" if isinstance(spec["impute"], str) else ""
-        steps.append(f"a missing value becomes {number(fill)}{source}")
+        steps.append(f"a missing value becomes {format_number(fill)}{source}")
     if spec.get("indicator"):
-        steps.append(f"{transform['name']}_missing tells where one was missing")
+        steps.append(f"{transform['name']}_missing marks missing values")
     bounds = [
-        f"{word} {number(transform[side])}"
+        f"{word} {format_number(transform[side])}"
         for side, word in (("lower", "from"), ("upper", "up to"))
         if transform.get(side) is not None
     ]
@@ -53,7 +53,9 @@ def _numeric(transform: dict[str, Any]) -> list[str]:
         steps.append("sign(x) · log(1 + |x|)")
     offset, factor = transform.get("offset"), transform.get("factor")
     if spec.get("scale") != "none" and offset is not None and factor is not None:
-        scaled = f"(x - {number(offset)}) / {number(1 / factor)}" if factor else "a constant: 0 everywhere"
+        scaled = (
+            f"(x - {format_number(offset)}) / {format_number(1 / factor)}" if factor else "a constant: 0 everywhere"
+        )
         steps.append(f"{_SCALES.get(spec['scale'], spec['scale'])}: {scaled}")
     return steps
 
@@ -76,12 +78,12 @@ def _hash(transform: dict[str, Any]) -> list[str]:
 def _bucket(transform: dict[str, Any]) -> list[str]:
     boundaries = transform["boundaries"]
     what = "a column of 0 and 1" if transform["spec"].get("encoding") == "onehot" else "an id"
-    shown = ", ".join(number(boundary) for boundary in boundaries[:_FEW])
-    more = ", …" if len(boundaries) > _FEW else ""
+    shown = ", ".join(format_number(boundary) for boundary in boundaries[:_MAX_BOUNDARIES])
+    more = ", …" if len(boundaries) > _MAX_BOUNDARIES else ""
     return [f"{what} for each of {len(boundaries) + 1} intervals", f"bounds: {shown}{more}"]
 
 
-_FEW = 12
+_MAX_BOUNDARIES = 12
 
 
 def _tensor(transform: dict[str, Any]) -> list[str]:
@@ -93,8 +95,8 @@ def _text(transform: dict[str, Any]) -> list[str]:
     spec = transform["spec"]
     steps = [f"tokens by {spec['tokenizer']}, learned on the training split"]
     if spec["mode"] == "pack":
-        return [*steps, f"all texts one after the other, in windows of {spec['length']:,} tokens"]
-    longer = {"end": "loses its end", "start": "loses its start", "error": "is an error"}[spec["truncate"]]
+        return [*steps, f"all texts concatenated, in windows of {spec['length']:,} tokens"]
+    longer = {"end": "is cut at its end", "start": "is cut at its start", "error": "is an error"}[spec["truncate"]]
     return [*steps, f"a window of {spec['length']:,} tokens; a longer text {longer}"]
 
 
@@ -115,14 +117,16 @@ def _time(transform: dict[str, Any]) -> list[str]:
     return [parts, how]
 
 
-def _anything(transform: dict[str, Any]) -> list[str]:
-    """A transform that this page has no words for: what was asked for, as it was written."""
+def _describe_unknown(transform: dict[str, Any]) -> list[str]:
+    """List the options of a transform that has no description of its kind."""
     spec = transform.get("spec", {})
-    asked = {key: value for key, value in spec.items() if value not in (None, False) and key not in ("kind", "column")}
-    return [transform["kind"], *(f"{key}: {_short(value)}" for key, value in asked.items())]
+    options = {
+        key: value for key, value in spec.items() if value not in (None, False) and key not in ("kind", "column")
+    }
+    return [transform["kind"], *(f"{key}: {_abbreviate(value)}" for key, value in options.items())]
 
 
-def _short(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "…"
 

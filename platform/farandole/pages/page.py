@@ -1,4 +1,4 @@
-"""From a template and plain data to one self-contained HTML document."""
+"""Rendering of templates to self-contained HTML documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FRAME_HEIGHT_PX = 640
 
 
 class Page(str):
-    """An HTML document, as text. A notebook shows it in a frame of its own, so that no style leaks out of it."""
+    """An HTML document. A notebook shows it in a sandboxed frame, so that its styles do not leak."""
 
     __slots__ = ()
 
@@ -21,11 +21,11 @@ class Page(str):
 
 
 def render(template: str, view: dict[str, Any]) -> Page:
-    """Fill a template in. Every text in the view is escaped: data stays data, whatever it holds.
+    """Render a template. Every text in the view is escaped.
 
     Args:
-        template: The file's name, in this folder.
-        view: What the template shows.
+        template: Name of the file in this package.
+        view: The variables of the template.
     """
     environment = Environment(
         loader=PackageLoader("farandole.pages", "."),
@@ -34,12 +34,12 @@ def render(template: str, view: dict[str, Any]) -> Page:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters["number"] = format_number
     return Page(environment.get_template(template).render(view))
 
 
-def number(value: float) -> str:
-    """A number as people read it: `12,345`, `0.25`, `1.2e-09`."""
+def format_number(value: float) -> str:
+    """Format a number for people: `12,345`, `0.25`, `1.2e-09`."""
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.4g}"

@@ -18,8 +18,8 @@ class Backoff:
     Args:
         first_s: The longest pause after the first failure, in seconds.
         longest_s: No pause is longer than this.
-        jitter: The share of a pause that is left to chance, from 0 to 1 ("full jitter"; M. Brooker: "Exponential backoff
-            and jitter", AWS architecture blog, 2015), so that clients of one server do not come back together.
+        jitter: The share of a pause that is left to chance, from 0 to 1, so that clients of one server do not come back
+            together (M. Brooker: "Exponential backoff and jitter", AWS architecture blog, 2015).
     """
 
     first_s: float

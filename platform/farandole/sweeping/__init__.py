@@ -1,4 +1,4 @@
-"""Trains a job many times with other values, and finds the best. The only door to Optuna.
+"""Sweeps: train a job many times with different values and find the best. The only package that imports Optuna.
 
-Nothing is imported here: `process`, which each trial is, needs neither Optuna nor MLflow.
+Nothing is imported here: `trial_process`, the process of each trial, needs neither Optuna nor MLflow.
 """

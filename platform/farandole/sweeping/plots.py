@@ -1,4 +1,4 @@
-"""The plots of a sweep."""
+"""Plots of a sweep."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from farandole.spec import Dimension
 from farandole.sweeping.trial import Trial
 
-_MOST_LABELS = 12
+_MAX_LABELS = 12
 
 
 def parallel_coordinates(trials: list[Trial], space: dict[str, Dimension], metric: str, direction: str) -> Figure:
-    """A line for each trial, through its values, to what was measured; pruned ones are dashed.
+    """Draw each trial as a line through its values to its metric; pruned trials are dashed.
 
     Args:
-        trials: Those that were measured.
-        space: The fields.
-        metric: The name of what was measured.
+        trials: The trials that have a value.
+        space: The fields and their dimensions.
+        metric: The metric's name.
         direction: `minimize` or `maximize`: the best lines are darkest, and drawn last.
     """
     figure = Figure(figsize=(2.2 * (len(space) + 1) + 1.5, 4.6), layout="constrained")
@@ -39,8 +39,8 @@ def parallel_coordinates(trials: list[Trial], space: dict[str, Dimension], metri
         heights.append((measured[index] - low) / (high - low))
         style = "-" if trial.state == "complete" else "--"
         axes.plot(range(len(heights)), heights, style, color=colours.to_rgba(measured[index]), linewidth=1.6)
-    for place, dimension in enumerate(space.values()):
-        _draw_axis(axes, place, _ticks(dimension))
+    for position, dimension in enumerate(space.values()):
+        _draw_axis(axes, position, _ticks(dimension))
     _draw_axis(axes, len(space), [(share, f"{low + share * (high - low):.4g}") for share in (0.0, 0.5, 1.0)])
     axes.set(xlim=(-0.25, len(space) + 0.45), ylim=(-0.05, 1.05), yticks=[])
     axes.set_xticks(range(len(space) + 1), [*space, f"validation {metric}"], rotation=12)
@@ -51,26 +51,26 @@ def parallel_coordinates(trials: list[Trial], space: dict[str, Dimension], metri
 
 
 def importances(shares: dict[str, float], metric: str) -> Figure:
-    """How much each field decides, as bars."""
+    """Draw each field's share of the variance as a bar."""
     figure = Figure(figsize=(7, 1.2 + 0.45 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]
     bars = axes.barh(names, [shares[name] for name in names], color="#3b6ea5")
     axes.bar_label(bars, [f"{shares[name]:.0%}" for name in names], padding=3)
-    axes.set(xlim=(0, 1.1), xlabel=f"share of the variance of {metric} (fANOVA)", title="What decides")
+    axes.set(xlim=(0, 1.1), xlabel=f"share of the variance of {metric} (fANOVA)", title="Importance of the fields")
     return figure
 
 
-def _draw_axis(axes: Any, place: int, ticks: list[tuple[float, str]]) -> None:
-    axes.axvline(place, color="black", linewidth=0.8)
+def _draw_axis(axes: Any, position: int, ticks: list[tuple[float, str]]) -> None:
+    axes.axvline(position, color="black", linewidth=0.8)
     for height, label in ticks:
         axes.text(
-            place + 0.03, height, label, fontsize=8, va="center", bbox={"color": "white", "alpha": 0.7, "pad": 0.5}
+            position + 0.03, height, label, fontsize=8, va="center", bbox={"color": "white", "alpha": 0.7, "pad": 0.5}
         )
 
 
 def _height(value: Any, dimension: Dimension) -> float:
-    """Where a value lies on its axis, from 0 to 1."""
+    """Return the position of a value on its axis, from 0 to 1."""
     if dimension.choices is not None:
         labels = [json.dumps(choice) for choice in dimension.choices]
         return labels.index(json.dumps(value)) / max(len(labels) - 1, 1)
@@ -84,7 +84,7 @@ def _height(value: Any, dimension: Dimension) -> float:
 
 def _ticks(dimension: Dimension) -> list[tuple[float, str]]:
     if dimension.choices is not None:
-        step = math.ceil(len(dimension.choices) / _MOST_LABELS)
+        step = math.ceil(len(dimension.choices) / _MAX_LABELS)
         return [(_height(choice, dimension), json.dumps(choice)) for choice in dimension.choices[::step]]
     low, high = _ends(dimension)
     middle = math.sqrt(low * high) if dimension.log else (low + high) / 2

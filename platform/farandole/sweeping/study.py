@@ -1,7 +1,7 @@
-"""The draws of a sweep, by Optuna, in a SQLite file: a sweep that was killed goes on with all that it knew.
+"""The draws of a sweep, by Optuna, in a SQLite file: a sweep that was killed resumes with everything it knew.
 
-Each trial draws with a seed of its own, made of the sweep's seed and the number of trials before it. So a sweep that
-was resumed draws what it would have drawn, and not its first trials again.
+Each trial draws with its own seed, which follows from the sweep's seed and the number of trials before it. A resumed
+sweep therefore draws what it would have drawn, and not its first trials again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from farandole.spec import Dimension, Sweep
 from farandole.sweeping.trial import Direction, State, Trial
 
-_ABOUT = "about"
-_TOLD: dict[State, TrialState] = {
+_RESULT = "about"
+_OPTUNA_STATES: dict[State, TrialState] = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
@@ -53,29 +53,29 @@ class Study:
         )
         self._asked: dict[int, optuna.Trial] = {}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _ABOUT in trial.user_attrs:  # killed between the last two words about it
-                self._finish(trial.number, trial.user_attrs[_ABOUT])
+            if _RESULT in trial.user_attrs:  # killed after the result and before the state was written
+                self._finish(trial.number, trial.user_attrs[_RESULT])
             else:
                 self._put_back(trial.number)
 
     @property
     def trials(self) -> list[Trial]:
-        """Those that have ended, in order."""
-        ended = (trial for trial in self._study.get_trials(deepcopy=False) if _ABOUT in trial.user_attrs)
+        """The trials that have ended, in order."""
+        ended = (trial for trial in self._study.get_trials(deepcopy=False) if _RESULT in trial.user_attrs)
         return [_trial(trial, self._values(trial.params)) for trial in ended]
 
     @property
     def best(self) -> Trial | None:
-        """The best of those that were trained to the end."""
+        """The best of the complete trials; None: there is none."""
         done = [trial for trial in self.trials if trial.state == "complete" and trial.value is not None]
         sign = 1 if self.direction == "maximize" else -1
         return max(done, key=lambda trial: (sign * (trial.value or 0.0), -trial.number), default=None)
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """The next trial: its number and values. None: there is none left."""
+        """Start the next trial; return its number and values, or None where no trial is left."""
         known = self._study.get_trials(deepcopy=False)
         waiting = [trial for trial in known if trial.state == TrialState.WAITING]
-        counted = [trial for trial in known if trial.state == TrialState.RUNNING or _ABOUT in trial.user_attrs]
+        counted = [trial for trial in known if trial.state == TrialState.RUNNING or _RESULT in trial.user_attrs]
         if len(counted) >= self._spec.num_trials:
             return None
         if self._spec.sampler == "grid" and not waiting:
@@ -88,27 +88,29 @@ class Study:
         return trial.number, self._values(trial.params)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Note a value on the way; returns whether the trial should be ended."""
+        """Record the value after an epoch; return whether the trial should be ended."""
         trial = self._asked[number]
         trial.report(value, epoch)
         return trial.should_prune()
 
-    def tell(self, trial: Trial) -> None:
-        """Note how a trial ended."""
+    def record(self, trial: Trial) -> None:
+        """Record a trial that has ended."""
         asked = self._asked.pop(trial.number)
-        about = {key: value for key, value in trial.to_dict().items() if key not in ("number", "values")}
-        asked.set_user_attr(_ABOUT, about)
-        self._finish(trial.number, about)
+        result = {key: value for key, value in trial.to_dict().items() if key not in ("number", "values")}
+        asked.set_user_attr(_RESULT, result)
+        self._finish(trial.number, result)
 
     def interrupt(self) -> None:
-        """Those under way did not end; a resumed sweep trains them again."""
+        """Put the running trials back; a resumed sweep trains them again."""
         for number in list(self._asked):
             self._put_back(number)
         self._asked.clear()
 
     def importances(self) -> dict[str, float]:
-        """How much each field decides (fANOVA, Hutter et al. 2014), the most important first; empty where too few
-        trials tell anything."""
+        """Return each field's share of the variance of the metric (fANOVA, Hutter et al. 2014), largest first.
+
+        The result is empty where too few trials are complete.
+        """
         done = [trial.value for trial in self.trials if trial.state == "complete"]
         if len(done) < 2 or len(set(done)) < 2:
             return {}
@@ -120,9 +122,9 @@ class Study:
         self._study.tell(number, state=TrialState.FAIL)
         self._study.enqueue_trial(params)
 
-    def _finish(self, number: int, about: dict[str, Any]) -> None:
-        value = about["value"] if about["state"] == "complete" else None
-        self._study.tell(number, value, state=_TOLD[about["state"]])
+    def _finish(self, number: int, result: dict[str, Any]) -> None:
+        value = result["value"] if result["state"] == "complete" else None
+        self._study.tell(number, value, state=_OPTUNA_STATES[result["state"]])
 
     def _values(self, params: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -136,7 +138,7 @@ class Study:
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
-    """Choices by their JSON: Optuna knows no lists."""
+    """Return the distribution of a field; choices become JSON, since Optuna does not support lists."""
     if dimension.choices is not None:
         return CategoricalDistribution([json.dumps(choice) for choice in dimension.choices])
     assert dimension.low is not None
@@ -164,7 +166,7 @@ def _pruner(spec: Sweep) -> optuna.pruners.BasePruner:
 
 
 def _trial(trial: FrozenTrial, values: dict[str, Any]) -> Trial:
-    return Trial(number=trial.number, values=values, **trial.user_attrs[_ABOUT])
+    return Trial(number=trial.number, values=values, **trial.user_attrs[_RESULT])
 
 
 def _key(values: dict[str, Any]) -> str:

@@ -1,38 +1,44 @@
-"""A sweep from its first trial to its best: draws, trains, ends what is hopeless, and tells. Reads top to bottom."""
+"""A sweep: trials of a job with different values, ended early where others do better, and the job file of the best."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
-import os
-import queue
-import secrets
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from farandole.errors import SpecError, TrainingError
-from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, format_count, ignore_event
+from farandole.events import (
+    EpochMetrics,
+    Event,
+    EventHandler,
+    Message,
+    Progress,
+    StageEnded,
+    StageStarted,
+    format_count,
+    ignore_event,
+)
 from farandole.ingest.prepared import PreparedDataset
+from farandole.jobdir.directory import create_directory, load_job, newest_directory, save_spec
+from farandole.jobdir.layout import sweeps_folder
 from farandole.pipeline import CheckedJob
-from farandole.spec import Job, Sweep, parse_job, save_job, with_overrides
-from farandole.storage import home
+from farandole.process.locks import try_lock
+from farandole.spec import Job, Sweep, save_job, with_overrides
 from farandole.sweeping import plots
-from farandole.sweeping.process import Heard, TrialProcess
 from farandole.sweeping.study import Study
 from farandole.sweeping.trial import State, Trial
+from farandole.sweeping.trial_jobs import LocalTrialJobs, TrialEnded
 from farandole.tracking.recorder import Recorder, record_run, tag_run
 from farandole.tracking.run_link import read_run_id
 
-_HOPELESS = 3
-"""So many failed trials, and none that did not fail, end a sweep: more would fail as well."""
-_MAY_CHANGE = ("trials", "timeout_s", "parallel")
-"""What a resumed sweep may do otherwise."""
-_BEST = "best.yaml"
+_MAX_ONLY_FAILURES = 3
+"""After this many trials of which every one failed, the sweep ends: others would fail as well."""
+_POLL_S = 0.2
+_RESUMABLE_CHANGES = ("trials", "timeout_s", "parallel")
+"""Fields of `sweep` that may change when a sweep is resumed."""
+_BEST_FILE = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,13 @@ class SweepResult:
 
     Args:
         id: Its id.
-        directory: Where it keeps its study, and the best job file.
+        directory: Where it keeps its study and the best job file.
         metric: The validation metric.
         direction: `minimize` or `maximize`.
         trials: All trials.
         best: The best of them.
         best_file: The job file with the best values.
-        mlflow_run_id: The parent of the trials' MLflow runs, if the store has made it.
+        mlflow_run_id: The parent of the trials' MLflow runs; None while the store has not created it.
     """
 
     id: str
@@ -60,7 +66,7 @@ class SweepResult:
     mlflow_run_id: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result document."""
+        """Return the result document of `farandole sweep --json`."""
         return {
             "id": self.id,
             "directory": str(self.directory),
@@ -72,265 +78,265 @@ class SweepResult:
         }
 
 
+class TrialJobs(Protocol):
+    """Runner of a sweep's trials."""
+
+    def submit(self, number: int, job: Job) -> None:
+        """Submit a trial; it begins as soon as a slot is free."""
+
+    def directory(self, number: int) -> Path:
+        """Return the directory of a trial's job."""
+
+    def poll(self) -> list[tuple[int, Event | TrialEnded]]:
+        """Return what the trials have reported since the last call, in order: trial number and event."""
+
+    def cancel(self, number: int) -> None:
+        """Ask a trial to end; `poll` reports when it has."""
+
+
 def run_sweep(
-    checked: CheckedJob, prepared: PreparedDataset, on_event: EventHandler = ignore_event, *, resume: bool = False
+    checked: CheckedJob,
+    prepared: PreparedDataset,
+    on_event: EventHandler = ignore_event,
+    *,
+    resume: bool = False,
 ) -> SweepResult:
     """Train the job with many values on its dataset, and write the job file of the best.
 
     Args:
         checked: The job, with `sweep`.
         prepared: Its dataset.
-        on_event: Is told of progress.
-        resume: Go on with the newest sweep of this job; the trials that were under way begin again.
+        on_event: Receives the events of the sweep.
+        resume: Continue the newest sweep of this job; trials that were running start again.
 
     Raises:
-        SpecError: The job has no sweep, its dataset has no validation split, or the sweep to resume is another one.
-        TrainingFailed: No trial came to its end.
+        SpecError: The job has no sweep, its dataset has no validation split, or the sweep to resume differs.
+        TrainingError: No trial reached its end.
     """
     job = checked.job
     spec = require_sweep(job)
     if not prepared.manifest.rows("validation"):
-        raise SpecError("data.split.validation: there are no validation rows, by which trials are compared; add some")
-    directory = _newest_directory(job) if resume else _new_directory(job)
-    with _locked(directory):
-        _keep_job(directory, job)
+        raise SpecError("data.split.validation: there are no validation rows to compare trials by; add some")
+    directory = _resumed_directory(job) if resume else create_directory(sweeps_folder(), job.name)
+    lock = try_lock(directory)
+    if lock is None:
+        raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
+    with lock:
+        if resume:
+            _check_resumable(directory, job)
+        save_spec(directory, job)
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
         with record_run(job.tracking, directory, on_event) as recorder:
             recorder.log_params(job)
             recorder.set_tags({"farandole.sweep": directory.name})
-            _Sweeping(job, spec, directory, metric, study, recorder, on_event).run()
+            with LocalTrialJobs(directory, spec.parallel) as jobs:
+                SweepLoop(job, spec, directory.name, metric, study, jobs, recorder, on_event).run()
             best = study.best
             if best is None:
                 reasons = [trial.reason for trial in study.trials if trial.reason]
                 raise TrainingError(
-                    f"sweep: none of {format_count(len(study.trials), 'trial')} came to its end"
+                    f"sweep: none of {format_count(len(study.trials), 'trial')} reached its end"
                     + (f"; the last one: {reasons[-1]}" if reasons else "")
                 )
-            best_file = save_job(with_overrides(job, best.values), directory / _BEST)
+            best_file = save_job(with_overrides(job, best.values), directory / _BEST_FILE)
             _record_results(recorder, study, spec, metric, best, best_file)
     run_id = read_run_id(directory)
     return SweepResult(directory.name, directory, metric, study.direction, tuple(study.trials), best, best_file, run_id)
 
 
+def _resumed_directory(job: Job) -> Path:
+    """Return the directory of the newest sweep of this job."""
+    directory = newest_directory(sweeps_folder(), job.name)
+    if directory is None:
+        raise SpecError(f"--resume: no sweep of {job.name} has been started here; leave --resume out")
+    return directory
+
+
+def _check_resumable(directory: Path, job: Job) -> None:
+    """Check that a resumed sweep searches the same space for the same goal."""
+    try:
+        before = load_job(directory)
+    except FileNotFoundError:
+        return  # killed before it wrote the file, so nothing was trained yet
+    if _comparable(before) != _comparable(job):
+        raise SpecError(
+            f"--resume: {directory.name} is a sweep of a different job; only"
+            f" {', '.join(f'sweep.{name}' for name in _RESUMABLE_CHANGES)} may change. Leave --resume out to start"
+            " a new sweep"
+        )
+
+
+def _comparable(job: Job) -> dict[str, Any]:
+    fields: dict[str, Any] = job.model_dump(mode="json", exclude={"tracking": True, "sweep": set(_RESUMABLE_CHANGES)})
+    return fields
+
+
 def require_sweep(job: Job) -> Sweep:
-    """The job's sweep.
+    """Return the job's sweep.
 
     Raises:
         SpecError: It has none.
     """
     if job.sweep is None:
-        raise SpecError("sweep: there is none in the job; write `sweep: {space: {FIELD: {low: …, high: …}}}`")
+        raise SpecError("sweep: missing from the job; add `sweep: {space: {FIELD: {low: …, high: …}}}`")
     return job.sweep
 
 
 @dataclass
-class _Sweeping:
-    """The trials that run, and what is heard of them."""
+class SweepLoop:
+    """Starts trials, follows them, and records how they end.
+
+    Args:
+        job: The job.
+        spec: Its sweep.
+        sweep_id: The sweep's id.
+        metric: The validation metric.
+        study: Draws the values.
+        jobs: Runs the trials.
+        recorder: Records the parent run.
+        on_event: Receives the events of the sweep.
+    """
 
     job: Job
     spec: Sweep
-    directory: Path
+    sweep_id: str
     metric: str
     study: Study
+    jobs: TrialJobs
     recorder: Recorder
     on_event: EventHandler
-    heard: queue.Queue[Heard] = field(default_factory=queue.Queue)
-    running: dict[int, _Running] = field(default_factory=dict)
+    _running: dict[int, _RunningTrial] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
-        """Train until no trial is left; however it ends, no process is."""
-        began = time.monotonic()
-        self.on_event(
-            StageStarted("sweep", f"{format_count(self.spec.num_trials, 'trial')}, {self.metric} on validation")
-        )
-        with ExitStack() as processes:
-            try:
-                while True:
-                    late = self.spec.timeout_s is not None and time.monotonic() - began > self.spec.timeout_s
-                    while len(self.running) < self.spec.parallel and not late and self._start(processes):
-                        pass
-                    if not self.running:
-                        break
-                    self._hear(*self.heard.get())
-                    self._give_up_if_hopeless()
-            except BaseException:
-                processes.close()
-                self.study.interrupt()
-                raise
-        if late and len(self.study.trials) < self.spec.num_trials:
-            self.on_event(Message(f"sweep.timeout_s: no trial starts after {self.spec.timeout_s:g} s", level="warning"))
+        """Train until no trial is left."""
+        started_s = time.monotonic()
+        trials = format_count(self.spec.num_trials, "trial")
+        self.on_event(StageStarted("sweep", f"{trials}, {self.metric} on validation"))
+        try:
+            while True:
+                is_late = self.spec.timeout_s is not None and time.monotonic() - started_s > self.spec.timeout_s
+                while len(self._running) < self.spec.parallel and not is_late and self._start():
+                    pass
+                if not self._running:
+                    break
+                self._follow()
+                self._give_up_if_hopeless()
+        except BaseException:
+            self.study.interrupt()
+            raise
+        if is_late and len(self.study.trials) < self.spec.num_trials:
+            text = f"sweep.timeout_s: {self.spec.timeout_s:g} s have passed, so no further trial was started"
+            self.on_event(Message(text, level="warning"))
         best = self.study.best
-        shown = f"best {self.metric} {best.value:.4f} by trial {best.number}" if best and best.value is not None else ""
-        self.on_event(
-            StageEnded("sweep", f"{format_count(len(self.study.trials), 'trial')}; {shown or 'none came to its end'}")
-        )
+        shown = f"best {self._shown(best.value)} by trial {best.number}" if best else "none reached its end"
+        self.on_event(StageEnded("sweep", f"{format_count(len(self.study.trials), 'trial')}; {shown}"))
 
-    def _start(self, processes: ExitStack) -> bool:
-        """Start the next trial; returns whether there was one."""
+    def _start(self) -> bool:
+        """Start the next trial; return whether there was one."""
         asked = self.study.ask()
         if asked is None:
             return False
         number, values = asked
-        directory = home() / "jobs" / f"{self.directory.name}-trial-{number:03d}"
-        trial = self.running[number] = _Running(values, directory)
+        self._running[number] = _RunningTrial(values, self.jobs.directory(number))
         try:
             job = with_overrides(self.job, values)
-        except SpecError as error:  # each value is allowed, but not all together
-            trial.reason = str(error)
-            self._end(number)
+        except SpecError as error:  # each value is allowed, but not all of them together
+            self._end(number, TrialEnded("failed", str(error)))
             return True
         name = f"{self.job.name[:42].rstrip('-')}-trial-{number}"
-        process = TrialProcess(number, job.model_copy(update={"name": name}), directory, self.directory, self.heard)
-        processes.callback(process.close)
-        trial.process = process
+        self.jobs.submit(number, job.model_copy(update={"name": name}))
         return True
 
-    def _hear(self, number: int, data: dict[str, Any] | None) -> None:
-        trial = self.running[number]
-        if data is None:
-            self._end(number)
-        elif data["event"] == "EpochMetrics":
-            self._measured(number, trial, data)
-        elif data["event"] == "failed":
-            trial.reason = data["reason"]
-        elif data["event"] == "trained":
-            trial.trained = True
-        elif data["event"] == "Message" and data["level"] == "warning":
-            self.on_event(Message(f"trial {number}: {data['text']}", level="warning"))
+    def _follow(self) -> None:
+        """Handle what the trials have reported, or wait a moment where they have not."""
+        reported = self.jobs.poll()
+        if not reported:
+            time.sleep(_POLL_S)
+        for number, event in reported:
+            if isinstance(event, TrialEnded):
+                self._end(number, event)
+            elif isinstance(event, EpochMetrics):
+                self._handle_metrics(number, event)
+            elif isinstance(event, Message) and event.level == "warning":
+                self.on_event(Message(f"trial {number}: {event.text}", level="warning"))
 
-    def _measured(self, number: int, trial: _Running, data: dict[str, Any]) -> None:
-        trial.value = float(data["metrics"][self.metric])
-        hopeless = self.study.report(number, data["epoch"], trial.value) and data["epoch"] < data["epochs"]
-        done = len(self.study.trials)
-        text = f"trial {number}: epoch {data['epoch']} of {data['epochs']}, {self.metric} {trial.value:.4f}"
-        self.on_event(Progress("sweep", done, self.spec.num_trials, "trials", text))
-        if hopeless and trial.process is not None and not trial.pruned:
-            trial.pruned = True
-            trial.process.end()
+    def _handle_metrics(self, number: int, event: EpochMetrics) -> None:
+        """Record a trial's validation metric, and end the trial where the others do better."""
+        trial = self._running[number]
+        trial.value = float(event.metrics[self.metric])
+        is_hopeless = self.study.report(number, event.epoch, trial.value) and event.epoch < event.epochs
+        text = f"trial {number}: epoch {event.epoch} of {event.epochs}, {self._shown(trial.value)}"
+        self.on_event(Progress("sweep", len(self.study.trials), self.spec.num_trials, "trials", text))
+        if is_hopeless and not trial.is_pruned:
+            trial.is_pruned = True
+            self.jobs.cancel(number)
 
-    def _end(self, number: int) -> None:
-        """Note how a trial ended, in the study and in MLflow."""
-        trial = self.running.pop(number)
-        ended = trial.ended(number)
-        self.study.tell(ended)
+    def _end(self, number: int, end: TrialEnded) -> None:
+        """Record how a trial ended, in the study and in MLflow."""
+        trial = self._running.pop(number)
+        ended = trial.finish(number, end)
+        self.study.record(ended)
         if ended.state == "failed":
             self.on_event(Message(f"trial {number} failed: {ended.reason}", level="warning"))
-        tags = {"farandole.sweep": self.directory.name, "farandole.trial": str(number)}
+        tags = {"farandole.sweep": self.sweep_id, "farandole.trial": str(number)}
         tag_run(self.job.tracking, trial.directory, {**tags, "farandole.trial_state": ended.state})
         best = self.study.best
         values = {"trial.value": ended.value, "best.value": best.value if best else None}
         self.recorder.log_metrics({name: value for name, value in values.items() if value is not None}, number)
-        value = "" if ended.value is None else f" {self.metric} {ended.value:.4f}"
+        value = "" if ended.value is None else f" {self._shown(ended.value)}"
         text = f"trial {number}: {ended.state}{value} ({ended.shown_values})"
-        self.on_event(
-            Message(text + (f"; best {best.value:.4f} by trial {best.number}" if best and best.value else ""))
-        )
+        self.on_event(Message(text + (f"; best {best.value:.4g} by trial {best.number}" if best else "")))
 
     def _give_up_if_hopeless(self) -> None:
         states = [trial.state for trial in self.study.trials]
-        if len(states) >= _HOPELESS and set(states) == {"failed"}:
-            raise TrainingError(
-                f"sweep: the first {len(states)} trials failed, so others would as well: {self.study.trials[-1].reason}"
-            )
+        if len(states) >= _MAX_ONLY_FAILURES and set(states) == {"failed"}:
+            reason = self.study.trials[-1].reason
+            raise TrainingError(f"sweep: the first {len(states)} trials failed, so others would as well: {reason}")
+
+    def _shown(self, value: float | None) -> str:
+        return f"{self.metric} {value:.4g}"
 
 
 @dataclass
-class _Running:
-    """A trial under way."""
+class _RunningTrial:
+    """A trial that has not ended."""
 
     values: dict[str, Any]
     directory: Path
-    process: TrialProcess | None = None
     value: float | None = None
-    trained: bool = False
-    pruned: bool = False
-    reason: str | None = None
-    began: float = field(default_factory=time.monotonic)
+    is_pruned: bool = False
+    started_s: float = field(default_factory=time.monotonic)
 
-    def ended(self, number: int) -> Trial:
-        """What it is in the end."""
-        is_number = self.value is not None and math.isfinite(self.value)
-        state: State = "complete" if self.trained and is_number else "failed"
-        if self.pruned and not self.trained:
+    def finish(self, number: int, end: TrialEnded) -> Trial:
+        """Return the trial as it ended."""
+        has_value = self.value is not None and math.isfinite(self.value)
+        has_succeeded = end.state == "succeeded"
+        state: State = "complete" if has_succeeded and has_value else "failed"
+        if self.is_pruned and not has_succeeded:
             state = "pruned"
-        reason = self.reason
-        if state == "failed" and reason is None:
-            reason = f"the metric was {self.value}" if self.trained else "its process ended"
-            reason += f"; see {self.directory}"
+        reason = None
+        if state == "failed":
+            reason = f"the metric was {self.value}; see {self.directory}" if has_succeeded else end.reason
         return Trial(
             number=number,
             state=state,
-            value=self.value if is_number else None,
+            value=self.value if has_value else None,
             values=self.values,
             job_id=self.directory.name,
             mlflow_run_id=read_run_id(self.directory),
-            seconds=round(time.monotonic() - self.began, 1),
-            reason=reason if state == "failed" else None,
+            seconds=round(time.monotonic() - self.started_s, 1),
+            reason=reason,
         )
 
 
 def _record_results(recorder: Recorder, study: Study, spec: Sweep, metric: str, best: Trial, best_file: Path) -> None:
-    """What the parent run keeps: plots, the best job file, and which trial it was."""
+    """Record in the parent run: plots, the best job file, and the number of its trial."""
     trials = [trial for trial in study.trials if trial.value is not None]
     recorder.log_figure(plots.parallel_coordinates(trials, spec.space, metric, study.direction), "parallel_coordinates")
     importances = study.importances()
     if importances:
         recorder.log_figure(plots.importances(importances, metric), "importances")
-    recorder.log_file(_BEST, best_file.read_text(encoding="utf-8"))
+    recorder.log_file(_BEST_FILE, best_file.read_text(encoding="utf-8"))
     recorder.log_json({"trials": [trial.to_dict() for trial in study.trials]}, "trials.json")
     recorder.set_tags({"farandole.best_trial": str(best.number), "farandole.best_run": best.mlflow_run_id or ""})
-
-
-def _new_directory(job: Job) -> Path:
-    directory = home() / "sweeps" / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    directory.mkdir(parents=True)
-    return directory
-
-
-def _newest_directory(job: Job) -> Path:
-    found = [path.parent for path in (home() / "sweeps").glob(f"{job.name}-*/job.json") if _name_in(path) == job.name]
-    if not found:
-        raise SpecError(f"--resume: no sweep of {job.name} has been started here; leave --resume out")
-    return max(found, key=lambda path: (path / "job.json").stat().st_mtime_ns)
-
-
-def _name_in(file: Path) -> str | None:
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["name"])
-    except (ValueError, KeyError, TypeError):
-        return None  # torn by a kill, so nothing was trained yet
-
-
-def _keep_job(directory: Path, job: Job) -> None:
-    """Note the job; a resumed sweep must look in the same space for the same thing."""
-    file = directory / "job.json"
-    if file.exists():
-        before = parse_job(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
-        if _compared(before) != _compared(job):
-            raise SpecError(
-                f"--resume: {directory.name} swept another job; only sweep.{', sweep.'.join(_MAY_CHANGE)} may change."
-                " Leave --resume out to start a new sweep"
-            )
-    temporary = directory / ".job.json.tmp"
-    temporary.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    temporary.replace(file)
-
-
-def _compared(job: Job) -> dict[str, Any]:
-    compared: dict[str, Any] = job.model_dump(mode="json", exclude={"tracking": True, "sweep": set(_MAY_CHANGE)})
-    return compared
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One process at a time sweeps in a directory; the lock ends with this process, however it ends."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first") from None
-        yield
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""What is known of one trial."""
+"""The result of one trial."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ State = Literal["complete", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep, at its end.
+    """One training of a sweep that has ended.
 
     Args:
         number: From 0.
         state: `complete`; `pruned`, ended because others did better; or `failed`.
-        value: The metric after the last epoch; of a pruned trial, when it was ended; None if nothing was measured.
+        value: The metric after its last epoch; None: it has none.
         values: Field of the job file to value.
         job_id: The id of its job.
-        mlflow_run_id: Its MLflow run, if the store has made it.
-        seconds: How long it took.
+        mlflow_run_id: Its MLflow run; None while the store has not created it.
+        seconds: Seconds from its submission to its end.
         reason: Why it failed.
     """
 
@@ -34,12 +34,12 @@ class Trial:
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the trial as an entry of a result document."""
         return asdict(self)
 
     @property
     def shown_values(self) -> str:
-        """The values for a line: `learning_rate 0.01, hidden [64]`."""
+        """The values in one line: `learning_rate 0.01, hidden [64]`."""
         return ", ".join(f"{field.rpartition('.')[2]} {_short(value)}" for field, value in self.values.items())
 
 

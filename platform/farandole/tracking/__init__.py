@@ -1,4 +1,5 @@
-"""Runs, metrics and models in MLflow. The only door to it.
+"""Recording of jobs in MLflow, and the only package that imports it.
 
-Nothing is imported here: `store` is cheap, `recorder` and `model` bring MLflow itself, which takes seconds.
+Nothing is imported here: `store` and `run_link` are cheap, whereas `recorder` and `model` import MLflow, which takes
+seconds.
 """

@@ -1,4 +1,4 @@
-"""Carries out recorded operations on an MLflow store. Each may be tried again at any time: the store takes it once."""
+"""Delivery of spooled operations to an MLflow store. Operations are idempotent, so each may be retried."""
 
 from __future__ import annotations
 
@@ -22,79 +22,88 @@ from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
 from farandole.tracking.store import TrackingStore
 
-_KEY = "farandole.record"
-_POINTS_PER_REQUEST = 1000
-_TRY_AGAIN = (408, 409, 425, 429)
-_FILES = ("file", "model")
+_KEY_TAG = "farandole.record"
+_MAX_POINTS_PER_REQUEST = 1000
+_MAX_PARAMS_PER_REQUEST = 100
+_RETRIABLE_STATUSES = (408, 409, 425, 429)
+_WITH_FILES = ("file", "model")
 
 
-class PermanentError(Exception):
-    """The store understood an operation, and will never take it."""
+class DeliveryError(Exception):
+    """An operation was not delivered."""
 
 
-class AuthError(Exception):
-    """The store does not let this user in, or is no MLflow store: waiting does not mend that."""
+class PermanentError(DeliveryError):
+    """MLflow understood an operation and will never accept it."""
 
 
-class TransientError(Exception):
-    """The store does not answer; it may do so later."""
+class UnusableStoreError(DeliveryError):
+    """The URI is not that of a usable MLflow store; retrying does not help until the user changes something."""
+
+
+class AuthError(UnusableStoreError):
+    """The store rejected the credentials."""
+
+
+class TransientError(DeliveryError):
+    """The store does not answer now; a retry may succeed."""
 
 
 class Delivery:
-    """The way from one directory to its MLflow run.
+    """A writer of operations to the MLflow run of one directory.
 
     Args:
         store: The store.
-        directory: The directory whose run it is.
-        record: What the directory knows of the run.
-        on_run: Is told the run's id when it is known.
+        directory: The directory of the job.
+        link: The link to its run.
+        on_run: Called with the run's id once it is known.
     """
 
     def __init__(
         self,
         store: TrackingStore,
         directory: Path,
-        record: RunLink,
+        link: RunLink,
         on_run: Callable[[str], None] = lambda run_id: None,
     ) -> None:
-        _prepare_mlflow()
-        self._uri = _sign_in(store)
+        _configure_mlflow()
+        self._uri = _set_credentials(store)
         self._store = store
         self._directory = directory
-        self._record = record
+        self._link = link
         self._on_run = on_run
-        self._told = False
+        self._run_reported = False
         self.model_uri: str | None = None
-        """The model that was delivered last: registered, or logged only."""
+        """URI of the most recently delivered model."""
 
     def deliver(self, operations: list[Operation], files: Path) -> int:
-        """Carry out the first operation; metrics together with those that follow.
+        """Apply the first operation; consecutive operations with metrics are applied together.
 
         Args:
-            operations: What waits, in order; at least one.
-            files: Where the files of operations lie.
+            operations: The pending operations in order, at least one.
+            files: The folder of the files that operations send.
 
         Returns:
-            How many were carried out.
+            The number of operations that were applied.
 
         Raises:
-            Rejected: The store will never take it.
-            Refused: The store lets nobody in.
-            Unreachable: Try again later.
+            PermanentError: The store will never accept the operation.
+            UnusableStoreError: The store rejects all operations.
+            TransientError: The store does not answer.
         """
         kind = operations[0]["op"]
         try:
             if kind == "metrics":
                 return self._metrics(operations)
             getattr(self, f"_{kind}")(operations[0], files)
-        except (PermanentError, AuthError, TransientError):
+        except DeliveryError:
             raise
-        except Exception as error:  # databases and artifact stores raise what their own libraries raise
-            raise self._meaning(error) from error
+        except Exception as error:  # databases and artifact stores raise errors of other libraries
+            raise self._classify(error) from error
         return 1
 
     def deliver_points(self, operation: Operation) -> list[str]:
-        """Metrics of a step one by one; returns why some were rejected."""
+        """Deliver the metrics of a step one by one; return the reasons for those that are rejected."""
         reasons = []
         for point in operation["points"]:
             try:
@@ -103,10 +112,13 @@ class Delivery:
                 reasons.append(str(error))
         return reasons
 
-    def may_come_later(self, operation: Operation) -> bool:
-        """Whether a failed operation need not hold up those behind it: a file, while the store itself answers."""
+    def can_be_postponed(self, operation: Operation) -> bool:
+        """Return True if an operation that failed should not block the next ones.
+
+        That is the case for files, if the tracking store itself answers.
+        """
         run_id = read_run_id(self._directory)
-        if operation["op"] not in _FILES or run_id is None:
+        if operation["op"] not in _WITH_FILES or run_id is None:
             return False
         try:
             self._client.get_run(run_id)
@@ -116,9 +128,9 @@ class Delivery:
 
     @cached_property
     def _client(self) -> mlflow.MlflowClient:
-        """Made when it is needed: for a database, MLflow connects at once, and tries for minutes."""
-        if _unknown_host(self._store):
-            raise AuthError(f"there is no host {urlsplit(self._store.uri).hostname}")
+        """The client, created on first use: with a database, MLflow connects at once and retries for minutes."""
+        if _is_unknown_host(self._store):
+            raise UnusableStoreError(f"there is no host {urlsplit(self._store.uri).hostname}")
         _check_database_file(self._store)
         return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
 
@@ -126,72 +138,74 @@ class Delivery:
     def _run_id(self) -> str:
         run_id = read_run_id(self._directory)
         if run_id is None:
-            raise TransientError(f"the MLflow run of {self._directory} has not been made yet")
+            raise TransientError(f"the MLflow run of {self._directory} has not been created yet")
         return run_id
 
     # One method for each kind of operation -------------------------------------------------------------------
 
     def _open(self, operation: Operation, files: Path) -> None:
-        """Make the run, or go on with it."""
+        """Create the run, or mark an existing one as running."""
         run_id = read_run_id(self._directory)
         if run_id is None:
-            run_id = self._find_or_make_run(operation)
+            run_id = self._find_or_create_run(operation)
             write_run_id(self._directory, run_id)
         else:
             self._client.update_run(run_id, status="RUNNING")
-        if not self._told:
-            self._told = True
+        if not self._run_reported:
+            self._run_reported = True
             self._on_run(run_id)
 
-    def _find_or_make_run(self, operation: Operation) -> str:
-        experiment_id = self._experiment(operation["experiment"], operation["artifacts"])
-        found = self._client.search_runs([experiment_id], f"tags.`{_KEY}` = '{self._record.key}'", max_results=1)
+    def _find_or_create_run(self, operation: Operation) -> str:
+        experiment_id = self._find_or_create_experiment(operation["experiment"], operation["artifacts"])
+        found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{self._link.key}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {**operation["tags"], _KEY: self._record.key}
-        if self._record.parent is not None:
-            parent_id = read_run_id(Path(self._record.parent))
+        tags = {**operation["tags"], _KEY_TAG: self._link.key}
+        if self._link.parent is not None:
+            parent_id = read_run_id(Path(self._link.parent))
             if parent_id is None:
-                raise TransientError(f"the MLflow run of {self._record.parent} has not been made yet")
+                raise TransientError(f"the MLflow run of {self._link.parent} has not been created yet")
             tags["mlflow.parentRunId"] = parent_id
-        run = self._client.create_run(experiment_id, self._record.started_ms, tags, operation["name"])
+        run = self._client.create_run(experiment_id, self._link.started_ms, tags, operation["name"])
         return str(run.info.run_id)
 
-    def _experiment(self, name: str, artifacts: str | None) -> str:
+    def _find_or_create_experiment(self, name: str, artifacts: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(name, artifacts))
         except MlflowException:
-            again = self._client.get_experiment_by_name(name)  # another job may have been faster
-            if again is None:
+            found = self._client.get_experiment_by_name(name)  # another job may have created it in the meantime
+            if found is None:
                 raise
-            return str(again.experiment_id)
+            return str(found.experiment_id)
 
     def _metrics(self, operations: list[Operation]) -> int:
-        """All points up to the first operation of another kind. MLflow drops a point that it has: same name, step,
-        time and value."""
+        """Log the points of all operations up to the first of another kind.
+
+        MLflow ignores a point that it already has, with the same name, step, time and value.
+        """
         points: list[Metric] = []
         count = 0
         for operation in operations:
             if operation["op"] != "metrics" or (
-                points and len(points) + len(operation["points"]) > _POINTS_PER_REQUEST
+                points and len(points) + len(operation["points"]) > _MAX_POINTS_PER_REQUEST
             ):
                 break
             points += [Metric(name, value, time_ms, step) for name, value, time_ms, step in operation["points"]]
             count += 1
-        for start in range(0, len(points), _POINTS_PER_REQUEST):
-            self._client.log_batch(self._run_id, metrics=points[start : start + _POINTS_PER_REQUEST])
+        for start in range(0, len(points), _MAX_POINTS_PER_REQUEST):
+            self._client.log_batch(self._run_id, metrics=points[start : start + _MAX_POINTS_PER_REQUEST])
         return count
 
     def _params(self, operation: Operation, files: Path) -> None:
-        """Params never change: what differs in a later attempt (a job resumed with more epochs) becomes a tag."""
+        """Log params. They are immutable: a value that differs in a later attempt (more epochs, say) becomes a tag."""
         params: dict[str, str] = operation["params"]
         known = self._client.get_run(self._run_id).data.params
-        fresh = [Param(name, value) for name, value in params.items() if name not in known]
-        for start in range(0, len(fresh), 100):  # the most that MLflow takes at once
-            self._client.log_batch(self._run_id, params=fresh[start : start + 100])
+        new = [Param(name, value) for name, value in params.items() if name not in known]
+        for start in range(0, len(new), _MAX_PARAMS_PER_REQUEST):
+            self._client.log_batch(self._run_id, params=new[start : start + _MAX_PARAMS_PER_REQUEST])
         changed = {name: value for name, value in params.items() if known.get(name, value) != value}
         self._tags({"tags": {f"farandole.changed.{name}": value for name, value in changed.items()}}, files)
 
@@ -209,65 +223,73 @@ class Delivery:
         self._client.log_artifact(self._run_id, str(files / operation["file"]), operation["path"])
 
     def _model(self, operation: Operation, files: Path) -> None:
-        """Log a saved model, and add a model version."""
+        """Log a saved model, and register a version of it."""
         run = self._client.get_run(self._run_id)
-        place, key = files / operation["place"], operation["key"]
-        found = self._client.search_logged_models([run.info.experiment_id], f"tags.`{_KEY}` = '{key}'", max_results=1)
-        made = found[0] if found else self._client.create_logged_model(
-            run.info.experiment_id, name="model", source_run_id=run.info.run_id, tags={_KEY: key}
+        folder, key = files / operation["place"], operation["key"]
+        filter_ = f"tags.`{_KEY_TAG}` = '{key}'"
+        found = self._client.search_logged_models([run.info.experiment_id], filter_, max_results=1)
+        model = found[0] if found else self._client.create_logged_model(
+            run.info.experiment_id, name="model", source_run_id=run.info.run_id, tags={_KEY_TAG: key}
         )  # fmt: skip
-        if str(made.status) != "READY":
-            saved = Model.load(str(place))
-            saved.model_id, saved.model_uuid = made.model_id, made.model_id
-            saved.run_id, saved.artifact_path = run.info.run_id, made.artifact_location
-            saved.save(str(place / "MLmodel"))
-            self._client.log_model_artifacts(made.model_id, str(place))
-            made = self._client.finalize_logged_model(made.model_id, "READY")
-        if made.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else ())]:
-            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(made.model_id, step=0)])
-        self.model_uri = f"models:/{made.model_id}"
+        if str(model.status) != "READY":
+            saved = Model.load(str(folder))
+            saved.model_id, saved.model_uuid = model.model_id, model.model_id
+            saved.run_id, saved.artifact_path = run.info.run_id, model.artifact_location
+            saved.save(str(folder / "MLmodel"))
+            self._client.log_model_artifacts(model.model_id, str(folder))
+            model = self._client.finalize_logged_model(model.model_id, "READY")
+        if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else ())]:
+            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        self.model_uri = f"models:/{model.model_id}"
         if operation["register_as"] is not None:
-            self.model_uri = self._register(operation["register_as"], made, run.info.run_id)
+            self.model_uri = self._register(operation["register_as"], model, run.info.run_id)
 
-    def _register(self, name: str, made: Any, run_id: str) -> str:
+    def _register(self, name: str, model: Any, run_id: str) -> str:
         for version in self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-            if version.source in (made.artifact_location, f"models:/{made.model_id}"):
+            if version.source in (model.artifact_location, f"models:/{model.model_id}"):
                 return f"models:/{name}/{version.version}"
         try:
             self._client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        version = self._client.create_model_version(name, made.artifact_location, run_id, model_id=made.model_id)
+        version = self._client.create_model_version(name, model.artifact_location, run_id, model_id=model.model_id)
         versions = [
-            *json.loads(made.tags.get("mlflow.modelVersions", "[]")),
+            *json.loads(model.tags.get("mlflow.modelVersions", "[]")),
             {"name": name, "version": version.version},
         ]
-        self._client.set_logged_model_tags(made.model_id, {"mlflow.modelVersions": json.dumps(versions)})
+        self._client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(versions)})
         return f"models:/{name}/{version.version}"
 
     def _close(self, operation: Operation, files: Path) -> None:
-        """Say how the run ended; one that has ended stays as it is."""
+        """Set the status of the run, unless it has ended already."""
         if self._client.get_run(self._run_id).info.status == "RUNNING":
             self._client.set_terminated(self._run_id, operation["status"], operation["time_ms"])
 
-    def _meaning(self, error: Exception) -> Exception:
-        """What a failure means for the operation."""
-        shown = " ".join(str(error).replace(self._store.uri, self._store.shown).split())[:300]
+    def _classify(self, error: Exception) -> DeliveryError:
+        """Convert an error of MLflow or of a library below it."""
+        text = " ".join(str(error).replace(self._store.uri, self._store.shown).split())[:300]
         if not isinstance(error, MlflowException):
-            return TransientError(f"{type(error).__name__}: {shown}")
+            return TransientError(f"{type(error).__name__}: {text}")
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        if status in (401, 403):
-            return AuthError(shown)
-        if 400 <= status < 500 and status not in _TRY_AGAIN:
-            # What says no in another form than MLflow's may be a proxy whose server is away.
-            spoken = isinstance(error, RestException) or not self._store.is_server
-            return PermanentError(shown) if spoken else AuthError(shown)
-        return TransientError(shown)
+        if status == 401:
+            return AuthError(
+                f"MLflow at {self._store.shown} rejected the credentials (401); set MLFLOW_TRACKING_PASSWORD"
+            )
+        if status == 403:
+            return AuthError(
+                f"MLflow at {self._store.shown} denied access (403: {text}); set MLFLOW_TRACKING_USERNAME and"
+                " MLFLOW_TRACKING_PASSWORD to those of a user with write permission"
+            )
+        if 400 <= status < 500 and status not in _RETRIABLE_STATUSES:
+            # A rejection that is not in MLflow's format may come from a proxy in front of an unavailable server.
+            from_mlflow = isinstance(error, RestException) or not self._store.is_server
+            return PermanentError(text) if from_mlflow else UnusableStoreError(text)
+        return TransientError(text)
 
 
-def _unknown_host(store: TrackingStore) -> bool:
-    """Whether the name of a host means nothing, as opposed to a name service that does not answer."""
+def _is_unknown_host(store: TrackingStore) -> bool:
+    """Return True if the host name does not exist, as opposed to a name service that does not answer."""
     parts = urlsplit(store.uri)
     if not parts.hostname:
         return False
@@ -276,12 +298,16 @@ def _unknown_host(store: TrackingStore) -> bool:
     except socket.gaierror as error:
         return error.errno == socket.EAI_NONAME
     except UnicodeError:
-        return True  # no name of a host is written so
+        return True  # not a valid host name
     return False
 
 
 def _check_database_file(store: TrackingStore) -> None:
-    """A database that is a file can be opened now or never; MLflow would try for minutes."""
+    """Check that a SQLite file can be opened, since MLflow would retry for minutes.
+
+    Raises:
+        UnusableStoreError: The file cannot be created, or is not a database.
+    """
     if not store.uri.startswith("sqlite:///"):
         return
     path = Path(store.uri.removeprefix("sqlite:///").partition("?")[0])
@@ -291,22 +317,26 @@ def _check_database_file(store: TrackingStore) -> None:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
                 connection.execute("PRAGMA schema_version")
     except OSError as error:
-        raise AuthError(f"{error.filename}: {error.strerror}") from error
+        raise UnusableStoreError(f"{error.filename}: {error.strerror}") from error
     except sqlite3.DatabaseError as error:
-        if "locked" not in str(error):
-            raise AuthError(f"{path}: {error}") from error
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise UnusableStoreError(f"{path}: {error}") from error
 
 
-def _prepare_mlflow() -> None:
-    """Its links and bars say less than the job's own words; and tries and pauses are the sender's."""
+def _configure_mlflow() -> None:
+    """Silence MLflow's links and progress bars, and leave retries to the sender."""
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
-def _sign_in(store: TrackingStore) -> str:
-    """The URI for MLflow. A server's user and password go by variables: MLflow's errors show the URI as it is."""
+def _set_credentials(store: TrackingStore) -> str:
+    """Move the credentials of a server's URI to the environment, since MLflow's errors quote the URI.
+
+    Returns:
+        The URI for MLflow.
+    """
     parts = urlsplit(store.uri)
     if not store.is_server or parts.username is None:
         return store.uri

@@ -1,4 +1,4 @@
-"""Saves a trained network as an MLflow model that takes raw rows."""
+"""Export of a trained network as an MLflow model that takes raw rows."""
 
 from __future__ import annotations
 
@@ -28,25 +28,24 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     """Write the network with its preprocessing, signature and input example into an empty directory.
 
     Returns:
-        Why the network could not be exported (None if it was).
+        The reason if the network could not be exported; None if it was.
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     example = pd.DataFrame(preprocessing.example())
     with tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.export and MLflow, about their own insides
-        place = Path(scratch)
-        (place / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
-        problem = _write_network(network.cpu().eval(), preprocessing, job, place)
+        warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
+        folder = Path(scratch)
+        (folder / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
+        problem = _write_network(network.cpu().eval(), preprocessing, job, folder)
         code = [str(Path(__file__).resolve().parents[1])]
         if problem is not None and not job.network.builder.startswith("farandole."):
-            folder = Path(job.folder or ".")
-            code += [
-                str(path) for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))
-            ]
+            user_code = Path(job.folder or ".")
+            packages = (init.parent for init in user_code.glob("*/__init__.py"))
+            code += [str(path) for path in (*user_code.glob("*.py"), *packages)]
         mlflow.pyfunc.save_model(
             path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={"model": str(place)},
+            artifacts={"model": str(folder)},
             code_paths=code,
             signature=_signature(preprocessing),
             input_example=example,
@@ -55,10 +54,14 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     return problem
 
 
-def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, place: Path) -> str | None:
-    """As a program of torch.export, which needs none of the user's code; else as builder and weights."""
+def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, folder: Path) -> str | None:
+    """Save the network as a torch.export program, which needs no user code; if that fails, as builder and weights.
+
+    Returns:
+        The reason if torch.export failed.
+    """
     batch = preprocessing.raw_batch(preprocessing.example())
-    # Two rows: torch.export would take a batch of one for a batch of always one.
+    # Two rows, since torch.export would specialize a batch size of one.
     groups = {
         name: torch.from_numpy(values).repeat_interleave(2, 0) for name, values in preprocessing.features(batch).items()
     }
@@ -66,24 +69,24 @@ def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, p
     try:
         shapes = ({name: {0: rows} for name in groups},)
         program = torch.export.export(_Exported(network), (groups,), dynamic_shapes=shapes, strict=False)
-        torch.export.save(program, place / "network.pt2")
-    except Exception as error:  # noqa: BLE001 - whatever a user's forward makes torch.export raise, the model is still logged
-        torch.save(network.state_dict(), place / "weights.pt")
-        made = {"builder": job.network.builder, "options": job.network.options}
-        (place / "builder.json").write_text(json.dumps(made))
+        torch.export.save(program, folder / "network.pt2")
+    except Exception as error:  # noqa: BLE001 - the model is logged whatever error a user's forward causes in torch.export
+        torch.save(network.state_dict(), folder / "weights.pt")
+        builder = {"builder": job.network.builder, "options": job.network.options}
+        (folder / "builder.json").write_text(json.dumps(builder))
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None
 
 
 class _Exported(nn.Module):
-    """The network with its groups in one mapping: torch.export has no rule for the shapes of `**groups`."""
+    """A network that takes its groups as one mapping, since torch.export cannot describe the shapes of `**groups`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, groups: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the network makes of the groups."""
+        """Apply the network to the groups."""
         outputs: torch.Tensor = self.network(**groups)
         return outputs
 
@@ -102,10 +105,10 @@ def _signature(preprocessing: Preprocessing) -> ModelSignature:
 
 
 def _input_type(name: str) -> Any:
-    """MLflow's type for a raw column. `raw_batch` casts to the exact one later.
+    """Return MLflow's type of a raw column; `raw_batch` casts to the exact type later.
 
-    Whole numbers are of any type: pandas makes floats of them where one is missing, which MLflow takes neither for
-    whole numbers nor, without gaps, the other way round. So are arrays, whose numbers would have to be of one type.
+    Integers are declared as any type: with a missing value, pandas converts them to floats, which MLflow rejects for an
+    integer column, and a float column rejects integers. Arrays are too, since their numbers would need a single type.
     """
     if name in ("tinyint", "smallint", "int", "bigint") or name.startswith("array<"):
         return AnyType()  # type: ignore[no-untyped-call]

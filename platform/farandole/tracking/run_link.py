@@ -1,4 +1,4 @@
-"""What a job's directory knows of its MLflow run, without MLflow."""
+"""The link between a job's directory and its MLflow run; reading it does not import MLflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from farandole.jobdir.layout import MLFLOW_RUN_ID, RUN_LINK, TRACKING
 from farandole.process.atomic import write_atomic, write_json
 
 RANK_ZERO_SPOOL = "chief"
-"""The spool of the rank that records the job."""
+"""Name of rank zero's spool, which records the job; older directories of jobs have this name on disk."""
 
 
 @dataclass(frozen=True)
 class RunLink:
-    """Which MLflow run belongs to a directory.
+    """The identity of a directory's MLflow run.
 
     Args:
-        key: By it the store's run is found again if it was made and the answer was lost.
-        started_ms: When the job began, in milliseconds since 1970.
-        store: The store's URI, without user and password.
-        parent: The directory whose run is the parent of this one's, if any.
+        key: A tag of the run, to find a run that was created although the answer was lost.
+        started_ms: Start of the job, in milliseconds since 1970.
+        store: URI of the store, without user name and password.
+        parent: The directory whose run is the parent of this one, if any.
     """
 
     key: str
@@ -36,27 +36,25 @@ class RunLink:
 
 
 def open_run_link(directory: Path, store: str, parent: str | None = None) -> RunLink:
-    """The record of a directory, made when a job first begins there; a later attempt finds it, and may name another
-    store: servers move."""
+    """Return the link of a directory, creating it at the job's first start; the store may change between attempts."""
     known = read_run_link(directory)
-    record = (
-        RunLink(uuid.uuid4().hex, int(time.time() * 1000), store, parent)
-        if known is None
-        else RunLink(known.key, known.started_ms, store, known.parent)
-    )
-    if record != known:
-        _write(directory, record)
-    return record
+    if known is None:
+        link = RunLink(uuid.uuid4().hex, int(time.time() * 1000), store, parent)
+    else:
+        link = replace(known, store=store)
+    if link != known:
+        _write_link(directory, link)
+    return link
 
 
-def write_run_link(directory: Path, record: RunLink) -> None:
-    """Give a directory on another machine the record of the job's own."""
-    if record != read_run_link(directory):
-        _write(directory, record)
+def write_run_link(directory: Path, link: RunLink) -> None:
+    """Copy a job's link into its directory on another machine."""
+    if link != read_run_link(directory):
+        _write_link(directory, link)
 
 
 def read_run_link(directory: Path) -> RunLink | None:
-    """The record of a directory; None where nothing was recorded."""
+    """Return the link of a directory; None if nothing was recorded."""
     try:
         raw: dict[str, Any] = json.loads((directory / TRACKING / RUN_LINK).read_text(encoding="utf-8"))
         return RunLink(**raw)
@@ -65,22 +63,22 @@ def read_run_link(directory: Path) -> RunLink | None:
 
 
 def require_run_link(directory: Path) -> RunLink:
-    """The record of a directory on a node where nothing is recorded first.
+    """Return the link of a directory on a node other than rank zero's.
 
     Raises:
-        TrainingFailed: It was not brought here.
+        TrainingError: The launcher did not copy the link to this node.
     """
-    record = read_run_link(directory)
-    if record is None:
+    link = read_run_link(directory)
+    if link is None:
         raise TrainingError(
-            f"{directory}: node {socket.gethostname()} does not find the job's record there; start workers by"
-            " `farandole train` or `farandole submit`, which bring it to every host"
+            f"{directory}: the link to the job's MLflow run is missing on node {socket.gethostname()}; start workers"
+            " with `farandole train` or `farandole submit`, which copy it to every host"
         )
-    return record
+    return link
 
 
 def read_run_id(directory: Path) -> str | None:
-    """The id of the MLflow run; None while the store has not made it."""
+    """Return the id of the MLflow run; None until the store has created it."""
     try:
         return (directory / MLFLOW_RUN_ID).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -88,22 +86,22 @@ def read_run_id(directory: Path) -> str | None:
 
 
 def write_run_id(directory: Path, run_id: str) -> None:
-    """Note the id of the MLflow run."""
+    """Store the id of the MLflow run."""
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / MLFLOW_RUN_ID, run_id)
 
 
 def spool_directory(directory: Path, name: str = RANK_ZERO_SPOOL) -> Path:
-    """Where the operations of one process wait."""
+    """Return the directory of one process's spool."""
     return directory / TRACKING / name
 
 
 def pending_spools(directory: Path) -> list[Path]:
-    """The spools in which something may wait, the chief's first: it makes the run."""
+    """Return the spools that may hold operations, rank zero's first, since it creates the run."""
     found = {path.parent for path in (directory / TRACKING).glob("*/[0-9]*.jsonl")}
     return sorted(found, key=lambda path: (path.name != RANK_ZERO_SPOOL, path.name))
 
 
-def _write(directory: Path, link: RunLink) -> None:
+def _write_link(directory: Path, link: RunLink) -> None:
     (directory / TRACKING).mkdir(parents=True, exist_ok=True)
     write_json(directory / TRACKING / RUN_LINK, asdict(link))

@@ -1,7 +1,7 @@
-"""The code of a logged model: raw rows in, predictions out. MLflow loads this file by itself.
+"""The code of a logged model, which maps raw rows to predictions. MLflow loads this file on its own.
 
-The fitted preprocessing and the network lie beside it as data: JSON, and a program of torch.export (or, where a
-network cannot be exported, its builder's name and its weights).
+The fitted preprocessing and the network are stored with it as data: JSON, and a torch.export program or, if the network
+cannot be exported, the name of its builder and its weights.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from farandole.preprocess import Preprocessing
 
 
 class ServedModel(PythonModel):
-    """Preprocessing, network and the meaning of its outputs."""
+    """The fitted preprocessing, the network and the classes of its outputs."""
 
     def load_context(self, context: Any) -> None:
-        """Read what was logged."""
+        """Load the preprocessing and the network."""
         folder = Path(context.artifacts["model"])
         self._preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessing.json").read_text()))
         self._label = self._preprocessing.schema.target
         self._network = _load_network(folder, self._preprocessing)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Predict.
+        """Predict the label of raw rows.
 
         Args:
-            context: MLflow's; not needed any more.
-            model_input: Raw rows, with the columns that the signature names.
-            params: None are known.
+            context: MLflow's context; unused.
+            model_input: Raw rows with the columns of the signature.
+            params: Unused; the model has no parameters.
 
         Returns:
             For classes: `prediction` (the class as text) and `probability` (of the positive class), or one column
@@ -54,8 +54,8 @@ def _as_frame(outputs: torch.Tensor, kind: str, classes: tuple[str, ...]) -> pd.
         return pd.DataFrame({"prediction": outputs.squeeze(1).double().numpy()})
     if kind == "binary":
         probability = outputs.squeeze(1).double().sigmoid().numpy()
-        chosen = np.array(classes, dtype=object)[(probability > 0.5).astype(int)]
-        return pd.DataFrame({"prediction": chosen, "probability": probability})
+        predicted = np.array(classes, dtype=object)[(probability > 0.5).astype(int)]
+        return pd.DataFrame({"prediction": predicted, "probability": probability})
     probabilities = outputs.double().softmax(1).numpy()
     columns: dict[str, Any] = {"prediction": np.array(classes, dtype=object)[probabilities.argmax(1)]}
     columns |= {f"probability_{name}": probabilities[:, index] for index, name in enumerate(classes)}
@@ -66,9 +66,9 @@ def _load_network(folder: Path, preprocessing: Preprocessing) -> Callable[[dict[
     if (folder / "network.pt2").exists():
         program: Callable[[dict[str, torch.Tensor]], torch.Tensor] = torch.export.load(folder / "network.pt2").module()
         return program
-    made = json.loads((folder / "builder.json").read_text())
-    module_name, function_name = made["builder"].split(":")
-    network = getattr(importlib.import_module(module_name), function_name)(preprocessing.schema, **made["options"])
+    saved = json.loads((folder / "builder.json").read_text())
+    module_name, function_name = saved["builder"].split(":")
+    network = getattr(importlib.import_module(module_name), function_name)(preprocessing.schema, **saved["options"])
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     network.eval()
     return lambda groups: network(**groups)

@@ -1,8 +1,8 @@
-"""What is to be recorded, on disk until the store has taken it.
+"""A queue of operations on disk that lasts until the MLflow store has accepted them.
 
-Operations are lines of JSON in numbered segments, only ever appended. One process at a time owns a spool; one thread
-of it may append while another reads and acknowledges. A process that is killed loses nothing that was appended (the
-kernel holds it); a machine that loses power loses what came after the last `flush`.
+Operations are lines of JSON in numbered segments, which are only appended to. One process at a time owns a spool; one
+of its threads may append while another reads and acknowledges. A killed process loses no appended operation (the kernel
+holds them); a machine that loses power loses the operations since the last `flush`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from farandole.process.locks import try_lock
 Operation = dict[str, Any]
 
 _SEGMENT_BYTES = 4 << 20
-"""A segment that is larger is followed by the next; what has been taken in full is deleted."""
-_STATE = "sent.json"
+"""Size after which a new segment is begun. Segments are deleted once all their operations are acknowledged."""
+_POSITION = "sent.json"
 _FILES = "files"
-_REFUSED = "refused.jsonl"
+_REJECTED = "refused.jsonl"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An operation that waits, and where it ends.
+class SpooledOperation:
+    """A pending operation and its position.
 
     Args:
         operation: The operation.
-        segment: The number of its segment.
-        end: The offset behind it, in bytes.
+        segment: Number of its segment.
+        end: Offset of its end in the segment, in bytes.
     """
 
     operation: Operation
@@ -51,170 +51,173 @@ class Spool:
     """One directory of operations in order.
 
     Args:
-        directory: Where they lie; made if missing.
+        directory: The directory, which is created if missing.
 
     Raises:
-        SpecError: Another process owns it.
+        SpecError: Another process owns the spool.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        owned = try_lock(directory)
-        if owned is None:
-            raise SpecError(f"{directory}: a job that still runs records here and sends it itself")
-        self._owned = owned
+        lock = try_lock(directory)
+        if lock is None:
+            raise SpecError(f"{directory}: a running job owns this spool and sends it itself; wait until the job ends")
+        self._directory_lock = lock
         self._lock = threading.Lock()
-        self._late: list[bytes] = []
-        self.problem: OSError | None = None
-        """Why operations wait in memory: the disk that cannot take them."""
-        self._segment, self._offset = self._read_state()
+        self._unwritten: list[bytes] = []
+        self.disk_error: OSError | None = None
+        """The error because of which operations are held in memory, if any."""
+        self._segment, self._offset = self._read_position()
         newest = max([*self._segments(), self._segment])
         self._file = os.open(self._path(newest), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._newest = newest
-        self._cut_torn_line()
+        self._truncate_partial_line()
         self._dirty = False
-        self._waiting = sum(1 for _ in self._entries())
+        self._pending = sum(1 for _ in self._operations())
 
     @property
-    def waiting(self) -> int:
-        """How many operations have not been taken."""
+    def pending(self) -> int:
+        """Number of operations that have not been acknowledged."""
         with self._lock:
-            return self._waiting + len(self._late)
+            return self._pending + len(self._unwritten)
 
     def append(self, operation: Operation) -> None:
-        """Add an operation behind all others. On a full disk it waits in memory for `flush`."""
+        """Append an operation. If the disk is full, it is held in memory until `flush`."""
         line = json.dumps(operation, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            self._late.append(line)
-            self._write_late()
+            self._unwritten.append(line)
+            self._write_pending_lines()
 
-    def keep(self, name: str, content: bytes) -> str:
-        """Put a file beside the operations; returns its place, for the operation that sends it."""
-        place = self.new_place()
-        path = self.place(place) / name
-        with path.open("wb") as file:
+    def store_file(self, name: str, content: bytes) -> str:
+        """Store a file for an operation to send; return its path, relative to the folder of files."""
+        folder = self.new_folder()
+        with (self.files / folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        return f"{place}/{name}"
+        return f"{folder}/{name}"
 
-    def new_place(self) -> str:
-        """An empty directory for files that an operation sends."""
+    def new_folder(self) -> str:
+        """Create an empty folder for the files of an operation; return its name."""
         name = uuid.uuid4().hex[:12]
-        self.place(name).mkdir(parents=True)
+        (self.files / name).mkdir(parents=True)
         return name
 
-    def place(self, name: str) -> Path:
-        """Where a place lies."""
-        return self.directory / _FILES / name
+    @property
+    def files(self) -> Path:
+        """The folder of the files that operations send."""
+        return self.directory / _FILES
 
-    def discard(self, name: str) -> None:
-        """Delete a place whose files have been taken."""
-        shutil.rmtree(self.place(name.partition("/")[0]), ignore_errors=True)
+    def discard_files(self, name: str) -> None:
+        """Delete the folder, or the folder of the file, that an operation has sent."""
+        shutil.rmtree(self.files / name.partition("/")[0], ignore_errors=True)
 
-    def next(self, most: int) -> list[Entry]:
-        """The first operations that have not been taken."""
-        entries = []
-        for entry in self._entries():
-            entries.append(entry)
-            if len(entries) == most:
+    def peek(self, limit: int) -> list[SpooledOperation]:
+        """Return the first pending operations, at most `limit`."""
+        operations = []
+        for operation in self._operations():
+            operations.append(operation)
+            if len(operations) == limit:
                 break
-        return entries
+        return operations
 
-    def acknowledge(self, entry: Entry, count: int = 1) -> None:
-        """All up to `entry`, `count` of them, have been taken."""
+    def acknowledge(self, last: SpooledOperation, count: int = 1) -> None:
+        """Remove the first `count` operations, of which `last` is the last."""
         with self._lock:
-            done = range(self._segment, entry.segment)
-            self._segment, self._offset = entry.segment, entry.end
-            self._waiting -= count
-            # Without fsync: if it is lost, some operations are sent twice, and taken once.
-            _write(self.directory / _STATE, {"segment": self._segment, "offset": self._offset})
-            for number in done:
+            finished = range(self._segment, last.segment)
+            self._segment, self._offset = last.segment, last.end
+            self._pending -= count
+            # On a full disk the old position stays: operations are sent again then, and accepted once.
+            with suppress(OSError):
+                position = {"segment": self._segment, "offset": self._offset}
+                write_json(self.directory / _POSITION, position)
+            for number in finished:
                 self._path(number).unlink(missing_ok=True)
 
-    def refuse(self, operation: Operation, reason: str) -> None:
-        """Set aside an operation that the store will never take; it is kept for the reader."""
-        with (self.directory / _REFUSED).open("a", encoding="utf-8") as file:
+    def set_aside(self, operation: Operation, reason: str) -> None:
+        """Keep an operation that the store will never accept in a separate file, for the user."""
+        with (self.directory / _REJECTED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": reason, "operation": operation}) + "\n")
 
     def flush(self) -> None:
-        """Bring what was appended to the disk. Where that fails, `problem` says why, and it is tried again later."""
+        """Write appended operations to the disk. On failure, `disk_error` is set, and a later call retries."""
         with self._lock:
-            self._write_late()
+            self._write_pending_lines()
             dirty, self._dirty = self._dirty, False
-            handle = self._file
+            descriptor = self._file
         if dirty:
             try:
-                os.fsync(handle)
+                os.fsync(descriptor)
             except OSError as error:
-                self.problem = error
+                self.disk_error = error
 
     def close(self) -> None:
-        """Give the spool up; one in which nothing waits is deleted, except for what was refused."""
+        """Release the spool, and delete it if nothing is pending; rejected operations are kept."""
         self.flush()
         os.close(self._file)
-        if not self.waiting:
-            for path in (*map(self._path, self._segments()), self.directory / _STATE):
+        if not self.pending:
+            drafts = self.directory.glob(f".{_POSITION}.*")  # left by a process that was killed while it wrote
+            for path in (*map(self._path, self._segments()), self.directory / _POSITION, *drafts):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.directory / _FILES, ignore_errors=True)
+            shutil.rmtree(self.files, ignore_errors=True)
             if not any(self.directory.iterdir()):
                 self.directory.rmdir()
-        self._owned.release()
+        self._directory_lock.release()
 
-    def _write_late(self) -> None:
-        """Append what waits in memory, whole lines only."""
-        while self._late:
+    def _write_pending_lines(self) -> None:
+        """Append the lines that are held in memory, whole lines only."""
+        while self._unwritten:
             try:
-                self._write_line(self._late[0])
+                self._write_line(self._unwritten[0])
             except OSError as error:
-                self.problem = error
+                self.disk_error = error
                 return
-            del self._late[0]
-            self._waiting += 1
+            del self._unwritten[0]
+            self._pending += 1
             self._dirty = True
-        self.problem = None
+        self.disk_error = None
 
     def _write_line(self, line: bytes) -> None:
         size = os.fstat(self._file).st_size
         if size > _SEGMENT_BYTES:
             os.fsync(self._file)
-            fresh = os.open(self._path(self._newest + 1), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(self._path(self._newest + 1), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             os.close(self._file)
-            self._file, self._newest, size = fresh, self._newest + 1, 0
+            self._file, self._newest, size = descriptor, self._newest + 1, 0
         if os.write(self._file, line) < len(line):
             os.ftruncate(self._file, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
 
-    def _entries(self) -> Iterator[Entry]:
-        """From the first that has not been taken to the last, as they were when the reading began."""
+    def _operations(self) -> Iterator[SpooledOperation]:
+        """Iterate over the pending operations that existed when iteration began."""
         offset = self._offset
         for number in [number for number in self._segments() if number >= self._segment]:
             with self._path(number).open("rb") as file:
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
-                        return  # it is being written
+                        return  # another thread is writing this line
                     offset += len(line)
-                    yield Entry(json.loads(line), number, offset)
+                    yield SpooledOperation(json.loads(line), number, offset)
             offset = 0
 
-    def _cut_torn_line(self) -> None:
-        """A process that was killed while it wrote leaves half a line."""
+    def _truncate_partial_line(self) -> None:
+        """Remove the partial line that a process leaves if it is killed while it writes."""
         size = os.fstat(self._file).st_size
         content = os.pread(self._file, size, 0)
         whole = content.rfind(b"\n") + 1
         if whole < size:
             os.ftruncate(self._file, whole)
 
-    def _read_state(self) -> tuple[int, int]:
+    def _read_position(self) -> tuple[int, int]:
         known = self._segments()
         first = known[0] if known else 1
         try:
-            state = json.loads((self.directory / _STATE).read_text(encoding="utf-8"))
-            segment, offset = int(state["segment"]), int(state["offset"])
+            position = json.loads((self.directory / _POSITION).read_text(encoding="utf-8"))
+            segment, offset = int(position["segment"]), int(position["offset"])
         except (OSError, ValueError, KeyError):
-            return first, 0  # nothing was taken yet, as far as is known: all is sent again, and taken once
+            return first, 0  # the position is unknown: operations are sent again, and accepted once
         return (segment, offset) if segment in known else (first, 0)
 
     def _segments(self) -> list[int]:
@@ -222,8 +225,3 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:06d}.jsonl"
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    with suppress(OSError):  # a full disk: what was taken may be sent twice, and is taken once
-        write_json(path, value)

@@ -1,4 +1,4 @@
-"""Sends what jobs have recorded and a store has not taken, long after they have ended."""
+"""Delivery of the records that a store has not accepted, after the jobs have ended."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, ignore_event
+from farandole.jobdir.layout import jobs_folder, sweeps_folder
 from farandole.spec import Tracking
-from farandole.storage import home
-from farandole.tracking.delivery import AuthError, Delivery, PermanentError
+from farandole.tracking.delivery import Delivery, TransientError
 from farandole.tracking.run_link import RunLink, pending_spools, read_run_id, read_run_link
-from farandole.tracking.sender import Sender, teller
+from farandole.tracking.sender import Sender
 from farandole.tracking.spool import Spool
 from farandole.tracking.store import TrackingStore, resolve_store
 
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What has been sent of one job.
+    """The outcome for one job.
 
     Args:
-        id: The job's id.
-        store: The store's URI, without user and password.
-        sent: How many records it has taken.
-        unsent: How many wait still.
-        mlflow_run_id: The MLflow run, if there is one.
-        model_uri: The model that was sent, if one was.
-        problem: Why some wait still.
+        id: Id of the job.
+        store: URI of the store, without user name and password.
+        sent: Number of records that the store accepted.
+        unsent: Number of records that are still pending.
+        mlflow_run_id: The MLflow run, if it exists.
+        model_uri: The model that was sent, if any.
+        problem: The reason if records are still pending.
     """
 
     id: str
@@ -42,86 +42,88 @@ class SyncResult:
     problem: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the outcome as plain data."""
         return asdict(self)
 
 
 def sync(
     job_id: str | None = None, *, uri: str | None = None, on_event: EventHandler = ignore_event
 ) -> list[SyncResult]:
-    """Send what waits.
+    """Send pending records.
 
     Args:
-        job_id: The job, or sweep; None: all of which something waits.
-        uri: The store's address, if it has moved. Default: where the job was recorded; user and password come from
-            MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or from MLFLOW_TRACKING_URI.
-        on_event: Is told of problems on the way.
+        job_id: The job or sweep; None sends those of all jobs that have pending records.
+        uri: The URI of the store, if it has moved. Default: the store where the job was recorded, with the credentials
+            in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_URI.
+        on_event: Receives warnings.
 
     Raises:
-        SpecError: There is no such job, or it still runs.
+        SpecError: The job does not exist, or is running.
     """
-    # Sweeps first: trials hang on the run of their sweep.
-    directories = [path for folder in ("sweeps", "jobs") for path in sorted((home() / folder).glob("*"))]
+    # Sweeps first, since the runs of trials need the run of their sweep as parent.
+    directories = [path for folder in (sweeps_folder(), jobs_folder()) for path in sorted(folder.glob("*"))]
     if job_id is not None:
         directories = [path for path in directories if path.name == job_id]
         if not directories:
-            raise SpecError(f"{job_id}: no job or sweep of this id has run here; `ls {home() / 'jobs'}` shows them")
-    done = []
+            raise SpecError(f"{job_id}: no job or sweep with this id has run here; `ls {jobs_folder()}` lists the jobs")
+    results = []
     for directory in directories:
-        record = read_run_link(directory)
+        link = read_run_link(directory)
         spools = pending_spools(directory)
-        if record is None or not spools:
+        if link is None or not spools:
             continue
         try:
-            synced = _sync(directory, record, spools, uri, on_event)
+            result = _sync_job(directory, link, spools, uri, on_event)
         except SpecError:
             if job_id is not None:
                 raise
-            continue  # a job that still runs sends its records itself
-        if synced.sent or synced.unsent:
-            done.append(synced)
-    return done
+            continue  # a running job sends its records itself
+        if result.sent or result.unsent:
+            results.append(result)
+    return results
 
 
-def _sync(directory: Path, record: RunLink, spools: list[Path], uri: str | None, on_event: EventHandler) -> SyncResult:
-    store = _store(record, uri)
+def _sync_job(
+    directory: Path, link: RunLink, spools: list[Path], uri: str | None, on_event: EventHandler
+) -> SyncResult:
+    store = _find_store(link, uri)
     sent = unsent = 0
     problem = model_uri = None
-    for place in spools:
-        spool = Spool(place)
-        delivery = Delivery(store, directory, record)
-        waited = spool.waiting
-        if not waited:
+    for path in spools:
+        spool = Spool(path)
+        delivery = Delivery(store, directory, link)
+        pending = spool.pending
+        if not pending:
             spool.close()
             continue
-        sender = Sender(spool, delivery, teller(on_event), store.shown)
+        sender = Sender(spool, delivery, on_event, store.shown)
         sender.start()
         try:
-            refusal = sender.first_answer(_PATIENCE_S)
-            if isinstance(refusal, AuthError | PermanentError):
-                problem = str(refusal)
+            error = sender.first_answer(_TIMEOUT_S)
+            if error is not None and not isinstance(error, TransientError):
+                problem = str(error)
             else:
-                sender.settle(_PATIENCE_S)
+                sender.drain(_TIMEOUT_S)
         finally:
-            left = spool.waiting
+            left = spool.pending
             if sender.stop():
                 spool.close()
-        sent, unsent = sent + waited - left, unsent + left
+        sent, unsent = sent + pending - left, unsent + left
         model_uri = delivery.model_uri or model_uri
     if unsent and problem is None:
         problem = "the store does not answer"
     return SyncResult(directory.name, store.shown, sent, unsent, read_run_id(directory), model_uri, problem)
 
 
-def _store(record: RunLink, uri: str | None) -> TrackingStore:
-    """The store of a record. Its URI was kept without user and password, which come from the environment."""
+def _find_store(link: RunLink, uri: str | None) -> TrackingStore:
+    """Return the store of a link, whose URI lacks the credentials; those come from the environment."""
     if uri is not None:
         return resolve_store(Tracking(uri=uri))
-    now = resolve_store(Tracking())
-    if now.shown == record.store:
-        return now
-    if not record.store.startswith(("http://", "https://", "sqlite:///")):
+    current = resolve_store(Tracking())
+    if current.shown == link.store:
+        return current
+    if not link.store.startswith(("http://", "https://", "sqlite:///")):
         raise UnavailableError(
-            f"{record.store}: its user, if any, was not kept; set MLFLOW_TRACKING_URI to the whole URI of the store"
+            f"{link.store}: the URI was stored without credentials; set MLFLOW_TRACKING_URI to the store's full URI"
         )
-    return resolve_store(Tracking(uri=record.store))
+    return resolve_store(Tracking(uri=link.store))

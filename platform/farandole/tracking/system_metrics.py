@@ -1,6 +1,6 @@
-"""System metrics of one node, by MLflow's own monitors, recorded under the node's name.
+"""System metrics of one node, sampled by MLflow's monitors and recorded under the node's name.
 
-MLflow's thread for them asks the store before each sample and ends when it does not answer; this one only records.
+MLflow's own thread queries the store before each sample and ends when it does not answer; the thread here only records.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from farandole.tracking.run_link import require_run_link
 from farandole.tracking.store import resolve_store
 
 _SAMPLING_S = 2.0
-_PATIENCE_S = 2.0
-_THIS_MACHINE = re.compile(r"^(localhost|127\..*|::1)?$")
+_DRAIN_TIMEOUT_S = 2.0
+_LOCALHOST = re.compile(r"^(localhost|127\..*|::1)?$")
 
 LogMetrics = Callable[[dict[str, float], int], None]
 
 
 def node_name() -> str:
-    """What this node is called: as the user says, as the launcher calls it, or by its host name."""
+    """Return the name of this node: the one that the user or else the launcher gives it, or its host name."""
     name = os.environ.get("MLFLOW_SYSTEM_METRICS_NODE_ID") or os.environ.get("HOROVOD_HOSTNAME", "")
-    name = socket.gethostname() if _THIS_MACHINE.match(name) else name
+    name = socket.gethostname() if _LOCALHOST.match(name) else name
     return re.sub(r"[^\w.-]", "_", name)
 
 
 @contextmanager
 def record_system_metrics(tracking: Tracking, directory: Path, recorder: Recorder | None) -> Iterator[None]:
-    """Record this node's use of processor, memory, disk, network and graphics cards for the length of the block.
+    """Record the CPU, memory, disk, network and GPU usage of this node for the length of the block.
 
     Args:
-        tracking: Where the job is recorded.
-        directory: The job's directory; each node may have its own, with the job's record.
-        recorder: The chief's recorder, on its node; None on others, which have spools of their own.
+        tracking: The tracking section of the job.
+        directory: The job's directory on this node, with a copy of the link to the MLflow run.
+        recorder: The recorder of rank zero, on its node; None on other nodes, each of which uses a separate spool.
 
     Raises:
-        TrainingFailed: This node has not got the job's record.
+        TrainingError: The link to the MLflow run is missing on this node.
     """
-    record = require_run_link(directory)
+    link = require_run_link(directory)
     if recorder is not None:
-        with sample_node(recorder.log_points, record.started_ms):
+        with sample_node(recorder.log_points, link.started_ms):
             yield
         return
-    with open_recorder(resolve_store(tracking), directory, record, name=node_name()) as own:
-        with sample_node(own.log_points, record.started_ms):
+    with open_recorder(resolve_store(tracking), directory, link, name=node_name()) as node_recorder:
+        with sample_node(node_recorder.log_points, link.started_ms):
             yield
-        own.drain(min(_PATIENCE_S, tracking.wait_s))
+        node_recorder.drain(min(_DRAIN_TIMEOUT_S, tracking.wait_s))
 
 
 @contextmanager
@@ -69,9 +69,9 @@ def sample_node(log: LogMetrics, started_ms: int) -> Iterator[None]:
     """Sample this node for the length of the block.
 
     Args:
-        log: Records metrics at a step.
-        started_ms: When the job began, in milliseconds since 1970. A step is a second since then, so the steps of all
-            nodes and attempts agree.
+        log: Records metrics of a step.
+        started_ms: Start of the job, in milliseconds since 1970. The step is the number of seconds since then, so the
+            steps of all nodes and attempts agree.
     """
     interval_s = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or _SAMPLING_S)
     stopped = threading.Event()
@@ -100,14 +100,13 @@ def sample_node(log: LogMetrics, started_ms: int) -> Iterator[None]:
 
 
 def _monitors() -> list[Any]:
-    """Those that work here: a node may have graphics cards of either make, or none."""
-    anywhere: list[Any] = [CPUMonitor, DiskMonitor, NetworkMonitor]
-    cards: list[Any] = [GPUMonitor, ROCMMonitor]
-    monitors = [kind() for kind in anywhere]
-    for kind in cards:
+    """Create the monitors that work on this node, which may have NVIDIA or AMD GPUs, or none."""
+    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    gpu_monitors: list[Any] = [GPUMonitor, ROCMMonitor]
+    for monitor in gpu_monitors:
         try:
-            monitors.append(kind())
+            monitors.append(monitor())
             break
-        except Exception as problem:  # noqa: BLE001 - each maker's library says in its own way that there is no card
-            logging.getLogger(__name__).debug("no %s: %s", kind.__name__, problem)
+        except Exception as error:  # noqa: BLE001 - each vendor's library reports a missing GPU by its own error
+            logging.getLogger(__name__).debug("%s is unavailable: %s", monitor.__name__, error)
     return monitors

@@ -17,12 +17,11 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from farandole.errors import FarandoleError, TrainingError
+from farandole.errors import FarandoleError, TrainingError, remedy_of
 from farandole.process import messages
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
-from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 
 

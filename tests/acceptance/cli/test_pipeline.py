@@ -1,4 +1,4 @@
-"""`plan`, `run` and `train` as processes, with real gangs."""
+"""`train` as a process that is interrupted, terminated, killed and profiled."""
 
 from __future__ import annotations
 
@@ -8,110 +8,23 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.command import FARANDOLE, farandole
 from tests.support.made_data import WriteJob
 
-FARANDOLE = str(Path(sys.executable).with_name("farandole"))
 START_S = 120
 """Longest wait for a gang to begin, on a machine that does other things too."""
 END_S = 90
 """Longest wait for a job that was ended to be gone, on a machine that does other things too."""
 
 
-def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [FARANDOLE, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
-
-
-def _snapshot(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
-
-
-def test_plan_shows_the_steps_and_touches_nothing(home: Path, write_job: WriteJob, tmp_path: Path) -> None:
-    job = write_job()
-    before = _snapshot(tmp_path)
-    done = farandole("plan", job)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines[:4]] == ["1. prepare", "2. train", "3. evaluate", "4. register"]
-    assert lines[4].startswith("✔ nothing is wrong")
-    assert _snapshot(tmp_path) == before
-
-
-def test_plan_as_json_is_one_document_and_problems_end_in_2(home: Path, write_job: WriteJob) -> None:
-    job = write_job(model={"builder": "nowhere:build", "options": {}})
-    done = farandole("plan", job, "--json", "--set", "train.epochs=7")
-    assert done.returncode == 2
-    document = json.loads(done.stdout)
-    assert set(document) == {"problems", "steps", "objects"}
-    assert document["problems"][0].startswith("model.builder: nowhere:build: there is no module nowhere")
-    assert "for 7 epochs" in document["steps"][1]["text"]
-
-
-def test_all_mistakes_of_a_job_file_are_told_at_once_with_their_remedy(home: Path, write_job: WriteJob) -> None:
-    job = write_job(train={"epoch": 3, "global_batch_size": 0}, resources={"workers": "two"})
-    done = farandole("train", job)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 3
-    assert f"farandole: {job}: train.epoch: unknown key; did you mean `epochs`?" in lines
-    assert any("train.global_batch_size: 0: " in line for line in lines)
-    assert any("resources.workers: 'two': " in line for line in lines)
-
-
-@pytest.mark.parametrize("builder", ["nowhere:build", "network:biuld"])
-def test_a_builder_that_is_not_there_is_told_before_anything_starts(
-    home: Path, write_job: WriteJob, builder: str
-) -> None:
-    for command in ("run", "train", "prepare"):
-        done = farandole(command, write_job(model={"builder": builder, "options": {}}))
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
-        assert line.startswith(f"farandole: model.builder: {builder}: ")
-    assert not (home / "jobs").exists()
-
-
-def test_a_dataset_that_is_not_there_is_told_with_the_command_that_makes_it(
-    home: Path, write_job: WriteJob, tmp_path: Path
-) -> None:
-    done = farandole("train", write_job(data__output=str(tmp_path / "new")))
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"farandole: {tmp_path / 'new'}: no manifest.json, so no dataset")
-    assert "run `farandole prepare JOB.yaml`" in line
-
-
 @pytest.mark.slow
-def test_run_prints_one_document_on_stdout_and_plain_progress_on_stderr(home: Path, write_job: WriteJob) -> None:
-    done = farandole("run", write_job(), "--json", "--set", "train.epochs=1", "--set", "resources.workers=1")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert set(document) >= {"job", "dataset", "training", "model"}
-    assert document["job"] == "small"
-    assert set(document["dataset"]) == {"path", "digest", "rows", "left_out", "reused"}
-    assert document["dataset"]["reused"] is True
-    assert document["dataset"]["rows"] == {"train": 962, "validation": 150, "test": 150}
-    assert document["training"]["steps"] == 16
-    assert document["training"]["workers"] == 1
-    assert document["model"]["uri"] == "models:/small/1"
-    assert "\x1b" not in done.stderr
-    stages = [line.partition("] ")[2].partition(":")[0] for line in done.stderr.splitlines()]
-    assert [stage for stage in dict.fromkeys(stages) if not stage.startswith("epoch")] == [
-        "prepare", "train", "evaluate", "register",
-    ]  # fmt: skip
-    assert any("epoch 1 of 1: validation roc_auc" in line for line in done.stderr.splitlines())
-
-
-@pytest.mark.slow
-def test_a_profile_is_a_trace_of_each_worker_and_the_timeline_of_what_they_sum(home: Path, write_job: WriteJob) -> None:
+def test_profile_has_a_trace_of_each_worker_and_a_timeline_of_the_collectives(home: Path, write_job: WriteJob) -> None:
     done = farandole("train", write_job(), "--profile", "--json", "--set", "train.epochs=1")
     assert done.returncode == 0, done.stderr
     folder = Path(json.loads(done.stdout)["directory"]) / "profile"
@@ -126,36 +39,15 @@ def test_a_profile_is_a_trace_of_each_worker_and_the_timeline_of_what_they_sum(h
     assert logged == {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.slow
-def test_the_evidence_of_a_failure_is_shown_to_those_who_ask(home: Path, write_job: WriteJob) -> None:
-    job = write_job(model={"builder": "network:build_raising", "options": {}}, resources__workers=1)
-    done = farandole("--debug", "train", job)
-    assert done.returncode == 2
-    assert (
-        f"farandole: model.builder: network:build_raising: raised KeyError: 'no such layer' in {job.parent}"
-        in done.stderr
-    )
-    assert 'raise KeyError("no such layer")' in done.stderr
-    assert "Traceback (most recent call last)" in done.stderr
-
-
 # Ended from outside -------------------------------------------------------------------------------------------
 
 
-def test_scaling_what_does_not_run_is_refused(home: Path) -> None:
-    done = farandole("scale", "nowhere-1", "2")
-    assert done.returncode == 2
-    assert done.stderr.startswith(
-        f"farandole: nowhere-1: there is no such job here; the jobs are the folders of {home}"
-    )
-
-
 class Running:
-    """A training that takes its time, as a process group of its own.
+    """A slow training in its own process group.
 
     Args:
         job: The job file.
-        home: `$FARANDOLE_HOME`.
+        home: The `$FARANDOLE_HOME` to use.
         marks: Where the ranks leave their process ids.
         terminal: The descriptor of a terminal to run on.
     """
@@ -175,7 +67,7 @@ class Running:
             )
 
     def begin(self) -> list[int]:
-        """Wait until both ranks train; their process ids."""
+        """Wait until both ranks train; return their process ids."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self.process.poll() is None:
             marks = sorted(self._marks.glob("rank-*-began"))
@@ -188,7 +80,7 @@ class Running:
         return self._words.read_text()
 
     def left(self) -> list[str]:
-        """The command lines of processes that know this job's directory, and children of workers."""
+        """Return the command lines of processes of this job, and the children of its workers."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -201,7 +93,7 @@ class Running:
         return found + [f"child {child}" for child in children if Path(f"/proc/{child}/stat").exists()]
 
     def gone(self) -> bool:
-        """Whether all processes have ended, in time."""
+        """Wait for the end of all processes; return whether they have ended in time."""
         deadline = time.monotonic() + END_S
         while self.left() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -231,7 +123,7 @@ def start(home: Path, write_job: WriteJob, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.slow
-def test_terminated_it_ends_its_gang_and_says_so(start: Start, home: Path) -> None:
+def test_sigterm_ends_the_gang_and_is_reported(start: Start, home: Path) -> None:
     running = start()
     running.begin()
     assert len(running.left()) >= 5  # the launcher, two workers, and a child of each in a session of its own
@@ -245,7 +137,7 @@ def test_terminated_it_ends_its_gang_and_says_so(start: Start, home: Path) -> No
 
 
 @pytest.mark.slow
-def test_killed_it_leaves_no_worker_and_no_environment_behind(start: Start, home: Path) -> None:
+def test_killed_command_leaves_no_worker_and_no_environment_file(start: Start, home: Path) -> None:
     running = start()
     running.begin()
     running.process.kill()
@@ -255,30 +147,30 @@ def test_killed_it_leaves_no_worker_and_no_environment_behind(start: Start, home
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_ends_the_job_in_seconds_with_its_name_and_signal(start: Start) -> None:
+def test_killed_worker_ends_the_job_with_its_rank_and_signal(start: Start) -> None:
     running = start()
     ranks = running.begin()
     os.kill(ranks[1], signal.SIGKILL)
     assert running.process.wait(END_S) == 1
     assert running.gone(), running.left()
-    told = [line for line in running.words().splitlines() if line.startswith("farandole: ")]
-    assert len(told) == 1 or (len(told) == 2 and told[1] == "farandole: more with `farandole --debug …`")
-    assert told[0].startswith("farandole: train: worker 1 was killed by signal 9, SIGKILL (")
+    lines = [line for line in running.words().splitlines() if line.startswith("farandole: ")]
+    assert len(lines) == 1 or (len(lines) == 2 and lines[1] == "farandole: `farandole --debug …` shows more")
+    assert lines[0].startswith("farandole: train: worker 1 was killed by signal 9, SIGKILL (")
 
 
 @pytest.mark.slow
-def test_on_a_terminal_a_bar_is_drawn_and_ctrl_c_ends_everything(start: Start) -> None:
-    ours, theirs = pty.openpty()
-    running = start(theirs)
-    os.close(theirs)
+def test_ctrl_c_on_a_terminal_with_a_bar_ends_everything(start: Start) -> None:
+    shown, terminal = pty.openpty()
+    running = start(terminal)
+    os.close(terminal)
     drawn = b""
 
     def draw(seconds: float) -> None:
         nonlocal drawn
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and select.select([ours], [], [], 0.2)[0]:
+        while time.monotonic() < deadline and select.select([shown], [], [], 0.2)[0]:
             try:
-                drawn += os.read(ours, 65536)
+                drawn += os.read(shown, 65536)
             except OSError:
                 return
 
@@ -290,7 +182,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_ctrl_c_ends_everything(start: Start) -
     while running.process.poll() is None and time.monotonic() < deadline:
         draw(1)
     draw(1)
-    os.close(ours)
+    os.close(shown)
     text = drawn.decode()
     assert running.process.returncode == 130, text[-500:]
     assert running.gone(), running.left()

@@ -327,8 +327,8 @@ def test_a_job_of_somebody_unknown_is_refused_at_its_start(
 ) -> None:
     done = train(write_job(resources__workers=1), stack.mlflow, user, password)
     assert done.returncode == 3, done.stderr
-    assert f"tracking.uri: {stack.mlflow}: the MLflow store cannot be used" in done.stderr
-    assert "its user and password" in done.stderr
+    assert f"tracking.uri: MLflow at {stack.mlflow} rejected the credentials (401)" in done.stderr
+    assert "set MLFLOW_TRACKING_PASSWORD" in done.stderr
     assert password not in done.stdout + done.stderr
 
 
@@ -345,7 +345,7 @@ def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
     job = write_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "of-bob"})
     refused = train(job, stack.mlflow, "alice", "the-password-of-alice")
     assert refused.returncode == 3, refused.stderr
-    assert "the MLflow store cannot be used" in refused.stderr
+    assert f"MLflow at {stack.mlflow} denied access (403" in refused.stderr
     assert "ermission denied" in refused.stderr
     assert (
         stack.ask("alice", "the-password-of-alice", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=of-bob")

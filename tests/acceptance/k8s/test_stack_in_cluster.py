@@ -177,7 +177,7 @@ def test_a_job_is_recorded_there_and_outlives_the_pods(deployed: Deployed, home:
         assert done.returncode == 0, done.stderr
         refused = train(job, address, "jobs", "not-this-one-surely")
         assert refused.returncode == 3
-        assert "the MLflow store cannot be used" in refused.stderr
+        assert "rejected the credentials (401); set MLFLOW_TRACKING_PASSWORD" in refused.stderr
     run_id = json.loads(done.stdout)["training"]["mlflow_run_id"]
     asked = f"SELECT status FROM runs WHERE run_uuid = '{run_id}';"
     assert query(asked) == ["FINISHED"]

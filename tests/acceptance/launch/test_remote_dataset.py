@@ -20,13 +20,13 @@ MakeJob = Callable[..., Job]
 
 @pytest.fixture
 def remote_job(s3: Folder, made: Callable[..., Made], make_job: MakeJob) -> Job:
-    """The small job, its dataset in the bucket."""
+    """Return the small job with its dataset in the bucket."""
     s3.put_all(made().path)
     return make_job(data__output=s3.uri, resources__max_restarts=0)
 
 
 @pytest.mark.slow(seconds=70)
-def test_two_workers_learn_the_same_from_the_store_and_fetch_each_shard_once(
+def test_training_from_an_object_store_has_the_same_result_and_fetches_each_shard_once(
     home: Path, proxy: FaultyProxy, s3: Folder, made: Callable[..., Made], make_job: MakeJob, remote_job: Job
 ) -> None:
     local = train(make_job())
@@ -43,7 +43,7 @@ def test_two_workers_learn_the_same_from_the_store_and_fetch_each_shard_once(
             assert answered == 1 or (answered <= 4 and shard.file.startswith("train/")), shard.file
 
 
-def test_wrong_bytes_end_the_training_with_the_shards_name(
+def test_damaged_shard_is_reported_by_name(
     home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job
 ) -> None:
     proxy.inject("flip", method="GET", path="train/00001-")
@@ -51,7 +51,7 @@ def test_wrong_bytes_end_the_training_with_the_shards_name(
         train(remote_job)
 
 
-def test_a_server_that_goes_in_the_middle_ends_the_training_with_what_to_do(
+def test_server_that_disappears_is_reported_with_a_remedy(
     home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job
 ) -> None:
     proxy.inject("refuse", path="validation/")

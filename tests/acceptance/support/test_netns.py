@@ -1,4 +1,4 @@
-"""The hosts that other tests run on: apart from each other in all that matters, and gone without a trace."""
+"""Hosts of other tests: separate from each other, and removed without a trace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_hosts_share_one_directory_and_nothing_else(network: Network, tmp_path: 
     assert [word for word in _on(network, "node1", "ls /tmp").stdout.split() if word.startswith("node")] == ["node1"]
 
 
-def test_hosts_reach_each_other_until_the_cable_is_pulled(network: Network) -> None:
+def test_hosts_reach_each_other_until_they_are_unplugged(network: Network) -> None:
     target = network.hosts["node2"].address
     connect = f"timeout 2 bash -c '</dev/tcp/{target}/22'"
     assert _on(network, "node1", connect).returncode == 0
@@ -45,18 +45,19 @@ def test_hosts_reach_each_other_until_the_cable_is_pulled(network: Network) -> N
         assert _on(network, "node1", connect).returncode != 0
         assert _on(network, "node2", "true", timeout_s=1).returncode == 255
     finally:
-        network.mend("node2")
+        network.plug_in("node2")
     assert _on(network, "node1", connect).returncode == 0
 
 
-def test_nothing_is_left(tmp_path: Path) -> None:
+def test_hosts_are_removed_with_the_process_that_created_them(tmp_path: Path) -> None:
     reason = lacking()
     if reason is not None:
         pytest.skip(reason)
     before = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.count("\n")
     (tmp_path / "shared").mkdir()
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tests.support.netns import Network\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from tests.support.netns import Network\n"
         "with Network(Path(sys.argv[2], 'network'), Path(sys.argv[2], 'shared'), 1) as made:\n"
         "    print(made.hosts['node1'].inside.pid, flush=True)\n"
         "    import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -68,7 +69,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         check=False,
     )
     assert killed.returncode == -9, killed.stderr
-    for _ in range(100):  # the kernel takes its time to take namespaces apart
+    for _ in range(100):  # the kernel removes namespaces after a while
         after = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.count("\n")
         gone = _gone(int(killed.stdout))
         if after == before and gone:
@@ -80,6 +81,6 @@ def test_nothing_is_left(tmp_path: Path) -> None:
 
 def _gone(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

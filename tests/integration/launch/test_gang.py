@@ -1,4 +1,4 @@
-"""How a gang of real Horovod processes ends, and what is said about it."""
+"""Failures of real Horovod processes, and their error messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _failure(job: Job) -> FarandoleError:
 
 
 @slow
-def test_a_rank_that_leaves_is_named_with_its_exit_code_and_its_last_words(home: Path, make_job: MakeJob) -> None:
+def test_exit_of_a_rank_is_reported_with_its_code_and_its_last_output(home: Path, make_job: MakeJob) -> None:
     error = _failure(make_job(model=_failing("exit")))
     (log,) = home.glob("jobs/*/logs/attempt-1/rank-1.log")
     assert str(error) == f"train: worker 1 ended with exit code 7; its log is {log}"
@@ -39,7 +39,7 @@ def test_a_rank_that_leaves_is_named_with_its_exit_code_and_its_last_words(home:
 
 
 @slow
-def test_an_exception_in_a_rank_is_told_once_with_its_place(home: Path, make_job: MakeJob) -> None:
+def test_exception_in_a_rank_is_reported_once_with_its_location(home: Path, make_job: MakeJob) -> None:
     job = make_job(model=_failing("raise"))
     error = _failure(job)
     assert isinstance(error, TrainingError)
@@ -51,7 +51,7 @@ def test_an_exception_in_a_rank_is_told_once_with_its_place(home: Path, make_job
 
 
 @slow
-def test_a_builder_that_raises_is_the_users_error_told_once(home: Path, make_job: MakeJob) -> None:
+def test_exception_of_the_builder_is_reported_once_as_an_error_of_the_user(home: Path, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_raising", "options": {"depth": 3}}, resources__max_restarts=2)
     error = _failure(job)
     assert isinstance(error, ModelError)
@@ -59,11 +59,11 @@ def test_a_builder_that_raises_is_the_users_error_told_once(home: Path, make_job
     assert str(error).count("no such layer") == 1
     assert f"raised KeyError: 'no such layer' in {job.folder}/network.py, line " in str(error)
     assert str(error).endswith("options were {'depth': 3}")
-    assert len(list(home.glob("jobs/*/logs/attempt-*"))) == 1, "wrong input was tried again"
+    assert len(list(home.glob("jobs/*/logs/attempt-*"))) == 1, "invalid input was retried"
 
 
 @slow
-def test_a_store_that_cannot_be_used_is_what_the_environment_lacks(
+def test_unusable_mlflow_store_is_reported_without_its_password(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@no such host")
@@ -71,7 +71,7 @@ def test_a_store_that_cannot_be_used_is_what_the_environment_lacks(
     assert isinstance(error, UnavailableError)
     assert error.exit_code == 3
     assert str(error).startswith("tracking.uri: http://no such host: the MLflow store cannot be used (")
-    assert str(error).endswith("; mend tracking.uri, or its user and password")
+    assert str(error).endswith("; correct tracking.uri")
     assert "s3cret" not in f"{error} {error.detail}"
     logs = [path.read_text() for path in home.glob("jobs/*/logs/*/*")]
     assert not any("s3cret" in text for text in logs)

@@ -1,4 +1,4 @@
-"""A script of the user's own under our launcher, with the loader and the world alone."""
+"""Run of a user's own script that only uses the loader and the world."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ with world.join() as gang:
 
 
 @pytest.mark.slow
-def test_a_script_meets_its_peers_and_reads_each_row_once(
+def test_ranks_of_a_script_connect_and_read_each_row_once(
     made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "mine.py"
@@ -49,7 +49,7 @@ def test_a_script_meets_its_peers_and_reads_each_row_once(
 
 
 @pytest.mark.slow
-def test_a_script_that_fails_is_a_failure(
+def test_exit_code_of_a_failed_script_is_returned(
     made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "mine.py"
@@ -58,6 +58,6 @@ def test_a_script_that_fails_is_a_failure(
     assert run_script(script, [str(made().path), str(tmp_path), "fail"]) != 0
 
 
-def test_a_script_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"missing\.py: there is no such file; give the path of a Python script"):
+def test_missing_script_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"missing\.py: no such file; give the path of a Python script"):
         run_script(tmp_path / "missing.py")

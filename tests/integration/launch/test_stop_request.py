@@ -1,4 +1,4 @@
-"""A gang that is asked to stop by a signal to one of its workers, and the attempt that goes on."""
+"""Stop of a gang by a signal to one of its workers, and the attempt that resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // BATCH_ROWS
 
 
-def test_a_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt_goes_on(
+def test_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt_resumes(
     home: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -38,13 +38,13 @@ def test_a_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt
     (directory / "job.json").write_text(job.model_dump_json())
 
     first = Attempt(1, (Host("localhost", job.resources.workers),))
-    asking = threading.Thread(target=_terminate, args=(marks / "rank-1-began",))
-    asking.start()
-    cause = run_gang(GangOptions(job, directory, False, ignore_event), first)
-    asking.join()
+    terminator = threading.Thread(target=_terminate, args=(marks / "rank-1-began",))
+    terminator.start()
+    failure = run_gang(GangOptions(job, directory, False, ignore_event), first)
+    terminator.join()
 
-    assert cause is not None
-    assert cause.kind == "stopped"
+    assert failure is not None
+    assert failure.kind == "stopped"
     assert first.failures == []
     assert first.result is None
     assert first.stopped_step is not None
@@ -52,21 +52,21 @@ def test_a_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt
     assert open_backend(directory / "checkpoints").names()[0] == f"step-{first.stopped_step:09d}"
     assert first.mlflow_run_id is not None
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    assert client.get_run(first.mlflow_run_id).info.status == "RUNNING"  # another attempt may go on with it
+    assert client.get_run(first.mlflow_run_id).info.status == "RUNNING"  # another attempt may resume it
 
-    told: list[Event] = []
+    events: list[Event] = []
     second = Attempt(2, first.hosts, mlflow_run_id=first.mlflow_run_id)
-    assert run_gang(GangOptions(job, directory, False, told.append), second) is None
+    assert run_gang(GangOptions(job, directory, False, events.append), second) is None
     assert second.result is not None
-    assert second.result["training"]["steps"] == 2 * STEPS
-    assert any(isinstance(event, Message) and f"step {first.stopped_step}" in event.text for event in told)
+    assert second.result.training["steps"] == 2 * STEPS
+    assert any(isinstance(event, Message) and f"step {first.stopped_step}" in event.text for event in events)
     points = client.get_metric_history(first.mlflow_run_id, "train.loss")
     assert sorted(point.step for point in points) == list(range(1, 2 * STEPS + 1))
     assert client.get_run(first.mlflow_run_id).info.status == "FINISHED"
 
 
 def _terminate(mark: Path) -> None:
-    """Send SIGTERM to the worker that leaves its number in the mark, once it trains."""
+    """Send SIGTERM to the worker whose process id is in the file, once it trains."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if mark.exists() and mark.read_text():

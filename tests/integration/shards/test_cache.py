@@ -30,7 +30,7 @@ SHARD_ROWS = 1000
 def manifest(
     s3: Folder, proxy: FaultyProxy, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest]
 ) -> Manifest:
-    """A dataset of six shards of two blocks each, whose requests the proxy has forgotten."""
+    """Provide a dataset of six shards of two blocks each, whose requests the proxy has forgotten."""
     shards = []
     for index in range(NUM_SHARDS):
         writer = ShardWriter(s3.uri, "train", index, schema, BLOCK_ROWS)
@@ -49,7 +49,7 @@ def shards(manifest: Manifest) -> tuple[ShardInfo, ...]:
 
 @pytest.fixture
 def caches(s3: Folder) -> Iterator[Callable[[], ShardCache]]:
-    """A function that opens the cache as another process would."""
+    """Provide a function that opens the cache as another process would."""
     opened: list[ShardCache] = []
 
     def open_cache() -> ShardCache:

@@ -49,7 +49,7 @@ class TestObjectStorage(StorageContract):
 
 @pytest.fixture
 def written(s3: Folder, schema: Schema, rows: Callable[..., Columns], describe: Callable[..., Manifest]) -> Manifest:
-    """A dataset of two shards of 7 and 5 rows, in the bucket."""
+    """Provide a dataset of two shards of 7 and 5 rows, in the bucket."""
     shards = []
     for index, (count, start) in enumerate([(7, 0), (5, 7)]):
         writer = ShardWriter(s3.uri, "train", index, schema, block_rows=3)
@@ -93,7 +93,9 @@ def test_verify_names_the_damaged_shard_and_block(s3: Folder, written: Manifest)
     s3.put(shard.file, bytes(content))
     (problem,) = verify(s3.uri)
     assert (problem.shard, problem.block) == (shard.file, 1)
-    with pytest.raises(DatasetError, match=rf"{shard.file}: arrived 3 times with the checksum .* which the manifest states"):
+    with pytest.raises(
+        DatasetError, match=rf"{shard.file}: arrived 3 times with the checksum .* which the manifest states"
+    ):
         Dataset(s3.uri).split("train").block(4)
 
 

@@ -1,4 +1,4 @@
-"""Logged models take raw rows and say what the network said in training."""
+"""Logged models take raw rows and predict what the network predicted in training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
-from test_recorder import Recorded, be_rank
 
 from farandole.spec import Job
 from tests.support.made_data import Made
+from tests.support.recorded_run import RecordedRun, train_in_process
 
 MakeJob = Callable[..., Job]
 KINDS = ("binary", "multiclass", "regression")
 
 
 @pytest.fixture(scope="module")
-def models(module_home: Path, make_module_job: MakeJob) -> dict[str, tuple[Recorded, Any]]:
-    """For each kind of label, and for a network that cannot be exported: a training and its loaded model."""
+def models(module_home: Path, make_module_job: MakeJob) -> dict[str, tuple[RecordedRun, Any]]:
+    """Train and load a model for each kind of label, and with a network that cannot be exported."""
     found = {}
     for kind in (*KINDS, "branching"):
         changes: dict[str, Any] = {"train__epochs": 3, "name": kind}
@@ -30,7 +30,7 @@ def models(module_home: Path, make_module_job: MakeJob) -> dict[str, tuple[Recor
             changes |= {"model": {"builder": "network:build_branching", "options": {}}}
         job = make_module_job(kind if kind in KINDS else "binary", **changes)
         with pytest.MonkeyPatch.context() as patch:
-            recorded = be_rank(job, module_home, patch, register=kind == "binary")
+            recorded = train_in_process(job, module_home, patch, register=kind == "binary")
         mlflow.set_tracking_uri(f"sqlite:///{module_home / 'mlflow.db'}")
         found[kind] = (recorded, mlflow.pyfunc.load_model(recorded.result["model"]["uri"]))
     return found
@@ -41,55 +41,57 @@ def _test_rows(made: Callable[..., Made], kind: str) -> pd.DataFrame:
 
 
 def test_binary_predictions_on_the_test_split_give_the_metrics_of_the_result(
-    models: dict[str, tuple[Recorded, Any]], made: Callable[..., Made]
+    models: dict[str, tuple[RecordedRun, Any]], made: Callable[..., Made]
 ) -> None:
     for name in ("binary", "branching"):
         recorded, model = models[name]
         rows = _test_rows(made, "binary")
-        said = model.predict(rows.drop(columns="label"))
+        predictions = model.predict(rows.drop(columns="label"))
         measured = recorded.result["training"]["metrics"]["test"]
-        assert list(said.columns) == ["prediction", "probability"]
-        assert sk.roc_auc_score(rows["label"], said["probability"]) == pytest.approx(measured["roc_auc"], abs=1e-4)
-        assert (said["prediction"] == rows["label"].astype(str).str.lower()).mean() == pytest.approx(
+        assert list(predictions.columns) == ["prediction", "probability"]
+        assert sk.roc_auc_score(rows["label"], predictions["probability"]) == pytest.approx(
+            measured["roc_auc"], abs=1e-4
+        )
+        assert (predictions["prediction"] == rows["label"].astype(str).str.lower()).mean() == pytest.approx(
             measured["accuracy"]
         )
-        assert sk.log_loss(rows["label"], said["probability"]) == pytest.approx(measured["log_loss"], abs=1e-4)
-        assert sk.average_precision_score(rows["label"], said["probability"]) == pytest.approx(
+        assert sk.log_loss(rows["label"], predictions["probability"]) == pytest.approx(measured["log_loss"], abs=1e-4)
+        assert sk.average_precision_score(rows["label"], predictions["probability"]) == pytest.approx(
             measured["average_precision"], abs=1e-3
         )
 
 
 def test_multiclass_predictions_give_the_metrics_of_the_result(
-    models: dict[str, tuple[Recorded, Any]], made: Callable[..., Made]
+    models: dict[str, tuple[RecordedRun, Any]], made: Callable[..., Made]
 ) -> None:
     recorded, model = models["multiclass"]
     rows = _test_rows(made, "multiclass")
-    said = model.predict(rows.drop(columns="label"))
+    predictions = model.predict(rows.drop(columns="label"))
     classes = ["high", "low", "middle"]
-    assert list(said.columns) == ["prediction", *(f"probability_{name}" for name in classes)]
+    assert list(predictions.columns) == ["prediction", *(f"probability_{name}" for name in classes)]
     measured = recorded.result["training"]["metrics"]["test"]
-    assert (said["prediction"] == rows["label"]).mean() == pytest.approx(measured["accuracy"])
-    probabilities = said.iloc[:, 1:].to_numpy()
+    assert (predictions["prediction"] == rows["label"]).mean() == pytest.approx(measured["accuracy"])
+    probabilities = predictions.iloc[:, 1:].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert sk.log_loss(rows["label"], probabilities, labels=classes) == pytest.approx(measured["log_loss"], abs=1e-4)
 
 
 def test_regression_predictions_give_the_metrics_of_the_result(
-    models: dict[str, tuple[Recorded, Any]], made: Callable[..., Made]
+    models: dict[str, tuple[RecordedRun, Any]], made: Callable[..., Made]
 ) -> None:
     recorded, model = models["regression"]
     rows = _test_rows(made, "regression")
-    said = model.predict(rows.drop(columns="label"))["prediction"]
+    predictions = model.predict(rows.drop(columns="label"))["prediction"]
     measured = recorded.result["training"]["metrics"]["test"]
-    assert sk.root_mean_squared_error(rows["label"], said) == pytest.approx(measured["rmse"], rel=1e-4)
-    assert sk.mean_absolute_error(rows["label"], said) == pytest.approx(measured["mae"], rel=1e-4)
-    assert sk.r2_score(rows["label"], said) == pytest.approx(measured["r2"], abs=1e-4)
+    assert sk.root_mean_squared_error(rows["label"], predictions) == pytest.approx(measured["rmse"], rel=1e-4)
+    assert sk.mean_absolute_error(rows["label"], predictions) == pytest.approx(measured["mae"], rel=1e-4)
+    assert sk.r2_score(rows["label"], predictions) == pytest.approx(measured["r2"], abs=1e-4)
     assert recorded.artifacts("plots") == {"plots/training_curves.png", "plots/predicted_against_true.png"}
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "branching"])
-def test_missing_values_and_unseen_categories_are_predicted_too(
-    models: dict[str, tuple[Recorded, Any]], kind: str
+def test_missing_values_and_unseen_categories_have_predictions(
+    models: dict[str, tuple[RecordedRun, Any]], kind: str
 ) -> None:
     _, model = models[kind]
     noon = pd.Timestamp("2030-01-01 12:00")
@@ -102,13 +104,15 @@ def test_missing_values_and_unseen_categories_are_predicted_too(
             "seen_at": [noon, pd.NaT, None],
         }
     )
-    said = model.predict(rows)
-    assert len(said) == 3
-    assert not said.isna().any().any()
-    pd.testing.assert_frame_equal(model.predict(rows.iloc[:1]), said.iloc[:1], rtol=1e-5)
+    predictions = model.predict(rows)
+    assert len(predictions) == 3
+    assert not predictions.isna().any().any()
+    pd.testing.assert_frame_equal(model.predict(rows.iloc[:1]), predictions.iloc[:1], rtol=1e-5)
 
 
-def test_the_signature_names_the_raw_columns_and_the_example_fits_it(models: dict[str, tuple[Recorded, Any]]) -> None:
+def test_the_signature_lists_the_raw_columns_and_matches_the_example(
+    models: dict[str, tuple[RecordedRun, Any]],
+) -> None:
     _, model = models["binary"]
     signature = model.metadata.signature
     assert [(column.name, str(column.type), column.required) for column in signature.inputs] == [
@@ -125,16 +129,17 @@ def test_the_signature_names_the_raw_columns_and_the_example_fits_it(models: dic
 
 
 def test_a_network_that_cannot_be_exported_is_logged_with_its_code_and_a_warning(
-    models: dict[str, tuple[Recorded, Any]],
+    models: dict[str, tuple[RecordedRun, Any]],
 ) -> None:
-    def warnings(recorded: Recorded) -> list[str]:
-        return [said["text"] for said in recorded.said if said["event"] == "Message" and said["level"] == "warning"]
+    def warnings(recorded: RecordedRun) -> list[str]:
+        messages = recorded.messages
+        return [message["text"] for message in messages if message.get("level") == "warning"]
 
     (warning,) = warnings(models["branching"][0])
     assert warning.startswith("the network cannot be exported, so its code is logged with it (")
     assert warnings(models["binary"][0]) == []
 
 
-def test_only_a_registered_model_has_a_version(models: dict[str, tuple[Recorded, Any]]) -> None:
+def test_only_a_registered_model_has_a_version(models: dict[str, tuple[RecordedRun, Any]]) -> None:
     assert models["binary"][0].result["model"]["uri"] == "models:/binary/1"
     assert models["regression"][0].result["model"]["uri"].startswith("models:/m-")

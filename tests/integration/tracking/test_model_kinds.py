@@ -40,7 +40,7 @@ TYPES = {"body": "string", "picture": "binary", "vector": "array<double>", "raw"
 
 
 def picture(value: int) -> bytes:
-    """A PNG file of one grey."""
+    """Return a PNG file of a single grey."""
     file = io.BytesIO()
     Image.new("RGB", (6, 5), (value,) * 3).save(file, "PNG")
     return file.getvalue()
@@ -57,7 +57,7 @@ ROWS = {
 
 
 class Everything(nn.Module):
-    """Reads each group a little: B rows."""
+    """A network that uses every group; B rows."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Everything(nn.Module):
         self.linear = nn.Linear(4 + 4 + 3 + 2 + 4, 1)
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, 1]`."""
+        """Map the groups to logits `[B, 1]`."""
         mask = groups["body_mask"].unsqueeze(2)
         text = (self.embedding(groups["body"]) * mask).sum(1) / mask.sum(1).clamp(min=1)
         image = self.pixels(groups["picture"].permute(0, 3, 1, 2) / 255).mean((2, 3))
@@ -95,10 +95,10 @@ def test_a_model_of_every_kind_of_feature_is_saved_and_served(fitted: Preprocess
     assert problem is None
 
     model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    said = model.predict(pd.DataFrame(ROWS))
+    predictions = model.predict(pd.DataFrame(ROWS))
     with torch.no_grad():
         expected = network(**{name: torch.from_numpy(array) for name, array in features.items()})
-    np.testing.assert_allclose(said["probability"], expected.squeeze(1).sigmoid().numpy(), rtol=1e-4)
+    np.testing.assert_allclose(predictions["probability"], expected.squeeze(1).sigmoid().numpy(), rtol=1e-4)
     inputs = {column.name: str(column.type) for column in model.metadata.signature.inputs}
     assert inputs == {
         "body": "DataType.string",

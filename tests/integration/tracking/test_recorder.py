@@ -1,15 +1,12 @@
-"""What one MLflow run holds at the end, by a real Horovod gang of one in this process."""
+"""The content of an MLflow run after a real training by a Horovod gang of one in this process."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
@@ -17,53 +14,15 @@ from mlflow import MlflowClient
 
 from farandole.errors import UnavailableError
 from farandole.spec import Job
-from farandole.tracking.provenance import flatten
 from farandole.tracking.recorder import close_run, record_run
-from farandole.training import rank
-from farandole.training.stop import StopSwitch
 from tests.support.made_data import Made
+from tests.support.recorded_run import RecordedRun, train_in_process
 
 MakeJob = Callable[..., Job]
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A finished training and its MLflow run."""
-
-    job: Job
-    home: Path
-    said: list[dict[str, Any]]
-
-    @property
-    def result(self) -> dict[str, Any]:
-        return next(data for data in self.said if data["event"] == "result")
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
-
-    @property
-    def run(self) -> Any:
-        return self.client.get_run(self.result["training"]["mlflow_run_id"])
-
-    def artifacts(self, path: str = "") -> set[str]:
-        return {entry.path for entry in self.client.list_artifacts(self.run.info.run_id, path)}
-
-
-def be_rank(job: Job, home: Path, patch: pytest.MonkeyPatch, *, register: bool = True) -> Recorded:
-    """Be the only rank of a gang, and keep what it says."""
-    said: list[dict[str, Any]] = []
-    patch.setattr(rank, "send", said.append)
-    patch.delenv("FARANDOLE_WORKERS", raising=False)
-    patch.delitem(sys.modules, "network", raising=False)
-    directory = home / "jobs" / f"{job.name}-{len(list(home.glob('jobs/*')))}"
-    directory.mkdir(parents=True)
-    rank.run_rank(job, directory, register, StopSwitch())
-    return Recorded(job, home, said)
-
-
 @pytest.fixture(scope="module")
-def recorded(module_home: Path, make_module_job: MakeJob) -> Recorded:
+def recorded(module_home: Path, make_module_job: MakeJob) -> RecordedRun:
     job = make_module_job(tracking={"system_metrics": True, "experiment": "things"})
     folder = str(job.folder)
     git = ["git", "-C", folder, "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
@@ -73,10 +32,10 @@ def recorded(module_home: Path, make_module_job: MakeJob) -> Recorded:
         file.write("# a change\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
-        return be_rank(job, module_home, patch)
+        return train_in_process(job, module_home, patch)
 
 
-def test_there_is_one_finished_run_in_the_experiment(recorded: Recorded) -> None:
+def test_the_experiment_has_one_finished_run(recorded: RecordedRun) -> None:
     experiment = recorded.client.get_experiment_by_name("things")
     (run,) = recorded.client.search_runs([experiment.experiment_id])
     assert run.info.run_id == recorded.result["training"]["mlflow_run_id"]
@@ -84,7 +43,7 @@ def test_there_is_one_finished_run_in_the_experiment(recorded: Recorded) -> None
     assert experiment.artifact_location == (recorded.home / "artifacts").as_uri()
 
 
-def test_params_are_the_flattened_spec(recorded: Recorded) -> None:
+def test_params_are_the_flattened_spec(recorded: RecordedRun) -> None:
     params = recorded.run.data.params
     assert params["name"] == "small"
     assert params["train.epochs"] == "2"
@@ -94,7 +53,7 @@ def test_params_are_the_flattened_spec(recorded: Recorded) -> None:
     assert not any(name.startswith("folder") for name in params)
 
 
-def test_metrics_are_recorded_by_step(recorded: Recorded) -> None:
+def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
     run_id, metrics = recorded.run.info.run_id, recorded.run.data.metrics
     losses = recorded.client.get_metric_history(run_id, "train.loss")
     assert sorted(point.step for point in losses) == list(range(1, 33))
@@ -114,7 +73,7 @@ def test_metrics_are_recorded_by_step(recorded: Recorded) -> None:
     assert any(name.startswith("system/") for name in metrics)
 
 
-def test_the_dataset_is_an_input_under_its_digest(recorded: Recorded, made: Callable[..., Made]) -> None:
+def test_the_dataset_is_an_input_with_its_digest(recorded: RecordedRun, made: Callable[..., Made]) -> None:
     (given,) = recorded.run.inputs.dataset_inputs
     digest = made().manifest.digest
     assert given.dataset.digest == digest[:36]
@@ -123,19 +82,19 @@ def test_the_dataset_is_an_input_under_its_digest(recorded: Recorded, made: Call
     assert recorded.artifacts("dataset") == {"dataset/manifest.json"}
 
 
-def test_the_environment_and_the_changes_are_kept(recorded: Recorded) -> None:
+def test_packages_and_uncommitted_changes_are_logged(recorded: RecordedRun) -> None:
     run_id = recorded.run.info.run_id
     assert recorded.artifacts("environment") == {"environment/requirements.txt", "environment/git.diff"}
     commit = subprocess.check_output(["git", "-C", str(recorded.job.folder), "rev-parse", "HEAD"], text=True).strip()
     assert recorded.run.data.tags["mlflow.source.git.commit"] == commit
-    read = lambda name: Path(recorded.client.download_artifacts(run_id, f"environment/{name}")).read_text()  # noqa: E731
-    assert "+# a change" in read("git.diff")
-    packages = read("requirements.txt").splitlines()
+    folder = Path(recorded.client.download_artifacts(run_id, "environment"))
+    assert "+# a change" in (folder / "git.diff").read_text()
+    packages = (folder / "requirements.txt").read_text().splitlines()
     assert f"mlflow=={mlflow.__version__}" in packages
     assert packages == sorted(packages)
 
 
-def test_plots_are_artifacts(recorded: Recorded) -> None:
+def test_plots_are_artifacts(recorded: RecordedRun) -> None:
     assert recorded.artifacts("plots") == {
         "plots/training_curves.png", "plots/confusion_matrix.png", "plots/roc.png",
     }  # fmt: skip
@@ -145,14 +104,14 @@ def test_plots_are_artifacts(recorded: Recorded) -> None:
         assert len(image) > 5000
 
 
-def test_the_model_is_registered_under_the_jobs_name(recorded: Recorded) -> None:
+def test_the_model_is_registered_under_the_job_name(recorded: RecordedRun) -> None:
     assert recorded.result["model"]["uri"] == "models:/small/1"
     version = recorded.client.get_model_version("small", "1")
     assert version.run_id == recorded.run.info.run_id
     assert version.status == "READY"
 
 
-def test_the_digest_of_the_weights_is_what_the_contract_says(recorded: Recorded) -> None:
+def test_the_weights_digest_follows_its_specification(recorded: RecordedRun) -> None:
     import torch
 
     newest = max(recorded.home.glob("jobs/*/checkpoints/step-*"))
@@ -165,8 +124,8 @@ def test_the_digest_of_the_weights_is_what_the_contract_says(recorded: Recorded)
     assert recorded.run.data.tags["farandole.weights_digest"] == digest.hexdigest()
 
 
-def test_a_resumed_run_keeps_its_params_and_tags_what_changed(
-    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_run_keeps_its_params_and_tags_changed_values(
+    recorded: RecordedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", str(recorded.home))
     changed = recorded.job.model_copy(update={"train": recorded.job.train.model_copy(update={"epochs": 5})})
@@ -180,13 +139,13 @@ def test_a_resumed_run_keeps_its_params_and_tags_what_changed(
     assert [name for name in recorded.run.data.tags if "changed" in name] == ["farandole.changed.train.epochs"]
 
 
-def test_nothing_waits_in_the_directory_of_a_job_whose_records_were_taken(recorded: Recorded) -> None:
+def test_the_spool_is_deleted_once_everything_is_sent(recorded: RecordedRun) -> None:
     (directory,) = recorded.home.glob("jobs/small-*")
     assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
 
 
-def test_a_run_whose_training_breaks_is_marked_as_failed(home: Path, make_job: MakeJob) -> None:
-    def break_off() -> str:
+def test_the_run_of_a_failed_training_is_marked_as_failed(home: Path, make_job: MakeJob) -> None:
+    def fail() -> str:
         with record_run(make_job().tracking, home / "jobs" / "broken") as recorder:
             assert recorder.run_id is not None
             run_ids.append(recorder.run_id)
@@ -194,7 +153,7 @@ def test_a_run_whose_training_breaks_is_marked_as_failed(home: Path, make_job: M
 
     run_ids: list[str] = []
     with pytest.raises(RuntimeError, match="out"):
-        break_off()
+        fail()
     run = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_run(run_ids[0])
     assert run.info.status == "FAILED"
     assert run.info.run_name == "broken"
@@ -209,33 +168,27 @@ def test_a_run_whose_training_breaks_is_marked_as_failed(home: Path, make_job: M
         ("postgresql://ada:s3cret@no..host/mlflow", "there is no host no..host"),
     ],
 )
-def test_a_store_that_cannot_be_one_is_an_error_at_once(
+def test_an_unusable_store_is_an_error_at_the_start(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "")  # they are put back after the test
+        monkeypatch.setenv(name, "")  # restored after the test
     directory = home / "jobs" / "nowhere"
     with pytest.raises(UnavailableError) as caught, record_run(make_job().tracking, directory):
-        pytest.fail("it was recorded nowhere")
+        pytest.fail("an unusable store was accepted")
     assert reason in str(caught.value)
-    assert str(caught.value).endswith("; mend tracking.uri, or its user and password")
+    assert str(caught.value).endswith("; correct tracking.uri")
     assert "s3cret" not in str(caught.value)
     assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
 
 
-def test_names_that_mlflow_refuses_stay_together_in_one_param() -> None:
-    columns = {"Temp (C)": "double", "price$": "int"}
-    flat = flatten({"data": {"sources": {"s": {"columns": columns}}, "memory": "2g"}})
-    assert flat == {"data.sources.s.columns": json.dumps(columns), "data.memory": "2g"}
-
-
-def test_a_run_that_was_left_open_is_closed_and_an_ended_one_stays_as_it_is(home: Path, make_job: MakeJob) -> None:
+def test_an_open_run_is_closed_and_an_ended_run_is_unchanged(home: Path, make_job: MakeJob) -> None:
     tracking = make_job().tracking
     directory = home / "jobs" / "left"
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     close_run(tracking, directory, "KILLED")
-    assert not directory.exists(), "nothing was recorded, so nothing is closed"
+    assert not directory.exists(), "nothing was recorded, so there is nothing to close"
     with record_run(tracking, directory) as recorder:
         pass
     assert recorder.run_id is not None

@@ -1,4 +1,4 @@
-"""Two nodes, as two processes with names of their own, record into one MLflow run."""
+"""Two nodes, as two processes with different node names, record in one MLflow run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from farandole.errors import TrainingError
 from farandole.spec import Tracking
 from farandole.tracking.recorder import record_run
-from farandole.tracking.system_metrics import node_name, record_system_metrics
+from farandole.tracking.system_metrics import record_system_metrics
 
 _OTHER_NODE = """
 import sys, time
 from pathlib import Path
 from farandole.spec import Tracking
-from farandole.tracking.nodes import recording_node
-with recording_node(Tracking(), Path(sys.argv[1]), None):
+from farandole.tracking.system_metrics import record_system_metrics
+with record_system_metrics(Tracking(), Path(sys.argv[1]), None):
     time.sleep(2)
 """
 
 
 @pytest.mark.slow
-def test_each_node_records_under_its_name_into_the_one_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_node_records_under_its_name_in_the_same_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     directory = home / "jobs" / "nodes"
     monkeypatch.setenv("HOROVOD_HOSTNAME", "node-a")
@@ -46,19 +45,3 @@ def test_each_node_records_under_its_name_into_the_one_run(home: Path, monkeypat
         assert f"system/{node}/network_receive_megabytes" in run.data.metrics
     assert {name.split("/")[1] for name in run.data.metrics} == {"node-a", "node-b"}
     assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
-
-
-def test_a_node_without_the_jobs_record_says_so(tmp_path: Path) -> None:
-    shared = pytest.raises(TrainingError, match="does not find the job's record there; start workers by")
-    with shared, record_system_metrics(Tracking(), tmp_path, None):
-        pytest.fail("it recorded nowhere")
-
-
-def test_a_node_is_called_as_the_user_says_then_as_the_launcher_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOROVOD_HOSTNAME", "worker:1")
-    assert node_name() == "worker_1"
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_NODE_ID", "left")
-    assert node_name() == "left"
-    monkeypatch.delenv("MLFLOW_SYSTEM_METRICS_NODE_ID")
-    monkeypatch.setenv("HOROVOD_HOSTNAME", "localhost")
-    assert node_name() not in ("", "localhost")

@@ -25,17 +25,17 @@ def _json(*arguments: str) -> dict[str, object]:
 
 @pytest.fixture
 def whole(made: Callable[..., Made]) -> Made:
-    """A dataset that nobody changes."""
+    """Return a dataset that no test changes."""
     return made("binary")
 
 
 @pytest.fixture
 def copy(whole: Made, tmp_path: Path) -> Path:
-    """A dataset of the test's own, to be damaged."""
+    """Return a copy that a test may damage."""
     return Path(shutil.copytree(whole.path, tmp_path / "copy"))
 
 
-def test_inspect_gives_the_manifest(whole: Made) -> None:
+def test_inspect_shows_the_manifest(whole: Made) -> None:
     document = _json("inspect", str(whole.path))
     assert document["digest"] == whole.manifest.digest
     assert document["path"] == str(whole.path)
@@ -44,7 +44,7 @@ def test_inspect_gives_the_manifest(whole: Made) -> None:
         assert word in shown
 
 
-def test_head_gives_the_first_rows_by_feature(whole: Made) -> None:
+def test_head_shows_the_first_rows_by_feature(whole: Made) -> None:
     document = _json("head", str(whole.path), "-n", "3", "--split", "test")
     block = Dataset(whole.path).split("test").block(0)
     rows = document["rows"]
@@ -67,7 +67,7 @@ def test_inspect_writes_a_page(whole: Made, tmp_path: Path, monkeypatch: pytest.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.html", "other.html"]
 
 
-def test_a_page_that_cannot_be_written_is_told_and_nothing_is_left(whole: Made, tmp_path: Path) -> None:
+def test_page_that_cannot_be_written_is_reported_and_leaves_no_file(whole: Made, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     arguments = ["data", "inspect", str(whole.path), "--html"]
     with pytest.raises(UserError, match=r"none/a\.html: cannot be written \(No such file or directory\); choose"):
@@ -77,13 +77,13 @@ def test_a_page_that_cannot_be_written_is_told_and_nothing_is_left(whole: Made, 
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_file_without_html_is_a_mistake(whole: Made) -> None:
+def test_file_without_html_option_is_rejected(whole: Made) -> None:
     done = CliRunner().invoke(app, ["data", "inspect", str(whole.path), "page.html"])
     assert done.exit_code == 2
     assert "only --html writes a file" in " ".join(done.stderr.split())
 
 
-def test_head_sums_up_what_has_a_shape(tmp_path: Path) -> None:
+def test_head_summarizes_images_and_tokens(tmp_path: Path) -> None:
     groups = (
         Group(name="dense", kind="numbers", features=("a",)),
         Group(name="picture", kind="image", features=("picture",), shape=(2, 3, 3)),
@@ -128,9 +128,9 @@ def test_head_sums_up_what_has_a_shape(tmp_path: Path) -> None:
         assert text in shown
 
 
-def test_verify_says_whole_and_names_what_is_not(copy: Path) -> None:
+def test_verify_names_damaged_record_batches(copy: Path) -> None:
     runner = CliRunner()
-    assert "are as the manifest has them" in runner.invoke(app, ["data", "verify", str(copy)]).stdout
+    assert "match the manifest" in runner.invoke(app, ["data", "verify", str(copy)]).stdout
     shard = sorted((copy / "train").glob("*.arrow"))[0]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
@@ -152,7 +152,7 @@ def test_diff_is_empty_for_a_copy_and_names_the_digests_otherwise(whole: Made, c
     assert whole.manifest.digest[:8] in done.stdout
 
 
-def test_values_that_look_like_markup_are_shown_as_they_are(copy: Path) -> None:
+def test_values_that_look_like_markup_are_shown_unchanged(copy: Path) -> None:
     manifest = Dataset(copy).manifest
     statistics = {"[/red]": {"rows": 9, "distinct": 1, "most_frequent": [["[/b] :smile:", 9]]}}
     write_manifest(copy, manifest.model_copy(update={"statistics": statistics}))

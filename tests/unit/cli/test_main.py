@@ -1,3 +1,5 @@
+"""The command as a whole: its help, its errors and exit codes, and what it imports."""
+
 from __future__ import annotations
 
 import subprocess
@@ -18,12 +20,12 @@ def test_help_lists_every_command() -> None:
         assert f" {command} " in done.output
 
 
-def test_the_version_is_the_packages() -> None:
+def test_version_option_prints_the_version_of_the_package() -> None:
     done = CliRunner().invoke(cli.app, ["--version"])
     assert (done.exit_code, done.output) == (0, f"farandole {version('farandole')}\n")
 
 
-def test_an_unknown_command_is_wrong_input() -> None:
+def test_unknown_command_exits_with_2() -> None:
     assert CliRunner().invoke(cli.app, ["trian"]).exit_code == 2
 
 
@@ -36,15 +38,15 @@ def test_an_unknown_command_is_wrong_input() -> None:
         (
             FarandoleError("broke", detail="evidence"),
             1,
-            "farandole: broke\nfarandole: more with `farandole --debug …`\n",
+            "farandole: broke\nfarandole: `farandole --debug …` shows more\n",
         ),
         (KeyboardInterrupt(), 130, "farandole: interrupted; everything that was started has ended\n"),
         (SystemExit(130), 130, "farandole: interrupted; everything that was started has ended\n"),
         (SystemExit(2), 2, ""),
-        (cli._Terminated(), 143, "farandole: terminated; everything that was started has ended\n"),
+        (cli.Terminated(), 143, "farandole: terminated; everything that was started has ended\n"),
     ],
 )
-def test_what_is_raised_becomes_text_and_an_exit_code(
+def test_error_becomes_text_and_an_exit_code(
     raised: BaseException,
     code: int,
     text: str,
@@ -55,17 +57,17 @@ def test_what_is_raised_becomes_text_and_an_exit_code(
         raise raised
 
     monkeypatch.setattr(cli, "app", app)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cli, "raise_on_sigterm", lambda: None)
     monkeypatch.delenv("FARANDOLE_DEBUG", raising=False)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == code
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", text)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", text)
 
 
 @pytest.mark.parametrize("module", ["farandole", "farandole.cli.main", "farandole.planning", "farandole.spec"])
-def test_the_command_line_starts_without_the_heavy_libraries(module: str) -> None:
+def test_command_line_starts_without_the_heavy_libraries(module: str) -> None:
     heavy = "{'torch', 'pyspark', 'mlflow', 'horovod', 'pandas', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

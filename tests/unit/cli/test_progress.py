@@ -1,4 +1,4 @@
-"""What a watcher of a job sees: bars on a terminal, lines elsewhere."""
+"""The display of events: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from farandole.events import Message, Progress, StageEnded, StageStarted
 
 _JOB = """
 import time
-from farandole.cli.watching import watching
-from farandole.progress import Advanced, Noted, StageEnded, StageStarted
-with watching() as on_event:
+from farandole.cli.progress import event_display
+from farandole.events import Message, Progress, StageEnded, StageStarted
+with event_display() as on_event:
     on_event(StageStarted("train", "training on 2 workers"))
     for done in (100, 200):
-        on_event(Advanced("train", done, 400, "rows", "epoch 1 of 2", 1234.5))
+        on_event(Progress("train", done, 400, "rows", "epoch 1 of 2", 1234.5))
         time.sleep(0.3)
-    on_event(Noted("a [/note] with [brackets]", level="warning"))
+    on_event(Message("a [/note] with [brackets]", level="warning"))
     on_event(StageEnded("train", "4 steps, [fast]"))
 """
 
 
-def test_a_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -> None:
+def test_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -> None:
     shown, terminal = pty.openpty()
     variables = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen([sys.executable, "-c", _JOB], stderr=terminal, stdout=terminal, env=variables)
@@ -42,15 +42,15 @@ def test_a_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage()
         text += part
     os.close(shown)
     assert process.wait(timeout=30) == 0
-    said = text.decode()
-    assert "1,234 rows/s" in said
-    assert "epoch 1 of 2" in said
-    assert "left" in said
-    assert "a [/note] with [brackets]" in said
-    assert "4 steps, [fast]" in said
+    drawn = text.decode()
+    assert "1,234 rows/s" in drawn
+    assert "epoch 1 of 2" in drawn
+    assert "left" in drawn
+    assert "a [/note] with [brackets]" in drawn
+    assert "4 steps, [fast]" in drawn
 
 
-def test_elsewhere_there_are_lines_and_not_one_for_every_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_gets_lines_but_not_one_for_every_event(capsys: pytest.CaptureFixture[str]) -> None:
     with event_display() as on_event:
         on_event(StageStarted("prepare", "preparing x"))
         for done in range(50):

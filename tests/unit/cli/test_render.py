@@ -127,7 +127,7 @@ def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys
 def test_findings_are_shown_with_their_remedies(capsys: Capture) -> None:
     findings = [Finding("java", True, "17", ""), Finding("disk", False, "0.1 GB free", "free some space")]
     show_findings(findings, as_json=False)
-    assert "✘ │ disk │ 0.1 GB free │ free some space" in capsys.readouterr().out
+    assert "✘ disk 0.1 GB free free some space" in _words(capsys)
     show_findings(findings, as_json=True)
     assert json.loads(capsys.readouterr().out)["findings"][0] == {
         "name": "java",

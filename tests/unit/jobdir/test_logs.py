@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from farandole.jobdir.logs import read_job_log, read_rank_log
-from tests.support.queued import MakeBackend, shell_job, wait_for_state, wait_until
+from tests.support.queued import wait_until
 
 
 def _write(path: Path, text: str) -> None:
@@ -14,7 +14,7 @@ def _write(path: Path, text: str) -> None:
 
 
 class _Follower:
-    """Follows in a thread, as somebody at a terminal does."""
+    """A reader in a thread, as at a terminal."""
 
     def __init__(self, directory: Path, rank: int | None) -> None:
         self.ended = False
@@ -82,18 +82,3 @@ def test_worker_is_followed_over_attempts_without_it(tmp_path: Path) -> None:
     for number in range(4, 12):
         _write(tmp_path / "logs" / f"attempt-{number}" / "rank-1.log", f"{number}\n")
     assert list(read_rank_log(tmp_path, 1, None)) == ["first", "third", *map(str, range(4, 12))]
-
-
-def test_a_job_is_followed_from_before_it_starts_to_its_end(local: MakeBackend, tmp_path: Path) -> None:
-    blocking = local(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done")
-    blocking.submit(shell_job())
-    backend = local("echo working; sleep 0.5; echo done")
-    job_id = backend.submit(shell_job()).id
-    lines: list[str] = []
-    thread = threading.Thread(target=lambda: lines.extend(backend.logs(job_id, follow=True)))
-    thread.start()
-    (tmp_path / "go").touch()
-    thread.join()
-    wait_for_state(backend, job_id, "succeeded")
-    assert lines[1:3] == ["working", "done"]
-    assert lines[-1].endswith("succeeded: completed")

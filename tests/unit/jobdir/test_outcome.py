@@ -11,13 +11,13 @@ from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, rea
 def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tell = EventLogger(tmp_path)
+    log = EventLogger(tmp_path)
     assert read_progress(tmp_path) == {}
-    tell(StageStarted("prepare", "preparing"))
-    tell(Message("a warning of\ntwo lines", level="warning"))
-    told = read_progress(tmp_path)
-    assert (told["stage"], told["text"]) == ("prepare", "warning: a warning of\ntwo lines")
-    tell(StageEnded("train", "10 steps"))
+    log(StageStarted("prepare", "preparing"))
+    log(Message("a warning of\ntwo lines", level="warning"))
+    newest = read_progress(tmp_path)
+    assert (newest["stage"], newest["text"]) == ("prepare", "warning: a warning of\ntwo lines")
+    log(StageEnded("train", "10 steps"))
     assert read_progress(tmp_path)["stage"] == "train"
     lines = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
     assert [text for _, text in lines] == [
@@ -30,9 +30,9 @@ def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
 
 
 def test_frequent_progress_is_logged_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell = EventLogger(tmp_path)
+    log = EventLogger(tmp_path)
     for done in range(1000):
-        tell(Progress("train", done, 1000, "rows", "epoch 1"))
+        log(Progress("train", done, 1000, "rows", "epoch 1"))
     assert len(capsys.readouterr().out.splitlines()) < 10
     assert read_progress(tmp_path)["text"].startswith("train: epoch 1, ")
 

@@ -148,7 +148,7 @@ def test_only_a_full_disk_asks_for_space(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(code_archive, "_write", fail)
-    with pytest.raises(UnavailableError, match=r"No space left on device; free some space there"):
+    with pytest.raises(UnavailableError, match=r"No space left on device; free some space"):
         unpack(archive.data, archive.digest, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 

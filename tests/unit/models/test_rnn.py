@@ -35,7 +35,7 @@ def test_the_scale_of_the_inputs_is_learned() -> None:
     torch.manual_seed(0)
     model = build(SCHEMA, size=8)
     past = torch.randn(500, 12, 3) * torch.tensor([1.0, 100.0, 0.1]) + torch.tensor([0.0, 1000.0, 5.0])
-    for _ in range(150):
+    for _ in range(80):  # the running mean is then exact to 2e-4
         model(past=past)
     scaled = model.eval().encoder.scale(past.transpose(1, 2)).transpose(1, 2)
     assert torch.allclose(scaled.mean((0, 1)), torch.zeros(3), atol=0.05)

@@ -1,4 +1,4 @@
-"""The page is parsed as a browser would, and must say what the manifest says."""
+"""The report is parsed as by a browser and compared with the manifest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from farandole.errors import DatasetError
 from farandole.pages import dataset_page
+from farandole.pages.dataset import CHART_HEIGHT, CHART_WIDTH, bar_lengths, histogram_bars
 from farandole.preprocess import Summary
 from farandole.shards import Manifest, read_manifest, write_manifest
 from tests.support.made_data import ROWS, Made
@@ -22,7 +23,7 @@ VOID = {"meta", "rect", "br"}
 
 
 class Parsed(HTMLParser):
-    """The elements of a page with their attributes, its text, and whether every element that opens closes."""
+    """The elements of a page with their attributes, and its text; every opened element must be closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Parsed(HTMLParser):
 
 @pytest.fixture
 def page(made: Callable[..., Made], tmp_path: Path) -> Callable[..., Parsed]:
-    """The page of the small dataset, with other parts of its manifest."""
+    """Render the small dataset with changed parts of its manifest."""
 
     def page(**changes: Any) -> Parsed:
         write_manifest(tmp_path, Manifest.model_validate({**made("binary").manifest.model_dump(), **changes}))
@@ -61,13 +62,13 @@ def page(made: Callable[..., Made], tmp_path: Path) -> Callable[..., Parsed]:
 
 
 def summary() -> dict[str, Any]:
-    """The statistics of a column."""
+    """Return the statistics of a column."""
     seen = Summary()
     seen.add(np.concatenate([np.random.default_rng(0).normal(5, 2, 900), np.full(100, np.nan)]))
     return seen.to_dict()
 
 
-def test_it_tells_what_the_manifest_tells(page: Callable[..., Parsed], made: Callable[..., Made]) -> None:
+def test_the_report_shows_the_content_of_the_manifest(page: Callable[..., Parsed], made: Callable[..., Made]) -> None:
     found = " ".join(page().text.split())
     manifest = made("binary").manifest
     assert manifest.digest in found
@@ -97,15 +98,15 @@ def test_a_histogram_has_a_bar_for_each_bin(page: Callable[..., Parsed]) -> None
     assert "100 of 1,000 (10.0%)" in found.text
 
 
-def test_frequent_values_have_bars_and_their_counts(page: Callable[..., Parsed]) -> None:
+def test_frequent_values_are_shown_with_bars_and_counts(page: Callable[..., Parsed]) -> None:
     frequent = [["red", 40], ["green", 10], ["blue", 1]]
     found = page(statistics={"colour": {"rows": 60, "distinct": 12, "most_frequent": frequent}})
     assert [float(bar["width"] or 0) for bar in found.of("rect")] == [100, 25, 2.5]
     assert re.search(r"red\s+40\s+green\s+10\s+blue\s+1\s+and 9 more", found.text)
 
 
-def test_data_stays_data(made: Callable[..., Made], page: Callable[..., Parsed]) -> None:
-    """Whatever a value, a name or a path holds, it is shown and does nothing."""
+def test_every_text_is_escaped(made: Callable[..., Made], page: Callable[..., Parsed]) -> None:
+    """Values, names and paths are shown as text, whatever they contain."""
     manifest = made("binary").manifest.model_dump()
     preprocessing = manifest["preprocessing"]
     for transform in preprocessing["transforms"]:
@@ -123,7 +124,7 @@ def test_data_stays_data(made: Callable[..., Made], page: Callable[..., Parsed])
     assert handlers == []
 
 
-def test_what_was_expected_and_kept_private_is_told(page: Callable[..., Parsed]) -> None:
+def test_expectations_and_privacy_are_shown(page: Callable[..., Parsed]) -> None:
     expected = {"column": "fare", "min": 0, "values": None}
     found = page(
         expectations=[{"broken": 12, "examples": [{"rows": 4, "value": EVIL}], "expected": expected, "passed": False}],
@@ -140,7 +141,7 @@ def test_what_was_expected_and_kept_private_is_told(page: Callable[..., Parsed])
     assert found.of("script") == []
 
 
-def test_it_needs_nothing_from_anywhere(page: Callable[..., Parsed]) -> None:
+def test_the_report_uses_no_external_resources(page: Callable[..., Parsed]) -> None:
     found = page(statistics={"width": summary()})
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in found.elements}
     assert not [attributes for _, attributes in found.elements if "src" in attributes or "href" in attributes]
@@ -148,7 +149,7 @@ def test_it_needs_nothing_from_anywhere(page: Callable[..., Parsed]) -> None:
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def test_it_can_be_read_by_those_who_do_not_see_it(page: Callable[..., Parsed]) -> None:
+def test_the_report_is_accessible_to_screen_readers(page: Callable[..., Parsed]) -> None:
     found = page(statistics={"width": summary()})
     assert found.of("html")[0]["lang"] == "en"
     assert len(found.of("h1")) == 1
@@ -159,11 +160,11 @@ def test_it_can_be_read_by_those_who_do_not_see_it(page: Callable[..., Parsed]) 
     assert {section["aria-labelledby"] for section in found.of("section") if "aria-labelledby" in section} <= ids
 
 
-def test_equal_manifests_give_equal_pages(made: Callable[..., Made]) -> None:
+def test_equal_manifests_give_equal_reports(made: Callable[..., Made]) -> None:
     assert dataset_page(made("binary").path) == dataset_page(str(made("binary").path))
 
 
-def test_a_dataset_without_a_label_and_without_statistics_has_a_page(
+def test_a_dataset_without_label_and_statistics_has_a_report(
     page: Callable[..., Parsed], made: Callable[..., Made]
 ) -> None:
     columns = {**read_manifest(made("binary").path).columns.model_dump(), "label": None}
@@ -171,6 +172,24 @@ def test_a_dataset_without_a_label_and_without_statistics_has_a_page(
     assert " label " not in " ".join(found.text.split())
 
 
-def test_without_a_dataset_there_is_no_page(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="so no dataset"):
         dataset_page(tmp_path)
+
+
+def test_bars_start_at_the_baseline_and_fill_the_width() -> None:
+    bars = histogram_bars([0.0, 1.0, 2.0, 4.0], [5, 0, 10])
+    assert [bar["x"] for bar in bars] == [0, CHART_WIDTH / 4, CHART_WIDTH / 2]
+    assert [bar["height"] for bar in bars] == [CHART_HEIGHT / 2, 0, CHART_HEIGHT]
+    assert all(bar["y"] + bar["height"] == CHART_HEIGHT for bar in bars)
+    assert bars[2]["x"] + bars[2]["width"] == CHART_WIDTH - 1
+    assert [bar["title"] for bar in bars] == ["0 to 1: 5", "1 to 2: 0", "2 to 4: 10"]
+
+
+def test_a_single_value_among_millions_is_visible() -> None:
+    assert histogram_bars([0.0, 1.0, 2.0], [1, 10_000_000])[0]["height"] == 1
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([], []), ([0], [0]), ([4, 1], [100, 25])])
+def test_bar_lengths_are_relative_to_the_longest(counts: list[int], expected: list[float]) -> None:
+    assert bar_lengths(counts) == expected

@@ -26,7 +26,7 @@ NUMERIC: dict[str, Any] = {
             NUMERIC,
             [
                 "a missing value becomes 10.5, the median",
-                "wind_missing tells where one was missing",
+                "wind_missing marks missing values",
                 "clipped up to 33",
                 "sign(x) · log(1 + |x|)",
                 "mean 0, deviation 1: (x - 2) / 4",
@@ -66,14 +66,14 @@ NUMERIC: dict[str, Any] = {
             {"kind": "text", "spec": {"tokenizer": "bpe", "mode": "pad", "length": 2048, "truncate": "start"}},
             [
                 "tokens by bpe, learned on the training split",
-                "a window of 2,048 tokens; a longer text loses its start",
+                "a window of 2,048 tokens; a longer text is cut at its start",
             ],
         ),
         (
             {"kind": "text", "spec": {"tokenizer": "words", "mode": "pack", "length": 64}},
             [
                 "tokens by words, learned on the training split",
-                "all texts one after the other, in windows of 64 tokens",
+                "all texts concatenated, in windows of 64 tokens",
             ],
         ),
         (
@@ -86,7 +86,7 @@ NUMERIC: dict[str, Any] = {
         ),
     ],
 )
-def test_a_transform_in_words(transform: dict[str, Any], steps: list[str]) -> None:
+def test_a_transform_is_described_in_words(transform: dict[str, Any], steps: list[str]) -> None:
     assert describe_transform(transform) == steps
 
 
@@ -94,16 +94,16 @@ def test_a_transform_in_words(transform: dict[str, Any], steps: list[str]) -> No
     ("rule", "words"),
     [
         ({}, ""),
-        ({"column": "part", "train": 0.8}, "The column part says which split a row belongs to."),
+        ({"column": "part", "train": 0.8}, "The column part determines the split of a row."),
         (
             {"train": 0.8, "validation": 0.0, "test": 0.2, "by": [], "seed": 17},
             "train 80%, test 20%, by a hash of the whole row. Seed 17.",
         ),
         (
             {"train": 1.0, "by": ["day", "origin"], "seed": 0},
-            "train 100%, by a hash of day, origin: rows that agree in it share a split. Seed 0.",
+            "train 100%, by a hash of day, origin: rows with equal values share a split. Seed 0.",
         ),
     ],
 )
-def test_the_split_in_words(rule: dict[str, Any], words: str) -> None:
+def test_the_split_rule_is_described_in_words(rule: dict[str, Any], words: str) -> None:
     assert describe_split(rule) == words

@@ -5,7 +5,7 @@ from html import unescape
 import pytest
 
 from farandole.pages import Page
-from farandole.pages.page import number
+from farandole.pages.page import format_number
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from farandole.pages.page import number
         (1.5e20, "1.5e+20"),
     ],
 )
-def test_numbers_are_shown_as_people_read_them(value: float, shown: str) -> None:
-    assert number(value) == shown
+def test_numbers_are_formatted_for_people(value: float, shown: str) -> None:
+    assert format_number(value) == shown
 
 
-def test_a_notebook_shows_a_page_in_a_frame_that_cannot_be_left() -> None:
+def test_a_notebook_shows_a_page_in_a_sandboxed_frame() -> None:
     frame = Page('<p title="a">&amp; </p>"><script>')._repr_html_()
     assert frame.startswith('<iframe sandbox srcdoc="')
     assert "<p" not in frame

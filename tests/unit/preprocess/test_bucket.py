@@ -20,9 +20,9 @@ from farandole.spec import Bucket
 def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
     """Return a transform that is fitted on these values."""
     transform = BucketTransform("x", "raw", Bucket.model_validate({"kind": "bucket", **spec}))
-    seen = Summary()
-    seen.add(transform.observe(pa.array(values, pa.float64()))[VALUES])
-    return transform.learn({VALUES: seen})
+    summary = Summary()
+    summary.add(transform.observe(pa.array(values, pa.float64()))[VALUES])
+    return transform.learn({VALUES: summary})
 
 
 def ids(transform: BucketTransform, values: list[float | None]) -> list[int]:

@@ -32,25 +32,25 @@ ROWS = batch([1.0, None, 3.0], ["a", "a", None], ["n", "p", "n"])
 
 def observed(preprocessing: Preprocessing, *batches: pa.RecordBatch) -> Observations:
     """Return the observations of one task."""
-    seen = Observations()
-    for one in batches:
-        seen.add(preprocessing, one)
-    return seen
+    observations = Observations()
+    for rows in batches:
+        observations.add(preprocessing, rows)
+    return observations
 
 
 def test_pass_observes_only_what_is_not_yet_learned(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "MAX_COUNTED", 1)
     first = declare(FEATURES, TYPES)
-    seen = observed(first, ROWS)
-    assert set(seen.summaries) == {"x", "plain"}
-    assert seen.counts == {"c": Counter(a=2), LABEL_KEY: Counter(n=2, p=1)}
-    assert (seen.summaries["x"].rows, seen.summaries["x"].missing) == (3, 1)
-    second = learn(first, seen)
+    observations = observed(first, ROWS)
+    assert set(observations.summaries) == {"x", "plain"}
+    assert observations.counts == {"c": Counter(a=2), LABEL_KEY: Counter(n=2, p=1)}
+    assert (observations.summaries["x"].rows, observations.summaries["x"].missing) == (3, 1)
+    second = learn(first, observations)
     assert not second.fitted
-    seen = observed(second, ROWS)
-    assert set(seen.summaries) == {"x"}
-    assert seen.counts == {}
-    assert learn(second, seen).fitted
+    observations = observed(second, ROWS)
+    assert set(observations.summaries) == {"x"}
+    assert observations.counts == {}
+    assert learn(second, observations).fitted
 
 
 def test_one_pass_is_enough_for_few_distinct_values(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +72,8 @@ def test_merged_parts_equal_all_rows(declare: Declare) -> None:
 
 
 def test_observations_can_be_pickled(declare: Declare) -> None:
-    seen = observed(declare(FEATURES, TYPES), ROWS)
-    assert pickle.loads(pickle.dumps(seen)) == seen
+    observations = observed(declare(FEATURES, TYPES), ROWS)
+    assert pickle.loads(pickle.dumps(observations)) == observations
 
 
 def test_learning_does_not_modify_the_old_preprocessing(declare: Declare) -> None:

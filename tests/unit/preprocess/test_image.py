@@ -150,9 +150,9 @@ def test_missing_image_can_be_black() -> None:
 
 def test_fitting_measures_the_images() -> None:
     transform = image(2, 2, missing="blank")
-    seen = transform.observe(pa.array([PNG, None, encoded(np.zeros((3, 5), np.uint8))]))
-    assert seen["width"].tolist() == pytest.approx([8, np.nan, 5], nan_ok=True)
-    assert seen["height"].tolist() == pytest.approx([8, np.nan, 3], nan_ok=True)
+    measured = transform.observe(pa.array([PNG, None, encoded(np.zeros((3, 5), np.uint8))]))
+    assert measured["width"].tolist() == pytest.approx([8, np.nan, 5], nan_ok=True)
+    assert measured["height"].tolist() == pytest.approx([8, np.nan, 3], nan_ok=True)
     learned = transform.learn({})
     assert not transform.fitted
     assert learned.fitted
@@ -168,8 +168,8 @@ def test_typical_image_is_black() -> None:
 def test_raw_pixels_are_reordered(layout: str) -> None:
     transform = image(8, 8, pixels=layout)
     assert transform.fitted
-    come = SQUARES.transpose(2, 0, 1) if layout == "chw" else SQUARES
-    for values in (pa.array([come.tobytes()] * 2, pa.binary()), pa.array([come.tolist()] * 2)):
+    raw = SQUARES.transpose(2, 0, 1) if layout == "chw" else SQUARES
+    for values in (pa.array([raw.tobytes()] * 2, pa.binary()), pa.array([raw.tolist()] * 2)):
         found = transform.arrays(values)["x"]
         assert found.flags["C_CONTIGUOUS"]
         assert np.array_equal(found, np.stack([SQUARES] * 2))

@@ -20,15 +20,15 @@ def label(kind: str, **spec: Any) -> Any:
 
 def learned(kind: str, counts: dict[str, int], **spec: Any) -> ClassLabel:
     """Return the label with its classes."""
-    made: ClassLabel = label(kind, **spec).learn(Counter(counts))
-    return made
+    transform: ClassLabel = label(kind, **spec).learn(Counter(counts))
+    return transform
 
 
 def test_classes_are_sorted_and_the_last_one_of_two_is_positive() -> None:
-    made = learned("binary", {"true": 1, "false": 9})
-    assert made.classes == ("false", "true")
-    assert made.apply(pa.array([True, False, True])).tolist() == [1, 0, 1]
-    assert made.apply(pa.array(["true"])).dtype == np.int32
+    transform = learned("binary", {"true": 1, "false": 9})
+    assert transform.classes == ("false", "true")
+    assert transform.apply(pa.array([True, False, True])).tolist() == [1, 0, 1]
+    assert transform.apply(pa.array(["true"])).dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_class_that_does_not_occur_in_training_is_rejected() -> None:
 
 
 def test_number_to_predict_is_unchanged() -> None:
-    made = label("regression")
-    assert made.fitted
-    result = made.apply(pa.array([1, -2, 3], pa.int32()))
+    transform = label("regression")
+    assert transform.fitted
+    result = transform.apply(pa.array([1, -2, 3], pa.int32()))
     assert result.dtype == np.float32
     assert result.tolist() == [1.0, -2.0, 3.0]
 
@@ -132,14 +132,14 @@ def test_text_as_a_number_to_predict_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "outputs"),
+    ("transform", "outputs"),
     [
         (learned("binary", {"a": 1, "b": 1}, positive="a"), 1),
         (learned("multiclass", {"a": 1, "b": 1, "c": 1}), 3),
         (label("regression"), 1),
     ],
 )
-def test_label_survives_a_round_trip_and_has_its_column(made: ClassLabel | NumberLabel, outputs: int) -> None:
-    assert label_from_dict(made.to_dict()) == made
-    assert made.schema.column == "y"
-    assert made.schema.num_outputs == outputs
+def test_label_survives_a_round_trip_and_has_its_column(transform: ClassLabel | NumberLabel, outputs: int) -> None:
+    assert label_from_dict(transform.to_dict()) == transform
+    assert transform.schema.column == "y"
+    assert transform.schema.num_outputs == outputs

@@ -24,9 +24,9 @@ def fitted(values: Any, **spec: Any) -> NumericTransform:
     """Return a transform that is fitted on these values."""
     transform = NumericTransform("x", "raw", Numeric.model_validate({"kind": "numeric", **spec}))
     while not transform.fitted:
-        seen = Summary()
-        seen.add(transform.observe(as_array(values))[VALUES])
-        transform = transform.learn({VALUES: seen})
+        summary = Summary()
+        summary.add(transform.observe(as_array(values))[VALUES])
+        transform = transform.learn({VALUES: summary})
     return transform
 
 
@@ -57,9 +57,9 @@ def test_minmax_scaling_gives_0_to_1_on_the_training_split_and_more_beyond() -> 
 
 def test_unscaled_values_stay_and_need_one_pass() -> None:
     transform = NumericTransform("x", "raw", Numeric(kind="numeric", scale="none"))
-    seen = Summary()
-    seen.add(transform.observe(as_array([1.0, 2.0]))[VALUES])
-    assert transform.learn({VALUES: seen}).fitted
+    summary = Summary()
+    summary.add(transform.observe(as_array([1.0, 2.0]))[VALUES])
+    assert transform.learn({VALUES: summary}).fitted
     assert applied(fitted([1.0, 2.0], scale="none"), [1.5, -7.0]) == [1.5, -7.0]
 
 

@@ -92,9 +92,9 @@ def _halved(values: np.ndarray) -> np.ndarray:
 @given(st.lists(st.one_of(SENSIBLE, st.just(math.nan)), max_size=30))
 @MORE
 def test_mapped_summary_equals_the_summary_of_mapped_values(values: list[float]) -> None:
-    made = summary(values).mapped(_halved)
-    if made is not None:
-        assert made == summary(_halved(np.array(values, dtype=np.float64)).tolist())
+    mapped = summary(values).mapped(_halved)
+    if mapped is not None:
+        assert mapped == summary(_halved(np.array(values, dtype=np.float64)).tolist())
 
 
 def test_too_many_values_cannot_be_mapped() -> None:

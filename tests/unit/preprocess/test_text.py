@@ -33,11 +33,11 @@ def fitted(texts: list[Any] = TEXTS, **spec: Any) -> TextTransform:
 
 def arrays(transform: TextTransform, *texts: str | None) -> dict[str, list[list[int]]]:
     """Return the tokens and masks of texts, as lists."""
-    made = transform.arrays(pa.array(texts, pa.string()))
+    columns = transform.arrays(pa.array(texts, pa.string()))
     for group in transform.groups:
-        assert made[group.name].dtype == group.dtype
-        assert made[group.name].shape[1:] == group.shape
-    return {name: values.tolist() for name, values in made.items()}
+        assert columns[group.name].dtype == group.dtype
+        assert columns[group.name].shape[1:] == group.shape
+    return {name: values.tolist() for name, values in columns.items()}
 
 
 def test_groups_are_tokens_and_their_mask() -> None:
@@ -91,8 +91,8 @@ def test_mean_length_is_measured_on_the_training_rows() -> None:
 
 
 def test_lengths_are_measured_in_characters() -> None:
-    seen = fitted().observe(pa.array(["blåbær", "", None]))
-    assert seen[CHARACTERS].tolist() == pytest.approx([6, 0, np.nan], nan_ok=True)
+    measured = fitted().observe(pa.array(["blåbær", "", None]))
+    assert measured[CHARACTERS].tolist() == pytest.approx([6, 0, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize("texts", [[], [None, ""], [" \n"]])

@@ -39,9 +39,9 @@ def counted(lines: list[str], spec: Text) -> Counter[str]:
     return Counter(split_words(pa.array(lines, pa.string()), spec).flatten().to_pylist())
 
 
-def ids_of(made: Tokenizer, lines: list[str], spec: Text | None = None) -> tuple[np.ndarray, np.ndarray]:
+def ids_of(fitted: Tokenizer, lines: list[str], spec: Text | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids of lines, and the number of ids of each."""
-    return encode(made, split_words(pa.array(lines, pa.string()), spec or text("words")))
+    return encode(fitted, split_words(pa.array(lines, pa.string()), spec or text("words")))
 
 
 def trained(tokenizer: str, lines: list[str] = LINES, **fields: Any) -> Tokenizer:
@@ -52,11 +52,11 @@ def trained(tokenizer: str, lines: list[str] = LINES, **fields: Any) -> Tokenize
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_first_ids_are_padding_unknown_end_and_special_tokens(tokenizer: str) -> None:
-    made = trained(tokenizer, special_tokens=["<sep>", "<cls>"])
-    assert [made.id_to_token(number) for number in range(5)] == [*RESERVED, "<sep>", "<cls>"]
-    assert sorted(made.get_vocab().values()) == list(range(made.get_vocab_size()))
-    assert made.get_vocab_size() <= 400
-    ids, lengths = ids_of(made, ["the<sep>fox", "", "<cls>"])
+    fitted = trained(tokenizer, special_tokens=["<sep>", "<cls>"])
+    assert [fitted.id_to_token(number) for number in range(5)] == [*RESERVED, "<sep>", "<cls>"]
+    assert sorted(fitted.get_vocab().values()) == list(range(fitted.get_vocab_size()))
+    assert fitted.get_vocab_size() <= 400
+    ids, lengths = ids_of(fitted, ["the<sep>fox", "", "<cls>"])
     assert list(ids).count(3) == 1
     assert ids[-1] == 4
     assert lengths.tolist() == [len(ids) - 1, 0, 1]
@@ -107,49 +107,49 @@ def test_encoding_by_words_gives_the_ids_of_the_library(tokenizer: str, texts: l
     spec = text(tokenizer, lower=True)
     json = train(spec, counted(LINES, spec))
     ids, lengths = ids_of(load(json), texts, spec)
-    expected = [one.ids for one in Tokenizer.from_str(json).encode_batch(texts)]
-    assert lengths.tolist() == [len(one) for one in expected]
-    assert ids.tolist() == [token for one in expected for token in one]
+    expected = [encoding.ids for encoding in Tokenizer.from_str(json).encode_batch(texts)]
+    assert lengths.tolist() == [len(token_ids) for token_ids in expected]
+    assert ids.tolist() == [token for token_ids in expected for token in token_ids]
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=6))
 @example(texts=["\x1f", "a\x1fb \x1c", "\ufdd0 c"])
 @hypothesis_settings(max_examples=40, deadline=None)
 def test_bpe_encodes_every_text_reversibly(texts: list[str]) -> None:
-    made = trained("bpe", unicode="none")
-    ids, lengths = ids_of(made, texts, text("bpe"))
+    fitted = trained("bpe", unicode="none")
+    ids, lengths = ids_of(fitted, texts, text("bpe"))
     assert 1 not in ids
     start = 0
-    for one, length in zip(texts, lengths.tolist(), strict=True):
-        back = made.decode(ids[start : start + length].tolist())
-        assert back == (one if one.startswith(" ") or not one else " " + one)
+    for original, length in zip(texts, lengths.tolist(), strict=True):
+        back = fitted.decode(ids[start : start + length].tolist())
+        assert back == (original if original.startswith(" ") or not original else " " + original)
         start += length
 
 
 def test_words_are_sorted_by_count_and_then_by_value() -> None:
-    made = trained("words", ["b a. b, a c", "a b z"], min_count=2)
-    assert [made.id_to_token(number) for number in range(3, made.get_vocab_size())] == ["a", "b"]
-    assert ids_of(made, ["a z b"])[0].tolist() == [3, 1, 4]
+    fitted = trained("words", ["b a. b, a c", "a b z"], min_count=2)
+    assert [fitted.id_to_token(number) for number in range(3, fitted.get_vocab_size())] == ["a", "b"]
+    assert ids_of(fitted, ["a z b"])[0].tolist() == [3, 1, 4]
     assert trained("words", ["a b c d e f g"] * 2, vocab_size=8).get_vocab_size() == 8
 
 
 def test_whitespace_tokenizer_keeps_punctuation_with_words() -> None:
-    made = trained("whitespace", ["well, well,"])
-    assert made.token_to_id("well,") == 3
+    fitted = trained("whitespace", ["well, well,"])
+    assert fitted.token_to_id("well,") == 3
 
 
 def test_wordpiece_splits_words() -> None:
-    made = trained("wordpiece", ["low lower lowest"] * 9, vocab_size=60)
-    tokens = [made.id_to_token(token) for token in ids_of(made, ["lowes"])[0].tolist()]
+    fitted = trained("wordpiece", ["low lower lowest"] * 9, vocab_size=60)
+    tokens = [fitted.id_to_token(token) for token in ids_of(fitted, ["lowes"])[0].tolist()]
     assert "".join(token.removeprefix("##") for token in tokens) == "lowes"
-    assert ids_of(made, ["日"])[0].tolist() == [1]
+    assert ids_of(fitted, ["日"])[0].tolist() == [1]
 
 
 def test_rare_characters_of_a_small_wordpiece_vocabulary_are_unknown() -> None:
-    made = trained("wordpiece", ["a a a b b c", "d"] * 2, vocab_size=15)
-    assert made.get_vocab_size() <= 15
-    assert 1 not in ids_of(made, ["a b c"])[0]
-    assert ids_of(made, ["d"])[0].tolist() == [1]
+    fitted = trained("wordpiece", ["a a a b b c", "d"] * 2, vocab_size=15)
+    assert fitted.get_vocab_size() <= 15
+    assert 1 not in ids_of(fitted, ["a b c"])[0]
+    assert ids_of(fitted, ["d"])[0].tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_rare_characters_of_a_small_wordpiece_vocabulary_are_unknown() -> None:
     ],
 )
 def test_texts_are_normalized(fields: dict[str, Any], one: str, other: str) -> None:
-    made = trained("bpe", **fields)
-    assert ids_of(made, [one], text("bpe"))[0].tolist() == ids_of(made, [other], text("bpe"))[0].tolist()
+    fitted = trained("bpe", **fields)
+    assert ids_of(fitted, [one], text("bpe"))[0].tolist() == ids_of(fitted, [other], text("bpe"))[0].tolist()
 
 
 def test_counts_beyond_the_maximum_of_words_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("farandole.preprocess.tokenizer.MAX_WORDS", 100)
-    made = trained("bpe", ["banana bandana"] * 1000)
-    assert len(ids_of(made, ["banana"], text("bpe"))[0]) <= 2
+    fitted = trained("bpe", ["banana bandana"] * 1000)
+    assert len(ids_of(fitted, ["banana"], text("bpe"))[0]) <= 2

@@ -25,9 +25,9 @@ def policy(**fields: Any) -> Policy:
 
 def protect(values: Any, kind: pa.DataType, secret: Secret = SECRET, **fields: Any) -> list[Any]:
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
-    made = Protection({"c": policy(**fields)}, secret).protect("c", array)
-    assert made.type == protected_type("c", policy(**fields), kind)
-    found: list[Any] = made.to_pylist()
+    protected = Protection({"c": policy(**fields)}, secret).protect("c", array)
+    assert protected.type == protected_type("c", policy(**fields), kind)
+    found: list[Any] = protected.to_pylist()
     return found
 
 
@@ -47,12 +47,12 @@ def test_masked_value_shows_at_most_its_end(values: list[str | None], keep: int)
 
 @given(texts)
 def test_pseudonyms_preserve_equality_and_depend_on_the_key(values: list[str | None]) -> None:
-    made = protect(values, pa.string(), policy="pseudonymise")
+    protected = protect(values, pa.string(), policy="pseudonymise")
     others = protect(values, pa.string(), Secret(b"o" * 32, "o"), policy="pseudonymise")
-    assert [name is None for name in made] == [value is None for value in values]
-    assert len({name for name in made if name}) == len({value for value in values if value is not None})
-    assert not {name for name in made if name} & {name for name in others if name}
-    assert protect(values, pa.string(), policy="pseudonymise", length=16) == [name and name[:16] for name in made]
+    assert [name is None for name in protected] == [value is None for value in values]
+    assert len({name for name in protected if name}) == len({value for value in values if value is not None})
+    assert not {name for name in protected if name} & {name for name in others if name}
+    assert protect(values, pa.string(), policy="pseudonymise", length=16) == [name and name[:16] for name in protected]
 
 
 def test_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
@@ -64,8 +64,8 @@ def test_pseudonym_does_not_depend_on_the_type_or_the_column() -> None:
 
 @given(texts)
 def test_encrypted_values_can_be_decrypted(values: list[str | None]) -> None:
-    made = protect(values, pa.string(), policy="encrypt")
-    assert [None if text is None else decrypt_text(SECRET, "c", text) for text in made] == values
+    protected = protect(values, pa.string(), policy="encrypt")
+    assert [None if text is None else decrypt_text(SECRET, "c", text) for text in protected] == values
 
 
 @given(st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20), st.integers(1, 1000))

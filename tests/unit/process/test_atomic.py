@@ -23,9 +23,14 @@ def test_file_is_replaced_as_a_whole(tmp_path: Path, durable: bool) -> None:
 def test_failed_write_keeps_the_old_content_and_no_draft(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="in the middle"), atomic_file(path) as draft:
-        draft.write_text("half")
-        raise RuntimeError("in the middle")
+
+    def fail() -> None:
+        with atomic_file(path) as draft:
+            draft.write_text("half")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -72,7 +77,11 @@ def test_directory_that_exists_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_failed_directory_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "code") as draft:
-        (draft / "a").write_text("x")
-        raise RuntimeError
+    def fail() -> None:
+        with atomic_directory(tmp_path / "code") as draft:
+            (draft / "a").write_text("x")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert os.listdir(tmp_path) == []

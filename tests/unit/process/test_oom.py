@@ -1,4 +1,4 @@
-"""The kernel's counts of processes that it killed for want of memory."""
+"""Counts of out-of-memory kills by the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farandole.process.oom import OomCounter
 
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the place of the kernel's, where this process is in the group `job`."""
+    """Replace the kernel's file with the count of this process's group."""
     monkeypatch.setattr(oom, "_ROOT", tmp_path)
     monkeypatch.setattr(oom, "_count_file", lambda pid: tmp_path / "memory.events" if pid else None)
     (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 1\n")
@@ -26,7 +26,7 @@ def test_only_a_risen_count_is_evidence(kernel: Path) -> None:
     assert counts.evidence(1) is None
     kernel.write_text("low 0\noom 3\noom_kill 2\n")
     assert counts.evidence(1) == f"{kernel}: oom_kill rose from 1 to 2"
-    assert counts.evidence(0) is None, "another worker, whose group nobody looked at"
+    assert counts.evidence(0) is None, "another worker, whose group was never observed"
 
 
 def test_removed_group_is_not_evidence(kernel: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a gang left behind is found and killed, and nothing else."""
+"""Killing of orphans, and of nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil
 from farandole.process.orphans import GANG_VARIABLE, find_orphans, kill_orphans
 
 
-def _run_away(mark: str, note: Path) -> int:
-    """A process that left its parent, its group and its session; its number."""
+def _start_detached(mark: str, note: Path) -> int:
+    """Start a process that left its parent, its group and its session; return its id."""
     code = (
         "import os, sys, time\n"
         "if os.fork(): os._exit(0)\n"
@@ -32,11 +32,11 @@ def _run_away(mark: str, note: Path) -> int:
 
 
 def test_detached_process_is_killed_with_its_gang(tmp_path: Path) -> None:
-    ours = _run_away(str(tmp_path / "ours"), tmp_path / "ours.pid")
-    others = _run_away(str(tmp_path / "others"), tmp_path / "others.pid")
-    assert [process.pid for process in find_orphans(str(tmp_path / "ours"))] == [ours]
-    assert kill_orphans(str(tmp_path / "ours")) == 1
-    assert find_orphans(str(tmp_path / "ours")) == []
+    own = _start_detached(str(tmp_path / "own"), tmp_path / "own.pid")
+    others = _start_detached(str(tmp_path / "others"), tmp_path / "others.pid")
+    assert [process.pid for process in find_orphans(str(tmp_path / "own"))] == [own]
+    assert kill_orphans(str(tmp_path / "own")) == 1
+    assert find_orphans(str(tmp_path / "own")) == []
     assert psutil.Process(others).status() != psutil.STATUS_ZOMBIE
     assert kill_orphans(str(tmp_path / "others")) == 1
 

@@ -10,7 +10,7 @@ from farandole.process.retry import Backoff, retry
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, without making them."""
+    """Record pauses instead of sleeping."""
     made: list[float] = []
     monkeypatch.setattr(module.time, "sleep", made.append)
     return made

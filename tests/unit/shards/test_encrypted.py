@@ -41,7 +41,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Secret:
 def write(
     schema: Schema, rows: Callable[..., Columns], describe_manifest: Callable[..., Manifest]
 ) -> Callable[..., tuple[Path, Manifest]]:
-    """A function that writes a dataset of two shards of 7 and 5 rows in blocks of 3, encrypted if there is a key."""
+    """Provide a function that writes a dataset of two shards, encrypted if there is a key."""
 
     def write(directory: Path, secret: Secret | None = None) -> tuple[Path, Manifest]:
         shards: list[ShardInfo] = []
@@ -61,7 +61,7 @@ def write(
 
 @pytest.fixture
 def describe_manifest(describe: Callable[..., Manifest]) -> Callable[..., Manifest]:
-    """The fixture of the same name, which the imported function hides."""
+    """Return the fixture of the same name, which the imported function hides."""
     return describe
 
 

@@ -21,8 +21,8 @@ def test_dataset_without_the_policies_of_the_job_is_refused(dataset: tuple[Path,
     with pytest.raises(DatasetError) as caught:
         require_policies(wanted, dataset[1])
     assert str(caught.value).splitlines() == [
-        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has no policy; training refuses"
-        " /data/people: run `farandole prepare`",
+        "data.privacy.columns.age: the job requires generalise (width 10.0), the dataset has no policy; training"
+        " refuses /data/people: run `farandole prepare`",
         "data.privacy.columns.name: the job requires mask (keep_last 0), the dataset has no policy; training refuses"
         " /data/people: run `farandole prepare`",
     ]

@@ -1,3 +1,5 @@
+"""The plots of a sweep."""
+
 from __future__ import annotations
 
 import io
@@ -47,7 +49,7 @@ def _size(figure: Figure, path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
-def test_each_trial_is_a_line_through_its_values(tmp_path: Path, count: int) -> None:
+def test_each_trial_is_drawn_as_a_line_through_its_values(tmp_path: Path, count: int) -> None:
     trials = _trials(count)
     figure = plots.parallel_coordinates(trials, SPACE, "roc_auc", "maximize")
     assert _size(figure, tmp_path / "plot.png")[0] > 600
@@ -63,7 +65,7 @@ def test_each_trial_is_a_line_through_its_values(tmp_path: Path, count: int) -> 
     assert len(dashed) == sum(trial.state == "pruned" for trial in trials)
 
 
-def test_importances_are_bars_with_their_shares(tmp_path: Path) -> None:
+def test_importances_are_drawn_as_bars_with_their_shares(tmp_path: Path) -> None:
     figure = plots.importances({"train.epochs": 0.75, "train.seed": 0.25}, "roc_auc")
     assert _size(figure, tmp_path / "plot.png")[0] > 600
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0.25, 0.75]  # type: ignore[attr-defined]

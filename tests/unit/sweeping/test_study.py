@@ -1,4 +1,4 @@
-"""Which values are drawn, without training anything."""
+"""The draws of a sweep, without any training."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _run(study: Study, trials: int) -> list[dict[str, Any]]:
             break
         number, values = asked
         drawn.append(values)
-        study.tell(_ended(number, values, _value(values)))
+        study.record(_ended(number, values, _value(values)))
     return drawn
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_values_lie_in_their_space_and_follow_from_the_seed(tmp_path: Path, sampler: str) -> None:
+def test_values_are_in_their_space_and_follow_from_the_seed(tmp_path: Path, sampler: str) -> None:
     draws = []
     for place, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / place).mkdir()
@@ -61,7 +61,7 @@ def test_values_lie_in_their_space_and_follow_from_the_seed(tmp_path: Path, samp
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
-def test_a_sweep_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str) -> None:
+def test_killed_sweep_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str) -> None:
     space = {**SPACE, "train.optimizer.learning_rate": {"choices": [0.1, 0.01, 0.001]}}
     spec = Sweep.model_validate({"space": space, "sampler": sampler, "trials": 7, "startup_trials": 2})
     for place in ("whole", "killed"):
@@ -80,12 +80,12 @@ def test_a_sweep_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path, 
     assert again.ask() is None
 
 
-def test_a_longer_sweep_goes_on_behind_a_finished_one(tmp_path: Path) -> None:
+def test_longer_sweep_continues_a_finished_one(tmp_path: Path) -> None:
     _run(Study(tmp_path, _spec(trials=3), "maximize"), 100)
     assert len(_run(Study(tmp_path, _spec(trials=5), "maximize"), 100)) == 2
 
 
-def test_the_best_is_the_best_of_the_complete_ones(tmp_path: Path) -> None:
+def test_best_trial_is_the_best_complete_one(tmp_path: Path) -> None:
     for direction, expected in (("maximize", 1), ("minimize", 0)):
         (tmp_path / direction).mkdir()
         study = Study(tmp_path / direction, _spec(trials=5), direction)  # type: ignore[arg-type]
@@ -98,25 +98,25 @@ def test_the_best_is_the_best_of_the_complete_ones(tmp_path: Path) -> None:
         for value, state in ends:
             asked = study.ask()
             assert asked is not None
-            study.tell(_ended(asked[0], asked[1], value, state))
+            study.record(_ended(asked[0], asked[1], value, state))
         assert study.best is not None
         assert study.best.number == expected
         assert [trial.state for trial in study.trials] == ["complete", "complete", "pruned", "failed"]
         assert study.trials[3].reason == "broke"
 
 
-def test_the_median_of_the_others_ends_a_trial_once_enough_have_ended(tmp_path: Path) -> None:
+def test_median_of_the_others_ends_a_trial_once_enough_have_ended(tmp_path: Path) -> None:
     study = Study(tmp_path, _spec(trials=9, startup_trials=3), "maximize")
     hopeless = []
     for value in (0.8, 0.1, 0.9, 0.5, 0.85):
         asked = study.ask()
         assert asked is not None
         hopeless.append(study.report(asked[0], 1, value))
-        study.tell(_ended(asked[0], asked[1], value))
+        study.record(_ended(asked[0], asked[1], value))
     assert hopeless == [False, False, False, True, False]
 
 
-def test_what_decides_is_found(tmp_path: Path) -> None:
+def test_most_important_field_is_found(tmp_path: Path) -> None:
     study = Study(tmp_path, _spec(trials=30, sampler="random"), "maximize")
     assert study.importances() == {}
     _run(study, 100)

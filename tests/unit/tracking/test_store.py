@@ -14,19 +14,19 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_without_a_word_runs_are_kept_at_home(tmp_path: Path) -> None:
+def test_by_default_runs_are_recorded_in_farandole_home(tmp_path: Path) -> None:
     assert resolve_store(Tracking()) == TrackingStore(
         f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "artifacts")
     )
 
 
-def test_the_job_file_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_file_takes_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://variable:5000")
     assert resolve_store(Tracking()).uri == "http://variable:5000"
     assert resolve_store(Tracking(uri="http://file:5000")).uri == "http://file:5000"
 
 
-def test_a_server_decides_where_artifacts_go_unless_the_user_does() -> None:
+def test_a_server_determines_the_artifact_location_unless_the_user_does() -> None:
     assert resolve_store(Tracking(uri="https://mlflow")).artifacts is None
     assert resolve_store(Tracking(uri="https://mlflow", artifacts="s3://bucket/a")).artifacts == "s3://bucket/a"
 

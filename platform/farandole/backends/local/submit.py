@@ -17,14 +17,23 @@ SLOTS_VARIABLE = "FARANDOLE_SLOTS"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def create_job(job: Job, home: Path) -> Path:
+def create_job(job: Job, home: Path, job_id: str | None = None) -> Path:
     """Create the directory of a job, with the spec and the environment that it is to be started with.
+
+    Args:
+        job: The job.
+        home: The `$FARANDOLE_HOME` of its queue.
+        job_id: Its id. Default: a new one, of its name and the time.
 
     Raises:
         UnavailableError: It cannot be written.
     """
     try:
-        directory = create_job_directory(job)
+        if job_id is None:
+            directory = create_job_directory(job)
+        else:
+            directory = jobs_folder() / job_id
+            directory.mkdir(parents=True)
         save_spec(directory, job)
         save_launch_context(directory, inherited_environment(home))
     except OSError as error:

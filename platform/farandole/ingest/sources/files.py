@@ -9,13 +9,14 @@ import glob
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from farandole.errors import DataError, closest_match
 from farandole.events import EventHandler, Progress, format_count, ignore_event
 from farandole.ingest.sources.archives import ARCHIVE_SUFFIX, cached_members, is_hidden, unpack
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import Source
 from farandole.storage import is_uri
 
@@ -23,27 +24,6 @@ if TYPE_CHECKING:
     from farandole.ingest.sources.object_store import ObjectStoreFiles
 
 _PACKAGE = "package://"
-
-
-@dataclass(frozen=True)
-class FileFingerprint:
-    """Facts by which a changed source file is noticed.
-
-    Args:
-        source: The source's name in the job file.
-        path: The local path or the URI.
-        bytes: The size in bytes.
-        mtime_ns: The time of the last change, in ns since 1970.
-    """
-
-    source: str
-    path: str
-    bytes: int
-    mtime_ns: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry of the manifest's `sources`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import xxhash
 
 from farandole.errors import DataError, PreparationError, StorageAccessError, closest_match
 from farandole.ingest.sources.archives import is_hidden
-from farandole.ingest.sources.files import FileFingerprint
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.process.locks import temporary_lock
 from farandole.storage import StoredFile, home
 from farandole.storage.object_store import ObjectStorage

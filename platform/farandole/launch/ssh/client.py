@@ -19,7 +19,16 @@ _HOST_KEY_CHECKING = {"accept-new": "accept-new", "strict": "yes", "off": "no"}
 
 
 class HostUnavailableError(Exception):
-    """A host cannot be used; the message is the reason and the remedy, without the name of the host."""
+    """A host cannot be used.
+
+    Args:
+        reason: Why, without the name of the host.
+        remedy: What to do.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason, self.remedy = reason, remedy
 
 
 def ssh_command(ssh: Ssh, host: str, command: str) -> list[str]:
@@ -101,7 +110,9 @@ def ask_agent(
                 return answer
             case Refused(message):
                 raise HostUnavailableError(message)
-    raise HostUnavailableError("its agent ended without an answer; install the version of farandole that is used here")
+    raise HostUnavailableError(
+        "its agent ended without an answer", "install the version of farandole that is used here"
+    )
 
 
 def parse_agent_line(line: str) -> AgentMessage | None:
@@ -117,20 +128,18 @@ def _run(ssh: Ssh, host: str, command: list[str], stdin: bytes, timeout_s: float
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise HostUnavailableError(
-            f"no answer within {timeout_s:.0f} s; check whether it is overloaded, or its disk hangs"
-        ) from None
+        remedy = "check whether it is overloaded, or its disk hangs"
+        raise HostUnavailableError(f"no answer within {timeout_s:.0f} s", remedy) from None
     except OSError as error:
-        raise HostUnavailableError(
-            f"ssh cannot be started ({error.strerror or error}); install openssh-client on this machine"
-        ) from error
+        reason = f"ssh cannot be started ({error.strerror or error})"
+        raise HostUnavailableError(reason, "install openssh-client on this machine") from error
     if done.returncode:
-        raise HostUnavailableError(explain_failure(ssh, host, done.returncode, done.stderr.decode(errors="replace")))
+        raise explain_failure(ssh, host, done.returncode, done.stderr.decode(errors="replace"))
     return done.stdout
 
 
-def explain_failure(ssh: Ssh, host: str, code: int, stderr: str) -> str:
-    """Return what is wrong and what to do, from the exit of `ssh`.
+def explain_failure(ssh: Ssh, host: str, code: int, stderr: str) -> HostUnavailableError:
+    """Return the error that explains an exit of `ssh`.
 
     Args:
         ssh: How hosts are reached.
@@ -143,19 +152,16 @@ def explain_failure(ssh: Ssh, host: str, code: int, stderr: str) -> str:
     ]
     last = lines[-1] if lines else f"exit code {code}"
     if code == 255:
-        return f"{last}; {_ssh_remedy(ssh, host, stderr)}"
+        return HostUnavailableError(last, _ssh_remedy(ssh, host, stderr))
     python = remote_python(ssh)
     if "No module named" in stderr:
-        return (
-            f"{python} does not have this version of Farandole ({last}); install it there, or name another Python in"
-            " backend.hosts.python"
-        )
+        remedy = "install it there, or name another Python in backend.hosts.python"
+        return HostUnavailableError(f"{python} does not have this version of Farandole ({last})", remedy)
     if code in (126, 127):
-        return (
-            f"there is no program {python} ({last}); install Farandole there in the same location, or name its Python"
-            " in backend.hosts.python"
-        )
-    return f"{last} (exit code {code}); try `{shlex.join(['ssh', host, python, '-m', _AGENT])}`"
+        remedy = "install Farandole there in the same location, or name its Python in backend.hosts.python"
+        return HostUnavailableError(f"there is no program {python} ({last})", remedy)
+    command = shlex.join(["ssh", host, python, "-m", _AGENT])
+    return HostUnavailableError(f"{last} (exit code {code})", f"try `{command}`")
 
 
 def _ssh_remedy(ssh: Ssh, host: str, stderr: str) -> str:

@@ -93,8 +93,8 @@ class PreflightReport:
         return sum(host.slots for host in self.hosts if host.name not in failed)
 
 
-def job_problems(job: Job, hosts: list[str]) -> list[str]:
-    """Return the settings of a job that prevent it from running on other hosts, whatever their state.
+def check_job(job: Job, hosts: list[str]) -> list[HostCheck]:
+    """Return failed checks of the settings that prevent a job from running on other hosts, whatever their state.
 
     Args:
         job: The job.
@@ -102,20 +102,23 @@ def job_problems(job: Job, hosts: list[str]) -> list[str]:
     """
     if not hosts:
         return []
-    problems = []
+    checks = []
     names = ", ".join(hosts[:3]) + (", ..." if len(hosts) > 3 else "")
     if job.train.checkpoint.directory is None:
-        problems.append(
+        found = (
             f"train.checkpoint.directory: not set, so checkpoints would be written to one of the hosts ({names}), and"
-            " be lost with it; name a directory that all hosts share, or s3://BUCKET/FOLDER"
+            " be lost with it"
         )
+        remedy = "name a directory that all hosts share, or s3://BUCKET/FOLDER"
+        checks.append(HostCheck(None, "job", False, found, remedy))
     store = resolve_store(job.tracking)
     if store.uri.startswith("sqlite:"):
-        problems.append(
-            f"tracking.uri: {store.shown} is a file on this machine, but worker 0 records from one of the hosts"
-            f" ({names}); name an MLflow server that they can reach, http://HOST:PORT"
+        found = (
+            f"tracking.uri: {store.shown} is a file on this machine, but worker 0 runs on one of the hosts ({names})"
         )
-    return problems
+        remedy = "name an MLflow server that they can reach, http://HOST:PORT"
+        checks.append(HostCheck(None, "job", False, found, remedy))
+    return checks
 
 
 def probe_request(job: Job, marker: str | None = None, *, thorough: bool) -> dict[str, Any]:
@@ -278,8 +281,7 @@ def check_hosts(job: Job) -> PreflightReport:
     if problem is not None:
         return PreflightReport((HostCheck(None, "job", False, f"resources.hosts: {problem}", "fix the script"),))
     remote = [host.name for host in hosts if not is_local(host.name)]
-    checks = [_failed_check(None, "job", problem) for problem in job_problems(job, remote)]
-    checks += _check_slots(job, hosts)
+    checks = [*check_job(job, remote), *_check_slots(job, hosts)]
     try:
         digest = read_manifest(job.data.output).digest
     except FarandoleError:
@@ -290,11 +292,6 @@ def check_hosts(job: Job) -> PreflightReport:
     failed = {check.host for check in checks if not check.ok}
     checks += _check_ports(job, [host for host in remote if host not in failed])
     return PreflightReport(tuple(checks), tuple(hosts))
-
-
-def _failed_check(host: str | None, name: str, text: str) -> HostCheck:
-    found, _, remedy = text.partition("; ")
-    return HostCheck(host, name, False, found, remedy)
 
 
 def _check_slots(job: Job, hosts: list[Host]) -> Iterator[HostCheck]:
@@ -309,7 +306,7 @@ def _probe(job: Job, host: str, digest: str | None, marker: str | None) -> list[
     try:
         answer = ask_agent(job.backend.hosts, host, probe_request(job, marker, thorough=True))
     except HostUnavailableError as error:
-        return [_failed_check(host, "ssh", str(error))]
+        return [HostCheck(host, "ssh", False, error.reason, error.remedy)]
     return [HostCheck(host, "ssh", True, "answers"), *evaluate_probe(job, host, answer, digest, asked_s, time.time())]
 
 
@@ -326,7 +323,7 @@ def _check_ports(job: Job, hosts: list[str]) -> list[HostCheck]:
                 request = {"do": "connect", "targets": others, "timeout_s": _CONNECT_TIMEOUT_S}
                 problems = ask_agent(ssh, host, request)["problems"]
             except HostUnavailableError as error:
-                return _failed_check(host, "ports", str(error))
+                return HostCheck(host, "ports", False, error.reason, error.remedy)
             if not problems:
                 return HostCheck(host, "ports", True, f"reaches {len(others)} others")
             shown = ", ".join(f"{name} ({problem})" for name, problem in problems.items())

@@ -21,7 +21,7 @@ from farandole.launch.code_archive import CodeArchive, pack
 from farandole.launch.environment import portable_variables
 from farandole.launch.hosts import Host, is_local
 from farandole.launch.ssh.client import HostUnavailableError, agent_command, ask_agent
-from farandole.launch.ssh.preflight import evaluate_probe, job_problems, marker_file, probe_request
+from farandole.launch.ssh.preflight import check_job, evaluate_probe, marker_file, probe_request
 from farandole.shards import read_manifest
 from farandole.spec import Job
 from farandole.tracking.provenance import load_git_state
@@ -75,9 +75,9 @@ class Staging:
             SpecError: The job cannot run on other hosts at all.
         """
         remote = [host.name for host in hosts if not is_local(host.name)]
-        problems = job_problems(self.job, remote)
-        if problems:
-            raise SpecError("\n".join(problems))
+        failed = check_job(self.job, remote)
+        if failed:
+            raise SpecError("\n".join(map(str, failed)))
         if not remote:
             return {}
         with marker_file(self.job) as marker, ThreadPoolExecutor(min(len(remote), _MAX_CONCURRENT_HOSTS)) as pool:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from farandole.errors import TrainingError
+from farandole.errors import TrainingError, remedy_of
 from farandole.events import EventHandler, Message
 from farandole.loading import TrainingLoader
 from farandole.spec import Checkpoint
@@ -27,7 +27,6 @@ from farandole.training.checkpoint.manager import CheckpointManager
 from farandole.training.checkpoint.rank_state import get_rank_state, set_rank_state
 from farandole.training.checkpoint.staging import BackgroundWriter, StagingBuffers, flatten, unflatten
 from farandole.training.consensus import Consensus
-from farandole.training.os_errors import remedy_of
 from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.world import World
 

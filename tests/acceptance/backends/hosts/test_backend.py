@@ -158,12 +158,12 @@ def test_a_host_is_cut_off_and_comes_back(
         _wait(lambda: len(_events(directory, "first_step")) == 2, backend)
         healed_s = time.time() - cut_s
         assert not network.hosts["node3"].processes("farandole.training.worker"), "an orphan goes on training"
-        network.mend("node3")
+        network.plug_in("node3")
         _wait(lambda: len(_events(directory, "first_step")) == 3, backend)
         (marks / "slow").unlink()
         _wait(lambda: backend.status(submitted.id).ended)
     finally:
-        network.mend("node3")
+        network.plug_in("node3")
         if not backend.status(submitted.id).ended:
             backend.cancel(submitted.id)
     status = backend.status(submitted.id)
@@ -172,7 +172,7 @@ def test_a_host_is_cut_off_and_comes_back(
     assert [event["workers"] for event in _events(directory, "started")] == [3, 2, 3]
     (failed,) = _events(directory, "failed")
     assert failed["kind"] == "lost"
-    assert failed["message"].startswith("train: host node3 is lost, and worker 2 with it: it gave no sign for 9.0 s")
+    assert failed["message"].startswith("train: host node3 is lost, and worker 2 with it: it was silent for 9.0 s")
     (restarted,) = _events(directory, "restarted")
     assert restarted["kind"] == "lost"
     _compare_with_undisturbed(network, hosts_job, submitted.id, directory, marks, make_job)
@@ -260,10 +260,10 @@ def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path
     job = hosts_job.model_copy(update={"resources": resources})
     network.cut("node2")
     try:
-        with pytest.raises(SpecError, match=r"^node2: ssh: connect to host .*; look whether it runs, its SSH server"):
+        with pytest.raises(SpecError, match=r"^node2: ssh: connect to host .*; check that it runs, that its SSH server"):
             HostsBackend().submit(job)
     finally:
-        network.mend("node2")
+        network.plug_in("node2")
     assert not (home / "jobs").exists()
 
 

@@ -212,7 +212,7 @@ def test_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: st
     elif phase == "in the training":
         cluster.wait(job_id, trains)
     cancel(cluster, job_id)
-    if phase == "in the training":  # the training goes on from where it was saved, in the same MLflow run
+    if phase == "in the training":  # the training resumes from the saved state, in the same MLflow run
         again = cluster.farandole("retry", job_id, "--json")
         assert again.returncode == 0, again.stderr
         status = cluster.wait(job_id, trains)
@@ -220,7 +220,7 @@ def test_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: st
         log = cluster.farandole("logs", job_id).stdout
         saved = re.findall(r"step (\d+) is saved", log)
         assert saved, log
-        assert re.search(rf"goes on .*, step {saved[0]}\b", log), log
+        assert re.search(rf"resuming .*, step {saved[0]}\b", log), log
         cancel(cluster, job_id)
 
 

@@ -1,4 +1,4 @@
-"""What workers on other hosts recorded comes home when MLflow has not taken it. The hosts are real."""
+"""Collection of spools from real hosts."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ __all__ = ["network"]
 
 
 def _record(home: Path, name: str, value: int) -> None:
-    """As a worker on that host does while MLflow is away."""
+    """Record a metric and a file as a worker on that host does while MLflow is unreachable."""
     spool = Spool(spool_directory(home / "jobs" / "small-1", name))
-    spool.append({"op": "metrics", "points": [["x", value, 0, 0]], "file": spool.keep("curve.png", b"\x89" * 100_000)})
+    spool.append(
+        {"op": "metrics", "points": [["x", value, 0, 0]], "file": spool.store_file("curve.png", b"\x89" * 100_000)}
+    )
     spool.close()
 
 
 def _values(directory: Path) -> dict[str, list[int]]:
     found = {}
-    for place in pending_spools(directory):
-        spool = Spool(place)
-        found[place.name] = [entry.operation["points"][0][1] for entry in spool.next(10)]
-        kept = spool.next(1)[0].operation["file"]
-        assert (place / "files" / kept).read_bytes() == b"\x89" * 100_000
+    for path in pending_spools(directory):
+        spool = Spool(path)
+        found[path.name] = [entry.operation["points"][0][1] for entry in spool.peek(10)]
+        kept = spool.peek(1)[0].operation["file"]
+        assert (path / "files" / kept).read_bytes() == b"\x89" * 100_000
         spool.close()
     return found
 
 
-def test_records_of_all_hosts_come_home_and_are_there_once(network: Network, tmp_path: Path) -> None:
+def test_spools_of_all_hosts_are_moved_exactly_once(network: Network, tmp_path: Path) -> None:
     ssh, directory = Ssh(**network.ssh), tmp_path / "small-1"
     directory.mkdir()
     homes = {name: host.directory / "home" for name, host in network.hosts.items()}
-    _record(homes["node1"], "chief", 1)
-    _record(homes["node2"], "chief", 2)
+    _record(homes["node1"], "rank-zero", 1)
+    _record(homes["node2"], "rank-zero", 2)
     _record(homes["node2"], "node2", 3)
     moved = collect_spools(ssh, homes, directory, ignore_event)
     values = _values(directory)
@@ -45,22 +47,22 @@ def test_records_of_all_hosts_come_home_and_are_there_once(network: Network, tmp
     assert sorted(value for (value,) in values.values()) == [1, 2, 3]
     assert values["node2"] == [3]
     for entry in moved:
-        assert Path(entry.here).is_dir()
-        assert not Path(entry.there).exists(), "the host's files are seen from here"
+        assert Path(entry.target).is_dir()
+        assert not Path(entry.source).exists(), "the files of the host are visible here"
     assert collect_spools(ssh, homes, directory, ignore_event) == []
 
 
-def test_a_host_that_does_not_answer_keeps_its_records(network: Network, tmp_path: Path) -> None:
+def test_silent_host_keeps_its_spools(network: Network, tmp_path: Path) -> None:
     ssh, directory = Ssh(**network.ssh, connect_timeout_s=1), tmp_path / "small-1"
     directory.mkdir()
     warnings: list[Event] = []
-    _record(network.hosts["node3"].directory / "home", "chief", 7)
+    _record(network.hosts["node3"].directory / "home", "rank-zero", 7)
     network.cut("node3")
     try:
         assert collect_spools(ssh, ["node3"], directory, warnings.append) == []
     finally:
-        network.mend("node3")
+        network.plug_in("node3")
     (warning,) = warnings
-    assert "node3: what MLflow has not taken from there, if anything, stays there (" in str(warning)
+    assert "node3: records that MLflow has not received, if any, stay on this host (" in str(warning)
     assert not (directory / "tracking").exists()
     assert len(collect_spools(Ssh(**network.ssh), ["node3"], directory, ignore_event)) == 1

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from farandole.errors import DataError
-from farandole.ingest.sources.files import FileFingerprint, ensure_local, find_files
+from farandole.ingest.sources.files import ensure_local, find_files
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import CsvSource, ImageSource
 from tests.support.ingest_inputs import HEADER, SMALL
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from farandole.errors import DataError
-from farandole.ingest.sources.files import FileFingerprint, find_files
+from farandole.ingest.sources.files import find_files
+from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import CsvSource
 from tests.support.ingest_inputs import Write, nycflights
 

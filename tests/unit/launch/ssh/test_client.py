@@ -59,13 +59,13 @@ def test_agent_runs_with_the_python_and_the_home_of_the_hosts() -> None:
     ],
 )
 def test_every_failure_has_a_remedy(code: int, stderr: str, expected: str) -> None:
-    text = explain_failure(Ssh(python="/x/python"), "node1", code, stderr)
+    text = str(explain_failure(Ssh(python="/x/python"), "node1", code, stderr))
     assert expected in text
     assert "\n" not in text
 
 
 def test_remedy_names_the_port_if_it_is_set() -> None:
-    assert "`ssh -p 2222 node1`" in explain_failure(Ssh(port=2222), "node1", 255, "Connection refused")
+    assert "`ssh -p 2222 node1`" in str(explain_failure(Ssh(port=2222), "node1", 255, "Connection refused"))
 
 
 def test_unknown_host_name_is_reported() -> None:
