@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from farandole.errors import TrainingError
+from farandole.jobdir.status import read_history
 from farandole.process.orphans import GANG_VARIABLE
 from farandole.spec import Job, save_job
 
@@ -55,10 +56,7 @@ class ObservedTraining:
             time.sleep(_POLL_S)
 
     def _events(self) -> list[dict[str, Any]]:
-        for path in self._home.glob("jobs/*/events.jsonl"):
-            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-            return [json.loads(line) for line in whole.splitlines()]
-        return []
+        return [event for directory in self._home.glob("jobs/*") for event in read_history(directory)]
 
     def wait_while_running(self, seconds: float) -> bool:
         """Wait for some seconds, or until it ends; return whether it is still running."""

@@ -1,6 +1,6 @@
 """Baseline of the network: scikit-learn's logistic regression over TF-IDF on the same rows.
 
-It reads the same two texts. The units (words, pieces of words or both) and the strength of the regularization are chosen
+It reads the same two texts. The units (words, pieces of words or both) and the regularization are chosen
 on the validation rows. The script prints one JSON document.
 """
 
@@ -11,13 +11,14 @@ import zlib
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-FEATURES = {
+FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "words": {"words": {"ngram_range": (1, 2)}},
     "pieces": {"pieces": {"analyzer": "char_wb", "ngram_range": (1, 4), "min_df": 2}},
     "both": {

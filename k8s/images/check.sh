@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Build every image and look whether it holds what it should; no engine is needed, only buildah. `make images-check` runs this.
+# Build every image and check its content. Needs buildah, but no container engine. `make images-check` runs this.
 #
 #   k8s/images/check.sh [NAME]...
 #
-#   IMAGES_BASE=REFERENCE        build on this image (default: the one that the Dockerfiles name)
-#   IMAGES_BASE=mmdebstrap       build on a base made of Debian's packages, where no registry is reached
-#   IMAGES_PIP_CONF=FILE         pip's configuration while building: an index, a mirror, a certificate
-#   IMAGES_BUILD_ARGS="..."      more arguments for `buildah build`
+#   IMAGES_BASE=REFERENCE        base image (default: that of the Dockerfiles)
+#   IMAGES_BASE=mmdebstrap       base image built from Debian packages, without a registry
+#   IMAGES_PIP_CONF=FILE         pip's configuration for the build: an index, a mirror, a certificate
+#   IMAGES_BUILD_ARGS="..."      additional arguments of `buildah build`
 #   IMAGES_ARCHIVES=DIR          write each image as DIR/NAME.tar, for `ctr images import` or `docker load`
 #
-# Exit code 1: an image lacks something; 3: the machine does.
+# Exit code 1: an image lacks something; 2: there is no image of a name; 3: this machine lacks something.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -21,18 +21,18 @@ read -ra more <<<"${IMAGES_BUILD_ARGS:-}"
 say() { printf 'images: %s\n' "$*" >&2; }
 
 for name in "${names[@]}"; do
-    [[ -f k8s/images/$name/Dockerfile ]] || { say "$name: no such image; there are: $(cd k8s/images && echo */)" && exit 2; }
+    [[ -f k8s/images/$name/Dockerfile ]] || { say "$name: no such image; the images are: $(cd k8s/images && echo */)" && exit 2; }
 done
-command -v buildah >/dev/null || { say "no buildah here; install it: sudo apt-get install buildah" && exit 3; }
+command -v buildah >/dev/null || { say "buildah not found; install it: sudo apt-get install buildah" && exit 3; }
 
-# The base ---------------------------------------------------------------------------------------------------
+# Base image --------------------------------------------------------------------------------------------------
 
 debian_base() {
     local made=localhost/farandole-base:12 work
     buildah inspect --type image "$made" >/dev/null 2>&1 && printf '%s' "$made" && return
-    command -v mmdebstrap >/dev/null || { say "no mmdebstrap here; install it: sudo apt-get install mmdebstrap" && exit 3; }
+    command -v mmdebstrap >/dev/null || { say "mmdebstrap not found; install it: sudo apt-get install mmdebstrap" && exit 3; }
     work=$(mktemp -d)
-    say "making a base of Debian's packages"
+    say "building a base image from Debian packages"
     grep -hv '^#' /etc/apt/sources.list.d/debian.sources >"$work/deb.sources"
     mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$work/base.tar" "$work/deb.sources" >&2
     local container
@@ -50,12 +50,12 @@ case ${IMAGES_BASE:-} in
 esac
 [[ -z ${IMAGES_PIP_CONF:-} ]] || more+=(--secret "id=pip.conf,src=$IMAGES_PIP_CONF")
 
-# What each has to hold --------------------------------------------------------------------------------------
+# Checks of each image ----------------------------------------------------------------------------------------
 
 python_imports() { printf 'python -c "import %s"\n' "$1"; }
-# shellcheck disable=SC2016 # the container expands them
-demands() {
-    # As the manifests run it: not root, and without writing beside its own folders.
+# shellcheck disable=SC2016 # expanded in the container
+checks() {
+    # As in the manifests: not root, and without write access outside of its own folders.
     echo 'test "$(id -u)" = 1000'
     echo 'test ! -w /usr/local/bin && test ! -w /etc/passwd'
     echo 'test -z "$(find / -xdev -perm -0002 -type f 2>/dev/null | head -n 1)"'
@@ -76,7 +76,7 @@ demands() {
             echo 'farandole --version && ssh -V && test ! -e /etc/ssh/ssh_host_ed25519_key'
             python_imports 'farandole.launch, farandole.tracking, farandole.training.worker, horovod.torch'
             echo '! python -c "import pyspark" 2>/dev/null'
-            # An SSH server of one's own, as user 1000, on port 2222.
+            # An SSH server that runs as user 1000, on port 2222.
             echo 'ssh-keygen -q -t ed25519 -N "" -f /tmp/key && /usr/sbin/sshd -t -o HostKey=/tmp/key -o Port=2222'
             ;;
         serve)
@@ -91,7 +91,7 @@ demands() {
     esac
 }
 
-# Build and look ---------------------------------------------------------------------------------------------
+# Build and check ---------------------------------------------------------------------------------------------
 
 failed=()
 for name in "${names[@]}"; do
@@ -101,12 +101,12 @@ for name in "${names[@]}"; do
     say "$name: built in $SECONDS s"
     container=$(buildah from --pull-never "$image")
     lacking=0
-    while read -r demand; do
-        buildah run "$container" -- sh -c "$demand" >/dev/null 2>/tmp/farandole-images.$$ </dev/null || {
-            say "$name: not so: $demand: $(tail -n 1 "/tmp/farandole-images.$$")"
+    while read -r check; do
+        buildah run "$container" -- sh -c "$check" >/dev/null 2>/tmp/farandole-images.$$ </dev/null || {
+            say "$name: failed: $check: $(tail -n 1 "/tmp/farandole-images.$$")"
             lacking=1
         }
-    done < <(demands "$name")
+    done < <(checks "$name")
     rm -f "/tmp/farandole-images.$$"
     buildah rm "$container" >/dev/null
     ((lacking)) && failed+=("$name")
@@ -117,7 +117,7 @@ for name in "${names[@]}"; do
     fi
 done
 if ((${#failed[@]})); then
-    say "${failed[*]}: not as they should be"
+    say "${failed[*]}: checks failed"
     exit 1
 fi
-say "${names[*]}: built, and hold what they should"
+say "${names[*]}: built and checked"

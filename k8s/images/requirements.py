@@ -1,9 +1,9 @@
-"""Print the requirements of pyproject.toml, one a line, without those that an image has no use for.
+"""Print the requirements of pyproject.toml that an image needs, one per line.
 
     python requirements.py [--extra NAME]... [--without NAME]... [--only NAME]...
 
-`pip install --constraint requirements.lock` then takes the locked versions. A name that is in no list is an error, so
-that a renamed dependency does not slip into an image.
+`pip install --constraint requirements.lock` then installs the locked versions. An unknown name is an error, so that a
+renamed dependency does not slip into an image.
 """
 
 import argparse
@@ -14,25 +14,25 @@ from pathlib import Path
 
 
 def requirements(project: Path, extras: list[str], without: list[str], only: list[str]) -> list[str]:
-    """The requirements that are left.
+    """Return the selected requirements.
 
     Args:
-        project: The pyproject.toml.
-        extras: Optional lists that are wanted besides.
-        without: Names that are not wanted.
-        only: The names that are wanted alone; none: all.
+        project: Path of pyproject.toml.
+        extras: Optional lists to include.
+        without: Names to leave out.
+        only: Names to include, and no others; empty for all.
     """
-    described = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-    wanted: list[str] = list(described["dependencies"])
+    metadata = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    selected: list[str] = list(metadata["dependencies"])
     for extra in extras:
-        if extra not in described["optional-dependencies"]:
-            sys.exit(f"--extra {extra}: {project} has only {', '.join(described['optional-dependencies'])}")
-        wanted += described["optional-dependencies"][extra]
-    names = {_name(each) for each in wanted}
+        if extra not in metadata["optional-dependencies"]:
+            sys.exit(f"--extra {extra}: {project} has the lists {', '.join(metadata['optional-dependencies'])}")
+        selected += metadata["optional-dependencies"][extra]
+    names = {_name(each) for each in selected}
     for name in (*without, *only):
         if name not in names:
-            sys.exit(f"{name}: {project} does not ask for it; it asks for {', '.join(sorted(names))}")
-    return [each for each in wanted if _name(each) not in without and (not only or _name(each) in only)]
+            sys.exit(f"{name}: not a requirement of {project}; those are {', '.join(sorted(names))}")
+    return [each for each in selected if _name(each) not in without and (not only or _name(each) in only)]
 
 
 def _name(requirement: str) -> str:
@@ -45,5 +45,5 @@ if __name__ == "__main__":
     parser.add_argument("--extra", action="append", default=[])
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--only", action="append", default=[])
-    asked = parser.parse_args()
-    print("\n".join(requirements(asked.project, asked.extra, asked.without, asked.only)))
+    arguments = parser.parse_args()
+    print("\n".join(requirements(arguments.project, arguments.extra, arguments.without, arguments.only)))

@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
     from farandole.events import EventHandler as EventHandler
     from farandole.ingest.prepared import PreparedDataset as PreparedDataset
     from farandole.ingest.spark.session import start_spark as start_spark
+    from farandole.launch.result import DatasetSummary as DatasetSummary
     from farandole.launch.result import TrainedModel as TrainedModel
     from farandole.launch.result import TrainingSummary as TrainingSummary
     from farandole.loading import (
@@ -99,6 +100,7 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
 _SOURCES = {
     "Augmentation": "farandole.loading",
     "Dataset": "farandole.shards",
+    "DatasetSummary": "farandole.launch.result",
     "EvaluationLoader": "farandole.loading",
     "Event": "farandole.events",
     "EventHandler": "farandole.events",

@@ -85,7 +85,7 @@ class EpochMetrics:
     metrics: dict[str, float]
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
         return f"epoch {self.epoch} of {self.epochs}: validation {shown}"
 
 

@@ -126,12 +126,13 @@ def train(
     directory: Path | None = None,
 ) -> TrainedModel:
     """Train the job's model on its dataset; see `farandole.launch.supervisor.train` for arguments and errors."""
+    from farandole.launch import DatasetSummary
     from farandole.launch import train as train_model
 
     trained = train_model(
         checked.job, on_event, manifest=prepared.manifest, register=register, resume=resume, directory=directory
     )
-    return replace(trained, dataset=prepared.to_dict())
+    return replace(trained, dataset=DatasetSummary(**prepared.to_dict()))
 
 
 def run(

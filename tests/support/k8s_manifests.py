@@ -1,4 +1,4 @@
-"""The objects of `k8s/`, as kubectl renders them. Needs a kubectl with kustomize 4 or newer (Debian 12's has 2)."""
+"""Objects of `k8s/`, rendered by kubectl. Needs a kubectl with kustomize 4 or newer (Debian 12's has 2)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Object = dict[str, Any]
 
 
 @cache
-def _missing() -> str | None:
-    """Why nothing can be rendered here; None: it can."""
+def _missing_requirement() -> str | None:
+    """Return why kubectl cannot render the overlays here, or None if it can."""
     if shutil.which("kubectl") is None:
-        return "no kubectl here"
-    told = subprocess.run(
+        return "kubectl not found"
+    output = subprocess.run(
         ["kubectl", "version", "--client", "--output=json"], capture_output=True, text=True, check=True
     )
-    version = json.loads(told.stdout).get("kustomizeVersion", "v2")
+    version = json.loads(output.stdout).get("kustomizeVersion", "v2")
     major = int(re.sub(r"\D.*", "", version.removeprefix("v")))
     return None if major >= 4 else f"kubectl's kustomize is {version}; the overlays need 4 or newer"
 
@@ -43,8 +43,8 @@ def _text(folder: Path) -> str:
 
 
 def render(overlay: str) -> list[Object]:
-    """All objects of an overlay, or of another folder below k8s/; skips the test where they cannot be rendered."""
-    reason = _missing()
+    """Render the objects of an overlay, or of another folder below k8s/; skips the test where kubectl cannot do it."""
+    reason = _missing_requirement()
     if reason is not None:
         pytest.skip(reason)
     folder = K8S / "overlays" / overlay if overlay in OVERLAYS else K8S / overlay
@@ -58,12 +58,12 @@ def _secrets(arguments: tuple[str, ...]) -> str:
 
 
 def secrets(*arguments: str) -> list[Object]:
-    """The Secrets that k8s/secrets.sh makes; the same ones for the whole test run."""
+    """Return the Secrets of k8s/secrets.sh; the same ones for the whole test run."""
     return list(yaml.safe_load_all(_secrets(arguments)))
 
 
 def find(objects: list[Object], kind: str, name: str, namespace: str | None = None) -> Object:
-    """The one object of a kind by its name, which for generated ConfigMaps is that without the hash."""
+    """Find the only object of a kind and name; for generated ConfigMaps, the name without the hash."""
     found = [
         each
         for each in objects
@@ -76,12 +76,12 @@ def find(objects: list[Object], kind: str, name: str, namespace: str | None = No
 
 
 def shown(thing: Object) -> str:
-    """An object for a message."""
+    """Describe an object for a message."""
     return f"{thing['kind']} {thing['metadata'].get('namespace', '')}/{thing['metadata']['name']}"
 
 
 def pod_template(thing: Object) -> Object | None:
-    """The pod template of an object that makes pods."""
+    """Return the pod template of an object that creates pods, or None."""
     spec = thing.get("spec", {})
     if thing["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
@@ -90,7 +90,7 @@ def pod_template(thing: Object) -> Object | None:
 
 
 def templates(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
-    """Each object that makes pods, and its template."""
+    """Yield each object that creates pods, and its template."""
     for thing in objects:
         template = pod_template(thing)
         if template is not None:
@@ -98,6 +98,19 @@ def templates(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
 
 
 def containers(template: Object) -> Iterator[Object]:
-    """All containers of a pod template."""
+    """Yield all containers of a pod template."""
     yield from template["spec"].get("initContainers", ())
     yield from template["spec"]["containers"]
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard from its ConfigMap."""
+    data = find(render("gpu"), "ConfigMap", "grafana-dashboards")["data"]
+    parsed: dict[str, Any] = json.loads(data["farandole.json"])
+    return parsed
+
+
+def dashboard_metrics() -> set[str]:
+    """Return the names of the metrics that the dashboard queries."""
+    queries = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    return {name for query in queries for name in re.findall(r"\b(?:kueue|container|DCGM|SeaweedFS)_\w+", query)}

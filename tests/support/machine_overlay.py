@@ -1,5 +1,7 @@
-"""The overlay `minimal` for a cluster whose node is this machine and that pulls no images: its pods run the machine's
-own programs by `hostPath`. What stands in the manifests stays, but for what is named here."""
+"""Variant of the overlay `minimal` for a cluster whose node is this machine, and that pulls no images.
+
+Its pods run the machine's programs through `hostPath` volumes. Everything else stays as in the manifests.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from tests.support.postgresql import postgresql_programs
 from tests.support.real_cluster import IMAGE, IMAGES
 
 _LEFT_OUT = ("jupyterlab",)
-"""Whose program is not on this machine."""
+"""Components whose programs are not on this machine."""
 _OLDER = {("CronJob", "batch/v1"): "batch/v1beta1", ("PodDisruptionBudget", "policy/v1"): "policy/v1beta1"}
-"""What clusters before 1.21 call it."""
+"""API versions of clusters before 1.21."""
 _ENTRYPOINT = """\
-# What the image of PostgreSQL does at its start, as its documentation says.
+# The documented start of PostgreSQL's image.
 set -euo pipefail
 if [[ ! -s $PGDATA/PG_VERSION ]]; then
     initdb --username "$POSTGRES_USER" --pwfile <(printf '%s' "$POSTGRES_PASSWORD") $POSTGRES_INITDB_ARGS
@@ -39,12 +41,12 @@ def on_this_machine(kubeconfig: str, mounts: list[Object], directory: Path) -> P
     """Write an overlay.
 
     Args:
-        kubeconfig: Of the cluster.
-        mounts: Volumes of the machine, as job files have them.
-        directory: Where the overlay is written, and the volumes lie.
+        kubeconfig: Kubeconfig of the cluster.
+        mounts: Volumes of the machine, in the format of job files.
+        directory: Directory of the overlay and the volumes.
 
     Returns:
-        The overlay's folder.
+        Folder of the overlay.
     """
     served = _served(kubeconfig)
     objects = []
@@ -70,7 +72,7 @@ def on_this_machine(kubeconfig: str, mounts: list[Object], directory: Path) -> P
 
 
 def _served(kubeconfig: str) -> dict[str, set[str]]:
-    """Each kind's versions."""
+    """Return the API versions that the cluster serves, by kind."""
     found: dict[str, set[str]] = {}
     for kind, version in _OLDER:
         done = subprocess.run(
@@ -89,7 +91,7 @@ def _use_machine(template: Object, mounts: list[Object]) -> None:
         container["imagePullPolicy"] = "IfNotPresent"
         return
     if container["image"].startswith("docker.io/library/postgres"):
-        # PostgreSQL wants a user with a name; the image of these tests has one, 1000.
+        # PostgreSQL needs a user with a name; in the image of these tests that is 1000.
         spec["securityContext"] |= {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}
         if "command" not in container:
             container["command"] = ["bash", "/entrypoint/entrypoint.sh"]
@@ -107,7 +109,7 @@ def _use_machine(template: Object, mounts: list[Object]) -> None:
 
 
 def _volumes(thing: Object, directory: Path) -> list[Object]:
-    """A volume of this machine for each claim: the cluster makes none itself."""
+    """Return a volume of this machine for each claim, because the cluster creates none."""
     if thing["kind"] == "PersistentVolumeClaim":
         claims: list[tuple[str, Any]] = [(thing["metadata"]["name"], thing["spec"])]
     else:

@@ -1,5 +1,8 @@
-"""Runs a container of a rendered manifest as processes of this machine: its command, arguments, environment and volumes
-as the manifest has them. What differs is given by the test: ports, addresses, and where the image's programs are."""
+"""Container of a rendered manifest, run as a process of this machine.
+
+Command, arguments, environment and volumes are those of the manifest, except for what the test replaces: ports,
+addresses, and the location of the image's programs.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from tests.support.k8s_manifests import Object, find
 
 @dataclass(frozen=True)
 class MachinePod:
-    """One container, ready to be run.
+    """Container that can be run.
 
     Args:
         command: Command and arguments.
-        environment: All of its environment.
-        mounts: Mount path to the folder that stands for it.
+        environment: Complete environment.
+        mounts: Mount paths, and the folders that replace them.
     """
 
     command: list[str]
@@ -31,12 +34,12 @@ class MachinePod:
     def run(
         self, *command: str, stdin: str = "", more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the container's command, or another one in its place, to the end.
+        """Run the command of the container, or another one, and wait until it ends.
 
         Args:
-            command: The other command.
-            stdin: What it reads.
-            more: More environment.
+            command: Another command.
+            stdin: Standard input.
+            more: Additional environment.
         """
         return subprocess.run(
             [*(self._here(each) for each in command)] or self.command,
@@ -49,7 +52,7 @@ class MachinePod:
         )
 
     def _here(self, text: str) -> str:
-        return _moved(text, self.mounts)
+        return _replace_mounts(text, self.mounts)
 
 
 def machine_pod(
@@ -61,26 +64,28 @@ def machine_pod(
     environment: Mapping[str, str] | None = None,
     arguments: Mapping[str, str] | None = None,
 ) -> MachinePod:
-    """The first container of a pod template.
+    """Return the first container of a pod template.
 
     Args:
         template: The template.
-        objects: What it refers to: ConfigMaps and Secrets.
-        directory: Where its volumes are made.
-        path: Where its programs are found, as in PATH.
-        environment: What differs in its environment.
-        arguments: What differs in its arguments: `--name` to the value, or whole arguments.
+        objects: ConfigMaps and Secrets that it refers to.
+        directory: Directory of its volumes.
+        path: PATH of its programs.
+        environment: Replaced environment variables.
+        arguments: Replaced arguments: `--name` and its value, or whole arguments.
     """
     container = template["spec"]["containers"][0]
     mounts = _volumes(template, objects, directory)
-    values = {name: _moved(value, mounts) for name, value in _environment(container, objects).items()}
+    values = {name: _replace_mounts(value, mounts) for name, value in _environment(container, objects).items()}
     values |= {"PATH": path, "TMPDIR": tempfile.gettempdir(), **(environment or {})}
     command = [*container.get("command", ()), *container.get("args", ())]
-    command = [_moved(re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], each), mounts) for each in command]
+    command = [
+        _replace_mounts(re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], each), mounts) for each in command
+    ]
     for name, value in (arguments or {}).items():
-        places = [index for index, each in enumerate(command) if each == name or each.startswith(f"{name}=")]
-        assert len(places) == 1, f"{name}: {len(places)} times in {command}"
-        command[places[0]] = f"{name}={value}" if "=" in command[places[0]] else value
+        indices = [index for index, each in enumerate(command) if each == name or each.startswith(f"{name}=")]
+        assert len(indices) == 1, f"{name}: {len(indices)} times in {command}"
+        command[indices[0]] = f"{name}={value}" if "=" in command[indices[0]] else value
     return MachinePod(command, values, mounts)
 
 
@@ -118,13 +123,13 @@ def _environment(container: Object, objects: list[Object]) -> dict[str, str]:
         if "value" in entry:
             values[entry["name"]] = entry["value"]
         else:
-            place = entry["valueFrom"]["secretKeyRef"]
-            values[entry["name"]] = find(objects, "Secret", place["name"])["stringData"][place["key"]]
+            source = entry["valueFrom"]["secretKeyRef"]
+            values[entry["name"]] = find(objects, "Secret", source["name"])["stringData"][source["key"]]
     return values
 
 
-def _moved(text: str, mounts: Mapping[str, Path]) -> str:
-    """A path below a mount, alone or after a `=`, as it is on this machine."""
+def _replace_mounts(text: str, mounts: Mapping[str, Path]) -> str:
+    """Replace a path below a mount, alone or after a `=`, by the path on this machine."""
     if not mounts:
         return text
     longest_first = "|".join(re.escape(mount) for mount in sorted(mounts, key=len, reverse=True))
@@ -132,5 +137,5 @@ def _moved(text: str, mounts: Mapping[str, Path]) -> str:
 
 
 def program_path(*folders: Path) -> str:
-    """These folders before the machine's own."""
+    """Return a PATH with these folders before those of the machine."""
     return os.pathsep.join([*map(str, folders), os.environ["PATH"]])

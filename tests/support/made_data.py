@@ -112,7 +112,7 @@ def _rows(kind: str, seed: int) -> pd.DataFrame:
             "row": np.arange(count, dtype=float),
             "width": np.where(random.random(count) < 0.05, np.nan, width),
             "height": np.where(random.random(count) < 0.05, np.nan, height),
-            "colour": np.where(random.random(count) < 0.05, np.array(None), np.array(COLOURS, object)[colour]),
+            "colour": np.where(random.random(count) < 0.05, None, np.array(COLOURS)[colour].astype(object)),
             "seen_at": [noon + datetime.timedelta(minutes=int(minute)) for minute in random.integers(0, 9999, count)],
             "label": labels,
         }
@@ -240,8 +240,8 @@ def _job_writer(folder: Path, made: Callable[..., Made]) -> WriteJob:
             "resources": {"workers": 2, "cpus": 1},
             "tracking": {"system_metrics": False},
         }
-        for field_path, value in changes.items():
-            *parents, last = field_path.split("__")
+        for field, value in changes.items():
+            *parents, last = field.split("__")
             section = raw
             for parent in parents:
                 section[parent] = dict(section[parent])

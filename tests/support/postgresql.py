@@ -94,12 +94,25 @@ def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
         assert made.returncode == 0, made.stderr
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        command = [programs / "postgres", "-D", directory / "data", "-k", directory, "-p", str(port), "-F"]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            directory / "data",
+            "-k",
+            directory,
+            "-p",
+            str(port),
+            "-F",
+        ]
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, "-c", "listen_addresses=127.0.0.1"],
-                stdout=log, stderr=log, cwd=directory, preexec_fn=lambda: signal_on_parent_death(signal.SIGQUIT), **user,
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+                preexec_fn=lambda: signal_on_parent_death(signal.SIGQUIT),
+                **user,
+            )
         try:
             server = PostgreSQL(port, programs, user, directory)
             _wait_until_ready(server, process, directory / "log")
@@ -113,8 +126,8 @@ def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
 
 def _wait_until_ready(server: PostgreSQL, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
-    asked = [server.programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={server.port}"]
-    while subprocess.run(asked, check=False).returncode:
+    command: list[str | Path] = [server.programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={server.port}"]
+    while subprocess.run(command, check=False).returncode:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A training that is recorded on a given MLflow server."""
+"""Training recorded on a given MLflow server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FARANDOLE = str(Path(sys.executable).with_name("farandole"))
 
 
 def train(job: Path, address: str, user: str, password: str) -> subprocess.CompletedProcess[str]:
-    """`farandole train`, by a user of the server."""
+    """Run `farandole train` as a user of the server."""
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": address,

@@ -68,5 +68,16 @@ def open_harness(directory: Path) -> Iterator[Harness]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(WORKERS_VARIABLE, "1")
         patch.delitem(sys.modules, "network", raising=False)  # each test has its own module of this name
-        with world.init() as gang:
+        with world.init() as gang, one_thread():
             yield Harness(gang, directory / "checkpoints")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: networks of tests are too small for more, and tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ import farandole
 from farandole import api
 from farandole.errors import ModelError
 from farandole.events import Event
-from farandole.launch import TrainedModel, TrainingSummary
+from farandole.launch import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.pipeline import RunResult
 from farandole.spec import Job
 from tests.support.paths import PACKAGE
@@ -46,7 +46,7 @@ def test_public_names_are_sorted_and_importable() -> None:
             assert found.__name__ == name
             assert found.__doc__
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
-        _ = farandole.trian  # type: ignore[attr-defined]
+        _ = farandole.trian
 
 
 def test_type_checkers_and_lazy_imports_see_the_same_names() -> None:
@@ -86,7 +86,7 @@ def test_current_dataset_is_reused_without_spark(make_job: MakeJob) -> None:
 def test_result_document_has_its_promised_keys(make_job: MakeJob) -> None:
     job = make_job()
     prepared = api.prepare(job)
-    dataset = {**prepared.to_dict(), "path": "/data/things", "digest": "1" * 64}
+    dataset = DatasetSummary(**{**prepared.to_dict(), "path": "/data/things", "digest": "1" * 64})
     trained = TrainedModel("small", "small-1", Path("/jobs/small-1"), dataset, SUMMARY, "models:/small/1")
     document = RunResult(job, prepared, trained).to_dict()
     assert document == json.loads((GOLDEN / "run.json").read_text(encoding="utf-8"))

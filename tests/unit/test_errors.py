@@ -7,7 +7,7 @@ import re
 import pytest
 
 from farandole import errors
-from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full
+from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_error, is_disk_full, remedy_of
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_only_a_full_disk_asks_for_more_space(number: int, text: str) -> None:
     error = OSError(number, os.strerror(number))
     assert explain_os_error(error, "/data") == text
     assert is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (OSError(errno.EACCES, "Permission denied"), "correct the permissions"),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), None),
+        (OSError("without a number"), None),
+        (ValueError("not of the operating system"), None),
+    ],
+)
+def test_only_known_os_errors_have_a_remedy(error: Exception, remedy: str | None) -> None:
+    assert remedy_of(error) == remedy

@@ -43,7 +43,7 @@ def test_event_prints_as_a_line_for_the_reader() -> None:
         "prepare: ",
         "warning: look here",
     ]
-    assert str(EVENTS[6]) == "epoch 2 of 5: validation roc_auc 0.7500, log_loss 1.0000"
+    assert str(EVENTS[6]) == "epoch 2 of 5: validation roc_auc 0.75, log_loss 1"
 
 
 def test_count_has_separators_and_a_plural() -> None:

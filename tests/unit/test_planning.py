@@ -42,9 +42,7 @@ def test_job_without_a_model_is_prepared_and_not_trained(make_job: MakeJob) -> N
 def test_hosts_need_shared_checkpoints_and_a_shared_store(make_job: MakeJob) -> None:
     job = make_job(resources__hosts=["node1.invalid:2", "localhost:1"])
     checkpoints, store = plan(job).to_dict()["problems"]
-    assert checkpoints.startswith(
-        "train.checkpoint.directory: there is none, so checkpoints would lie on one of the hosts"
-    )
+    assert checkpoints.startswith("train.checkpoint.directory: not set, so checkpoints would be written to one of the")
     assert "(node1.invalid)" in checkpoints
     assert store.startswith("tracking.uri: sqlite:///")
     with pytest.raises(SpecError, match=r"train\.checkpoint\.directory"):
@@ -122,7 +120,9 @@ def test_dataset_without_the_required_encryption_is_reported(
 ) -> None:
     monkeypatch.setenv("THE_KEY", "5f" * 32)
     step = plan(make_job(data__shards={"encryption": {"key": {"environment": "THE_KEY"}}})).to_dict()["steps"][0]
-    assert step["lacking"] == ["data.shards.encryption: the job requires encrypted shards, and those of the dataset are not"]
+    assert step["lacking"] == [
+        "data.shards.encryption: the job requires encrypted shards, and those of the dataset are not"
+    ]
 
 
 def test_missing_key_is_a_problem(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Add users to MLflow, change their passwords, remove them, list them. Runs in MLflow's pod, as its administrator.
+"""Manage the users of MLflow: add or remove a user, change a password, list users. Runs in MLflow's pod.
 
-A password comes from $NEW_PASSWORD or the standard input, never from the command line, which everybody on the machine
+Passwords are read from $NEW_PASSWORD or standard input, never from the command line, which every user of the machine
 can read.
 
     python users.py add NAME | password NAME | remove NAME | list
@@ -14,38 +14,39 @@ import time
 import urllib.error
 import urllib.request
 
-PATIENCE_S = 600
+TIMEOUT_S = 600
+DONE = {"add": "added", "password": "password changed", "remove": "removed"}
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the arguments say; the exit code is 2 where they, or MLflow, refuse."""
-    what, *names = arguments or [""]
-    if (what, len(names)) not in {("add", 1), ("password", 1), ("remove", 1), ("list", 0)}:
-        _refuse("usage: users.py add NAME | password NAME | remove NAME | list")
-    if what == "list":
-        for user in _ask("GET", "list")["users"]:
+    """Execute a command; exits with 2 if the command is invalid or MLflow rejects it."""
+    command, *names = arguments or [""]
+    if (command, len(names)) not in {("add", 1), ("password", 1), ("remove", 1), ("list", 0)}:
+        _fail("usage: users.py add NAME | password NAME | remove NAME | list")
+    if command == "list":
+        for user in _request("GET", "list")["users"]:
             print(user["username"] + (" (admin)" if user["is_admin"] else ""))
         return
     name = names[0]
-    if what == "remove":
-        _ask("DELETE", "delete", {"username": name})
-    elif what == "password":
-        _ask("PATCH", "update-password", {"username": name, "password": _password()})
-    elif name in [user["username"] for user in _ask("GET", "list")["users"]]:
-        # So that a deployment can run again; and so that a password in use is never changed by the way.
-        print(f"{name}: is there, with the password it has; `users.py password {name}` changes it")
+    if command == "remove":
+        _request("DELETE", "delete", {"username": name})
+    elif command == "password":
+        _request("PATCH", "update-password", {"username": name, "password": _password()})
+    elif name in [user["username"] for user in _request("GET", "list")["users"]]:
+        # So that a deployment can be repeated, and never changes a password that is in use.
+        print(f"{name}: exists, password unchanged; change it with `users.py password {name}`")
         return
     else:
-        _ask("POST", "create", {"username": name, "password": _password()})
-    print(f"{name}: {what}: done")
+        _request("POST", "create", {"username": name, "password": _password()})
+    print(f"{name}: {DONE[command]}")
 
 
 def _password() -> str:
     return os.environ.get("NEW_PASSWORD") or sys.stdin.readline().rstrip("\n")
 
 
-def _ask(method: str, route: str, body: dict[str, str] | None = None) -> dict[str, list[dict[str, str]]]:
-    """One request to the server, which may still be starting."""
+def _request(method: str, route: str, body: dict[str, str] | None = None) -> dict[str, list[dict[str, str]]]:
+    """Send a request to the server, which may still be starting; returns the answer."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "http://localhost:5000")
     admin = f"{os.environ['MLFLOW_AUTH_ADMIN_USERNAME']}:{os.environ['MLFLOW_AUTH_ADMIN_PASSWORD']}"
     request = urllib.request.Request(
@@ -57,26 +58,26 @@ def _ask(method: str, route: str, body: dict[str, str] | None = None) -> dict[st
             "Content-Type": "application/json",
         },
     )
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return dict(json.loads(answer.read() or b"{}"))
         except urllib.error.HTTPError as error:
             if error.code == 401:
-                _refuse(f"{server}: the password of `admin` was changed; put the new one into the Secret `mlflow`")
+                _fail(f"{server}: rejected the password of `admin` (401); put the current one into the Secret `mlflow`")
             if error.code < 500:
-                _refuse(f"{server}: {error.read().decode(errors='replace')[:300]}")
+                _fail(f"{server}: {error.read().decode(errors='replace')[:300]}")
             reason = str(error)
         except OSError as error:
             reason = str(error)
         if time.monotonic() > deadline:
-            _refuse(f"{server}: no answer within {PATIENCE_S} s: {reason}")
+            _fail(f"{server}: no answer within {TIMEOUT_S} s: {reason}")
         time.sleep(2)
 
 
-def _refuse(words: str) -> None:
-    print(words, file=sys.stderr)
+def _fail(text: str) -> None:
+    print(text, file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run once by the image, on an empty volume: the role and the databases of MLflow. The role owns its databases and is
-# no superuser. The password is read by psql from the environment: an argument could be read in the list of processes.
+# Create the role and the databases of MLflow. The image runs this once, on an empty volume. The role owns its databases
+# and has no superuser rights. psql reads the password from the environment, because arguments appear in process lists.
 set -eu
 psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \getenv password MLFLOW_PASSWORD

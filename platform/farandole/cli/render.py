@@ -51,7 +51,7 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
     for split in ("test", "validation"):
         metrics = ", ".join(f"{name} {_rounded(value)}" for name, value in training.metrics[split].items())
         table.add_row(f"{split} metrics", metrics or "none")
-    table.add_row("rows", _rows(dataset["rows"]))
+    table.add_row("rows", _rows(dataset.rows))
     gang = f"{format_count(training.workers, 'worker')}, {format_count(training.steps, 'step')}"
     table.add_row("speed", f"{training.rows_per_s:,.0f} rows/s ({gang}, attempt {training.attempts})")
     spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training.time_split.items()}
@@ -62,7 +62,7 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
         slow = training.straggler
         text = f"worker {slow['rank']} computes {slow['excess_s']:.1f} s longer than the others, who wait for it"
         table.add_row("straggler", f"{text} ({slow['share']:.0%} of the time)")
-    table.add_row("shards", escape(dataset["path"]) + (" (reused)" if dataset["reused"] else ""))
+    table.add_row("shards", escape(dataset.path) + (" (reused)" if dataset.reused else ""))
     table.add_row("MLflow run", training.mlflow_run_id or _unsent(trained.id))
     table.add_row("job", escape(str(trained.directory)))
     table.add_row("next", f"{_command()} ui" + ("" if job.tracking.uri is None else f" {job_file}"))

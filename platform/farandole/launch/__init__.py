@@ -10,16 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.launch.result import TrainedModel, TrainingSummary
+    from farandole.launch.result import DatasetSummary, TrainedModel, TrainingSummary
     from farandole.launch.supervisor import train
 
 _MODULES = {
+    "DatasetSummary": "farandole.launch.result",
     "TrainedModel": "farandole.launch.result",
     "TrainingSummary": "farandole.launch.result",
     "train": "farandole.launch.supervisor",
 }
 
-__all__ = ["TrainedModel", "TrainingSummary", "train"]
+__all__ = ["DatasetSummary", "TrainedModel", "TrainingSummary", "train"]
 
 
 def __getattr__(name: str) -> Any:

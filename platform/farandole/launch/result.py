@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,29 @@ class TrainingSummary:
 
 
 @dataclass(frozen=True)
+class DatasetSummary:
+    """The dataset of a training.
+
+    Args:
+        path: The dataset directory: a path, or a URI.
+        digest: Its content digest.
+        rows: Rows of each split.
+        reused: Whether it existed before the job.
+        left_out: Malformed rows of each source that are not in it.
+    """
+
+    path: str
+    digest: str
+    rows: dict[str, int]
+    reused: bool
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `dataset` part of a result document."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A training that reached its end, and its model.
 
@@ -50,7 +73,7 @@ class TrainedModel:
         job: The job's name.
         id: The job's id.
         directory: Where the job keeps its spec, checkpoints and logs.
-        dataset: The `dataset` part of a result document.
+        dataset: The dataset.
         training: The numbers of the training.
         model_uri: The logged or registered model.
     """
@@ -58,7 +81,7 @@ class TrainedModel:
     job: str
     id: str
     directory: Path
-    dataset: dict[str, Any]
+    dataset: DatasetSummary
     training: TrainingSummary
     model_uri: str
 
@@ -68,7 +91,7 @@ class TrainedModel:
             "job": self.job,
             "id": self.id,
             "directory": str(self.directory),
-            "dataset": self.dataset,
+            "dataset": self.dataset.to_dict(),
             "training": self.training.to_dict(),
             "model": {"uri": self.model_uri},
         }

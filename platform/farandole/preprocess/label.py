@@ -143,7 +143,9 @@ class NumberLabel:
             labels = numbers.astype(np.float32)
         if not np.isfinite(labels).all():
             value = numbers[~np.isfinite(labels)][0]
-            raise DataError(f"label: column {self.column}: {value} is not a finite float32; filter it out in the query")
+            raise DataError(
+                f"label: column {self.column}: {value:g} is not a finite float32; filter it out in the query"
+            )
         return labels
 
     def to_dict(self) -> dict[str, Any]:

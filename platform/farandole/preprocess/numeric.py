@@ -109,7 +109,7 @@ class NumericTransform(ColumnsTransform):
         if not np.isfinite(scaled).all():
             bad = numbers[~np.isfinite(scaled)]
             raise DataError(
-                f"{self.origin}: {len(bad)} values such as {bad[0]} cannot become a"
+                f"{self.origin}: {len(bad)} values such as {bad[0]:g} cannot become a"
                 " finite number; set `impute`, or fix them in the query"
             )
         columns = [scaled]

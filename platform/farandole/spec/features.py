@@ -1,4 +1,7 @@
-"""The features of `data`: conversion of raw columns to the tensors that a model reads. Everything is fitted on the training split only."""
+"""The features of `data`: how raw columns become the tensors that a model reads.
+
+Everything is fitted on the training split only.
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def sample_node(log: LogMetrics, started_ms: int) -> Iterator[None]:
 
 def _monitors() -> list[Any]:
     """Create the monitors that work on this node, which may have NVIDIA or AMD GPUs, or none."""
-    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    always: list[Any] = [CPUMonitor, DiskMonitor, NetworkMonitor]
+    monitors = [monitor() for monitor in always]
     gpu_monitors: list[Any] = [GPUMonitor, ROCMMonitor]
     for monitor in gpu_monitors:
         try:

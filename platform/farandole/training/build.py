@@ -11,7 +11,14 @@ from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import Dataset
 from farandole.spec import Job, metric_direction
 from farandole.storage import Location
-from farandole.training.checkpoint import BestMetric, CheckpointManager, open_backend
+from farandole.training.checkpoint import (
+    BestMetric,
+    Checkpointable,
+    CheckpointController,
+    CheckpointManager,
+    open_backend,
+)
+from farandole.training.consensus import Consensus
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator
 from farandole.training.evaluation.metrics import compute_metrics, metric_functions, metric_key
@@ -22,6 +29,7 @@ from farandole.training.optim.schedule import ReduceOnPlateau
 from farandole.training.optim.zero import ShardedGradientSync
 from farandole.training.precision import LossScaler
 from farandole.training.step import Stepper
+from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
@@ -117,18 +125,37 @@ def make_early_stopping(job: Job, dataset: Dataset) -> EarlyStopping | None:
     return EarlyStopping(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.early_stopping"))
 
 
-def make_checkpoint_manager(job: Job, location: Location, identity: object) -> CheckpointManager:
-    """Create the manager of the job's checkpoints.
+def make_checkpoint_controller(
+    job: Job,
+    location: Location,
+    identity: object,
+    gang: World,
+    device: torch.device,
+    *,
+    trained: Checkpointable,
+    loader: TrainingLoader,
+    switch: StopSwitch,
+    on_event: EventHandler,
+) -> CheckpointController:
+    """Create the part that saves and restores the state of the training.
 
     Args:
         job: The job.
-        location: Their directory or URI.
-        identity: What they belong to: nested mappings of plain values.
+        location: Directory or URI of the checkpoints.
+        identity: What the checkpoints belong to: nested mappings of plain values.
+        gang: Position of this rank.
+        device: Device of the network.
+        trained: The training.
+        loader: Loader of the training rows.
+        switch: Stop request of this rank.
+        on_event: Receives warnings about skipped checkpoints.
     """
     spec = job.train.checkpoint
     metric = spec.best_metric or job.metrics[0]
     best = BestMetric(metric, spec.is_lower_better(metric)) if spec.keep_best else None
-    return CheckpointManager(open_backend(location), identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
+    backend = open_backend(location)
+    manager = CheckpointManager(backend, identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
+    return CheckpointController(spec, manager, gang, device, trained, loader, Consensus(gang), switch, on_event)
 
 
 def use_channels_last(model: nn.Module, on_event: EventHandler) -> None:

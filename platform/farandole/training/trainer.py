@@ -21,7 +21,7 @@ from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.storage import Location
 from farandole.training import build, heartbeat, world
-from farandole.training.checkpoint import CheckpointController, weights_digest
+from farandole.training.checkpoint import weights_digest
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.optim.ema import ExponentialMovingAverage
@@ -99,9 +99,10 @@ class Trainer:
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
         self._is_average_final = False
-        self._checkpoints = CheckpointController(
-            spec.checkpoint,
-            build.make_checkpoint_manager(job, self.directory, self.identity),
+        self._checkpoints = build.make_checkpoint_controller(
+            job,
+            self.directory,
+            self.identity,
             self.gang,
             self.device,
             trained=self,
@@ -310,7 +311,7 @@ class Trainer:
                 self._early_stopping.add_validation(self.validation, self.model.state_dict())
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
-            reason = f"{metric} no longer improves on {best:.4f}" if best is not None else f"there is no {metric}"
+            reason = f"{metric} no longer improves on {best:.4g}" if best is not None else f"there is no {metric}"
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 
     def _evaluate_validation(self, epoch: int) -> None:

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from farandole.errors import FarandoleError, TrainingError, remedy_of
+from farandole.errors import FarandoleError, TrainingError, explain_os_error, remedy_of
 from farandole.process import messages
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.process.signals import on_sigterm
@@ -102,9 +102,8 @@ def _describe_failure(error: BaseException) -> tuple[str, str, str | None]:
         return type(error).__name__, str(error), error.detail
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         message = "train.global_batch_size: a worker ran out of memory; use a smaller batch or model"
-    elif isinstance(error, OSError) and error.filename and error.strerror:
-        remedy = remedy_of(error)
-        message = f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
+    elif isinstance(error, OSError) and error.filename:
+        message = explain_os_error(error, error.filename)
     else:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} in {frame.filename}, line {frame.lineno}"

@@ -91,7 +91,7 @@ def keep_freed_memory() -> None:
     """Make glibc keep the memory that this process frees.
 
     Each step frees what it allocated, and the next step needs the same memory again. By default glibc returns large
-    blocks to the kernel, which then zeroes every page anew: 20 to 30% of the time of a small convolutional network.
+    blocks to the kernel, which then zeroes every page again: 20 to 30% of the time of a small convolutional network.
     Has no effect with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole import api
 from farandole.backends.protocol import JobStatus
 from farandole.training.checkpoint import open_backend
 from tests.support.command import FARANDOLE, document, farandole
 from tests.support.made_data import BATCH_ROWS, ROWS, WriteJob
-from tests.support.queued import processes_of, wait_until
+from tests.support.queued import wait_until
 
 STEPS = -(-ROWS["train"] // BATCH_ROWS)
 """Steps of an epoch, including the short one at its end."""
@@ -85,9 +86,9 @@ def test_training_is_scaled_then_cancelled_with_a_checkpoint_and_retried_from_it
     assert status.attempt > 2
     assert status.mlflow_run_id == retried["mlflow_run_id"]
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    points = client.get_metric_history(status.mlflow_run_id, "train.loss")
+    points = client.get_metric_history(str(status.mlflow_run_id), "train.loss")
     assert sorted(point.step for point in points) == list(range(1, 6 * STEPS + 1))
-    assert client.get_run(status.mlflow_run_id).info.status == "FINISHED"
+    assert client.get_run(str(status.mlflow_run_id)).info.status == "FINISHED"
     rank = farandole("logs", job_id, "--rank", 0)
     assert rank.returncode == 0
 

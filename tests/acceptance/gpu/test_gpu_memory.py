@@ -28,7 +28,7 @@ def test_memory_is_not_reused_while_a_copy_reads_it(made: Callable[..., Made], w
         target[...] = 1
     batch = memory.batches(2, ROWS // 2)[1] if whole else memory.tensors(ROWS)
     assert all(tensor.is_pinned() for tensor in batch.values())
-    torch.cuda._sleep(_CYCLES)  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(_CYCLES)
     copies = {name: tensor.to("cuda", non_blocking=True) for name, tensor in batch.items()}
     known = {memory.targets[0].ctypes.data}
     del batch, memory, target

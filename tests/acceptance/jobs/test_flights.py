@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -17,7 +18,7 @@ JOB = ROOT / "jobs/flights/job.yaml"
 SETTINGS = ("train.epochs=2", "tracking.system_metrics=false")
 
 
-def _run() -> dict[str, dict]:
+def _run() -> dict[str, Any]:
     command = [str(Path(sys.executable).with_name("farandole")), "run", str(JOB), "--json"]
     for setting in SETTINGS:
         command += ["--set", setting]

@@ -61,10 +61,12 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
 ) -> None:
     events: list[Event] = []
     first = farandole.prepare(make_job(partitions=1), events.append)
-    shards = {name: content for name, content in texts_below(first.path).items() if name.endswith(".arrow")}
+    shards = {name: content for name, content in texts_below(Path(first.path)).items() if name.endswith(".arrow")}
     again = farandole.prepare(make_job(partitions=3), events.append, force=True)
     assert again.manifest.digest == first.manifest.digest
-    assert {name: content for name, content in texts_below(first.path).items() if name.endswith(".arrow")} == shards
+    assert {
+        name: content for name, content in texts_below(Path(first.path)).items() if name.endswith(".arrow")
+    } == shards
     assert not any(b"ARROW1" in content for content in shards.values())
     assert verify(first.path) == []
 
@@ -78,7 +80,7 @@ def test_a_private_job_leaks_nothing_from_raw_rows_to_the_logged_model(
     assert "AES-256-GCM" in inspected.stdout
 
     # Scratch files of the shared Spark session are not among these: the session removes them at its end.
-    files = {**texts_below(first.path), **texts_below(home)}
+    files = {**texts_below(Path(first.path)), **texts_below(home)}
     for kind in ("manifest.json", "mlflow.db", "job.json", "state.pt", ".arrow"):
         assert any(name.endswith(kind) for name in files), kind
     texts = {**files, "events": repr(events).encode(), "shown": (shown.stdout + inspected.stdout).encode()}

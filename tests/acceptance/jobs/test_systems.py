@@ -22,8 +22,9 @@ from farandole.shards import Dataset
 from farandole.spec import Job, load_job
 from farandole.tracking.model import _write_network
 from farandole.training import world
+from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.model_builder import build_model
-from farandole.training.trainer import EvaluationResult, Trainer
+from farandole.training.trainer import Trainer
 from tests.support.paths import ROOT
 
 JOBS = ROOT / "jobs"
@@ -223,7 +224,7 @@ def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load
     session = spark.newSession()
     readers = SourceReaders(session, data.sources, files)
     frame = query_frame(session, data.model_copy(update={"query": query}), readers)
-    found = frame.toPandas()
+    found: pd.DataFrame = frame.toPandas()
     ends = found.groupby("split").agg({"first_hour": "min", "last_hour": "max"})
     assert ends.loc["train", "last_hour"] < ends.loc["validation", "first_hour"]
     assert ends.loc["validation", "last_hour"] < ends.loc["test", "first_hour"]

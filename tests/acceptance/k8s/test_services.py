@@ -1,5 +1,7 @@
-"""The services as the manifests have them, run as processes of this machine: PostgreSQL, SeaweedFS as S3, and MLflow
-with passwords before both; and jobs that record there, of users who may and who may not."""
+"""Services of the manifests, run as processes of this machine.
+
+PostgreSQL, SeaweedFS as S3, and MLflow with passwords; and jobs of authorized and unauthorized users that record there.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,7 @@ from mlflow import MlflowClient
 from pyarrow import fs
 
 from farandole.process.parent_death import signal_on_parent_death
-from tests.acceptance.k8s.test_monitoring import metrics
-from tests.support.k8s_manifests import Object, find, pod_template, render, secrets
+from tests.support.k8s_manifests import Object, dashboard_metrics, find, pod_template, render, secrets
 from tests.support.machine_pod import MachinePod, machine_pod, program_path
 from tests.support.made_data import Made, WriteJob
 from tests.support.postgresql import PostgreSQL, running_postgresql
@@ -44,10 +45,10 @@ class Stack:
     Args:
         objects: All objects of the overlay, and the Secrets.
         database: PostgreSQL.
-        storage: The address of S3.
-        mlflow: The address of MLflow.
-        server: MLflow's container.
-        directory: Where volumes and logs lie.
+        storage: Address of S3.
+        mlflow: Address of MLflow.
+        server: Container of MLflow.
+        directory: Directory of volumes and logs.
     """
 
     objects: list[Object]
@@ -58,12 +59,12 @@ class Stack:
     directory: Path
 
     def secret(self, name: str) -> dict[str, str]:
-        """The values of a Secret."""
+        """Return the values of a Secret."""
         values: dict[str, str] = find(self.objects, "Secret", name)["stringData"]
         return values
 
-    def ask(self, user: str, password: str, route: str, host: str | None = None) -> int:
-        """The status of MLflow's answer to a user."""
+    def request(self, user: str, password: str, route: str, host: str | None = None) -> int:
+        """Send a request to MLflow as a user; returns the status of the answer."""
         request = urllib.request.Request(self.mlflow + route)
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
         if host is not None:
@@ -75,7 +76,7 @@ class Stack:
             return error.code
 
     def bucket(self, name: str) -> list[str]:
-        """The objects in a bucket."""
+        """List the objects of a bucket."""
         keys = self.secret("seaweedfs")
         files = fs.S3FileSystem(
             access_key=keys["admin-access-key"],
@@ -93,7 +94,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
-    """The container as a process group of its own, from the time it answers."""
+    """Run the container in its own process group, and wait until it answers."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             pod.command, env=pod.environment, stdout=output, stderr=output, cwd=log.parent, start_new_session=True,
@@ -106,9 +107,9 @@ def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
                 with urllib.request.urlopen(health, timeout=5):
                     break
             except OSError:
-                told = log.read_text(errors="replace")[-3000:]
-                assert process.poll() is None, told
-                assert time.monotonic() < deadline, told
+                output = log.read_text(errors="replace")[-3000:]
+                assert process.poll() is None, output
+                assert time.monotonic() < deadline, output
                 time.sleep(0.2)
         yield
     finally:
@@ -134,7 +135,7 @@ def objects() -> list[Object]:
 
 @pytest.fixture(scope="module")
 def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    """PostgreSQL with the manifest's arguments for `initdb`, after the script that the image runs once."""
+    """Start PostgreSQL with the manifest's arguments of `initdb`, and run the image's initial script."""
     template = _template(objects, "StatefulSet", "postgresql")
     environment = {each["name"]: each.get("value", "") for each in template["spec"]["containers"][0]["env"]}
     with running_postgresql(*environment["POSTGRES_INITDB_ARGS"].split()) as server:
@@ -149,13 +150,13 @@ def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def metrics_port() -> int:
-    """Where SeaweedFS tells its metrics."""
+    """Return the port of SeaweedFS's metrics."""
     return _free_port()
 
 
 @pytest.fixture(scope="module")
 def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """SeaweedFS with its buckets."""
+    """Start SeaweedFS and create its buckets; returns its address."""
     template, directory = _template(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
     parts = ("master", "volume", "filer", "s3")
     ports = {part: _free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
@@ -173,14 +174,14 @@ def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.T
                 _template(objects, "Job", "seaweedfs-buckets"), objects, directory, path=program_path(BIN),
                 environment={"AWS_ENDPOINT_URL_S3": address},
             )  # fmt: skip
-            said = [buckets.run() for _ in range(2)]
-            assert [each.stdout.split() for each in said] == [
-                ["mlflow:", "made", "farandole:", "made"],
-                ["mlflow:", "is", "there", "farandole:", "is", "there"],
-            ], said
+            runs = [buckets.run() for _ in range(2)]
+            assert [each.stdout.split() for each in runs] == [
+                ["mlflow:", "created", "farandole:", "created"],
+                ["mlflow:", "exists", "farandole:", "exists"],
+            ], runs
             yield address
     finally:
-        for part in parts:  # killed, it leaves them, and no option says where they are
+        for part in parts:  # a killed process leaves them, and no option sets their location
             Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.grpc']}.sock").unlink(missing_ok=True)
 
 
@@ -188,7 +189,7 @@ def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.T
 def stack(
     objects: list[Object], database: PostgreSQL, storage: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """MLflow before both, and the user of the jobs."""
+    """Start MLflow, and add the user of the jobs."""
     template, directory = _template(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
     port = _free_port()
     pod = machine_pod(
@@ -203,13 +204,13 @@ def stack(
             environment={"MLFLOW_TRACKING_URI": address},
         )  # fmt: skip
         first, second = user.run(), user.run()
-        assert first.stdout == "jobs: add: done\n", first.stderr
-        assert second.stdout.startswith("jobs: is there, with the password it has"), second.stderr
+        assert first.stdout == "jobs: added\n", first.stderr
+        assert second.stdout.startswith("jobs: exists, password unchanged"), second.stderr
         yield Stack(objects, database, storage, address, pod, directory)
 
 
 def _users(stack: Stack, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
-    """`users.py`, as `kubectl exec deploy/mlflow` runs it."""
+    """Run `users.py` like `kubectl exec deploy/mlflow`."""
     command = ("python", "/opt/mlflow/users.py", *arguments)
     return stack.server.run(*command, stdin=password + "\n", more={"MLFLOW_TRACKING_URI": stack.mlflow})
 
@@ -217,7 +218,7 @@ def _users(stack: Stack, *arguments: str, password: str = "") -> subprocess.Comp
 # PostgreSQL and S3 ------------------------------------------------------------------------------------------
 
 
-def test_mlflow_owns_its_databases_and_rules_nothing_else(database: PostgreSQL) -> None:
+def test_mlflow_role_owns_only_its_databases(database: PostgreSQL) -> None:
     roles = database.query(
         "SELECT rolname, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'mlflow'"
     )
@@ -230,7 +231,7 @@ def test_mlflow_owns_its_databases_and_rules_nothing_else(database: PostgreSQL) 
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_nobody_comes_to_the_database_without_the_password(database: PostgreSQL, password: str) -> None:
+def test_database_rejects_connections_without_the_password(database: PostgreSQL, password: str) -> None:
     done = subprocess.run(
         [database.programs / "psql", "--no-password", "--command", "SELECT 1", "mlflow"],
         env={**os.environ, **database.environment, "PGUSER": "mlflow", "PGPASSWORD": password},
@@ -240,7 +241,7 @@ def test_nobody_comes_to_the_database_without_the_password(database: PostgreSQL,
     assert "password" in done.stderr
 
 
-def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Object]) -> None:
+def test_each_storage_key_grants_access_to_one_bucket(storage: str, objects: list[Object]) -> None:
     def store(name: str) -> fs.S3FileSystem:
         keys = find(objects, "Secret", name)["stringData"]
         return fs.S3FileSystem(
@@ -261,12 +262,12 @@ def test_each_key_of_the_store_is_for_one_bucket(storage: str, objects: list[Obj
         store(name).delete_file(f"{own}/probe")
 
 
-def test_the_dashboard_asks_for_metrics_that_the_store_has(stack: Stack, metrics_port: int) -> None:
+def test_store_exports_the_metrics_of_the_dashboard(stack: Stack, metrics_port: int) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
-        told = answer.read().decode()
-    wanted = {name for name in metrics() if name.startswith("SeaweedFS_")}
+        output = answer.read().decode()
+    wanted = {name for name in dashboard_metrics() if name.startswith("SeaweedFS_")}
     assert wanted
-    assert [name for name in sorted(wanted) if f"\n{name}" not in told] == []
+    assert [name for name in sorted(wanted) if f"\n{name}" not in output] == []
 
 
 # Jobs -------------------------------------------------------------------------------------------------------
@@ -274,15 +275,15 @@ def test_the_dashboard_asks_for_metrics_that_the_store_has(stack: Stack, metrics
 
 @pytest.fixture(scope="module")
 def recorded(stack: Stack, module_home: Path, write_module_job: WriteJob) -> dict[str, Any]:
-    """The result of a training by the user of the jobs, and what was printed."""
+    """Train as the user of the jobs; returns the result, and the output."""
     keys = stack.secret("farandole-credentials")
     job = write_module_job(resources__workers=1, tracking={"system_metrics": False, "experiment": "recorded"})
     done = train(job, stack.mlflow, keys["MLFLOW_TRACKING_USERNAME"], keys["MLFLOW_TRACKING_PASSWORD"])
     assert done.returncode == 0, done.stderr
-    return {**json.loads(done.stdout), "told": done.stdout + done.stderr}
+    return {**json.loads(done.stdout), "output": done.stdout + done.stderr}
 
 
-def test_a_job_of_a_user_who_may_is_recorded_with_its_model(
+def test_job_of_an_authorized_user_is_recorded_with_its_model(
     stack: Stack, recorded: dict[str, Any], module_home: Path
 ) -> None:
     run_id = recorded["training"]["mlflow_run_id"]
@@ -295,12 +296,14 @@ def test_a_job_of_a_user_who_may_is_recorded_with_its_model(
     assert [path for path in stored if run_id in path and "plots" in path], stored
     assert stack.bucket("farandole") == []
     password = stack.secret("farandole-credentials")["MLFLOW_TRACKING_PASSWORD"]
-    assert password not in recorded["told"]
+    assert password not in recorded["output"]
     assert not any(password.encode() in path.read_bytes() for path in module_home.rglob("*") if path.is_file())
 
 
-def test_its_model_is_served(stack: Stack, recorded: dict[str, Any], made: Callable[..., Made], tmp_path: Path) -> None:
-    """By the container of `serving`, which fetches it from the store and takes raw rows."""
+def test_recorded_model_is_served(
+    stack: Stack, recorded: dict[str, Any], made: Callable[..., Made], tmp_path: Path
+) -> None:
+    """The container of `serving` downloads the model, and accepts raw rows."""
     template = pod_template(find(stack.objects, "Deployment", "serving", "farandole"))
     assert template is not None
     port = _free_port()
@@ -322,7 +325,7 @@ def test_its_model_is_served(stack: Stack, recorded: dict[str, Any], made: Calla
 
 
 @pytest.mark.parametrize(("user", "password"), [("jobs", "not-this-one-surely"), ("nobody", "some-password-of-theirs")])
-def test_a_job_of_somebody_unknown_is_refused_at_its_start(
+def test_job_of_an_unknown_user_is_rejected_at_its_start(
     stack: Stack, home: Path, write_job: WriteJob, user: str, password: str
 ) -> None:
     done = train(write_job(resources__workers=1), stack.mlflow, user, password)
@@ -332,10 +335,10 @@ def test_a_job_of_somebody_unknown_is_refused_at_its_start(
     assert password not in done.stdout + done.stderr
 
 
-def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
+def test_job_of_a_read_only_user_is_rejected_at_its_start(
     stack: Stack, home: Path, write_job: WriteJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bob made the experiment; Alice may look at it, and record elsewhere."""
+    """Bob created the experiment; Alice can read it, and record elsewhere."""
     for name in ("alice", "bob"):
         added = _users(stack, "add", name, password=f"the-password-of-{name}")
         assert added.returncode == 0, added.stderr
@@ -348,7 +351,9 @@ def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
     assert f"MLflow at {stack.mlflow} denied access (403" in refused.stderr
     assert "ermission denied" in refused.stderr
     assert (
-        stack.ask("alice", "the-password-of-alice", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=of-bob")
+        stack.request(
+            "alice", "the-password-of-alice", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=of-bob"
+        )
         == 200
     )
 
@@ -356,46 +361,46 @@ def test_a_job_of_a_user_who_may_only_read_is_refused_at_its_start(
 # The server -------------------------------------------------------------------------------------------------
 
 
-def test_nobody_reads_anything_without_an_account(stack: Stack) -> None:
+def test_requests_without_an_account_are_rejected(stack: Stack) -> None:
     admin = stack.secret("mlflow")["admin-password"]
     route = "/api/2.0/mlflow/experiments/search?max_results=10"
-    assert stack.ask("admin", admin, route) == 200
-    assert stack.ask("admin", "password1234", route) == 401  # what older versions shipped
-    assert stack.ask("nobody", "", route) == 401
-    assert stack.ask("nobody", "", "/health") == 200
+    assert stack.request("admin", admin, route) == 200
+    assert stack.request("admin", "password1234", route) == 401  # the default of older versions
+    assert stack.request("nobody", "", route) == 401
+    assert stack.request("nobody", "", "/health") == 200
 
 
-def test_a_request_for_another_host_is_refused(stack: Stack) -> None:
+def test_request_for_another_host_is_rejected(stack: Stack) -> None:
     admin = stack.secret("mlflow")["admin-password"]
     route = "/api/2.0/mlflow/experiments/search?max_results=10"
-    assert stack.ask("admin", admin, route, host="evil.example") == 403
-    assert stack.ask("admin", admin, route, host="mlflow.farandole-system.svc:5000") == 200
+    assert stack.request("admin", admin, route, host="evil.example") == 403
+    assert stack.request("admin", admin, route, host="mlflow.farandole-system.svc:5000") == 200
 
 
-def test_users_are_added_and_removed_by_the_administrator(stack: Stack) -> None:
+def test_administrator_adds_changes_and_removes_users(stack: Stack) -> None:
     route = "/api/2.0/mlflow/experiments/search?max_results=10"
     assert _users(stack, "add", "carol", password="short").returncode == 2
-    assert _users(stack, "add", "carol", password="first-password-of-carol").stdout == "carol: add: done\n"
+    assert _users(stack, "add", "carol", password="first-password-of-carol").stdout == "carol: added\n"
     assert "carol" in _users(stack, "list").stdout.split()
-    assert stack.ask("carol", "first-password-of-carol", route) == 200
+    assert stack.request("carol", "first-password-of-carol", route) == 200
     assert _users(stack, "password", "carol", password="second-password-of-carol").returncode == 0
-    assert stack.ask("carol", "second-password-of-carol", route) == 200
+    assert stack.request("carol", "second-password-of-carol", route) == 200
     assert _users(stack, "remove", "carol").returncode == 0
     assert "carol" not in _users(stack, "list").stdout.split()
     usage = _users(stack, "rename", "carol")
     assert (usage.returncode, usage.stderr.split(":")[0]) == (2, "usage")
 
 
-def test_no_password_shows(stack: Stack) -> None:
-    """Not in the command lines, which everybody on a node reads, and not in the server's log."""
+def test_passwords_appear_in_no_command_line_or_log(stack: Stack) -> None:
+    """Command lines are visible to every user of a node."""
     hidden = {
         value for name in ("mlflow", "postgresql-mlflow", "mlflow-storage") for value in stack.secret(name).values()
     }
     lines = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            lines.append(place.read_text(errors="replace"))
-        except OSError:  # it has ended
+            lines.append(path.read_text(errors="replace"))
+        except OSError:  # the process has ended
             continue
     log = (stack.directory / "log").read_text(errors="replace")
     assert sum("mlflow" in line for line in lines) >= 1
@@ -404,7 +409,7 @@ def test_no_password_shows(stack: Stack) -> None:
         assert value not in log
 
 
-def test_the_schema_is_brought_up_to_date_by_its_job(stack: Stack, tmp_path: Path) -> None:
+def test_upgrade_job_keeps_a_current_schema(stack: Stack, tmp_path: Path) -> None:
     template = _template(stack.objects, "CronJob", "mlflow-upgrade")
     pod = machine_pod(template, stack.objects, tmp_path, path=program_path(BIN), environment=stack.database.environment)
     before = stack.database.query("SELECT version_num FROM alembic_version", "mlflow")
@@ -416,19 +421,19 @@ def test_the_schema_is_brought_up_to_date_by_its_job(stack: Stack, tmp_path: Pat
 # Backup -----------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_whole_and_comes_back(stack: Stack, tmp_path: Path) -> None:
-    """What was made after the backup is gone after the way back, and what was removed is there."""
+def test_backup_is_restored_completely(stack: Stack, tmp_path: Path) -> None:
+    """Rows added after the backup are gone, and deleted rows are back."""
     template = _template(stack.objects, "CronJob", "postgresql-backup")
     programs = program_path(stack.database.programs)
     pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)
     none = pod.run("sh", "/scripts/restore.sh")
     assert none.returncode == 2
-    assert "no backup" in none.stderr
-    made = pod.run()
-    assert made.returncode == 0, made.stderr
+    assert "no such backup" in none.stderr
+    backup = pod.run()
+    assert backup.returncode == 0, backup.stderr
     (folder,) = pod.mounts["/backups"].iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["mlflow.dump", "mlflow_auth.dump"]
-    assert made.stdout.startswith(f"{folder}: ")
+    assert backup.stdout.startswith(f"{folder}: ")
 
     named = "SELECT name FROM experiments ORDER BY 1"
     before = stack.database.query(named, "mlflow")
@@ -438,12 +443,12 @@ def test_a_backup_is_whole_and_comes_back(stack: Stack, tmp_path: Path) -> None:
     restored = pod.run("sh", "/scripts/restore.sh")
     assert restored.returncode == 0, restored.stderr
     assert stack.database.query(named, "mlflow") == before
-    assert f"mlflow_auth: as of {folder.name}" in restored.stdout
+    assert f"mlflow_auth: restored from {folder.name}" in restored.stdout
     admin = stack.secret("mlflow")["admin-password"]
-    assert stack.ask("admin", admin, "/api/2.0/mlflow/experiments/search?max_results=10") == 200
+    assert stack.request("admin", admin, "/api/2.0/mlflow/experiments/search?max_results=10") == 200
 
 
-def test_old_backups_go_and_half_made_ones_are_none(stack: Stack, tmp_path: Path) -> None:
+def test_old_backups_are_removed_and_failed_ones_not_kept(stack: Stack, tmp_path: Path) -> None:
     template = _template(stack.objects, "CronJob", "postgresql-backup")
     programs = program_path(stack.database.programs)
     pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)

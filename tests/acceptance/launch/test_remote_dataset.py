@@ -43,9 +43,7 @@ def test_training_from_an_object_store_has_the_same_result_and_fetches_each_shar
             assert answered == 1 or (answered <= 4 and shard.file.startswith("train/")), shard.file
 
 
-def test_damaged_shard_is_reported_by_name(
-    home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job
-) -> None:
+def test_damaged_shard_is_reported_by_name(home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job) -> None:
     proxy.inject("flip", method="GET", path="train/00001-")
     with pytest.raises(DatasetError, match=rf"{s3.uri}/train/00001-\w+\.arrow: arrived 3 times with the checksum"):
         train(remote_job)

@@ -28,4 +28,4 @@ def test_the_flights_notebook_runs_from_the_first_cell_to_the_last(farandole_hom
     assert done.returncode == 0, done.stdout[-6000:]
     dataset = Dataset(farandole_home / "datasets" / "flights-notebook")
     assert sum(dataset.manifest.row_counts.values()) == 327_346
-    assert sum(path.stat().st_size for path in dataset.directory.rglob("*.arrow")) < 20e6
+    assert sum(path.stat().st_size for path in Path(dataset.directory).rglob("*.arrow")) < 20e6

@@ -1,4 +1,4 @@
-"""The Dockerfiles, without building them (`make images-check` does): pinned, in stages, of users without rights."""
+"""Dockerfiles, checked without a build: pinned, in stages, unprivileged. `make images-check` builds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.k8s_manifests import K8S, OVERLAYS, ROOT, containers, render, templates
+from tests.support.k8s_manifests import K8S, OVERLAYS, containers, render, templates
+from tests.support.paths import ROOT
 
 IMAGES = K8S / "images"
 NAMES = sorted(path.parent.name for path in IMAGES.glob("*/Dockerfile"))
@@ -21,14 +22,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction of a Dockerfile: its word, and the rest on one line."""
+    """Instruction of a Dockerfile: its keyword, and its arguments on one line."""
 
     word: str
     rest: str
 
 
 def _stages(name: str) -> list[list[Instruction]]:
-    """The instructions of each stage; what stands before the first stage is with it."""
+    """Return the instructions of each stage; those before the first stage belong to it."""
     lines = [line for line in (IMAGES / name / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     stages: list[list[Instruction]] = [[]]
@@ -47,7 +48,7 @@ def _all(name: str, word: str) -> list[str]:
 parametrize = pytest.mark.parametrize("name", NAMES)
 
 
-def test_there_is_one_for_each_image_that_pods_have() -> None:
+def test_every_image_of_a_pod_has_a_dockerfile() -> None:
     wanted = {
         container["image"]
         for overlay in OVERLAYS
@@ -55,13 +56,13 @@ def test_there_is_one_for_each_image_that_pods_have() -> None:
         for container in containers(template)
         if container["image"].startswith("farandole/")
     }
-    of_jobs = {"prepare", "train"}
-    assert wanted == {f"farandole/{name}:{PROJECT['version']}" for name in NAMES if name not in of_jobs}
-    assert of_jobs <= set(NAMES)
+    job_images = {"prepare", "train"}
+    assert wanted == {f"farandole/{name}:{PROJECT['version']}" for name in NAMES if name not in job_images}
+    assert job_images <= set(NAMES)
 
 
 @parametrize
-def test_the_base_is_an_argument_with_a_pinned_default(name: str) -> None:
+def test_base_image_is_an_argument_with_a_pinned_default(name: str) -> None:
     first = _stages(name)[0][0]
     assert first.word == "ARG"
     assert re.fullmatch(r"BASE=docker\.io/library/debian:\d+\.\d+-slim", first.rest)
@@ -70,30 +71,30 @@ def test_the_base_is_an_argument_with_a_pinned_default(name: str) -> None:
 
 
 @parametrize
-def test_compilers_stay_in_their_stage(name: str) -> None:
+def test_compilers_stay_in_the_build_stage(name: str) -> None:
     stages = _stages(name)
     assert len(stages) == 2
     last = " ".join(each.rest for each in stages[-1] if each.word == "RUN")
     assert not re.search(r"\b(g\+\+|make|python3\.11-dev|python3\.11-venv)\b", last)
     build = " ".join(each.rest for stage in stages[:-1] for each in stage)
-    if "setup/horovod_wheel.sh" in build:  # what it compiles with, and what it changes the sources by
+    if "setup/horovod_wheel.sh" in build:  # its compiler, and the patch of its sources
         assert {"g++", "make", "patch", "setup/horovod_idle.patch"} <= set(build.split())
     assert "--from=build /usr/local /usr/local" in [each.rest for each in stages[-1] if each.word == "COPY"]
 
 
 @parametrize
-def test_it_runs_as_a_user_without_rights(name: str) -> None:
+def test_image_runs_as_an_unprivileged_user(name: str) -> None:
     last = _stages(name)[-1]
     assert [each.rest for each in last if each.word == "USER"] == ["1000:1000"]
     after = last[[each.word for each in last].index("USER") :]
     assert {each.word for each in after} <= {"USER", "WORKDIR", "EXPOSE", "CMD"}
     (command,) = [each.rest for each in last if each.word == "CMD"]
-    assert command.startswith("["), "as a list: a shell would keep signals from the program"
+    assert command.startswith("["), "use a list: a shell would not forward signals to the program"
     assert not any("sudo" in rest or "setcap" in rest for rest in _all(name, "RUN"))
 
 
 @parametrize
-def test_what_is_installed_is_pinned_and_leaves_no_lists(name: str) -> None:
+def test_installed_packages_are_pinned_and_package_lists_removed(name: str) -> None:
     for rest in _all(name, "RUN"):
         if "apt-get install" in rest:
             assert "apt-get update" in rest
@@ -102,11 +103,11 @@ def test_what_is_installed_is_pinned_and_leaves_no_lists(name: str) -> None:
         for call in re.findall(r"pip install ([^&]*)", rest):
             assert "--constraint requirements.lock" in call or "--no-deps" in call, call
             assert "--no-cache-dir" in call
-            assert "--mount=type=secret,id=pip.conf" in rest, "a mirror is the builder's, and no part of the image"
+            assert "--mount=type=secret,id=pip.conf" in rest, "the index belongs to the builder, not to the image"
 
 
 @parametrize
-def test_no_host_is_named_and_nothing_is_fetched_past_the_package_managers(name: str) -> None:
+def test_only_package_managers_download_files(name: str) -> None:
     for stage in _stages(name):
         for each in stage:
             assert each.word != "ADD"
@@ -114,7 +115,7 @@ def test_no_host_is_named_and_nothing_is_fetched_past_the_package_managers(name:
 
 
 @parametrize
-def test_what_is_copied_is_there_and_not_ignored(name: str) -> None:
+def test_copied_files_exist_and_are_not_ignored(name: str) -> None:
     kept = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
     copied = [shlex.split(rest) for rest in _all(name, "COPY") if not rest.startswith("--from")]
     assert copied
@@ -125,8 +126,8 @@ def test_what_is_copied_is_there_and_not_ignored(name: str) -> None:
 
 
 @parametrize
-def test_its_requirements_are_those_of_the_project(name: str) -> None:
-    """The very calls of the Dockerfile."""
+def test_requirements_are_selected_from_the_project(name: str) -> None:
+    """Runs the command of the Dockerfile."""
     (call,) = re.findall(r"requirements\.py ([^>]*)>", " ".join(_all(name, "RUN")))
     done = _requirements(*call.split())
     assert done.returncode == 0, done.stderr
@@ -138,38 +139,39 @@ def test_its_requirements_are_those_of_the_project(name: str) -> None:
 
 
 def _requirements(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, IMAGES / "requirements.py", "--project", ROOT / "pyproject.toml", *arguments]
+    script, project = str(IMAGES / "requirements.py"), str(ROOT / "pyproject.toml")
+    command = [sys.executable, script, "--project", project, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("arguments", [("--without", "spark"), ("--only", "spark"), ("--extra", "nothing")])
-def test_a_requirement_that_is_none_is_an_error(arguments: tuple[str, str]) -> None:
+def test_unknown_requirement_is_an_error(arguments: tuple[str, str]) -> None:
     done = _requirements(*arguments)
     assert done.returncode == 1
     assert arguments[1] in done.stderr
     assert done.stdout == ""
 
 
-def test_what_jupyterlab_brings_is_pinned_beside_the_lock() -> None:
+def test_packages_of_jupyterlab_are_pinned_and_not_in_the_lock() -> None:
     def versions(path: Path) -> dict[str, str]:
         lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
         pairs = (line.split("==") for line in lines)
         return {re.sub(r"[-_.]+", "-", pinned).lower(): version for pinned, version in pairs}
 
-    ours, beside = versions(ROOT / "requirements.lock"), versions(IMAGES / "notebook" / "jupyterlab.lock")
-    assert "jupyterlab" in beside
-    assert not set(ours) & set(beside)
+    locked, additional = versions(ROOT / "requirements.lock"), versions(IMAGES / "notebook" / "jupyterlab.lock")
+    assert "jupyterlab" in additional
+    assert not set(locked) & set(additional)
 
 
-def test_what_images_check_builds_is_all_there_is() -> None:
+def test_images_check_builds_and_checks_every_image() -> None:
     script = (IMAGES / "check.sh").read_text()
     (listed,) = re.findall(r"\|\| names=\(([^)]*)\)", script)
     assert sorted(listed.split()) == NAMES
     for name in NAMES:
-        assert re.search(rf"^        {name}\)$", script, re.MULTILINE), f"{name}: nothing is demanded of it"
+        assert re.search(rf"^        {name}\)$", script, re.MULTILINE), f"{name}: has no checks"
 
 
-def test_an_image_that_does_not_exist_is_an_error() -> None:
+def test_unknown_image_is_an_error() -> None:
     done = subprocess.run(["bash", IMAGES / "check.sh", "trainn"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "trainn: no such image; there are: mlflow/ notebook/" in done.stderr
+    assert "trainn: no such image; the images are: mlflow/ notebook/" in done.stderr

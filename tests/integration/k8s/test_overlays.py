@@ -1,4 +1,4 @@
-"""What the overlays render to: valid objects whose references resolve, and pods that a restricted namespace takes."""
+"""Rendered overlays: valid objects whose references resolve, and pods that satisfy restricted Pod Security."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import yaml
 from tests.support.k8s_manifests import K8S, OVERLAYS, Object, containers, find, render, secrets, shown, templates
 
 OLDEST, NEWEST = "1.29", "1.37"
-"""Versions of Kubernetes that k8s/README.md names; the newest is what kubernetes-validate knows."""
-_MADE_BY_OTHERS = {("farandole-system", "mlflow-tls")}
-"""Secrets that controllers of the cluster make."""
-_PRINTED = {"cloud": ("--without", "storage", "--without", "database")}
-"""How k8s/deploy.sh calls k8s/secrets.sh, where not without arguments."""
-_BY_HAND = {"cloud": {("farandole-system", "postgresql-mlflow")}}
-"""Secrets that the README tells one to make."""
+"""Versions of Kubernetes that k8s/README.md supports; the newest is the last one known to kubernetes-validate."""
+_CREATED_BY_CONTROLLERS = {("farandole-system", "mlflow-tls")}
+"""Secrets that controllers of the cluster create."""
+_SECRETS_ARGUMENTS = {"cloud": ("--without", "storage", "--without", "database")}
+"""Arguments with which k8s/deploy.sh calls k8s/secrets.sh."""
+_CREATED_BY_USER = {"cloud": {("farandole-system", "postgresql-mlflow")}}
+"""Secrets that users create, as the README describes."""
 
 parametrize = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -36,7 +36,7 @@ def test_every_object_is_valid(overlay: str, version: str) -> None:
     checked = 0
     for thing in render(overlay):
         if thing["apiVersion"].startswith("kueue."):
-            continue  # the next test
+            continue  # see the next test
         try:
             kubernetes_validate.validate(thing, version, strict=True)
         except kubernetes_validate.ValidationError as error:
@@ -46,7 +46,7 @@ def test_every_object_is_valid(overlay: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "cloud"])
-def test_every_object_of_kueue_is_valid(overlay: str) -> None:
+def test_every_kueue_object_is_valid(overlay: str) -> None:
     folder = os.environ.get("FARANDOLE_CRD_DIR")
     if not folder:
         pytest.skip("FARANDOLE_CRD_DIR does not name a folder with Kueue's CRDs")
@@ -58,15 +58,15 @@ def test_every_object_of_kueue_is_valid(overlay: str) -> None:
         for each in definitions
         for version in each["spec"]["versions"]
     }
-    ours = [each for each in render(overlay) if each["apiVersion"].startswith("kueue.")]
-    assert len(ours) == 7
-    for thing in ours:
+    objects = [each for each in render(overlay) if each["apiVersion"].startswith("kueue.")]
+    assert len(objects) == 7
+    for thing in objects:
         schema = _closed(schemas[thing["kind"], thing["apiVersion"]])
         jsonschema.validate(thing, schema | {"properties": schema["properties"] | {"metadata": {"type": "object"}}})
 
 
 def _closed(schema: Any) -> Any:
-    """A CRD's schema as the API server takes it: fields that it does not know are errors, `int-or-string` is either."""
+    """Convert a CRD's schema to the API server's behaviour: unknown fields are errors, `int-or-string` accepts both."""
     if isinstance(schema, list):
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -80,14 +80,14 @@ def _closed(schema: Any) -> Any:
 
 
 @parametrize
-def test_no_two_objects_are_the_same(overlay: str) -> None:
+def test_objects_are_unique(overlay: str) -> None:
     keys = [_key(each) for each in render(overlay)]
     assert [key for key in keys if keys.count(key) > 1] == []
 
 
 @parametrize
-def test_every_object_lies_in_one_of_the_two_namespaces(overlay: str) -> None:
-    of_cluster = {
+def test_every_object_is_in_one_of_the_two_namespaces(overlay: str) -> None:
+    cluster_scoped = {
         "Namespace",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -97,11 +97,13 @@ def test_every_object_lies_in_one_of_the_two_namespaces(overlay: str) -> None:
     }
     for thing in render(overlay):
         namespace = thing["metadata"].get("namespace")
-        assert namespace in ({None} if thing["kind"] in of_cluster else {"farandole", "farandole-system"}), shown(thing)
+        assert namespace in ({None} if thing["kind"] in cluster_scoped else {"farandole", "farandole-system"}), shown(
+            thing
+        )
 
 
 @parametrize
-def test_there_is_no_secret_in_it(overlay: str) -> None:
+def test_overlays_contain_no_secret(overlay: str) -> None:
     assert [shown(each) for each in render(overlay) if each["kind"] == "Secret"] == []
 
 
@@ -127,9 +129,9 @@ def test_every_service_selects_pods_that_listen(overlay: str) -> None:
 def test_every_reference_of_pods_resolves(overlay: str) -> None:
     objects = render(overlay)
     data = {_key(each): set(each.get("data", ())) for each in objects}
-    for each in secrets(*_PRINTED.get(overlay, ())):
+    for each in secrets(*_SECRETS_ARGUMENTS.get(overlay, ())):
         data[_key(each)] = set(each["stringData"])
-    for namespace, name in _BY_HAND.get(overlay, ()):
+    for namespace, name in _CREATED_BY_USER.get(overlay, ()):
         data["Secret", namespace, name] = {"password"}
     problems = []
     for thing, template in templates(objects):
@@ -149,7 +151,7 @@ def test_every_reference_of_pods_resolves(overlay: str) -> None:
                 problems.append(f"{shown(thing)}: mounts {mounted - volumes}")
         unused = volumes - {m["name"] for each in containers(template) for m in each.get("volumeMounts", ())}
         if unused:
-            problems.append(f"{shown(thing)}: volumes that nobody mounts: {unused}")
+            problems.append(f"{shown(thing)}: volumes that no container mounts: {unused}")
     assert problems == []
 
 
@@ -158,7 +160,7 @@ def _claims(thing: Object) -> list[Object]:
 
 
 def _references(thing: Object, spec: Object) -> list[tuple[str, str, str | None]]:
-    """Kind, name and key of what a pod needs to start."""
+    """Return kind, name and key of the objects that a pod needs to start."""
     found: list[tuple[str, str, str | None]] = []
     for each in containers({"spec": spec}):
         for entry in each.get("envFrom", ()):
@@ -167,25 +169,25 @@ def _references(thing: Object, spec: Object) -> list[tuple[str, str, str | None]
                     found.append((kind, entry[field]["name"], None))
         for entry in each.get("env", ()):
             for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                place = entry.get("valueFrom", {}).get(field)
-                if place:
-                    found.append((kind, place["name"], place["key"]))
+                source = entry.get("valueFrom", {}).get(field)
+                if source:
+                    found.append((kind, source["name"], source["key"]))
     for volume in spec.get("volumes", ()):
         if "configMap" in volume:
-            place, kind, name = volume["configMap"], "ConfigMap", volume["configMap"]["name"]
+            source, kind, name = volume["configMap"], "ConfigMap", volume["configMap"]["name"]
         elif "secret" in volume:
-            place, kind, name = volume["secret"], "Secret", volume["secret"]["secretName"]
+            source, kind, name = volume["secret"], "Secret", volume["secret"]["secretName"]
         elif "persistentVolumeClaim" in volume:
             found.append(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"], None))
             continue
         else:
             continue
-        found += [(kind, name, item["key"]) for item in place.get("items", ())] or [(kind, name, None)]
+        found += [(kind, name, item["key"]) for item in source.get("items", ())] or [(kind, name, None)]
     return found
 
 
 @parametrize
-def test_everything_else_that_is_named_is_there(overlay: str) -> None:
+def test_every_other_reference_resolves(overlay: str) -> None:
     objects = render(overlay)
     keys = {_key(each) for each in objects}
     labels = [
@@ -208,7 +210,7 @@ def test_everything_else_that_is_named_is_there(overlay: str) -> None:
                     backend = path["backend"]["service"]
                     ports = find(objects, "Service", backend["name"], namespace)["spec"]["ports"]
                     assert backend["port"]["name"] in {port["name"] for port in ports}, shown(thing)
-            assert all((namespace, tls["secretName"]) in _MADE_BY_OTHERS for tls in spec["tls"])
+            assert all((namespace, tls["secretName"]) in _CREATED_BY_CONTROLLERS for tls in spec["tls"])
         elif kind == "LocalQueue":
             assert ("ClusterQueue", "", spec["clusterQueue"]) in keys
         elif kind == "ClusterQueue":
@@ -216,7 +218,7 @@ def test_everything_else_that_is_named_is_there(overlay: str) -> None:
             assert {("ResourceFlavor", "", name) for name in flavors} <= keys
         elif kind == "PodDisruptionBudget":
             wanted = spec["selector"]["matchLabels"].items()
-            assert any(place == namespace and wanted <= has.items() for place, has in labels), shown(thing)
+            assert any(found == namespace and wanted <= has.items() for found, has in labels), shown(thing)
         else:
             continue
         checked += 1
@@ -224,8 +226,8 @@ def test_everything_else_that_is_named_is_there(overlay: str) -> None:
 
 
 @parametrize
-def test_network_policies_are_about_pods_that_exist(overlay: str) -> None:
-    """A policy whose selector has a spelling mistake protects and permits nothing, without a word."""
+def test_network_policies_select_existing_pods(overlay: str) -> None:
+    """A policy with a misspelled selector silently has no effect."""
     objects = render(overlay)
     names = {
         (thing["metadata"]["namespace"], template["metadata"]["labels"]["app.kubernetes.io/name"])
@@ -250,10 +252,10 @@ def test_network_policies_are_about_pods_that_exist(overlay: str) -> None:
             assert {port["port"] for port in rule.get("ports", ())} <= ports, shown(policy)
 
 
-def test_who_reaches_whom() -> None:
-    """PostgreSQL is reached by MLflow and its backup alone; jobs reach MLflow and S3, and of the services no more."""
+def test_network_policies_allow_only_the_intended_peers() -> None:
+    """Only MLflow and the backup reach PostgreSQL; jobs reach only MLflow and S3."""
     policies = [each for each in render("gpu") if each["kind"] == "NetworkPolicy"]
-    let_in = {
+    allowed_peers = {
         policy["metadata"]["name"]: {
             next(iter(peer.get("podSelector", peer.get("namespaceSelector"))["matchLabels"].values()))
             for rule in policy["spec"].get("ingress", ())
@@ -262,14 +264,14 @@ def test_who_reaches_whom() -> None:
         for policy in policies
         if policy["metadata"]["namespace"] == "farandole-system"
     }
-    assert let_in["postgresql"] == {"mlflow", "mlflow-upgrade", "postgresql-backup"}
-    assert let_in["prometheus"] == {"grafana"}
-    assert {name for name, peers in let_in.items() if "farandole" in peers} == {"mlflow", "seaweedfs"}
+    assert allowed_peers["postgresql"] == {"mlflow", "mlflow-upgrade", "postgresql-backup"}
+    assert allowed_peers["prometheus"] == {"grafana"}
+    assert {name for name, peers in allowed_peers.items() if "farandole" in peers} == {"mlflow", "seaweedfs"}
 
 
 @parametrize
 def test_every_container_has_resources_probes_and_a_security_context(overlay: str) -> None:
-    """What Pod Security's `restricted` asks for, and a read-only root file system besides."""
+    """Checks the rules of `restricted` Pod Security, and a read-only root file system."""
     seen = 0
     for thing, template in templates(render(overlay)):
         spec = template["spec"]
@@ -277,32 +279,32 @@ def test_every_container_has_resources_probes_and_a_security_context(overlay: st
         assert spec["securityContext"]["runAsNonRoot"] is True, shown(thing)
         assert spec["securityContext"]["runAsUser"] > 0, shown(thing)
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, shown(thing)
-        assert "automountServiceAccountToken" in spec, f"{shown(thing)}: say whether it needs the API"
+        assert "automountServiceAccountToken" in spec, f"{shown(thing)}: does not set automountServiceAccountToken"
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), shown(thing)
         assert not any("hostPath" in volume for volume in spec.get("volumes", ())), shown(thing)
         assert all("sizeLimit" in v["emptyDir"] for v in spec.get("volumes", ()) if "emptyDir" in v), shown(thing)
         for each in containers(template):
-            place = f"{shown(thing)}, container {each['name']}"
+            container = f"{shown(thing)}, container {each['name']}"
             assert each["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
-            }, place
-            assert set(each["resources"]["requests"]) == {"cpu", "memory"}, place
-            assert "memory" in each["resources"]["limits"], place
+            }, container
+            assert set(each["resources"]["requests"]) == {"cpu", "memory"}, container
+            assert "memory" in each["resources"]["limits"], container
             if not ends:
-                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(each), place
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(each), container
                 named = {port["name"] for port in each["ports"]}
                 for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                    assert each[probe].get("httpGet", {"port": next(iter(named))})["port"] in named, place
-            assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", each["image"]), f"{place}: {each['image']}: pin a version"
-            assert not each["image"].endswith(":latest"), place
+                    assert each[probe].get("httpGet", {"port": next(iter(named))})["port"] in named, container
+            assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", each["image"]), f"{container}: {each['image']}: pin a version"
+            assert not each["image"].endswith(":latest"), container
             seen += 1
     assert seen >= 6
 
 
 @parametrize
-def test_the_namespaces_are_restricted(overlay: str) -> None:
+def test_namespaces_enforce_restricted_pod_security(overlay: str) -> None:
     spaces = [each for each in render(overlay) if each["kind"] == "Namespace"]
     assert {each["metadata"]["name"] for each in spaces} == {"farandole", "farandole-system"}
     for each in spaces:
@@ -310,22 +312,22 @@ def test_the_namespaces_are_restricted(overlay: str) -> None:
 
 
 @parametrize
-def test_defaults_fit_the_quota(overlay: str) -> None:
-    """A quota on processors refuses pods that ask for none; the limit range asks for them."""
+def test_limit_range_covers_the_quota(overlay: str) -> None:
+    """A quota on CPUs rejects pods without a request; the limit range sets a default."""
     objects = render(overlay)
     quota = find(objects, "ResourceQuota", "jobs", "farandole")["spec"]["hard"]
     (limits,) = find(objects, "LimitRange", "jobs", "farandole")["spec"]["limits"]
     assert {name.removeprefix("requests.") for name in quota} & {"cpu", "memory"} <= set(limits["defaultRequest"])
 
 
-def test_every_component_can_be_taken_alone() -> None:
+def test_every_component_renders_alone() -> None:
     folders = sorted(path for path in (K8S / "base").iterdir() if path.is_dir())
     assert [path.name for path in folders if not render(f"base/{path.name}")] == []
     listed = yaml.safe_load((K8S / "base" / "kustomization.yaml").read_text())["resources"]
     assert sorted(listed) == [path.name for path in folders]
 
 
-def test_no_component_brings_what_the_cloud_has() -> None:
+def test_cloud_overlay_contains_no_managed_service() -> None:
     names = {(each["kind"], each["metadata"]["name"]) for each in render("cloud")}
     assert not {name for _, name in names} & {"seaweedfs", "seaweedfs-buckets", "postgresql", "postgresql-backup"}
     mlflow = find(render("cloud"), "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]
@@ -333,8 +335,8 @@ def test_no_component_brings_what_the_cloud_has() -> None:
 
 
 @parametrize
-def test_mlflow_lets_in_every_name_it_is_called_by(overlay: str) -> None:
-    """The option replaces the default list and is matched with the port."""
+def test_mlflow_allows_every_host_name_in_use(overlay: str) -> None:
+    """The option replaces the default list and includes the port."""
     objects = render(overlay)
     args = find(objects, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]["args"]
     (allowed,) = [each.partition("=")[2].split(",") for each in args if each.startswith("--allowed-hosts=")]
@@ -345,8 +347,8 @@ def test_mlflow_lets_in_every_name_it_is_called_by(overlay: str) -> None:
         assert {rule["host"] for rule in thing["spec"]["rules"]} <= set(allowed)
 
 
-def test_the_executors_of_notebooks_are_pods_that_a_restricted_namespace_takes() -> None:
-    """Their template is data of a ConfigMap, which no other test looks into."""
+def test_executors_of_notebooks_satisfy_restricted_pod_security() -> None:
+    """Their template is data of a ConfigMap, which no other test checks."""
     objects = render("minimal")
     data = find(objects, "ConfigMap", "spark-notebook")["data"]
     settings = dict(line.split() for line in data["spark-defaults.conf"].splitlines() if line and line[0] != "#")
@@ -361,7 +363,7 @@ def test_the_executors_of_notebooks_are_pods_that_a_restricted_namespace_takes()
     mounts = {mount["name"]: mount["mountPath"] for mount in notebook["spec"]["containers"][0]["volumeMounts"]}
     assert settings["spark.kubernetes.executor.podTemplateFile"] == f"{mounts['spark']}/executor.yaml"
     assert settings["spark.kubernetes.namespace"] == "farandole"
-    # The network policy `jobs` lets pods with this label reach each other.
+    # The network policy `jobs` allows traffic between pods with this label.
     label = {"app.kubernetes.io/managed-by": "farandole"}
     assert label.items() <= pod["metadata"]["labels"].items()
     assert label.items() <= notebook["metadata"]["labels"].items()

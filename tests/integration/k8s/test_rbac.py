@@ -1,4 +1,4 @@
-"""Rights: each one that a Role grants has a place in the code that uses it, and the code needs no other."""
+"""Roles grant exactly the rights that the code uses."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from farandole.backends.kubernetes.manifests import render as render_job
 from farandole.backends.kubernetes.preflight import MPI_RIGHTS, QUEUE_RIGHTS, SUBMIT_RIGHTS
 from farandole.backends.kubernetes.resource_kinds import resource_kind
 from tests.support.cluster_jobs import cluster_job, submission
-from tests.support.k8s_manifests import K8S, OVERLAYS, ROOT, Object, find, render, shown
+from tests.support.k8s_manifests import K8S, OVERLAYS, Object, find, render, shown
+from tests.support.paths import PACKAGE
 
 Right = tuple[str, str]
 """A verb, and resources as RBAC writes them: `statefulsets.apps/scale`."""
-Place = tuple[str, str]
-"""A file below `platform/farandole`, and what it does there."""
+Usage = tuple[str, str]
+"""A folder below `platform/farandole`, and the code in it that uses the right."""
 
-_KUBERNETES = "backends/kubernetes"
-_SPARK = ("spark", "Spark's scheduler for Kubernetes, which is no code of ours")
-"""Of executors: made and removed by ExecutorPodsAllocator and KubernetesClusterSchedulerBackend, watched and listed for
-snapshots, patched when they are marked as inactive. What else Spark might have made it removes by label, without asking
-whether there is any."""
+_CLIENT = "backends/kubernetes"
+_LAUNCHER = "backends/kubernetes/pod"
+_SPARK = ("spark", "Spark's scheduler for Kubernetes")
+"""Rights on executors, which ExecutorPodsAllocator and KubernetesClusterSchedulerBackend create and delete, watch and
+list for snapshots, and patch to mark them as inactive. Spark deletes other objects by label, whether or not they
+exist."""
 
-SUBMITTER: dict[Right, Place] = {
-    ("get", "configmaps"): (f"{_KUBERNETES}/backend.py", '.get("ConfigMap", job_id)'),
-    ("list", "configmaps"): (f"{_KUBERNETES}/backend.py", '.find("ConfigMap", ours)'),
-    ("get", "jobs.batch"): (f"{_KUBERNETES}/inside/supervise.py", '.get("Job", name)'),
-    ("list", "jobs.batch"): (f"{_KUBERNETES}/backend.py", '.find("Job", of_job)'),
-    ("patch", "statefulsets.apps/scale"): (f"{_KUBERNETES}/backend.py", 'part="/scale"'),
-    ("list", "pods"): (f"{_KUBERNETES}/backend.py", '.find("Pod", of_job)'),
-    ("get", "pods/log"): (f"{_KUBERNETES}/following.py", ".log(name, follow=follow"),
-    ("list", "events"): (f"{_KUBERNETES}/backend.py", ".events(kind, name)"),
-    ("list", "resourcequotas"): (f"{_KUBERNETES}/checking.py", '.find("ResourceQuota")'),
-    ("get", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/backend.py", '.get("MPIJob",'),
-    ("list", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/backend.py", '("Job", "Pod", "MPIJob")'),
-    ("list", "workloads.kueue.x-k8s.io"): (f"{_KUBERNETES}/backend.py", '.find("Workload")'),
-    ("patch", "workloads.kueue.x-k8s.io"): (f"{_KUBERNETES}/backend.py", '.patch("Workload"'),
-    ("get", "localqueues.kueue.x-k8s.io"): (f"{_KUBERNETES}/checking.py", '.get("LocalQueue", spec.queue)'),
-    ("list", "localqueues.kueue.x-k8s.io"): (f"{_KUBERNETES}/checking.py", '.find("LocalQueue")'),
+SUBMITTER: dict[Right, Usage] = {
+    ("get", "configmaps"): (_CLIENT, '.get("ConfigMap"'),
+    ("list", "configmaps"): (_CLIENT, '.find("ConfigMap"'),
+    ("get", "jobs.batch"): (_LAUNCHER, '.get("Job"'),
+    ("list", "jobs.batch"): (_CLIENT, '.find("Job"'),
+    ("patch", "statefulsets.apps/scale"): (_CLIENT, 'part="/scale"'),
+    ("list", "pods"): (_CLIENT, '.find("Pod"'),
+    ("get", "pods/log"): (_CLIENT, ".log(name, follow=follow"),
+    ("list", "events"): (_CLIENT, ".events(kind, name)"),
+    ("list", "resourcequotas"): (_CLIENT, '.find("ResourceQuota")'),
+    ("get", "mpijobs.kubeflow.org"): (_CLIENT, '.get("MPIJob"'),
+    ("list", "mpijobs.kubeflow.org"): (_CLIENT, '("Job", "Pod", "MPIJob")'),
+    ("list", "workloads.kueue.x-k8s.io"): (_CLIENT, '.find("Workload")'),
+    ("patch", "workloads.kueue.x-k8s.io"): (_CLIENT, '.patch("Workload"'),
+    ("get", "localqueues.kueue.x-k8s.io"): (_CLIENT, '.get("LocalQueue"'),
+    ("list", "localqueues.kueue.x-k8s.io"): (_CLIENT, '.find("LocalQueue")'),
 }
-"""Beside `create` and `patch` of what a submission consists of, which server-side apply needs."""
-LAUNCHER: dict[Right, Place] = {
-    ("list", "pods"): (f"{_KUBERNETES}/inside/workers.py", '.find("Pod", selector(self.job_id, WORKER)'),
-    ("get", "jobs.batch"): (f"{_KUBERNETES}/inside/supervise.py", '.get("Job", name)'),
-    ("patch", "statefulsets.apps/scale"): (f"{_KUBERNETES}/inside/workers.py", 'part="/scale"'),
-    ("patch", "configmaps"): (f"{_KUBERNETES}/inside/report.py", '.patch("ConfigMap", self._name'),
+"""Rights besides `create` and `patch` of the submitted objects, which server-side apply needs."""
+LAUNCHER: dict[Right, Usage] = {
+    ("list", "pods"): (_LAUNCHER, '.find("Pod"'),
+    ("get", "jobs.batch"): (_LAUNCHER, '.get("Job"'),
+    ("patch", "statefulsets.apps/scale"): (_LAUNCHER, 'part="/scale"'),
+    ("patch", "configmaps"): (_LAUNCHER, '.patch("ConfigMap"'),
 }
-SPARK: dict[Right, Place] = {
+SPARK: dict[Right, Usage] = {
     **{(verb, "pods"): _SPARK for verb in ("create", "get", "list", "watch", "patch", "delete", "deletecollection")},
     **{("deletecollection", each): _SPARK for each in ("configmaps", "persistentvolumeclaims", "services")},
-    ("patch", "mpijobs.kubeflow.org"): (f"{_KUBERNETES}/releasing.py", '.patch("MPIJob", name'),
+    ("patch", "mpijobs.kubeflow.org"): (_CLIENT, '.patch("MPIJob"'),
 }
 
 
@@ -73,7 +75,7 @@ def _role(name: str) -> set[Right]:
 
 
 def _submitted(folder: Path) -> set[Right]:
-    """What applying the objects of both styles takes."""
+    """Return the rights that applying the objects of both styles needs."""
     kinds = set()
     for style in ({}, {"style": "mpijob", "queue": "farandole"}):
         job = cluster_job(folder, kubernetes=style)
@@ -81,36 +83,38 @@ def _submitted(folder: Path) -> set[Right]:
     return {(verb, resource_kind(kind).shown) for kind in kinds for verb in ("create", "patch")}
 
 
-def test_a_submitter_may_do_what_submitting_takes_and_no_more(tmp_path: Path) -> None:
+def test_submitter_role_grants_exactly_what_submission_uses(tmp_path: Path) -> None:
     (tmp_path / "things.csv").write_text("width,label\n1,true\n")
     assert _role("farandole-submitter") == _submitted(tmp_path) | set(SUBMITTER)
 
 
-def test_a_missing_right_of_a_submitter_is_told_before_anything_is_made() -> None:
-    """`check` asks for each; those to see quotas and the names of queues only make its messages better."""
-    asked = {
+def test_preflight_checks_every_right_of_a_submitter() -> None:
+    """Rights to list quotas and queues only improve messages, so preflight does not require them."""
+    checked = {
         (verb, resource_kind(kind).shown + (f"/{part}" if part else ""))
         for verb, kind, part in (*SUBMIT_RIGHTS, *MPI_RIGHTS, *QUEUE_RIGHTS)
     }
-    assert asked | {("list", "resourcequotas"), ("list", "localqueues.kueue.x-k8s.io")} == _role("farandole-submitter")
+    assert checked | {("list", "resourcequotas"), ("list", "localqueues.kueue.x-k8s.io")} == _role(
+        "farandole-submitter"
+    )
 
 
 @pytest.mark.parametrize(("role", "table"), [("farandole-launcher", LAUNCHER), ("farandole-spark", SPARK)])
-def test_the_pods_may_do_what_their_code_does_and_no_more(role: str, table: dict[Right, Place]) -> None:
+def test_pod_roles_grant_exactly_what_their_code_uses(role: str, table: dict[Right, Usage]) -> None:
     assert _role(role) == set(table)
 
 
 @pytest.mark.parametrize("table", [SUBMITTER, LAUNCHER, SPARK])
-def test_every_right_has_its_place_in_the_code(table: dict[Right, Place]) -> None:
-    gone = [
-        (right, place)
-        for right, place in table.items()
-        if place != _SPARK and place[1] not in (ROOT / "platform" / "farandole" / place[0]).read_text()
-    ]
-    assert gone == []
+def test_every_right_is_used_in_the_code(table: dict[Right, Usage]) -> None:
+    code = {
+        folder: "\n".join(path.read_text() for path in sorted((PACKAGE / folder).glob("*.py")))
+        for folder in (_CLIENT, _LAUNCHER)
+    }
+    unused = [right for right, usage in table.items() if usage != _SPARK and usage[1] not in code[usage[0]]]
+    assert unused == []
 
 
-def test_prometheus_may_find_and_ask_what_it_is_told_to_scrape() -> None:
+def test_prometheus_role_grants_exactly_what_it_scrapes() -> None:
     role = _granted(find(render("gpu"), "ClusterRole", "farandole-prometheus"))
     config = yaml.safe_load((K8S / "base" / "monitoring" / "prometheus.yml").read_text())
     wanted: set[Right] = set()
@@ -126,7 +130,7 @@ def test_prometheus_may_find_and_ask_what_it_is_told_to_scrape() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_roles_are_of_one_namespace_and_bound_to_somebody(overlay: str) -> None:
+def test_roles_are_namespaced_and_bound(overlay: str) -> None:
     objects = render(overlay)
     roles = [each for each in objects if each["kind"] in ("Role", "ClusterRole")]
     for role in roles:
@@ -149,7 +153,7 @@ def _subject(subject: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_only_pods_that_ask_the_api_get_a_token(overlay: str) -> None:
+def test_only_pods_that_use_the_api_have_a_token(overlay: str) -> None:
     with_token = {
         each["metadata"]["name"]
         for each in render(overlay)

@@ -56,7 +56,7 @@ def test_operations_that_are_sent_twice_are_applied_once(home: Path, tmp_path: P
         from mlflow.pyfunc.model import PythonModel
 
         class Echo(PythonModel):
-            def predict(self, context: Any, model_input: list[str]) -> list[str]:
+            def predict(self, context: Any, model_input: list[str], params: Any = None) -> list[str]:
                 return model_input
 
         mlflow.pyfunc.save_model(str(place), python_model=Echo(), pip_requirements=["mlflow"])

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from farandole.cli import main as cli
 from farandole.errors import FarandoleError, JobFailedError, SpecError, UnavailableError
+from farandole.process.signals import Terminated
 
 
 def test_help_lists_every_command() -> None:
@@ -43,7 +44,7 @@ def test_unknown_command_exits_with_2() -> None:
         (KeyboardInterrupt(), 130, "farandole: interrupted; everything that was started has ended\n"),
         (SystemExit(130), 130, "farandole: interrupted; everything that was started has ended\n"),
         (SystemExit(2), 2, ""),
-        (cli.Terminated(), 143, "farandole: terminated; everything that was started has ended\n"),
+        (Terminated(), 143, "farandole: terminated; everything that was started has ended\n"),
     ],
 )
 def test_error_becomes_text_and_an_exit_code(

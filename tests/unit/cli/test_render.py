@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from farandole.cli.render import (
     show_findings,
     show_jobs,
     show_plan,
+    show_scaling,
     show_status,
     show_submitted,
     show_sweep,
     show_synced,
     show_training,
 )
-from farandole.launch import TrainedModel, TrainingSummary
-from farandole.planning import Plan, PrepareStep
+from farandole.launch import DatasetSummary, TrainedModel, TrainingSummary
+from farandole.planning import EvaluateStep, Plan, PrepareStep, RegisterStep, SweepStep, TrainStep
 from farandole.spec import parse_job
 from farandole.sweeping.sweep import SweepResult
 from farandole.sweeping.trial import Trial
@@ -54,8 +56,10 @@ SUMMARY = TrainingSummary(
     attempts=2,
     recoveries=[],
 )
-DATASET = {"path": "/data/small", "reused": True, "rows": {"train": 800, "test": 200}}
+DATASET = DatasetSummary("/data/small", "1" * 64, {"train": 800, "test": 200}, reused=True)
 Capture = pytest.CaptureFixture[str]
+GOLDEN = Path(__file__).parent / "golden"
+"""What `--json` prints: scripts of users rely on these documents, so they never change."""
 
 
 def _training(capsys: Capture, **changes: object) -> str:
@@ -122,6 +126,68 @@ def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["id", "directory", "metric", "direction", "trials", "best", "mlflow_run_id"]
     assert document["best"] == {**trials[3].to_dict(), "job_file": "/best.yaml"}
+
+
+DOCUMENTS: dict[str, Callable[[], None]] = {
+    "training": lambda: show_training(Path("job.yaml"), JOB, _trained(), as_json=True),
+    "plan": lambda: show_plan(_plan(), as_json=True),
+    "sweep": lambda: show_sweep(JOB, _sweep_result(), as_json=True),
+    "scale": lambda: show_scaling("small-1", 3, as_json=True),
+    "submit": lambda: show_submitted(SubmittedJob("small-1", "local", "abc"), as_json=True),
+    "status": lambda: show_status(_fixed_status(), as_json=True),
+    "jobs": lambda: show_jobs([_fixed_status()], 1, as_json=True),
+    "sync": lambda: show_synced([SyncResult("small-1", "http://x", 7, 3, "abc", None, "no answer")], as_json=True),
+    "doctor": lambda: show_findings([Finding("java", True, "17", "")], as_json=True),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_document_is_the_golden_one(name: str, capsys: Capture) -> None:
+    DOCUMENTS[name]()
+    assert capsys.readouterr().out == (GOLDEN / f"{name}.json").read_text(encoding="utf-8")
+
+
+def _trained() -> TrainedModel:
+    dataset = DatasetSummary("/d", "1" * 64, {"train": 8, "test": 2}, reused=True, left_out={"a": 1})
+    return TrainedModel("small", "small-1", Path("/jobs/small-1"), dataset, SUMMARY, "models:/small/3")
+
+
+def _plan() -> Plan:
+    steps = (
+        PrepareStep("reuse the dataset", action="reuse", output="/d", digest="1" * 64, rows={"train": 8}),
+        PrepareStep("read 1 file", action="prepare", output="/d", lacking=("data.privacy: …",)),
+        TrainStep("train", workers=2, threads=1, steps=32),
+        EvaluateStep("evaluate", metrics=["roc_auc"]),
+        RegisterStep("register", model=None),
+        SweepStep("sweep", trials=7, metric="roc_auc", space={"train.seed": "1 | 2"}),
+    )
+    return Plan(("a problem",), steps, ({"kind": "Job", "metadata": {"name": "small"}},))
+
+
+def _sweep_result() -> SweepResult:
+    trials = (_trial(0, 0.5), _trial(1, None, "failed"))
+    return SweepResult(
+        "small-x", Path("/sweeps/small-x"), "roc_auc", "maximize", trials, trials[0], Path("/best.yaml"), "abc"
+    )
+
+
+def _fixed_status() -> JobStatus:
+    return JobStatus(
+        id="small-1",
+        name="small",
+        backend="local",
+        state="running",
+        reason="attempt 1 is training",
+        stage="train",
+        attempt=1,
+        workers=2,
+        step=40,
+        epoch=1,
+        submitted_at="2026-01-01T00:00:00+00:00",
+        since="2026-01-01T00:00:01+00:00",
+        mlflow_run_id="abc",
+        details={"directory": "/jobs/small-1"},
+    )
 
 
 def test_findings_are_shown_with_their_remedies(capsys: Capture) -> None:

@@ -37,6 +37,7 @@ from tests.support.paths import SUPPORT
 
 Step = tuple[str, Any]
 
+DATASET = {"path": "/data/small", "digest": "1", "rows": {"train": 8}, "reused": True}
 TRAINING = {
     "mlflow_run_id": "run",
     "workers": 2,
@@ -71,7 +72,7 @@ def _exit(workers: int = 2, code: int = 0) -> Step:
 
 def _finish(workers: int = 2) -> list[Step]:
     """Send the result and exit."""
-    result = Result({"digest": "1"}, {**TRAINING, "workers": workers}, {"uri": "models:/small/1"})
+    result = Result(DATASET, {**TRAINING, "workers": workers}, {"uri": "models:/small/1"})
     return [_print(result, rank=0), _exit(workers)]
 
 

@@ -17,7 +17,7 @@ COLUMNS = batch_columns(SCHEMA, row_ids=True)
 
 
 def test_columns_are_the_groups_the_label_and_the_row_ids() -> None:
-    assert [(column.name, column.size, column.batch_dtype) for column in COLUMNS] == [
+    assert [(column.name, column.size, column.batch_dtype.type) for column in COLUMNS] == [
         ("dense", 2, np.float32),
         ("mask", 3, np.bool_),
         (LABEL, 1, np.float32),

@@ -123,4 +123,5 @@ def test_the_input_is_not_modified() -> None:
     made = augmented(given, flip_vertical=1e-9, brightness=0.4)
     assert np.array_equal(given, before)
     assert not np.shares_memory(made, given)
-    assert (made.dtype, made.shape) == (np.uint8, given.shape)
+    assert made.dtype == np.uint8
+    assert made.shape == given.shape

@@ -76,7 +76,7 @@ def test_a_split_without_rows_has_no_batches(write_dataset: WriteDataset) -> Non
 
 def test_a_missing_shard_is_reported_to_the_caller(write_dataset: WriteDataset) -> None:
     dataset = write_dataset(train=[8, 8])
-    (dataset.directory / dataset.manifest.splits["train"][1].file).unlink()
+    (Path(dataset.directory) / dataset.manifest.splits["train"][1].file).unlink()
     with pytest.raises(DatasetError, match="the shard is missing"):
         list(TrainingLoader(dataset, global_batch_size=4).epoch(0))
     assert loader_threads() == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def three(write_dataset: Write) -> list[Dataset]:
 
 
 def steps_of(
-    datasets: list[Dataset], size: int = 1, epoch: int = 0, first_step: int = 0, **options: int
+    datasets: list[Dataset], size: int = 1, epoch: int = 0, first_step: int = 0, **options: Any
 ) -> list[list[int]]:
     """Return the sorted row numbers of each global batch, assembled from all ranks."""
     ranks = [

@@ -30,7 +30,7 @@ def test_an_exception_in_the_thread_is_raised_after_the_preceding_batches() -> N
 
 
 def test_closing_the_iterator_ends_the_thread() -> None:
-    made = []
+    made: list[int] = []
 
     def endless() -> Iterator[Batch]:
         while True:
@@ -45,7 +45,7 @@ def test_closing_the_iterator_ends_the_thread() -> None:
 
 
 def test_the_thread_prepares_only_a_few_batches() -> None:
-    made = []
+    made: list[int] = []
 
     def slow_caller() -> Iterator[Batch]:
         for number in range(20):

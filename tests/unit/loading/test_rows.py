@@ -145,7 +145,7 @@ def test_no_buffer_stays_acquired() -> None:
         with pytest.raises(TypeError):
             rows.copy([([block], np.zeros(1, np.int64), 1), ([block], firsts)], [8], [target])  # type: ignore[list-item]
         with pytest.raises((BufferError, TypeError)):
-            rows.copy([([block], None, 1)], [8], [target])  # type: ignore[list-item]
+            rows.copy([([block], None, 1)], [8], [target])
     assert (sys.getrefcount(block), sys.getrefcount(target), sys.getrefcount(firsts)) == before
 
 

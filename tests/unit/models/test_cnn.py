@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ def images(height: int = 28, width: int = 28, channels: int = 1) -> Group:
 
 @pytest.mark.parametrize(("group", "codes"), [(images(), 8 * 3 * 3), (images(32, 32, 3), 8 * 4 * 4)])
 def test_each_stage_halves_the_image_and_every_parameter_gets_a_gradient(group: Group, codes: int) -> None:
-    model = build(Schema(groups=(group,), label=TEN), channels=(4, 6, 8), hidden=(16,))
+    model: Any = build(Schema(groups=(group,), label=TEN), channels=(4, 6, 8), hidden=(16,))
     assert model.encoder.width == codes
     out = model(picture=torch.randint(0, 256, (5, *group.shape), dtype=torch.uint8))
     assert out.shape == (5, 10)

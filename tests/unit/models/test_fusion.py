@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from farandole.models.fusion import build
@@ -45,6 +47,6 @@ def test_every_group_affects_the_output() -> None:
 
 
 def test_numbers_alone_need_no_encoder() -> None:
-    model = build(Schema(groups=(GROUPS["dense"],), label=BINARY), hidden=())
+    model: Any = build(Schema(groups=(GROUPS["dense"],), label=BINARY), hidden=())
     assert model(dense=BATCH["dense"]).shape == (5, 1)
     assert not len(model.encoders)

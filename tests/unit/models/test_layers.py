@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ def test_more_ids_get_longer_embeddings_up_to_the_maximum(count: int, width: int
 
 
 def test_the_embeddings_of_all_features_are_concatenated() -> None:
-    made = embeddings(3, 100, max_embedding=8)
+    made: Any = embeddings(3, 100, max_embedding=8)
     ids = torch.tensor([[0, 99], [2, 0]], dtype=torch.int32)
     out = made(ids)
     assert out.shape == (2, made.width) == (2, 3 + 8)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -51,7 +53,7 @@ def test_images_and_tensors_are_flattened(kind: str, value_type: str) -> None:
 
 
 def test_activation_and_norm_are_options() -> None:
-    model = build(Schema(groups=(DENSE,), label=BINARY), hidden=(2,), activation="gelu", norm=False)
+    model: Any = build(Schema(groups=(DENSE,), label=BINARY), hidden=(2,), activation="gelu", norm=False)
     kinds = [type(layer) for layer in model.layers]
     assert kinds == [nn.Linear, nn.GELU, nn.Dropout, nn.Linear]
     with pytest.raises(ModelError, match=r"activation: 'sin' is unknown; use one of relu, gelu"):

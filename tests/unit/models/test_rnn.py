@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ SCHEMA = Schema(groups=(SERIES,), label=NUMBER)
 @pytest.mark.parametrize(("cell", "kind"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_series_is_encoded_and_every_parameter_gets_a_gradient(cell: str, kind: type, layers: int) -> None:
-    model = build(SCHEMA, cell=cell, size=8, layers=layers, hidden=(4,), dropout=0.1)
+    model: Any = build(SCHEMA, cell=cell, size=8, layers=layers, hidden=(4,), dropout=0.1)
     assert isinstance(model.encoder.cells, kind)
     out = model(past=torch.randn(6, 12, 3))
     assert out.shape == (6, 1)
@@ -33,7 +35,7 @@ def test_the_output_depends_on_the_order_of_steps() -> None:
 
 def test_the_scale_of_the_inputs_is_learned() -> None:
     torch.manual_seed(0)
-    model = build(SCHEMA, size=8)
+    model: Any = build(SCHEMA, size=8)
     past = torch.randn(500, 12, 3) * torch.tensor([1.0, 100.0, 0.1]) + torch.tensor([0.0, 1000.0, 5.0])
     for _ in range(80):  # the running mean is then exact to 2e-4
         model(past=past)

@@ -39,7 +39,7 @@ def test_attention_depends_on_the_order_of_tokens_and_a_bag_does_not() -> None:
     for layers, same in ((0, True), (1, False)):
         model = build(SCHEMA, width=16, layers=layers).eval()
         outputs = [model(title=tokens, title_mask=tokens > 0)[0] for tokens in (TOKENS, reversed_tokens)]
-        assert torch.allclose(*outputs, atol=1e-6) is same
+        assert torch.allclose(outputs[0], outputs[1], atol=1e-6) is same
 
 
 @pytest.mark.parametrize("layers", [0, 2])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from farandole.preprocess.transform import VALUES
 from farandole.spec import Bucket
 
 
-def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
+def fitted(values: Sequence[float | None], **spec: Any) -> BucketTransform:
     """Return a transform that is fitted on these values."""
     transform = BucketTransform("x", "raw", Bucket.model_validate({"kind": "bucket", **spec}))
     summary = Summary()
@@ -25,12 +26,12 @@ def fitted(values: list[float | None], **spec: Any) -> BucketTransform:
     return transform.learn({VALUES: summary})
 
 
-def ids(transform: BucketTransform, values: list[float | None]) -> list[int]:
+def ids(transform: BucketTransform, values: Sequence[float | None]) -> list[int]:
     """Return the ids of values."""
     result = transform.apply(pa.array(values, pa.float64()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
-    return result[:, 0].tolist()
+    return [int(number) for number in result[:, 0]]
 
 
 def test_boundary_belongs_to_the_interval_above_it() -> None:
@@ -66,7 +67,7 @@ def test_equal_quantiles_make_fewer_intervals() -> None:
         ([], "no training"),
     ],
 )
-def test_column_without_two_values_is_rejected(values: list[float | None], problem: str) -> None:
+def test_column_without_two_values_is_rejected(values: Sequence[float | None], problem: str) -> None:
     with pytest.raises(DataError, match=rf"features.x: column raw: {problem}.*set `boundaries`"):
         fitted(values)
 
@@ -82,7 +83,7 @@ def test_onehot_has_a_named_column_for_each_interval_and_for_missing_values() ->
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1e100, 1e100)), min_size=1, max_size=40), st.integers(2, 12))
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_ids_ascend_with_numbers(values: list[float | None], quantiles: int) -> None:
+def test_ids_ascend_with_numbers(values: Sequence[float | None], quantiles: int) -> None:
     present = [value for value in values if value is not None]
     if len(set(present)) < 2:
         return

@@ -34,7 +34,7 @@ def ids(transform: VocabularyTransform | HashTransform, values: Any) -> list[int
     result = transform.apply(values if isinstance(values, pa.Array) else pa.array(values, pa.string()))
     assert result.dtype == np.int32
     assert result.shape == (len(values), 1)
-    return result[:, 0].tolist()
+    return [int(number) for number in result[:, 0]]
 
 
 def test_vocabulary_is_sorted_by_count_and_then_by_value() -> None:

@@ -40,7 +40,7 @@ def applied(transform: NumericTransform, values: Any) -> list[float]:
     result = transform.apply(as_array(values))
     assert result.dtype == np.float32
     assert result.shape == (len(values), len(transform.features))
-    return result[:, 0].tolist()
+    return [float(number) for number in result[:, 0]]
 
 
 def test_standard_scaling_gives_mean_0_and_deviation_1() -> None:

@@ -16,9 +16,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from farandole.errors import DataError
-from farandole.preprocess import Preprocessing
+from farandole.preprocess import Observations, Preprocessing, RowStream, learn
 from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group
+from farandole.spec import Data
 
 Declare = Callable[..., Preprocessing]
 Fit = Callable[[Preprocessing, Sequence[pa.RecordBatch]], Preprocessing]
@@ -135,6 +136,36 @@ def test_result_does_not_depend_on_batch_boundaries(
     parts = [cut.rows(piece) for piece in pieces]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert content(joined) == content(whole.rows(batch))
+
+
+# Streams of rows ----------------------------------------------------------------------------------------------
+
+
+def test_stream_gives_the_rows_of_each_batch(declare: Declare, fit: Fit) -> None:
+    preprocessing = fit(declare(FEATURES, TYPES), [ROWS])
+    stream = RowStream(preprocessing)
+    parts = [stream.add(ROWS.slice(0, 2)), stream.add(ROWS.slice(2))]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    assert content(joined) == content(preprocessing.rows(ROWS))
+    assert stream.end() == {}
+    assert stream.raw_rows == 6
+
+
+def test_stream_of_packed_texts_ends_with_a_padded_window() -> None:
+    data = {
+        "sources": {"a": {"path": "/a.csv"}},
+        "features": {"body": {"kind": "text", "length": 4, "mode": "pack", "tokenizer": "words", "min_count": 1}},
+    }
+    preprocessing = Preprocessing.from_spec(Data.model_validate(data))
+    texts = pa.record_batch({"body": pa.array(["a b c", "a b", "a"])})
+    observations = Observations()
+    observations.add(preprocessing, texts)
+    preprocessing = learn(preprocessing, observations)
+    stream = RowStream(preprocessing)
+    windows = [stream.add(texts.slice(0, 1))["body"], stream.add(texts.slice(1))["body"], stream.end()["body"]]
+    assert [len(part) for part in windows] == [1, 1, 1]
+    assert np.concatenate(windows).tolist() == [[3, 4, 5, 2], [3, 4, 2, 3], [2, 0, 0, 0]]
+    assert preprocessing.num_rows(3) == 3
 
 
 # Rows that do not come from Spark -----------------------------------------------------------------------------

@@ -25,10 +25,10 @@ def fitted(texts: list[Any] = TEXTS, **spec: Any) -> TextTransform:
     """Return a transform that is fitted on these texts; by default, ids are those of `TEXTS`."""
     declared = {"kind": "text", "length": 4, "tokenizer": "words", "min_count": 1, **spec}
     transform = TextTransform("x", "raw", Text.model_validate(declared))
-    found = transform.observe(pa.array(texts, pa.string()))
+    measured: dict[str, Any] = transform.observe(pa.array(texts, pa.string()))
     lengths = Summary()
-    lengths.add(found[CHARACTERS])
-    return transform.learn({CHARACTERS: lengths, WORDS: Counter(found[WORDS].to_pylist())})
+    lengths.add(measured[CHARACTERS])
+    return transform.learn({CHARACTERS: lengths, WORDS: Counter(measured[WORDS].to_pylist())})
 
 
 def arrays(transform: TextTransform, *texts: str | None) -> dict[str, list[list[int]]]:

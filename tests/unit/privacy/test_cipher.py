@@ -33,7 +33,7 @@ def test_every_flipped_bit_and_every_truncation_is_detected(content: bytes, data
     bit = data.draw(st.integers(0, 8 * len(encrypted) - 1))
     encrypted[bit // 8] ^= 1 << bit % 8
     with pytest.raises(DecryptionError):
-        decrypt(SECRET, "blocks", b"here", encrypted)
+        decrypt(SECRET, "blocks", b"here", bytes(encrypted))
     with pytest.raises(DecryptionError):
         decrypt(SECRET, "blocks", b"here", bytes(encrypted[: data.draw(st.integers(0, len(encrypted) - 1))]))
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farandole.process import retry as module
 from farandole.process.retry import Backoff, retry
 
 
@@ -12,7 +13,7 @@ from farandole.process.retry import Backoff, retry
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record pauses instead of sleeping."""
     made: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", made.append)
+    monkeypatch.setattr(time, "sleep", made.append)
     return made
 
 

@@ -44,7 +44,7 @@ def test_home_variable_expands_to_home_if_it_is_relative(monkeypatch: pytest.Mon
 
 def test_spec_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Schedule().warmup = 0.5
+        Schedule().warmup = 0.5  # type: ignore[misc]
 
 
 def test_non_default_fields_are_named() -> None:

@@ -129,9 +129,6 @@ def test_memory_is_an_integer_with_a_unit(raw: dict[str, Any], memory: str, good
             Data.model_validate(raw["data"])
 
 
-Problems = Callable[[dict[str, Any]], list[str]]
-
-
 @pytest.mark.parametrize(
     ("expectation", "text"),
     [

@@ -29,7 +29,7 @@ def test_job_file_becomes_a_job(write: Write, tmp_path: Path) -> None:
     job = load_job(write())
     assert job.name == "small"
     assert list(job.data.features) == ["distance", "carrier", "tail", "start"]
-    assert job.model.options == {"hidden": [32, 16]}
+    assert job.network.options == {"hidden": [32, 16]}
     assert job.train.epochs == 10
     assert job.folder == str(tmp_path)
 
@@ -182,7 +182,7 @@ def test_example_job_is_valid() -> None:
 
 def test_date_like_text_stays_text_and_short_exponent_is_a_number(write: Write) -> None:
     job = load_job(write(), ["model.options={start: 2013-01-31, rate: 1e-3}"])
-    assert job.model.options == {"start": "2013-01-31", "rate": 0.001}
+    assert job.network.options == {"start": "2013-01-31", "rate": 0.001}
 
 
 JOBS = sorted((ROOT / "jobs").glob("*/job.yaml"))

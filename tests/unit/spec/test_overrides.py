@@ -32,8 +32,8 @@ model: {builder: "network:build"}
         ("data.split={train: 0.5, validation: 0.5, test: 0}", lambda job: job.data.split.validation, 0.5),
         ("tracking.register_as=null", lambda job: job.tracking.register_as, None),
         ("tracking.register_as=", lambda job: job.tracking.register_as, None),
-        ("model.options.hidden.1=8", lambda job: job.model.options["hidden"], [32, 8]),
-        ("model.options.new.deeper=a=b", lambda job: job.model.options["new"], {"deeper": "a=b"}),
+        ("model.options.hidden.1=8", lambda job: job.network.options["hidden"], [32, 8]),
+        ("model.options.new.deeper=a=b", lambda job: job.network.options["new"], {"deeper": "a=b"}),
         ("data.features.distance.log=true", lambda job: job.data.features["distance"].log, True),
         ("data.features.speed={kind: numeric}", lambda job: list(job.data.features)[-1], "speed"),
     ],
@@ -87,7 +87,7 @@ def test_override_with_an_invalid_path_is_reported(write: Write, override: str, 
 
 def test_override_below_an_empty_list_item_is_set(write: Write, raw: dict[str, Any]) -> None:
     raw["model"]["options"]["layers"] = [None]
-    assert load_job(write(), ["model.options.layers.0.size=1"]).model.options["layers"] == [{"size": 1}]
+    assert load_job(write(), ["model.options.layers.0.size=1"]).network.options["layers"] == [{"size": 1}]
 
 
 def test_override_with_an_unknown_key_is_rejected_as_in_the_file(write: Write) -> None:

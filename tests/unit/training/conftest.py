@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.trainer_harness import Harness, open_harness
 
 _USER_FUNCTIONS = """
 def half(outputs, label):
@@ -38,3 +41,10 @@ def user_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "user_functions", raising=False)
     return str(tmp_path)
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    """Return a harness with an empty directory of checkpoints."""
+    with open_harness(tmp_path) as harness:
+        yield harness

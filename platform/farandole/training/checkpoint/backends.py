@@ -46,14 +46,14 @@ class CheckpointBackend(Protocol):
         """Read the metadata of a checkpoint.
 
         Raises:
-            DamagedCheckpointError: It is not what was written.
+            DamagedCheckpointError: It does not match what was written.
         """
 
     def state(self, name: str, meta: dict[str, Any]) -> dict[str, Any]:
         """Read the state of a checkpoint.
 
         Raises:
-            DamagedCheckpointError: It is not what was written.
+            DamagedCheckpointError: It does not match what was written.
         """
 
     def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
@@ -87,7 +87,7 @@ def read_checkpoint(location: Location, name: str | None = None) -> dict[str, An
 
     Raises:
         FileNotFoundError: There is no checkpoint.
-        DamagedCheckpointError: It is not what was written.
+        DamagedCheckpointError: It does not match what was written.
     """
     backend = open_backend(location)
     names = [name] if name else backend.names()

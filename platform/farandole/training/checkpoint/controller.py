@@ -62,6 +62,7 @@ class CheckpointController:
         device: Device of the network.
         trained: The training.
         loader: Loader of the training rows.
+        consensus: Decides with the other ranks whether to stop or save.
         switch: Stop request of this rank.
         on_event: Receives warnings about skipped checkpoints.
 
@@ -77,13 +78,14 @@ class CheckpointController:
         device: torch.device,
         trained: Checkpointable,
         loader: TrainingLoader,
+        consensus: Consensus,
         switch: StopSwitch,
         on_event: EventHandler,
     ) -> None:
         self._spec, self._manager, self._gang, self._device = spec, manager, gang, device
         self._trained, self._loader, self._switch, self._on_event = trained, loader, switch, on_event
         flatten(trained.model.state_dict())
-        self._consensus = Consensus(gang)
+        self._consensus = consensus
         self._writer = BackgroundWriter(asynchronous=spec.asynchronous)
         self._staging = StagingBuffers()
         self._saved_step, self._saved_at_s = 0, time.monotonic()

@@ -22,7 +22,7 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 class DamagedCheckpointError(Exception):
-    """A checkpoint is not what was written; the text continues a sentence about it."""
+    """A checkpoint does not match what was written; the text continues a sentence that begins with its name."""
 
 
 def write_state(path: Path, state: dict[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Evaluation of a network on a whole split, and what follows from it: metrics, early stopping, plots."""
+"""Evaluation of a network on a whole split: metrics, early stopping, plots."""

@@ -9,18 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole.backends.local.backend import LocalBackend
 from farandole.errors import SpecError, UnavailableError
 from farandole.spec import parse_job
-from tests.support.queued import (
-    MakeBackend,
-    only_runner,
-    processes_of,
-    runners_of,
-    shell_job,
-    wait_for_state,
-    wait_until,
-)
+from tests.support.queued import MakeBackend, only_runner, runners_of, shell_job, wait_for_state, wait_until
 
 
 def test_submitted_job_is_stored_with_its_spec_before_submit_returns(local: MakeBackend, farandole_home: Path) -> None:

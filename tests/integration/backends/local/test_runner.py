@@ -10,17 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.queue.scratch_queue import processes_of
 from farandole.process.orphans import GANG_VARIABLE
-from tests.support.queued import (
-    MakeBackend,
-    only_runner,
-    processes_of,
-    runners_of,
-    shell_job,
-    state_of,
-    wait_for_state,
-    wait_until,
-)
+from tests.support.queued import MakeBackend, only_runner, runners_of, shell_job, state_of, wait_for_state, wait_until
 
 
 def test_job_runs_without_its_submitter(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
 from tests.support.made_data import ROWS, Made
 from tests.support.stopping import RandomNetwork
+from tests.support.trainer_harness import one_thread
 
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // 100
@@ -101,7 +102,7 @@ class Harness:
 @pytest.fixture
 def harness(tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     monkeypatch.setenv(WORKERS_VARIABLE, "1")
-    with world.init() as gang:
+    with world.init() as gang, one_thread():
         yield Harness(gang, tmp_path / "checkpoints", make_job)
 
 
