@@ -26,6 +26,7 @@ from benchmarks.loader.peers import stub_torchvision
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
+from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached, spark_session
 from farandole.preprocess import Preprocessing
 from farandole.shards import LABEL, read_manifest, verify
@@ -173,7 +174,7 @@ def _raw(session: Any, job: Job) -> Any:
     """Return the input of the preparation: the rows of the query, with the columns that the dataset needs."""
     own = _own_session(session)
     files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
-    return needed_columns(query_frame(own, job.data, files), _needed(job))
+    return needed_columns(query_frame(own, job.data, SourceReaders(own, job.data.sources, files)), _needed(job))
 
 
 def _raw_by_spark(session: Any, job: Job) -> Any:

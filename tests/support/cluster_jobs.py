@@ -1,4 +1,4 @@
-"""Jobs for a cluster, made without one."""
+"""Jobs for a cluster, created without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOB_ID = "small-20261125-101500-00ff"
 
 
 def cluster_job(folder: Path, **changes: Any) -> Job:
-    """A small job for Kubernetes; `kubernetes` and the parts of a job file replace what is here."""
+    """Return a small job for Kubernetes; `kubernetes` and other parts of a job file replace the defaults."""
     kubernetes = {"storage": "s3://bucket/farandole", **changes.pop("kubernetes", {})}
     raw: dict[str, Any] = {
         "name": "small",
@@ -33,7 +33,7 @@ def cluster_job(folder: Path, **changes: Any) -> Job:
 
 
 def submission(job: Job, **changes: Any) -> Submission:
-    """A submission of it, with what would be random made fixed."""
+    """Return a submission of a job with fixed values in place of random ones."""
     fixed: dict[str, Any] = {
         "id": JOB_ID,
         "job": localize(job).job,

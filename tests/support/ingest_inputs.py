@@ -6,21 +6,36 @@ import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xxhash
 
-from farandole.shards import Dataset, Schema
+from farandole.shards import Dataset, Manifest, Schema
 from farandole.spec import Job
 
 if TYPE_CHECKING:
     from farandole.errors import FarandoleError
-    from farandole.ingest.prepared import PreparedDataset
+
+
+class LocalDataset(Protocol):
+    """A `PreparedDataset` in a local directory."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def reused(self) -> bool: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
 
 Write = Callable[..., Path]
 MakeJob = Callable[..., Job]
-Prepare = Callable[..., "PreparedDataset"]
+Prepare = Callable[..., LocalDataset]
 Refuse = Callable[..., "FarandoleError"]
 
 HEADER = "id,size,color,bought\n"

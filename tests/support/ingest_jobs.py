@@ -6,7 +6,7 @@ import copy
 import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
@@ -103,7 +103,7 @@ def prepare(spark: SparkSession) -> Prepare:
     """Return `prepare`, which uses the shared Spark."""
     from farandole.ingest.prepare import prepare
 
-    return prepare
+    return cast(Prepare, prepare)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Jobs in the queue whose work is a line of shell, and what is left of them. Fixtures; a conftest names them."""
+"""Fixtures of queued jobs that run a line of shell, and of the processes that remain of them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from farandole.backends.local.backend import LocalBackend
 from farandole.spec import Job, parse_job
 
 WAIT_S = 120
-"""Longest wait for something that takes a second, on a machine that does other things too."""
+"""Longest wait for something that takes a second on an idle machine."""
 
 TRAINING_S = 400
-"""The same for what a training takes."""
+"""Longest wait for a training."""
 
 MakeBackend = Callable[..., LocalBackend]
 
 
 def shell_job(name: str = "tiny", **changes: object) -> Job:
-    """A job of which only the name and `backend.priority` matter."""
+    """Return a job of which only the name and `backend.priority` matter."""
     data = {"sources": {"things": {"path": "things.csv"}}, "features": {"x": {"kind": "numeric"}}}
     return parse_job({"name": name, "data": data, "resources": {"stop_timeout_s": 1}, **changes})
 
 
 def wait_until(happened: Callable[[], bool], within_s: float = WAIT_S) -> None:
-    """Wait for something that will happen."""
+    """Wait until something happens."""
     deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline
@@ -45,19 +45,19 @@ def wait_for_state(backend: LocalBackend, job_id: str, *states: str) -> None:
 
 
 def runners_of(home: Path) -> list[psutil.Process]:
-    """The runners alone."""
+    """Return the runners of a home."""
     return [process for process in processes_of(home) if is_runner(process)]
 
 
 def only_runner(home: Path) -> psutil.Process:
-    """The one runner of a home. The process that it was forked by may live a moment longer."""
+    """Wait until a home has one runner and return it: the process that forked it may live a moment longer."""
     wait_until(lambda: len(runners_of(home)) == 1)
     return runners_of(home)[0]
 
 
 @pytest.fixture
 def local(farandole_home: Path) -> Iterator[MakeBackend]:
-    """Makes backends `local` whose jobs run a line of shell. Afterwards all of them have ended, and nothing is left."""
+    """Return a factory of local backends whose jobs run a line of shell; end all of them afterwards."""
 
     def make(line: str = "true", slots: int | None = None) -> LocalBackend:
         return LocalBackend(command=["/bin/sh", "-c", line], slots=slots)
@@ -68,7 +68,7 @@ def local(farandole_home: Path) -> Iterator[MakeBackend]:
 
 @pytest.fixture
 def ended(home: Path) -> Iterator[None]:
-    """The same for real jobs: whatever a test has submitted ends with it."""
+    """End every real job that a test has submitted."""
     yield
     _end_all(home)
 

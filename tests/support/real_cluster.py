@@ -1,8 +1,8 @@
-"""A real cluster for tests, which `FARANDOLE_TEST_KUBECONFIG` names; without one they skip, and say so. Fixtures.
+"""Fixtures of a real cluster, which `FARANDOLE_TEST_KUBECONFIG` names; without one, its tests are skipped.
 
-The pods run this machine's own Python by `hostPath`: the cluster's node must be this machine. Their image is nearly
-empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` makes it. Where the node has the images of
-`k8s/images`, `FARANDOLE_TEST_IMAGES=docker.io/farandole/{}:0.1.0` has pods run those instead.
+The pods run this machine's own Python by `hostPath`, so the cluster's node must be this machine. Their image is nearly
+empty; `FARANDOLE_TEST_IMAGE` names it, and `setup/test_image.sh` builds it. If the node has the images of `k8s/images`,
+`FARANDOLE_TEST_IMAGES=docker.io/farandole/{}:0.1.0` makes pods run those instead.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _MACHINE = ("/usr", "/etc/alternatives", "/etc/ssl", "/etc/ld.so.cache", "/etc/l
 Object = dict[str, Any]
 
 needs_cluster = pytest.mark.skipif(
-    KUBECONFIG is None, reason="FARANDOLE_TEST_KUBECONFIG names no cluster whose node is this machine"
+    KUBECONFIG is None, reason="FARANDOLE_TEST_KUBECONFIG does not name a cluster whose node is this machine"
 )
 
 
 @dataclass
 class RealCluster:
-    """A namespace of a cluster, with the accounts of `k8s/base/rbac`.
+    """Namespace of a cluster, with the accounts of `k8s/base/rbac`.
 
     Args:
-        admin: The kubeconfig of somebody who may do everything.
+        admin: The kubeconfig of an administrator.
         namespace: The namespace.
-        submitter: The kubeconfig of an account that has the submitter's Role and no other.
-        stranger: The kubeconfig of an account without any.
+        submitter: The kubeconfig of an account with only the submitter's Role.
+        stranger: The kubeconfig of an account without a Role.
         shared: A directory of this machine that all pods see.
         mlflow: A server that pods and this machine reach.
     """
@@ -65,7 +65,7 @@ class RealCluster:
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
-        """What kubectl says."""
+        """Run kubectl and return its output."""
         done = subprocess.run(
             ["kubectl", "--kubeconfig", self.admin, "-n", self.namespace, *arguments],
             capture_output=True,
@@ -77,21 +77,21 @@ class RealCluster:
         return done.stdout
 
     def apply(self, *objects: Object) -> None:
-        """Make objects."""
+        """Create objects."""
         _kubectl(self.admin, "apply", "--validate=false", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def objects(self, kind: str, selector: str = "") -> list[Object]:
-        """Objects with these labels."""
+        """Return the objects with some labels."""
         found: list[Object] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
         return found
 
     def pods(self, job_id: str, component: str = "") -> list[Object]:
-        """The pods of a job."""
+        """Return the pods of a job, or of one of its components."""
         part = f",farandole.dev/component={component}" if component else ""
         return self.objects("pods", f"farandole.dev/job={job_id}{part}")
 
     def farandole(self, *arguments: str, user: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the command as the submitter, or as somebody else."""
+        """Run the command as the submitter, or as another user."""
         return subprocess.run(
             [sys.executable, "-m", "farandole", *arguments],
             env=self.environment(user),
@@ -102,7 +102,7 @@ class RealCluster:
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command as the submitter, its output to be read."""
+        """Start the command as the submitter, with its output in a pipe."""
         process = subprocess.Popen(
             [sys.executable, "-m", "farandole", *arguments],
             env=self.environment(),
@@ -114,7 +114,7 @@ class RealCluster:
         return process
 
     def environment(self, user: Path | None = None) -> dict[str, str]:
-        """The variables of a submitter's shell."""
+        """Return the variables of a submitter's shell."""
         return {
             **os.environ,
             "KUBECONFIG": str(user or self.submitter),
@@ -133,14 +133,14 @@ class RealCluster:
         return job_id
 
     def status(self, job_id: str) -> Object:
-        """The result document of `status`."""
+        """Return the result document of `status`."""
         done = self.farandole("status", job_id, "--json")
         assert done.returncode == 0, done.stderr
         found: Object = json.loads(done.stdout)
         return found
 
     def wait(self, job_id: str, reached: Callable[[Object], bool], seconds: float = 240) -> Object:
-        """Wait until a job's status is as wanted."""
+        """Wait until a job reaches a status."""
         from farandole.backends.kubernetes.backend import KubernetesBackend
 
         kept = os.environ.get("KUBECONFIG")
@@ -153,7 +153,7 @@ class RealCluster:
                     return status
                 assert time.monotonic() < due_s, self.story(job_id, status)
                 assert status["state"] not in ("failed",), self.story(job_id, status)
-                time.sleep(1)  # each look costs the node, which is this machine, a tenth of a second
+                time.sleep(1)  # each request costs the node, which is this machine, a tenth of a second
         finally:
             if kept is None:
                 del os.environ["KUBECONFIG"]
@@ -161,14 +161,14 @@ class RealCluster:
                 os.environ["KUBECONFIG"] = kept
 
     def story(self, job_id: str, status: Object) -> str:
-        """All that helps to see why a test failed."""
+        """Return everything that helps to find out why a test failed."""
         pods = self.kubectl("get", "pods,jobs,statefulsets", "-o", "wide", check=False)
         events = self.kubectl("get", "events", "--sort-by=.lastTimestamp", check=False)[-3000:]
         logs = self.farandole("logs", job_id).stdout[-6000:]
         return f"{json.dumps(status, indent=1)}\n{pods}\n{events}\n{logs}"
 
     def job_file(self, folder: Path, **changes: Any) -> Path:
-        """A tiny job: 600 rows, a small network."""
+        """Write the file of a tiny job: 600 rows, a small network."""
         folder.mkdir(parents=True, exist_ok=True)
         rows = "".join(
             f"{number % 17},{number % 5},{'true' if number % 17 > 7 else 'false'}\n" for number in range(600)
@@ -191,17 +191,17 @@ class RealCluster:
             "backend": {"use": "kubernetes", "kubernetes": self.part()},
         }  # fmt: skip
         for path, value in changes.items():
-            place: Any = raw
+            part: Any = raw
             *parents, last = path.split("__")
             for name in parents:
-                place = place.setdefault(name, {})
-            place[last] = value
+                part = part.setdefault(name, {})
+            part[last] = value
         path_of_job = folder / "job.yaml"
         path_of_job.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
         return path_of_job
 
     def part(self) -> Object:
-        """The `backend.kubernetes` part of a job file for this cluster."""
+        """Return the `backend.kubernetes` part of a job file for this cluster."""
         built = {} if IMAGES is None else {name: IMAGES.format(name) for name in ("prepare", "train")}
         return {
             "namespace": self.namespace,
@@ -216,13 +216,13 @@ class RealCluster:
             "driver": {"cpus": "800m", "memory": "2Gi"},
             "worker": {"cpus": "900m", "memory": "2Gi"},
             "executors": {"count": 2, "cpus": "300m", "memory": "600m", "python_memory": "600m"},
-            "devices": {"nvidia.com/gpu": 1},  # which the node pretends to have: workers use none
+            "devices": {"nvidia.com/gpu": 1},  # the node only claims to have GPUs, and workers use none
             "shm": "64Mi",
             "ttl_s": 600,
         }
 
     def left(self, job_id: str) -> list[str]:
-        """Pods of a job that have not ended."""
+        """Return the names of a job's pods that have not ended."""
         return [
             pod["metadata"]["name"]
             for pod in self.pods(job_id)
@@ -230,7 +230,7 @@ class RealCluster:
         ]
 
     def end_started(self) -> None:
-        """End what `start` began: a test that failed has not waited for it."""
+        """Kill the commands of `start`: a failed test has not waited for them."""
         for process in self._started:
             process.kill()
             process.communicate()
@@ -238,7 +238,7 @@ class RealCluster:
 
 
 def of_this_machine() -> list[Object]:
-    """Volumes, as job files have them, with which a pod can run this machine's programs."""
+    """Return volumes, in the notation of job files, with which a pod can run this machine's programs."""
     java = [str(path) for path in Path("/etc").glob("java-*")]
     paths = [path for path in (*_MACHINE, *java, sys.base_prefix, str(REPOSITORY)) if Path(path).exists()]
     return [
@@ -250,7 +250,7 @@ def of_this_machine() -> list[Object]:
 
 @pytest.fixture(scope="session")
 def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    """A namespace for the tests of this session; it goes with all that is in it."""
+    """Create a namespace for the tests of this session; it is deleted with all its objects."""
     assert KUBECONFIG is not None
     admin, namespace = KUBECONFIG, f"farandole-test-{uuid.uuid4().hex[:6]}"
     root = tmp_path_factory.mktemp("cluster")
@@ -292,7 +292,7 @@ def _kubectl(kubeconfig: str, *arguments: str, stdin: str | None = None) -> str:
 
 
 def _own_address(kubeconfig: str) -> str:
-    """This machine's address, as the cluster sees it."""
+    """Return this machine's address, as the cluster sees it."""
     raw = yaml.safe_load(Path(kubeconfig).read_text(encoding="utf-8"))
     server = urlsplit(raw["clusters"][0]["cluster"]["server"])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -301,7 +301,7 @@ def _own_address(kubeconfig: str) -> str:
 
 
 def _apply_rbac(admin: str, namespace: str, root: Path) -> None:
-    """The accounts and Roles as `k8s/base/rbac` has them, bound to the tests' own submitter."""
+    """Create the accounts and Roles of `k8s/base/rbac`, bound to the tests' own submitter."""
     folder = root / "rbac"
     shutil.copytree(REPOSITORY / "k8s" / "base" / "rbac", folder)
     rendered = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True).stdout
@@ -334,7 +334,7 @@ def _apply_rbac(admin: str, namespace: str, root: Path) -> None:
 
 
 def _account(admin: str, namespace: str, name: str, root: Path) -> Path:
-    """The kubeconfig of a ServiceAccount."""
+    """Write the kubeconfig of a ServiceAccount."""
     raw = yaml.safe_load(Path(admin).read_text(encoding="utf-8"))
     for _ in range(100):
         secret = json.loads(_kubectl(admin, "-n", namespace, "get", "secret", f"{name}-token", "-o", "json"))

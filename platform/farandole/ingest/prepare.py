@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from farandole.errors import DataError, PreparationError
@@ -19,10 +17,11 @@ from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.sources.fingerprint import FileFingerprint
+from farandole.ingest.spark.error_transport import SPARK_ERRORS
 from farandole.ingest.spark.partitioning import split_counts, with_partition_columns
 from farandole.ingest.spark.passes import fit_preprocessing, packed_rows, write_splits
 from farandole.ingest.spark.progress import StepReporter, reported_steps
-from farandole.ingest.spark.row_frames import make_reader
+from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import scratch_directory, spark_session
 from farandole.ingest.spark.source_visibility import check_source_visibility
 from farandole.ingest.spark.tasks import pack_rows
@@ -83,12 +82,12 @@ def prepare(
     with (
         _dataset_directory(directory),
         RowPipeline(job, files) as pipeline,
-        spark_session(job, little=_is_small(files)) as session,
+        spark_session(job, is_small=_is_small(files)) as session,
         reported_steps(session, on_event) as steps,
     ):
         try:
             manifest = _prepare(session, job, files, pipeline, cache_key, directory, previous, steps)
-        except (PySparkException, Py4JError, ConnectionError) as error:
+        except SPARK_ERRORS as error:
             raise pipeline.explain_failure(error, session) from pipeline.visible_cause(error)
     for entry in manifest.malformed:
         if entry.rows:
@@ -115,11 +114,12 @@ def _prepare(
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
     check_source_visibility(session, files, data.sources)
     steps.begin("reading the sources")
+    readers = SourceReaders(session, data.sources, files)
     try:
-        malformed = _exclude_malformed(session, job, files, directory)
+        malformed = _exclude_malformed(session, job, readers, directory)
     except DataError as error:
         raise pipeline.hide_values(error) from pipeline.visible_cause(error)
-    frame = pipeline.rows(session, steps.warn)
+    frame = pipeline.rows(session, readers, steps.warn)
     unfitted = Preprocessing.from_spec(data).with_types(dict(frame.dtypes))
     inspected = pipeline.inspected_columns(frame)
     with (
@@ -161,14 +161,14 @@ def _prepare(
 
 
 def _exclude_malformed(
-    session: SparkSession, job: Job, files: Mapping[str, SourceFiles], directory: Location
+    session: SparkSession, job: Job, readers: SourceReaders, directory: Location
 ) -> tuple[MalformedRows, ...]:
     """Count, and perhaps store, the malformed records of each source that allows them."""
     excluded = []
     show_values = not job.data.privacy.protected
     for name, source in sorted(job.data.sources.items()):
         if isinstance(source, RowSource) and source.malformed != "fail":
-            reader, tasks = make_reader(session, name, source, files[name])
+            reader, tasks = readers.reader(name)
             excluded.append(exclude_malformed(session, name, source, reader, tasks, directory, show_values=show_values))
     return tuple(excluded)
 

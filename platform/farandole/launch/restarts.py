@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
 from farandole.errors import FarandoleError, JobFailedError, TrainingError
 from farandole.launch.failure import Failure
+from farandole.process.retry import Backoff
 
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0, jitter=0.5)
 _MAX_EQUAL_FAILURES = 3
 _UNEXPLAINED = ("killed", "lost", "frozen", "unmet", "launcher")
 """Kinds of failure that do not show by themselves that the next attempt would fail in the same way."""
@@ -52,8 +52,7 @@ class RestartPolicy:
         The pause doubles with every failure, from 1 s to 30 s, unless the training made progress in between. Up to half
         of it is random, so that jobs that fail together do not restart together.
         """
-        longest_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** max(0, self._without_progress - 1))
-        return longest_s * random.uniform(0.5, 1.0)
+        return _BACKOFF.pause_s(max(1, self._without_progress))
 
 
 def _is_equal(one: Failure, other: Failure) -> bool:

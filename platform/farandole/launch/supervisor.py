@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,12 +35,13 @@ from farandole.launch.result import DatasetSummary, TrainedModel, TrainingSummar
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
 from farandole.process.messages import Result
+from farandole.process.retry import Backoff
 from farandole.shards import Manifest, load_key, read_manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import read_run_id, read_run_link, write_run_id
 
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
-"""Pauses between two surveys of the hosts: they double from the first to the second value."""
+_HOSTS_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
+"""Pauses between two surveys of the hosts."""
 
 
 def train(
@@ -167,8 +169,8 @@ class Supervisor:
         """
         resources = self.job.resources
         min_workers = resources.effective_min_workers
-        started_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
-        while True:
+        started_s = time.monotonic()
+        for surveys in itertools.count(1):
             workers = requested_workers(self.directory, resources.workers)
             known = read_hosts_file(resources.hosts)
             survey, allocated = self._prepare_hosts(workers)
@@ -178,7 +180,7 @@ class Supervisor:
                     text = f"{format_count(missing, 'worker')} of {workers} cannot start: no free slot; hosts {survey}"
                     self.on_event(Message(text, level="warning"))
                 return allocated
-            waited_s = time.monotonic() - started_s
+            waited_s, pause_s = time.monotonic() - started_s, _HOSTS_BACKOFF.pause_s(surveys)
             if waited_s + pause_s > resources.wait_s:
                 raise UnavailableError(
                     f"resources.hosts: after {waited_s:.0f} s (resources.wait_s) there are slots for {survey.slots}"
@@ -188,7 +190,7 @@ class Supervisor:
             self._status.change(state="queued", reason=f"waiting for hosts; {survey}")
             self.on_event(Message(f"waiting for hosts with slots for {min_workers} workers; {survey}"))
             wait_for_hosts_change(resources.hosts, known, pause_s)
-            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+        raise AssertionError("unreachable")
 
     def _prepare_hosts(self, workers: int) -> tuple[HostSurvey, tuple[Host, ...]]:
         """Survey the hosts and prepare those that are needed; a host that cannot be prepared counts as silent."""

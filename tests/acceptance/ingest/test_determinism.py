@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark import session as session_module
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
+from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import configure_session
 from farandole.preprocess import Preprocessing
 from farandole.shards import read_manifest
@@ -86,12 +87,14 @@ def test_preprocessing_of_the_manifest_reproduces_the_rows_of_the_shards(
     prepare(job)
     manifest = read_manifest(tmp_path / "dataset")
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
+    assert preprocessing.label is not None
 
     session = spark.newSession()
     configure_session(session, job)
     files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
     wanted = dict.fromkeys([*preprocessing.columns, preprocessing.label.column], "")
-    raw = needed_columns(query_frame(session, job.data, files), wanted).toArrow().combine_chunks().to_batches()
+    rows = query_frame(session, job.data, SourceReaders(session, job.data.sources, files))
+    raw = needed_columns(rows, wanted).toArrow().combine_chunks().to_batches()
 
     expected, found = Counter[bytes](), Counter[bytes]()
     for batch in raw:

@@ -216,11 +216,14 @@ def test_the_weather_forecast_beats_persistence(learn: Learn, cell: str) -> None
 def test_no_hour_of_the_weather_is_in_two_splits(spark: SparkSession, load: Load) -> None:
     from farandole.ingest.sources.files import find_files
     from farandole.ingest.spark.dataframes import query_frame
+    from farandole.ingest.spark.row_frames import SourceReaders
 
     data = load("weather_lstm").data
     query = (data.query or "").replace("SELECT past, change,", "SELECT first_hour, last_hour,")
     files = {name: find_files(name, source).fetch() for name, source in data.sources.items()}
-    frame = query_frame(spark.newSession(), data.model_copy(update={"query": query}), files)
+    session = spark.newSession()
+    readers = SourceReaders(session, data.sources, files)
+    frame = query_frame(session, data.model_copy(update={"query": query}), readers)
     found: pd.DataFrame = frame.toPandas()
     ends = found.groupby("split").agg({"first_hour": "min", "last_hour": "max"})
     assert ends.loc["train", "last_hour"] < ends.loc["validation", "first_hour"]

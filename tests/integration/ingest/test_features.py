@@ -31,7 +31,7 @@ def picture(seed: int) -> bytes:
 # Packed texts -------------------------------------------------------------------------------------------------
 
 LINES = [f"line {number} of {number % 7} words, and {'more ' * (number % 5)}" for number in range(120)]
-PACKED = {
+PACKED: dict[str, Any] = {
     "query": "SELECT text FROM rows",
     "features": {"text": {"kind": "text", "mode": "pack", "length": 16, "vocab_size": 300}},
     "label": None,

@@ -15,8 +15,11 @@ from farandole.errors import DataError, DatasetError
 from farandole.events import Event, Message, Progress, StageEnded, StageStarted
 from farandole.ingest import cache_key as cache_key_module
 from farandole.ingest import prepare as prepare_module
-from farandole.ingest.spark import partitioning
-from farandole.shards import read_manifest
+from farandole.ingest.cache_key import compute_cache_key
+from farandole.ingest.sources.files import find_files
+from farandole.ingest.spark import partitioning, row_frames
+from farandole.ingest.spark.row_frames import make_reader
+from farandole.shards import read_manifest, write_manifest
 from farandole.spec import SPLITS
 from tests.support.ingest_inputs import HEADER, SMALL, MakeJob, Prepare, Write, columns, shard_bytes, verify
 
@@ -64,7 +67,9 @@ def test_csv_becomes_a_dataset_with_every_value_as_declared(
         # 14 training rows are `a`, and 13 each `b` and `c`: equal counts are ordered by value.
         assert found["categorical"][order, 0].tolist() == (2 + numbers % 3).tolist()
         assert found["label"][order].tolist() == (numbers % 4 == 0).astype(int).tolist()
-    assert prepared.manifest.columns.label.classes == ("false", "true")
+    label = prepared.manifest.columns.label
+    assert label is not None
+    assert label.classes == ("false", "true")
 
 
 def test_parquet_and_csv_give_the_same_shards(
@@ -169,6 +174,40 @@ def test_existing_dataset_is_reused_without_spark(
         assert again.manifest == first.manifest
     assert [type(event) for event in events[:2]] == [StageStarted, StageEnded]
     assert "exist already, nothing has changed" in str(events[1])
+
+
+def test_found_files_and_a_known_cache_key_are_not_computed_again(
+    write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write()
+    job = make_job()
+    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
+    cache_key = compute_cache_key(job.data, files, job.folder)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(prepare_module, "find_files", refuse)
+    monkeypatch.setattr(prepare_module, "compute_cache_key", refuse)
+    prepared = prepare(job, files=files, cache_key=cache_key)
+    assert prepared.manifest.request == cache_key
+    assert prepare(job, files=files, cache_key=cache_key).reused
+
+
+def test_each_source_is_opened_once(
+    write: Write, make_job: MakeJob, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lenient source without declared types is read to infer them, once, although it is read again for its rows."""
+    write()
+    opened: list[str] = []
+
+    def spy(session: Any, name: str, *arguments: Any) -> Any:
+        opened.append(name)
+        return make_reader(session, name, *arguments)
+
+    monkeypatch.setattr(row_frames, "make_reader", spy)
+    prepare(make_job(rows={"columns": ..., "malformed": "drop"}))
+    assert opened == ["rows"]
 
 
 @pytest.mark.parametrize("change", ["query", "feature", "file", "code", "force", "shard missing", "shard cut short"])
@@ -279,7 +318,6 @@ def test_the_earlier_dataset_stays_until_the_new_manifest_is_there(
     write()
     first = prepare(make_job())
     seen: list[dict[str, Any]] = []
-    write_manifest = prepare_module.write_manifest
 
     def look_first(directory: Path, manifest: Any) -> None:
         seen.append(verify(directory))

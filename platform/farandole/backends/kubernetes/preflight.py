@@ -1,4 +1,4 @@
-"""What would keep a job from running in a cluster, found by asking its API; nothing is changed."""
+"""Checks of a cluster before a submission: its API is asked, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUBMIT_RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("get", "Pod", "log"),
     ("list", "Event", ""),
 )
-"""What a submitter has to be allowed: verb, kind, part of it."""
+"""Rights that every submitter needs: verb, kind, subresource."""
 MPI_RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("create", "MPIJob", ""),
     ("get", "MPIJob", ""),
@@ -55,19 +55,19 @@ _UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 
 
 def check_job(cluster: Cluster, job: Job) -> list[str]:
-    """The problems, most fundamental first; those that follow from others are left out."""
+    """Return the most fundamental problems; problems that follow from them are left out."""
     version = cluster.version()
-    for look in (_missing_rights, _missing_kinds, _quota_problems):
-        problems = look(cluster, job)
+    for find_problems in (_missing_rights, _missing_kinds, _quota_problems):
+        problems = find_problems(cluster, job)
         if problems:
             return problems
     return _dry_run_problems(cluster, job, version)
 
 
 def _dry_run_problems(cluster: Cluster, job: Job, version: tuple[int, int]) -> list[str]:
-    """What the API, and whoever has a say there, would not take: found by a dry run of all objects."""
-    tried = Submission(new_id(job), job, cluster.namespace, CodePackage("0" * 64))
-    for each in render(tried):
+    """Return what the API and its admission controllers would reject, from a dry run of all objects."""
+    candidate = Submission(new_id(job), job, cluster.namespace, CodePackage("0" * 64))
+    for each in render(candidate):
         try:
             cluster.apply(adapt_to_version(each, version), dry_run=True)
         except SpecError as error:
@@ -86,18 +86,16 @@ def _missing_rights(cluster: Cluster, job: Job) -> list[str]:
     if not missing:
         return []
     shown = ", ".join(f"{verb} {resource_kind(kind).shown}{f'/{part}' if part else ''}" for verb, kind, part in missing)
-    where = f"namespace {cluster.namespace}"
-    user = cluster.user()
     return [
-        f"Kubernetes, {where}: {user} lacks the right to {shown}; have a Role with it bound, for example"
-        " farandole-submitter of k8s/base/rbac"
+        f"Kubernetes, namespace {cluster.namespace}: {cluster.user()} lacks the right to {shown}; have a Role with it"
+        " bound, for example farandole-submitter of k8s/base/rbac"
     ]
 
 
 def is_allowed(cluster: Cluster, verb: str, kind: str, part: str = "") -> bool:
-    """Whether the present user has a right."""
+    """Return whether the present user has a right."""
     known = resource_kind(kind)
-    asked = {
+    attributes = {
         "verb": verb,
         "group": known.group,
         "resource": known.plural,
@@ -107,7 +105,7 @@ def is_allowed(cluster: Cluster, verb: str, kind: str, part: str = "") -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": asked},
+        "spec": {"resourceAttributes": attributes},
     }
     return bool(cluster.create("SelfSubjectAccessReview", review)["status"]["allowed"])
 
@@ -115,29 +113,31 @@ def is_allowed(cluster: Cluster, verb: str, kind: str, part: str = "") -> bool:
 def _missing_kinds(cluster: Cluster, job: Job) -> list[str]:
     spec = job.backend.kubernetes
     if spec.style == "mpijob" and not cluster.serves("MPIJob"):
-        return [f"backend.kubernetes.style: mpijob, and the cluster knows no MPIJob: {_OPERATORS['MPIJob']}"]
+        return [f"backend.kubernetes.style: mpijob, and the cluster does not serve MPIJobs: {_OPERATORS['MPIJob']}"]
     if spec.queue is None:
         return []
     if not cluster.serves("LocalQueue"):
-        return [f"backend.kubernetes.queue: {spec.queue}, and the cluster knows no queues: {_OPERATORS['LocalQueue']}"]
+        return [
+            f"backend.kubernetes.queue: {spec.queue}, and the cluster does not serve queues: {_OPERATORS['LocalQueue']}"
+        ]
     queue = cluster.get("LocalQueue", spec.queue)
     if queue is None:
         known = ", ".join(each["metadata"]["name"] for each in cluster.find("LocalQueue")) or "none"
         return [
             f"backend.kubernetes.queue: {spec.queue}: there is no such LocalQueue in the namespace"
-            f" {cluster.namespace}; there is {known}"
+            f" {cluster.namespace}; its queues: {known}"
         ]
     conditions = (queue.get("status") or {}).get("conditions") or []
     stopped = [each for each in conditions if each["type"] == "Active" and each["status"] == "False"]
     return [
-        f"backend.kubernetes.queue: {spec.queue} takes no jobs now: {each.get('message', each.get('reason'))}; use"
-        " another one, or have it mended"
+        f"backend.kubernetes.queue: {spec.queue} accepts no jobs now: {each.get('message', each.get('reason'))}; use"
+        " another one, or have it fixed"
         for each in stopped
     ]
 
 
 def _quota_problems(cluster: Cluster, job: Job) -> list[str]:
-    """What a ResourceQuota would never allow, even if nothing else ran."""
+    """Return requests that a ResourceQuota would not allow even if nothing else ran."""
     if not is_allowed(cluster, "list", "ResourceQuota"):
         return []
     needed = requested_resources(job)
@@ -147,26 +147,26 @@ def _quota_problems(cluster: Cluster, job: Job) -> list[str]:
             amount = needed.get(name.removeprefix("requests."))
             if amount is not None and amount > parse_quantity(hard):
                 problems.append(
-                    f"Kubernetes, namespace {cluster.namespace}: the job asks for {amount:g} {name}, and the quota"
-                    f" {quota['metadata']['name']} allows {hard}; ask for less in backend.kubernetes and resources"
+                    f"Kubernetes, namespace {cluster.namespace}: the job requests {amount:g} {name}, and the quota"
+                    f" {quota['metadata']['name']} allows {hard}; request less in backend.kubernetes and resources"
                 )
     return problems
 
 
 def requested_resources(job: Job) -> dict[str, float]:
-    """What the training asks for: processors, bytes of memory, GPUs, pods."""
+    """Return the requests of the training: processors, bytes of memory, GPUs, pods."""
     spec, resources = job.backend.kubernetes, job.resources
     pods = -(-resources.workers // spec.workers_per_pod)
-    asked = {
+    requests = {
         "cpu": pods * parse_quantity(spec.worker.cpus) + parse_quantity(spec.launcher.cpus),
         "memory": pods * parse_quantity(spec.worker.memory) + parse_quantity(spec.launcher.memory),
         "pods": pods + 1.0,
     }
     devices = {"nvidia.com/gpu": resources.gpus * spec.workers_per_pod, **spec.devices}
-    return asked | {name: float(count * pods) for name, count in devices.items() if count}
+    return requests | {name: float(count * pods) for name, count in devices.items() if count}
 
 
 def parse_quantity(text: str) -> float:
-    """The number that Kubernetes' notation stands for."""
+    """Return the number of an amount in Kubernetes' notation, such as `500m` or `4Gi`."""
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text))
     return float(match[1]) * _UNITS.get(match[2], 1.0) if match else float("inf")

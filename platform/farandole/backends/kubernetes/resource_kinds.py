@@ -1,4 +1,4 @@
-"""The kinds of objects that we deal with, and where the API has them."""
+"""The kinds of objects that the backend uses, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ResourceKind:
-    """One kind.
+    """A kind of objects.
 
     Args:
-        api: Its group and version; `v1` of the core.
-        plural: What it is called in paths.
-        namespaced: Whether it lies in a namespace.
+        api: Its group and version; `v1` for the core.
+        plural: Its name in paths.
+        namespaced: Whether its objects are in a namespace.
     """
 
     api: str
@@ -31,7 +31,7 @@ class ResourceKind:
 
     @property
     def shown(self) -> str:
-        """As RBAC writes it: `statefulsets.apps`."""
+        """Its name in RBAC's notation: `statefulsets.apps`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
@@ -56,5 +56,5 @@ _KINDS = {
 
 
 def resource_kind(name: str) -> ResourceKind:
-    """The kind of this name."""
+    """Return the kind with a name."""
     return _KINDS[name]

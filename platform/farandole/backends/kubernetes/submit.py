@@ -1,4 +1,4 @@
-"""Makes the objects of a job: one holds it, all others belong to that one, and it belongs to the Job that runs."""
+"""Creation of a job's objects: one holds the job, all others belong to it, and it belongs to the Job that runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from farandole.backends.kubernetes.manifests import CodePackage, SshKeys, Submis
 from farandole.backends.kubernetes.manifests.names import CODE, COMPONENT, LAUNCHER, MLFLOW_RUN, PREPARE, SUBMITTED
 from farandole.backends.kubernetes.manifests.store import PACKAGE, RECORD
 from farandole.backends.kubernetes.manifests.submission import MAX_INLINE_BYTES
-from farandole.backends.kubernetes.status import JobObjects
+from farandole.backends.kubernetes.objects import JobObjects
 from farandole.errors import SpecError
-from farandole.jobdir.layout import RUN_LINK, SPEC, TRACKING
+from farandole.jobdir.layout import RUN_LINK, TRACKING
 from farandole.launch.code_archive import CodeArchive, pack
 from farandole.spec import Job, parse_job
 from farandole.storage import open_storage, parse_location
@@ -30,54 +30,51 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 _OLD_API = (1, 31)
-"""Before it, Jobs have no policy for the ways in which pods fail, or one that is another one."""
+"""Earlier versions have no pod failure policy for Jobs, or a different one."""
 
 
 def pack_job_folder(job: Job) -> CodeArchive:
-    """The job's folder."""
+    """Pack the job's folder."""
     return pack(job.folder or ".")
 
 
 def preload_mlflow(job: Job) -> None:
-    """Import MLflow while the cluster is asked: seconds, of which nobody has to wait for."""
+    """Import MLflow in the background, which takes seconds, while the cluster is contacted."""
     if _opens_run(job):
         threading.Thread(target=importlib.import_module, args=("farandole.tracking.recorder",), daemon=True).start()
 
 
 def new_submission(job: Job, namespace: str) -> Submission:
-    """A submission with keys, an MLflow run and a place for its folder of its own.
+    """Return a submission with new keys, a new MLflow run and its packed folder.
 
     Raises:
-        SpecError: The folder is too large for the API, and there is no other place for it.
-        EnvironmentLacking: The MLflow server lets this user not in.
+        SpecError: The folder is too large for the API, and no other location is set.
+        UnavailableError: The MLflow server rejects the credentials.
     """
-    from farandole.backends.kubernetes.ssh_keys import new_ssh_keys
-
-    moved, job_id = localize(job).job, new_id(job)
+    localized, job_id = localize(job).job, new_id(job)
     code = _code(job, pack_job_folder(job))
     run_id, record = _open_run(job, job_id)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Submission(job_id, moved, namespace, code, new_ssh_keys(), 1, run_id, record, now)
+    return Submission(job_id, localized, namespace, code, SshKeys.generate(), 1, run_id, record, now)
 
 
-def load_submission(found: JobObjects, attempt: int) -> Submission:
-    """Another submission of a job that the API has."""
+def load_submission(found: JobObjects, number: int) -> Submission:
+    """Return another submission of a stored job."""
     data = found.store["data"]
-    about = json.loads(found.annotations[CODE])
+    code = json.loads(found.annotations[CODE])
     content = (found.store.get("binaryData") or {}).get(PACKAGE)
-    code = CodePackage(
-        about["digest"],
-        base64.b64decode(content) if content is not None else None,
-        about.get("place"),
-        int(about["bytes"]),
-    )
     return Submission(
         id=found.id,
-        job=parse_job(json.loads(data[SPEC]), origin=found.id),
+        job=parse_job(found.spec, origin=found.id),
         namespace=found.store["metadata"]["namespace"],
-        code=code,
+        code=CodePackage(
+            code["digest"],
+            base64.b64decode(content) if content is not None else None,
+            code.get("place"),
+            int(code["bytes"]),
+        ),
         keys=SshKeys(),
-        attempt=attempt,
+        number=number,
         mlflow_run_id=found.annotations.get(MLFLOW_RUN) or None,
         record=data.get(RECORD, ""),
         submitted_at=found.annotations.get(SUBMITTED, ""),
@@ -85,7 +82,7 @@ def load_submission(found: JobObjects, attempt: int) -> Submission:
 
 
 def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = False) -> None:
-    """Make or change all objects of a submission.
+    """Create or change all objects of a submission.
 
     Args:
         cluster: The cluster.
@@ -100,30 +97,30 @@ def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = Fal
         if keep_keys and each["kind"] == "Secret":
             continue
         if is_root(each, submission):
-            root = each  # last of all: what it starts finds the rest
+            root = each  # the last one, so that the process that it starts finds the others
             continue
         cluster.apply(with_owner(each, holder))
     assert root is not None, "a job without a Job"
-    if submission.attempt > 1:  # what ran before is now one of those that belong to the job
-        before = root["metadata"]["name"].removesuffix(str(submission.attempt)) + str(submission.attempt - 1)
-        cluster.patch(root["kind"], before, {"metadata": {"ownerReferences": [holder]}})
+    if submission.number > 1:  # the root of the previous submission now belongs to the job as well
+        previous = root["metadata"]["name"].removesuffix(str(submission.number)) + str(submission.number - 1)
+        cluster.patch(root["kind"], previous, {"metadata": {"ownerReferences": [holder]}})
     first["metadata"]["ownerReferences"] = [_reference(cluster.apply(root))]
     cluster.apply(first)
 
 
 def is_root(each: Object, submission: Submission) -> bool:
-    """Whether deleting this object is to remove the whole job."""
-    part = LAUNCHER if submission.job.model is not None else PREPARE
-    return each["kind"] in ("Job", "MPIJob") and each["metadata"]["labels"][COMPONENT] == part
+    """Return whether the deletion of this object is to remove the whole job."""
+    component = LAUNCHER if submission.job.model is not None else PREPARE
+    return each["kind"] in ("Job", "MPIJob") and each["metadata"]["labels"][COMPONENT] == component
 
 
 def with_owner(each: Object, owner: Object) -> Object:
-    """The same object, which goes when its owner goes."""
+    """Return a copy of an object that is deleted with its owner."""
     return {**each, "metadata": {**each["metadata"], "ownerReferences": [owner]}}
 
 
 def adapt_to_version(each: Object, version: tuple[int, int]) -> Object:
-    """The same object without what an old API server would refuse."""
+    """Return the object without the fields that an old API server would reject."""
     if each["kind"] == "Job" and version < _OLD_API:
         return {**each, "spec": {name: value for name, value in each["spec"].items() if name != "podFailurePolicy"}}
     return each
@@ -135,23 +132,23 @@ def _reference(each: Object) -> Object:
 
 
 def _code(job: Job, package: CodeArchive) -> CodePackage:
-    """Where the folder travels: in the API if it fits, else through the storage."""
+    """Return the packed folder: with its content if the API accepts that, else with its location in the storage."""
     size = len(package.data)
     if size <= MAX_INLINE_BYTES:
         return CodePackage(package.digest, content=package.data, size_bytes=size)
     storage = job.backend.kubernetes.storage
     if storage is None:
         raise SpecError(
-            f"folder: {job.folder}: packs into {size / 1024:,.0f} KiB, and the Kubernetes API takes"
-            f" {MAX_INLINE_BYTES >> 10}; set backend.kubernetes.storage, through which it travels then, or name what is"
-            " no code in .gitignore"
+            f"folder: {job.folder}: packs into {size / 1024:,.0f} KiB, and the Kubernetes API accepts"
+            f" {MAX_INLINE_BYTES >> 10}; set backend.kubernetes.storage, through which it is sent then, or list files"
+            " that are not code in .gitignore"
         )
-    # Not `.tar.gz`: of names that end so SeaweedFS tells another size than it was sent.
-    place, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.package"
-    target = open_storage(parse_location(place))
+    # Not `.tar.gz`: SeaweedFS reports another size than it was sent for names that end so.
+    folder, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.package"
+    target = open_storage(parse_location(folder))
     target.create()
     target.write(name, package.data)
-    return CodePackage(package.digest, place=f"{place}/{name}", size_bytes=size)
+    return CodePackage(package.digest, location=f"{folder}/{name}", size_bytes=size)
 
 
 def _opens_run(job: Job) -> bool:
@@ -159,9 +156,9 @@ def _opens_run(job: Job) -> bool:
 
 
 def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
-    """The job's MLflow run, made before anything else is, and what it is found by again.
+    """Create the job's MLflow run before anything else; return its id and the link by which pods find it.
 
-    Where the server is reached from the cluster alone, the first attempt makes the run.
+    If only the cluster reaches the server, the first attempt creates the run.
     """
     if not _opens_run(job):
         return None, ""

@@ -16,6 +16,7 @@ from farandole.ingest.rules.spark_failures import explain_failure
 from farandole.ingest.rules.user_transform import TransformRecord, UserTransform
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame
+from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached
 from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.privacy import Detector, read_key
@@ -74,17 +75,18 @@ class RowPipeline:
         if self._transform is not None:
             self._transform.close()
 
-    def rows(self, session: SparkSession, warn: Callable[[str], None]) -> DataFrame:
+    def rows(self, session: SparkSession, readers: SourceReaders, warn: Callable[[str], None]) -> DataFrame:
         """Return the columns that the dataset is made of, after the privacy policies.
 
         Args:
             session: The Spark session.
+            readers: The readers of the sources.
             warn: Receives warnings: expectations that are not met and only warn, and rows that will differ next time.
 
         Raises:
             DataError: The sources, the query, the transform, the expectations and the policies do not fit together.
         """
-        rows = query_frame(session, self._job.data, self._files)
+        rows = query_frame(session, self._job.data, readers)
         if self._transform is not None:
             rows = self._transform.apply(rows)
         if self._job.data.query is not None or self._transform is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -22,7 +22,7 @@ from farandole.ingest.readers.row_batch import MalformedRowError
 from farandole.ingest.rules.malformed import describe_malformed
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.dataframes import plain_message
-from farandole.ingest.spark.error_transport import decode_error
+from farandole.ingest.spark.error_transport import SPARK_ERRORS, decode_error
 from farandole.ingest.spark.row_frames import make_reader
 from farandole.spec import ImageSource, Job, RowSource
 
@@ -48,7 +48,7 @@ def explain_failure(
     if isinstance(decoded, MalformedRowError) or (has_images and isinstance(decoded, DataError)):
         try:
             found = _describe_all_malformed(session, job, files)
-        except (PySparkException, Py4JError, ConnectionError) as second:
+        except SPARK_ERRORS as second:
             return decode_error(str(second)) or decoded
         return DataError("\n".join(found), detail=text) if found else decoded
     if decoded is not None:

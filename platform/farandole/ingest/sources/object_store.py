@@ -16,7 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import xxhash
@@ -53,10 +55,11 @@ class ObjectStoreFiles:
         """Return the facts by which a change of a file is noticed."""
         return FileFingerprint(source, self.uri(file), file.bytes, round(file.modified_s * 1e9))
 
-    @property
+    @cached_property
     def tree(self) -> Path:
         """The root directory of the copies, another one when any of the files changes."""
-        return home() / "cache" / "sources" / xxhash.xxh3_64_hexdigest(json.dumps(self._facts(*self.files)).encode())
+        facts = json.dumps([self._facts(file) for file in self.files])
+        return home() / "cache" / "sources" / xxhash.xxh3_64_hexdigest(facts.encode())
 
     @property
     def local_paths(self) -> list[Path]:
@@ -110,8 +113,8 @@ class ObjectStoreFiles:
             ) from error
         return file.bytes
 
-    def _facts(self, *files: StoredFile) -> list[tuple[str, int, int]]:
-        return [(self.uri(file), file.bytes, round(file.modified_s * 1e9)) for file in files]
+    def _facts(self, file: StoredFile) -> dict[str, Any]:
+        return {"path": self.uri(file), "bytes": file.bytes, "mtime_ns": round(file.modified_s * 1e9)}
 
     def _download(self, file: StoredFile, kept: Path) -> None:
         shown = self.uri(file)

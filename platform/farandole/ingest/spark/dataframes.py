@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -18,19 +18,24 @@ from farandole.ingest.readers.file_schemas import check_parquet
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.error_transport import ERROR_MARK
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
-from farandole.ingest.spark.row_frames import make_reader, row_frame
+from farandole.ingest.spark.row_frames import SourceReaders, row_frame
 from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.spec import Data, ParquetSource, Source
 
 
-def query_frame(session: SparkSession, data: Data, files: Mapping[str, SourceFiles]) -> DataFrame:
+def query_frame(session: SparkSession, data: Data, readers: SourceReaders) -> DataFrame:
     """Return the rows of the query over all sources.
+
+    Args:
+        session: The Spark session.
+        data: The data part of the job.
+        readers: The readers of its sources.
 
     Raises:
         DataError: A header is wrong, a column is missing, or the query is not valid or not deterministic.
     """
     for name, source in data.sources.items():
-        source_frame(session, name, source, files[name]).createOrReplaceTempView(name)
+        source_frame(session, name, source, readers).createOrReplaceTempView(name)
     if data.query is None:
         return session.table(next(iter(data.sources)))
     try:
@@ -131,15 +136,15 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
     return frame.selectExpr(*selected)
 
 
-def source_frame(session: SparkSession, name: str, source: Source, files: SourceFiles) -> DataFrame:
+def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:
     """Return one source as a frame; a malformed row fails the Spark job that reads it.
 
     Raises:
         DataError: The files do not have the declared columns.
     """
     if isinstance(source, ParquetSource):
-        return _parquet_frame(session, name, source, files)
-    return row_frame(session, source, *make_reader(session, name, source, files))
+        return _parquet_frame(session, name, source, readers.files[name])
+    return row_frame(session, source, *readers.reader(name))
 
 
 def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:

@@ -12,9 +12,15 @@ import os
 import tempfile
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
 from farandole.errors import ERRORS, FarandoleError, PreparationError
 from farandole.ingest.readers.row_batch import MalformedRowError
 from farandole.storage import Location
+
+SPARK_ERRORS = (PySparkException, Py4JError, ConnectionError)
+"""Errors that Spark raises on the driver; the last one if its JVM has ended."""
 
 ERROR_MARK = "@farandole-error "
 """Prefix of a packed error in the text of a failure."""

@@ -54,6 +54,34 @@ Tasks = list[list[ByteRange]]
 """The byte ranges that each Spark task reads."""
 
 
+class SourceReaders:
+    """Readers of the sources of a job, each made once: to infer types, a source is read to its end.
+
+    Args:
+        session: The Spark session.
+        sources: The sources, by name.
+        files: Their files.
+    """
+
+    def __init__(self, session: SparkSession, sources: Mapping[str, Source], files: Mapping[str, SourceFiles]) -> None:
+        self.files = files
+        self._session = session
+        self._sources = sources
+        self._readers: dict[str, tuple[RowReader, Tasks]] = {}
+
+    def reader(self, name: str) -> tuple[RowReader, Tasks]:
+        """Return the reader of a source that is not Parquet, and the byte ranges of each task.
+
+        Raises:
+            DataError: The files do not have the declared columns, or no types fit them.
+        """
+        if name not in self._readers:
+            source = self._sources[name]
+            assert isinstance(source, RowSource)
+            self._readers[name] = make_reader(self._session, name, source, self.files[name])
+        return self._readers[name]
+
+
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
     schema = ", ".join(f"{quote_identifier(column)} {kind}" for column, kind in reader.types.items())

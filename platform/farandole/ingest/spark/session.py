@@ -44,7 +44,7 @@ _QUICK_COMPILER = " -XX:TieredStopAtLevel=1"
 
 
 @contextmanager
-def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
+def spark_session(job: Job, *, is_small: bool = False) -> Iterator[SparkSession]:
     """Provide a session for one preparation.
 
     If a session is active (in a notebook, or in a test), its Spark is used and keeps running. Otherwise one is started,
@@ -52,7 +52,7 @@ def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
 
     Args:
         job: The job.
-        little: Whether its sources are small.
+        is_small: Whether its sources are small.
 
     Raises:
         UnavailableError: There is no Java, or it is too old, or Spark cannot start.
@@ -67,7 +67,7 @@ def spark_session(job: Job, *, little: bool = False) -> Iterator[SparkSession]:
         return
     require_java()
     with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch, _errors_not_logged():
-        session = _start(f"farandole {job.name}", job.data.master, job.data.memory, Path(scratch), little=little)
+        session = _start(f"farandole {job.name}", job.data.master, job.data.memory, Path(scratch), is_small=is_small)
         configure_session(session, job)
         try:
             yield session
@@ -137,21 +137,21 @@ def batches_by_rows(session: SparkSession) -> Iterator[None]:
         session.conf.set(_BATCH_BYTES, str(kept))
 
 
-def spark_settings(scratch: Path, *, memory: str, local: bool, little: bool = False) -> dict[str, str]:
+def spark_settings(scratch: Path, *, memory: str, local: bool, is_small: bool = False) -> dict[str, str]:
     """Return the settings that Spark is started with; they cannot change while it runs.
 
     Args:
         scratch: A directory for its log and its temporary files.
         memory: The driver's memory, for example `2g`.
         local: Whether all of Spark runs on this machine.
-        little: Whether there is little data.
+        is_small: Whether there is little data.
     """
     # Packed batches are arrays of megabytes; the G1 collector would give each its own regions, and collect all memory.
     options = (
         f"-XX:+UseParallelGC -Dlog4j2.configurationFile={_LOG_PROPERTIES} -Dfarandole.spark.log={scratch / _LOG_NAME}"
     )
     settings: dict[str, str] = {}
-    if little:  # the JVM's optimizing compiler would take a third of the time of such a preparation, without a gain
+    if is_small:  # the JVM's optimizing compiler would take a third of the time of such a preparation, without a gain
         options += _QUICK_COMPILER
         settings["spark.executor.extraJavaOptions"] = _QUICK_COMPILER.strip()
     settings |= {
@@ -170,12 +170,12 @@ def spark_settings(scratch: Path, *, memory: str, local: bool, little: bool = Fa
     return settings
 
 
-def _start(name: str, master: str | None, memory: str, scratch: Path, *, little: bool = False) -> SparkSession:
+def _start(name: str, master: str | None, memory: str, scratch: Path, *, is_small: bool = False) -> SparkSession:
     # Executors must run the very Python that the driver runs.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     master, log = master or "local[*]", scratch / _LOG_NAME
     builder = SparkSession.builder.master(master).appName(name)
-    for key, value in spark_settings(scratch, memory=memory, local=master.startswith("local"), little=little).items():
+    for key, value in spark_settings(scratch, memory=memory, local=master.startswith("local"), is_small=is_small).items():
         builder = builder.config(key, value)
     try:
         with _stderr_to(log):

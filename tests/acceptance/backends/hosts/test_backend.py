@@ -1,4 +1,4 @@
-"""Jobs on three real hosts, which share a directory for data and checkpoints and nothing else."""
+"""Jobs on three real hosts, which share only a directory for data and checkpoints."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["home", "made", "make_job", "network", "write_job"]
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // BATCH_ROWS
 EPOCHS = 5
-SECRET = "dont-tell-3f81"
+SECRET = "confidential-3f81"
 WAIT_S = 400
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
 def server(network: Network) -> Iterator[MlflowServer]:
-    """An MLflow server that the hosts reach."""
+    """Start an MLflow server that the hosts reach."""
     made = MlflowServer(network.directory / "mlflow", network.address)
     made.start()
     yield made
@@ -81,13 +81,13 @@ def hosts_job(network: Network, server: MlflowServer, made: Callable[..., Made],
 
 
 def _wait(happened: Callable[[], Any], backend: HostsBackend | None = None) -> None:
-    """Wait for something that happens while the backend's one job runs."""
+    """Wait for something that happens while the backend's only job runs."""
     deadline = time.monotonic() + WAIT_S
     while not happened():
         if backend is not None and backend.list()[0].ended and not happened():
-            pytest.fail(f"the job has ended before\n{_log(backend)}")
+            pytest.fail(f"the job ended first\n{_log(backend)}")
         if time.monotonic() > deadline:
-            pytest.fail("it did not happen" + (f"\n{_log(backend)}" if backend else ""))
+            pytest.fail("it did not happen in time" + (f"\n{_log(backend)}" if backend else ""))
         time.sleep(0.5)
 
 
@@ -102,7 +102,7 @@ def _events(directory: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _batches(marks: Path, directory: Path) -> list[list[str]]:
-    """The rows of each global batch in the order in which they count: an attempt's own up to where the next went on."""
+    """Return the rows of each global batch that counts: those of an attempt up to where the next one resumed."""
     attempts = dict.fromkeys(sorted(_parts(marks), key=lambda name: _parts(marks)[name]))
     begins = [event["step"] for event in _events(directory, "first_step")]
     assert len(begins) == len(attempts)
@@ -111,13 +111,13 @@ def _batches(marks: Path, directory: Path) -> list[list[str]]:
         del counted[begin - 1 :]
         assert len(counted) == begin - 1
         ranks = [(marks / f"{name}-{rank}").read_text().splitlines() for rank in range(int(name.rpartition("-")[2]))]
-        steps = min(map(len, ranks))  # one may have begun a step that the others never saw
+        steps = min(map(len, ranks))  # one rank may have begun a step that the others never began
         counted += [[row for lines in ranks for row in lines[step].split()] for step in range(steps)]
     return counted
 
 
 def _parts(marks: Path) -> dict[str, float]:
-    """Attempts, as `PORT-SIZE`, and when they began."""
+    """Return the attempts, as `PORT-SIZE`, with the time of their start."""
     files = [path for path in marks.iterdir() if path.name.count("-") == 2 and "secret" not in path.name]
     return {
         path.name.rpartition("-")[0]: (marks / f"{path.name.partition('-')[0]}-secret-0").stat().st_mtime
@@ -136,7 +136,7 @@ def _command_lines() -> str:
 
 
 @pytest.mark.slow(seconds=200)
-def test_a_host_is_cut_off_and_comes_back(
+def test_training_survives_a_host_that_is_cut_off_and_comes_back(
     network: Network, home: Path, hosts_job: Job, marks: Path, monkeypatch: pytest.MonkeyPatch, make_job: MakeJob
 ) -> None:
     monkeypatch.setenv("FARANDOLE_TEST_SECRET", SECRET)
@@ -157,7 +157,7 @@ def test_a_host_is_cut_off_and_comes_back(
         network.cut("node3")
         _wait(lambda: len(_events(directory, "first_step")) == 2, backend)
         healed_s = time.time() - cut_s
-        assert not network.hosts["node3"].processes("farandole.training.worker"), "an orphan goes on training"
+        assert not network.hosts["node3"].processes("farandole.training.worker"), "an orphan continues to train"
         network.plug_in("node3")
         _wait(lambda: len(_events(directory, "first_step")) == 3, backend)
         (marks / "slow").unlink()
@@ -206,7 +206,7 @@ def _compare_with_undisturbed(
 
 
 def _look_for_secrets(network: Network, directory: Path, marks: Path) -> None:
-    """The workers had the secret, and it lies nowhere."""
+    """Check that the workers had the secret, and that no file contains it."""
     digests = {path.read_text() for path in marks.glob("*-secret-*")}
     assert digests == {hashlib.sha256(SECRET.encode()).hexdigest()}
     places = [directory, network.shared, *(host.directory for host in network.hosts.values())]
@@ -216,7 +216,7 @@ def _look_for_secrets(network: Network, directory: Path, marks: Path) -> None:
 
 
 @pytest.mark.slow(seconds=90)
-def test_nothing_of_a_job_that_was_killed_goes_on_elsewhere_and_it_can_be_tried_again(
+def test_killed_job_ends_on_all_hosts_and_can_be_retried(
     network: Network, home: Path, hosts_job: Job, marks: Path
 ) -> None:
     train_spec = hosts_job.train.model_copy(update={"epochs": 2})
@@ -237,25 +237,25 @@ def test_nothing_of_a_job_that_was_killed_goes_on_elsewhere_and_it_can_be_tried_
     assert status.state == "succeeded", (home / "jobs" / job_id / "job.log").read_text()
     assert (status.attempt, status.mlflow_run_id) == (2, run_id)
     begins = [event["step"] for event in _events(home / "jobs" / job_id, "first_step")]
-    assert begins[1] > 4, "it went on from a checkpoint"
+    assert begins[1] > 4, "it resumed from a checkpoint"
 
 
 @pytest.mark.slow(seconds=40)
-def test_a_job_is_cancelled_with_its_state_saved(network: Network, home: Path, hosts_job: Job, marks: Path) -> None:
+def test_cancelled_job_saves_its_state(network: Network, home: Path, hosts_job: Job, marks: Path) -> None:
     backend = HostsBackend()
     job_id = backend.submit(hosts_job).id
     _wait(lambda: backend.status(job_id).step >= 3, backend)
     backend.cancel(job_id)
     status = backend.status(job_id)
     assert status.state == "cancelled"
-    told = json.loads((home / "jobs" / job_id / "status.json").read_text())
-    saved = re.search(r"after step (\d+) was saved", told["reason"])
-    assert saved is not None, told
+    status_file = json.loads((home / "jobs" / job_id / "status.json").read_text())
+    saved = re.search(r"after step (\d+) was saved", status_file["reason"])
+    assert saved is not None, status_file
     assert any(path.name == f"step-{int(saved[1]):09d}" for path in (network.shared / "checkpoints" / job_id).iterdir())
     assert not any(host.processes("farandole.") for host in network.hosts.values())
 
 
-def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path, hosts_job: Job) -> None:
+def test_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path, hosts_job: Job) -> None:
     resources = hosts_job.resources.model_copy(update={"min_workers": 3})
     job = hosts_job.model_copy(update={"resources": resources})
     network.cut("node2")
@@ -269,7 +269,7 @@ def test_a_job_whose_hosts_are_not_ready_is_refused(network: Network, home: Path
     assert not (home / "jobs").exists()
 
 
-def test_what_is_changed_after_the_submission_changes_nothing(
+def test_changes_after_the_submission_do_not_affect_the_job(
     network: Network, home: Path, hosts_job: Job, marks: Path
 ) -> None:
     assert hosts_job.folder is not None

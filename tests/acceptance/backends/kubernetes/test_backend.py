@@ -1,4 +1,4 @@
-"""Jobs on a real cluster: as a submitter with the rights of `k8s/base/rbac` and no others sees them."""
+"""Jobs on a real cluster, from the side of a submitter with only the rights of `k8s/base/rbac`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def build(schema):
     print(f"this is rank {os.environ['HOROVOD_RANK']} of {os.environ['HOROVOD_SIZE']}", flush=True)
     return mlp.build(schema, hidden=[8])
 """
-"""A user's own module, which travels with the job."""
+"""A module of the user, which is sent with the job."""
 
 
 def trains(status: Object) -> bool:
     return status["state"] == "running" and status["stage"] == "train" and status["step"] > 0
 
 
-def measured(name: str, seconds: float) -> None:
+def print_time(name: str, seconds: float) -> None:
     print(f"\n{name}: {seconds:.1f} s")
 
 
@@ -53,20 +53,21 @@ def cluster(real_cluster: RealCluster, farandole_home: Path) -> Iterator[RealClu
     real_cluster.end_started()
 
 
-def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) -> None:
-    """Preparation, two workers over SSH as user 1000 with the user's code, a model in the registry; the same weights as
-    on this machine.
+def test_job_runs_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) -> None:
+    """Prepare, train two workers over SSH as user 1000 with the user's code, and register the model.
+
+    The weights equal those of a run on this machine.
     """
     job = cluster.job_file(tmp_path / "job", train__epochs=3, model={"builder": "network:build"})
     (job.parent / "network.py").write_text(NETWORK)
     begun_s = time.monotonic()
     job_id = cluster.submit(job)
     follower = cluster.start("logs", job_id, "--follow", "--rank", "1")
-    measured("submit", time.monotonic() - begun_s)
+    print_time("submit", time.monotonic() - begun_s)
     cluster.wait(job_id, lambda now: trains(now) or ended(now))
-    measured("from submission to the first step seen", time.monotonic() - begun_s)
+    print_time("from submission to the first step seen", time.monotonic() - begun_s)
     status = cluster.wait(job_id, ended)
-    measured("from submission to the end", time.monotonic() - begun_s)
+    print_time("from submission to the end", time.monotonic() - begun_s)
     assert status["state"] == "succeeded", cluster.story(job_id, status)
     assert status["mlflow_run_id"]
     result = status["details"]["result"]
@@ -91,8 +92,8 @@ def test_a_job_from_submission_to_a_model(cluster: RealCluster, tmp_path: Path) 
     assert here["training"]["weights_digest"] == result["training"]["weights_digest"]
 
 
-def test_flights_with_executors_of_sparks(cluster: RealCluster, tmp_path: Path) -> None:
-    """The flights job at small size: a driver with two executor pods, then two workers."""
+def test_flights_job_is_prepared_by_spark_executors(cluster: RealCluster, tmp_path: Path) -> None:
+    """Run a small flights job: a driver with two executor pods, then two workers."""
     job = REPOSITORY / "jobs" / "flights" / "job.yaml"
     query = [line for line in job.read_text().splitlines() if "WHERE f.arr_delay" in line]
     assert len(query) == 1
@@ -110,26 +111,26 @@ def test_flights_with_executors_of_sparks(cluster: RealCluster, tmp_path: Path) 
     executors = cluster.pods(job_id, "executor")
     assert len(executors) == 2
     status = cluster.wait(job_id, ended)
-    measured("flights, from submission to the end", time.monotonic() - begun_s)
+    print_time("flights, from submission to the end", time.monotonic() - begun_s)
     assert status["state"] == "succeeded", cluster.story(job_id, status)
     assert cluster.pods(job_id, "executor") == []
     rank = cluster.farandole("logs", job_id, "--rank", "1")
     assert rank.returncode == 0, rank.stderr
 
 
-def test_a_lost_worker_pod_is_made_anew(cluster: RealCluster, tmp_path: Path) -> None:
+def test_lost_worker_pod_is_recreated(cluster: RealCluster, tmp_path: Path) -> None:
     job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=400))
     cluster.wait(job_id, trains)
     (victim, _) = sorted(pod["metadata"]["name"] for pod in cluster.pods(job_id, "worker"))
     begun_s = time.monotonic()
     cluster.kubectl("delete", "pod", victim, "--wait=false")
     status = cluster.wait(job_id, lambda now: now["attempt"] >= 2 and trains(now))
-    measured("from the deletion of a worker's pod to the next step", time.monotonic() - begun_s)
+    print_time("from the deletion of a worker's pod to the next step", time.monotonic() - begun_s)
     assert status["workers"] == 2
     cancel(cluster, job_id)
 
 
-def test_a_worker_that_is_killed(cluster: RealCluster, tmp_path: Path) -> None:
+def test_killed_worker_is_restarted(cluster: RealCluster, tmp_path: Path) -> None:
     job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=400))
     cluster.wait(job_id, trains)
     (victim, _) = sorted(pod["metadata"]["name"] for pod in cluster.pods(job_id, "worker"))
@@ -137,16 +138,16 @@ def test_a_worker_that_is_killed(cluster: RealCluster, tmp_path: Path) -> None:
     script = "for p in /proc/[0-9]*; do grep -qz farandole.training.worker $p/cmdline && kill -9 ${p#/proc/}; done"
     cluster.kubectl("exec", victim, "--", "/bin/bash", "-c", script, check=False)
     status = cluster.wait(job_id, lambda now: now["attempt"] >= 2 and trains(now))
-    measured("from the killing of a worker to the next step", time.monotonic() - begun_s)
+    print_time("from the killing of a worker to the next step", time.monotonic() - begun_s)
     assert status["workers"] == 2
     names = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
              for pod in cluster.pods(job_id, "worker")}  # fmt: skip
-    assert names[victim] == 0  # its pod lives: only the worker's own process had ended
+    assert names[victim] == 0  # its pod lives: only the worker's own process ended
     cancel(cluster, job_id)
 
 
 def cancel(cluster: RealCluster, job_id: str) -> Object:
-    """Cancel a job, and see that nothing of it is left."""
+    """Cancel a job, and check that nothing of it is left."""
     done = cluster.farandole("cancel", job_id, "--json")
     assert done.returncode == 0, done.stderr
     status: Object = json.loads(done.stdout)
@@ -156,8 +157,8 @@ def cancel(cluster: RealCluster, job_id: str) -> Object:
     return status
 
 
-def test_without_gpus_the_job_waits_and_says_why(cluster: RealCluster, tmp_path: Path) -> None:
-    with without_gpus(cluster):
+def test_job_waits_for_gpus_with_a_reason(cluster: RealCluster, tmp_path: Path) -> None:
+    with WithoutGpus(cluster):
         job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=1))
         status = cluster.wait(job_id, lambda now: "nvidia.com/gpu" in now["reason"] or ended(now))
         assert status["state"] == "queued"
@@ -166,8 +167,8 @@ def test_without_gpus_the_job_waits_and_says_why(cluster: RealCluster, tmp_path:
     assert status["state"] == "succeeded", cluster.story(job_id, status)
 
 
-class without_gpus:
-    """Takes the nodes' GPUs away for the length of the block.
+class WithoutGpus:
+    """Context that removes the nodes' GPUs.
 
     Args:
         cluster: The cluster.
@@ -198,10 +199,10 @@ class without_gpus:
 
 
 @pytest.mark.parametrize("phase", ["at once", "in the preparation", "without workers", "in the training"])
-def test_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: str) -> None:
+def test_job_can_be_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: str) -> None:
     job = cluster.job_file(tmp_path / "job", train__epochs=400)
     if phase == "without workers":
-        with without_gpus(cluster):
+        with WithoutGpus(cluster):
             job_id = cluster.submit(job)
             cluster.wait(job_id, lambda now: "nvidia.com/gpu" in now["reason"] or ended(now))
             cancel(cluster, job_id)
@@ -212,7 +213,7 @@ def test_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: st
     elif phase == "in the training":
         cluster.wait(job_id, trains)
     cancel(cluster, job_id)
-    if phase == "in the training":  # the training resumes from the saved state, in the same MLflow run
+    if phase == "in the training":  # the training resumes from its saved state, in the same MLflow run
         again = cluster.farandole("retry", job_id, "--json")
         assert again.returncode == 0, again.stderr
         status = cluster.wait(job_id, trains)
@@ -224,10 +225,10 @@ def test_cancelled_in_each_phase(cluster: RealCluster, tmp_path: Path, phase: st
         cancel(cluster, job_id)
 
 
-def test_the_api_server_is_restarted_while_a_log_is_followed(cluster: RealCluster, tmp_path: Path) -> None:
+def test_followed_log_survives_a_restart_of_the_api_server(cluster: RealCluster, tmp_path: Path) -> None:
     restart = os.environ.get("FARANDOLE_TEST_API_RESTART")
     if restart is None:
-        pytest.skip("FARANDOLE_TEST_API_RESTART names no command that stops the API server and starts it again")
+        pytest.skip("FARANDOLE_TEST_API_RESTART does not name a command that restarts the API server")
     job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=60))
     follower = cluster.start("logs", "-f", job_id)
     cluster.wait(job_id, trains)
@@ -243,7 +244,7 @@ def test_the_api_server_is_restarted_while_a_log_is_followed(cluster: RealCluste
     assert len(lines) == len(whole), (len(lines), len(whole))
 
 
-def test_somebody_without_rights_is_told_which_are_missing(cluster: RealCluster, tmp_path: Path) -> None:
+def test_missing_rights_are_reported(cluster: RealCluster, tmp_path: Path) -> None:
     job = cluster.job_file(tmp_path / "job")
     done = cluster.farandole("submit", str(job), "--backend", "kubernetes", user=cluster.stranger)
     assert done.returncode == 2
@@ -256,29 +257,29 @@ def test_somebody_without_rights_is_told_which_are_missing(cluster: RealCluster,
     assert "the right to list configmaps is missing" in listed.stderr
 
 
-def test_a_queue_where_there_is_no_kueue(cluster: RealCluster, tmp_path: Path) -> None:
+def test_missing_operator_is_reported(cluster: RealCluster, tmp_path: Path) -> None:
     part = {**cluster.part(), "style": "mpijob", "queue": "farandole"}
     job = cluster.job_file(tmp_path / "job", backend__kubernetes=part)
     done = cluster.farandole("submit", str(job), "--backend", "kubernetes")
     assert done.returncode == 2
     known = cluster.kubectl("get", "crd", "-o", "name")
     if "mpijobs" not in known:
-        assert "the cluster knows no MPIJob: the MPI Operator is not installed" in done.stderr
+        assert "the cluster does not serve MPIJobs: the MPI Operator is not installed" in done.stderr
 
 
-def test_no_secret_is_told(cluster: RealCluster, tmp_path: Path) -> None:
-    """A value that lies in a Secret is in the pods, and nowhere else."""
+def test_secret_is_only_in_the_pods(cluster: RealCluster, tmp_path: Path) -> None:
+    """Check that the value of a Secret is in the pods and nowhere else."""
     secret = "pearl-among-oysters"
     cluster.kubectl("create", "secret", "generic", "pearls", f"--from-literal=one={secret}")
     part = {**cluster.part(), "env_secrets": {"PEARL": {"secret": "pearls", "key": "one"}}}
     job_id = cluster.submit(cluster.job_file(tmp_path / "job", train__epochs=1, backend__kubernetes=part))
     status = cluster.wait(job_id, ended)
     assert status["state"] == "succeeded", cluster.story(job_id, status)
-    told = cluster.farandole("logs", job_id).stdout + cluster.farandole("logs", job_id, "--rank", "0").stdout
-    told += json.dumps(cluster.pods(job_id)) + json.dumps(cluster.objects("configmaps,jobs,statefulsets"))
-    told += json.dumps(status)
-    assert "PEARL" in told
-    assert secret not in told
+    shown = cluster.farandole("logs", job_id).stdout + cluster.farandole("logs", job_id, "--rank", "0").stdout
+    shown += json.dumps(cluster.pods(job_id)) + json.dumps(cluster.objects("configmaps,jobs,statefulsets"))
+    shown += json.dumps(status)
+    assert "PEARL" in shown
+    assert secret not in shown
     found = subprocess.run(
         ["grep", "-rl", secret, str(tmp_path), str(cluster.shared)], capture_output=True, text=True, check=False
     )
@@ -287,9 +288,9 @@ def test_no_secret_is_told(cluster: RealCluster, tmp_path: Path) -> None:
 
 @pytest.fixture
 def operators(cluster: RealCluster) -> Iterator[None]:
-    """The kinds of MPIJobs and of Kueue's queues, without the operators themselves, and one queue."""
+    """Install the CRDs of MPIJobs and of Kueue's queues, without the operators, and create one queue."""
     if CRDS is None:
-        pytest.skip("FARANDOLE_CRD_DIR names no folder with the operators' CRDs")
+        pytest.skip("FARANDOLE_CRD_DIR does not name a folder with the operators' CRDs")
     files = [f"{CRDS}/kubeflow.org_mpijobs.yaml", f"{CRDS}/kueue.x-k8s.io_localqueues.yaml"]
     for file in files:
         cluster.kubectl("create", "--validate=false", "-f", file)
@@ -314,15 +315,15 @@ def operators(cluster: RealCluster) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("operators")
-def test_an_mpijob_enters_its_queue_when_the_dataset_is_ready(cluster: RealCluster, tmp_path: Path) -> None:
-    """The API takes the MPIJob; without an operator it stays in the queue, and can be cancelled there."""
+def test_mpijob_enters_its_queue_when_the_dataset_is_ready(cluster: RealCluster, tmp_path: Path) -> None:
+    """Submit an MPIJob: without an operator it stays in the queue, where it can be cancelled."""
     part = {**cluster.part(), "style": "mpijob", "queue": "gpus", "workload_priority": "farandole-high"}
     job = cluster.job_file(tmp_path / "job", backend__kubernetes=part)
     wrong = cluster.farandole(
         "submit", str(job), "--backend", "kubernetes", "--set", "backend.kubernetes.queue=gpu"
     )  # fmt: skip
     assert wrong.returncode == 2
-    assert f"gpu: there is no such LocalQueue in the namespace {cluster.namespace}; there is gpus" in wrong.stderr
+    assert f"gpu: there is no such LocalQueue in the namespace {cluster.namespace}; its queues: gpus" in wrong.stderr
     job_id = cluster.submit(job)
     (made,) = cluster.objects("mpijobs", f"farandole.dev/job={job_id}")
     assert made["spec"]["runPolicy"]["suspend"] is True

@@ -14,7 +14,7 @@ FROM rows
 """
 # id is 0 to 59, size is id / 2, color is a, b, c in turn, bought is 1 for every fourth row.
 
-MET = [
+MET: list[dict[str, Any]] = [
     {"kind": "range", "column": "size", "min": 0, "max": 29.5},
     {"kind": "range", "column": "day", "min": "2024-01-01", "max": "2024-02-29"},
     {"kind": "range", "column": "holes", "max": 29.5},

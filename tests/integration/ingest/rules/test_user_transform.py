@@ -11,7 +11,8 @@ from pyspark import cloudpickle
 
 from farandole.errors import DataError
 from farandole.ingest.cache_key import compute_cache_key
-from farandole.planning import check_transform, plan
+from farandole.pipeline import check_transform
+from farandole.planning import plan
 from tests.support.ingest_inputs import MakeJob, Prepare, Refuse, Write, columns, shard_bytes
 
 FEATURES = {"doubled": {"kind": "numeric", "scale": "none"}, "color": {"kind": "categorical"}}
@@ -66,7 +67,7 @@ def test_transform_is_applied_between_query_and_features(
     assert sorted(found.tolist()) == [2.0 * number for number in range(10, 60)]
     hook()
     assert shard_bytes(prepare(job).path).items() >= shards.items()
-    assert cloudpickle.list_registry_pickle_by_value() == set()
+    assert cloudpickle.list_registry_pickle_by_value() == set()  # type: ignore[no-untyped-call]
     assert str(Path(job.folder or "")) not in sys.path
 
 

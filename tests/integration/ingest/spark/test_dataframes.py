@@ -21,6 +21,7 @@ from farandole.ingest.spark.dataframes import (
     query_frame,
     source_frame,
 )
+from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import configure_session
 from farandole.spec import CsvSource, Data, ParquetSource, Source, parse_job
 from tests.support.ingest_inputs import Write, nycflights
@@ -39,9 +40,13 @@ def session(spark: SparkSession) -> SparkSession:
     return session
 
 
+def readers_of(session: SparkSession, source: Source) -> SourceReaders:
+    return SourceReaders(session, {"rows": source}, {"rows": find_files("rows", source).fetch()})
+
+
 def read(session: SparkSession, source: Source) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
     """Return the types and the rows of a source, sorted by the first column."""
-    frame = source_frame(session, "rows", source, find_files("rows", source).fetch())
+    frame = source_frame(session, "rows", source, readers_of(session, source))
     rows = sorted((tuple(row) for row in frame.collect()), key=lambda row: str(row[0]))
     return dict(frame.dtypes), rows
 
@@ -105,14 +110,14 @@ def test_timestamps_and_dates_follow_the_declared_pattern(session: SparkSession,
         timestamp_format="dd/MM/yyyy HH'h'mm",
         date_format="dd.MM.yyyy",
     )
-    frame = source_frame(session, "rows", source, find_files("rows", source).fetch())
+    frame = source_frame(session, "rows", source, readers_of(session, source))
     texts = frame.selectExpr("cast(at AS string)", "cast(day AS string)").collect()
     assert sorted(map(tuple, texts), key=str) == [("2013-01-31 17:30:00", "2014-03-02"), (None, None)]
 
 
 def test_timestamps_without_a_zone_are_in_utc(session: SparkSession, write: Write) -> None:
     source = csv(write("a.csv", "at\n2013-07-01 05:00:00\n2013-1-1 5:15\n"), columns={"at": "timestamp"})
-    frame = source_frame(session, "rows", source, find_files("rows", source).fetch())
+    frame = source_frame(session, "rows", source, readers_of(session, source))
     seconds = sorted(row[0] for row in frame.selectExpr("unix_timestamp(at)").collect())
     assert seconds == [
         datetime.datetime(2013, 1, 1, 5, 15, tzinfo=datetime.UTC).timestamp(),
@@ -230,7 +235,7 @@ def frame_of(session: SparkSession, write: Write, query: str | None) -> Any:
             "label": {"column": "k", "kind": "binary"},
         }
     )
-    return query_frame(session, data, {"rows": find_files("rows", source).fetch()})
+    return query_frame(session, data, readers_of(session, source))
 
 
 def test_without_a_query_the_only_source_is_the_frame(session: SparkSession, write: Write) -> None:

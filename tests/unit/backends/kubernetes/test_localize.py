@@ -9,43 +9,43 @@ from farandole.backends.kubernetes.localize import localize
 from tests.support.cluster_jobs import cluster_job
 
 
-def test_what_would_lie_at_home_lies_in_the_storage(tmp_path: Path) -> None:
-    moved = localize(cluster_job(tmp_path))
-    assert moved.problems == ()
-    assert moved.job.data.output == "s3://bucket/farandole/datasets/small"
-    assert moved.job.train.checkpoint.directory == "s3://bucket/farandole/checkpoints"
-    assert moved.job.data.master == "k8s://https://kubernetes.default.svc:443"
+def test_paths_below_home_become_paths_in_the_storage(tmp_path: Path) -> None:
+    localized = localize(cluster_job(tmp_path))
+    assert localized.problems == ()
+    assert localized.job.data.output == "s3://bucket/farandole/datasets/small"
+    assert localized.job.train.checkpoint.directory == "s3://bucket/farandole/checkpoints"
+    assert localized.job.data.master == "k8s://https://kubernetes.default.svc:443"
 
 
-def test_the_jobs_folder_travels_and_sources_in_it(tmp_path: Path) -> None:
+def test_job_folder_and_its_sources_are_sent_along(tmp_path: Path) -> None:
     job = localize(cluster_job(tmp_path)).job
     assert job.folder == "/home/farandole/code"
     assert job.data.sources["things"].path == "/home/farandole/code/things.csv"
 
 
-def test_the_spec_travels_as_it_is(tmp_path: Path) -> None:
+def test_localized_spec_survives_serialization(tmp_path: Path) -> None:
     from farandole.spec import parse_job
 
     job = localize(cluster_job(tmp_path)).job
     assert parse_job(job.model_dump(mode="json")) == job
 
 
-def test_a_driver_may_do_all_by_itself(tmp_path: Path) -> None:
+def test_master_of_the_job_file_is_kept(tmp_path: Path) -> None:
     job = cluster_job(tmp_path)
     alone = job.model_copy(update={"data": job.data.model_copy(update={"master": "local[*]"})})
     assert localize(alone).job.data.master == "local[*]"
 
 
-def test_a_volume_is_a_place_for_everything(tmp_path: Path) -> None:
+def test_volume_can_hold_everything(tmp_path: Path) -> None:
     volumes = [{"mount_path": "/shared", "claim": "shared"}]
     job = cluster_job(tmp_path, kubernetes={"storage": "/shared/farandole", "volumes": volumes})
-    moved = localize(job)
-    assert moved.problems == ()
-    assert moved.job.data.output == "/shared/farandole/datasets/small"
+    localized = localize(job)
+    assert localized.problems == ()
+    assert localized.job.data.output == "/shared/farandole/datasets/small"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "problem"),
     [
         ({"kubernetes": {"storage": None}}, r"data\.output: .* is on this machine, and pods would not see it"),
         ({"kubernetes": {"storage": "/shared"}}, r"storage: /shared is in none of backend\.kubernetes\.volumes"),
@@ -56,12 +56,14 @@ def test_a_volume_is_a_place_for_everything(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_pods_would_not_find_is_told(tmp_path: Path, changes: dict[str, object], told: str) -> None:
-    (problem, *_) = localize(cluster_job(tmp_path, **changes)).problems
-    assert re.search(told, problem)
+def test_locations_that_pods_cannot_reach_are_reported(
+    tmp_path: Path, changes: dict[str, object], problem: str
+) -> None:
+    (found, *_) = localize(cluster_job(tmp_path, **changes)).problems
+    assert re.search(problem, found)
 
 
-def test_a_source_elsewhere_on_this_machine_is_told(tmp_path: Path) -> None:
+def test_source_elsewhere_on_this_machine_is_reported(tmp_path: Path) -> None:
     data = {
         "sources": {"things": {"path": "/etc/things.csv", "columns": {"width": "double"}}},
         "features": {"width": {"kind": "numeric"}},
@@ -70,7 +72,7 @@ def test_a_source_elsewhere_on_this_machine_is_told(tmp_path: Path) -> None:
     assert problem.startswith("data.sources.things.path: /etc/things.csv is on this machine")
 
 
-def test_a_key_comes_from_a_secret(tmp_path: Path) -> None:
+def test_key_must_come_from_a_secret(tmp_path: Path) -> None:
     data = cluster_job(tmp_path).data.model_dump(mode="json")
     data["shards"]["encryption"] = {"key": {"environment": "SHARD_KEY"}}
     (problem,) = localize(cluster_job(tmp_path, data=data)).problems
@@ -79,7 +81,7 @@ def test_a_key_comes_from_a_secret(tmp_path: Path) -> None:
     assert localize(cluster_job(tmp_path, data=data, kubernetes=secrets)).problems == ()
 
 
-def test_a_launcher_waits_as_long_as_the_job_may_take(tmp_path: Path) -> None:
+def test_launcher_waits_as_long_as_the_job_may_take(tmp_path: Path) -> None:
     assert localize(cluster_job(tmp_path)).job.resources.wait_s > 86_400
     assert localize(cluster_job(tmp_path, kubernetes={"deadline_s": 600})).job.resources.wait_s == 600
 

@@ -1,4 +1,4 @@
-"""Following a log over broken connections and several pods, of an API that breaks when it is told to."""
+"""Following of a log over broken connections and several pods, with an API that breaks on request."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
+from farandole.backends.kubernetes import logs
 from farandole.backends.kubernetes.cluster import ApiError, ApiUnreachableError
 from farandole.backends.kubernetes.logs import LogFollower
 
 Line = tuple[str, str]
 
 
+@pytest.fixture(autouse=True)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_POLL_S", 0.01)
+
+
 @dataclass
 class Api:
-    """Pods with their logs; a log that is followed breaks after so many lines, once for each number.
+    """Pods with their logs; a followed log breaks after a number of lines, once for each number.
 
     Args:
         logs: Lines by pod.
-        breaks: After how many lines a connection breaks.
+        breaks: Number of lines after which a connection breaks.
     """
 
     logs: dict[str, list[Line]]
@@ -47,7 +55,7 @@ class Api:
         limit = self.breaks.pop(0) if self.breaks else None
         if not self.logs[pod]:
             raise ApiError(400, "BadRequest", "the container has not started")
-        # As the API does it: all of the second that `since` lies in.
+        # Like the API: all lines of the second that `since` is in.
         lines = [line for line in self.logs[pod] if since is None or line[0][:19] >= since[:19]]
         for number, line in enumerate(lines):
             if number == limit:
@@ -64,7 +72,7 @@ def second(number: int, part: int = 0) -> str:
     return f"2026-11-25T10:00:{number:02}.{part:09}Z"
 
 
-def test_the_preparation_comes_before_the_launcher_and_ranks_apart() -> None:
+def test_preparation_comes_before_the_launcher_and_ranks_are_separate() -> None:
     api = Api(
         {
             "launcher-1-x": [(second(3), "train: training"), (second(4), "[0] zero"), (second(5), "[1] one")],
@@ -75,15 +83,15 @@ def test_the_preparation_comes_before_the_launcher_and_ranks_apart() -> None:
     assert lines(api, 1, follow=False) == ["one"]
 
 
-def test_a_broken_connection_loses_no_line_and_repeats_none() -> None:
-    told = [(second(1, part), f"line {part}") for part in range(6)]
-    told += [(second(1, 5), "line 5 as well"), (second(2), "the end")]
-    api = Api({"launcher-1-x": told}, breaks=[3, 5, 7])
-    assert lines(api) == [text for _, text in told]
+def test_broken_connection_neither_loses_nor_repeats_a_line() -> None:
+    written = [(second(1, part), f"line {part}") for part in range(6)]
+    written += [(second(1, 5), "line 5 as well"), (second(2), "the end")]
+    api = Api({"launcher-1-x": written}, breaks=[3, 5, 7])
+    assert lines(api) == [text for _, text in written]
     assert api.asked[:2] == [None, second(1, 2)]
 
 
-def test_a_pod_that_has_not_begun_is_asked_again() -> None:
+def test_pod_that_has_not_started_is_asked_again() -> None:
     api = Api({"launcher-1-x": []})
     assert lines(api) == []
     assert len(api.asked) > 1

@@ -22,31 +22,27 @@ def workload(name: str, uid: str, created: str, priority: int = 0, **condition: 
     }
 
 
-def test_a_place_in_the_queue_by_priority_and_age() -> None:
-    pending: dict[str, Any] = {
-        "type": "QuotaReserved",
-        "status": "False",
-        "message": "insufficient quota for nvidia.com/gpu",
-    }
-    ours = workload("ours", "1", "2026-11-25T10:00:00Z", **pending)
+def test_position_in_the_queue_is_by_priority_and_age() -> None:
+    pending: Object = {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for nvidia.com/gpu"}
+    own = workload("own", "1", "2026-11-25T10:00:00Z", **pending)
     others = [
         workload("old", "2", "2026-11-25T09:00:00Z"),
         workload("urgent", "3", "2026-11-25T11:00:00Z", priority=100),
-        workload("let in", "4", "2026-11-25T08:00:00Z", type="Admitted", status="True"),
+        workload("admitted", "4", "2026-11-25T08:00:00Z", type="Admitted", status="True"),
     ]
-    reason = mpijob_pending_reason(mpi(), [ours, *others])
-    assert reason == "waits in the queue gpus, number 3 of 3: insufficient quota for nvidia.com/gpu"
+    reason = mpijob_pending_reason(mpi(), [own, *others])
+    assert reason == "waits in the queue gpus, position 3 of 3: insufficient quota for nvidia.com/gpu"
 
 
-def test_one_that_was_displaced() -> None:
-    told: dict[str, Any] = {
+def test_preempted_job_is_requeued() -> None:
+    evicted: Object = {
         "type": "Evicted",
         "status": "True",
         "message": "Preempted to accommodate a workload of higher priority",
     }
-    reason = mpijob_pending_reason(mpi(), [workload("ours", "1", "2026-11-25T10:00:00Z", **told)])
+    reason = mpijob_pending_reason(mpi(), [workload("own", "1", "2026-11-25T10:00:00Z", **evicted)])
     assert reason is not None
-    assert reason.startswith("was put back into the queue gpus: Preempted")
+    assert reason.startswith("was requeued in the queue gpus: Preempted")
 
 
 @pytest.mark.parametrize(
@@ -54,10 +50,10 @@ def test_one_that_was_displaced() -> None:
     [
         (mpi(suspend=False), None),
         (mpi(), "waits to enter the queue gpus"),
-        (mpi(queue=None), "waits for its turn"),
+        (mpi(queue=None), "waits to be started"),
     ],
 )
-def test_without_a_workload(job: Object, reason: str | None) -> None:
+def test_mpijob_without_a_workload(job: Object, reason: str | None) -> None:
     assert mpijob_pending_reason(job, []) == reason
 
 
@@ -78,5 +74,5 @@ def pod(phase: str, *conditions: Object, **status: Any) -> Object:
         ),
     ],
 )  # fmt: skip
-def test_pods(state: Object, reason: str | None) -> None:
+def test_pending_pods(state: Object, reason: str | None) -> None:
     assert pod_pending_reason(state) == reason

@@ -33,7 +33,8 @@ def read(path: Path, **source: Any) -> list[RowBatch]:
 
 
 def rows(read: list[RowBatch]) -> list[dict[str, Any]]:
-    return pa.Table.from_batches([each.batch for each in read]).to_pylist()
+    found: list[dict[str, Any]] = pa.Table.from_batches([each.batch for each in read]).to_pylist()
+    return found
 
 
 WANTED = [

@@ -1,4 +1,4 @@
-"""From a job to the objects of Kubernetes that run it: pure functions, the same input gives the same objects."""
+"""Rendering of the Kubernetes objects that run a job, by pure functions: the same input gives the same objects."""
 
 from farandole.backends.kubernetes.manifests.names import new_id
 from farandole.backends.kubernetes.manifests.render import render

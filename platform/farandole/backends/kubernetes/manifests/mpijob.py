@@ -1,8 +1,8 @@
-"""The training as an MPIJob of Kubeflow's MPI Operator, with a turn in a queue of Kueue's.
+"""The training in the `mpijob` style: an MPIJob of Kubeflow's MPI Operator, which may wait in a queue of Kueue.
 
-The operator makes the pods; our launcher in them does what it does everywhere: it takes as hosts the worker pods that
-are Ready, by their labels, and supervises attempts. The operator's own list of hosts is not read, as it names pods that
-run and are not ready, and without slots.
+The operator creates the pods. The launcher in them works as in every style: its hosts are the worker pods that are
+Ready, found by their labels, and it supervises attempts. The operator's own list of hosts is not read, since it names
+pods that run but are not ready, and has no slots.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from farandole.backends.kubernetes.manifests.training import launcher_pod, worke
 
 API, KIND = "kubeflow.org/v2beta1", "MPIJob"
 _KEEP = "cluster-autoscaler.kubernetes.io/safe-to-evict"
-_TRIES_AGAIN = 3
+_BACKOFF_LIMIT = 3
 
 
 def mpi_training(submission: Submission) -> list[Object]:
-    """The MPIJob. It is suspended, and in no queue, until the preparation releases it: no GPU waits for Spark."""
+    """Return the MPIJob, suspended and in no queue until the dataset is prepared, so that no GPU waits for Spark."""
     spec = submission.spec
-    marked = metadata(submission, submission.of_attempt("mpi"), LAUNCHER)
+    meta = metadata(submission, submission.own_name("mpi"), LAUNCHER)
     if spec.workload_priority:
-        marked["labels"] = {**marked["labels"], WORKLOAD_PRIORITY: spec.workload_priority}
+        meta["labels"] = {**meta["labels"], WORKLOAD_PRIORITY: spec.workload_priority}
     policy: Object = {
-        # The default leaves all pods, so that idle workers would keep their GPUs.
+        # The default keeps all pods, and idle workers would keep their GPUs.
         "cleanPodPolicy": "Running",
-        "backoffLimit": _TRIES_AGAIN,
+        "backoffLimit": _BACKOFF_LIMIT,
         "suspend": True,
-        "schedulingPolicy": {"minAvailable": submission.pods + 1},
+        "schedulingPolicy": {"minAvailable": submission.worker_pods + 1},
     }
     if spec.priority_class:
         policy["schedulingPolicy"]["priorityClass"] = spec.priority_class
@@ -42,19 +42,19 @@ def mpi_training(submission: Submission) -> list[Object]:
         {
             "apiVersion": API,
             "kind": KIND,
-            "metadata": marked,
+            "metadata": meta,
             "spec": {
                 "slotsPerWorker": spec.workers_per_pod,
                 "mpiImplementation": "OpenMPI",
                 "launcherCreationPolicy": "WaitForWorkersReady",
-                # Not /root/.ssh, for nobody here is root; SSH gets copies with the modes that it wants.
+                # Not /root/.ssh, as no pod runs as root; SSH gets copies with the modes that it requires.
                 "sshAuthMountPath": SSH_MOUNT,
                 "runPolicy": policy,
                 "mpiReplicaSpecs": {
                     "Launcher": {"replicas": 1, "restartPolicy": "Never", "template": _launcher(submission)},
-                    # A worker whose process ends comes back in its pod; the default is Never.
+                    # A worker whose process ends is restarted in its pod; the default is Never.
                     "Worker": {
-                        "replicas": submission.pods,
+                        "replicas": submission.worker_pods,
                         "restartPolicy": "OnFailure",
                         "template": _worker(submission),
                     },
@@ -71,15 +71,15 @@ def _launcher(submission: Submission) -> Object:
 def _worker(submission: Submission) -> Object:
     template = _with_operators_keys(worker_pod(submission))
     template["spec"]["restartPolicy"] = "OnFailure"
-    # One evicted worker fails an MPIJob for good; requests that equal limits see to the rest.
+    # One evicted worker fails an MPIJob for good; requests that equal limits prevent other evictions.
     template["metadata"]["annotations"] = {_KEEP: "false"}
     return template
 
 
 def _with_operators_keys(template: Object) -> Object:
-    """Without our Secret: the operator makes a key pair for each MPIJob, and mounts it in all containers."""
+    """Remove the job's Secret: the operator creates a key pair for each MPIJob and mounts it in all containers."""
     spec = template["spec"]
     spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "ssh"]
-    for built in spec["containers"]:
-        built["volumeMounts"] = [mount for mount in built["volumeMounts"] if mount["name"] != "ssh"]
+    for container in spec["containers"]:
+        container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["name"] != "ssh"]
     return template

@@ -1,4 +1,4 @@
-"""What the job's pods have in common: who they run as, what they see, and how much they may use."""
+"""Common parts of the job's pods: their user, their volumes and variables, their resources."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from farandole.backends.kubernetes.manifests.submission import Submission
 from farandole.spec.backend import Kubernetes, PodResources, Volume
 
 USER = 1000
-"""The user of all pods, who has no rights beyond their own."""
+"""User id of all pods, without privileges."""
 SSH_PORT = 2222
 JOB_MOUNT, SSH_MOUNT, SPARK_MOUNT = "/etc/farandole/job", "/etc/farandole/ssh", "/etc/farandole/spark"
-"""Where pods find the spec and the packed folder; the keys; Spark's settings."""
+"""Mount points of the spec and the packed folder, of the keys, and of Spark's settings."""
 _TERMINATION_GRACE_S = 20
-"""Beyond the time that workers have to save their state."""
+"""Grace period beyond the time that workers have to save their state."""
 
 Object = dict[str, Any]
 
 
 def metadata(submission: Submission, name: str, component: str, **more: Any) -> Object:
-    """The metadata of an object of the job."""
-    marked = labels(submission.id, component, submission.job.name, submission.attempt)
-    return {"name": name, "namespace": submission.namespace, "labels": marked, **more}
+    """Return the metadata of an object of the job."""
+    pod_labels = labels(submission.id, component, submission.job.name, submission.number)
+    return {"name": name, "namespace": submission.namespace, "labels": pod_labels, **more}
 
 
 def pod_template(submission: Submission, component: str, spec: Object) -> Object:
-    """A pod template with the job's labels."""
-    marked = labels(submission.id, component, submission.job.name, submission.attempt)
-    return {"metadata": {"labels": marked}, "spec": spec}
+    """Return a pod template with the job's labels."""
+    pod_labels = labels(submission.id, component, submission.job.name, submission.number)
+    return {"metadata": {"labels": pod_labels}, "spec": spec}
 
 
 def pod_spec(
     submission: Submission, container: Object, volumes: list[Object], *, account: str | None, grace: bool
 ) -> Object:
-    """A pod's spec around its one container.
+    """Return a pod's spec around its one container.
 
     Args:
         submission: The submission.
         container: The container.
-        volumes: Volumes that only this kind of pod has.
-        account: Its ServiceAccount; None: it has no business with the API, and gets no token.
-        grace: Whether it gets the time in which workers save their state.
+        volumes: Volumes of this component alone.
+        account: Its ServiceAccount; None: it does not use the API and gets no token.
+        grace: Whether its grace period includes the time in which workers save their state.
     """
     spec = submission.spec
     seconds = _TERMINATION_GRACE_S + (round(submission.job.resources.stop_timeout_s) if grace else 0)
@@ -86,17 +86,17 @@ def container_spec(
     secrets: bool = True,
     environment: dict[str, str] | None = None,
 ) -> Object:
-    """The container of a pod, which runs a module of ours as its first process.
+    """Return the container of a pod, whose first process is a module of Farandole.
 
     Args:
         submission: The submission.
         name: The container's name.
         image: Its image.
         module: The module.
-        resources: What it may use.
-        mounts: What only this kind of pod mounts.
-        secrets: Whether it gets the variables from Secrets.
-        environment: More variables.
+        resources: Its requests and limits.
+        mounts: Mounts of this component alone.
+        secrets: Whether it gets variables from Secrets.
+        environment: Further variables.
     """
     spec = submission.spec
     variables = {
@@ -121,7 +121,7 @@ def container_spec(
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # Why it ended, for `status`: the module writes it there; of one that was killed, its last lines.
+        # Why it ended, for `status`: written by the module, or the last lines of a killed container.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "home", "mountPath": spec.home},
@@ -134,34 +134,34 @@ def container_spec(
         built["envFrom"] = [{"configMapRef": {"name": name}} for name in spec.env_config_maps]
     if secrets:
         built["env"] += [
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": place.secret, "key": place.key}}}
-            for name, place in sorted(spec.env_secrets.items())
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": key.secret, "key": key.key}}}
+            for name, key in sorted(spec.env_secrets.items())
         ]
         if spec.env_from:
             built["envFrom"] = [*built.get("envFrom", []), *({"secretRef": {"name": name}} for name in spec.env_from)]
     return built
 
 
-def guaranteed_resources(asked: PodResources, devices: dict[str, int]) -> Object:
-    """Requests and limits that are the same, so that the pod is the last one that a node under pressure evicts."""
-    wanted: Object = {"cpu": asked.cpus, "memory": asked.memory}
-    wanted |= {name: str(count) for name, count in devices.items() if count}
-    return {"requests": wanted, "limits": {**wanted}}
+def guaranteed_resources(requested: PodResources, devices: dict[str, int]) -> Object:
+    """Return equal requests and limits, so that a node under pressure evicts the pod last."""
+    amounts: Object = {"cpu": requested.cpus, "memory": requested.memory}
+    amounts |= {name: str(count) for name, count in devices.items() if count}
+    return {"requests": amounts, "limits": {**amounts}}
 
 
-def burstable_resources(asked: PodResources) -> Object:
-    """Memory that is its own, and processors that it shares: what is free is used, and nothing slows down a start."""
-    return {"requests": {"cpu": asked.cpus, "memory": asked.memory}, "limits": {"memory": asked.memory}}
+def burstable_resources(requested: PodResources) -> Object:
+    """Return requests with a memory limit but no CPU limit: free processors are used, and no start is slowed down."""
+    return {"requests": {"cpu": requested.cpus, "memory": requested.memory}, "limits": {"memory": requested.memory}}
 
 
 def job_volume(submission: Submission) -> tuple[Object, Object]:
-    """The volume with the spec and the packed folder, and its mount."""
+    """Return the volume with the spec and the packed folder, and its mount."""
     volume = {"name": "job", "configMap": {"name": submission.id}}
     return volume, {"name": "job", "mountPath": JOB_MOUNT, "readOnly": True}
 
 
 def node_placement(spec: Kubernetes) -> Object:
-    """Where workers may run."""
+    """Return the fields of a worker's pod that restrict its nodes."""
     built: Object = {}
     if spec.node_selector:
         built["nodeSelector"] = dict(spec.node_selector)

@@ -1,4 +1,4 @@
-"""The preparation: a Job whose driver runs Spark in client mode and makes its executors itself."""
+"""The preparation: a Job whose driver runs Spark in client mode and creates its own executors."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from farandole.backends.kubernetes.manifests.submission import Submission
 
 DRIVER_PORT, BLOCKS_PORT = 7078, 7079
 MASTER = "k8s://https://kubernetes.default.svc:443"
-"""The cluster's own API, as Spark's driver in a pod calls it."""
-_TRIES_AGAIN = 2
+"""The cluster's own API, in the notation of Spark's driver in a pod."""
+_BACKOFF_LIMIT = 2
 _INSIDE = "farandole.backends.kubernetes.pod"
 
 
 def preparation(submission: Submission) -> list[Object]:
-    """The headless Service by which executors find the driver, Spark's settings, and the Job."""
+    """Return the headless Service by which executors find the driver, Spark's settings, and the Job."""
     return [_service(submission), _settings(submission), _job(submission)]
 
 
 def _service(submission: Submission) -> Object:
     ports = [{"name": "driver", "port": DRIVER_PORT}, {"name": "blocks", "port": BLOCKS_PORT}]
-    chosen = labels(submission.id, PREPARE, submission.job.name, submission.attempt)
+    pod_labels = labels(submission.id, PREPARE, submission.job.name, submission.number)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(submission, submission.named("prepare"), PREPARE),
+        "metadata": metadata(submission, submission.shared_name("prepare"), PREPARE),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {name: value for name, value in chosen.items() if "/" in name and "app.kuber" not in name},
+            "selector": {name: value for name, value in pod_labels.items() if "/" in name and "app.kuber" not in name},
             "ports": [{**port, "protocol": "TCP", "targetPort": port["port"]} for port in ports],
         },
     }
 
 
 def spark_settings(submission: Submission) -> dict[str, str]:
-    """What Spark's driver reads from `spark-defaults.conf`."""
+    """Return the content of the driver's `spark-defaults.conf`."""
     spec, executors = submission.spec, submission.spec.executors
     settings = {
-        "spark.driver.host": f"{submission.named('prepare')}.{submission.namespace}.svc",
+        "spark.driver.host": f"{submission.shared_name('prepare')}.{submission.namespace}.svc",
         "spark.driver.bindAddress": "0.0.0.0",
         "spark.driver.port": str(DRIVER_PORT),
         "spark.driver.blockManager.port": str(BLOCKS_PORT),
-        # Executors come and go with the work; without a shuffle service, those whose shuffle files are needed stay.
+        # Executors come and go with the work; without a shuffle service, executors with needed shuffle files stay.
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.initialExecutors": str(executors.count),
@@ -73,7 +73,7 @@ def spark_settings(submission: Submission) -> dict[str, str]:
         "spark.kubernetes.executor.podTemplateContainerName": EXECUTOR,
         "spark.kubernetes.executor.podNamePrefix": submission.id,
         "spark.kubernetes.executor.request.cores": executors.cpus,
-        # What executors need is in their template: Spark need not be allowed to make ConfigMaps.
+        # Executors get everything by their template, so Spark needs no right to create ConfigMaps.
         "spark.kubernetes.executor.disableConfigMap": "true",
         "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
         "spark.kubernetes.driver.reusePersistentVolumeClaim": "false",
@@ -90,17 +90,17 @@ def _settings(submission: Submission) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(submission, submission.named("spark"), PREPARE),
+        "metadata": metadata(submission, submission.shared_name("spark"), PREPARE),
         "data": {"spark-defaults.conf": "".join(lines), "executor.yaml": _executor_template(submission)},
     }
 
 
 def _code(submission: Submission) -> dict[str, str]:
-    return {"FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place})}
+    return {"FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.location})}
 
 
 def _executor_template(submission: Submission) -> str:
-    """The pod from which Spark makes each executor. It adds image, resources, addresses and a folder of its own."""
+    """Return the pod template of executors; Spark adds image, resources, addresses and a scratch folder."""
     volume, mount = job_volume(submission)
     module = f"{_INSIDE}.executor"
     built = container_spec(
@@ -110,21 +110,21 @@ def _executor_template(submission: Submission) -> str:
         del built[name]
     spec = pod_spec(submission, built, [volume], account=None, grace=False)
     template = pod_template(submission, EXECUTOR, spec)
-    whole: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **template}
-    return yaml.safe_dump(whole, sort_keys=False)
+    document: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **template}
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def _job(submission: Submission) -> Object:
     spec = submission.spec
     volume, mount = job_volume(submission)
     mounts = [mount, {"name": "spark", "mountPath": SPARK_MOUNT, "readOnly": True}]
-    volumes = [volume, {"name": "spark", "configMap": {"name": submission.named("spark")}}]
+    volumes = [volume, {"name": "spark", "configMap": {"name": submission.shared_name("spark")}}]
     environment = {
         "SPARK_CONF_DIR": SPARK_MOUNT,
         **_code(submission),
     }
     if spec.style == "mpijob":
-        environment["FARANDOLE_RELEASES"] = submission.of_attempt("mpi")
+        environment["FARANDOLE_RELEASES"] = submission.own_name("mpi")
         if spec.queue is not None:
             environment["FARANDOLE_QUEUE"] = spec.queue
     built = container_spec(
@@ -140,12 +140,12 @@ def _job(submission: Submission) -> Object:
         {"name": "driver", "containerPort": DRIVER_PORT, "protocol": "TCP"},
         {"name": "blocks", "containerPort": BLOCKS_PORT, "protocol": "TCP"},
     ]
-    # Spark names its executors' owner by the driver's pod: they go when it goes.
+    # Spark makes the driver's pod the owner of its executors, which are deleted with it.
     built["env"].append({"name": "FARANDOLE_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     built["livenessProbe"] = alive_probe()
     body: Object = {
-        "backoffLimit": _TRIES_AGAIN,
-        # Of errors in the input there is nothing to be had by trying again.
+        "backoffLimit": _BACKOFF_LIMIT,
+        # Another try does not help against errors in the input or the environment.
         "podFailurePolicy": {
             "rules": [
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -161,13 +161,13 @@ def _job(submission: Submission) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(submission, submission.of_attempt("prepare"), PREPARE),
+        "metadata": metadata(submission, submission.own_name("prepare"), PREPARE),
         "spec": body,
     }
 
 
 def alive_probe() -> Object:
-    """Whether the pod's own thread still signs: a process that hangs as a whole is started again."""
+    """Return a probe of the file that the pod's own thread touches: a process that hangs as a whole is restarted."""
     # A shell, not Python: it runs every half minute.
     script = 'test -n "$(find /tmp/alive -mmin -3)"'
     return {

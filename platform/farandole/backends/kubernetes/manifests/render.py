@@ -1,4 +1,4 @@
-"""All objects of one submission, in the order in which they are made."""
+"""All objects of one submission, in the order of their creation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from farandole.backends.kubernetes.manifests.training import native_training
 
 
 def render(submission: Submission) -> list[Object]:
-    """The objects of a submission. The first holds the job, and all others belong to it; the last one starts.
+    """Return the objects of a submission: the first holds the job, the others belong to it, and the last one starts.
 
     Args:
         submission: The submission.

@@ -1,4 +1,4 @@
-"""What the API keeps of a job: its spec, its packed folder, its keys, and what its launcher tells."""
+"""Objects that hold the job itself: its spec, its packed folder, its keys, and its launcher's status."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ PACKAGE, RECORD = "package.tar.gz", RUN_LINK
 
 
 def config_maps(submission: Submission) -> list[Object]:
-    """The ConfigMap that all other objects of the job belong to, and the one that its launcher writes."""
-    kept: Object = {
+    """Return the ConfigMap that owns all other objects of the job, and the one that its launcher writes."""
+    stored: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(submission, submission.id, STORE, annotations=_annotations(submission)),
         "data": {SPEC: submission.job.model_dump_json(indent=1)},
     }
     if submission.record:
-        kept["data"][RECORD] = submission.record
+        stored["data"][RECORD] = submission.record
     if submission.code.content is not None:
-        kept["binaryData"] = {PACKAGE: base64.b64encode(submission.code.content).decode()}
-    told: Object = {
+        stored["binaryData"] = {PACKAGE: base64.b64encode(submission.code.content).decode()}
+    reported: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(submission, submission.named("status"), "status"),
+        "metadata": metadata(submission, submission.shared_name("status"), "status"),
     }
-    return [kept, told]
+    return [stored, reported]
 
 
 def ssh_secret(submission: Submission) -> Object:
-    """The Secret with the job's SSH keys. What `plan` shows of it has none."""
+    """Return the Secret with the job's SSH keys; `plan` shows it without keys."""
     pairs = submission.keys
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
-        "metadata": metadata(submission, submission.named("ssh"), STORE),
+        "metadata": metadata(submission, submission.shared_name("ssh"), STORE),
         "stringData": {
             "id_rsa": pairs.user_private,
             "id_rsa.pub": pairs.user_public,
@@ -54,12 +54,12 @@ def ssh_secret(submission: Submission) -> Object:
 
 def _annotations(submission: Submission) -> dict[str, str]:
     code = {"digest": submission.code.digest, "bytes": submission.code.size_bytes}
-    if submission.code.place is not None:
-        code["place"] = submission.code.place
-    found = {
+    if submission.code.location is not None:
+        code["place"] = submission.code.location
+    annotations = {
         CODE: json.dumps(code),
         PRIORITY: str(submission.job.backend.priority),
         SUBMITTED: submission.submitted_at,
         MLFLOW_RUN: submission.mlflow_run_id or "",
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in annotations.items() if value}

@@ -1,4 +1,4 @@
-"""What a submission adds to a job's spec before objects are made of it."""
+"""One submission of a job: everything that its objects are rendered from."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ from farandole.spec import Job
 from farandole.spec.backend import Kubernetes
 
 MAX_INLINE_BYTES = 900 * 1024
-"""A job folder that packs into no more travels in the API; the API takes 1 MiB for one object."""
+"""The largest packed folder that is sent in the API, which accepts 1 MiB for one object."""
 
 
 @dataclass(frozen=True)
 class CodePackage:
-    """The job's folder, packed.
+    """The packed folder of a job.
 
     Args:
-        digest: SHA-256 of the package, by which pods check it.
-        content: The package, if it travels in a ConfigMap.
-        place: Its URI or path, if it travels through the storage.
+        digest: SHA-256 of the package, by which pods verify it.
+        content: The package, if it is in a ConfigMap.
+        location: Its URI or path, if it is in the storage.
         size_bytes: Its size.
     """
 
     digest: str
     content: bytes | None = None
-    place: str | None = None
+    location: str | None = None
     size_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class SshKeys:
-    """A job's own SSH keys, in OpenSSH's form. One pair lets the launcher in, the other one is the workers' proof of
-    who they are.
-    """
+    """SSH keys of one job, in OpenSSH's format: a pair by which the launcher logs in, and the workers' host key."""
 
     user_private: str = ""
     user_public: str = ""
     host_private: str = ""
     host_public: str = ""
+
+    @classmethod
+    def generate(cls) -> SshKeys:
+        """Generate two new pairs of Ed25519 keys."""
+        return cls(*_generate_pair(), *_generate_pair())
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class Submission:
     Args:
         id: The job's id.
         job: The job, as pods see it.
-        namespace: Where the objects lie.
+        namespace: The namespace of the objects.
         code: The job's folder.
-        keys: Its SSH keys; without them the objects are only for show.
-        attempt: The number of the submission: a `retry` makes another one.
-        mlflow_run_id: The MLflow run that was made for it.
-        record: What the MLflow run is found by again.
-        submitted_at: ISO 8601, UTC.
+        keys: Its SSH keys; without them the objects are only for display.
+        number: The number of the submission: a `retry` creates another one.
+        mlflow_run_id: The MLflow run that was created for it.
+        record: The link by which pods find the MLflow run again.
+        submitted_at: Time of the first submission, ISO 8601, UTC.
     """
 
     id: str
@@ -61,7 +64,7 @@ class Submission:
     namespace: str
     code: CodePackage
     keys: SshKeys = field(default_factory=SshKeys)
-    attempt: int = 1
+    number: int = 1
     mlflow_run_id: str | None = None
     record: str = ""
     submitted_at: str = ""
@@ -71,15 +74,27 @@ class Submission:
         """The `backend.kubernetes` part of the job."""
         return self.job.backend.kubernetes
 
-    def named(self, part: str) -> str:
-        """The name of an object that all attempts share."""
+    def shared_name(self, part: str) -> str:
+        """Return the name of an object that all submissions share."""
         return f"{self.id}-{part}"
 
-    def of_attempt(self, part: str) -> str:
-        """The name of an object of this attempt alone."""
-        return f"{self.id}-{part}-{self.attempt}"
+    def own_name(self, part: str) -> str:
+        """Return the name of an object of this submission alone."""
+        return f"{self.id}-{part}-{self.number}"
 
     @property
-    def pods(self) -> int:
-        """How many worker pods there are at most."""
+    def worker_pods(self) -> int:
+        """The largest number of worker pods."""
         return -(-self.job.resources.workers // self.spec.workers_per_pod)
+
+
+def _generate_pair() -> tuple[str, str]:
+    from cryptography.hazmat.primitives import serialization  # slow to import, and `plan` generates no keys
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    text = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return text.decode(), public.decode() + "\n"

@@ -1,4 +1,4 @@
-"""The training, in the `native` style: a launcher, and workers that a StatefulSet makes anew when they are lost."""
+"""The training in the `native` style: a launcher, and workers that a StatefulSet recreates when they are lost."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from farandole.backends.kubernetes.manifests.preparation import alive_probe
 from farandole.backends.kubernetes.manifests.submission import Submission
 
 _INSIDE = "farandole.backends.kubernetes.pod"
-_TRIES_AGAIN = 3
-"""How often a launcher that was lost is started again: it goes on from the last checkpoint."""
+_BACKOFF_LIMIT = 3
+"""How often a lost launcher is restarted; it resumes from the last checkpoint."""
 
 
 def native_training(submission: Submission) -> list[Object]:
-    """The headless Service and the StatefulSet of the workers, none at first, and the launcher's Job."""
+    """Return the workers' headless Service and StatefulSet, at first without replicas, and the launcher's Job."""
     return [_service(submission), _stateful_set(submission), _job(submission)]
 
 
 def worker_pod(submission: Submission) -> Object:
-    """A worker's pod: an SSH server, under which the launcher starts workers."""
+    """Return the template of a worker's pod: an SSH server through which the launcher starts workers."""
     spec = submission.spec
     devices = {"nvidia.com/gpu": submission.job.resources.gpus * spec.workers_per_pod, **spec.devices}
     volumes = [
@@ -43,7 +43,7 @@ def worker_pod(submission: Submission) -> Object:
         {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
-    # The launcher sends secrets to the workers, and only while they run.
+    # The launcher sends secrets to the workers while they run; the pods themselves have none.
     built = container_spec(
         submission,
         WORKER,
@@ -69,17 +69,17 @@ def worker_pod(submission: Submission) -> Object:
 
 
 def launcher_pod(submission: Submission) -> Object:
-    """The launcher's pod: our supervisor."""
+    """Return the template of the launcher's pod, which supervises the training."""
     spec = submission.spec
     volume, mount = job_volume(submission)
     volumes = [volume, keys_volume(submission, ["id_rsa", "id_rsa.pub", "host_key.pub"])]
     environment = {
         "FARANDOLE_STYLE": spec.style,
-        "FARANDOLE_WORKERS_OBJECT": submission.named("worker"),
-        "FARANDOLE_PREPARE_OBJECT": submission.of_attempt("prepare"),
-        "FARANDOLE_STATUS_OBJECT": submission.named("status"),
-        "FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.place}),
-        "FARANDOLE_SUBMISSION": str(submission.attempt),
+        "FARANDOLE_WORKERS_OBJECT": submission.shared_name("worker"),
+        "FARANDOLE_PREPARE_OBJECT": submission.own_name("prepare"),
+        "FARANDOLE_STATUS_OBJECT": submission.shared_name("status"),
+        "FARANDOLE_CODE": json.dumps({"digest": submission.code.digest, "place": submission.code.location}),
+        "FARANDOLE_SUBMISSION": str(submission.number),
     }
     if submission.mlflow_run_id is not None:
         environment["FARANDOLE_MLFLOW_RUN"] = submission.mlflow_run_id
@@ -98,17 +98,20 @@ def launcher_pod(submission: Submission) -> Object:
 
 
 def keys_volume(submission: Submission, files: list[str]) -> Object:
-    """Of the job's keys, those that a kind of pod needs: no worker can log into another one."""
+    """Return a volume with only those keys that a component needs: no worker can log into another one."""
     items = [{"key": name, "path": name} for name in files]
-    # Read by the pod's group; SSH takes a copy of its own, as it wants no other reader.
-    return {"name": "ssh", "secret": {"secretName": submission.named("ssh"), "defaultMode": 0o440, "items": items}}
+    # The pod's group may read them; SSH uses a private copy, as it accepts no other reader.
+    return {
+        "name": "ssh",
+        "secret": {"secretName": submission.shared_name("ssh"), "defaultMode": 0o440, "items": items},
+    }
 
 
 def _service(submission: Submission) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(submission, submission.named("worker"), WORKER),
+        "metadata": metadata(submission, submission.shared_name("worker"), WORKER),
         "spec": {
             "clusterIP": "None",
             "selector": {JOB: submission.id, COMPONENT: WORKER},
@@ -123,11 +126,11 @@ def _stateful_set(submission: Submission) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": metadata(submission, submission.named("worker"), WORKER),
+        "metadata": metadata(submission, submission.shared_name("worker"), WORKER),
         "spec": {
-            # The launcher wants workers when the dataset lies ready, and none when it ends.
+            # The launcher requests workers when the dataset is ready, and none when it ends.
             "replicas": 0,
-            "serviceName": submission.named("worker"),
+            "serviceName": submission.shared_name("worker"),
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": {JOB: submission.id, COMPONENT: WORKER}},
             "template": template,
@@ -138,8 +141,8 @@ def _stateful_set(submission: Submission) -> Object:
 def _job(submission: Submission) -> Object:
     spec = submission.spec
     body: Object = {
-        "backoffLimit": _TRIES_AGAIN,
-        # An error that the launcher told is final, as it has tried again itself; a pod that its node lost is not.
+        "backoffLimit": _BACKOFF_LIMIT,
+        # An error that the launcher reported is final, since it retries by itself; a pod that its node lost is not.
         "podFailurePolicy": {
             "rules": [
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -158,6 +161,6 @@ def _job(submission: Submission) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(submission, submission.of_attempt("launcher"), LAUNCHER),
+        "metadata": metadata(submission, submission.own_name("launcher"), LAUNCHER),
         "spec": body,
     }

@@ -1,1 +1,1 @@
-"""What runs in the job's pods, as their first process."""
+"""First processes of the job's pods."""

@@ -1,4 +1,4 @@
-"""What the pods of a job begin and end with: the spec, the job's folder, a sign of life, and a last word."""
+"""Start and end of every pod of a job: the spec, the job's folder, a sign of life, and a termination message."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from farandole.storage import open_storage, parse_location
 
 _ALIVE = Path("/tmp/alive")
 _ALIVE_EVERY_S = 10.0
-_LAST_WORD = Path("/dev/termination-log")
-_LAST_WORD_CHARACTERS = 3000
-_SAY_EVERY_S = 2.0
+_TERMINATION_LOG = Path("/dev/termination-log")
+_MAX_MESSAGE_CHARACTERS = 3000
+_PRINT_EVERY_S = 2.0
 
 
 def run_pod(work: Callable[[], None]) -> NoReturn:
-    """Be a pod's process: do the work, say why it failed, end with an exit code."""
+    """Run a function as a pod's process, report why it failed, and end with an exit code."""
     raise_on_sigterm()
-    threading.Thread(target=_give_sign, name="alive", daemon=True).start()
+    threading.Thread(target=_touch_alive_file, name="alive", daemon=True).start()
     try:
         work()
     except FarandoleError as error:
@@ -49,53 +49,53 @@ def run_pod(work: Callable[[], None]) -> NoReturn:
 
 
 def write_termination_message(text: str) -> None:
-    """Leave a message that outlives the pod's process, for `status`."""
-    with suppress(OSError):  # of no pod, or of one whose runtime does not want it
-        _LAST_WORD.write_text(text[-_LAST_WORD_CHARACTERS:], encoding="utf-8")
+    """Write a message that outlives the pod's process, for `status`."""
+    with suppress(OSError):  # not in a pod, or in one without this file
+        _TERMINATION_LOG.write_text(text[-_MAX_MESSAGE_CHARACTERS:], encoding="utf-8")
 
 
 def load_job() -> Job:
-    """The job's spec; its folder has been unpacked.
+    """Unpack the job's folder, change into it, and return the job.
 
     Raises:
-        EnvironmentLacking: The folder is not what was submitted, or cannot be had.
+        UnavailableError: The folder is not the one that was submitted, or cannot be read.
     """
     spec = Path(JOB_MOUNT) / SPEC
     job = parse_job(json.loads(spec.read_text(encoding="utf-8")), origin=str(spec))
-    about: dict[str, Any] = json.loads(os.environ["FARANDOLE_CODE"])
+    code: dict[str, Any] = json.loads(os.environ["FARANDOLE_CODE"])
     folder = Path(job.folder or Path.home() / CODE_FOLDER)
-    unpack(_package(about.get("place")), about["digest"], folder)
+    unpack(_read_package(code.get("place")), code["digest"], folder)
     os.chdir(folder)
     return job
 
 
 def event_printer() -> Callable[[Event], None]:
-    """A watcher that writes lines: of what advances all the time, one every other second."""
-    spoken_s = 0.0
+    """Return an event handler that prints lines; of progress, one every other second."""
+    printed_s = 0.0
 
     def on_event(event: Event) -> None:
-        nonlocal spoken_s
+        nonlocal printed_s
         now_s = time.monotonic()
         if isinstance(event, Progress):
-            if now_s - spoken_s < _SAY_EVERY_S:
+            if now_s - printed_s < _PRINT_EVERY_S:
                 return
-            spoken_s = now_s
+            printed_s = now_s
         print(event, flush=True)
 
     return on_event
 
 
-def _package(place: str | None) -> bytes:
-    if place is None:
+def _read_package(location: str | None) -> bytes:
+    if location is None:
         return (Path(JOB_MOUNT) / PACKAGE).read_bytes()
-    folder, _, name = place.rpartition("/")
+    folder, _, name = location.rpartition("/")
     try:
         return open_storage(parse_location(folder)).read(name)
     except FileNotFoundError:
-        raise UnavailableError(f"{place}: the job's folder is not there any more; submit the job again") from None
+        raise UnavailableError(f"{location}: the job's packed folder was removed; submit the job again") from None
 
 
-def _give_sign() -> None:
+def _touch_alive_file() -> None:
     while True:
         _ALIVE.touch()
         time.sleep(_ALIVE_EVERY_S)

@@ -1,4 +1,4 @@
-"""The pod of one of Spark's executors: the job's folder is there, for sources and modules of the user's own."""
+"""First process of a Spark executor's pod: it unpacks the job's folder, for sources and the user's own modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from farandole.backends.kubernetes.pod.entrypoint import load_job, run_pod
 
 
 def main() -> None:
-    """Become the executor. Spark's driver started this process, and names the part it has to play as its argument."""
+    """Become the executor. Spark's driver created this pod, and passes the executor's role as an argument."""
     run_pod(_execute)
 
 

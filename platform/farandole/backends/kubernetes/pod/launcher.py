@@ -1,7 +1,7 @@
-"""The launcher's pod: its first process. It starts the supervisor, and frees the workers however that one ends.
+"""First process of the launcher's pod: it starts the supervisor, and frees the workers however the supervisor ends.
 
-A supervisor that is killed, for lack of memory say, cannot clean up; this process does little, needs little, and in a
-pod nobody but the node itself can kill it.
+A supervisor that is killed, for lack of memory for example, cannot clean up. This process does little, needs little,
+and only the node itself can kill it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,20 @@ _SUPERVISOR = "farandole.backends.kubernetes.pod.supervisor"
 
 
 def main() -> None:
-    """Run the supervisor, and end as it ended."""
+    """Run the supervisor, and exit with its exit code."""
     child = subprocess.Popen([sys.executable, "-m", _SUPERVISOR])
     on_sigterm(child.terminate)
     code = _wait(child.pid)
     child.returncode = code
     free_workers()
     if code < 0:
-        name = signal_name(-code)
-        write_termination_message(
-            f"the launcher was ended by {name}" + (": out of memory?" if code == -signal.SIGKILL else "")
-        )
+        hint = ": out of memory?" if code == -signal.SIGKILL else ""
+        write_termination_message(f"the launcher was killed by {signal_name(-code)}{hint}")
     sys.exit(code if code >= 0 else 128 - code)
 
 
 def _wait(pid: int) -> int:
-    """Wait for one child, and see off all others: what has lost its parent in a pod becomes its first process's."""
+    """Wait for one child, and reap all others: in a pod, the first process inherits orphans."""
     while True:
         ended, status = os.wait()
         if ended == pid:
@@ -41,10 +39,10 @@ def _wait(pid: int) -> int:
 
 
 def free_workers() -> None:
-    """Want no workers any more, so that no GPU idles."""
+    """Scale the workers down to none, so that no GPU idles."""
     name = os.environ["FARANDOLE_WORKERS_OBJECT"]
     if os.environ.get("FARANDOLE_STYLE") == "mpijob":
-        return  # the operator sees to it, by the MPIJob's cleanPodPolicy
+        return  # the operator does it, by the MPIJob's cleanPodPolicy
     from farandole.backends.kubernetes.cluster import connect
     from farandole.backends.kubernetes.pod.worker_pods import WorkerPods
     from farandole.errors import UnavailableError
@@ -54,7 +52,7 @@ def free_workers() -> None:
     while True:
         try:
             workers.scale(0)
-        except UnavailableError as error:  # the API is away: who left now would leave the GPUs behind
+        except UnavailableError as error:  # the API is down; the GPUs would stay allocated if this process ended
             print(f"warning: {error}", flush=True)
         else:
             return

@@ -1,4 +1,4 @@
-"""The preparation's pod: Spark's driver. Its executors are pods that Spark makes."""
+"""First process of the preparation's pod: Spark's driver, whose executors are pods that Spark creates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from farandole.backends.kubernetes.manifests.names import QUEUE
 from farandole.backends.kubernetes.pod.entrypoint import event_printer, load_job, run_pod
 from farandole.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from farandole.backends.kubernetes.cluster import Cluster
 
 _DEFAULTS = "spark-defaults.conf"
 
@@ -24,15 +29,20 @@ def _prepare() -> None:
     os.environ["SPARK_CONF_DIR"] = _own_settings(os.environ["SPARK_CONF_DIR"], os.environ["FARANDOLE_POD"])
     from farandole import pipeline
 
-    checked = pipeline.check(job, ["prepare"], finds_builder=False)  # its module may be in the workers' image alone
+    checked = pipeline.check(job, ["prepare"], finds_builder=False)  # only the workers' image may have its module
     prepared = pipeline.prepare(checked, event_printer())
     print(json.dumps({"dataset": prepared.to_dict()}), flush=True)
-    if os.environ.get("FARANDOLE_RELEASES"):
-        _release(os.environ["FARANDOLE_RELEASES"], os.environ.get("FARANDOLE_QUEUE") or None)
+    name = os.environ.get("FARANDOLE_RELEASES")
+    if name:
+        from farandole.backends.kubernetes.cluster import connect
+
+        cluster = connect(None, os.environ["FARANDOLE_NAMESPACE"])
+        if not unsuspend(cluster, name, os.environ.get("FARANDOLE_QUEUE") or None):
+            raise UnavailableError(f"MPIJob {name}: was deleted, so no training starts; submit the job again")
 
 
 def _own_settings(shared: str, pod: str) -> str:
-    """Spark's settings, and by whose name executors go when this pod goes."""
+    """Return a folder with Spark's settings, and with this pod's name, which becomes the owner of its executors."""
     folder = Path(tempfile.mkdtemp(prefix="spark-conf-"))
     shutil.copy(Path(shared) / _DEFAULTS, folder / _DEFAULTS)
     with (folder / _DEFAULTS).open("a", encoding="utf-8") as file:
@@ -40,13 +50,15 @@ def _own_settings(shared: str, pod: str) -> str:
     return str(folder)
 
 
-def _release(name: str, queue: str | None) -> None:
-    """Let an MPIJob begin: at once, or when its queue says so."""
-    from farandole.backends.kubernetes.cluster import connect
-    from farandole.backends.kubernetes.unsuspend import unsuspend
+def unsuspend(cluster: Cluster, name: str, queue: str | None) -> bool:
+    """Let a suspended MPIJob begin: at once, or when Kueue, which notices the label, admits it from its queue.
 
-    if not unsuspend(connect(None, os.environ["FARANDOLE_NAMESPACE"]), name, queue):
-        raise UnavailableError(f"MPIJob {name}: is gone, so nothing is trained; submit the job again")
+    Returns:
+        Whether the MPIJob exists.
+    """
+    if queue is not None:
+        return cluster.patch("MPIJob", name, {"metadata": {"labels": {QUEUE: queue}}}) is not None
+    return cluster.patch("MPIJob", name, {"spec": {"runPolicy": {"suspend": False}}}) is not None
 
 
 if __name__ == "__main__":

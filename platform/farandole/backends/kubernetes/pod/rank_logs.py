@@ -1,4 +1,4 @@
-"""The workers' output in the launcher's own: one log of a pod holds all that there is to read of a job."""
+"""Relay of the workers' output into the launcher's, so that one pod's log holds everything about a job."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import IO
 
 from farandole.jobdir.layout import worker_logs
 
-_LOOK_EVERY_S = 0.2
+_POLL_S = 0.2
 RANK_LINE = re.compile(r"^\[(?P<rank>\d+)\] (?P<text>.*)$", re.DOTALL)
-"""A line of the launcher's log that a worker wrote."""
+"""A line of a worker in the launcher's log."""
 
 
 class RankLogRelay:
-    """Prints new lines of the workers' logs, each with its rank.
+    """Thread that prints new lines of the workers' logs, each with its rank.
 
     Args:
         directory: The job's directory.
@@ -24,7 +24,7 @@ class RankLogRelay:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._open: dict[Path, IO[str]] = {}
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rank logs", daemon=True)
 
     def __enter__(self) -> RankLogRelay:
@@ -32,29 +32,29 @@ class RankLogRelay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
-        self._look(whole=True)
+        self._relay(final=True)
         for file in self._open.values():
             file.close()
 
     def _follow(self) -> None:
-        while not self._over.wait(_LOOK_EVERY_S):
-            self._look(whole=False)
+        while not self._stopped.wait(_POLL_S):
+            self._relay(final=False)
 
-    def _look(self, *, whole: bool) -> None:
+    def _relay(self, *, final: bool) -> None:
         for _, rank, path in worker_logs(self._directory):
             if path not in self._open:
                 self._open[path] = path.open(encoding="utf-8", errors="replace")
-            self._print(self._open[path], rank, whole=whole)
+            self._print(self._open[path], rank, final=final)
 
-    def _print(self, file: IO[str], rank: int, *, whole: bool) -> None:
+    def _print(self, file: IO[str], rank: int, *, final: bool) -> None:
         while True:
             start = file.tell()
             line = file.readline()
             if not line:
                 return
-            if not line.endswith("\n") and not whole:  # half a line: it is not at its end yet
+            if not line.endswith("\n") and not final:  # incomplete: its end has not been written yet
                 file.seek(start)
                 return
             print(f"[{rank}] {line.rstrip(chr(10))}", flush=True)

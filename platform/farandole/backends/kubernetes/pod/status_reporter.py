@@ -1,4 +1,4 @@
-"""What the launcher tells about the job, in the job's second ConfigMap, where it also hears whether it shall end."""
+"""Reporter of the job's status into the job's second ConfigMap, through which it also learns of a cancellation."""
 
 from __future__ import annotations
 
@@ -6,96 +6,97 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from farandole.backends.kubernetes.cluster import Cluster
-from farandole.backends.kubernetes.report_keys import CANCEL, RESULT, STATUS
+from farandole.backends.kubernetes.launcher_status import CANCEL, RESULT, STATUS, LauncherStatus
 from farandole.errors import FarandoleError
 from farandole.jobdir.status import read_status
 
-_LOOK_EVERY_S = 1.0
-_ASK_EVERY_S = 2.0
-_OF_SUPERVISOR = ("state", "reason", "attempt", "workers", "step", "epoch", "since")
+_POLL_S = 1.0
+_CHECK_CANCEL_S = 2.0
+_SUPERVISOR_FIELDS = ("state", "reason", "attempt", "workers", "step", "epoch", "since")
 
 
 class StatusReporter:
-    """Tells where the job stands, whenever that changes.
+    """Thread that reports the state of the job whenever it changes.
 
     Args:
         cluster: The cluster.
         name: The ConfigMap.
-        submission: The number of the submission; what an earlier one told does not count.
-        cancelled: Is called once when somebody cancels this submission.
+        submission: The number of the submission; reports of earlier ones do not count.
+        on_cancel: Called once when this submission is cancelled.
     """
 
-    def __init__(self, cluster: Cluster, name: str, submission: int, cancelled: Callable[[], None]) -> None:
+    def __init__(self, cluster: Cluster, name: str, submission: int, on_cancel: Callable[[], None]) -> None:
         self._cluster, self._name, self._submission = cluster, name, submission
-        self._cancelled = cancelled
+        self._on_cancel = on_cancel
         self._directory: Path | None = None
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._told: dict[str, Any] = {}
-        self._asked_s = 0.0
+        self._status = LauncherStatus(submission)
+        self._checked_s = 0.0
         self._thread = threading.Thread(target=self._follow, name="report", daemon=True)
 
     def __enter__(self) -> StatusReporter:
-        """Begin; what an earlier launcher told is `before`."""
-        kept = self._patch({})
-        self.before: dict[str, Any] = json.loads(kept.get(STATUS, "{}"))
+        """Start; `before` is the latest report of an earlier launcher."""
+        data = self._patch({})
+        self.before = LauncherStatus.from_json(data.get(STATUS, "{}"))
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def tell(self, **fields: Any) -> None:
-        """Tell something new."""
+    def report(self, **changes: Any) -> None:
+        """Report changed fields of `LauncherStatus`."""
         with self._lock:
-            wanted = {**self._told, **fields, "submission": self._submission}
-            if wanted != self._told:
-                self._patch({STATUS: json.dumps(wanted)})
-                self._told = wanted
+            status = replace(self._status, **changes)
+            if status != self._status:
+                self._patch({STATUS: status.to_json()})
+                self._status = status
 
-    def result(self, document: dict[str, Any]) -> None:
-        """Tell what came of the job."""
+    def report_result(self, document: dict[str, Any]) -> None:
+        """Report the result document."""
         self._patch({RESULT: json.dumps(document)})
 
     def follow(self, directory: Path) -> None:
-        """From now on tell what the supervisor notes in the job's directory."""
+        """Report from now on what the supervisor writes into the job's directory."""
         self._directory = directory
 
     def close(self) -> None:
-        """Only tell what is told by `tell`."""
-        self._over.set()
+        """Stop the thread; `report` still works."""
+        self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _follow(self) -> None:
-        while not self._over.wait(_LOOK_EVERY_S):
+        while not self._stopped.wait(_POLL_S):
             try:
-                self._look()
-                if time.monotonic() - self._asked_s > _ASK_EVERY_S:
+                self._report_supervisor()
+                if time.monotonic() - self._checked_s > _CHECK_CANCEL_S:
                     self._patch({})
-            except FarandoleError as error:  # the API is away; the next look tells what is new then
+            except FarandoleError as error:  # the API is down; the next round reports what is new then
                 print(f"warning: {error}", flush=True)
 
-    def _look(self) -> None:
-        """How the supervisor ended is told at the end, with all that belongs to it."""
+    def _report_supervisor(self) -> None:
+        """Report the supervisor's status while it runs; its end is reported at the end, with the result."""
         status = read_status(self._directory) if self._directory is not None else None
         if status is not None and status["state"] in ("queued", "running"):
-            self.tell(**{name: status[name] for name in _OF_SUPERVISOR if name in status})
+            self.report(**{name: status[name] for name in _SUPERVISOR_FIELDS if name in status})
 
     def _patch(self, data: dict[str, str]) -> dict[str, str]:
-        """Change the ConfigMap; its content comes back, and with it whether the job is cancelled."""
-        kept = self._cluster.patch("ConfigMap", self._name, {"data": data}) or {}
-        self._asked_s = time.monotonic()
-        found: dict[str, str] = kept.get("data") or {}
-        if found.get(CANCEL) == str(self._submission):
-            heard, self._cancelled = self._cancelled, _nothing
-            heard()
-        return found
+        """Change the ConfigMap and return its content, which also says whether the job is cancelled."""
+        changed = self._cluster.patch("ConfigMap", self._name, {"data": data}) or {}
+        self._checked_s = time.monotonic()
+        content: dict[str, str] = changed.get("data") or {}
+        if content.get(CANCEL) == str(self._submission):
+            on_cancel, self._on_cancel = self._on_cancel, _do_nothing
+            on_cancel()
+        return content
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     return

@@ -1,4 +1,4 @@
-"""The launcher's work: waits for the dataset and for workers, supervises the training, tells how it goes."""
+"""Supervisor in the launcher's pod: waits for the dataset and for workers, trains, and reports the status."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from farandole.jobdir.layout import RUN_LINK, TRACKING, attempt_logs, job_direct
 from farandole.process.signals import Terminated
 from farandole.spec import Hosts, Job, Ssh
 
-_LOOK_S = 1.0
+_POLL_S = 1.0
 _ALL_READY_S = 60.0
-"""How long all workers are waited for when `resources.min_workers` are ready: pods of one set come close together."""
+"""How long to wait for all workers when `resources.min_workers` are ready: pods of one set become ready together."""
 
 
 @dataclass
 class _Launch:
-    """One launcher's life."""
+    """One run of the launcher."""
 
     cluster: Cluster
     job: Job
     workers: WorkerPods
-    report: StatusReporter
+    reporter: StatusReporter
     directory: Path
 
     def run(self) -> None:
-        """Wait, train, tell."""
+        """Wait for the dataset and the workers, train, and report the end."""
         on_event = event_printer()
-        # Seconds of import, beside a preparation that takes longer.
+        # This import takes seconds; the preparation, which runs meanwhile, takes longer.
         threading.Thread(target=importlib.import_module, args=("farandole.launch.supervisor",), daemon=True).start()
         try:
             self._wait_for_dataset()
@@ -54,103 +54,107 @@ class _Launch:
                 self._wait_for_workers(hosts)
                 from farandole import pipeline
 
-                self.report.follow(self.directory)
+                self.reporter.follow(self.directory)
                 checked = pipeline.check(self.job, ["train"])
-                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)  # the other pod made it now
+                # The preparation has just written the dataset, and its sources may be out of reach here.
+                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)
                 trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
-            self.report.close()
+            self.reporter.close()
             self.workers.free()
-            self.report.result(trained.to_dict())
+            self.reporter.report_result(trained.to_dict())
             print(f"{self.job.name}: {trained.model_uri}", flush=True)
             steps = trained.training.steps
-            self.report.tell(state="succeeded", reason=f"the training reached its end: {trained.model_uri}", step=steps)
+            self.reporter.report(
+                state="succeeded", reason=f"the training has completed: {trained.model_uri}", step=steps
+            )
         except BaseException as error:
             self._fail(error)
             raise
 
     def _fail(self, error: BaseException) -> None:
-        """Tell how it ended; whoever interrupted it knows more."""
-        self.report.close()
+        """Report a failure; whoever interrupted the launcher reports that."""
+        self.reporter.close()
         if isinstance(error, FarandoleError):
             self.workers.free()
-            self.report.tell(state="failed", reason=str(error))
+            self.reporter.report(state="failed", reason=str(error))
         elif isinstance(error, Terminated):
-            self.report.tell(state="running", reason="the launcher was asked to end")
+            self.reporter.report(state="running", reason="the launcher received SIGTERM")
 
     def _wait_for_dataset(self) -> None:
-        """Until the preparation is complete.
+        """Wait until the preparation is complete.
 
         Raises:
-            PreparationFailed: It is not, and will not be.
+            PreparationError: It has failed.
         """
         name = os.environ["FARANDOLE_PREPARE_OBJECT"]
-        self.report.tell(state="running", stage="prepare", reason="the dataset is being prepared")
+        self.reporter.report(state="running", stage="prepare", reason="the dataset is being prepared")
         print(f"prepare: waiting for {name}", flush=True)
         while True:
             found = self.cluster.get("Job", name)
             if found is None:
-                raise PreparationError(f"{name}: the preparation's Job is gone; submit the job again")
-            ended = has_succeeded(found)
-            if ended:
+                raise PreparationError(f"{name}: the preparation's Job was deleted; submit the job again")
+            succeeded = has_succeeded(found)
+            if succeeded:
                 break
-            if ended is False:
+            if succeeded is False:
                 pods = self.cluster.find("Pod", selector(os.environ["FARANDOLE_JOB_ID"], PREPARE))
                 raise PreparationError(f"the preparation failed: {failure_reason(found, pods)}")
-            time.sleep(_LOOK_S)
-        self.report.tell(stage="train", reason="the dataset lies ready")
+            time.sleep(_POLL_S)
+        self.reporter.report(stage="train", reason="the dataset is ready")
 
     def _wait_for_workers(self, hosts: HostFile) -> None:
-        """Until all are ready, or enough of them are and no more come."""
+        """Wait until all workers are ready, or enough of them are and no more become ready."""
         wanted = -(-self.job.resources.workers // self.workers.slots)
-        least = -(-self.job.resources.effective_min_workers // self.workers.slots)
-        self.report.tell(state="queued", reason=f"waiting for {wanted} workers")
+        minimum = -(-self.job.resources.effective_min_workers // self.workers.slots)
+        self.reporter.report(state="queued", reason=f"waiting for {wanted} workers")
         print(f"train: waiting for {wanted} worker pods", flush=True)
-        enough_s = None
+        enough_since_s = None
         while hosts.count < wanted:
-            if hosts.count >= least:
-                enough_s = enough_s or time.monotonic()
-                if time.monotonic() - enough_s > _ALL_READY_S:
+            if hosts.count >= minimum:
+                enough_since_s = enough_since_s or time.monotonic()
+                if time.monotonic() - enough_since_s > _ALL_READY_S:
                     event_printer()(
-                        Message(f"{hosts.count} of {wanted} worker pods are ready; begins with them", "warning")
+                        Message(
+                            f"{hosts.count} of {wanted} worker pods are ready; the training starts with them", "warning"
+                        )
                     )
                     break
-            time.sleep(_LOOK_S / 4)
+            time.sleep(_POLL_S / 4)
 
 
 def main() -> None:
-    """Be the launcher."""
+    """Run the supervisor."""
     run_pod(_supervise)
 
 
 def _supervise() -> None:
     cluster = connect(None, os.environ["FARANDOLE_NAMESPACE"])
     submission = int(os.environ["FARANDOLE_SUBMISSION"])
-    report = StatusReporter(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], submission, _end_myself)
-    with report:
-        before = report.before
-        if before.get("submission") == submission:  # an end is final, whoever starts this pod again
-            if before.get("state") == "failed":
-                raise JobFailedError(str(before["reason"]))
-            if before.get("state") == "succeeded":
+    with StatusReporter(cluster, os.environ["FARANDOLE_STATUS_OBJECT"], submission, _terminate_self) as reporter:
+        before = reporter.before
+        if before.submission == submission:  # an end is final, even if this pod is started again
+            if before.state == "failed":
+                raise JobFailedError(before.reason)
+            if before.state == "succeeded":
                 return
         job = load_job()
         job_id = os.environ["FARANDOLE_JOB_ID"]
         job = _with_hosts(job, _set_up_ssh(Path.home() / ".ssh"))
         directory = job_directory(job_id)
-        _go_on_in(directory, int(before.get("attempt") or 0))
+        _restore_directory(directory, before.attempt)
         native = os.environ.get("FARANDOLE_STYLE") == "native"
-        made_by = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
-        workers = WorkerPods(cluster, job_id, made_by, job.backend.kubernetes.workers_per_pod)
-        _Launch(cluster, job, workers, report, directory).run()
+        stateful_set = os.environ["FARANDOLE_WORKERS_OBJECT"] if native else None
+        workers = WorkerPods(cluster, job_id, stateful_set, job.backend.kubernetes.workers_per_pod)
+        _Launch(cluster, job, workers, reporter, directory).run()
 
 
-def _end_myself() -> None:
-    """Somebody cancelled the job: the same as SIGTERM, which saves the state of the training."""
+def _terminate_self() -> None:
+    """Send SIGTERM to this process, which saves the state of the training: the job was cancelled."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _with_hosts(job: Job, ssh: Ssh) -> Job:
-    """The job on the workers that are ready, which this launcher reaches with the job's own keys."""
+    """Return the job with the ready workers as its hosts, reached with the job's own keys."""
     spec = job.backend.kubernetes
     ssh = ssh.model_copy(update={"python": spec.python, "home": f"{spec.home}/.farandole"})
     resources = job.resources.model_copy(update={"hosts": Hosts(file=str(Path.home() / HOSTS_FILE))})
@@ -158,13 +162,13 @@ def _with_hosts(job: Job, ssh: Ssh) -> Job:
 
 
 def _set_up_ssh(folder: Path) -> Ssh:
-    """The keys with the modes that SSH wants, and how workers are reached by them."""
+    """Copy the keys with the modes that SSH requires; return the SSH settings that use them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = private_copy(Path(SSH_MOUNT) / "id_rsa", folder / "id_farandole")
-    of_hosts = Path(SSH_MOUNT) / "host_key.pub"
-    public = (of_hosts if of_hosts.exists() else Path(SSH_MOUNT) / "id_rsa.pub").read_text(encoding="utf-8").split()
+    host_key = Path(SSH_MOUNT) / "host_key.pub"
+    public = (host_key if host_key.exists() else Path(SSH_MOUNT) / "id_rsa.pub").read_text(encoding="utf-8").split()
     known, settings = folder / "known_hosts", folder / "farandole_config"
-    known.write_text(f"* {public[0]} {public[1]}\n", encoding="utf-8")  # the workers of a job have one key
+    known.write_text(f"* {public[0]} {public[1]}\n", encoding="utf-8")  # all workers of a job have the same host key
     settings.write_text("ServerAliveInterval 5\nServerAliveCountMax 3\nUpdateHostKeys no\n", encoding="utf-8")
     return Ssh(
         port=SSH_PORT,
@@ -175,8 +179,8 @@ def _set_up_ssh(folder: Path) -> Ssh:
     )
 
 
-def _go_on_in(directory: Path, attempts: int) -> None:
-    """The job's directory, as an earlier launcher would have left it: which MLflow run, how many attempts."""
+def _restore_directory(directory: Path, attempts: int) -> None:
+    """Restore the job's directory of an earlier launcher: the link to its MLflow run and the number of attempts."""
     (directory / TRACKING).mkdir(parents=True, exist_ok=True)
     record = Path(JOB_MOUNT) / RECORD
     if record.exists():

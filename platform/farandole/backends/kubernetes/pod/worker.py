@@ -1,4 +1,4 @@
-"""A worker's pod: an SSH server of the user's own, under which the launcher starts workers."""
+"""First process of a worker's pod: an unprivileged SSH server, through which the launcher starts workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from farandole.backends.kubernetes.manifests.pods import SSH_MOUNT
 
-_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+_SEARCH_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 _SETTINGS = """\
 Port {port}
 HostKey {key}
@@ -28,7 +28,7 @@ PermitTTY no
 PrintMotd no
 MaxStartups 128:30:512
 MaxSessions 128
-# A launcher that was lost must not leave workers behind that go on training.
+# A lost launcher must not leave workers behind that continue to train.
 ClientAliveInterval 5
 ClientAliveCountMax 3
 LogLevel INFO
@@ -37,9 +37,9 @@ LogLevel INFO
 
 def main() -> None:
     """Become the server."""
-    server = shutil.which("sshd", path=_PLACES)
+    server = shutil.which("sshd", path=_SEARCH_PATH)
     if server is None:
-        print("farandole: sshd: is not in this image; build it from k8s/images/train", file=sys.stderr)
+        print("farandole: sshd: not found in this image; build the image from k8s/images/train", file=sys.stderr)
         sys.exit(3)
     folder = Path.home() / ".sshd"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -51,13 +51,13 @@ def main() -> None:
 
 
 def host_key(mount: Path) -> Path:
-    """The server's own key; where an operator made the keys, the only one that there is."""
+    """Return the server's key: the job's host key, or the only key of an operator's Secret."""
     own = mount / "host_key"
     return own if own.exists() else mount / "id_rsa"
 
 
 def private_copy(source: Path, target: Path) -> Path:
-    """A copy that only this user may read: SSH wants no other reader of a key."""
+    """Copy a key to a file that only this user may read, as SSH requires; return the copy."""
     target.unlink(missing_ok=True)
     with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(source.read_bytes())

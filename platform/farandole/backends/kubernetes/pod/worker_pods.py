@@ -1,4 +1,4 @@
-"""The worker pods as the launcher sees them: how many there are to be, and which of them are ready."""
+"""The worker pods from the launcher's side: their number, and which of them are ready."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from farandole.backends.kubernetes.manifests.names import WORKER, selector
 from farandole.errors import FarandoleError
 from farandole.process.atomic import write_atomic
 
-_LOOK_EVERY_S = 1.0
-_GONE_S = 60.0
-"""How long their end is waited for: a node may be away."""
+_POLL_S = 1.0
+_FREE_TIMEOUT_S = 60.0
+"""How long to wait for their end: a node may be down."""
 
 
 @dataclass(frozen=True)
 class WorkerPods:
-    """The workers of a job.
+    """Worker pods of a job.
 
     Args:
-        cluster: Where they run.
+        cluster: The cluster.
         job_id: The job.
-        stateful_set: What makes them; None: somebody else does.
-        slots: Workers for each pod.
+        stateful_set: The StatefulSet that creates them; None: an operator creates them.
+        slots: Number of workers in each pod.
     """
 
     cluster: Cluster
@@ -35,31 +35,31 @@ class WorkerPods:
     slots: int
 
     def scale(self, pods: int) -> None:
-        """Want so many pods; where nobody is asked, or nothing is left to ask for, nothing happens."""
+        """Set the number of pods, unless an operator creates them or the StatefulSet is gone."""
         if self.stateful_set is not None:
             self.cluster.patch("StatefulSet", self.stateful_set, {"spec": {"replicas": pods}}, part="/scale")
 
     def free(self) -> None:
-        """Want none, and wait until they are gone: when a job is told to have ended, no GPU is held any more."""
+        """Scale down to no pods and wait until they are gone: a job that has ended holds no GPU."""
         self.scale(0)
-        due_s = time.monotonic() + _GONE_S
-        while self.stateful_set is not None and time.monotonic() < due_s:
+        deadline_s = time.monotonic() + _FREE_TIMEOUT_S
+        while self.stateful_set is not None and time.monotonic() < deadline_s:
             if not self.cluster.find("Pod", selector(self.job_id, WORKER), cached=True):
                 return
-            time.sleep(_LOOK_EVERY_S / 4)
+            time.sleep(_POLL_S / 4)
 
     def ready(self) -> list[str]:
-        """The addresses of the pods that are ready, by the pods' names."""
+        """Return the addresses of the ready pods, in the order of the pods' numbers."""
         pods = self.cluster.find("Pod", selector(self.job_id, WORKER), cached=True)
         return [pod["status"]["podIP"] for pod in sorted(pods, key=_number) if is_ready(pod)]
 
-    def lines(self) -> list[str]:
-        """The same as a list of hosts."""
+    def host_lines(self) -> list[str]:
+        """Return the ready pods as lines of a hosts file, `ADDRESS:SLOTS`."""
         return [f"{address}:{self.slots}" for address in self.ready()]
 
 
 class HostFile:
-    """A file with the workers that are ready, kept true by a thread.
+    """File with the ready workers, which a thread keeps up to date.
 
     Args:
         workers: The workers.
@@ -68,7 +68,7 @@ class HostFile:
 
     def __init__(self, workers: WorkerPods, path: Path) -> None:
         self._workers, self._path = workers, path
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="hosts", daemon=True)
         self.count = 0
 
@@ -78,13 +78,13 @@ class HostFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
 
     def _follow(self) -> None:
-        while not self._over.wait(_LOOK_EVERY_S):
+        while not self._stopped.wait(_POLL_S):
             try:
-                self._write(self._workers.lines())
-            except FarandoleError as error:  # the API is away: the pods that are known go on
+                self._write(self._workers.host_lines())
+            except FarandoleError as error:  # the API is down; the known pods continue
                 print(f"warning: {error}", flush=True)
 
     def _write(self, lines: list[str]) -> None:
@@ -93,7 +93,7 @@ class HostFile:
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether a pod takes work: it is ready, and not about to go."""
+    """Return whether a pod accepts work: it is ready, and not being deleted."""
     if pod["metadata"].get("deletionTimestamp") or not pod["status"].get("podIP"):
         return False
     conditions = pod["status"].get("conditions") or []

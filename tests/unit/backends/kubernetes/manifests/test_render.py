@@ -1,4 +1,4 @@
-"""The objects of a job: as they were looked at once, valid by Kubernetes' own schemas, and safe by rules."""
+"""The objects of a job: equal to reviewed golden files, valid by Kubernetes' own schemas, and safe by rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def objects(style: str, tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def rich(style: str, folder: Path) -> Submission:
-    """A submission that uses nearly every field."""
+    """Return a submission that uses nearly every field."""
     kubernetes = {
         **STYLES[style],
         "images": {"pull_secrets": ["registry"]},
@@ -61,7 +61,7 @@ def of_kind(objects: list[dict[str, Any]], kind: str, ending: str = "") -> dict[
 
 
 def pod_specs(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod's spec that objects hold, Spark's template for executors among them."""
+    """Yield the spec of every pod, including that of Spark's executor template."""
     for each in objects:
         name = f"{each['kind']} {each['metadata']['name']}"
         spec = each.get("spec", {})
@@ -85,8 +85,8 @@ def launcher_of(objects: list[dict[str, Any]], style: str) -> dict[str, Any]:
     return of_kind(objects, "MPIJob")["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]
 
 
-def test_objects_are_those_that_were_looked_at(style: str, objects: list[dict[str, Any]]) -> None:
-    """`FARANDOLE_UPDATE_GOLDEN=1` writes them anew, to be looked at in the diff."""
+def test_objects_equal_the_reviewed_golden_files(style: str, objects: list[dict[str, Any]]) -> None:
+    """Set `FARANDOLE_UPDATE_GOLDEN=1` to rewrite the golden files, and review the diff."""
     for each in objects:
         if "job.json" in each.get("data", {}):
             spec = json.loads(each["data"]["job.json"])
@@ -98,7 +98,7 @@ def test_objects_are_those_that_were_looked_at(style: str, objects: list[dict[st
     assert text == path.read_text(encoding="utf-8")
 
 
-def test_the_same_submission_gives_the_same_objects(style: str, tmp_path: Path) -> None:
+def test_same_submission_gives_the_same_objects(style: str, tmp_path: Path) -> None:
     first, second = rich(style, tmp_path), rich(style, tmp_path)
     assert first is not second
     assert render(first) == render(second)
@@ -117,7 +117,7 @@ def test_objects_are_valid_by_kubernetes_own_schemas(objects: list[dict[str, Any
 
 
 @pytest.mark.skipif(CRDS is None, reason="FARANDOLE_CRD_DIR does not name a folder with the operators' CRDs")
-def test_the_mpijob_is_valid_by_the_operators_schema(tmp_path: Path) -> None:
+def test_mpijob_is_valid_by_the_operators_schema(tmp_path: Path) -> None:
     assert CRDS is not None
     crd = yaml.safe_load((Path(CRDS) / "kubeflow.org_mpijobs.yaml").read_text(encoding="utf-8"))
     (version,) = [each for each in crd["spec"]["versions"] if each["name"] == "v2beta1"]
@@ -130,7 +130,7 @@ def test_the_mpijob_is_valid_by_the_operators_schema(tmp_path: Path) -> None:
 
 
 def closed(schema: Any) -> Any:
-    """The schema with every object closed, as the API server drops what it does not know without a word."""
+    """Return the schema with every object closed: the API server drops unknown fields silently."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -143,8 +143,8 @@ def closed(schema: Any) -> Any:
     return inner
 
 
-def test_every_pod_is_without_privileges(objects: list[dict[str, Any]]) -> None:
-    """What Pod Security's level `restricted` demands, and a root file system that cannot be written."""
+def test_no_pod_has_privileges(objects: list[dict[str, Any]]) -> None:
+    """Check the requirements of the Pod Security level `restricted`, and a read-only root file system."""
     specs = dict(pod_specs(objects))
     assert len(specs) == 4  # driver, executor, launcher, worker
     for name, spec in specs.items():
@@ -160,7 +160,7 @@ def test_every_pod_is_without_privileges(objects: list[dict[str, Any]]) -> None:
             }, name
 
 
-def test_only_pods_that_ask_something_of_the_api_get_a_token(objects: list[dict[str, Any]]) -> None:
+def test_only_pods_that_use_the_api_get_a_token(objects: list[dict[str, Any]]) -> None:
     accounts = {
         spec["containers"][0]["name"]: (spec.get("serviceAccountName"), spec["automountServiceAccountToken"])
         for _, spec in pod_specs(objects)
@@ -173,7 +173,7 @@ def test_only_pods_that_ask_something_of_the_api_get_a_token(objects: list[dict[
     }
 
 
-def test_gpus_are_the_workers_alone(style: str, objects: list[dict[str, Any]]) -> None:
+def test_only_workers_request_gpus(style: str, objects: list[dict[str, Any]]) -> None:
     asked = {
         spec["containers"][0]["name"]: spec["containers"][0].get("resources", {}).get("limits", {})
         for _, spec in pod_specs(objects)
@@ -195,19 +195,19 @@ def test_pods_have_probes_and_shared_memory(style: str, objects: list[dict[str, 
     assert launcher_of(objects, style)["spec"]["containers"][0]["livenessProbe"]
 
 
-def test_secrets_are_named_and_never_told(style: str, objects: list[dict[str, Any]]) -> None:
+def test_secrets_are_referenced_and_never_copied(style: str, objects: list[dict[str, Any]]) -> None:
     launcher = launcher_of(objects, style)["spec"]["containers"][0]
     by_name = {each["name"]: each for each in launcher["env"]}
     reference = {"secretKeyRef": {"name": "s3", "key": "secret-key"}}
     assert by_name["AWS_SECRET_ACCESS_KEY"] == {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": reference}
     assert {"secretRef": {"name": "mlflow-user"}} in launcher["envFrom"]
-    # They reach the workers through the launcher, for as long as a gang runs.
+    # Workers get them from the launcher, for as long as a gang runs.
     worker = worker_of(objects, style)["spec"]["containers"][0]
     assert not [each for each in worker["env"] if "valueFrom" in each]
     assert worker["envFrom"] == [{"configMapRef": {"name": "farandole-services"}}]
 
 
-def test_no_worker_can_log_into_another_one(tmp_path: Path) -> None:
+def test_worker_cannot_log_into_another_one(tmp_path: Path) -> None:
     objects = render(rich("native", tmp_path))
     volumes = {volume["name"]: volume for volume in worker_of(objects, "native")["spec"]["volumes"]}
     shown = [item["key"] for item in volumes["ssh"]["secret"]["items"]]
@@ -219,60 +219,60 @@ def test_no_gpu_waits_for_spark(tmp_path: Path) -> None:
     assert of_kind(native, "StatefulSet")["spec"]["replicas"] == 0
     queued = of_kind(mpi, "MPIJob")
     assert queued["spec"]["runPolicy"]["suspend"] is True
-    assert QUEUE not in queued["metadata"]["labels"]  # which would have Kueue let it in at once
+    assert QUEUE not in queued["metadata"]["labels"]  # Kueue would admit it at once
     driver = of_kind(mpi, "Job", "prepare-1")["spec"]["template"]["spec"]["containers"][0]
     variables = {each["name"]: each.get("value") for each in driver["env"]}
     assert variables["FARANDOLE_RELEASES"] == queued["metadata"]["name"]
     assert variables["FARANDOLE_QUEUE"] == "farandole"
 
 
-def test_the_mpi_operators_traps_have_answers(tmp_path: Path) -> None:
+def test_defaults_of_the_mpi_operator_are_overridden(tmp_path: Path) -> None:
     spec = of_kind(render(rich("mpijob", tmp_path)), "MPIJob")["spec"]
-    assert spec["runPolicy"]["cleanPodPolicy"] == "Running"  # None would leave idle workers with their GPUs
+    assert spec["runPolicy"]["cleanPodPolicy"] == "Running"  # None would keep idle workers with their GPUs
     assert spec["launcherCreationPolicy"] == "WaitForWorkersReady"
-    assert spec["sshAuthMountPath"] == "/etc/farandole/ssh"  # /root/.ssh is not for user 1000
+    assert spec["sshAuthMountPath"] == "/etc/farandole/ssh"  # user 1000 cannot use /root/.ssh
     replicas = spec["mpiReplicaSpecs"]
-    assert replicas["Worker"]["restartPolicy"] == "OnFailure"  # Never would end the worker with its process
+    assert replicas["Worker"]["restartPolicy"] == "OnFailure"  # Never would end the pod with its process
     for part in replicas.values():
         volumes = {volume["name"] for volume in part["template"]["spec"]["volumes"]}
         assert "ssh" not in volumes  # the operator mounts its own
     launcher = replicas["Launcher"]["template"]["spec"]["containers"][0]
-    # Our launcher asks the API for workers that are Ready; the operator's script lists those that run, without slots.
+    # The launcher asks the API for Ready workers; the operator's script lists those that run, without slots.
     assert launcher["command"][1:] == ["-m", "farandole.backends.kubernetes.pod.launcher"]
     assert replicas["Worker"]["template"]["metadata"]["annotations"] == {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"
     }
 
 
-def test_a_preparation_alone_has_no_workers(tmp_path: Path) -> None:
+def test_preparation_alone_has_no_workers(tmp_path: Path) -> None:
     objects = render(submission(cluster_job(tmp_path, model=None)))
     assert {each["kind"] for each in objects} == {"ConfigMap", "Service", "Job"}
 
 
-def test_a_large_folder_travels_by_its_place(tmp_path: Path) -> None:
-    code = CodePackage("d" * 64, place="s3://bucket/farandole/packages/d.package", size_bytes=5_000_000)
+def test_large_folder_is_referenced_by_its_location(tmp_path: Path) -> None:
+    code = CodePackage("d" * 64, location="s3://bucket/farandole/packages/d.package", size_bytes=5_000_000)
     objects = render(submission(cluster_job(tmp_path), code=code))
     assert "binaryData" not in of_kind(objects, "ConfigMap", JOB_ID)
     driver = of_kind(objects, "Job", "prepare-1")["spec"]["template"]["spec"]["containers"][0]
     variables = {each["name"]: each.get("value") for each in driver["env"]}
-    assert json.loads(variables["FARANDOLE_CODE"])["place"] == code.place
+    assert json.loads(variables["FARANDOLE_CODE"])["place"] == code.location
 
 
 @pytest.mark.parametrize("name", ["a", "a-name-that-is-as-long-as-one-in-a-job-file-may-be-xx"])
-def test_names_stay_within_what_kubernetes_takes(tmp_path: Path, name: str) -> None:
+def test_names_stay_within_the_limits_of_kubernetes(tmp_path: Path, name: str) -> None:
     job = cluster_job(tmp_path, name=name)
     job_id = new_id(job)
-    for each in render(submission(job, id=job_id, attempt=99)):
-        assert len(each["metadata"]["name"]) <= 63 - len("-abcde")  # of a pod that a Job makes
+    for each in render(submission(job, id=job_id, number=99)):
+        assert len(each["metadata"]["name"]) <= 63 - len("-abcde")  # a Job's pods get a suffix
         for value in each["metadata"]["labels"].values():
             assert len(value) <= 63
     assert len(f"{job_id}-worker") <= 52  # a StatefulSet's name and the hash of its revision make a label
     assert len(job_id) <= 47  # Spark's limit for the names of its executors
 
 
-def test_workers_share_pods(tmp_path: Path) -> None:
+def test_workers_can_share_pods(tmp_path: Path) -> None:
     job = cluster_job(tmp_path, kubernetes={"workers_per_pod": 4}, resources={"workers": 6, "gpus": 1})
     made = submission(job)
-    assert made.pods == 2
+    assert made.worker_pods == 2
     resources = worker_of(render(made), "native")["spec"]["containers"][0]["resources"]
     assert resources["limits"]["nvidia.com/gpu"] == "4"
