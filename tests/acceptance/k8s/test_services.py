@@ -107,7 +107,7 @@ def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
                 with urllib.request.urlopen(health, timeout=5):
                     break
             except OSError:
-                output = log.read_text(errors="replace")[-3000:]
+                last_lines = log.read_text(errors="replace")[-3000:]
                 assert process.poll() is None, output
                 assert time.monotonic() < deadline, output
                 time.sleep(0.2)
