@@ -108,8 +108,8 @@ def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
                     break
             except OSError:
                 last_lines = log.read_text(errors="replace")[-3000:]
-                assert process.poll() is None, output
-                assert time.monotonic() < deadline, output
+                assert process.poll() is None, last_lines
+                assert time.monotonic() < deadline, last_lines
                 time.sleep(0.2)
         yield
     finally:
