@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,11 @@ _PROCESS_CALLS = {"flock", "setsid", "prctl", "posix_spawn"}
 _MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _name(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -56,7 +62,7 @@ def _documentation(tree: ast.AST) -> set[int]:
 
 def _strings(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and text of every string that is not documentation, of f-strings each constant part."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _tree(path)
     documentation = _documentation(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
@@ -65,7 +71,7 @@ def _strings(path: Path) -> Iterator[tuple[int, str]]:
 
 def _paths(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and text of every string that is joined to a path."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
             yield node.lineno, str(node.right.value)
 
@@ -84,7 +90,7 @@ def test_only_jobdir_spells_the_file_names_of_a_jobs_directory() -> None:
 def test_only_process_locks_replaces_and_detaches() -> None:
     found = []
     for path in (path for path in _MODULES if not _in_room(path, "process")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Attribute):
                 is_replace = isinstance(node.value, ast.Name) and (node.value.id, node.attr) == ("os", "replace")
                 if node.attr in _PROCESS_CALLS or is_replace:
@@ -99,7 +105,7 @@ def test_only_process_handles_sigterm() -> None:
         f"{_name(path)}:{node.lineno}"
         for path in _MODULES
         if not _in_room(path, "process")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(_tree(path))
         if isinstance(node, ast.Call) and re.match(r"signal\.signal\(signal\.SIGTERM", ast.unparse(node))
     ]
     assert found == []
@@ -109,7 +115,7 @@ def test_no_code_compares_the_name_of_a_backend() -> None:
     """A backend says itself what is special about it, through its protocol."""
     found = []
     for path in _MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Compare):
                 sides = [side.value for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)]
                 is_key = isinstance(node.ops[0], ast.In | ast.NotIn) and len(sides) == 1
