@@ -32,7 +32,7 @@ lint: setup ## Check style, types, and that modules import only from below
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
-	$(bin)/lint-imports --no-logo
+	$(bin)/lint-imports --no-logo --no-cache
 	$(bin)/python setup/check_words.py
 
 deploy: ## Deploy the services to the cluster of kubectl's context: make deploy OVERLAY=minimal (k8s/README.md)

@@ -67,7 +67,7 @@ def render(schema: Schema) -> str:
 
 def _section(name: str, schema: Schema, level: int) -> str:
     lines = [f"{'#' * level} {name}", ""]
-    description = " ".join(schema.get("description", "").split("\n\n")[0].split())
+    description = " ".join(schema.get("description", "").split())
     if description:
         lines += [description, ""]
     required = set(schema.get("required", ()))
@@ -105,6 +105,8 @@ def _kind(rule: Schema) -> str:
             return " or ".join(dict.fromkeys(kind for kind in kinds if kind))
     kind = rule.get("type", "any")
     if kind == "array":
+        if "prefixItems" in rule:
+            return f"list of {len(rule['prefixItems'])}: {_kind(rule['prefixItems'][0])}"
         return f"list of {_kind(rule.get('items', {}))}"
     if kind == "object":
         values = [*rule.get("patternProperties", {}).values()] or [rule.get("additionalProperties", {})]
@@ -120,7 +122,7 @@ def _bounds(rule: Schema) -> str:
     low, above = rule.get("minimum"), rule.get("exclusiveMinimum")
     high, below = rule.get("maximum"), rule.get("exclusiveMaximum")
     parts = [
-        f"{sign} {bound:g}"
+        f"{sign} {bound:,}" if isinstance(bound, int) else f"{sign} {bound:g}"
         for sign, bound in ((">=", low), (">", above), ("<=", high), ("<", below))
         if bound is not None
     ]

@@ -25,13 +25,13 @@ pytest_plugins = [
 
 
 def pytest_configure() -> None:
-    """A shell that starts the run in the background has Ctrl-C ignored in all that comes of it, which tests press."""
+    """Restore Ctrl-C, which tests send: a shell that runs pytest in the background ignores it in all children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest first: one that begins last would leave one of two processes idle."""
+    """Run the slowest files first: one that starts last would leave the other process idle."""
     seconds: defaultdict[Path, float] = defaultdict(float)
     for item in items:
         slow = item.get_closest_marker("slow")
@@ -41,8 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A directory for temporary files that goes with the run: processes that tests kill, and MLflow, leave theirs."""
-    tmp_path_factory.getbasetemp()  # first: pytest keeps what tests wrote, to be looked at after a failure
+    """Use a temporary directory that is removed after the run: killed processes and MLflow leave files behind."""
+    tmp_path_factory.getbasetemp()  # before the change: pytest keeps what tests wrote, for a look after a failure
     with (
         tempfile.TemporaryDirectory(prefix="farandole-tests-", ignore_cleanup_errors=True) as directory,
         pytest.MonkeyPatch.context() as patch,
@@ -55,9 +55,9 @@ def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True)
 def farandole_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `FARANDOLE_HOME` and no other MLflow store: no test sees the user's own, or what another test left."""
+    """Set an empty `FARANDOLE_HOME` and no MLflow store: no test sees the user's, or what another test left."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "FARANDOLE_CACHE_DIR", "FARANDOLE_CACHE_GB"):
-        monkeypatch.setenv(name, "")  # so that what MLflow sets by itself in a test is taken back after it
+        monkeypatch.setenv(name, "")  # so that what MLflow sets in a test is undone after it
         monkeypatch.delenv(name)
     home = tmp_path / "home"
     monkeypatch.setenv("FARANDOLE_HOME", str(home))
@@ -66,7 +66,7 @@ def farandole_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The one Spark of the test run; a preparation takes a new session of it, as it does in a notebook."""
+    """Start the one Spark application of the run; a preparation uses a new session of it, as in a notebook."""
     from pyspark.sql import SparkSession
 
     from farandole.ingest.spark.session import spark_settings
@@ -74,7 +74,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master("local[2]").appName("farandole tests")
     settings = spark_settings(tmp_path_factory.mktemp("spark"), memory="1g", local=True)
-    # Short jobs on little data: better code is not worth the time that the JVM takes to make it.
+    # Jobs are short: optimized code is not worth the time that the JVM needs to compile it.
     settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
     settings["spark.sql.shuffle.partitions"] = "2"
     for key, value in settings.items():

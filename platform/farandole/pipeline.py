@@ -111,7 +111,7 @@ def load_prepared(
     job = checked.job
     manifest = read_manifest(job.data.output)
     if warn_if_stale and is_stale(job, manifest):
-        text = f"{job.data.output}: was made of other sources, features or code; `farandole prepare` renews it"
+        text = f"{job.data.output}: was made from other sources, features or code; `farandole prepare` renews it"
         on_event(Message(text, level="warning"))
     return PreparedDataset(parse_location(job.data.output), manifest, reused=True)
 

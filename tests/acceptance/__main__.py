@@ -54,7 +54,7 @@ class Part:
 
 @dataclass
 class Report:
-    """What became of the parts."""
+    """The outcome of each part."""
 
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.support.paths import PACKAGE
 
 MOST_LINES = 450
 MOST_FILES = 15
+SMALL_LINES = 60
 
 _JOB_FILES = re.compile(
     r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|environment\.json|away\.json|job\.log"
@@ -27,6 +29,12 @@ _OTHER_DIRECTORIES = {"ingest/spark/worker_environment.py"}
 """Files that name a file of their own like one of a job's directory."""
 _EXTENSIONS = {"farandole.loading": "rows"}
 """Modules in C."""
+_SMALL_FILES = {
+    "cli/sweep.py": "one module for each group of commands",
+    "launch/script.py": "the Python way of `python -m farandole.launch`",
+    "training/consensus.py": "an agreement of ranks, tested without the rest of the checkpoint controller",
+}
+"""Small files with one importer, and why."""
 _FOREIGN_TEXTS = {"ingest/rules/user_transform.py"}
 """Files that read the messages of other programs."""
 _PROCESS_CALLS = {"flock", "setsid", "prctl", "posix_spawn"}
@@ -138,10 +146,15 @@ def test_large_package_explains_itself() -> None:
     assert found == []
 
 
-def test_modules_do_not_import_each_other_in_circles() -> None:
-    import grimp
+def _import_graph() -> grimp.ImportGraph:
+    """Return all imports between modules; without a cache, which git's changes of files can deceive."""
+    return grimp.build_graph(
+        "farandole", include_external_packages=False, exclude_type_checking_imports=True, cache_dir=None
+    )
 
-    graph = grimp.build_graph("farandole", include_external_packages=False, exclude_type_checking_imports=True)
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    graph = _import_graph()
     for package, extension in _EXTENSIONS.items():  # which the graph takes for an import of the package
         for importer in graph.find_modules_that_directly_import(package):
             lines = [each["line_contents"] for each in graph.get_import_details(importer=importer, imported=package)]
@@ -154,3 +167,18 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         if importer != imported and graph.chain_exists(importer=imported, imported=importer)
     ]
     assert sorted(circles) == []
+
+
+def test_small_file_has_two_importers_or_is_an_entry_point() -> None:
+    graph = _import_graph()
+    sources = {path: path.read_text(encoding="utf-8") for path in _MODULES}
+    found = []
+    for path in (path for path in _MODULES if path.name not in ("__init__.py", "__main__.py")):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        importers = graph.find_modules_that_directly_import(module)
+        is_exported = module.rpartition(".")[0] in importers
+        is_entry_point = "__main__" in sources[path] or any(f'"{module}"' in text for text in sources.values())
+        is_small = len(sources[path].splitlines()) < SMALL_LINES
+        if is_small and len(importers) < 2 and not (is_exported or is_entry_point or _name(path) in _SMALL_FILES):
+            found.append(_name(path))
+    assert found == []

@@ -21,7 +21,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_folder_platform_is_no_package() -> None:
+def test_the_folder_platform_is_not_a_package() -> None:
     assert PACKAGE.is_dir()
     assert not (ROOT / "platform" / "__init__.py").exists()
 

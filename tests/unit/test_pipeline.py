@@ -57,7 +57,7 @@ def test_stale_dataset_is_loaded_with_a_warning(make_job: MakeJob) -> None:
     (message,) = events
     assert isinstance(message, Message)
     assert message.level == "warning"
-    assert message.text.endswith("was made of other sources, features or code; `farandole prepare` renews it")
+    assert message.text.endswith("was made from other sources, features or code; `farandole prepare` renews it")
 
 
 def test_missing_dataset_is_an_error_that_names_the_remedy(make_job: MakeJob, tmp_path: Path) -> None:

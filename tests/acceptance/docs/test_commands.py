@@ -28,8 +28,8 @@ _ORDER = ("README.md", "docs/data.md", "docs/training.md", "docs/submitted_jobs.
 def _variables(home: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # FARANDOLE_HOME is left out, so that `~/.farandole` is where the documents say it is.
-    ours = ("FARANDOLE_", "MLFLOW_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    prefixes = ("FARANDOLE_", "MLFLOW_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**inherited, "HOME": str(home), "PATH": path, "COLUMNS": "80"}
 
 

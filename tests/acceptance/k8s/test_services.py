@@ -107,9 +107,9 @@ def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
                 with urllib.request.urlopen(health, timeout=5):
                     break
             except OSError:
-                output = log.read_text(errors="replace")[-3000:]
-                assert process.poll() is None, output
-                assert time.monotonic() < deadline, output
+                last_lines = log.read_text(errors="replace")[-3000:]
+                assert process.poll() is None, last_lines
+                assert time.monotonic() < deadline, last_lines
                 time.sleep(0.2)
         yield
     finally:

@@ -23,9 +23,9 @@ from pathlib import Path
 from farandole import Dataset, TrainingLoader
 from farandole.training import world
 
-with world.join() as gang:
+with world.init() as gang:
     loader = TrainingLoader(Dataset(sys.argv[1]), global_batch_size=100, rank=gang.rank, size=gang.size)
-    rows = world.sum_over_ranks([float(sum(batch.rows for batch in loader))], "rows")[0]
+    rows = world.all_reduce_sum([float(sum(batch.rows for batch in loader))], "rows")[0]
     seen = any(b"s3cret" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (os.getpid(), os.getppid()))
     found = {"rows": rows, "rank": gang.rank, "size": gang.size, "secret": os.environ["MY_SECRET"], "seen": seen}
     Path(sys.argv[2], f"{gang.rank}.json").write_text(json.dumps(found))

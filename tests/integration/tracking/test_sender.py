@@ -128,7 +128,7 @@ def _rejecting_server(status: int) -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(b"no")
 
-        do_POST = do_GET  # noqa: N815 - a name of the base class
+        do_POST = do_GET
 
         def log_message(self, *arguments: Any) -> None:
             """Log nothing, since it would go to stderr."""
@@ -197,7 +197,7 @@ def _server_on_port(port: int, status: int) -> ThreadingHTTPServer:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_POST = do_GET  # noqa: N815 - a name of the base class
+        do_POST = do_GET
 
         def log_message(self, *arguments: Any) -> None:
             """Log nothing, since it would go to stderr."""

@@ -14,7 +14,7 @@ from farandole.jobdir.layout import jobs_folder
 from farandole.spec import Job
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def create_job(job: Job, home: Path, job_id: str | None = None) -> Path:
@@ -38,7 +38,7 @@ def create_job(job: Job, home: Path, job_id: str | None = None) -> Path:
         save_launch_context(directory, inherited_environment(home))
     except OSError as error:
         path = error.filename or jobs_folder()
-        remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write to it"
+        remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write there"
         raise UnavailableError(
             f"{path}: cannot be written ({error.strerror or error}); {remedy}, or set FARANDOLE_HOME to another"
             " directory"

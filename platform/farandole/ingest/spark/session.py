@@ -175,9 +175,8 @@ def _start(name: str, master: str | None, memory: str, scratch: Path, *, is_smal
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     master, log = master or "local[*]", scratch / _LOG_NAME
     builder = SparkSession.builder.master(master).appName(name)
-    for key, value in spark_settings(
-        scratch, memory=memory, local=master.startswith("local"), is_small=is_small
-    ).items():
+    settings = spark_settings(scratch, memory=memory, local=master.startswith("local"), is_small=is_small)
+    for key, value in settings.items():
         builder = builder.config(key, value)
     try:
         with _stderr_to(log):

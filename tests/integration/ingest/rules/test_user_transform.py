@@ -67,7 +67,7 @@ def test_transform_is_applied_between_query_and_features(
     assert sorted(found.tolist()) == [2.0 * number for number in range(10, 60)]
     hook()
     assert shard_bytes(prepare(job).path).items() >= shards.items()
-    assert cloudpickle.list_registry_pickle_by_value() == set()  # type: ignore[no-untyped-call]
+    assert cloudpickle.list_registry_pickle_by_value() == set()
     assert str(Path(job.folder or "")) not in sys.path
 
 

@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
+from farandole.backends.kubernetes import logs
 from farandole.backends.kubernetes.cluster import ApiError, ApiUnreachableError
 from farandole.backends.kubernetes.logs import LogFollower
 
 Line = tuple[str, str]
+
+
+@pytest.fixture(autouse=True)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_POLL_S", 0.01)
 
 
 @dataclass

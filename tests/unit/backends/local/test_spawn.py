@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from farandole.backends.local.spawn import inherited_environment, spawn_runner
+from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment, spawn_runner
 from farandole.errors import UnavailableError
 from farandole.process.orphans import GANG_VARIABLE
 
@@ -25,3 +25,8 @@ def test_runner_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytes
         spawn_runner(tmp_path, "local", write)
     os.close(read)
     os.close(write)
+
+
+def test_job_that_recorded_nothing_is_not_finalized(tmp_path: Path) -> None:
+    finalize_mlflow_run(tmp_path, {}, cancelled=False, job_is_locked=True)
+    assert list(tmp_path.iterdir()) == []

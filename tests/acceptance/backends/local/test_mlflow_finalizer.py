@@ -10,17 +10,11 @@ from mlflow import MlflowClient
 
 from benchmarks.queue.scratch_queue import kill, processes_of
 from farandole.backends.local.backend import LocalBackend
-from farandole.backends.local.spawn import finalize_mlflow_run
 from farandole.backends.protocol import JobStatus
 from farandole.spec import Job
 from tests.support.queued import TRAINING_S, wait_until
 
 MakeJob = Callable[..., Job]
-
-
-def test_job_that_recorded_nothing_is_not_finalized(tmp_path: Path) -> None:
-    finalize_mlflow_run(tmp_path, {}, cancelled=False, job_is_locked=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow(seconds=50)
