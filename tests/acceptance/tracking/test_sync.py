@@ -68,7 +68,7 @@ def test_a_job_succeeds_without_its_server_and_is_sent_later(
         assert run.data.metrics[f"test.{name}"] == pytest.approx(value)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"dataset", "environment", "plots"}
     version = client.get_model_version("small", "1")
-    place = mlflow.artifacts.download_artifacts(version.source, dst_path=str(tmp_path / "m"), tracking_uri=server.uri)
-    assert mlflow.pyfunc.load_model(place).predict(rows.drop(columns="label")).equals(local)
+    folder = mlflow.artifacts.download_artifacts(version.source, dst_path=str(tmp_path / "m"), tracking_uri=server.uri)
+    assert mlflow.pyfunc.load_model(folder).predict(rows.drop(columns="label")).equals(local)
     assert [path.name for path in (directory / "tracking").iterdir()] == ["record.json"]
-    assert farandole("sync").stdout.startswith("nothing waits")
+    assert farandole("sync").stdout.startswith("nothing to send")

@@ -136,7 +136,7 @@ def test_a_network_that_cannot_be_exported_is_logged_with_its_code_and_a_warning
         return [message["text"] for message in messages if message.get("level") == "warning"]
 
     (warning,) = warnings(models["branching"][0])
-    assert warning.startswith("the network cannot be exported, so its code is logged with it (")
+    assert warning.startswith("the network cannot be exported, so the model is logged with its code (")
     assert warnings(models["binary"][0]) == []
 
 
