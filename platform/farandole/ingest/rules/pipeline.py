@@ -129,7 +129,10 @@ class RowPipeline:
     def explain_failure(self, error: Exception, session: SparkSession) -> FarandoleError:
         """Return the error that a failed Spark job means for the user, without values if columns are protected."""
         raised = self._transform.explain_failure(str(error)) if self._transform is not None else None
-        return self._gate.hide_values(raised or explain_failure(error, session, self._job, self._files))
+        if raised is not None:
+            return self._gate.hide_values(raised)
+        explanation = explain_failure(error, session, self._job, self._files)
+        return self._gate.hide_values(explanation.error, quotes_spark=explanation.quotes_spark)
 
     def hide_values(self, error: FarandoleError) -> FarandoleError:
         """Return an error without values if columns are protected."""

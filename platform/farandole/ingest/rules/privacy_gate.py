@@ -37,8 +37,6 @@ _CUT_SHORT = re.compile(r"(?<!')['\"][^…'\"]*$", re.MULTILINE)
 """A quote that is not closed in its line, because Spark does not escape line breaks in values."""
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\.?[0-9][\w.+-]*")
 """A number, which Spark does not quote: `5123456789L`, `1.5E10`."""
-_SPARK_PREFIXES = ("data.query: ", "data: Spark failed: ")
-"""Prefixes of errors that repeat a message of Spark."""
 _ALLOW = Allow(policy="allow")
 _ROWS = "_farandole_rows"
 
@@ -218,15 +216,17 @@ class PrivacyGate:
         """The record of what was applied and found so far."""
         return PrivacyRecord(self.privacy, tuple(self._findings), self._anonymity, self.secret)
 
-    def hide_values(self, error: FarandoleError) -> FarandoleError:
-        """Return the error without text that may be a value of a protected column.
+    def hide_values(self, error: FarandoleError, *, quotes_spark: bool = False) -> FarandoleError:
+        """Return the error without its details and without text that may be a value of a protected column.
 
-        Such text are quoted texts, numbers in Spark's messages, and the error's details.
+        Args:
+            error: The error.
+            quotes_spark: Whether it quotes a message of Spark, in which numbers may be values too.
         """
         if not self.privacy.protected:
             return error
         text = _QUOTED.sub("'…'", _TYPE.sub(r"\1", str(error)))
-        if text.startswith(_SPARK_PREFIXES):
+        if quotes_spark:
             text = _NUMBER.sub("…", _CUT_SHORT.sub("'…", text))
         text = redact(text)
         hidden = "" if text == str(error) else " (values are not shown: data.privacy protects columns of this job)"

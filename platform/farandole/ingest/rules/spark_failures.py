@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,10 +31,21 @@ _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] .+")
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?P<uri>\S+)\. (?P<why>.*)")
 
 
-def explain_failure(
-    error: Exception, session: SparkSession, job: Job, files: Mapping[str, SourceFiles]
-) -> FarandoleError:
-    """Return the error that a failed Spark job means for the user.
+@dataclass(frozen=True)
+class Explanation:
+    """The error that a failure of Spark means for the user.
+
+    Args:
+        error: The error.
+        quotes_spark: Whether it quotes a message of Spark.
+    """
+
+    error: FarandoleError
+    quotes_spark: bool = False
+
+
+def explain_failure(error: Exception, session: SparkSession, job: Job, files: Mapping[str, SourceFiles]) -> Explanation:
+    """Explain the failure of a Spark job.
 
     Args:
         error: Spark's error.
@@ -49,37 +60,43 @@ def explain_failure(
         try:
             found = _describe_all_malformed(session, job, files)
         except SPARK_ERRORS as second:
-            return decode_error(str(second)) or decoded
-        return DataError("\n".join(found), detail=text) if found else decoded
+            return Explanation(decode_error(str(second)) or decoded)
+        return Explanation(DataError("\n".join(found), detail=text) if found else decoded)
     if decoded is not None:
-        return decoded
+        return Explanation(decoded)
     if isinstance(error, ConnectionError | Py4JNetworkError):
-        return PreparationError(
+        return _preparation_error(
             "data.memory: Spark's Java process ended (the kernel does this when memory runs out);"
             f" {job.data.memory} may be more than this machine has left",
-            detail=text,
+            text,
         )
     if "No space left on device" in text:
-        return PreparationError(
+        return _preparation_error(
             "data: the disk with Spark's scratch space is full; free some space, or point SPARK_LOCAL_DIRS at another"
             " disk",
-            detail=text,
+            text,
         )
     if "java.lang.OutOfMemoryError" in text:
-        return PreparationError(f"data.memory: {job.data.memory} was not enough; give Spark more", detail=text)
+        return _preparation_error(f"data.memory: {job.data.memory} was not enough; give Spark more", text)
     return _explain_message(error, text)
 
 
-def _explain_message(error: Exception, text: str) -> FarandoleError:
+def _preparation_error(message: str, text: str) -> Explanation:
+    return Explanation(PreparationError(message, detail=text))
+
+
+def _explain_message(error: Exception, text: str) -> Explanation:
     unreadable = _UNREADABLE.search(text)
     if unreadable:
         why = plain_message(unreadable["why"]) or "its content is damaged"
-        return DataError(f"{_local_path(unreadable['uri'])}: cannot be read: {why}; write the file again", detail=text)
+        path = _local_path(unreadable["uri"])
+        return Explanation(DataError(f"{path}: cannot be read: {why}; write the file again", detail=text))
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     reason = _headline(text)
     if condition is None or condition.startswith(("INTERNAL_ERROR", "_LEGACY")) or "Job aborted" in reason:
-        return PreparationError(f"data: Spark failed: {reason}; see --debug", detail=text)
-    return DataError(f"data.query: {reason}", detail=text)
+        failed = PreparationError(f"data: Spark failed: {reason}; see --debug", detail=text)
+        return Explanation(failed, quotes_spark=True)
+    return Explanation(DataError(f"data.query: {reason}", detail=text), quotes_spark=True)
 
 
 def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str, SourceFiles]) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from farandole.ingest.cache_key import CODE_PACKAGES, UNINVOLVED
 from tests.support.ingest_inputs import MakeJob, Write
 
 _NOTEBOOK = """
@@ -43,7 +45,8 @@ from farandole.spec import load_job
 
 prepared = prepare(load_job(sys.argv[1]))
 left = [child.name() for child in psutil.Process().children(recursive=True) if child.name() == "java"]
-print(json.dumps({"rows": prepared.manifest.row_counts, "left": left}))
+packages = sorted({name.split(".")[1] for name in sys.modules if name.startswith("farandole.")})
+print(json.dumps({"rows": prepared.manifest.row_counts, "left": left, "packages": packages}))
 """
 
 
@@ -60,7 +63,9 @@ def test_own_spark_ends_with_the_preparation(make_job: MakeJob, write: Write, tm
         check=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
-    assert '"left": []' in done.stdout
-    assert '"rows": {"train": ' in done.stdout
+    document = json.loads(done.stdout)
+    assert document["left"] == []
+    assert set(document["rows"]) == {"train", "validation", "test"}
+    assert set(document["packages"]) <= {*CODE_PACKAGES, *UNINVOLVED}
     assert not list(scratch.glob("farandole-spark-*"))
     assert done.stderr == ""

@@ -345,7 +345,7 @@ def test_failure_of_spark_itself_is_explained_in_one_line(
     write()
     job = make_job()
     files = {name: find_files(name, source).fetch() for name, source in job.data.sources.items()}
-    error = explain_failure(PySparkException(text), spark.newSession(), job, files)
+    error = explain_failure(PySparkException(text), spark.newSession(), job, files).error
     assert type(error) is kind
     assert str(error) == message
     assert error.detail is not None
