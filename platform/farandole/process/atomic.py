@@ -76,12 +76,13 @@ def write_private_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def atomic_directory(path: Path, *, exist_ok: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, *, exist_ok: bool = False, durable: bool = False) -> Iterator[Path]:
     """Fill a directory in the block, and publish it when the block ends without an error.
 
     Args:
         path: The directory; its parents are created. One that exists is never replaced.
         exist_ok: Whether a directory that another process has published meanwhile will do.
+        durable: Whether to flush the directory's entries to the disk; the block flushes its files.
 
     Yields:
         The draft directory, which is empty.
@@ -93,6 +94,8 @@ def atomic_directory(path: Path, *, exist_ok: bool = False) -> Iterator[Path]:
     draft.mkdir(parents=True)
     try:
         yield draft
+        if durable:
+            flush(draft)
         try:
             draft.rename(path)
         except OSError:
@@ -100,6 +103,8 @@ def atomic_directory(path: Path, *, exist_ok: bool = False) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    if durable:
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:

@@ -56,9 +56,10 @@ def test_private_json_is_never_readable_by_others(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"password": "x"}
 
 
-def test_directory_appears_with_all_of_its_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_directory_appears_with_all_of_its_files(tmp_path: Path, durable: bool) -> None:
     target = tmp_path / "folder" / "code"
-    with atomic_directory(target) as draft:
+    with atomic_directory(target, durable=durable) as draft:
         (draft / "a").write_text("x")
         assert not target.exists()
     assert (target / "a").read_text() == "x"

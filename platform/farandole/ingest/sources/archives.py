@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import xxhash
 
 from farandole.errors import DataError, PreparationError
+from farandole.process.atomic import atomic_directory
 from farandole.storage import home
 
 ARCHIVE_SUFFIX = ".zip"
@@ -55,23 +54,18 @@ def unpack(field_path: str, path: Path) -> list[Path]:
 
 
 def _extract(field_path: str, path: Path, target: Path) -> None:
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(path) as archive:
+        # Another process may be faster, with the same members.
+        with zipfile.ZipFile(path) as archive, atomic_directory(target, exist_ok=True) as draft:
             members = [info for info in archive.infolist() if not info.is_dir()]
-            archive.extractall(temporary, [info for info in members if not info.filename.startswith("__MACOSX/")])
-        temporary.rename(target)
+            archive.extractall(draft, [info for info in members if not info.filename.startswith("__MACOSX/")])
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{field_path}: {path}: is not a whole zip archive ({error}); download it again") from error
     except OSError as error:
-        if not target.exists():  # another process may have been faster
-            raise PreparationError(
-                f"{target.parent}: {error.strerror or error} while {path.name} was unpacked; free some space, or"
-                " set FARANDOLE_HOME"
-            ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise PreparationError(
+            f"{target.parent}: {error.strerror or error} while {path.name} was unpacked; free some space, or set"
+            " FARANDOLE_HOME"
+        ) from error
 
 
 def _cache_directory(path: Path) -> Path:

@@ -11,7 +11,6 @@ import fnmatch
 import glob
 import json
 import os
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +25,7 @@ import xxhash
 from farandole.errors import DataError, PreparationError, StorageAccessError, closest_match
 from farandole.ingest.sources.archives import is_hidden
 from farandole.ingest.sources.fingerprint import FileFingerprint
+from farandole.process.atomic import atomic_file
 from farandole.process.locks import temporary_lock
 from farandole.storage import StoredFile, home
 from farandole.storage.object_store import ObjectStorage
@@ -118,17 +118,14 @@ class ObjectStoreFiles:
 
     def _download(self, file: StoredFile, kept: Path) -> None:
         shown = self.uri(file)
-        temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.tmp")
         try:
-            self.storage.download(file.name, temporary, file.bytes)
-            if self.storage.stat(file.name) != file:
-                raise DataError(f"{shown}: changed while it was fetched; prepare again when nothing writes to it")
-            os.utime(temporary, ns=(round(file.modified_s * 1e9),) * 2)
-            temporary.rename(kept)
+            with atomic_file(kept) as draft:
+                self.storage.download(file.name, draft, file.bytes)
+                if self.storage.stat(file.name) != file:
+                    raise DataError(f"{shown}: changed while it was fetched; prepare again when nothing writes to it")
+                os.utime(draft, ns=(round(file.modified_s * 1e9),) * 2)
         except FileNotFoundError:
             raise DataError(f"{shown}: vanished while it was fetched; prepare again when nothing changes it") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectStoreFiles:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from farandole.process.atomic import write_private_json
 from farandole.storage import Location
 
 _NEEDED = re.compile(r"^(AWS_|GOOGLE_|AZURE_|SSL_CERT_|HTTPS?_PROXY$|NO_PROXY$|https?_proxy$|no_proxy$)")
@@ -33,8 +34,7 @@ def environment_file(location: Location) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory(prefix="farandole-environment-") as directory:
         path = Path(directory) / "environment.json"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump({name: value for name, value in os.environ.items() if _NEEDED.match(name)}, file)
+        write_private_json(path, {name: value for name, value in os.environ.items() if _NEEDED.match(name)})
         yield path
 
 

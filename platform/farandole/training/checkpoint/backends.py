@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from farandole.process.atomic import flush
+from farandole.process.atomic import atomic_directory, draft_path
 from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
@@ -124,24 +123,16 @@ class DirectoryBackend:
     def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
         """Write both files to a hidden directory, flush it, and rename it."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        temporary = self._directory / f".step-{uuid.uuid4().hex}.tmp"
-        temporary.mkdir()
-        try:
-            described = write_state(temporary / STATE_FILE, state)
-            write_meta(temporary / META_FILE, {**meta, "files": {STATE_FILE: described}})
-            flush(temporary)
-            # An existing directory is never replaced: between its removal and the rename there would be none.
-            name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
-            temporary.rename(self._directory / name)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        flush(self._directory)
+        # An existing directory is never replaced: between its removal and the rename there would be none.
+        name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
+        with atomic_directory(self._directory / name, durable=True) as draft:
+            described = write_state(draft / STATE_FILE, state)
+            write_meta(draft / META_FILE, {**meta, "files": {STATE_FILE: described}})
         return name
 
     def remove(self, name: str) -> None:
         """Hide the directory first, so that no reader sees half of it."""
-        hidden = self._directory / f".step-{uuid.uuid4().hex}.tmp"
+        hidden = draft_path(self._directory / name)
         (self._directory / name).rename(hidden)
         shutil.rmtree(hidden)
 
