@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,7 @@ class EventLogger:
         self._stage = getattr(event, "stage", self._stage)
         if not isinstance(event, Progress) or now_s - self._written_s >= _PROGRESS_EVERY_S:
             self._written_s = now_s
-            document = {"stage": self._stage, "text": str(event), "at": timestamp()}
-            write_json(self._directory / PROGRESS, document)
+            write_json(self._directory / PROGRESS, asdict(JobProgress(self._stage, str(event), timestamp())))
         if isinstance(event, Progress):
             often = event.unit == "rows" or event.text == self._text
             if often and now_s - self._logged_s < _LOG_EVERY_S:
@@ -57,9 +57,25 @@ class EventLogger:
         sys.stdout.flush()
 
 
-def read_progress(directory: Path) -> dict[str, Any]:
-    """Return the newest event of a job's process: `stage`, `text`, `at`; empty before the first one."""
-    return _read(directory / PROGRESS)
+@dataclass(frozen=True)
+class JobProgress:
+    """The newest event of a job's process.
+
+    Args:
+        stage: The present stage; None before the first one.
+        text: The event as a line for the reader.
+        at: When it happened, in ISO 8601, UTC.
+    """
+
+    stage: str | None
+    text: str
+    at: str
+
+
+def read_progress(directory: Path) -> JobProgress | None:
+    """Return the newest event of a job's process; None before the first one."""
+    document = _read(directory / PROGRESS)
+    return JobProgress(document["stage"], document["text"], document["at"]) if document else None
 
 
 def write_outcome(directory: Path, reason: str) -> None:

@@ -39,7 +39,7 @@ def scale(job_id: str, workers: int) -> None:
         )
     if not is_training(directory):
         status = read_status(directory)
-        state = status["state"] if status else "not training"
+        state = status.state if status else "not training"
         found = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
         command = resume_command(directory)
         raise SpecError(f"{job_id}: only a running job changes its size, and {found}; use `{command}`")

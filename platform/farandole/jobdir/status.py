@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,13 +107,15 @@ class StatusWriter:
                 self._on_event(Message(text, level="warning"))
 
 
-def read_status(directory: Path) -> dict[str, Any] | None:
-    """Return the content of a job's `status.json`; None if there is none."""
+def read_status(directory: Path) -> Status | None:
+    """Return the state of a training, also if another version of Farandole wrote it; None if there is none."""
     try:
-        status: dict[str, Any] = json.loads((directory / STATUS).read_text(encoding="utf-8"))
+        raw: dict[str, Any] = json.loads((directory / STATUS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return status
+    known = {field.name for field in fields(Status)}
+    values = {"id": directory.name, "reason": ""} | {name: value for name, value in raw.items() if name in known}
+    return Status(**{**values, "hosts": tuple(values.get("hosts", ()))})
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:

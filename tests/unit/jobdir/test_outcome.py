@@ -12,13 +12,16 @@ def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = EventLogger(tmp_path)
-    assert read_progress(tmp_path) == {}
+    assert read_progress(tmp_path) is None
     log(StageStarted("prepare", "preparing"))
     log(Message("a warning of\ntwo lines", level="warning"))
     newest = read_progress(tmp_path)
-    assert (newest["stage"], newest["text"]) == ("prepare", "warning: a warning of\ntwo lines")
+    assert newest is not None
+    assert (newest.stage, newest.text) == ("prepare", "warning: a warning of\ntwo lines")
     log(StageEnded("train", "10 steps"))
-    assert read_progress(tmp_path)["stage"] == "train"
+    newest = read_progress(tmp_path)
+    assert newest is not None
+    assert newest.stage == "train"
     lines = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
     assert [text for _, text in lines] == [
         "prepare: preparing",
@@ -34,7 +37,9 @@ def test_frequent_progress_is_logged_now_and_then(tmp_path: Path, capsys: pytest
     for done in range(1000):
         log(Progress("train", done, 1000, "rows", "epoch 1"))
     assert len(capsys.readouterr().out.splitlines()) < 10
-    assert read_progress(tmp_path)["text"].startswith("train: epoch 1, ")
+    newest = read_progress(tmp_path)
+    assert newest is not None
+    assert newest.text.startswith("train: epoch 1, ")
 
 
 def test_clearing_removes_the_outcome_and_keeps_the_log(tmp_path: Path) -> None:
@@ -44,7 +49,7 @@ def test_clearing_removes_the_outcome_and_keeps_the_log(tmp_path: Path) -> None:
     assert read_outcome(tmp_path) == "the disk is full"
     clear_outcome(tmp_path)
     assert read_outcome(tmp_path) is None
-    assert read_progress(tmp_path) == {}
+    assert read_progress(tmp_path) is None
     assert (tmp_path / "job.log").read_text().endswith(" failed: the disk is full\n")
 
 

@@ -15,15 +15,15 @@ def test_state_is_one_document_and_history_one_line_per_event(tmp_path: Path) ->
     writer.change(mlflow_run_id=None)
     first = read_status(tmp_path)
     assert first is not None
-    assert (first["id"], first["state"], first["attempt"]) == (tmp_path.name, "queued", 0)
+    assert (first.id, first.state, first.attempt) == (tmp_path.name, "queued", 0)
     writer.event("started", attempt=1, workers=2)
     writer.change(state="running", reason="attempt 1 is starting", attempt=1, workers=2, hosts=("localhost:2",))
     status = read_status(tmp_path)
     assert status is not None
-    assert status["state"] == "running"
-    assert status["hosts"] == ["localhost:2"]
-    assert status["since"] >= first["since"]
-    assert status["pid"] == os.getpid()
+    assert status.state == "running"
+    assert status.hosts == ("localhost:2",)
+    assert status.since >= first.since
+    assert status.pid == os.getpid()
     writer.event("ended", state="failed")
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [(line["event"], "time" in line) for line in lines] == [("started", True), ("ended", True)]
@@ -52,6 +52,13 @@ def test_unwritable_state_is_warned_of_once(tmp_path: Path) -> None:
 
 def test_job_without_a_state_has_none(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
+
+
+def test_state_of_another_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text(json.dumps({"state": "running", "mood": "good", "hosts": ["a:1"]}))
+    status = read_status(tmp_path)
+    assert status is not None
+    assert (status.id, status.state, status.reason, status.hosts) == (tmp_path.name, "running", "", ("a:1",))
 
 
 def test_submitted_and_foreground_jobs_are_resumed_by_different_commands(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from farandole.errors import ModelError, TrainingError, UnavailableError
 from farandole.events import EpochMetrics, Event, EventHandler, Message
-from farandole.jobdir.status import read_history, read_status
+from farandole.jobdir.status import Status, read_history, read_status
 from farandole.launch import autoscale
 from farandole.launch.restarts import RestartPolicy
 from farandole.launch.result import TrainedModel
@@ -128,7 +128,7 @@ def _names(directory: Path) -> list[str]:
     return [event["event"] for event in read_history(directory)]
 
 
-def _status(directory: Path) -> dict[str, Any]:
+def _status(directory: Path) -> Status:
     status = read_status(directory)
     assert status is not None
     return status
@@ -140,8 +140,8 @@ def test_result_of_rank_zero_is_returned(directory: Path) -> None:
     assert (trained.training.steps, trained.training.attempts, trained.training.recoveries) == (7, 1, [])
     assert _names(directory) == ["started", "met", "first_step", "ended"]
     status = _status(directory)
-    assert (status["state"], status["attempt"], status["workers"], status["step"]) == ("succeeded", 1, 2, 7)
-    assert status["mlflow_run_id"] == "run"
+    assert (status.state, status.attempt, status.workers, status.step) == ("succeeded", 1, 2, 7)
+    assert status.mlflow_run_id == "run"
     assert not (directory / "environment.json").exists()
 
 
@@ -150,7 +150,7 @@ def test_status_follows_the_attempt(directory: Path) -> None:
 
     def on_event(event: Event) -> None:
         status = _status(directory)
-        seen.append((status["state"], status["reason"]))
+        seen.append((status.state, status.reason))
 
     _run(directory, Launcher(directory, [*_start(), _print(EPOCH, rank=0), *_finish()]), on_event)
     assert seen == [("running", "attempt 1 is starting"), ("running", "attempt 1 is training")]
@@ -174,7 +174,7 @@ def test_job_fails_after_its_last_restart(directory: Path) -> None:
     launcher = Launcher(directory, [*_start(), *_fail(4)], [*_start(), *_fail(9)])
     with pytest.raises(TrainingError, match="it broke"):
         _run(directory, launcher, max_restarts=1)
-    assert (_status(directory)["state"], _status(directory)["reason"]) == ("failed", "it broke")
+    assert (_status(directory).state, _status(directory).reason) == ("failed", "it broke")
     (failed, _) = [event for event in read_history(directory) if event["event"] == "failed"]
     assert (failed["rank"], failed["step"], failed["victims"]) == (1, 4, [0])
 
@@ -203,7 +203,7 @@ def test_error_of_the_event_handler_ends_the_training_unchanged(directory: Path,
     with pytest.raises(type(error)) as caught:
         _run(directory, launcher, on_event)
     assert caught.value is error
-    assert _status(directory)["state"] == "failed"
+    assert _status(directory).state == "failed"
     assert launcher.commands[-1] == "kill"
 
 
@@ -287,7 +287,7 @@ def test_interrupted_training_saves_its_state(directory: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _run(directory, Launcher(directory, script), on_event)
     status = _status(directory)
-    assert (status["state"], status["reason"]) == ("cancelled", "interrupted after step 5 was saved")
+    assert (status.state, status.reason) == ("cancelled", "interrupted after step 5 was saved")
     texts = [event.text for event in events if isinstance(event, Message)]
     assert texts == [
         "stopping: the training saves a checkpoint; press Ctrl-C again to stop at once",
@@ -312,7 +312,7 @@ def test_second_interruption_kills_the_gang(directory: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _run(directory, launcher, on_event)
     assert launcher.commands == ["mlflow_run run", "stop", "kill"]
-    assert _status(directory)["reason"] == "interrupted"
+    assert _status(directory).reason == "interrupted"
 
 
 def test_frozen_worker_is_killed(directory: Path) -> None:
@@ -329,7 +329,7 @@ def test_too_few_hosts_are_waited_for_and_then_reported(directory: Path, tmp_pat
     with pytest.raises(UnavailableError, match=r"there are slots for 1 workers, but at least 2 are needed") as caught:
         _run(directory, Launcher(directory), hosts={"script": str(script)}, wait_s=0.5)
     assert "hosts answering: localhost:1; repair the hosts, or request fewer workers" in str(caught.value)
-    assert _status(directory)["state"] == "failed"
+    assert _status(directory).state == "failed"
     assert not (directory / "logs").exists()
 
 

@@ -9,8 +9,8 @@ from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.protocol import JobStatus
 from farandole.events import format_count
-from farandole.jobdir.outcome import read_progress
-from farandole.jobdir.status import read_history, read_status
+from farandole.jobdir.outcome import JobProgress, read_progress
+from farandole.jobdir.status import Status, read_history, read_status
 from farandole.spec.backend import BackendName
 from farandole.tracking.run_link import read_run_id
 
@@ -23,14 +23,14 @@ def job_status(queue: Queue, entry: QueueEntry, backend: BackendName) -> JobStat
         entry: The job's entry in it.
         backend: The backend's name.
     """
-    training = (read_status(entry.directory) or {}) if entry.starts else {}
-    progress = read_progress(entry.directory) if entry.starts else {}
+    training = read_status(entry.directory) if entry.starts else None
+    progress = read_progress(entry.directory) if entry.starts else None
     reason = entry.reason
     details: dict[str, Any] = {"directory": str(entry.directory), "starts": entry.starts}
     if entry.parent is not None:
         details["parent"] = entry.parent
-    if training:
-        details |= {"hosts": training["hosts"], "recoveries": _recoveries(entry.directory)}
+    if training is not None:
+        details |= {"hosts": list(training.hosts), "recoveries": _recoveries(entry.directory)}
     if entry.state == "queued":
         reason = _waiting_reason(queue, entry)
     elif entry.state == "running":
@@ -42,11 +42,11 @@ def job_status(queue: Queue, entry: QueueEntry, backend: BackendName) -> JobStat
         backend=backend,
         state=entry.state,
         reason=reason,
-        stage=progress.get("stage"),
-        attempt=training.get("attempt", 0),
-        workers=training.get("workers", 0),
-        step=training.get("step", 0),
-        epoch=training.get("epoch", 0),
+        stage=progress.stage if progress is not None else None,
+        attempt=training.attempt if training is not None else 0,
+        workers=training.workers if training is not None else 0,
+        step=training.step if training is not None else 0,
+        epoch=training.epoch if training is not None else 0,
         priority=entry.priority,
         submitted_at=entry.submitted_at,
         since=entry.since,
@@ -62,11 +62,13 @@ def _waiting_reason(queue: Queue, entry: QueueEntry) -> str:
     return f"waits: {ahead}; {taken}" + (f", by {', '.join(position.running)}" if position.running else "")
 
 
-def _running_reason(progress: dict[str, Any], training: dict[str, Any]) -> str:
+def _running_reason(progress: JobProgress | None, training: Status | None) -> str:
     """Return the latest text of the job's process, or of the supervisor once the training has begun."""
-    if progress.get("stage") != "train" or training.get("state") not in ("queued", "running"):
-        return str(progress.get("text", "is starting"))
-    return str(training["reason"])
+    if progress is None:
+        return "is starting"
+    if progress.stage != "train" or training is None or training.state not in ("queued", "running"):
+        return progress.text
+    return training.reason
 
 
 def _recoveries(directory: Path) -> int:

@@ -84,8 +84,8 @@ class StatusReporter:
     def _report_supervisor(self) -> None:
         """Report the supervisor's status while it runs; its end is reported at the end, with the result."""
         status = read_status(self._directory) if self._directory is not None else None
-        if status is not None and status["state"] in ("queued", "running"):
-            self.report(**{name: status[name] for name in _SUPERVISOR_FIELDS if name in status})
+        if status is not None and status.state in ("queued", "running"):
+            self.report(**{name: getattr(status, name) for name in _SUPERVISOR_FIELDS})
 
     def _patch(self, data: dict[str, str]) -> dict[str, str]:
         """Change the ConfigMap and return its content, which also says whether the job is cancelled."""
