@@ -52,8 +52,11 @@ class LauncherStatus:
             FarandoleError: It is not a launcher's status.
         """
         try:
-            status: LauncherStatus = decode_fields(cls, json.loads(text))
-        except (ValueError, MessageError) as error:
+            data = json.loads(text)
+            if not isinstance(data, dict):
+                raise MessageError("it is not an object")
+            status: LauncherStatus = decode_fields(cls, data)
+        except ValueError as error:
             raise FarandoleError(
                 f"Kubernetes: the launcher reported a status that this farandole cannot read ({error}); use the version"
                 " of the pods' images"

@@ -160,5 +160,8 @@ def test_status_that_cannot_be_decoded_is_refused(store: Object) -> None:
     found = JobObjects(store, {"status": json.dumps({"state": "resting", "submission": 1})})
     with pytest.raises(FarandoleError, match=r"this farandole cannot read \(LauncherStatus\.state cannot be"):
         job_status(found)
+    for text in ("[]", "{", '{"submission": "1"}'):
+        with pytest.raises(FarandoleError, match="this farandole cannot read"):
+            LauncherStatus.from_json(text)
     status = LauncherStatus(2, "running", "train", "attempt 1 is training", attempt=1, workers=2)
     assert LauncherStatus.from_json(status.to_json()) == status
