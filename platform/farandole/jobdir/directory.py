@@ -42,8 +42,11 @@ def newest_directory(folder: Path, name: str) -> Path | None:
         folder: The folder of all jobs, or of all sweeps.
         name: The job's name.
     """
-    found = [path for path in folder.glob(f"{name}-*/{SPEC}") if _name_in(path) == name]
-    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+    return max(_directories(folder, name), key=lambda directory: (directory / SPEC).stat().st_mtime_ns, default=None)
+
+
+def _directories(folder: Path, name: str) -> list[Path]:
+    return [path.parent for path in folder.glob(f"{name}-*/{SPEC}") if _name_in(path) == name]
 
 
 def newest_job_directory(job: Job) -> Path:
@@ -52,7 +55,9 @@ def newest_job_directory(job: Job) -> Path:
     Raises:
         SpecError: There is none.
     """
-    found = newest_directory(jobs_folder(), job.name)
+    # A job's directory changes with its state, while that of a sweep also changes with each trial.
+    directories = _directories(jobs_folder(), job.name)
+    found = max(directories, key=lambda directory: directory.stat().st_mtime_ns, default=None)
     if found is None:
         raise SpecError(f"--resume: no job named {job.name} has been started here; leave --resume out")
     return found

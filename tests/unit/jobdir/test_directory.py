@@ -16,7 +16,7 @@ from farandole.jobdir.directory import (
     newest_job_directory,
     save_spec,
 )
-from farandole.jobdir.layout import jobs_folder
+from farandole.jobdir.layout import jobs_folder, sweeps_folder
 from tests.support.queued import shell_job
 
 
@@ -51,14 +51,23 @@ def test_job_is_found_by_its_id() -> None:
         find_job_directory(directory.name + "x")
 
 
-def test_newest_submission_is_the_one_whose_spec_was_written_last() -> None:
+def test_newest_submission_of_a_job_is_the_one_whose_directory_changed_last() -> None:
     job = shell_job()
     with pytest.raises(SpecError, match=f"no job named {job.name} has been started here"):
         newest_job_directory(job)
     directories = [create_job_directory(job) for _ in range(3)]
     for age_s, directory in zip((30, 10, 20), directories, strict=True):
-        os.utime(save_spec(directory, job), (1e9 - age_s, 1e9 - age_s))
+        save_spec(directory, job)
+        os.utime(directory, (1e9 - age_s, 1e9 - age_s))
     assert newest_job_directory(job) == directories[1]
+
+
+def test_newest_sweep_is_the_one_whose_spec_was_written_last() -> None:
+    job = shell_job()
+    directories = [create_directory(sweeps_folder(), job.name) for _ in range(3)]
+    for age_s, directory in zip((30, 10, 20), directories, strict=True):
+        os.utime(save_spec(directory, job), (1e9 - age_s, 1e9 - age_s))
+    assert newest_directory(sweeps_folder(), job.name) == directories[1]
 
 
 def test_job_of_a_longer_name_is_not_taken_for_the_newest() -> None:
