@@ -13,7 +13,7 @@ from typing import Any
 from farandole.events import Event, Progress
 from farandole.jobdir.layout import LOG, OUTCOME, PROGRESS, RESULT
 from farandole.jobdir.status import timestamp
-from farandole.process.atomic import write_json
+from farandole.process.atomic import remove_drafts, write_json
 
 _LOG_EVERY_S, _PROGRESS_EVERY_S = 10.0, 1.0
 
@@ -99,9 +99,10 @@ def read_result(directory: Path) -> dict[str, Any] | None:
 
 
 def clear_outcome(directory: Path) -> None:
-    """Remove what an earlier start of the job has left; the log stays."""
+    """Remove what an earlier start of the job has left, drafts of a killed process included; the log stays."""
     for name in (PROGRESS, OUTCOME, RESULT):
         (directory / name).unlink(missing_ok=True)
+    remove_drafts(directory)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,13 @@ def draft_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
+def remove_drafts(directory: Path) -> None:
+    """Remove the drafts of files that killed processes left in a directory, in which nobody else writes now."""
+    for path in directory.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def publish(draft: Path, path: Path) -> None:
     """Rename a finished draft; a file of this name is replaced."""
     os.replace(draft, path)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from farandole.process.atomic import atomic_directory, atomic_file, write_atomic, write_json, write_private_json
+from farandole.process.atomic import (
+    atomic_directory,
+    atomic_file,
+    draft_path,
+    remove_drafts,
+    write_atomic,
+    write_json,
+    write_private_json,
+)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -33,6 +41,13 @@ def test_failed_write_keeps_the_old_content_and_no_draft(tmp_path: Path) -> None
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_drafts_of_killed_processes_can_be_removed(tmp_path: Path) -> None:
+    draft_path(tmp_path / "a").write_text("half")
+    write_atomic(tmp_path / "a", "whole")
+    remove_drafts(tmp_path)
+    assert os.listdir(tmp_path) == ["a"]
 
 
 def test_permissions_can_be_chosen(tmp_path: Path) -> None:
