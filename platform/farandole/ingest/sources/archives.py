@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xxhash
 
-from farandole.errors import DataError, PreparationError
+from farandole.errors import DataError, PreparationError, explain_os_error
 from farandole.process.atomic import atomic_directory
 from farandole.storage import home
 
@@ -62,10 +62,8 @@ def _extract(field_path: str, path: Path, target: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{field_path}: {path}: is not a whole zip archive ({error}); download it again") from error
     except OSError as error:
-        raise PreparationError(
-            f"{target.parent}: {error.strerror or error} while {path.name} was unpacked; free some space, or set"
-            " FARANDOLE_HOME"
-        ) from error
+        reason = explain_os_error(error, f"{target.parent}: unpacking {path.name}")
+        raise PreparationError(f"{reason}, or set FARANDOLE_HOME to another directory") from error
 
 
 def _cache_directory(path: Path) -> Path:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from farandole.errors import DataError
+from farandole.errors import DataError, PreparationError
 from farandole.ingest.sources.files import ensure_local, find_files
 from farandole.ingest.sources.fingerprint import FileFingerprint
 from farandole.spec import CsvSource, ImageSource
@@ -111,3 +113,17 @@ def test_another_machine_unpacks_a_member_under_the_same_path(tmp_path: Path, fa
     shutil.rmtree(farandole_home)  # like on a machine that has never unpacked it
     ensure_local("rows", csv(archive), path)
     assert path.read_bytes() == content
+
+
+def test_only_a_full_disk_is_asked_for_more_space(
+    tmp_path: Path, farandole_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "rows.csv.zip", {"a.csv": HEADER + SMALL})
+    for number, expected in ((errno.ENOSPC, "free some space, or set"), (errno.EACCES, "correct the permissions, or")):
+
+        def fail(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(zipfile.ZipFile, "extractall", fail)
+        with pytest.raises(PreparationError, match=rf"unpacking rows.csv.zip: .*; {expected}.* FARANDOLE_HOME"):
+            find_files("rows", CsvSource(path=str(path))).fetch()
