@@ -36,6 +36,7 @@ def test_every_command_takes_a_uri(
     shard = made().manifest.splits["test"][0]
     s3.put(shard.file, s3.get(shard.file)[:-1] + b"?")
     assert ran(monkeypatch, "data", "verify", s3.uri) == 2
-    assert f"{s3.uri}/{shard.file}: has a footer that does not match its checksum" in " ".join(capsys.readouterr().err.split())
+    problems = " ".join(capsys.readouterr().err.split())
+    assert f"{s3.uri}/{shard.file}: has a footer that does not match its checksum" in problems
     assert ran(monkeypatch, "data", "inspect", "s3://key:s3cret@bucket/a") == 2
     assert "s3cret" not in capsys.readouterr().err
