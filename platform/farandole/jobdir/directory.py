@@ -110,4 +110,4 @@ def _name_in(spec: Path) -> str | None:
     try:
         return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not a serialized spec, so not the job that is looked for
+        return None  # not a serialized spec, so not the requested job
