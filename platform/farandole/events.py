@@ -103,8 +103,8 @@ def ignore_event(event: Event) -> None:
 
 
 def format_metric(value: float) -> str:
-    """Return a metric with about four digits: `0.8125`, `17.73`, `23,456`, `1.2e-05`."""
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    """Return a metric with four digits, or all digits of a large one: `0.8125`, `17.73`, `23,457`, `1.235e-05`."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def format_count(count: int, noun: str) -> str:
