@@ -55,8 +55,8 @@ def run_module(module: str, request: dict[str, Any], python: str = sys.executabl
             **os.environ,
             **_ONE_THREAD,
             "PYTHONPATH": python_path,
-            "TMPDIR": temporary,
-        }  # peers leave lock files
+            "TMPDIR": temporary,  # peers leave lock files
+        }
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S

@@ -78,7 +78,7 @@ LOADER = (
     Column("resume ms", _figure("resume_ms", ",.1f")),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
     Column("beyond torch MB", _figure("beyond_torch_mb", ",.0f")),
-    Column("of it own MB", _figure("own_beyond_torch_mb", ",.0f"), wide=True),
+    Column("private MB", _figure("own_beyond_torch_mb", ",.0f"), wide=True),
 )
 """Columns of `python -m benchmarks loader`."""
 INGEST = (

@@ -1,4 +1,4 @@
-"""Kill campaigns: after random processes of a queue are killed, none may remain, and all states must be true."""
+"""Kill campaigns: after random processes of a queue are killed, none may remain, and all states must be correct."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def kill_at_random(kills: int, slots: int, seed: int, home: Path, on_event: Even
         "jobs": len(jobs),
         "lost": len(submitters.ids - {job.id for job in jobs}),
         "run_twice": sum(count > 1 for count in begins.values()),
-        "wrong": [f"{job.id}: {job.state}: {job.reason}" for job in jobs if not _is_true(job, begins, ends)],
+        "wrong": [f"{job.id}: {job.state}: {job.reason}" for job in jobs if not _is_correct(job, begins, ends)],
         "orphans": len(processes_of(home)),
         "states": dict(Counter(job.state for job in jobs)),
     }
 
 
-def _is_true(job: JobStatus, begins: Counter[str], ends: Counter[str]) -> bool:
-    """Return whether the state of a job is true; a job that was killed after its last line has failed nevertheless."""
+def _is_correct(job: JobStatus, begins: Counter[str], ends: Counter[str]) -> bool:
+    """Return whether a job's state fits the ledger; one that was killed after its last line has failed nevertheless."""
     if job.state == "succeeded":
         return (begins[job.id], ends[job.id]) == (1, 1)
     return job.state == "failed" and begins[job.id] <= 1 and "killed" in job.reason

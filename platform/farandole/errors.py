@@ -7,7 +7,7 @@
     │   ├── DatasetError                         a dataset directory that is missing, damaged or does not fit
     │   ├── StorageAccessError                   an object store refuses: wrong keys, no such bucket
     │   └── ModelError                           a model builder or the module that it returned
-    ├── JobFailedError             exit code 1   the input was right, yet the job did not succeed
+    ├── JobFailedError             exit code 1   the input was valid, but the job did not succeed
     │   ├── PreparationError                     Spark gave up
     │   ├── StorageError                         an object store does not answer, or the cache's disk is full
     │   └── TrainingError                        a worker died, raised or ran out of disk

@@ -42,7 +42,7 @@ class Progress:
         done: Units done so far.
         total: Units in all; 0 while unknown.
         unit: What is counted (`tasks`, `rows`).
-        text: The present activity.
+        text: The current activity.
         rows_per_s: Rows per second of wall-clock time, where known.
     """
 
@@ -85,7 +85,7 @@ class EpochMetrics:
     metrics: dict[str, float]
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        shown = ", ".join(f"{name} {format_metric(value)}" for name, value in self.metrics.items())
         return f"epoch {self.epoch} of {self.epochs}: validation {shown}"
 
 
@@ -95,11 +95,16 @@ EventHandler = Callable[[Event], None]
 EVENT_TYPES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (StageStarted, StageEnded, Progress, Message, EpochMetrics)
 }
-"""By name, as messages between processes carry it."""
+"""Event classes by name, as messages between processes carry it."""
 
 
 def ignore_event(event: Event) -> None:
     """Discard an event."""
+
+
+def format_metric(value: float) -> str:
+    """Return a metric with four digits, or all digits of a large one: `0.8125`, `17.73`, `23,457`, `1.235e-05`."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def format_count(count: int, noun: str) -> str:

@@ -63,13 +63,13 @@ class RunResult:
         return self.trained.to_dict()
 
 
-def check(job: Job, stages: Sequence[Stage] = STAGES, *, finds_builder: bool = True) -> CheckedJob:
+def check(job: Job, stages: Sequence[Stage] = STAGES, *, needs_builder: bool = True) -> CheckedJob:
     """Check a job before anything is started.
 
     Args:
         job: The job.
         stages: The stages that are going to run.
-        finds_builder: Whether the module of `model.builder` must be on this machine. False where only the dataset is
+        needs_builder: Whether the module of `model.builder` must be on this machine. False where only the dataset is
             prepared here, as in a preparation pod.
 
     Raises:
@@ -79,7 +79,7 @@ def check(job: Job, stages: Sequence[Stage] = STAGES, *, finds_builder: bool = T
     """
     if "train" in stages:
         check_trainable(job)
-    if finds_builder:
+    if needs_builder:
         check_builder(job)
     if "prepare" in stages:
         check_transform(job)

@@ -55,7 +55,7 @@ class PrepareStep(PlanStep):
     lacking: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the step without what does not apply to it."""
+        """Return the step without the fields that do not apply to it."""
         found = {name: value for name, value in super().to_dict().items() if value is not None}
         return found | ({"lacking": list(self.lacking)} if self.lacking is not None else {})
 
@@ -76,7 +76,7 @@ class TrainStep(PlanStep):
     steps: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the step without what is not known yet."""
+        """Return the step without the number of steps while it is unknown."""
         return {name: value for name, value in super().to_dict().items() if value is not None}
 
 
@@ -125,7 +125,7 @@ class Plan:
     """The steps that a job would take, and what prevents them.
 
     Args:
-        problems: What is wrong with the job; found without reading the data.
+        problems: The problems of the job that can be found without reading the data.
         steps: The steps, in order.
         objects: The objects that the backend would create.
     """

@@ -12,6 +12,7 @@ from farandole.events import (
     StageEnded,
     StageStarted,
     format_count,
+    format_metric,
     ignore_event,
 )
 
@@ -44,6 +45,11 @@ def test_event_prints_as_a_line_for_the_reader() -> None:
         "warning: look here",
     ]
     assert str(EVENTS[6]) == "epoch 2 of 5: validation roc_auc 0.75, log_loss 1"
+
+
+def test_metric_is_rounded_for_people() -> None:
+    values = (0.81254, 17.73078727722168, 9999.7, 23456.78, 0.0000123456, float("nan"))
+    assert [format_metric(value) for value in values] == ["0.8125", "17.73", "10,000", "23,457", "1.235e-05", "nan"]
 
 
 def test_count_has_separators_and_a_plural() -> None:

@@ -75,7 +75,7 @@ def test_each_stage_is_checked_for_what_it_needs(make_job: MakeJob) -> None:
     for stages in (["prepare"], ["train"], ["prepare", "train"]):
         with pytest.raises(ModelError, match="there is no module nowhere"):
             pipeline.check(no_builder, stages)  # type: ignore[arg-type]
-    assert pipeline.check(no_builder, ["prepare"], finds_builder=False).job == no_builder
+    assert pipeline.check(no_builder, ["prepare"], needs_builder=False).job == no_builder
 
 
 @pytest.mark.parametrize(

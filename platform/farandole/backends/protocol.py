@@ -53,7 +53,7 @@ class JobStatus:
         submitted_at: Time of the submission, ISO 8601, UTC.
         since: Time at which the job entered this state, ISO 8601, UTC.
         mlflow_run_id: The job's MLflow run.
-        details: What only this backend knows: process id, hosts, namespace, pods.
+        details: Facts that only this backend knows: process id, hosts, namespace, pods.
     """
 
     id: str

@@ -39,7 +39,7 @@ def get_backend(name: str, location: Mapping[str, Any] | None = None, *, slots: 
     Args:
         name: The backend's name.
         location: Where it is, for a backend that can be in several places: `context` and `namespace` of a cluster.
-            Missing entries and None have the backend's default.
+            A missing entry, or None, stands for the backend's default.
         slots: For backends with a queue on this machine: the number of jobs that run at once from now on.
 
     Raises:
@@ -56,7 +56,7 @@ def backend_for_job(job: Job, *, slots: int | None = None) -> Backend:
 
 
 def select_backend(name: str | None, location: Mapping[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
-    """Complete what the user gave of a backend's name and location.
+    """Complete the backend's name and location that the user gave.
 
     Args:
         name: The backend's name; None: not given.

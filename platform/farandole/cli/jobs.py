@@ -36,11 +36,13 @@ JobId = Annotated[
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        "--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the one it was submitted to from here."
+        "--backend",
+        metavar="NAME",
+        help="local, hosts or kubernetes. Default: the one that the job was submitted to from here.",
     ),
 ]
-Context = Annotated[str | None, typer.Option(help="Of kubernetes: the context of the kubeconfig.", show_default=False)]
-Namespace = Annotated[str | None, typer.Option(help="Of kubernetes: the namespace.", show_default=False)]
+Context = Annotated[str | None, typer.Option(help="For kubernetes: the kubeconfig's context.", show_default=False)]
+Namespace = Annotated[str | None, typer.Option(help="For kubernetes: the namespace.", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,12 +64,16 @@ def submit(
     ] = None,
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"),
+        typer.Option(
+            min=1, help="Number of jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"
+        ),
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
-    queue: Annotated[str | None, typer.Option(help="Of kubernetes: the queue of Kueue.", show_default=False)] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end: 0 if it succeeded, else 1.")] = False,
+    queue: Annotated[str | None, typer.Option(help="For kubernetes: the Kueue queue.", show_default=False)] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the job has ended; exit with 1 unless it succeeded.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Like --wait, and show the job's log.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +102,14 @@ def jobs(
         typer.Option("--state", metavar="STATE", help=f"Only jobs in this state: {', '.join(_STATES)}. Repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of jobs, newest first.")] = 50,
-    backend: BackendOption = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="local, hosts or kubernetes. Default: all to which jobs were submitted from here.",
+        ),
+    ] = None,
     context: Context = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
@@ -125,7 +138,7 @@ def status(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the state of a job, and why it is in it."""
+    """Show the state of a job, and the reason for it."""
     from farandole import api
     from farandole.cli import render
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from farandole.events import format_count
+from farandole.events import format_count, format_metric
 
 if TYPE_CHECKING:
     from farandole.backends.protocol import JobStatus, SubmittedJob
@@ -287,7 +287,7 @@ def _rows(rows: dict[str, int]) -> str:
 
 
 def _rounded(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return format_metric(value) if isinstance(value, float) else str(value)
 
 
 def _unsent(job_id: str) -> str:

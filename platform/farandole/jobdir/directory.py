@@ -16,31 +16,31 @@ from farandole.spec import Job, parse_job
 
 
 def create_directory(folder: Path, name: str) -> Path:
-    """Create the directory of a new submission; its name is the id: `NAME-DATE-TIME-RANDOM`.
+    """Create the directory of a new job or sweep; its name is the id: `NAME-DATE-TIME-RANDOM`.
 
     Args:
         folder: The folder of all jobs, or of all sweeps.
-        name: The job's name.
+        name: The name in the job file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         directory = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        with suppress(FileExistsError):  # many submissions in one second may draw the same four digits
+        with suppress(FileExistsError):  # many jobs in one second may draw the same four digits
             directory.mkdir()
             return directory
 
 
 def create_job_directory(job: Job) -> Path:
-    """Create the directory of a new submission of a job."""
+    """Create the directory of a new job."""
     return create_directory(jobs_folder(), job.name)
 
 
 def newest_directory(folder: Path, name: str) -> Path | None:
-    """Return the directory of the newest submission of a job; None if there is none.
+    """Return the directory of the newest job or sweep of a name; None if there is none.
 
     Args:
         folder: The folder of all jobs, or of all sweeps.
-        name: The job's name.
+        name: The name in the job file.
     """
     return max(_directories(folder, name), key=lambda directory: (directory / SPEC).stat().st_mtime_ns, default=None)
 
@@ -50,7 +50,7 @@ def _directories(folder: Path, name: str) -> list[Path]:
 
 
 def newest_job_directory(job: Job) -> Path:
-    """Return the directory of the newest submission of a job of this name.
+    """Return the directory of the newest job of this name.
 
     Raises:
         SpecError: There is none.
@@ -110,4 +110,4 @@ def _name_in(spec: Path) -> str | None:
     try:
         return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not a serialized spec, so not the job that is looked for
+        return None  # not a serialized spec, so not the requested job

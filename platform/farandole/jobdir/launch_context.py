@@ -22,7 +22,7 @@ class LaunchContext:
 
     Args:
         folder: The working directory.
-        variables: The environment of whoever submitted the job, secrets among it.
+        variables: The environment of whoever submitted the job, including secrets.
     """
 
     folder: str

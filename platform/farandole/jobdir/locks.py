@@ -1,4 +1,4 @@
-"""Locks of a job's directory: one supervisor trains in it, and one runner starts it."""
+"""Locks of a job's directory: one supervisor trains in it, and one runner runs its job."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from farandole.jobdir.layout import LOG, attempt_logs, worker_log
 
 _POLL_S = 0.2
 _ASK_EVERY_S = 1.0
-"""To ask whether the job has ended is more expensive than to look whether a file has grown."""
+"""Asking whether the job has ended costs more than checking whether a file has grown."""
 
 
 def read_job_log(directory: Path, has_ended: Callable[[], bool] | None) -> Iterator[str]:
@@ -43,7 +43,7 @@ def read_rank_log(directory: Path, rank: int, has_ended: Callable[[], bool] | No
 
 
 class _Follower:
-    """The waiting of a reader for more lines, until the job has ended."""
+    """Wait of a reader for more lines, until the job has ended."""
 
     def __init__(self, has_ended: Callable[[], bool] | None) -> None:
         self._has_ended = has_ended
@@ -51,7 +51,7 @@ class _Follower:
         self.is_done = has_ended is None
 
     def wait(self) -> None:
-        """Wait a little, and ask now and then. What is written before the end is known can still be read after it."""
+        """Wait briefly, and ask now and then whether the job has ended; earlier lines can still be read after that."""
         now_s = time.monotonic()
         if self._has_ended is not None and now_s - self._asked_s >= _ASK_EVERY_S:
             self._asked_s = now_s

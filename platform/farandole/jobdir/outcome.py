@@ -62,7 +62,7 @@ class JobProgress:
     """The newest event of a job's process.
 
     Args:
-        stage: The present stage; None before the first one.
+        stage: The current stage; None before the first one.
         text: The event as a line for the reader.
         at: When it happened, in ISO 8601, UTC.
     """

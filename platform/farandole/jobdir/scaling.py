@@ -30,7 +30,7 @@ def scale(job_id: str, workers: int) -> None:
     if workers < least:
         raise SpecError(
             f"{job_id}: {workers} workers are fewer than resources.min_workers, {least}; ask for at least {least}, or"
-            " submit jobs that shall shrink with a smaller resources.min_workers"
+            " submit jobs that may shrink with a smaller resources.min_workers"
         )
     if workers > rows:
         raise SpecError(

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from farandole.process.atomic import write_json
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _WRITE_EVERY_S = 1.0
-"""Steps may come by thousands a second; the file is for people and `status` commands."""
+"""There may be thousands of steps per second; the file is for people and `status` commands."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,20 @@ def read_status(directory: Path) -> Status | None:
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
-    """Return the events of a job's history, oldest first; a line that is still being written is left out."""
+    """Return the events of a job's history, oldest first.
+
+    A line that is still being written is left out, as is one that a full disk or a kill has cut short.
+    """
     try:
         text = (directory / EVENTS).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    events = []
+    for line in text.splitlines(keepends=True):
+        with suppress(ValueError):
+            if line.endswith("\n"):
+                events.append(json.loads(line))
+    return events
 
 
 def resume_command(directory: Path) -> str:
@@ -134,5 +142,5 @@ def resume_command(directory: Path) -> str:
 
 
 def timestamp() -> str:
-    """Return the present time in ISO 8601, UTC, in milliseconds."""
+    """Return the current time in ISO 8601, UTC, in milliseconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

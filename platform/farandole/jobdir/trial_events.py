@@ -1,4 +1,4 @@
-"""The events of a sweep's trial that decide about it: the trial's process appends them, the sweep reads them."""
+"""Events of a trial that its sweep needs: the trial's process appends them, and the sweep reads them."""
 
 from __future__ import annotations
 

@@ -89,6 +89,7 @@ def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
     options.on_event(StageStarted("train", f"starting {format_count(attempt.workers, 'worker')}"))
     staging = options.staging
     remote = None if staging is None else staging.describe_remote_hosts(attempt, register=options.register)
+    (directory / REMOTE_HOSTS).unlink(missing_ok=True)  # secrets that a killed supervisor has left
     num_threads = job.resources.threads(len(os.sched_getaffinity(0)), max(host.slots for host in attempt.hosts))
     with (
         private_variables_file(directory / ENVIRONMENT, num_threads) as environment,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
+from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full, remedy_of
 from farandole.events import EventHandler, Message, format_count, ignore_event
 from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec
 from farandole.jobdir.layout import jobs_folder, newest_attempt
@@ -83,8 +83,10 @@ def _create_directory(job: Job) -> Path:
     try:
         return create_job_directory(job)
     except OSError as error:
-        remedy = "" if is_disk_full(error) else ", or set FARANDOLE_HOME to another directory"
-        raise TrainingError(explain_os_error(error, error.filename or jobs_folder()) + remedy) from error
+        path, remedy = error.filename or jobs_folder(), remedy_of(error) or "make sure that you may write there"
+        raise TrainingError(
+            f"{path}: {error.strerror or error}; {remedy}, or set FARANDOLE_HOME to another directory"
+        ) from error
 
 
 @dataclass
@@ -110,9 +112,9 @@ class Supervisor:
     _remote_hosts: set[str] = field(default_factory=set, init=False)
     """Other hosts on which workers have run."""
     _is_connected: bool = field(default=False, init=False)
-    """Whether the workers of the present attempt have connected to each other, according to the status."""
+    """Whether the workers of the current attempt have connected to each other, according to the status."""
     _has_stepped: bool = field(default=False, init=False)
-    """Whether the present attempt has completed a step, according to the history."""
+    """Whether the current attempt has completed a step, according to the history."""
 
     def __post_init__(self) -> None:
         self._status = StatusWriter(self.directory, self.on_event)

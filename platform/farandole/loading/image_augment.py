@@ -62,8 +62,9 @@ def _source_pixels(
 def _tint(images: np.ndarray, spec: ImageAugment, draws: np.ndarray) -> np.ndarray:
     """Change brightness, contrast and saturation in one step, without rounding or clipping in between.
 
-    With factors b, c and s, a pixel's grey g and the image's mean grey m, a value v becomes b (c (s v + (1 - s) g) + (1
-    - c) m): each of the three changes is linear and keeps the grey values that the others use.
+    With factors b, c and s, a pixel's grey g and the image's mean grey m, a value v becomes
+    b (c (s v + (1 - s) g) + (1 - c) m): each of the three changes is linear and keeps the
+    grey values that the others use.
     """
     choices = ((_BRIGHTNESS, spec.brightness), (_CONTRAST, spec.contrast), (_SATURATION, spec.saturation))
     b, c, s = (to_factors(draws[:, index], strength).reshape(-1, 1, 1, 1) for index, strength in choices)

@@ -22,7 +22,7 @@ def draft_path(path: Path) -> Path:
 
 
 def remove_drafts(directory: Path) -> None:
-    """Remove the drafts of files that killed processes left in a directory, in which nobody else writes now."""
+    """Remove drafts of files that killed processes left in a directory; nobody may be writing there now."""
     for path in directory.glob(".*.tmp"):
         if path.is_file():
             path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bo
 
 
 def write_private_json(path: Path, value: Any) -> None:
-    """Write a JSON document that only this user may read, not even for a moment anybody else."""
+    """Write a JSON document to a file that no other user can read, not even for a moment."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(value, file)
@@ -89,7 +89,7 @@ def atomic_directory(path: Path, *, exist_ok: bool = False, durable: bool = Fals
 
     Args:
         path: The directory; its parents are created. One that exists is never replaced.
-        exist_ok: Whether a directory that another process has published meanwhile will do.
+        exist_ok: Whether to accept a directory that another process has published in the meantime.
         durable: Whether to flush the directory's entries to the disk; the block flushes its files.
 
     Yields:
@@ -116,7 +116,7 @@ def atomic_directory(path: Path, *, exist_ok: bool = False, durable: bool = Fals
 
 
 def flush(path: Path) -> None:
-    """Bring a file's content, or a directory's entries, to the disk.
+    """Flush a file's content, or a directory's entries, to the disk.
 
     Some network file systems cannot flush directories; on these, a directory is left as it is.
     """

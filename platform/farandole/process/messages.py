@@ -21,11 +21,11 @@ WORKERS_VARIABLE = "FARANDOLE_WORKERS"
 """The environment variable with the number of workers, set by the launcher."""
 
 MESSAGE_PREFIX = "@farandole "
-"""Stands before each message; no other line has it."""
+"""Precedes each message; no other output contains it."""
 
 
 class MessageError(ValueError):
-    """A line looks like a message and is not one."""
+    """Data that looks like a message and is not one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Alive:
-    """A worker's sign of life, once a second.
+    """A worker's heartbeat, sent once a second.
 
     Args:
         rank: The worker.
@@ -166,7 +166,7 @@ def decode_fields(kind: type[Any], data: dict[str, Any]) -> Any:
 
     Args:
         kind: The dataclass.
-        data: A value for each field without a default, perhaps for others, and for nothing else.
+        data: Values by field name: all fields without a default, and any of the others.
 
     Raises:
         MessageError: A field is missing or unknown, or a value has another type.
@@ -202,8 +202,8 @@ def format_message(message: WorkerMessage | Event | dict[str, Any]) -> str:
 def parse_line(line: str) -> tuple[str, dict[str, Any] | None]:
     """Split a line of a worker's output into plain output, and a message if there is one.
 
-    Output may precede a message in one line, where somebody printed without a line feed. A line with the prefix and no
-    JSON object behind it, as when a user prints such a text or a worker dies while it writes, is output.
+    Output may precede a message in one line, where somebody printed without a line feed. A line with the prefix but
+    no JSON object after it is output: a user printed such a text, or the worker died while it wrote.
     """
     output, prefix, message = line.partition(MESSAGE_PREFIX)
     if not prefix:

@@ -18,6 +18,7 @@ from farandole.events import (
     StageEnded,
     StageStarted,
     format_count,
+    format_metric,
     ignore_event,
 )
 from farandole.ingest.prepared import PreparedDataset
@@ -33,7 +34,7 @@ from farandole.sweeping.trial_jobs import LocalTrialJobs, TrialEnded
 from farandole.tracking.recorder import Recorder, record_run, tag_run
 from farandole.tracking.run_link import read_run_id
 
-_MAX_ONLY_FAILURES = 3
+_MAX_INITIAL_FAILURES = 3
 """After this many trials of which every one failed, the sweep ends: others would fail as well."""
 _POLL_S = 0.2
 _RESUMABLE_CHANGES = ("trials", "timeout_s", "parallel")
@@ -229,7 +230,9 @@ class SweepLoop:
             text = f"sweep.timeout_s: {self.spec.timeout_s:g} s have passed, so no further trial was started"
             self.on_event(Message(text, level="warning"))
         best = self.study.best
-        shown = f"best {self._shown(best.value)} by trial {best.number}" if best else "none reached its end"
+        shown = "none reached its end"
+        if best is not None and best.value is not None:
+            shown = f"best {self._shown(best.value)} by trial {best.number}"
         self.on_event(StageEnded("sweep", f"{format_count(len(self.study.trials), 'trial')}; {shown}"))
 
     def _start(self) -> bool:
@@ -286,16 +289,18 @@ class SweepLoop:
         self.recorder.log_metrics({name: value for name, value in values.items() if value is not None}, number)
         value = "" if ended.value is None else f" {self._shown(ended.value)}"
         text = f"trial {number}: {ended.state}{value} ({ended.shown_values})"
-        self.on_event(Message(text + (f"; best {best.value:.4g} by trial {best.number}" if best else "")))
+        if best is not None and best.value is not None:
+            text += f"; best {format_metric(best.value)} by trial {best.number}"
+        self.on_event(Message(text))
 
     def _give_up_if_hopeless(self) -> None:
         states = [trial.state for trial in self.study.trials]
-        if len(states) >= _MAX_ONLY_FAILURES and set(states) == {"failed"}:
+        if len(states) >= _MAX_INITIAL_FAILURES and set(states) == {"failed"}:
             reason = self.study.trials[-1].reason
             raise TrainingError(f"sweep: the first {len(states)} trials failed, so others would as well: {reason}")
 
-    def _shown(self, value: float | None) -> str:
-        return f"{self.metric} {value:.4g}"
+    def _shown(self, value: float) -> str:
+        return f"{self.metric} {format_metric(value)}"
 
 
 @dataclass

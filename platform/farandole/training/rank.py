@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from farandole.errors import FarandoleError, UnavailableError
-from farandole.events import Event, Message, StageEnded, StageStarted, format_count, ignore_event
+from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.jobdir.layout import CHECKPOINTS, PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
@@ -119,7 +119,7 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         _report(gang, StageEnded("train", f"{result.steps} steps, {result.rows_per_s:,.0f} rows/s"))
         _report(gang, StageStarted("evaluate", "evaluating on the test split"))
         test = trainer.evaluate("test")
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in (test.metrics if test else {}).items())
+        metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in (test.metrics if test else {}).items())
         _report(gang, StageEnded("evaluate", f"test {metrics}" if test else "there is no test split"))
         if gang.is_rank_zero:
             _record_results(trainer, result, test, recorder(), register)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from farandole.errors import TrainingError
-from farandole.events import EpochMetrics, EventHandler, Message, Progress
+from farandole.events import EpochMetrics, EventHandler, Message, Progress, format_metric
 from farandole.loading import Batch
 from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
@@ -311,7 +311,9 @@ class Trainer:
                 self._early_stopping.add_validation(self.validation, self.model.state_dict())
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
-            reason = f"{metric} no longer improves on {best:.4g}" if best is not None else f"there is no {metric}"
+            reason = (
+                f"{metric} no longer improves on {format_metric(best)}" if best is not None else f"there is no {metric}"
+            )
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 
     def _evaluate_validation(self, epoch: int) -> None:

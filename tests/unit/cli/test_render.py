@@ -84,6 +84,11 @@ def test_training_is_shown_with_rounded_numbers_and_where_the_time_went(capsys: 
     assert "straggler" not in text
 
 
+def test_large_metrics_are_shown_without_an_exponent(capsys: Capture) -> None:
+    text = _training(capsys, metrics={"test": {"rmse": 25_431.7}, "validation": {}})
+    assert "test metrics rmse 25,432 " in text
+
+
 def test_straggler_is_named(capsys: Capture) -> None:
     text = _training(capsys, straggler={"rank": 1, "excess_s": 4.25, "share": 0.375})
     assert "straggler worker 1 computes 4.2 s longer than the others, who wait for it (38% of the time)" in text

@@ -27,7 +27,7 @@ def test_directories_of_submissions_have_distinct_names() -> None:
     assert all(name.startswith(f"{job.name}-2") for name in names)
 
 
-def test_job_survives_its_directory(tmp_path: Path) -> None:
+def test_saved_job_is_loaded_unchanged(tmp_path: Path) -> None:
     job = shell_job()
     assert save_spec(tmp_path, job) == tmp_path / "job.json"
     assert load_job(tmp_path) == job
@@ -51,7 +51,7 @@ def test_job_is_found_by_its_id() -> None:
         find_job_directory(directory.name + "x")
 
 
-def test_newest_submission_of_a_job_is_the_one_whose_directory_changed_last() -> None:
+def test_newest_job_is_the_one_whose_directory_changed_last() -> None:
     job = shell_job()
     with pytest.raises(SpecError, match=f"no job named {job.name} has been started here"):
         newest_job_directory(job)

@@ -13,7 +13,7 @@ def test_second_training_in_a_directory_is_refused(tmp_path: Path) -> None:
     with training_lock(tmp_path):
         assert is_training(tmp_path)
         with pytest.raises(SpecError, match=f"--resume: {tmp_path.name} is still running"), training_lock(tmp_path):
-            raise AssertionError("it is held")
+            raise AssertionError("two trainings hold the lock")
     assert not is_training(tmp_path)
 
 
@@ -25,6 +25,6 @@ def test_job_has_one_runner(tmp_path: Path) -> None:
     assert (tmp_path / "runner.lock").exists()
 
 
-def test_job_whose_directory_was_removed_has_none(tmp_path: Path) -> None:
+def test_job_whose_directory_was_removed_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         try_lock_job(tmp_path / "gone")

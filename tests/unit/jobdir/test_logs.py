@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from farandole.jobdir.logs import read_job_log, read_rank_log
@@ -19,19 +20,19 @@ class _Follower:
     def __init__(self, directory: Path, rank: int | None) -> None:
         self.ended = False
         self.lines: list[str] = []
-        follow = read_job_log(directory, self._asked) if rank is None else read_rank_log(directory, rank, self._asked)
-        self._thread = threading.Thread(target=lambda: self.lines.extend(self._kept(follow)))
+        ended = self._has_ended
+        lines = read_job_log(directory, ended) if rank is None else read_rank_log(directory, rank, ended)
+        self._thread = threading.Thread(target=self._collect, args=(lines,))
         self._thread.start()
 
-    def _asked(self) -> bool:
+    def _has_ended(self) -> bool:
         return self.ended
 
-    def _kept(self, lines: object) -> list[str]:
-        for line in lines:  # type: ignore[attr-defined]
+    def _collect(self, lines: Iterator[str]) -> None:
+        for line in lines:
             self.lines.append(line)
-        return []
 
-    def saw(self, *lines: str) -> None:
+    def expect(self, *lines: str) -> None:
         wait_until(lambda: self.lines == [*lines])
 
     def end(self) -> list[str]:
@@ -54,9 +55,9 @@ def test_invalid_utf8_is_replaced(tmp_path: Path) -> None:
 def test_followed_log_yields_whole_lines_until_the_end(tmp_path: Path) -> None:
     follower = _Follower(tmp_path, None)
     _write(tmp_path / "job.log", "one\nhal")
-    follower.saw("one")
+    follower.expect("one")
     _write(tmp_path / "job.log", "f\n")
-    follower.saw("one", "half")
+    follower.expect("one", "half")
     follower.ended = True
     _write(tmp_path / "job.log", "last\nwords")
     assert follower.end()[:2] == ["one", "half"]
@@ -74,10 +75,10 @@ def test_lines_written_before_the_end_are_not_missed(tmp_path: Path) -> None:
 def test_worker_is_followed_over_attempts_without_it(tmp_path: Path) -> None:
     follower = _Follower(tmp_path, 1)
     _write(tmp_path / "logs" / "attempt-1" / "rank-1.log", "first\n")
-    follower.saw("first")
+    follower.expect("first")
     _write(tmp_path / "logs" / "attempt-2" / "rank-0.log", "alone\n")
     _write(tmp_path / "logs" / "attempt-3" / "rank-1.log", "third\n")
-    follower.saw("first", "third")
+    follower.expect("first", "third")
     assert follower.end() == ["first", "third"]
     for number in range(4, 12):
         _write(tmp_path / "logs" / f"attempt-{number}" / "rank-1.log", f"{number}\n")

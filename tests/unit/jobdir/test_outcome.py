@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from farandole.events import Message, Progress, StageEnded, StageStarted
-from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, read_outcome, read_progress, write_outcome
+from farandole.jobdir.outcome import (
+    EventLogger,
+    append_log,
+    clear_outcome,
+    read_outcome,
+    read_progress,
+    read_result,
+    write_outcome,
+    write_result,
+)
+from farandole.process.atomic import draft_path
 
 
 def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
@@ -32,7 +42,7 @@ def test_newest_event_is_kept_and_every_event_is_logged_with_its_time(
     assert all(time.startswith("20") and time.endswith("+00:00") for time, _ in lines)
 
 
-def test_frequent_progress_is_logged_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frequent_progress_is_only_logged_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = EventLogger(tmp_path)
     for done in range(1000):
         log(Progress("train", done, 1000, "rows", "epoch 1"))
@@ -42,14 +52,18 @@ def test_frequent_progress_is_logged_now_and_then(tmp_path: Path, capsys: pytest
     assert newest.text.startswith("train: epoch 1, ")
 
 
-def test_clearing_removes_the_outcome_and_keeps_the_log(tmp_path: Path) -> None:
+def test_clearing_removes_outcome_result_and_drafts_and_keeps_the_log(tmp_path: Path) -> None:
     write_outcome(tmp_path, "the disk is full")
     EventLogger(tmp_path)(StageStarted("train", "starting 2 workers"))
     append_log(tmp_path, "failed: the disk is full")
+    write_result(tmp_path, {"job": "small"})
+    draft_path(tmp_path / "status.json").touch()
     assert read_outcome(tmp_path) == "the disk is full"
     clear_outcome(tmp_path)
     assert read_outcome(tmp_path) is None
     assert read_progress(tmp_path) is None
+    assert read_result(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["job.log"]
     assert (tmp_path / "job.log").read_text().endswith(" failed: the disk is full\n")
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from farandole.events import Event, ignore_event
-from farandole.jobdir.status import StatusWriter, read_status, resume_command
+from farandole.jobdir.status import StatusWriter, read_history, read_status, resume_command
 
 
 def test_state_is_one_document_and_history_one_line_per_event(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_state_is_one_document_and_history_one_line_per_event(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_since_is_the_begin_of_the_state_not_the_last_write(tmp_path: Path) -> None:
+def test_since_is_the_beginning_of_the_state_not_the_last_write(tmp_path: Path) -> None:
     writer = StatusWriter(tmp_path, ignore_event)
     writer.change(state="running")
     since = writer.status.since
@@ -40,7 +40,7 @@ def test_since_is_the_begin_of_the_state_not_the_last_write(tmp_path: Path) -> N
     assert (writer.status.step, writer.status.epoch, writer.status.mlflow_run_id) == (8, 1, "abc")
 
 
-def test_unwritable_state_is_warned_of_once(tmp_path: Path) -> None:
+def test_unwritable_state_causes_one_warning(tmp_path: Path) -> None:
     events: list[Event] = []
     writer = StatusWriter(tmp_path / "nowhere", events.append)
     writer.change(state="running")
@@ -48,6 +48,14 @@ def test_unwritable_state_is_warned_of_once(tmp_path: Path) -> None:
     writer.event("ended")
     assert len(events) == 1
     assert "status.json: cannot be written (No such file or directory); the job continues" in str(events[0])
+
+
+def test_damaged_lines_of_the_history_are_left_out(tmp_path: Path) -> None:
+    assert read_history(tmp_path) == []
+    (tmp_path / "events.jsonl").write_text(
+        '{"event": "started"}\n{"time": "20{"event": "met"}\n{"event": "ended"}\n{"eve'
+    )
+    assert [event["event"] for event in read_history(tmp_path)] == ["started", "ended"]
 
 
 def test_job_without_a_state_has_none(tmp_path: Path) -> None:

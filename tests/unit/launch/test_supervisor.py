@@ -333,6 +333,13 @@ def test_too_few_hosts_are_waited_for_and_then_reported(directory: Path, tmp_pat
     assert not (directory / "logs").exists()
 
 
+def test_secrets_that_a_killed_supervisor_left_are_removed(directory: Path) -> None:
+    left = directory / "away.json"
+    left.write_text('{"request": {"environment": {"AWS_SECRET_ACCESS_KEY": "s3cret"}}}')
+    _run(directory, Launcher(directory, [*_start(), *_finish()]))
+    assert not left.exists()
+
+
 def test_attempts_of_a_resumed_job_continue_their_numbers(directory: Path) -> None:
     _run(directory, Launcher(directory, [*_start(), *_finish()]))
     assert _run(directory, Launcher(directory, [], [*_start(), *_finish()])).training.attempts == 2

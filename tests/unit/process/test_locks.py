@@ -35,7 +35,7 @@ def test_lock_is_held_once_and_can_be_released(tmp_path: Path) -> None:
 
 
 def test_directory_can_be_locked(tmp_path: Path) -> None:
-    with try_lock(tmp_path) or pytest.fail("it is free"):
+    with try_lock(tmp_path) or pytest.fail("the directory is locked"):
         assert try_lock(tmp_path) is None
         assert is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ MESSAGES: list[WorkerMessage | Event] = [
     Started(1, 4711),
     Exited(1, 1.5, code=0),
     Exited(0, 2.0, signal=9, host="node1"),
-    Exited(0, 2.0, lost="it gives no sign"),
+    Exited(0, 2.0, lost="it is silent"),
     Alive(0, 4711, None, 0, 0),
     Alive(0, 4711, 17, 2, 23),
     Met(2),
@@ -50,7 +50,7 @@ MESSAGES: list[WorkerMessage | Event] = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_message_crosses_as_one_line(message: WorkerMessage | Event, capsys: pytest.CaptureFixture[str]) -> None:
+def test_message_is_sent_as_one_line(message: WorkerMessage | Event, capsys: pytest.CaptureFixture[str]) -> None:
     send_message(message)
     line = capsys.readouterr().out
     assert line.count("\n") == 1
@@ -106,7 +106,7 @@ def test_output_before_a_message_is_kept() -> None:
     assert parse_line('...@farandole {"event": "result"}\n') == ("...", {"event": "result"})
 
 
-def test_not_a_number_survives_in_metrics() -> None:
+def test_nan_survives_in_metrics() -> None:
     message = EpochMetrics(1, 2, {"loss": float("nan")})
     decoded = decode_message(json.loads(json.dumps(encode_message(message))))
     assert isinstance(decoded, EpochMetrics)

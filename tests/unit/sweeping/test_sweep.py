@@ -126,6 +126,12 @@ def test_best_value_of_zero_is_shown(make_job: MakeJob, tmp_path: Path) -> None:
     assert str(swept.events[-2]).endswith("; best 0 by trial 0")
 
 
+def test_large_values_are_shown_without_an_exponent(make_job: MakeJob, tmp_path: Path) -> None:
+    swept = _sweep(_job(make_job, trials=1), tmp_path, lambda job: _metrics(25_431.7))
+    assert str(swept.events[-1]).endswith("best roc_auc 25,432 by trial 0")
+    assert str(swept.events[-2]).endswith("; best 25,432 by trial 0")
+
+
 def test_no_more_trials_run_at_once_than_asked_for(make_job: MakeJob, tmp_path: Path) -> None:
     swept = _sweep(_job(make_job, parallel=3), tmp_path, lambda job: _metrics(0.5))
     assert swept.trials.most_at_once == 3

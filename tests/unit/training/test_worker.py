@@ -43,6 +43,12 @@ def test_full_disk_is_reported_with_file_and_remedy(capsys: pytest.CaptureFixtur
     assert report["message"].startswith("/data/state.pt: No space left on device; free some space")
 
 
+def test_full_disk_without_a_file_name_is_reported_with_its_line_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    message = _report(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), capsys)["message"]
+    assert message.startswith("OSError: [Errno 28] No space left on device in ")
+    assert message.endswith("; free some space")
+
+
 @pytest.mark.parametrize(
     ("number", "file", "message"),
     [

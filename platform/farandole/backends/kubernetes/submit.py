@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from farandole.backends.kubernetes.localize import localize
 from farandole.backends.kubernetes.manifests import CodePackage, SshKeys, Submission, new_id, render
 from farandole.backends.kubernetes.manifests.names import CODE, COMPONENT, LAUNCHER, MLFLOW_RUN, PREPARE, SUBMITTED
-from farandole.backends.kubernetes.manifests.store import PACKAGE, RECORD
+from farandole.backends.kubernetes.manifests.store import PACKAGE
 from farandole.backends.kubernetes.manifests.submission import MAX_INLINE_BYTES
 from farandole.backends.kubernetes.objects import JobObjects
 from farandole.errors import SpecError
@@ -53,9 +53,9 @@ def new_submission(job: Job, namespace: str) -> Submission:
     """
     localized, job_id = localize(job).job, new_id(job)
     code = _code(job, pack_job_folder(job))
-    run_id, record = _open_run(job, job_id)
+    run_id, run_link = _open_run(job, job_id)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Submission(job_id, localized, namespace, code, SshKeys.generate(), 1, run_id, record, now)
+    return Submission(job_id, localized, namespace, code, SshKeys.generate(), 1, run_id, run_link, now)
 
 
 def load_submission(found: JobObjects, number: int) -> Submission:
@@ -76,7 +76,7 @@ def load_submission(found: JobObjects, number: int) -> Submission:
         keys=SshKeys(),
         number=number,
         mlflow_run_id=found.annotations.get(MLFLOW_RUN) or None,
-        record=data.get(RECORD, ""),
+        run_link=data.get(RUN_LINK, ""),
         submitted_at=found.annotations.get(SUBMITTED, ""),
     )
 
@@ -156,9 +156,10 @@ def _opens_run(job: Job) -> bool:
 
 
 def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
-    """Create the job's MLflow run before anything else; return its id and the link by which pods find it.
+    """Create the job's MLflow run before anything else; return its id and its serialized run link.
 
-    If only the cluster reaches the server, the first attempt creates the run.
+    Without a server that this machine reaches, or for a job that does not train, these are None and an empty text; the
+    first attempt creates the run.
     """
     if not _opens_run(job):
         return None, ""

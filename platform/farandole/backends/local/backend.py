@@ -37,8 +37,8 @@ class LocalBackend:
     `main` calls `run_job_process`; `check` and `create_directory` hold what is special about it.
 
     Args:
-        slots: Number of jobs that run at once from now on. Default: FARANDOLE_SLOTS; where that is not set, as before,
-            and at first one.
+        slots: Number of jobs that run at once from now on. Default: FARANDOLE_SLOTS; if that is not set,
+            the number stays as it is, which is one at first.
         pool: The pool whose slots its jobs take. Default: the backend's own.
         parent: The id of the sweep that submits the jobs: they end when this process does.
         command: What a runner starts for a job. Default: `module`, with the job's directory and `arguments`.
@@ -160,7 +160,7 @@ class LocalBackend:
         return [job_status(self._queue, entry, self.name) for entry in self._queue.all(self.name)]
 
     def create_directory(self, job: Job) -> Path:
-        """Create the job's directory, with everything that the job is to be started with."""
+        """Create the job's directory, with its spec and its launch context."""
         return create_job(job, self._home)
 
     def _command_for(self, directory: Path) -> Sequence[str]:

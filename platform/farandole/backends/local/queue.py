@@ -88,7 +88,7 @@ class Queue:
             )
 
     def find(self, job_id: str) -> QueueEntry | None:
-        """Return a job; None: it is not in this queue."""
+        """Return a job; None if it is not in this queue."""
         with self.database.reading() as db:
             return _find(db, job_id)
 
@@ -259,8 +259,9 @@ class Queue:
         finally:
             lock.release()
         if ended_here:
+            cancelled = entry.cancel_requested or entry.is_orphan
             variables = inherited_environment(self.home)
-            finalize_mlflow_run(entry.directory, variables, cancelled=entry.cancel_requested, job_is_locked=False)
+            finalize_mlflow_run(entry.directory, variables, cancelled=cancelled, job_is_locked=False)
 
     def _record_death(self, entry: QueueEntry, cause: str) -> bool:
         """End what is left of a job whose runner has died. The caller holds the job's lock.

@@ -13,7 +13,7 @@ from farandole.process.orphans import GANG_VARIABLE
 from farandole.tracking.run_link import read_run_link
 
 RUNNER_LOG = "runner.log"
-"""The output of runners that fail themselves."""
+"""The output of runners, if they fail themselves."""
 _FINALIZER_TIMEOUT_S = 120.0
 
 
@@ -49,7 +49,7 @@ def spawn_runner(home: Path, pool: str, wake_lock: int) -> None:
 
 
 def finalize_mlflow_run(directory: Path, variables: dict[str, str], *, cancelled: bool, job_is_locked: bool) -> None:
-    """Close the MLflow run of a killed job in a process of its own, unless the job has recorded nothing.
+    """Close the MLflow run of a killed job in a separate process, unless the job has recorded nothing.
 
     Args:
         directory: The job's directory.

@@ -1,29 +1,27 @@
-"""Creation of a job on this machine: its directory, its spec and what it is to be started with."""
+"""Creation of a job on this machine: its directory, its spec and its launch context."""
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 from farandole.backends.local.spawn import inherited_environment
-from farandole.errors import SpecError, UnavailableError
+from farandole.errors import SpecError, UnavailableError, is_disk_full
 from farandole.jobdir.directory import create_job_directory, save_spec
 from farandole.jobdir.launch_context import save_launch_context
 from farandole.jobdir.layout import jobs_folder
 from farandole.spec import Job
 
 SLOTS_VARIABLE = "FARANDOLE_SLOTS"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def create_job(job: Job, home: Path, job_id: str | None = None) -> Path:
-    """Create the directory of a job, with the spec and the environment that it is to be started with.
+    """Create the directory of a job, with its spec and its launch context.
 
     Args:
         job: The job.
         home: The `$FARANDOLE_HOME` of its queue.
-        job_id: Its id. Default: a new one, of its name and the time.
+        job_id: Its id. Default: a new one, from its name and the time.
 
     Raises:
         UnavailableError: It cannot be written.
@@ -38,7 +36,7 @@ def create_job(job: Job, home: Path, job_id: str | None = None) -> Path:
         save_launch_context(directory, inherited_environment(home))
     except OSError as error:
         path = error.filename or jobs_folder()
-        remedy = "free some space" if error.errno in _NO_SPACE else "make sure that you may write there"
+        remedy = "free some space" if is_disk_full(error) else "make sure that you may write there"
         raise UnavailableError(
             f"{path}: cannot be written ({error.strerror or error}); {remedy}, or set FARANDOLE_HOME to another"
             " directory"

@@ -1,4 +1,8 @@
-"""Addresses of this host and of the launcher, as SSH knows them."""
+"""Addresses of this host and of the launcher, as SSH knows them.
+
+Horovod's own launcher finds them by starting a server on each host, which takes seconds, and puts the server's key on
+command lines.
+"""
 
 from __future__ import annotations
 

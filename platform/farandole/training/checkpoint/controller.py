@@ -259,7 +259,7 @@ class CheckpointController:
             yield
         except (OSError, RuntimeError) as error:  # torch's own writer turns some errors of the disk into RuntimeError
             reason = (error.strerror if isinstance(error, OSError) else None) or error
-            remedy = remedy_of(error) or "correct that"
+            remedy = remedy_of(error) or "correct the cause"
             raise TrainingError(
                 f"{self._manager.display_path}: the checkpoint of step {step} cannot be written ({reason}); {remedy},"
                 " then run `farandole train --resume` to continue from the previous one"

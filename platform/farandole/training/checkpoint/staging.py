@@ -24,7 +24,7 @@ ever runs would keep the others waiting for it."""
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """Place of a tensor in a flattened state, by its number."""
+    """Position of a tensor in a flattened state, by its number."""
 
     number: int
 

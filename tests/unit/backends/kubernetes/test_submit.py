@@ -51,7 +51,7 @@ def test_large_folder_is_sent_through_the_storage(tmp_path: Path) -> None:
 
 
 def test_retry_is_rendered_from_the_stored_job(tmp_path: Path) -> None:
-    first = submission(cluster_job(tmp_path), record="{}")
+    first = submission(cluster_job(tmp_path), run_link="{}")
     again = load_submission(JobObjects(render(first)[0]), 2)
     assert again.number == 2
     assert (again.job, again.code, again.mlflow_run_id) == (first.job, first.code, first.mlflow_run_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from farandole.backends.local import queue as queue_module
 from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import ProcessIdentity
 from farandole.backends.records import JobRecord
@@ -200,13 +201,18 @@ def test_jobs_of_a_sweep_take_the_slots_of_their_own_pool(queue: Queue) -> None:
     assert queue.position(entries[0]).slots == 1
 
 
-def test_jobs_of_a_dead_sweep_are_cancelled_and_can_be_retried_alone(queue: Queue) -> None:
+def test_jobs_of_a_dead_sweep_are_cancelled_and_can_be_retried_alone(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finalized: list[bool] = []
+    monkeypatch.setattr(queue_module, "finalize_mlflow_run", lambda *_, cancelled, **__: finalized.append(cancelled))
     _submit_as_sweep(queue, "a", "b")
     with queue.database.transaction() as db:
         db.execute("UPDATE queue SET state = 'running', starts = 1 WHERE id = 'b'")
     assert queue.is_cancel_requested("b")
     queue.reconcile()
     assert _state(queue, "b")[0] == "cancelled"
+    assert finalized == [True], "the MLflow run is not closed as KILLED"
     assert queue.claim("sweep-1") is None
     assert _state(queue, "a") == ("cancelled", "the sweep sweep-1 ended before it started")
     queue.retry("a")

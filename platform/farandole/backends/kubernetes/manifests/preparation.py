@@ -24,7 +24,7 @@ DRIVER_PORT, BLOCKS_PORT = 7078, 7079
 MASTER = "k8s://https://kubernetes.default.svc:443"
 """The cluster's own API, in the notation of Spark's driver in a pod."""
 _BACKOFF_LIMIT = 2
-_INSIDE = "farandole.backends.kubernetes.pod"
+_POD_PACKAGE = "farandole.backends.kubernetes.pod"
 
 
 def preparation(submission: Submission) -> list[Object]:
@@ -102,7 +102,7 @@ def _code(submission: Submission) -> dict[str, str]:
 def _executor_template(submission: Submission) -> str:
     """Return the pod template of executors; Spark adds image, resources, addresses and a scratch folder."""
     volume, mount = job_volume(submission)
-    module = f"{_INSIDE}.executor"
+    module = f"{_POD_PACKAGE}.executor"
     built = container_spec(
         submission, EXECUTOR, submission.spec.images.prepare, module, {}, [mount], environment=_code(submission)
     )
@@ -131,7 +131,7 @@ def _job(submission: Submission) -> Object:
         submission,
         PREPARE,
         spec.images.prepare,
-        f"{_INSIDE}.prepare",
+        f"{_POD_PACKAGE}.prepare",
         burstable_resources(spec.driver),
         mounts,
         environment=environment,

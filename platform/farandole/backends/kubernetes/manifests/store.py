@@ -10,8 +10,8 @@ from farandole.backends.kubernetes.manifests.pods import Object, metadata
 from farandole.backends.kubernetes.manifests.submission import Submission
 from farandole.jobdir.layout import RUN_LINK, SPEC
 
-PACKAGE, RECORD = "package.tar.gz", RUN_LINK
-"""Keys of a job's ConfigMap, beside the spec under the name of its file."""
+PACKAGE = "package.tar.gz"
+"""Key of the packed folder in a job's ConfigMap; the spec and the run link have the names of their files as keys."""
 
 
 def config_maps(submission: Submission) -> list[Object]:
@@ -22,8 +22,8 @@ def config_maps(submission: Submission) -> list[Object]:
         "metadata": metadata(submission, submission.id, STORE, annotations=_annotations(submission)),
         "data": {SPEC: submission.job.model_dump_json(indent=1)},
     }
-    if submission.record:
-        stored["data"][RECORD] = submission.record
+    if submission.run_link:
+        stored["data"][RUN_LINK] = submission.run_link
     if submission.code.content is not None:
         stored["binaryData"] = {PACKAGE: base64.b64encode(submission.code.content).decode()}
     reported: Object = {

@@ -55,7 +55,7 @@ class Submission:
         keys: Its SSH keys; without them the objects are only for display.
         number: The number of the submission: a `retry` creates another one.
         mlflow_run_id: The MLflow run that was created for it.
-        record: The link by which pods find the MLflow run again.
+        run_link: The serialized run link, by which pods find the MLflow run.
         submitted_at: Time of the first submission, ISO 8601, UTC.
     """
 
@@ -66,7 +66,7 @@ class Submission:
     keys: SshKeys = field(default_factory=SshKeys)
     number: int = 1
     mlflow_run_id: str | None = None
-    record: str = ""
+    run_link: str = ""
     submitted_at: str = ""
 
     @property

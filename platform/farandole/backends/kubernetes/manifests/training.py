@@ -21,7 +21,7 @@ from farandole.backends.kubernetes.manifests.pods import (
 from farandole.backends.kubernetes.manifests.preparation import alive_probe
 from farandole.backends.kubernetes.manifests.submission import Submission
 
-_INSIDE = "farandole.backends.kubernetes.pod"
+_POD_PACKAGE = "farandole.backends.kubernetes.pod"
 _BACKOFF_LIMIT = 3
 """How often a lost launcher is restarted; it resumes from the last checkpoint."""
 
@@ -48,7 +48,7 @@ def worker_pod(submission: Submission) -> Object:
         submission,
         WORKER,
         spec.images.train,
-        f"{_INSIDE}.worker",
+        f"{_POD_PACKAGE}.worker",
         guaranteed_resources(spec.worker, devices),
         mounts,
         secrets=False,
@@ -87,7 +87,7 @@ def launcher_pod(submission: Submission) -> Object:
         submission,
         LAUNCHER,
         spec.images.train,
-        f"{_INSIDE}.launcher",
+        f"{_POD_PACKAGE}.launcher",
         burstable_resources(spec.launcher),
         [mount, {"name": "ssh", "mountPath": SSH_MOUNT, "readOnly": True}],
         environment=environment,

@@ -29,7 +29,7 @@ def _prepare() -> None:
     os.environ["SPARK_CONF_DIR"] = _own_settings(os.environ["SPARK_CONF_DIR"], os.environ["FARANDOLE_POD"])
     from farandole import pipeline
 
-    checked = pipeline.check(job, ["prepare"], finds_builder=False)  # only the workers' image may have its module
+    checked = pipeline.check(job, ["prepare"], needs_builder=False)  # only the workers' image may have its module
     prepared = pipeline.prepare(checked, event_printer())
     print(json.dumps({"dataset": prepared.to_dict()}), flush=True)
     name = os.environ.get("FARANDOLE_RELEASES")

@@ -14,7 +14,6 @@ from farandole.backends.kubernetes.cluster import Cluster, connect
 from farandole.backends.kubernetes.localize import HOSTS_FILE
 from farandole.backends.kubernetes.manifests.names import PREPARE, selector
 from farandole.backends.kubernetes.manifests.pods import JOB_MOUNT, SSH_MOUNT, SSH_PORT
-from farandole.backends.kubernetes.manifests.store import RECORD
 from farandole.backends.kubernetes.pod.entrypoint import event_printer, load_job, run_pod
 from farandole.backends.kubernetes.pod.rank_logs import RankLogRelay
 from farandole.backends.kubernetes.pod.status_reporter import StatusReporter
@@ -72,7 +71,7 @@ class _Launch:
             raise
 
     def _fail(self, error: BaseException) -> None:
-        """Report a failure; whoever interrupted the launcher reports that."""
+        """Report a failure or an interruption; any other error remains in the log and the Job's condition."""
         self.reporter.close()
         if isinstance(error, FarandoleError):
             self.workers.free()
@@ -106,18 +105,15 @@ class _Launch:
         """Wait until all workers are ready, or enough of them are and no more become ready."""
         wanted = -(-self.job.resources.workers // self.workers.slots)
         minimum = -(-self.job.resources.effective_min_workers // self.workers.slots)
-        self.reporter.report(state="queued", reason=f"waiting for {wanted} workers")
+        self.reporter.report(state="queued", reason=f"waiting for {wanted} worker pods")
         print(f"train: waiting for {wanted} worker pods", flush=True)
         enough_since_s = None
         while hosts.count < wanted:
             if hosts.count >= minimum:
                 enough_since_s = enough_since_s or time.monotonic()
                 if time.monotonic() - enough_since_s > _ALL_READY_S:
-                    event_printer()(
-                        Message(
-                            f"{hosts.count} of {wanted} worker pods are ready; the training starts with them", "warning"
-                        )
-                    )
+                    text = f"{hosts.count} of {wanted} worker pods are ready; the training starts with them"
+                    print(Message(text, level="warning"), flush=True)
                     break
             time.sleep(_POLL_S / 4)
 
@@ -182,9 +178,9 @@ def _set_up_ssh(folder: Path) -> Ssh:
 def _restore_directory(directory: Path, attempts: int) -> None:
     """Restore the job's directory of an earlier launcher: the link to its MLflow run and the number of attempts."""
     (directory / TRACKING).mkdir(parents=True, exist_ok=True)
-    record = Path(JOB_MOUNT) / RECORD
-    if record.exists():
-        (directory / TRACKING / RUN_LINK).write_bytes(record.read_bytes())
+    link = Path(JOB_MOUNT) / RUN_LINK
+    if link.exists():
+        (directory / TRACKING / RUN_LINK).write_bytes(link.read_bytes())
     if os.environ.get("FARANDOLE_MLFLOW_RUN"):
         from farandole.tracking.run_link import write_run_id
 
