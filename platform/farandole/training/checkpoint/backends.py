@@ -6,6 +6,7 @@ names at once; `meta.json` marks a checkpoint as complete and is written last, a
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable
@@ -123,12 +124,18 @@ class DirectoryBackend:
     def put(self, state: dict[str, Any], meta: dict[str, Any]) -> str:
         """Write both files to a hidden directory, flush it, and rename it."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        # An existing directory is never replaced: between its removal and the rename there would be none.
-        name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
-        with atomic_directory(self._directory / name, durable=True) as draft:
-            described = write_state(draft / STATE_FILE, state)
-            write_meta(draft / META_FILE, {**meta, "files": {STATE_FILE: described}})
-        return name
+        while True:
+            # An existing directory is never replaced: between its removal and the rename there would be none.
+            name = unused_name(meta["step"], {path.name for path in self._directory.iterdir()})
+            try:
+                with atomic_directory(self._directory / name, durable=True) as draft:
+                    described = write_state(draft / STATE_FILE, state)
+                    write_meta(draft / META_FILE, {**meta, "files": {STATE_FILE: described}})
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                continue  # another training that shares the directory has taken the name meanwhile
+            return name
 
     def remove(self, name: str) -> None:
         """Hide the directory first, so that no reader sees half of it."""

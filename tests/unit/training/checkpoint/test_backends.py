@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from farandole.training.checkpoint import open_backend, read_checkpoint
+from farandole.training.checkpoint import backends, open_backend, read_checkpoint
 from farandole.training.checkpoint.backends import DirectoryBackend, sort_newest_first, unused_name
 from farandole.training.checkpoint.format import DamagedCheckpointError
 
@@ -48,6 +48,25 @@ def test_existing_checkpoint_is_never_replaced(tmp_path: Path) -> None:
     put(backend, 5, which=1)
     assert put(backend, 5, which=2) == "step-000000005-2"
     assert [backend.state(name, backend.meta(name))["which"] for name in backend.names()] == [2, 1]
+
+
+def test_name_that_another_training_takes_during_the_write_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = DirectoryBackend(tmp_path)
+    names: list[str] = []
+    original = backends.write_state
+
+    def write_state(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+        monkeypatch.undo()
+        names.append(put(backend, 50, number=1))
+        return original(path, state)
+
+    monkeypatch.setattr(backends, "write_state", write_state)
+    names.append(put(backend, 50, number=2))
+    assert names == ["step-000000050", "step-000000050-2"]
+    assert [backend.state(name, backend.meta(name))["number"] for name in names] == [1, 2]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_failed_write_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
