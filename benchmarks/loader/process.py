@@ -28,7 +28,7 @@ class Reader(Protocol):
         """Yield the number of rows of each batch of an epoch, once the batch is in memory."""
 
     def resumed(self, epoch: int) -> Iterator[int] | None:
-        """Do the same from the middle of the epoch; None if the system cannot resume."""
+        """Return the same from the middle of the epoch on; None if the system cannot resume."""
 
 
 Open = Callable[[Path, int], Reader]

@@ -20,7 +20,7 @@ from farandole.events import EventHandler, StageEnded, StageStarted, ignore_even
 from farandole.spec import Job
 
 _CLOCK_JOB = 'i=0; while [ $i -lt "$0" ]; do date "+at %s.%N"; sleep 0.13; i=$((i + 1)); done'
-"""Writes lines with the present time to its log."""
+"""Writes lines with the current time to its log."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Cache key of a dataset: the hash of all that decides about its bytes.
+"""Cache key of a dataset: the hash of everything that its content follows from.
 
-A dataset that was made under the same key is used again.
+A dataset with the same key is reused.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from farandole.privacy import read_key
 from farandole.spec import Data, KeyReference
 
 CODE_PACKAGES = ("ingest", "preprocess", "privacy", "shards", "spec", "storage")
-"""The packages of Farandole whose code may decide about values: all that `ingest.prepare` imports, directly or not,
-except `UNINVOLVED`. A test follows the imports and fails if a module is in neither."""
+"""The packages of Farandole whose code may affect a dataset: all that `ingest.prepare` imports, directly or not, except
+`UNINVOLVED`. A test follows the imports and fails if a module is in neither."""
 UNINVOLVED = ("errors", "events", "process")
-"""What `ingest.prepare` imports besides: error classes, progress events, locks and atomic writes."""
-_LIBRARIES = ("numpy", "pillow", "pyarrow", "pyspark", "tokenizers")
+"""The other modules that `ingest.prepare` imports: error classes, progress events, locks and atomic writes."""
+_LIBRARIES = ("numpy", "phonenumberslite", "pillow", "pyarrow", "pyspark", "python-stdnum", "tokenizers")
+"""The libraries that affect a dataset: its bytes, or which personal data is detected in it."""
 _FIELDS_WITHOUT_EFFECT = {"output", "partitions", "master", "memory"}
-"""Fields of `data` that have no influence on the dataset."""
+"""Fields of `data` that do not affect the dataset."""
 
 
 @cache
 def code_version() -> dict[str, str]:
-    """Return the versions of all code that decides about the bytes of a dataset."""
+    """Return the versions of all code that affects a dataset."""
     digest = hashlib.sha256()
     for name, path in code_files():
         digest.update(f"{name}\0".encode() + path.read_bytes())
@@ -70,6 +71,6 @@ def compute_cache_key(data: Data, files: Mapping[str, SourceFiles], folder: str 
 
 
 def _keys(data: Data) -> list[tuple[str, KeyReference]]:
-    """Return the keys that decide about the bytes of a dataset, with the fields that name them."""
+    """Return the keys that affect the bytes of a dataset, with the fields that name them."""
     keys = {"data.privacy.key": data.privacy.key, "data.shards.encryption.key": data.shard_key}
     return [(field_path, key) for field_path, key in keys.items() if key is not None]

@@ -1,4 +1,4 @@
-"""Datasets that exist already. Knows nothing of Spark, which nobody needs to look at one."""
+"""Datasets that exist already; works without Spark."""
 
 from __future__ import annotations
 

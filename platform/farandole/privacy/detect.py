@@ -38,12 +38,14 @@ class PiiKind:
         pattern: Regular expression that finds candidates in a text; in the common subset of RE2 (Arrow) and `re`.
         confirm: Checks what the pattern found: True, False, or None if it is not a candidate after all.
         literal: A text that every candidate contains: rules out most values without the pattern.
+        redact_unconfirmed: Whether `redact` also hides candidates that fail the check: a number with a typing error.
     """
 
     name: str
     pattern: str
     confirm: Callable[[str], bool | None]
     literal: str = ""
+    redact_unconfirmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def redact(text: str) -> str:
     """Replace likely personal data in a text by the name of its kind: `[e-mail addresses]`."""
     for kind in KINDS:
         for candidate in list(_candidates(kind, text)):
-            if kind.confirm(candidate):
+            result = kind.confirm(candidate)
+            if result or (result is False and kind.redact_unconfirmed):
                 text = text.replace(candidate, f"[{kind.name}]")
     return text
 
@@ -268,6 +271,7 @@ KINDS: tuple[PiiKind, ...] = (
         r"|^\s*(?:1[ .-])?\(?[2-9][0-9]{2}\)?[ .-][ ]?[2-9][0-9]{2}[ .-][0-9]{4}\s*$"  # North America
         r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
         _phone,
+        redact_unconfirmed=True,
     ),
     PiiKind(
         "IP addresses",

@@ -5,6 +5,7 @@ Drafts are hidden, `.NAME.RANDOM.tmp`, so that several processes may write the s
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -115,9 +116,15 @@ def atomic_directory(path: Path, *, exist_ok: bool = False, durable: bool = Fals
 
 
 def flush(path: Path) -> None:
-    """Flush a file's content, or a directory's entries, to the disk."""
+    """Flush a file's content, or a directory's entries, to the disk.
+
+    Some network file systems cannot flush directories; on these, a directory is left as it is.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

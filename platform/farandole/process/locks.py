@@ -52,7 +52,7 @@ def try_lock(path: Path, *, create: bool = True) -> Lock | None:
 
 
 def wait_for_lock(path: Path) -> Lock:
-    """Lock a file exclusively, once its present holder releases it. A missing file is created and stays."""
+    """Lock a file exclusively, once its holder releases it. A missing file is created and stays."""
     descriptor = _open(path, create=True)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return Lock(descriptor)

@@ -59,7 +59,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Alive:
-    """A worker's sign of life, once a second.
+    """A worker's heartbeat, sent once a second.
 
     Args:
         rank: The worker.

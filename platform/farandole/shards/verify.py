@@ -83,7 +83,7 @@ def _check_manifest(manifest: Manifest) -> list[Problem]:
     if content_digest(manifest.columns, manifest.preprocessing, manifest.splits) != manifest.digest:
         problems.append(Problem(None, None, "the content digest does not match the listed shards"))
     problems += [
-        Problem(shard.file, None, f"has {shard.rows} rows, and its record batches have another number of rows in all")
+        Problem(shard.file, None, f"has {shard.rows} rows, but its record batches add up to another number")
         for shards in manifest.splits.values()
         for shard in shards
         if sum(block.rows for block in shard.blocks) != shard.rows

@@ -180,7 +180,7 @@ class Kubernetes(Spec):
     workload_priority: ObjectName | None = None
     """The Kueue WorkloadPriorityClass that orders the queue."""
     priority_class: ObjectName | None = None
-    """The PriorityClass of the pods, which decides about preemption on full nodes."""
+    """The PriorityClass of the pods, which decides which pods are preempted on full nodes."""
     storage: PathText | None = None
     """A location that all pods can reach: a URI such as `s3://bucket/farandole`, or a path in one of the `volumes`. It
     replaces FARANDOLE_HOME for datasets, checkpoints, and job folders that are too large for the Kubernetes API."""

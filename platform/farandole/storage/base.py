@@ -37,10 +37,10 @@ class Storage(Protocol):
         """The directory's path or URI."""
 
     def display_path(self, name: str) -> str:
-        """Return the path or URI of a file for messages, without secrets; of the empty name, the directory's."""
+        """Return the path or URI of a file for messages, without secrets; for an empty name, the directory's."""
 
     def create(self) -> None:
-        """Create the directory, or check that files can be put there."""
+        """Create the directory, or check that it accepts files."""
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file.
@@ -50,7 +50,7 @@ class Storage(Protocol):
         """
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a small file there; one of this name is replaced."""
+        """Write a small file; an existing one of this name is replaced."""
 
     def draft(self, name: str) -> Path:
         """Return a local path for the draft of a file, unused so far."""
@@ -72,4 +72,4 @@ class Storage(Protocol):
         """Remove a file; it may be gone already."""
 
     def touch(self, names: Iterable[str]) -> None:
-        """Let files count as written now; some may be gone already."""
+        """Make files count as written now; some may be gone already."""

@@ -36,7 +36,7 @@ BACKOFF = Backoff(first_s=0.5, longest_s=20.0, jitter=1.0)
 _SDK_TRIES = 3
 _CONNECT_TIMEOUT_S = 5.0
 _STALL_TIMEOUT_S = 20.0
-"""The time after which a transfer without a byte has failed."""
+"""The time without any byte after which a transfer has failed."""
 _RANGE_BYTES = 8 * 2**20
 _RANGES_AT_ONCE = 4
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -116,7 +116,7 @@ class ObjectStorage:
             raise
 
     def write(self, name: str, content: bytes) -> None:
-        """Put an object by one request."""
+        """Upload an object in one request."""
         self._retry("written", name, lambda: self._put(name, pa.py_buffer(content)))
 
     def draft(self, name: str) -> Path:
@@ -210,11 +210,11 @@ class ObjectStorage:
         listed = [file for folder in folders for file in self._list(folder)]
         if not listed:
             return []
-        renewed: dict[str, float] = {}
+        touched: dict[str, float] = {}
         for note in self._list(_NOTES):
             for name in json.loads(self.read(note.name)):
-                renewed[name] = max(note.modified_s, renewed.get(name, 0.0))
-        found = [replace(file, modified_s=max(file.modified_s, renewed.get(file.name, 0.0))) for file in listed]
+                touched[name] = max(note.modified_s, touched.get(name, 0.0))
+        found = [replace(file, modified_s=max(file.modified_s, touched.get(file.name, 0.0))) for file in listed]
         return sorted(found, key=lambda file: file.name)
 
     def remove(self, name: str) -> None:

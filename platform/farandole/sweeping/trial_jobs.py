@@ -97,8 +97,9 @@ class LocalTrialJobs:
     def _cancel_all(self) -> None:
         """End all jobs of this sweep that have not ended, and wait for their end."""
         backend = LocalBackend()
-        jobs = self._queue.all(backend.name)
-        running = [entry for entry in jobs if entry.parent == self.sweep.name and not entry.ended]
+        jobs = [entry for entry in self._queue.all(backend.name) if entry.parent == self.sweep.name]
+        # A trial that the user has retried has no parent's process any more, and continues without the sweep.
+        running = [entry for entry in jobs if entry.parent_process is not None and not entry.ended]
         for entry in running:
             self._queue.request_cancel(entry.id)
         for entry in running:

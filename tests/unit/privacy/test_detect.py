@@ -152,3 +152,8 @@ def test_counts_do_not_depend_on_batches() -> None:
 def test_redaction_keeps_other_text() -> None:
     text = "The value 'x' of ada@example.org, card 4111 1111 1111 1111, is wrong"
     assert redact(text) == "The value 'x' of [e-mail addresses], card [card numbers], is wrong"
+
+
+def test_phone_numbers_outside_their_numbering_plan_are_redacted_and_not_reported() -> None:
+    assert redact("call +1 555 123 4567 today") == "call [phone numbers] today"
+    assert found(["+1 555 123 4567"] * 10) == []

@@ -10,6 +10,7 @@ from farandole.process.atomic import (
     atomic_directory,
     atomic_file,
     draft_path,
+    flush,
     remove_drafts,
     write_atomic,
     write_json,
@@ -101,3 +102,9 @@ def test_failed_directory_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="in the middle"):
         fail()
     assert os.listdir(tmp_path) == []
+
+
+def test_directories_that_cannot_be_flushed_are_left_as_they_are() -> None:
+    flush(Path("/proc"))  # like some network file systems
+    with pytest.raises(OSError, match="Invalid argument"):
+        flush(Path("/proc/self/status"))

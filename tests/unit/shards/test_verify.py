@@ -59,7 +59,7 @@ def test_contradictory_manifest_is_reported(dataset: Written) -> None:
     write_manifest(directory, manifest.model_copy(update={"splits": {**manifest.splits, "train": (lying, second)}}))
     texts = [problem.text for problem in verify(directory)]
     assert "the content digest does not match the listed shards" in texts
-    assert f"has {first.rows + 1} rows, and its record batches have another number of rows in all" in texts
+    assert f"has {first.rows + 1} rows, but its record batches add up to another number" in texts
 
 
 def test_damaged_manifest_is_an_error(dataset: Written) -> None:

@@ -168,7 +168,7 @@ class CsvReader:
             begin = stop + (2 if data.startswith(b"\r\n", stop) else 1)
 
     def _find_defect(self, record: bytes) -> tuple[str, str]:
-        """Return why a record is malformed and the details; two empty texts if it is well-formed."""
+        """Return why a record is malformed and the details; two empty strings if it is well-formed."""
         if b"\0" in record:
             return NUL_BYTE, ""
         if not self._decodes(record):
@@ -188,7 +188,7 @@ class CsvReader:
         number, offset = 0, -1
         while offset < len(record):
             match = one_field.match(record, offset + 1)
-            assert match is not None, "the empty text is a field too"
+            assert match is not None, "the empty string is a field too"
             number, offset = number + 1, match.end()
             assert offset == len(record) or record.startswith(separator, offset)
         return number

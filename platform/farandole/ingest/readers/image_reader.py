@@ -55,7 +55,7 @@ class ImageReader:
 
 
 def find_image_defect(content: bytes) -> str:
-    """Return why an image cannot be decoded, an empty text if it can."""
+    """Return why an image cannot be decoded, an empty string if it can."""
     if not content:
         return "an empty file"
     try:

@@ -20,12 +20,20 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def cached_members(path: Path) -> list[Path]:
-    """Return the members of an archive that has been unpacked before; any other file is returned itself."""
+def cached_members(field_path: str, path: Path) -> list[Path]:
+    """Return the members of an archive that has been unpacked before; any other file is returned itself.
+
+    Args:
+        field_path: The field of the job file that names it, for errors.
+        path: The archive, or any other file.
+
+    Raises:
+        DataError: The unpacked archive has no members that Spark would read.
+    """
     if path.suffix != ARCHIVE_SUFFIX:
         return [path]
     target = _cache_directory(path)
-    return _members(target) if target.exists() else [path]
+    return _members(field_path, path, target) if target.exists() else [path]
 
 
 def unpack(field_path: str, path: Path) -> list[Path]:
@@ -47,10 +55,7 @@ def unpack(field_path: str, path: Path) -> list[Path]:
     target = _cache_directory(path)
     if not target.exists():
         _extract(field_path, path, target)
-    members = _members(target)
-    if not members:
-        raise DataError(f"{field_path}: {path}: the archive holds no data files; put one into it")
-    return members
+    return _members(field_path, path, target)
 
 
 def _extract(field_path: str, path: Path, target: Path) -> None:
@@ -72,6 +77,9 @@ def _cache_directory(path: Path) -> Path:
     return home() / "cache" / "unpacked" / key
 
 
-def _members(directory: Path) -> list[Path]:
+def _members(field_path: str, path: Path, directory: Path) -> list[Path]:
     files = (file for file in directory.rglob("*") if file.is_file())
-    return sorted(file for file in files if not is_hidden(file.relative_to(directory)))
+    members = sorted(file for file in files if not is_hidden(file.relative_to(directory)))
+    if not members:
+        raise DataError(f"{field_path}: {path}: the archive holds no data files; put one into it")
+    return members

@@ -115,7 +115,7 @@ def find_files(name: str, source: Source) -> SourceFiles:
             f"{field_path}: {archive}: is an archive in a folder whose own folders have a meaning (labels, partitions);"
             " unpack it there, or name the archive itself"
         )
-    return SourceFiles(name, _readable_now(files), base, named=tuple(files))
+    return SourceFiles(name, _readable_now(field_path, files), base, named=tuple(files))
 
 
 def ensure_local(name: str, source: Source, path: Path) -> None:
@@ -164,15 +164,16 @@ def _list_files(field_path: str, path: Path, file_format: str) -> tuple[list[Pat
 def _find_remote_files(name: str, source: Source) -> SourceFiles:
     from farandole.ingest.sources.object_store import find_in_object_store  # object stores take long to import
 
-    remote = find_in_object_store(_field_path(name), source.path, source.format)
+    field_path = _field_path(name)
+    remote = find_in_object_store(field_path, source.path, source.format)
     copied = [path for path in remote.local_paths if path.exists()]
     base = None if remote.base is None else remote.local_path(remote.base)
-    return SourceFiles(name, _readable_now(copied), base, remote)
+    return SourceFiles(name, _readable_now(field_path, copied), base, remote)
 
 
-def _readable_now(files: list[Path]) -> tuple[Path, ...]:
+def _readable_now(field_path: str, files: list[Path]) -> tuple[Path, ...]:
     """Replace the archives that have been unpacked before by their members."""
-    return tuple(member for file in files for member in cached_members(file))
+    return tuple(member for file in files for member in cached_members(field_path, file))
 
 
 def _package_file(field_path: str, uri: str) -> Path:

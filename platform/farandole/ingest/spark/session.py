@@ -31,7 +31,7 @@ QUERY_SETTINGS = {
     # A cast that fails must fail, not become a missing value.
     "spark.sql.ansi.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
-    # ${NAME} in a query or a column's name is not replaced: the machine's variables must not decide about rows.
+    # ${NAME} in a query or a column's name is not replaced: rows must not depend on the machine's variables.
     "spark.sql.variable.substitute": "false",
     # For notebooks and transforms, which may read CSV with Spark: it does not parse pruned columns, so that a row with
     # too many fields would pass unnoticed.
@@ -233,7 +233,7 @@ def _own_python(session: SparkSession) -> Iterator[None]:
 
 
 def configure_session(session: SparkSession, job: Job) -> None:
-    """Apply the settings that decide about rows, and the job's number of partitions."""
+    """Apply the settings that affect rows, and the job's number of partitions."""
     for key, value in QUERY_SETTINGS.items():
         session.conf.set(key, value)
     if job.data.partitions is not None:

@@ -104,6 +104,8 @@ def test_an_archive_in_a_folder_of_images_is_refused(tmp_path: Path) -> None:
 def test_an_archive_without_data_files_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.csv.zip", {"__MACOSX/a.csv": "", ".a.csv": ""})
     assert refused(path).endswith("the archive holds no data files; put one into it")
+    with pytest.raises(DataError, match="the archive holds no data files"):  # the cache has it now
+        find_files("rows", csv(path))
 
 
 def test_another_machine_unpacks_a_member_under_the_same_path(tmp_path: Path, farandole_home: Path) -> None:
