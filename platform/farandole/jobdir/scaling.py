@@ -39,8 +39,12 @@ def scale(job_id: str, workers: int) -> None:
         )
     if not is_training(directory):
         status = read_status(directory)
-        state = status.state if status else "not training"
-        found = "its supervisor has died" if state in ("queued", "running") else f"it is {state}"
+        if status is None:
+            found = "it is not training"
+        elif status.state in ("queued", "running"):
+            found = "its supervisor has died"
+        else:
+            found = f"its state is {status.state}"
         command = resume_command(directory)
         raise SpecError(f"{job_id}: only a running job changes its size, and {found}; use `{command}`")
     write_json(directory / SCALE_REQUEST, {"workers": workers})

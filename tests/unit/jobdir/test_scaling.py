@@ -35,9 +35,9 @@ def test_impossible_sizes_are_rejected(farandole_home: Path) -> None:
         scale(directory.name, BATCH_ROWS + 1)
     with pytest.raises(SpecError, match=r"only a running job changes its size, and it is not training"):
         scale(directory.name, 3)
-    for state, said in (("running", "its supervisor has died"), ("succeeded", "it is succeeded")):
+    for state, found in (("running", "its supervisor has died"), ("succeeded", "its state is succeeded")):
         (directory / "status.json").write_text(json.dumps({"state": state}))
-        with pytest.raises(SpecError, match=f"and {said}; use `farandole train --resume`"):
+        with pytest.raises(SpecError, match=f"and {found}; use `farandole train --resume`"):
             scale(directory.name, 3)
     assert not (directory / "scale.json").exists()
 

@@ -346,13 +346,24 @@ def test_attempts_of_a_resumed_job_continue_their_numbers(directory: Path) -> No
     assert sorted(path.name for path in (directory / "logs").iterdir()) == ["attempt-1", "attempt-2"]
 
 
-def test_home_that_cannot_be_written_is_reported_without_asking_for_space(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.ENOTDIR, "choose a directory that can be created"),
+        (errno.EIO, "make sure that you may write there"),
+    ],
+)
+def test_home_that_cannot_be_written_is_reported_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
-    monkeypatch.setenv("FARANDOLE_HOME", "/dev/null/home")
-    monkeypatch.setattr("farandole.launch.supervisor.read_manifest", lambda location: None)
-    monkeypatch.setattr("farandole.launch.supervisor.require_policies", lambda *_: None)
-    monkeypatch.setattr("farandole.launch.supervisor.load_key", lambda *_: None)
-    with pytest.raises(TrainingError, match=r"/dev/null/home/jobs.*: Not a directory; .*set FARANDOLE_HOME") as caught:
+    def fail(job: Job) -> Path:
+        raise OSError(number, os.strerror(number), "/home/x/jobs")
+
+    for name in ("read_manifest", "require_policies", "load_key"):
+        monkeypatch.setattr(f"farandole.launch.supervisor.{name}", lambda *_: None)
+    monkeypatch.setattr("farandole.launch.supervisor.create_job_directory", fail)
+    with pytest.raises(TrainingError) as caught:
         train(_job())
-    assert "space" not in str(caught.value)
+    text = f"/home/x/jobs: {os.strerror(number)}; {remedy}, or set FARANDOLE_HOME to another directory"
+    assert str(caught.value) == text
