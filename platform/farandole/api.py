@@ -204,6 +204,6 @@ def scale(job_id: str, workers: int, *, backend: str | None = None, location: di
         SpecError: The job is not training, cannot have this number of workers, or its backend cannot scale it.
     """
     if backend is None and job_id not in JobDatabase(home()).ids():
-        scale_here(job_id, workers)  # of the foreground, if there is one
+        scale_here(job_id, workers)  # not submitted, so perhaps a job in the foreground
     else:
         find_backend(job_id, backend, location).scale(job_id, workers)

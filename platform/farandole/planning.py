@@ -44,7 +44,7 @@ class PrepareStep(PlanStep):
         output: The dataset directory.
         digest: Content digest of the dataset that is reused.
         rows: Rows of its splits.
-        lacking: What the job requires and the dataset in `output` lacks; the training would refuse it.
+        lacking: Requirements of the job that the dataset in `output` does not meet; the training would refuse it.
     """
 
     stage = "prepare"
@@ -218,7 +218,7 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
     Args:
         job: The job.
         files: The files of its sources.
-        found: The manifest of the dataset that is in its place now.
+        found: The manifest of the dataset that is in `data.output` now; None: there is none.
     """
     inputs = [entry for source in files.values() for entry in source.fingerprint]
     size_mb = sum(entry.bytes for entry in inputs) / 1e6

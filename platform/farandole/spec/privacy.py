@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from farandole.spec.base import PathText, SecretError, Spec
 
-_KEY_ITSELF = re.compile(r"^(0x)?[0-9A-Fa-f]{32,}$")
+_KEY_ITSELF = re.compile(r"\s*((0x)?[0-9A-Fa-f]{32,}|[A-Za-z0-9+/]{43}=)\s*")
+"""A key in hexadecimal (or the number that YAML makes of it), or 32 bytes in base64."""
 
 
 class KeyReference(Spec):
@@ -23,11 +24,20 @@ class KeyReference(Spec):
     id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
     """The key's name in manifests and errors. Default: the name of the variable or of the file."""
 
-    @field_validator("environment")
+    @model_validator(mode="before")
     @classmethod
-    def _reject_key(cls, value: str | None) -> str | None:
-        if value is not None and _KEY_ITSELF.match(value):
-            raise SecretError("this looks like a key; write the name of the environment variable that holds it")
+    def _reject_text(cls, raw: Any) -> Any:
+        if isinstance(raw, str | int):
+            raise SecretError("is not a reference to a key; write `{environment: NAME}` or `{file: PATH}`")
+        return raw
+
+    @field_validator("environment", "file", mode="before")
+    @classmethod
+    def _reject_key(cls, value: Any, info: ValidationInfo) -> Any:
+        # Before the other checks of the field: their errors show the value.
+        if isinstance(value, str | int) and _KEY_ITSELF.fullmatch(str(value)):
+            holder = "name of the environment variable" if info.field_name == "environment" else "path of the file"
+            raise SecretError(f"this looks like a key; write the {holder} that holds it")
         return value
 
     @model_validator(mode="after")

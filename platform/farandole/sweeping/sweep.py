@@ -35,7 +35,7 @@ from farandole.tracking.recorder import Recorder, record_run, tag_run
 from farandole.tracking.run_link import read_run_id
 
 _MAX_INITIAL_FAILURES = 3
-"""After this many trials of which every one failed, the sweep ends: others would fail as well."""
+"""The sweep ends if its first trials, this many or more, have all failed: others would fail as well."""
 _POLL_S = 0.2
 _RESUMABLE_CHANGES = ("trials", "timeout_s", "parallel")
 """Fields of `sweep` that may change when a sweep is resumed."""

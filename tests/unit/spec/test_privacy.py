@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -42,12 +43,27 @@ def test_invalid_privacy_settings_are_rejected(
     assert any(text in line for line in found), found
 
 
-def test_key_in_place_of_its_name_is_not_repeated(raw: dict[str, Any], problems: Problems) -> None:
-    key = "ab" * 32
-    raw["data"]["privacy"] = {"columns": {"tail": {"policy": "encrypt"}}, "key": {"environment": key}}
+@pytest.mark.parametrize(
+    "key",
+    ["ab" * 32, "9f" * 32, "0x" + "9f" * 32, int("9f" * 32, 16), base64.b64encode(bytes(range(200, 232))).decode()],
+    ids=["letter first", "digit first", "prefix", "number", "base64"],
+)
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("environment", "this looks like a key; write the name of the environment variable that holds it"),
+        ("file", "this looks like a key; write the path of the file that holds it"),
+        (None, "is not a reference to a key; write `{environment: NAME}` or `{file: PATH}`"),
+    ],
+)
+def test_key_in_place_of_its_name_is_not_repeated(
+    raw: dict[str, Any], problems: Problems, key: str | int, field: str | None, message: str
+) -> None:
+    reference = key if field is None else {field: key}
+    raw["data"]["privacy"] = {"columns": {"tail": {"policy": "encrypt"}}, "key": reference}
     (line,) = problems(raw)
-    assert "this looks like a key; write the name of the environment variable that holds it" in line
-    assert key not in line
+    assert message in line
+    assert str(key)[:16] not in line
 
 
 def test_key_is_named_by_its_id_its_variable_or_its_file() -> None:

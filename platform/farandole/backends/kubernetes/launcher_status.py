@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from farandole.errors import FarandoleError
@@ -46,7 +46,7 @@ class LauncherStatus:
 
     @classmethod
     def from_json(cls, text: str) -> LauncherStatus:
-        """Parse the value of the key `status`.
+        """Parse the value of the key `status`. Fields that only a newer launcher knows are ignored.
 
         Raises:
             FarandoleError: It is not a launcher's status.
@@ -55,7 +55,8 @@ class LauncherStatus:
             data = json.loads(text)
             if not isinstance(data, dict):
                 raise MessageError("it is not an object")
-            status: LauncherStatus = decode_fields(cls, data)
+            known = {field.name for field in fields(cls)}
+            status: LauncherStatus = decode_fields(cls, {name: data[name] for name in data if name in known})
         except ValueError as error:
             raise FarandoleError(
                 f"Kubernetes: the launcher reported a status that this farandole cannot read ({error}); use the version"

@@ -81,7 +81,9 @@ class LogFollower:
         cursor, name = self._cursor(pod), pod["metadata"]["name"]
         ended = pod["status"].get("phase") in ("Succeeded", "Failed")
         try:
-            yield from self._new_lines(name, cursor, follow=follow and not ended and not self._prepares(pod))
+            yield from self._new_lines(
+                name, cursor, follow=follow and not ended and not self._waits_for_preparation(pod)
+            )
         except ApiUnreachableError:  # or no line came for long; the next request shows whether the API is up
             return
         except ApiError as error:
@@ -95,8 +97,8 @@ class LogFollower:
             return  # 400: the container has not started
         cursor.complete = cursor.complete or ended
 
-    def _prepares(self, pod: Object) -> bool:
-        """Return whether a launcher only waits for the preparation, whose log would not be read if one followed it."""
+    def _waits_for_preparation(self, pod: Object) -> bool:
+        """Return whether a pod is a launcher that still waits: following its log would hold up the preparation's."""
         if pod["metadata"]["labels"].get(COMPONENT) != LAUNCHER:
             return False
         others = self._cluster.find("Pod", f"{JOB}={self._job_id},{COMPONENT}={PREPARE}")

@@ -156,6 +156,12 @@ def test_pod_that_cannot_be_created(store: Object) -> None:
     assert (status.state, status.reason) == ("queued", refusals[0])
 
 
+def test_field_of_a_newer_launcher_is_ignored(store: Object) -> None:
+    said = reported("running", stage="train", workers=2, step=37, reason="attempt 1 is training", loss=0.5)
+    found = JobObjects(store, said, [job("prepare", "Complete"), job("launcher")], [pod("launcher"), pod("worker")])
+    assert (job_status(found).state, job_status(found).step) == ("running", 37)
+
+
 def test_status_that_cannot_be_decoded_is_refused(store: Object) -> None:
     found = JobObjects(store, {"status": json.dumps({"state": "resting", "submission": 1})})
     with pytest.raises(FarandoleError, match=r"this farandole cannot read \(LauncherStatus\.state cannot be"):
