@@ -12,7 +12,7 @@ import torch
 
 from farandole.training.checkpoint import backends, open_backend, read_checkpoint
 from farandole.training.checkpoint.backends import DirectoryBackend, sort_newest_first, unused_name
-from farandole.training.checkpoint.format import DamagedCheckpointError
+from farandole.training.checkpoint.format import DamagedCheckpointError, write_state
 
 
 def put(backend: DirectoryBackend, step: int, **state: Any) -> str:
@@ -55,14 +55,13 @@ def test_name_that_another_training_takes_during_the_write_is_not_used(
 ) -> None:
     backend = DirectoryBackend(tmp_path)
     names: list[str] = []
-    original = backends.write_state
 
-    def write_state(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    def write_after_another(path: Path, state: dict[str, Any]) -> dict[str, Any]:
         monkeypatch.undo()
         names.append(put(backend, 50, number=1))
-        return original(path, state)
+        return write_state(path, state)
 
-    monkeypatch.setattr(backends, "write_state", write_state)
+    monkeypatch.setattr(backends, "write_state", write_after_another)
     names.append(put(backend, 50, number=2))
     assert names == ["step-000000050", "step-000000050-2"]
     assert [backend.state(name, backend.meta(name))["number"] for name in names] == [1, 2]
