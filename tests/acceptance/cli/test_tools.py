@@ -40,7 +40,7 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
         [FARANDOLE, "ui", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # MLflow imports for long on a busy machine
     while time.monotonic() < deadline and process.poll() is None:
         try:
             _get(f"{url}/health")

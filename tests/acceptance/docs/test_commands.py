@@ -91,7 +91,7 @@ def test_every_command_of_the_documents_works(user_home: Path) -> None:
     assert "models:/flights/2" in output["logs"].splitlines()[-1]
     assert "succeeded" in output["status"]
     with _running(_UI, user_home):
-        assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=60)
+        assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=180)
 
 
 @pytest.mark.slow(seconds=60)
