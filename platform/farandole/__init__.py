@@ -1,4 +1,4 @@
-"""Farandole: from raw tables to a served model, with one job file.
+"""Farandole: from raw tables to a registered model, with one job file.
 
     import farandole
 

@@ -16,7 +16,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="farandole",
-    help="From raw tables to a served model: Spark, Arrow shards, Horovod, PyTorch and MLflow behind one job file.",
+    help="From raw tables to a registered model: Spark, Arrow shards, Horovod, PyTorch and MLflow behind one job file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
