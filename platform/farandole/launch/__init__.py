@@ -1,7 +1,8 @@
 """Start and supervision of gangs: all workers of one attempt, started by Horovod's launcher.
 
 `train` supervises a job's training from the first attempt to the last. Names are imported on first use: the process of
-Horovod's launcher also imports this package, and needs neither Arrow nor the supervisor.
+Horovod's launcher also imports this package, and needs neither Arrow nor the supervisor. The parts of a gang's life
+and the entry points of its processes are modules side by side, hence 16 files.
 """
 
 from __future__ import annotations
