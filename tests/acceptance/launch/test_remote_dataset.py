@@ -54,5 +54,6 @@ def test_server_that_disappears_is_reported_with_a_remedy(
     home: Path, proxy: FaultyProxy, s3: Folder, remote_job: Job
 ) -> None:
     proxy.inject("refuse", path="validation/")
-    with pytest.raises(StorageError, match=rf"{s3.uri}/validation/.*: could not be read in 5 tries: .*; check that the server answers"):
+    message = rf"{s3.uri}/validation/.*: could not be read in 5 tries: .*; check that the server answers"
+    with pytest.raises(StorageError, match=message):
         train(remote_job)
