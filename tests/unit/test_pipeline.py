@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +117,4 @@ def test_builder_may_be_any_object_with_the_name(make_job: MakeJob, source: str)
     package.mkdir()
     (package / "networks.py").write_text(source)
     check_builder(job)
+    assert "own.networks" not in sys.modules  # found without an import

@@ -78,6 +78,7 @@ def test_a_locked_database_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyP
     owner.execute("BEGIN EXCLUSIVE")
     monkeypatch.setattr(sqlite3, "connect", connect_without_waiting)
     _check_database_file(_database(path))
+    assert owner.in_transaction  # the lock was there during the check
     owner.close()
 
 
