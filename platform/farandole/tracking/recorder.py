@@ -158,8 +158,9 @@ class Recorder:
 
     @property
     def model_directory(self) -> str:
-        """The URI of the model's directory until the store has accepted it."""
-        return file_uri(self._model_directory)
+        """The URI of the model's directory, unless the store has accepted it."""
+        rejected = self._spool.rejected_files / self._model_directory.name
+        return file_uri(rejected if rejected.exists() else self._model_directory)
 
     def drain(self, timeout_s: float) -> DrainResult:
         """Wait until everything is sent, or the store has not answered for `timeout_s`."""
