@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 
-from farandole.storage import file_uri
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
 from farandole.tracking.store import TrackingStore
@@ -243,10 +244,10 @@ class Delivery:
             run.info.experiment_id, name="model", source_run_id=run.info.run_id, tags={_KEY_TAG: key}
         )  # fmt: skip
         if str(model.status) != "READY":
-            saved = Model.load(file_uri(folder))
+            saved = Model.from_dict(yaml.safe_load((folder / MLMODEL_FILE_NAME).read_text()))  # `load` takes a URI
             saved.model_id, saved.model_uuid = model.model_id, model.model_id
             saved.run_id, saved.artifact_path = run.info.run_id, model.artifact_location
-            saved.save(str(folder / "MLmodel"))
+            saved.save(str(folder / MLMODEL_FILE_NAME))
             self._client.log_model_artifacts(model.model_id, str(folder))
             model = self._client.finalize_logged_model(model.model_id, "READY")
         if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else ())]:
