@@ -11,7 +11,7 @@ from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
 from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
-from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.readers.file_schemas import check_parquet
-from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
-from farandole.ingest.spark.error_transport import ERROR_MARK
+from farandole.ingest.spark.error_transport import plain_message
+from farandole.ingest.spark.parquet_frames import parquet_frame
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
 from farandole.ingest.spark.row_frames import SourceReaders, row_frame
 from farandole.spec import Data, ParquetSource, Source
@@ -46,7 +43,8 @@ def query_frame(session: SparkSession, data: Data, readers: SourceReaders) -> Da
     try:
         frame = session.sql(data.query)
     except (ParseException, AnalysisException) as error:
-        raise DataError(f"data.query: {plain_message(str(error))}", detail=str(error)) from error
+        reason = readers.why_missing(str(error)) or plain_message(str(error))
+        raise DataError(f"data.query: {reason}", detail=str(error)) from error
     check_deterministic(frame, "data.query")
     return frame
 
@@ -148,54 +146,5 @@ def source_frame(session: SparkSession, name: str, source: Source, readers: Sour
         DataError: The files do not have the declared columns.
     """
     if isinstance(source, ParquetSource):
-        return _parquet_frame(session, name, source, readers.files[name])
+        return parquet_frame(session, name, source, readers)
     return row_frame(session, source, *readers.reader(name))
-
-
-def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:
-    check_parquet(name, source, files)
-    reader = session.read.option("mergeSchema", "false")
-    if files.base is not None:
-        reader = reader.option("basePath", str(files.base))
-    try:
-        frame = reader.parquet(*_escaped_paths(files))
-    except AnalysisException as error:
-        raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
-    for column in source.columns or ():
-        if column not in frame.columns:
-            close = closest_match(column, frame.columns)
-            hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
-            raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    wanted = tuple(source.columns or frame.columns)
-    rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
-    return rows.frame.select(*(_valid_text(rows, column, uri) for column in wanted)).toDF(*wanted)
-
-
-def _valid_text(rows: NeutralFrame, name: str, uri: Column) -> Column:
-    """Return a column with a check: text that is not UTF-8, which Parquet does not verify, fails the Spark job.
-
-    Args:
-        rows: The rows.
-        name: The column.
-        uri: The URI of a row's file; input_file_name() counts as a function whose value changes.
-    """
-    column = rows.column(name)
-    if not isinstance(rows.type_of(name), T.StringType):
-        return column
-    path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
-    text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
-    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
-    failure = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(rows.neutral(name))
-
-
-def _escaped_paths(files: SourceFiles) -> list[str]:
-    """Escape paths for Spark, which reads them as patterns."""
-    return [re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path)) for path in files.paths]
-
-
-def plain_message(text: str) -> str:
-    """Return Spark's message without the plan, the codes and the advice to change settings."""
-    text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
-    text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
-    return re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text)

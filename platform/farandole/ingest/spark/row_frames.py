@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from farandole.errors import DataError
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import ByteRange, divide_into_tasks, needs_whole_file
+from farandole.ingest.readers.csv_headers import CsvHeaders, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import (
     JsonReader,
@@ -64,6 +64,12 @@ class SourceReaders:
 
     def __init__(self, session: SparkSession, sources: Mapping[str, Source], files: Mapping[str, SourceFiles]) -> None:
         self.files = files
+        self.unreadable: dict[str, str] = {}
+        """The columns that were left out because nothing can read them: column to file, reason and remedy."""
+        self.rounded: dict[str, str] = {}
+        """The columns whose times in nanoseconds are rounded to microseconds: column to its first file."""
+        self.notes: list[str] = []
+        """What else the user should know about the files."""
         self._session = session
         self._sources = sources
         self._readers: dict[str, tuple[RowReader, Tasks]] = {}
@@ -77,8 +83,16 @@ class SourceReaders:
         if name not in self._readers:
             source = self._sources[name]
             assert isinstance(source, RowSource)
-            self._readers[name] = make_reader(self._session, name, source, self.files[name])
+            reader, tasks = make_reader(self._session, name, source, self.files[name])
+            if isinstance(reader, CsvReader):
+                self.unreadable |= CsvHeaders(reader.header, path=self.files[name].paths[0]).unreadable
+            self._readers[name] = reader, tasks
         return self._readers[name]
+
+    def why_missing(self, message: str) -> str | None:
+        """Return why a column is missing that Spark's message names in backticks; None: there is no such reason."""
+        named = (reason for column, reason in self.unreadable.items() if f"`{column}`" in message)
+        return next(named, None)
 
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
@@ -111,12 +125,12 @@ def make_reader(session: SparkSession, name: str, source: RowSource, files: Sour
             _check_members(session, name, source.columns, tasks)
         return JsonReader(source, types, {column: arrow_json_type(kind) for column, kind in types.items()}), tasks
     assert isinstance(source, CsvSource)
-    header = check_header(name, source, files)
+    headers = read_headers(name, source, files)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     tasks = _tasks(session, name, source, files.paths, splittable=splittable)
     if source.columns is not None:
-        return CsvReader(source, tuple(header), dict(source.columns)), tasks
-    return CsvReader(source, tuple(header), _infer_csv(session, source, header, tasks)), tasks
+        return CsvReader(source, headers.first, dict(source.columns), headers.others), tasks
+    return CsvReader(source, headers.first, _infer_csv(session, source, headers, tasks)), tasks
 
 
 def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
@@ -149,9 +163,10 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
     return images
 
 
-def _infer_csv(session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks) -> dict[str, str]:
+def _infer_csv(session: SparkSession, source: CsvSource, headers: CsvHeaders, tasks: Tasks) -> dict[str, str]:
     """Infer the narrowest type that all values of each column fit."""
-    reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+    header = headers.columns
+    reader = CsvReader(source, headers.first, dict.fromkeys(header, "string"))
 
     def try_types(byte_range: ByteRange) -> Iterator[list[list[bool]]]:
         for table in reader.texts(byte_range):

@@ -1,0 +1,152 @@
+"""Parquet files as Spark data frames: Spark reads them, helped over names and types that it rejects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from farandole.errors import DataError, closest_match
+from farandole.ingest.readers.parquet_footers import ParquetColumn, ParquetColumns, check_parquet
+from farandole.ingest.sources.checksums import checksum_path, find_outdated_checksums
+from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
+from farandole.ingest.spark.error_transport import plain_message, raise_in_spark
+from farandole.ingest.spark.row_frames import SourceReaders
+from farandole.spec import ParquetSource
+
+_NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
+_WITHOUT_CHECKSUMS = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+"""Options with which Hadoop looks for no checksum files; their names would be invalid URIs if there is a colon."""
+_NO_PATTERNS = {"__globPaths__": "false"}
+"""Option with which Spark takes paths as they are."""
+
+
+def parquet_frame(session: SparkSession, name: str, source: ParquetSource, readers: SourceReaders) -> DataFrame:
+    """Return the rows of a source of Parquet files.
+
+    Columns that Spark cannot read are left out; `readers` receives the reason for errors about their use.
+
+    Args:
+        session: The Spark session.
+        name: The source's name.
+        source: The source.
+        readers: The readers of the sources of the job.
+
+    Raises:
+        DataError: The files do not agree, or do not have the declared columns.
+    """
+    files = readers.files[name]
+    columns = check_parquet(name, source, files)
+    readers.unreadable |= columns.unreadable
+    frame = _read(session, name, source, files, columns, readers.notes)
+    wanted = source.columns or tuple(frame.columns)
+    for column in wanted:
+        if column not in frame.columns:
+            close = closest_match(column, frame.columns)
+            hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
+            raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
+    rounded = [column for column in wanted if column in columns.first and columns.first[column].nanoseconds]
+    readers.rounded |= {column: str(files.paths[0]) for column in rounded}
+    rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
+    selected = (_readable(rows, column, columns.first.get(column), uri) for column in wanted)
+    return rows.frame.select(*selected).toDF(*wanted)
+
+
+def _read(
+    session: SparkSession,
+    name: str,
+    source: ParquetSource,
+    files: SourceFiles,
+    columns: ParquetColumns,
+    notes: list[str],
+) -> DataFrame:
+    """Return the columns of the files as Spark reads them: timestamps in nanoseconds are integers."""
+    distinguish_case(session, columns.names)
+    session.conf.set(_NANOS_AS_LONG, "true")
+    options = {"mergeSchema": "false", **_NO_PATTERNS}
+    outdated = find_outdated_checksums(files.paths)
+    if outdated or any(":" in path.name for path in files.paths):
+        options |= _WITHOUT_CHECKSUMS
+    if outdated:
+        more = f" (and {len(outdated) - 1} more such files)" if len(outdated) > 1 else ""
+        notes.append(
+            f"{outdated[0]}: was rewritten since its checksums in {checksum_path(outdated[0]).name} were written{more},"
+            " so this source is read without such checks; remove the outdated .crc files"
+        )
+    if files.base is not None:
+        options["basePath"] = str(files.base)
+    reader = session.read.options(**options)
+    try:
+        if columns.unreadable:
+            readable = [column for column in columns.first if column not in columns.unreadable]
+            wanted = [column for column in readable if source.columns is None or column in source.columns]
+            reader = reader.schema(_schema(session, files.paths[0], wanted))
+        return reader.parquet(*map(str, files.paths))
+    except AnalysisException as error:
+        raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
+
+
+def _schema(session: SparkSession, path: Path, wanted: Sequence[str]) -> T.StructType:
+    """Return some columns of a file in Spark's types, which Spark itself converts only for all columns together."""
+    jvm = session._jvm
+    assert jvm is not None
+    configuration = jvm.org.apache.hadoop.conf.Configuration(session.sparkContext._jsc.hadoopConfiguration())
+    for key, value in _WITHOUT_CHECKSUMS.items():
+        configuration.set(key, value)
+    parquet = jvm.org.apache.parquet
+    file = parquet.hadoop.util.HadoopInputFile.fromPath(jvm.org.apache.hadoop.fs.Path(str(path)), configuration)
+    footer = parquet.hadoop.ParquetFileReader.open(file)
+    try:
+        message = footer.getFooter().getFileMetaData().getSchema()
+    finally:
+        footer.close()
+    fields = jvm.java.util.ArrayList()
+    for column in wanted:
+        fields.add(message.getType(message.getFieldIndex(column)))
+    settings = session._jsparkSession.sessionState().conf()
+    package = jvm.org.apache.spark.sql.execution.datasources.parquet
+    converter = package.ParquetToSparkSchemaConverter(settings)
+    chosen = parquet.schema.MessageType(message.getName(), fields)
+    return T.StructType.fromJson(json.loads(converter.convert(chosen).json()))
+
+
+def _readable(rows: NeutralFrame, name: str, kind: ParquetColumn | None, uri: Column) -> Column:
+    """Return a column with its values checked, or converted, where Spark only takes them as they are.
+
+    Args:
+        rows: The rows.
+        name: The column.
+        kind: Its type in the files; None if it comes from the folders' names.
+        uri: The URI of a row's file; input_file_name() counts as a function whose value changes.
+    """
+    column = rows.column(name)
+    if kind is not None and kind.nanoseconds:
+        return _rounded(rows.neutral(name), in_utc=kind.in_utc).alias(rows.neutral(name))
+    if isinstance(rows.type_of(name), T.StringType):
+        return _valid_text(column, name, uri).alias(rows.neutral(name))
+    return column
+
+
+def _rounded(column: str, *, in_utc: bool) -> Column:
+    """Return a timestamp of a column of nanoseconds, rounded half up to microseconds; no step can overflow."""
+    rounding = f"CASE WHEN {column} % 1000 >= 500 THEN 1 WHEN {column} % 1000 < -500 THEN -1 ELSE 0 END"
+    time = F.expr(f"timestamp_micros({column} div 1000 + {rounding})")
+    return time if in_utc else time.cast("timestamp_ntz")
+
+
+def _valid_text(column: Column, name: str, uri: Column) -> Column:
+    """Return a column of text with a check: text that is not UTF-8, which Parquet does not verify, fails the job."""
+    path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
+    failure = raise_in_spark(
+        F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
+    )
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure)
