@@ -47,22 +47,26 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
         print_json(trained.to_dict())
         return
     training, dataset = trained.training, trained.dataset
-    table = _block(f"{job.name}: {trained.model_uri}")
-    for split in ("test", "validation"):
+    table = _block(f"{job.name}: {trained.model_uri or job.train.script}")
+    for split in training.metrics:
         metrics = ", ".join(f"{name} {_rounded(value)}" for name, value in training.metrics[split].items())
         table.add_row(f"{split} metrics", metrics or "none")
-    table.add_row("rows", _rows(dataset.rows))
+    if dataset is not None:
+        table.add_row("rows", _rows(dataset.rows))
     gang = f"{format_count(training.workers, 'worker')}, {format_count(training.steps, 'step')}"
-    table.add_row("speed", f"{training.rows_per_s:,.0f} rows/s ({gang}, attempt {training.attempts})")
+    rate = f"{training.rows_per_s:,.0f} rows/s ({gang}, attempt {training.attempts})"
+    table.add_row("speed", rate if training.rows_per_s else f"{gang}, attempt {training.attempts}")
     spent = {name.removesuffix("_s").replace("_", " "): value for name, value in training.time_split.items()}
-    table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
+    if spent:
+        table.add_row("time", ", ".join(f"{name} {value:.1f} s" for name, value in spent.items()))
     if len(training.time_by_rank) > 1:
         table.add_row("time by worker", "\n".join(_rank_times(training.time_by_rank)))
     if training.straggler:
         slow = training.straggler
         text = f"worker {slow['rank']} computes {slow['excess_s']:.1f} s longer than the others, who wait for it"
         table.add_row("straggler", f"{text} ({slow['share']:.0%} of the time)")
-    table.add_row("shards", escape(dataset.path) + (" (reused)" if dataset.reused else ""))
+    if dataset is not None:
+        table.add_row("shards", escape(dataset.path) + (" (reused)" if dataset.reused else ""))
     table.add_row("MLflow run", training.mlflow_run_id or _unsent(trained.id))
     table.add_row("job", escape(str(trained.directory)))
     table.add_row("next", f"{_command()} ui" + ("" if job.tracking.uri is None else f" {job_file}"))

@@ -73,15 +73,15 @@ class TrainedModel:
         job: The job's name.
         id: The job's id.
         directory: Where the job keeps its spec, checkpoints and logs.
-        dataset: The dataset.
+        dataset: The dataset; None: the job's script reads its own data.
         training: The numbers of the training.
-        model_uri: The logged or registered model.
+        model_uri: The logged or registered model; empty if the job runs a script, which logs models itself.
     """
 
     job: str
     id: str
     directory: Path
-    dataset: DatasetSummary
+    dataset: DatasetSummary | None
     training: TrainingSummary
     model_uri: str
 
@@ -91,7 +91,7 @@ class TrainedModel:
             "job": self.job,
             "id": self.id,
             "directory": str(self.directory),
-            "dataset": self.dataset.to_dict(),
+            "dataset": self.dataset.to_dict() if self.dataset is not None else None,
             "training": self.training.to_dict(),
             "model": {"uri": self.model_uri},
         }

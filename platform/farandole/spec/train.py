@@ -219,6 +219,11 @@ class Checkpoint(Spec):
 class Train(Spec):
     """The training of the model."""
 
+    script: Annotated[str, Field(min_length=1)] | None = None
+    """Your own training script in place of the trainer, a Python file in the job's folder. Each worker runs it; it
+    saves and resumes with `farandole.Checkpoint`, and reports with `farandole.report`."""
+    args: tuple[str, ...] = ()
+    """The script's arguments."""
     epochs: Annotated[int, Field(ge=1)] = 10
     """The number of passes over the training split."""
     global_batch_size: Annotated[int, Field(ge=1)] = 1024
