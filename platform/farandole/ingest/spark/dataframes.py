@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -74,6 +74,10 @@ _CLOCKS = {
     "Now": "now",
 }
 """Spark's expressions whose value is constant in a query and different in the next query."""
+_NOT_CONVERTED = (
+    "if it means a missing value, list it in `null_values` of the source or write NULLIF in the query; otherwise"
+    " convert it in the query, or use `kind: categorical`"
+)
 _ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
@@ -136,6 +140,35 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
     return frame.selectExpr(*selected)
 
 
+_NUMBER = r"^[ \\t]*[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?[ \\t]*$"
+
+
+def with_wanted_types(frame: DataFrame, wanted: Mapping[str, str]) -> DataFrame:
+    """Convert columns of text to the types that their uses need; a text that does not fit fails the Spark job.
+
+    Args:
+        frame: The rows of the query.
+        wanted: Column to `double` or `timestamp`.
+    """
+    texts = [name for name, kind in frame.dtypes if kind == "string" and name in wanted]
+    return frame.withColumns({name: _converted(name, wanted[name]) for name in texts}) if texts else frame
+
+
+def _converted(name: str, kind: str) -> Column:
+    column = F.col(quote_identifier(name))
+    fits = column.rlike(_NUMBER) if kind == "double" else column.try_cast(kind).isNotNull()
+    noun = "a number" if kind == "double" else "a time"
+    shown = F.concat(F.lit(f"column {name}: '"), F.substring(column, 1, 60))
+    text = F.concat(shown, F.lit(f"' is not {noun}, as the features and the label need it; {_NOT_CONVERTED}"))
+    return F.when(column.isNull() | fits, F.trim(column).cast(kind)).otherwise(_failure(text))
+
+
+def _failure(message: Column) -> Column:
+    """Return an expression that fails the Spark job with a `DataError`."""
+    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), message.alias("message")))
+    return F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+
+
 def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:
     """Return one source as a frame; a malformed row fails the Spark job that reads it.
 
@@ -172,9 +205,7 @@ def _valid_text(frame: DataFrame, name: str) -> Column:
     uri = F.col("_metadata.file_path")  # input_file_name() counts as a function whose value changes
     path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
     text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
-    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
-    failure = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(name)
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(_failure(text)).alias(name)
 
 
 def _escaped_paths(files: SourceFiles) -> list[str]:
