@@ -27,10 +27,10 @@ from farandole.ingest.readers.json_reader import (
     unify_schemas,
 )
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
-from farandole.ingest.readers.text_types import INFERRED_TYPES, fits_type
 from farandole.ingest.sources.files import SourceFiles, ensure_local
 from farandole.ingest.spark.column_names import BatchFunction, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
+from farandole.preprocess.text_types import INFERRED_TYPES, fits_type
 from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
