@@ -27,7 +27,18 @@ from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variabl
 from farandole.spec.job import Job
 from farandole.spec.job_file import load_job, parse_job, save_job
 from farandole.spec.overrides import with_overrides
-from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, KeyReference, Mask, Policy, Privacy, Pseudonymise
+from farandole.spec.privacy import (
+    Allow,
+    Drop,
+    Encrypt,
+    Generalise,
+    KeyReference,
+    Mask,
+    Policy,
+    Privacy,
+    Pseudonymise,
+    Redact,
+)
 from farandole.spec.resources import Hosts, Resources, parse_host
 from farandole.spec.sources import (
     CsvSource,
@@ -106,6 +117,7 @@ __all__ = [
     "Pseudonymise",
     "Range",
     "RecordSource",
+    "Redact",
     "Resources",
     "RowSource",
     "Rows",

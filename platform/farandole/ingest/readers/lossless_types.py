@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.ingest.readers.text_types import convert_text
+from farandole.preprocess.text_types import convert_text
 
 _NO_PATTERNS: Mapping[str, str | None] = {}
 

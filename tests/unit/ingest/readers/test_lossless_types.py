@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farandole.ingest.readers.lossless_types import NUMBER, choose_type, common_spellings, find_spellings
-from farandole.ingest.readers.text_types import convert_text
+from farandole.preprocess.text_types import convert_text
 from farandole.preprocess.values import as_text
 
 FUZZ = settings(max_examples=400, derandomize=True, deadline=None)
