@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from farandole.backends.registry import backend_for_job
@@ -14,11 +16,14 @@ from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.sources.files import SourceFiles, find_files
-from farandole.ingest.sources.row_estimate import estimate_rows
 from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, Train
 from farandole.storage import parse_location
+
+_SAMPLE_BYTES = 2**18
+_LINE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,48 @@ def estimate_table(job: Job, files: dict[str, SourceFiles]) -> Table | None:
     rows = estimate_rows(next(iter(files.values())).paths)
     share = 0.8 if split.column else split.train
     return None if rows is None else Table(max(1, round(rows * share)), label.kind)
+
+
+def estimate_rows(paths: Sequence[Path]) -> int | None:
+    """Estimate the rows of the files of a source.
+
+    Args:
+        paths: Local files.
+
+    Returns:
+        The exact number for Parquet; for files of lines, their size divided by the mean length of the first lines;
+        None for other files, such as compressed ones, and for files that cannot be read.
+    """
+    total = 0
+    try:
+        for path in paths:
+            rows = _parquet_rows(path) if path.suffix.lower() in _PARQUET_SUFFIXES else _line_count(path)
+            if rows is None:
+                return None
+            total += rows
+    except (OSError, ValueError):
+        return None
+    return total if paths else None
+
+
+def _parquet_rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _line_count(path: Path) -> int | None:
+    if path.suffix.lower() not in _LINE_SUFFIXES:
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        sample = file.read(_SAMPLE_BYTES)
+    lines = sample.count(b"\n") + (size == len(sample) and not sample.endswith(b"\n") and bool(sample))
+    if not lines:
+        return None
+    counted = len(sample) if size == len(sample) else sample.rfind(b"\n") + 1
+    header = path.suffix.lower() in (".csv", ".tsv", ".txt")
+    return max(0, round(size / counted * lines) - header)
 
 
 def _epochs(spec: Train) -> str:

@@ -331,7 +331,7 @@ class Train(Spec):
 
     @property
     def learning_rate_schedule(self) -> Schedule:
-        """How the learning rate changes."""
+        """The learning rate as a function of the step."""
         return Schedule() if self.schedule == "auto" else self.schedule
 
     @property
