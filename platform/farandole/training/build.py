@@ -56,7 +56,7 @@ def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -
     spec = job.train
     return TrainingLoader(
         dataset,
-        global_batch_size=spec.global_batch_size,
+        global_batch_size=spec.batch_rows,
         rank=gang.rank,
         size=gang.size,
         seed=spec.seed,
@@ -90,7 +90,7 @@ def make_stepper(
         spec=spec,
         model=model,
         forward=torch.compile(model) if spec.compile else model,
-        loss=loss_function(spec.loss, label, smoothing=spec.label_smoothing, weights=weights, folder=job.folder),
+        loss=loss_function(spec.loss, label, smoothing=spec.smoothing, weights=weights, folder=job.folder),
         label=label,
         grad_sync=grad_sync,
         scaler=scaler,
@@ -120,7 +120,7 @@ def make_plateau(job: Job, dataset: Dataset) -> ReduceOnPlateau | None:
     Raises:
         SpecError: There are no validation rows.
     """
-    spec = job.train.schedule
+    spec = job.train.learning_rate_schedule
     if spec.name != "plateau":
         return None
     _require_validation(dataset, "train.schedule: plateau")
