@@ -15,10 +15,9 @@ from farandole.ingest.rules.privacy_gate import PrivacyGate, PrivacyRecord
 from farandole.ingest.rules.spark_failures import explain_failure
 from farandole.ingest.rules.user_transform import TransformRecord, UserTransform
 from farandole.ingest.sources.files import SourceFiles
-from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame
+from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame, with_wanted_types
 from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached
-from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.privacy import Detector, read_key
 from farandole.spec import Job
 
@@ -93,14 +92,14 @@ class RowPipeline:
             field_path = "data.query" if self._transform is None else "data.query and data.transform"
             for reason in find_unstable_parts(rows):
                 warn(f"{field_path}: {reason}, so the dataset cannot be made a second time")
+        rows = with_wanted_types(rows, self._job.data.wanted_types)
         self._gate.check_columns(rows)
         self._expectations = tuple(check_expectations(rows, self._job.data, warn))
         return self._gate.protect(needed_columns(rows, self._job.data.used_columns))
 
     def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
         """Return the columns of the result of `rows` that are inspected for personal data."""
-        entering = (quote_identifier(column) for column in sorted(self._job.data.used_columns))
-        return self._gate.inspected_columns(frame.select(*entering))
+        return self._gate.inspected_columns(frame)
 
     @contextmanager
     def k_anonymous(self, frame: DataFrame) -> Iterator[DataFrame]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from farandole.jobdir.layout import CHECKPOINTS
 from farandole.process.atomic import atomic_directory, draft_path
 from farandole.spec import Job
-from farandole.storage import LocalStorage, Location, is_uri, open_storage
+from farandole.storage import LocalStorage, Location, join_location, open_storage, parse_location
 from farandole.training.checkpoint.format import (
     META_FILE,
     STATE_FILE,
@@ -85,10 +85,7 @@ def checkpoint_location(job: Job, directory: Path) -> Location:
     configured = job.train.checkpoint.directory
     if configured is None:
         return directory / CHECKPOINTS
-    if not is_uri(configured):
-        return Path(configured) / directory.name
-    address, mark, options = configured.partition("?")
-    return f"{address.rstrip('/')}/{directory.name}{mark}{options}"
+    return parse_location(join_location(configured, directory.name))
 
 
 def read_checkpoint(location: Location, name: str | None = None) -> dict[str, Any]:
