@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli import data, jobs, pipeline, sweep, tools
+from farandole.cli import data, init, jobs, pipeline, sweep, tools
 from farandole.errors import FarandoleError
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+init.add_to(app)
 pipeline.add_to(app)
 jobs.add_to(app)
 sweep.add_to(app)

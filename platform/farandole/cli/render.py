@@ -47,7 +47,7 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
         print_json(trained.to_dict())
         return
     training, dataset = trained.training, trained.dataset
-    table = _block(f"{job.name}: {trained.model_uri}")
+    table = block(f"{job.name}: {trained.model_uri}")
     for split in ("test", "validation"):
         metrics = ", ".join(f"{name} {_rounded(value)}" for name, value in training.metrics[split].items())
         table.add_row(f"{split} metrics", metrics or "none")
@@ -75,7 +75,7 @@ def show_dataset(job_file: Path, job: Job, prepared: PreparedDataset, *, as_json
     if as_json:
         print_json(document)
         return
-    table = _block("dataset")
+    table = block("dataset")
     table.add_row("path", escape(str(prepared.path)) + (" (reused)" if prepared.reused else ""))
     table.add_row("digest", prepared.manifest.digest)
     table.add_row("rows", _rows(prepared.manifest.row_counts))
@@ -200,7 +200,7 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
     if as_json:
         print_json(job.to_dict())
         return
-    table = _block(job.id)
+    table = block(job.id)
     table.add_row("state", f"{_state(job)} ({_ago(job.since)})")
     table.add_row("reason", escape(job.reason))
     if job.stage:
@@ -274,7 +274,7 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _block(title: str) -> Table:
+def block(title: str) -> Table:
     """Return a table of names and values."""
     table = Table(title=escape(title), title_justify="left", show_header=False)
     table.add_column(style="bold")

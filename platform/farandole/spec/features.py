@@ -369,13 +369,14 @@ class Label(Spec):
 
     column: str
     """The raw column."""
-    kind: Literal["binary", "multiclass", "regression"]
-    """Two classes, several classes, or a number."""
+    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    """Two classes, several classes, or a number. `auto` guesses it from the files: two values, few whole numbers or
+    texts, or other numbers."""
     positive: str | bool | int | None = None
     """Binary: the value whose probability is predicted. Default: the greater one (`true`, `1`)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.positive is not None and self.kind != "binary":
+        if self.positive is not None and self.kind not in ("auto", "binary"):
             raise ValueError(f"positive has no effect on a {self.kind} label; remove it")
         return self
