@@ -212,6 +212,40 @@ def start(
     tables.show(document, tables.START, as_json=as_json, as_markdown=as_markdown)
 
 
+@app.command(name="end_to_end")
+def end_to_end(
+    cases: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="One of flights, small. Repeatable. Default: all."),
+    ] = None,
+    systems: Systems = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Another checkout of Farandole, set up by `make setup`, to compare with."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of all systems in turn; medians count.")] = 3,
+    peers_python: PeersPython = sys.executable,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Measure raw files to registered model beside pandas with boosting, a DDP loop, and Ray: parts of the time."""
+    from benchmarks.end_to_end.bench import EndToEndBench, bench_end_to_end
+    from benchmarks.end_to_end.cases import END_TO_END_CASES
+    from farandole.cli.progress import event_display
+
+    _require_one_format(as_json, as_markdown)
+    bench = EndToEndBench(
+        cases=cases or tuple(END_TO_END_CASES),
+        systems=systems or (),
+        before=before,
+        peers_python=peers_python,
+        repeats=repeats,
+    )
+    with event_display() as on_event:
+        document = bench_end_to_end(bench, on_event)
+    tables.show(document, tables.END_TO_END, as_json=as_json, as_markdown=as_markdown)
+
+
 @app.command()
 def queue(
     job_file: Annotated[

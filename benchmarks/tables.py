@@ -135,6 +135,17 @@ START = (
 )
 """Columns of `python -m benchmarks start`."""
 
+END_TO_END = (
+    *_COMMON[:3],
+    Column("s", _figure("seconds", ".1f")),
+    Column("farandole's share", _figure("ratio", ".2f")),
+    Column("repeat's share", _figure("repeat_ratio", ".2f")),
+    Column("processor s", _figure("cpu_s", ".1f")),
+    Column("ROC AUC", _figure("roc_auc", ".4f")),
+    Column("parts", lambda result, case: _parts(result["parts"]), wide=True),
+)
+"""Columns of `python -m benchmarks end_to_end`."""
+
 QUEUE = (
     *_SYSTEM,
     Column("jobs", _figure("jobs", ",")),
@@ -150,6 +161,10 @@ QUEUE = (
     Column("longest ms", _figure("delay_ms_max", ",")),
 )
 """Columns of `python -m benchmarks queue`."""
+
+
+def _parts(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{part} {value:.1f}" for part, value in seconds.items())
 
 
 def _number_of(found: list[str] | None) -> str:

@@ -9,19 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
+from farandole.cli.help import GroupedCommands, PlainCommand
+
 Directory = Annotated[
     str, typer.Argument(metavar="DIR", help="The dataset directory, a path or a URI (s3://…).", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
-app = typer.Typer(help="Inspect, verify and compare datasets.", no_args_is_help=True)
+app = typer.Typer(
+    cls=GroupedCommands, help="Inspect, verify and compare datasets.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def inspect(
     directory: Directory,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="With --html: the file to write.", show_default=False)
+        Path | None, typer.Argument(metavar="FILE", help="With --html: the file to write.", show_default=False)
     ] = None,
     as_json: AsJson = False,
     html: Annotated[
@@ -40,11 +44,11 @@ def inspect(
     datasets.show(directory, read_manifest(directory), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def head(
     directory: Directory,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows.")] = 5,
-    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    rows: Annotated[int, typer.Option("--rows", "-n", metavar="N", min=1, help="How many rows.")] = 5,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Which split.")] = "train",
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows of a split, as models see them."""
@@ -54,7 +58,7 @@ def head(
     datasets.show_rows(Dataset(directory), split, rows, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def verify(directory: Directory, as_json: AsJson = False) -> None:
     """Read every byte and list what is damaged; exit code 2 if anything is."""
     from farandole.shards import has_key, read_manifest
@@ -79,7 +83,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
             print(f"{directory}: the shards are encrypted and the key is missing, so they were not decrypted")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def diff(
     first: Directory,
     second: Annotated[str, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],

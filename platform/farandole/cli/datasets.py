@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from farandole.cli.console import Column, make_console, print_table, print_text
 from farandole.errors import UserError
 from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, Group, Manifest
@@ -25,20 +25,23 @@ def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
         return
-    console = _console()
-    console.print(f"{directory}\ndigest {manifest.digest}", highlight=False)
-    console.print(
-        _splits(manifest), *_left_out(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest), sep="\n"
-    )
-    if manifest.expectations:
-        console.print(_expectations(manifest))
-    if manifest.privacy.get("columns") or manifest.privacy.get("k_anonymity"):
-        console.print(_privacy(manifest))
+    console = make_console()
+    print_text(console, str(directory), style="bold")
+    print_text(console, f"digest {manifest.digest}")
+    tables = [_splits(manifest), _left_out(manifest), _groups(manifest), _statistics(manifest), _lineage(manifest)]
+    for table in [*tables, _expectations(manifest), _privacy(manifest)]:
+        if table.rows:
+            print_text(console, "")
+            print_table(console, table.columns, table.rows, title=table.title)
 
 
-def _console() -> Console:
-    """Return a console that prints texts unchanged: values such as `[/b]` or `:smile:` are not markup."""
-    return Console(markup=False, emoji=False)
+@dataclass(frozen=True)
+class _Table:
+    """A table: its title, its columns, and its rows."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[str]]
 
 
 def write_page(directory: str, file: Path, *, as_json: bool) -> None:
@@ -69,15 +72,10 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None
     if as_json:
         print(json.dumps({"split": split, "rows": found}, indent=2))
         return
-    table = Table(
-        title=f"{split}, the first {len(found)} of {dataset.manifest.rows(split):,} rows", title_justify="left"
-    )
-    table.add_column("feature", style="bold")
-    for number in range(len(found)):
-        table.add_column(str(number), justify="right")
-    for name in found[0] if found else ():
-        table.add_row(name, *(_cell(row[name]) for row in found))
-    _console().print(table)
+    columns = [Column("feature", style="bold"), *(Column(str(number), is_number=True) for number in range(len(found)))]
+    cells = [[name, *(_cell(row[name]) for row in found)] for name in (found[0] if found else ())]
+    title = f"{split}, the first {len(found)} of {dataset.manifest.rows(split):,} rows"
+    print_table(make_console(), columns, cells, title=title)
 
 
 def _cells(group: Group, values: np.ndarray) -> dict[str, Any]:
@@ -106,12 +104,9 @@ def show_differences(first: str, second: str, differences: list[dict[str, Any]],
     if not differences:
         print(f"{first} and {second} have the same content")
         return
-    table = Table()
-    for column in ("what", str(first), str(second)):
-        table.add_column(column, overflow="fold")
-    for entry in differences:
-        table.add_row(entry["what"], _short(entry["first"]), _short(entry["second"]))
-    _console().print(table)
+    columns = [Column("what", style="bold"), Column(str(first), is_text=True), Column(str(second), is_text=True)]
+    rows = [[entry["what"], _short(entry["first"]), _short(entry["second"])] for entry in differences]
+    print_table(make_console(), columns, rows)
 
 
 def _rows(dataset: Dataset, split: str) -> Any:
@@ -122,103 +117,97 @@ def _rows(dataset: Dataset, split: str) -> Any:
             yield {name: values[row] for name, values in block.items()}
 
 
-def _splits(manifest: Manifest) -> Table:
-    table = Table("split", title="rows", title_justify="left")
-    for column in ("rows", "shards", "record batches", "MB"):
-        table.add_column(column, justify="right")
+def _numbers(*names: str) -> list[Column]:
+    return [Column(name, is_number=True) for name in names]
+
+
+def _splits(manifest: Manifest) -> _Table:
+    rows = []
     for split in manifest.row_counts:
         shards = manifest.splits[split]
         size_mb = sum(shard.bytes for shard in shards) / 1e6
         blocks = sum(len(shard.blocks) for shard in shards)
-        table.add_row(split, f"{manifest.rows(split):,}", str(len(shards)), str(blocks), f"{size_mb:,.1f}")
-    return table
+        rows.append([split, f"{manifest.rows(split):,}", str(len(shards)), str(blocks), f"{size_mb:,.1f}"])
+    columns = [Column("split", style="bold"), *_numbers("rows", "shards", "record batches", "MB")]
+    return _Table("rows", columns, rows)
 
 
-def _left_out(manifest: Manifest) -> list[Table]:
-    """Return a table of the rows that were left out because they could not be read, if there are any."""
-    if not any(entry.rows for entry in manifest.malformed):
-        return []
-    table = Table("source", "reason", title="left out", title_justify="left")
-    table.add_column("rows", justify="right")
-    table.add_column("first at", overflow="fold")
-    table.add_column("kept in", overflow="fold")
+def _left_out(manifest: Manifest) -> _Table:
+    """Return a table of the rows that were left out because they could not be read."""
+    rows = []
     for entry in manifest.malformed:
         kept = entry.quarantine.file if entry.quarantine else "nowhere"
         for found in entry.reasons:
             column = f"{found['column']}: " if found["column"] else ""
             first = found["examples"][0]
             position = f"{first['file']}:{first['line']}" if first["line"] else first["file"]
-            table.add_row(entry.source, column + found["reason"], f"{found['rows']:,}", position, kept)
-    return [table]
+            rows.append([entry.source, column + found["reason"], f"{found['rows']:,}", position, kept])
+    columns = [Column("source", style="bold"), Column("reason", is_text=True), *_numbers("rows")]
+    return _Table("left out", [*columns, Column("first at"), Column("kept in")], rows)
 
 
-def _groups(manifest: Manifest) -> Table:
-    table = Table("group", "type", "features", title="columns", title_justify="left")
+def _groups(manifest: Manifest) -> _Table:
+    rows = []
     for group in manifest.columns.groups:
-        kind = f"{group.dtype}{list(group.shape)}"
         features = list(group.features)
         if group.kind == "ids":
             features = [f"{name} ({count})" for name, count in zip(features, group.cardinalities, strict=True)]
-        table.add_row(group.name, kind, ", ".join(features))
+        rows.append([group.name, f"{group.dtype}{list(group.shape)}", ", ".join(features)])
     label = manifest.columns.label
     if label is not None:
         classes = f": {', '.join(label.classes)}" if label.classes else ""
-        table.add_row(LABEL, str(label.dtype), f"{label.column}, {label.kind}{classes}")
-    return table
+        rows.append([LABEL, str(label.dtype), f"{label.column}, {label.kind}{classes}"])
+    return _Table("columns", [Column("group", style="bold"), Column("type"), Column("features", is_text=True)], rows)
 
 
-def _statistics(manifest: Manifest) -> Table:
-    table = Table("column", title="statistics of the training split", title_justify="left")
-    for column in ("missing", "min", "median", "mean", "max", "values"):
-        table.add_column(column, justify="left" if column == "values" else "right", overflow="fold")
+def _statistics(manifest: Manifest) -> _Table:
+    rows = []
     for column, found in manifest.statistics.items():
         if "distinct" in found:
             first = [f"{value} {count:,}" for value, count in found["most_frequent"][:3]]
             more = ["…"] if found["distinct"] > len(first) else []
-            table.add_row(column, "", "", "", "", "", f"{found['distinct']:,}: {', '.join([*first, *more])}")
+            rows.append([column, "", "", "", "", "", f"{found['distinct']:,}: {', '.join([*first, *more])}"])
         else:
             numbers = [f"{found[key]:,.4g}" if key in found else "" for key in ("min", "p50", "mean", "max")]
-            table.add_row(column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, "")
-    return table
+            rows.append([column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, ""])
+    columns = [Column("column", style="bold"), *_numbers("missing", "min", "median", "mean", "max")]
+    return _Table("statistics of the training split", [*columns, Column("values", is_text=True)], rows)
 
 
-def _lineage(manifest: Manifest) -> Table:
-    table = Table("source", "file", title="made from", title_justify="left")
-    table.add_column("MB", justify="right")
-    for entry in manifest.sources[:_MAX_FILES]:
-        table.add_row(entry["source"], entry["path"], f"{entry['bytes'] / 1e6:,.1f}")
+def _lineage(manifest: Manifest) -> _Table:
+    rows = [[entry["source"], entry["path"], f"{entry['bytes'] / 1e6:,.1f}"] for entry in manifest.sources[:_MAX_FILES]]
     if len(manifest.sources) > _MAX_FILES:
-        table.add_row("…", f"{len(manifest.sources) - _MAX_FILES} more", "")
+        rows.append(["…", f"{len(manifest.sources) - _MAX_FILES} more", ""])
     if manifest.encryption is not None:
         key = manifest.encryption
-        table.add_row("encrypted", f"{key.algorithm}; key {key.key}, fingerprint {key.fingerprint}", "")
+        rows.append(["encrypted", f"{key.algorithm}; key {key.key}, fingerprint {key.fingerprint}", ""])
     versions = ", ".join(f"{name} {text[:12]}" for name, text in manifest.code_version.items())
-    table.add_row("by", versions, "")
-    return table
+    rows.append(["by", versions, ""])
+    return _Table("made from", [Column("source", style="bold"), Column("file", is_text=True), *_numbers("MB")], rows)
 
 
-def _expectations(manifest: Manifest) -> Table:
-    table = Table("expected", title="expectations", title_justify="left")
-    table.add_column("rows that break it", justify="right")
-    table.add_column("")
+def _expectations(manifest: Manifest) -> _Table:
+    rows = []
     for found in manifest.expectations:
         rule = ", ".join(f"{key} {_short(value)}" for key, value in found["expected"].items() if key != "on_failure")
         broken = f"{found['broken']:,} ({found['share']:.2%})"
-        table.add_row(rule, broken, "met" if found["passed"] else "not met, warned")
-    return table
+        rows.append([rule, broken, "met" if found["passed"] else "not met, warned"])
+    columns = [Column("expected", is_text=True), *_numbers("rows that break it"), Column("")]
+    return _Table("expectations", columns, rows)
 
 
-def _privacy(manifest: Manifest) -> Table:
-    table = Table("column", "policy", title="privacy", title_justify="left")
+def _privacy(manifest: Manifest) -> _Table:
+    rows = []
     for column, policy in manifest.privacy.get("columns", {}).items():
         options = [f"{key} {value}" for key, value in policy.items() if key != "policy" and value is not None]
-        table.add_row(column, ", ".join([policy["policy"], *options]))
+        rows.append([column, ", ".join([policy["policy"], *options])])
     group = manifest.privacy.get("k_anonymity")
     if group:
         text = f"the smallest of {group['groups']:,} groups has {group['smallest_group']:,} rows"
         left_out = group["suppressed_rows"]
-        table.add_row(", ".join(group["columns"]), text + (f", {left_out:,} rows were left out" if left_out else ""))
-    return table
+        more = f", {left_out:,} rows were left out" if left_out else ""
+        rows.append([", ".join(group["columns"]), text + more])
+    return _Table("privacy", [Column("column", style="bold"), Column("policy", is_text=True)], rows)
 
 
 def _short(value: Any) -> str:

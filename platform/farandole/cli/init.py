@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _SHOWN = 8
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(init)
+    app.command(cls=PlainCommand, rich_help_panel="Run a job")(init)
 
 
 def init(
@@ -77,18 +78,15 @@ def _ask_label(raw: RawData) -> str:
 
 
 def _show(found: Guess, path: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    from farandole.cli.render import block
+    from farandole.cli.console import make_console, print_values
+    from farandole.cli.render import command
 
-    table = block(f"{found.name}: {_relative(path)}")
-    for title, text in _rows(found):
-        table.add_row(title, escape(text))
-    for warning in _warnings(found):
-        table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
-    table.add_row("next", f"[green]{escape(f'farandole run {_relative(path)}')}[/green]")
-    Console().print(table)
+    rows: list[tuple[str, Any]] = list(_rows(found))
+    rows += [("warning", Text(warning, style="yellow")) for warning in _warnings(found)]
+    rows.append(("next", Text(f"{command()} run {_relative(path)}", style="green")))
+    print_values(make_console(), rows, title=f"{found.name}: {_relative(path)}")
 
 
 def _rows(found: Guess) -> list[tuple[str, str]]:

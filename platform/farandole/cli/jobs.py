@@ -1,4 +1,4 @@
-"""`submit`, and the commands for submitted jobs: `jobs`, `status`, `logs`, `cancel`, `retry`."""
+"""`submit`, and the commands for jobs: `jobs`, `status`, `logs`, `cancel`, `retry`, `scale`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farandole.cli.help import PlainCommand
 from farandole.cli.pipeline import AsJson, JobFile, Overrides
 from farandole.errors import SpecError, closest_match
 
@@ -41,14 +42,19 @@ BackendOption = Annotated[
         help="local, hosts or kubernetes. Default: the one that the job was submitted to from here.",
     ),
 ]
-Context = Annotated[str | None, typer.Option(help="For kubernetes: the kubeconfig's context.", show_default=False)]
-Namespace = Annotated[str | None, typer.Option(help="For kubernetes: the namespace.", show_default=False)]
+Context = Annotated[
+    str | None, typer.Option(metavar="NAME", help="For kubernetes: the kubeconfig's context.", show_default=False)
+]
+Namespace = Annotated[
+    str | None, typer.Option(metavar="NAME", help="For kubernetes: the namespace.", show_default=False)
+]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (submit, jobs, status, logs, cancel, retry):
-        app.command()(command)
+    app.command(cls=PlainCommand, rich_help_panel="Run a job")(submit)
+    for command in (jobs, status, logs, cancel, retry, scale):
+        app.command(cls=PlainCommand, rich_help_panel="Follow and control jobs")(command)
 
 
 def submit(
@@ -60,17 +66,27 @@ def submit(
     ] = None,
     priority: Annotated[
         int | None,
-        typer.Option(help="Of waiting jobs, the one with the highest starts first.", show_default="the job file's, 0"),
+        typer.Option(
+            metavar="N",
+            help="Of waiting jobs, the one with the highest starts first.",
+            show_default="the job file's, 0",
+        ),
     ] = None,
     slots: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of jobs that run at once from now on.", envvar="FARANDOLE_SLOTS", show_default="1"
+            metavar="N",
+            min=1,
+            help="Number of jobs that run at once from now on.",
+            envvar="FARANDOLE_SLOTS",
+            show_default="1",
         ),
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
-    queue: Annotated[str | None, typer.Option(help="For kubernetes: the Kueue queue.", show_default=False)] = None,
+    queue: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For kubernetes: the Kueue queue.", show_default=False)
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the job has ended; exit with 1 unless it succeeded.")
     ] = False,
@@ -79,7 +95,7 @@ def submit(
 ) -> None:
     """Submit the job to a backend and return at once; it runs without this process."""
     from farandole import api
-    from farandole.cli import render
+    from farandole.cli import render_jobs
     from farandole.spec import load_job
 
     fields = {
@@ -91,7 +107,7 @@ def submit(
     }
     chosen = [f"{field}={value}" for field, value in fields.items() if value is not None]
     submitted = api.submit(load_job(job_file, [*(overrides or ()), *chosen]), slots=slots)
-    render.show_submitted(submitted, as_json=as_json)
+    render_jobs.show_submitted(submitted, as_json=as_json)
     if wait or follow:
         _wait(submitted.id, follow=follow)
 
@@ -101,7 +117,9 @@ def jobs(
         list[str] | None,
         typer.Option("--state", metavar="STATE", help=f"Only jobs in this state: {', '.join(_STATES)}. Repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of jobs, newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Maximum number of jobs, newest first.")
+    ] = 50,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +134,7 @@ def jobs(
 ) -> None:
     """List the submitted jobs, the newest first."""
     from farandole import api
-    from farandole.cli import render
+    from farandole.cli import render_jobs
     from farandole.cli.progress import event_display
 
     for wanted in state or ():
@@ -128,7 +146,7 @@ def jobs(
     with event_display() as on_event:
         found = api.jobs(on_event, backend=name, location=location)
     chosen = [job for job in found if not state or job.state in state]
-    render.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
+    render_jobs.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
 
 
 def status(
@@ -140,17 +158,18 @@ def status(
 ) -> None:
     """Show the state of a job, and the reason for it."""
     from farandole import api
-    from farandole.cli import render
+    from farandole.cli import render_jobs
 
     name, location = _where(backend, context, namespace)
-    render.show_status(api.status(job_id, backend=name, location=location), as_json=as_json)
+    render_jobs.show_status(api.status(job_id, backend=name, location=location), as_json=as_json)
 
 
 def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job has ended.")] = False,
     rank: Annotated[
-        int | None, typer.Option(min=0, help="Show the output of this worker, over all attempts.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=0, help="Show the output of this worker, over all attempts.", show_default=False),
     ] = None,
     backend: BackendOption = None,
     context: Context = None,
@@ -172,10 +191,10 @@ def cancel(
 ) -> None:
     """End a job and everything that it started; a training saves a checkpoint first."""
     from farandole import api
-    from farandole.cli import render
+    from farandole.cli import render_jobs
 
     name, location = _where(backend, context, namespace)
-    render.show_status(api.cancel(job_id, backend=name, location=location), as_json=as_json)
+    render_jobs.show_status(api.cancel(job_id, backend=name, location=location), as_json=as_json)
 
 
 def retry(
@@ -187,10 +206,23 @@ def retry(
 ) -> None:
     """Continue a failed or cancelled job from its last checkpoint: same id, same MLflow run."""
     from farandole import api
-    from farandole.cli import render
+    from farandole.cli import render_jobs
 
     name, location = _where(backend, context, namespace)
-    render.show_submitted(api.retry(job_id, backend=name, location=location), as_json=as_json)
+    render_jobs.show_submitted(api.retry(job_id, backend=name, location=location), as_json=as_json)
+
+
+def scale(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
+    workers: Annotated[int, typer.Argument(metavar="N", help="The new number of workers.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Continue a running job with another number of workers, from its next checkpoint on."""
+    from farandole import api
+    from farandole.cli import render
+
+    api.scale(job_id, workers)
+    render.show_scaling(job_id, workers, as_json=as_json)
 
 
 def _where(backend: str | None, context: str | None, namespace: str | None) -> tuple[str | None, dict[str, Any] | None]:

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from farandole.cli import data, init, jobs, pipeline, sweep, tools
+from farandole.cli.console import make_console, prepare_output, print_text
+from farandole.cli.help import GroupedCommands
 from farandole.errors import FarandoleError
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 
@@ -16,16 +18,17 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="farandole",
+    cls=GroupedCommands,
     help="From raw tables to a registered model: Spark, Arrow shards, Horovod, PyTorch and MLflow behind one job file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain lists, which fit narrow terminals and those without box characters
 )
 init.add_to(app)
 pipeline.add_to(app)
 jobs.add_to(app)
 sweep.add_to(app)
-app.add_typer(data.app, name="data")
+app.add_typer(data.app, name="data", rich_help_panel="Datasets")
 tools.add_to(app)
 
 
@@ -50,6 +53,7 @@ def _options(
 
 def main() -> None:
     """Run a command; turn an error into a message on stderr and an exit code."""
+    prepare_output()
     raise_on_sigterm()
     try:
         app()
@@ -69,7 +73,7 @@ def main() -> None:
 
 def _show(error: FarandoleError) -> None:
     for line in str(error).splitlines():
-        print(f"farandole: {line}", file=sys.stderr)
+        _print_error(line)
     if error.detail and os.environ.get("FARANDOLE_DEBUG"):
         print(f"\n{error.detail}", file=sys.stderr)
         import traceback
@@ -77,6 +81,14 @@ def _show(error: FarandoleError) -> None:
         traceback.print_exception(error, file=sys.stderr)
     elif error.detail:
         print("farandole: `farandole --debug …` shows more", file=sys.stderr)
+
+
+def _print_error(text: str) -> None:
+    """Print a line on stderr: wrapped between words on a terminal, whole where a program reads it."""
+    if sys.stderr.isatty():
+        print_text(make_console(stderr=True), f"farandole: {text}", indent=2)
+    else:
+        print(f"farandole: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`run`, `prepare`, `train` and `plan`, the commands that take a job file; and `scale`, for a job that is running."""
+"""`plan`, `run`, `prepare` and `train`, the commands that take a job file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
@@ -21,8 +22,8 @@ Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even i
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (run, prepare, train, plan, scale):
-        app.command()(command)
+    for command in (plan, run, prepare, train):
+        app.command(cls=PlainCommand, rich_help_panel="Run a job")(command)
 
 
 def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
@@ -95,16 +96,3 @@ def plan(
     render.show_plan(found, as_json=as_json)
     if found.problems:
         sys.exit(2)
-
-
-def scale(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
-    workers: Annotated[int, typer.Argument(metavar="N", help="The new number of workers.", show_default=False)],
-    as_json: AsJson = False,
-) -> None:
-    """Continue a running job with another number of workers, from its next checkpoint on."""
-    from farandole import api
-    from farandole.cli import render
-
-    api.scale(job_id, workers)
-    render.show_scaling(job_id, workers, as_json=as_json)

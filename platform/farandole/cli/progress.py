@@ -8,28 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Column
+from rich.text import Text
 
-from farandole.events import EpochMetrics, Event, EventHandler, Message, Progress, StageEnded, StageStarted
+from farandole.cli.console import has_symbols, make_console, mark, print_text
+from farandole.events import (
+    EpochMetrics,
+    Event,
+    EventHandler,
+    Message,
+    Progress,
+    StageEnded,
+    StageStarted,
+    TimeLeft,
+    format_duration,
+    format_rate,
+)
 
 _PLAIN_EVERY_S = 10.0
+_WIDE, _MEDIUM = 100, 70
+"""Cells of a terminal from which on there is room for a long bar, and for a bar and a rate."""
 
 
 @contextmanager
 def event_display() -> Iterator[EventHandler]:
     """Yield an event handler that displays events for the length of the block."""
-    if sys.stderr.isatty():
-        with _bars() as on_event:
+    console = make_console(stderr=True)
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        with _bars(console) as on_event:
             yield on_event
     else:
         yield _Lines()
@@ -42,6 +50,7 @@ class _Lines:
         self._started_s = time.monotonic()
         self._printed_s = 0.0
         self._text = ""
+        self._time_left = TimeLeft()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -51,34 +60,46 @@ class _Lines:
 
     def _advance(self, event: Progress) -> None:
         now = time.monotonic()
+        left_s = self._time_left.update(event, now)
         if event.unit == "tasks" and event.text == self._text and now - self._printed_s < _PLAIN_EVERY_S:
             return
         if event.unit == "rows" and now - self._printed_s < _PLAIN_EVERY_S:
             return
         self._printed_s, self._text = now, event.text
-        self._print(str(event))
+        self._print(str(event) + (f", {format_duration(left_s)} left" if left_s is not None else ""))
 
     def _print(self, text: str) -> None:
         print(f"[{time.monotonic() - self._started_s:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _bars() -> Iterator[EventHandler]:
-    def column(least: int) -> Column:
-        return Column(no_wrap=True, min_width=least)
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.fields[stage]:<9}", style="bold", table_column=column(9)),
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=16, table_column=column(16)),
-        TextColumn("{task.fields[rate]}", style="cyan", table_column=column(14)),
-        TimeElapsedColumn(table_column=column(7)),
-        TextColumn("left", style="dim", table_column=column(4)),
-        TimeRemainingColumn(table_column=column(7)),
-    )
-    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as progress:
+def _bars(console: Console) -> Iterator[EventHandler]:
+    columns: list[ProgressColumn] = [
+        SpinnerColumn("dots" if has_symbols(console) else "line"),
+        TextColumn("{task.fields[stage]:<9}", style="bold", table_column=Column(no_wrap=True, min_width=9)),
+        TextColumn("{task.description}", markup=False, table_column=_fitting(console)),
+    ]
+    if console.width >= _MEDIUM:
+        width = 16 if console.width >= _WIDE else 10
+        columns.append(BarColumn(bar_width=width, table_column=Column(no_wrap=True, min_width=width)))
+        columns.append(TextColumn("{task.fields[rate]}", style="cyan", table_column=Column(no_wrap=True, min_width=14)))
+    columns.append(_TimeColumn(table_column=Column(no_wrap=True, min_width=15, justify="right")))
+    with ProgressBar(*columns, console=console, transient=True) as progress:
         yield _Bars(progress)
+
+
+def _fitting(console: Console) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis" if has_symbols(console) else "crop")
+
+
+class _TimeColumn(ProgressColumn):
+    """The time left in the stage; the time that has passed while that is unknown."""
+
+    def render(self, task: Task) -> Text:
+        left_s, at_s = task.fields["left_s"], task.fields["at_s"]
+        if left_s is None:
+            return Text(format_duration(round(task.elapsed or 0.0)) if (task.elapsed or 0.0) >= 1 else "", style="dim")
+        return Text(f"{format_duration(max(0, round(left_s - (time.monotonic() - at_s))))} left", style="dim")
 
 
 class _Bars:
@@ -87,26 +108,37 @@ class _Bars:
     def __init__(self, progress: ProgressBar) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._time_left = TimeLeft()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Message):
-            style = "yellow" if event.level == "warning" else "dim"
-            self._progress.console.print(event.text, style=style, markup=False, highlight=False)
+            self._print(event.text, "yellow" if event.level == "warning" else "dim")
         elif isinstance(event, EpochMetrics):
-            self._progress.console.print(str(event), style="dim", markup=False, highlight=False)
+            self._print(str(event), "dim")
         elif isinstance(event, StageEnded):
             self._end(event)
         elif isinstance(event, StageStarted):
             self._progress.update(self._task(event.stage), description=event.text)
         else:
-            rate = f"{event.rows_per_s:,.0f} rows/s" if event.rows_per_s else ""
-            total = event.total or None
-            task = self._task(event.stage)
-            self._progress.update(task, description=event.text, total=total, completed=event.done, rate=rate)
+            self._advance(event)
+
+    def _advance(self, event: Progress) -> None:
+        now_s = time.monotonic()
+        rate = format_rate(event.rows_per_s) if event.rows_per_s else ""
+        left_s = self._time_left.update(event, now_s)
+        self._progress.update(
+            self._task(event.stage),
+            description=event.text,
+            total=event.total or None,
+            completed=event.done,
+            rate=rate,
+            left_s=left_s,
+            at_s=now_s,
+        )
 
     def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task("", stage=stage, rate="", total=None)
+            self._tasks[stage] = self._progress.add_task("", stage=stage, rate="", left_s=None, at_s=0.0, total=None)
         return self._tasks[stage]
 
     def _end(self, event: StageEnded) -> None:
@@ -115,5 +147,8 @@ class _Bars:
         if task is not None:
             spent_s = self._progress.tasks[self._progress.task_ids.index(task)].elapsed or 0.0
             self._progress.remove_task(task)
-        line = f"[green]✔[/green] [bold]{event.stage:<9}[/bold] {escape(event.text)} [dim]({spent_s:.0f} s)[/dim]"
-        self._progress.console.print(line, highlight=False)
+        text = f"{event.stage:<9} {event.text} ({format_duration(round(spent_s))})"
+        self._print(text, "", head=mark(self._progress.console, ok=True))
+
+    def _print(self, text: str, style: str, head: Text | None = None) -> None:
+        print_text(self._progress.console, text, indent=2, style=style, head=head)

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.help import PlainCommand
 from farandole.cli.pipeline import AsJson, JobFile, Overrides
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(sweep)
+    app.command(cls=PlainCommand, rich_help_panel="Run a job")(sweep)
 
 
 def sweep(

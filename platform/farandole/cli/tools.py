@@ -9,20 +9,24 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.help import PlainCommand
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (ui, sync, schema, doctor):
-        app.command()(command)
+    for command in (ui, sync):
+        app.command(cls=PlainCommand, rich_help_panel="MLflow")(command)
+    app.command(cls=PlainCommand, rich_help_panel="This machine, and editors")(doctor)
+    app.command(cls=PlainCommand, rich_help_panel="This machine, and editors")(schema)
 
 
 def ui(
     job_file: Annotated[
         Path | None,
-        typer.Argument(metavar="[JOB.yaml]", help="Show the store of this job.", show_default=False),
+        typer.Argument(metavar="JOB.yaml", help="Show the store of this job.", show_default=False),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="The port to listen on.")] = 5000,
 ) -> None:
     """Open MLflow's UI on the store that the jobs use."""
     from farandole.spec import Tracking, load_job
@@ -38,9 +42,7 @@ def ui(
 
 
 def sync(
-    job: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Only this job or sweep.", show_default=False)
-    ] = None,
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="Only this job or sweep.", show_default=False)] = None,
     uri: Annotated[
         str | None, typer.Option(metavar="URI", help="The store's address, if it has moved.", show_default=False)
     ] = None,

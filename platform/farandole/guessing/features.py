@@ -164,7 +164,7 @@ def _guess_number(column: Column) -> _Found | str:
         if column.distinct > 0.5 * column.present:
             return f"an id: {column.distinct:,} different values in {column.present:,} rows"
         return [("", _category(column), "an id")]
-    spec: dict[str, Any] = {"kind": "numeric"}
+    spec: dict[str, Any] = {"kind": "numeric", "scale": "robust_smooth"}
     if column.missing:
         spec["indicator"] = True
     return [("", spec, _missing_note(column))]

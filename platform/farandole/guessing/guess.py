@@ -33,7 +33,7 @@ _SUFFIXES = {
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|zip)$")
 _FEW_OTHERS = 3
 """Texts are read beside at most this many other features."""
-TABLES, IMAGES, TEXTS, ALL_KINDS = (f"farandole.models.{name}:build" for name in ("mlp", "cnn", "text", "fusion"))
+TABLES, IMAGES, TEXTS, ALL_KINDS = (f"farandole.models.{name}:build" for name in ("tabular", "cnn", "text", "fusion"))
 
 
 @dataclass(frozen=True)

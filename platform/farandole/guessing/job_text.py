@@ -49,8 +49,7 @@ def job_text(guess: Guess, directory: Path) -> str:
         "",
         "model:",
         f"  builder: {guess.builder} # or your_module:function, beside this file",
-        "",
-        *_train_lines(guess),
+        "# Epochs, batch size and learning rate follow from the number of rows: `farandole plan` shows them.",
     ]
     assert len(lines) <= MAX_LINES, f"{len(lines)} lines"
     return "\n".join(lines) + "\n"
@@ -159,20 +158,6 @@ def _query_note(guess: Guess) -> str:
     if guess.label.rare:
         reasons.append(f"{len(guess.label.rare)} classes have too few rows")
     return ", ".join(reasons)
-
-
-def _train_lines(guess: Guess) -> list[str]:
-    rows = guess.rows * guess.split.spec["train"]
-    batch = int(min(1024, max(16, 2 ** round((rows / 40) ** 0.5).bit_length())))
-    epochs = int(min(100, max(10, 20_000 * batch / 256 / max(rows / batch, 1) / 10)))
-    return [
-        "train:",
-        f"  epochs: {epochs}",
-        f"  global_batch_size: {batch}",
-        "  optimizer: {learning_rate: 0.003, weight_decay: 0.01}",
-        "  schedule: {name: cosine, warmup: 0.05}",
-        "  early_stopping: {patience: 8, restore_best: true}",
-    ]
 
 
 def _flow(value: Any) -> str:

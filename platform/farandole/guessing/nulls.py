@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.ingest.readers.text_types import INFERRED_TYPES, fits_type
+from farandole.preprocess.text_types import INFERRED_TYPES, fits_type
 
 ALWAYS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "#NA", "<NA>", "\\N", "?")
 """Texts that are missing values in columns of text, too."""

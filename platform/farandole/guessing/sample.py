@@ -22,8 +22,8 @@ from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.file_schemas import check_header, check_parquet
 from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
-from farandole.ingest.readers.text_types import INFERRED_TYPES, convert_text, fits_type
 from farandole.ingest.sources.files import SourceFiles
+from farandole.preprocess.text_types import INFERRED_TYPES, convert_text, fits_type
 from farandole.spec import CsvSource, JsonSource, ParquetSource
 
 SOURCE = "data"

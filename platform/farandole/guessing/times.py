@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.ingest.readers.text_types import convert_text
+from farandole.preprocess.text_types import convert_text
 from farandole.spec import time_regex
 
 _DATES = (

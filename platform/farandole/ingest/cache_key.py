@@ -15,8 +15,8 @@ from typing import Any
 
 from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
-from farandole.privacy import read_key
-from farandole.spec import Data, KeyReference
+from farandole.privacy import read_key, recogniser_version
+from farandole.spec import Data, KeyReference, Redact
 
 CODE_PACKAGES = ("ingest", "preprocess", "privacy", "shards", "spec", "storage")
 """The packages of Farandole whose code may affect a dataset: all that `ingest.prepare` imports, directly or not, except
@@ -66,6 +66,11 @@ def compute_cache_key(data: Data, files: Mapping[str, SourceFiles], folder: str 
         "transform": transform_digest(transform_modules(data.transform, folder)) if data.transform else None,
         "keys": [read_key(key, field_path).fingerprint for field_path, key in _keys(data)],
     }
+    pipelines = {
+        policy.names for policy in data.privacy.columns.values() if isinstance(policy, Redact) and policy.names
+    }
+    if pipelines:
+        parts["recognisers"] = [recogniser_version(name) for name in sorted(pipelines)]
     # The JSON keys are not sorted: features keep their order in tensors, and columns may be read by their position.
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -23,6 +23,8 @@ class TrainingSummary:
         straggler: The worker that the others wait for (`rank`, `excess_s`, `share`); None: there is none.
         attempts: Attempts until the end was reached.
         recoveries: Each recovery from a failure: `attempt`, `kind`, `from_step`, `seconds`.
+        epochs: Epochs after which the model was validated.
+        best_epoch: The epoch with the best validation, from 1; None without validations.
     """
 
     mlflow_run_id: str | None
@@ -36,6 +38,8 @@ class TrainingSummary:
     straggler: dict[str, Any] | None
     attempts: int
     recoveries: list[dict[str, Any]]
+    epochs: int = 0
+    best_epoch: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `training` part of a result document."""

@@ -4,6 +4,7 @@ from farandole.privacy.cipher import decrypt, decrypt_text, encrypt, encrypt_tex
 from farandole.privacy.detect import Detector, PiiFinding, redact
 from farandole.privacy.keys import Secret, read_key
 from farandole.privacy.policies import Protection, missing_policies, protected_type
+from farandole.privacy.redaction import recogniser_version
 
 __all__ = [
     "Detector",
@@ -17,5 +18,6 @@ __all__ = [
     "missing_policies",
     "protected_type",
     "read_key",
+    "recogniser_version",
     "redact",
 ]

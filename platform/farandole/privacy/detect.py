@@ -194,7 +194,7 @@ def _card(text: str) -> bool | None:
 
 
 @cache
-def _iban_length(country: str) -> int | None:
+def iban_length(country: str) -> int | None:
     """Return the length of a country's IBANs; None if the registry has no such country."""
     from stdnum import numdb
 
@@ -208,7 +208,7 @@ def _iban(text: str) -> bool | None:
     from stdnum import iban
 
     compact = text.replace(" ", "")
-    length = _iban_length(compact[:2])
+    length = iban_length(compact[:2])
     if length is None or len(compact) < length:
         return None
     # National check digits inside the number are not needed to recognise an IBAN.
@@ -254,35 +254,31 @@ def _national_id(text: str) -> bool | None:
     return bool(dni.is_valid(text) or nie.is_valid(text))
 
 
-CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
-KINDS: tuple[PiiKind, ...] = (
-    PiiKind(
-        "e-mail addresses",
-        r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
-        lambda text: True,
-        literal="@",
-    ),
-    PiiKind("bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban),
-    CARD,
-    PiiKind(
-        "phone numbers",
-        r"((?:^|[\s(:])\+[1-9][0-9 ()./-]{6,18}[0-9]"  # international
-        r"|^\s*00[1-9][0-9 ()./-]{6,18}[0-9]\s*$"
-        r"|^\s*(?:1[ .-])?\(?[2-9][0-9]{2}\)?[ .-][ ]?[2-9][0-9]{2}[ .-][0-9]{4}\s*$"  # North America
-        r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
-        _phone,
-        redact_unconfirmed=True,
-    ),
-    PiiKind(
-        "IP addresses",
-        r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$",
-        _ip_address,
-    ),
-    PiiKind(
-        "national identity numbers",
-        r"^([0-9]{3}-[0-9]{2}-[0-9]{4}|[XYZ0-9][0-9]{7}-?[A-Z]"
-        r"|[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z])$",
-        _national_id,
-    ),
+EMAIL = PiiKind(
+    "e-mail addresses",
+    r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
+    lambda text: True,
+    literal="@",
 )
+IBAN = PiiKind("bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban)
+CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
+PHONE = PiiKind(
+    "phone numbers",
+    r"((?:^|[\s(:])\+[1-9][0-9 ()./-]{6,18}[0-9]"  # international
+    r"|^\s*00[1-9][0-9 ()./-]{6,18}[0-9]\s*$"
+    r"|^\s*(?:1[ .-])?\(?[2-9][0-9]{2}\)?[ .-][ ]?[2-9][0-9]{2}[ .-][0-9]{4}\s*$"  # North America
+    r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
+    _phone,
+    redact_unconfirmed=True,
+)
+IP_ADDRESS = PiiKind(
+    "IP addresses", r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$", _ip_address
+)
+NATIONAL_ID = PiiKind(
+    "national identity numbers",
+    r"^([0-9]{3}-[0-9]{2}-[0-9]{4}|[XYZ0-9][0-9]{7}-?[A-Z]"
+    r"|[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z])$",
+    _national_id,
+)
+KINDS: tuple[PiiKind, ...] = (EMAIL, IBAN, CARD, PHONE, IP_ADDRESS, NATIONAL_ID)
 """The kinds that are detected, in the order in which texts are redacted."""

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from farandole.errors import DataError
 from farandole.privacy.cipher import encrypt_text
 from farandole.privacy.keys import Secret
-from farandole.spec import Allow, Drop, Encrypt, Generalise, Mask, Policy, Privacy, Pseudonymise
+from farandole.privacy.redaction import Redactor
+from farandole.spec import Allow, Drop, Encrypt, Generalise, Mask, Policy, Privacy, Pseudonymise, Redact
 
 _PSEUDONYMS = "farandole pseudonyms"
 _TEXT = (Mask, Pseudonymise, Encrypt)
@@ -58,6 +59,8 @@ class Protection:
             return _by_width(column, policy.width, values) if policy.width else _by_calendar(policy.to, values)
         if isinstance(policy, Mask):
             return _map_distinct(values, lambda text: _mask(text, policy.keep_last))
+        if isinstance(policy, Redact):
+            return Redactor(policy, column).redact(values.cast(pa.string()))
         assert self.secret is not None, f"{column}: no key"
         secret = self.secret
         if isinstance(policy, Pseudonymise):
@@ -79,6 +82,10 @@ def protected_type(column: str, policy: Policy, arrow_type: pa.DataType) -> pa.D
             raise DataError(
                 f"{field_path}: {policy.policy} needs text, numbers or dates, not {arrow_type}; cast it in the query"
             )
+        return pa.string()
+    if isinstance(policy, Redact):
+        if not (pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)):
+            raise DataError(f"{field_path}: redact is for text, and the column is {arrow_type}; use mask or generalise")
         return pa.string()
     if not isinstance(policy, Generalise):
         return arrow_type

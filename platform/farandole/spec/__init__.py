@@ -27,7 +27,18 @@ from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variabl
 from farandole.spec.job import Job
 from farandole.spec.job_file import load_job, parse_job, save_job
 from farandole.spec.overrides import with_overrides
-from farandole.spec.privacy import Allow, Drop, Encrypt, Generalise, KeyReference, Mask, Policy, Privacy, Pseudonymise
+from farandole.spec.privacy import (
+    Allow,
+    Drop,
+    Encrypt,
+    Generalise,
+    KeyReference,
+    Mask,
+    Policy,
+    Privacy,
+    Pseudonymise,
+    Redact,
+)
 from farandole.spec.resources import Hosts, Resources, parse_host
 from farandole.spec.sources import (
     CsvSource,
@@ -44,6 +55,10 @@ from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import (
     METRICS,
+    PLAIN_EPOCHS,
+    PLAIN_GLOBAL_BATCH_SIZE,
+    PLAIN_LEARNING_RATE,
+    PLAIN_WEIGHT_DECAY,
     Checkpoint,
     EarlyStopping,
     Ema,
@@ -60,6 +75,10 @@ __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
     "MONTHS",
+    "PLAIN_EPOCHS",
+    "PLAIN_GLOBAL_BATCH_SIZE",
+    "PLAIN_LEARNING_RATE",
+    "PLAIN_WEIGHT_DECAY",
     "SPLITS",
     "Allow",
     "Allowed",
@@ -106,6 +125,7 @@ __all__ = [
     "Pseudonymise",
     "Range",
     "RecordSource",
+    "Redact",
     "Resources",
     "RowSource",
     "Rows",

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
-from farandole.storage import home, is_uri
+from farandole.storage import file_path, home, is_uri
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -65,8 +65,8 @@ def _resolve(path: str, info: ValidationInfo) -> str:
     if not path:
         raise ValueError("a path must not be empty")
     expanded = expand_variables(path)
-    if expanded.startswith("file://"):
-        expanded = unquote(urlsplit(expanded).path)
+    if expanded.startswith("file:/"):
+        expanded = str(file_path(expanded))
     if is_uri(expanded):
         parts = urlsplit(expanded)
         if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -107,6 +107,26 @@ class Encrypt(Spec):
     identical from one preparation to the next, and the frequency of a value stays visible."""
 
 
+RedactedKind = Literal["email", "phone", "card", "iban", "ip", "national_id"]
+"""Personal data that `redact` finds by its form."""
+
+
+class Redact(Spec):
+    """Personal data inside a text becomes a token such as `[e-mail]`; the rest of the text stays readable."""
+
+    policy: Literal["redact"]
+    """For free text: comments, messages, descriptions."""
+    kinds: Annotated[tuple[RedactedKind, ...], Field(min_length=1)] = get_args(RedactedKind)
+    """The kinds of personal data to replace. Numbers of the right form are replaced even if their check digits are
+    wrong."""
+    phone_regions: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = ()
+    """Countries, such as `US`, whose phone numbers are also recognised without the country's code and without the usual
+    grouping."""
+    names: str | None = None
+    """Also replace names of people: the spaCy pipeline that recognises them, an installed package or a folder, such as
+    `en_core_web_sm`. Needs `pip install 'farandole[names]'`. Default: names stay."""
+
+
 class Allow(Spec):
     """The column stays as it is, although it may look like personal data."""
 
@@ -114,7 +134,7 @@ class Allow(Spec):
     """Detection does not report this column."""
 
 
-Policy = Annotated[Drop | Mask | Pseudonymise | Generalise | Encrypt | Allow, Field(discriminator="policy")]
+Policy = Annotated[Drop | Mask | Redact | Pseudonymise | Generalise | Encrypt | Allow, Field(discriminator="policy")]
 """The protection of one column."""
 
 
@@ -173,5 +193,5 @@ class Privacy(Spec):
         return {
             name: policy.policy
             for name, policy in self.columns.items()
-            if isinstance(policy, Mask | Pseudonymise | Encrypt)
+            if isinstance(policy, Mask | Redact | Pseudonymise | Encrypt)
         }

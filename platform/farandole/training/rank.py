@@ -21,7 +21,7 @@ from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
-from farandole.storage import Location, is_uri
+from farandole.storage import Location, join_location, parse_location
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
@@ -201,10 +201,7 @@ def _checkpoint_location(job: Job, directory: Path) -> Location:
     configured = job.train.checkpoint.directory
     if configured is None:
         return directory / CHECKPOINTS
-    if not is_uri(configured):
-        return Path(configured) / directory.name
-    address, mark, options = configured.partition("?")
-    return f"{address.rstrip('/')}/{directory.name}{mark}{options}"
+    return parse_location(join_location(configured, directory.name))
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:

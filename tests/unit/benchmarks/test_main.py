@@ -10,7 +10,7 @@ import pytest
 from benchmarks.__main__ import app, main
 from tests.support.paths import ROOT
 
-COMMANDS = ["loader", "ingest", "train", "checkpoint", "recover", "start", "queue"]
+COMMANDS = ["loader", "ingest", "train", "checkpoint", "recover", "start", "end_to_end", "queue"]
 
 
 def test_every_benchmark_is_a_command() -> None:

@@ -43,7 +43,7 @@ def test_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -
     os.close(shown)
     assert process.wait(timeout=30) == 0
     drawn = text.decode()
-    assert "1,234 rows/s" in drawn
+    assert "1,230 rows/s" in drawn
     assert "epoch 1 of 2" in drawn
     assert "left" in drawn
     assert "a [/note] with [brackets]" in drawn

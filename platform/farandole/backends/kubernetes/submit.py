@@ -21,7 +21,7 @@ from farandole.errors import SpecError
 from farandole.jobdir.layout import RUN_LINK, TRACKING
 from farandole.launch.code_archive import CodeArchive, pack
 from farandole.spec import Job, parse_job
-from farandole.storage import open_storage, parse_location
+from farandole.storage import join_location, open_storage, parse_location
 from farandole.tracking.run_link import read_run_id
 from farandole.tracking.store import resolve_store
 
@@ -144,11 +144,11 @@ def _code(job: Job, package: CodeArchive) -> CodePackage:
             " that are not code in .gitignore"
         )
     # Not `.tar.gz`: SeaweedFS reports another size than it was sent for names that end so.
-    folder, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.package"
+    folder, name = join_location(storage, "packages"), f"{package.digest}.package"
     target = open_storage(parse_location(folder))
     target.create()
     target.write(name, package.data)
-    return CodePackage(package.digest, location=f"{folder}/{name}", size_bytes=size)
+    return CodePackage(package.digest, location=join_location(folder, name), size_bytes=size)
 
 
 def _opens_run(job: Job) -> bool:

@@ -1,0 +1,112 @@
+"""Renders jobs: their submission, their list and their state."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from farandole.cli.console import Column, make_console, print_table, print_text, print_values
+from farandole.cli.render import print_json
+from farandole.events import format_count
+
+if TYPE_CHECKING:
+    from farandole.backends.protocol import JobStatus, SubmittedJob
+
+_COLOURS = {"queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "dim"}
+
+
+def show_submitted(submitted: SubmittedJob, *, as_json: bool) -> None:
+    """Show the result of `submit` and `retry`: on standard output only the id, for scripts."""
+    if as_json:
+        print_json(submitted.to_dict())
+        return
+    print(submitted.id, flush=True)
+    text = f"`farandole logs -f {submitted.id}` follows its log,\n`farandole status {submitted.id}` shows its state"
+    print(text, file=sys.stderr)
+
+
+def show_jobs(jobs: list[JobStatus], total: int, *, as_json: bool) -> None:
+    """Show the result of `jobs`.
+
+    Args:
+        jobs: The jobs to show.
+        total: The number of jobs that match.
+        as_json: Whether to print a document.
+    """
+    if as_json:
+        print_json([job.to_dict() for job in jobs])
+        return
+    console = make_console()
+    if not jobs:
+        print_text(console, "no jobs; `farandole run JOB.yaml` runs one, `farandole submit JOB.yaml` submits one")
+        return
+    has_backends = len({job.backend for job in jobs}) > 1
+    columns = [Column("id", style="bold"), Column("state"), Column("since", is_number=True), Column("backend")]
+    columns += [Column("stage"), Column("reason", is_text=True)]
+    rows: list[list[str | Text]] = []
+    for job in jobs:
+        step = f", step {job.step:,}" if job.step and job.stage else ""
+        backend = job.backend if has_backends else ""
+        rows.append([job.id, _state(job), _ago(job.since), backend, f"{job.stage or ''}{step}", job.reason])
+    print_table(console, columns, rows, heads=2)
+    if total > len(jobs):
+        print_text(console, "")
+        print_text(console, f"{total - len(jobs):,} more; --limit shows them", style="dim")
+
+
+def show_status(job: JobStatus, *, as_json: bool) -> None:
+    """Show the state of one job."""
+    if as_json:
+        print_json(job.to_dict())
+        return
+    rows = [("state", f"{job.state} ({_ago(job.since)})"), ("reason", job.reason)]
+    if job.stage:
+        rows.append(("stage", job.stage))
+    if job.attempt:
+        rows.append(("attempt", f"{job.attempt}, with {format_count(job.workers, 'worker')}{_recoveries(job)}"))
+        rows.append(("step", f"{job.step:,}, {format_count(job.epoch, 'epoch')} done"))
+    rows.append(("backend", job.backend + (f", priority {job.priority}" if job.priority else "")))
+    rows.append(("submitted", _moment(job.submitted_at)))
+    rows.append(("MLflow run", job.mlflow_run_id or "not created yet"))
+    for name, value in job.details.items():
+        if name != "recoveries":
+            text = value if isinstance(value, str) else json.dumps(value)
+            rows.append((name.replace("_", " "), text))
+    print_values(make_console(), rows, title=job.id)
+
+
+def _state(job: JobStatus) -> Text:
+    return Text(job.state, style=_COLOURS[job.state])
+
+
+def _recoveries(job: JobStatus) -> str:
+    count = job.details.get("recoveries")
+    return f", {count} {'recovery' if count == 1 else 'recoveries'}" if count else ""
+
+
+def _moment(text: str) -> str:
+    """Return a time in full, and how long ago it was."""
+    if not text:
+        return "unknown"
+    moment = datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({_ago(text)})"
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _ago(text: str) -> str:
+    """Return how long ago a time was, in the largest unit that fits."""
+    if not text:
+        return ""
+    passed = _now() - datetime.datetime.fromisoformat(text)
+    seconds = max(0, round(passed.total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
