@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.preprocess.text_types import INFERRED_TYPES, fits_type
+from farandole.ingest.readers.lossless_types import NUMBER, find_spellings
 
 ALWAYS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "#NA", "<NA>", "\\N", "?")
 """Texts that are missing values in columns of text, too."""
@@ -46,7 +46,7 @@ def find_null_values(texts: Mapping[str, pa.StringArray]) -> tuple[str, ...]:
         if not present:
             continue
         rest = _without(values, present)
-        if len(rest) > rest.null_count and any(fits_type(rest, kind) for kind in INFERRED_TYPES):
+        if find_spellings(rest):
             found.update(dict.fromkeys(present))
         elif not _are_codes(rest):
             found.update(dict.fromkeys(text for text in present if text in ALWAYS))
@@ -78,8 +78,8 @@ def _sentinels(texts: Mapping[str, pa.StringArray], nulls: tuple[str, ...]) -> l
         for text in candidates if len(candidates) < 3 else []:
             rest = _without(values, [*nulls, *candidates])
             far = False
-            if len(rest) > rest.null_count and fits_type(rest, "double"):
-                numbers = rest.cast(pa.float64())
+            if NUMBER in (find_spellings(rest) or ()):
+                numbers = pc.ascii_trim(rest, " \t").cast(pa.float64())
                 far = pc.min(numbers).as_py() >= -abs(float(text)) / 10
             verdicts[text] = verdicts.get(text, True) and far
     return [text for text, far in verdicts.items() if far]

@@ -16,14 +16,15 @@ from farandole.errors import DataError
 from farandole.guessing.columns import Column
 from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
-from farandole.guessing.times import TimePatterns, find_time_patterns
+from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_time
 from farandole.ingest.readers.byte_ranges import ByteRange, needs_whole_file
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.file_schemas import check_header, check_parquet
 from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
+from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
 from farandole.ingest.sources.files import SourceFiles
-from farandole.preprocess.text_types import INFERRED_TYPES, convert_text, fits_type
+from farandole.preprocess.text_types import convert_text
 from farandole.spec import CsvSource, JsonSource, ParquetSource
 
 SOURCE = "data"
@@ -136,7 +137,7 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
     if nulls:
         raw["null_values"] = list(nulls)
         texts = {name: without_nulls(values, nulls) for name, values in texts.items()}
-    types = {name: _narrowest_type(values) for name, values in texts.items()}
+    types = {name: _lossless_type(values) for name, values in texts.items()}
     typed, types = _with_times(texts, types, raw, notes)
     del raw["path"]
     raw.pop("columns", None)
@@ -169,8 +170,8 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     table = pa.Table.from_batches(read.batches)
     texts = {name: _one_array(table.column(name)) for name, kind in types.items() if kind == "string"}
     for name, values in texts.items():
-        if values.null_count < len(values) and fits_type(values, "timestamp"):
-            types[name] = "timestamp"
+        kind = _lossless_type(values)
+        types[name] = kind if kind in ("date", "timestamp") else "string"
     others = [Column.from_values(name, table.column(name)) for name in types if name not in texts]
     typed, found = _with_times(texts, {name: types[name] for name in texts}, raw, notes)
     types |= found
@@ -209,10 +210,13 @@ def _describe_times(found: TimePatterns, patterns: dict[str, str]) -> list[str]:
     ]
 
 
-def _narrowest_type(values: pa.StringArray) -> str:
-    if values.null_count == len(values):
+def _lossless_type(values: pa.StringArray) -> str:
+    """Return the type that keeps all texts; or the one that a feature needs, of numbers and times in other spellings."""
+    spellings = find_spellings(values)
+    if spellings is None:
         return "string"
-    return next((kind for kind in INFERRED_TYPES if fits_type(values, kind)), "string")
+    kind = choose_type(spellings, "double" if NUMBER in spellings else None)
+    return "timestamp" if kind == "string" and is_iso_time(values) else kind
 
 
 def _read(reader: RowReader, files: SourceFiles, *, splittable: bool) -> _Texts:

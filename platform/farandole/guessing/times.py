@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _PATTERNS = {
     "date": _DATES,
     "timestamp": tuple(f"{date}{between}{time}" for date in _DATES for between in (" ", "'T'") for time in _TIMES),
 }
+_ISO_START = re.compile(r"[ \t]*[0-9]{4}-[0-9]{1,2}-[0-9]")
 _SAMPLE = 50
 """The number of distinct values that decide which patterns are tried on the whole column."""
 
@@ -86,6 +88,14 @@ def find_time_patterns(texts: Mapping[str, pa.StringArray]) -> TimePatterns:
             else:
                 others.append(column)
     return TimePatterns(patterns, columns, tuple(ambiguous), tuple(others))
+
+
+def is_iso_time(values: pa.StringArray) -> bool:
+    """Return whether all values are times of ISO 8601, perhaps in several forms: `2013-1-5`, `2013-01-05 10:00+02`."""
+    distinct = pc.unique(values).drop_null()
+    if not len(distinct) or not _ISO_START.match(distinct[0].as_py()):
+        return False
+    return all(convert_text(part, "timestamp")[1] is None for part in (distinct.slice(0, _SAMPLE), distinct))
 
 
 def _fitting_patterns(values: pa.StringArray, kind: str, known: tuple[str, ...]) -> list[str]:
