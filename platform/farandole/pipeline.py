@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from farandole.defaults import resolve
 from farandole.errors import DataError, ModelError, SpecError, StorageError, UserError, closest_match
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.ingest.sources.transform_modules import module_file, transform_modules
@@ -125,12 +126,20 @@ def train(
     resume: bool = False,
     directory: Path | None = None,
 ) -> TrainedModel:
-    """Train the job's model on its dataset; see `farandole.launch.supervisor.train` for arguments and errors."""
+    """Train the job's model on its dataset; see `farandole.launch.supervisor.train` for arguments and errors.
+
+    Fields that are `auto` get their values here: see `farandole.defaults`.
+    """
     from farandole.launch import DatasetSummary
     from farandole.launch import train as train_model
 
     trained = train_model(
-        checked.job, on_event, manifest=prepared.manifest, register=register, resume=resume, directory=directory
+        resolve(checked.job, prepared.manifest),
+        on_event,
+        manifest=prepared.manifest,
+        register=register,
+        resume=resume,
+        directory=directory,
     )
     return replace(trained, dataset=DatasetSummary(**prepared.to_dict()))
 

@@ -55,6 +55,10 @@ from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import (
     METRICS,
+    PLAIN_EPOCHS,
+    PLAIN_GLOBAL_BATCH_SIZE,
+    PLAIN_LEARNING_RATE,
+    PLAIN_WEIGHT_DECAY,
     Checkpoint,
     EarlyStopping,
     Ema,
@@ -71,6 +75,10 @@ __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
     "MONTHS",
+    "PLAIN_EPOCHS",
+    "PLAIN_GLOBAL_BATCH_SIZE",
+    "PLAIN_LEARNING_RATE",
+    "PLAIN_WEIGHT_DECAY",
     "SPLITS",
     "Allow",
     "Allowed",

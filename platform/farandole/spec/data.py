@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, non_default_fields
 from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups
-from farandole.spec.privacy import Drop, KeyReference, Privacy
+from farandole.spec.privacy import Drop, Generalise, KeyReference, Privacy
 from farandole.spec.sources import Source
 
 SPLITS = ("train", "validation", "test")
@@ -16,6 +16,10 @@ SPLITS = ("train", "validation", "test")
 
 Bound = bool | int | float | str
 """A number, a text, or a date or timestamp as text."""
+
+
+_WANTED_TYPES = {"numeric": "double", "bucket": "double", "regression": "double", "time": "timestamp"}
+"""The SQL types that kinds of features and labels need; the other kinds use texts as they are written."""
 
 
 class _Expectation(Spec):
@@ -242,6 +246,30 @@ class Data(Spec):
         if self.split.column:
             used.setdefault(self.split.column, "data.split.column")
         return used
+
+    @property
+    def wanted_types(self) -> dict[str, str]:
+        """The SQL types that columns of text must become because everything that uses them needs numbers or times."""
+        wanted: dict[str, set[str]] = {}
+        for name, feature in self.features.items():
+            wanted.setdefault(feature.column or name, set()).add(_WANTED_TYPES.get(feature.kind, "string"))
+        if self.label is not None:
+            wanted.setdefault(self.label.column, set()).add(_WANTED_TYPES.get(self.label.kind, "string"))
+        for column, policy in self.privacy.columns.items():
+            if isinstance(policy, Generalise):
+                wanted.setdefault(column, set()).add("timestamp" if policy.to else "double")
+        for rule in self.expect:
+            if isinstance(rule, Range) and not any(isinstance(bound, str) for bound in (rule.min, rule.max)):
+                wanted.setdefault(rule.column, set()).add("double")
+        for column in (*self.split.by, self.split.column):
+            if column is not None:
+                wanted.setdefault(column, set()).add("string")
+        return {column: min(types) for column, types in wanted.items() if len(types) == 1 and types != {"string"}}
+
+    @property
+    def wanted_source_types(self) -> dict[str, str]:
+        """The same for the columns of the sources, whose values nothing changes: no query, and no transform."""
+        return self.wanted_types if self.query is None and self.transform is None else {}
 
     def _check_privacy(self) -> None:
         """Check that the sources keep no personal data back, and that features can use what the policies leave."""

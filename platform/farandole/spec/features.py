@@ -43,7 +43,7 @@ class Clip(Spec):
         return self
 
 
-Scale = Literal["standard", "minmax", "robust", "none"]
+Scale = Literal["standard", "minmax", "robust", "robust_smooth", "none"]
 
 
 class Numeric(Spec):
@@ -64,7 +64,9 @@ class Numeric(Spec):
     scale: Scale = "standard"
     """`standard`: mean 0 and standard deviation 1; `minmax`: 0 to 1; `robust`: median 0 and interquartile range 1,
     which a few outliers do not affect (if half of the rows have the same value, so that this range is 0, the standard
-    deviation is used instead). All are measured on the training split."""
+    deviation is used instead); `robust_smooth`: as `robust` (if half of the rows have the same value, half of the range
+    of all values becomes 1), then z / sqrt(1 + (z / 3)^2), which keeps outliers below 3 and in their order (RealMLP,
+    arXiv 2407.04491, section 3). All are measured on the training split."""
     group: Identifier = "dense"
     """The tensor that this feature becomes a column of."""
 

@@ -75,8 +75,8 @@ class Job(Spec):
         return self
 
     def _batch_problems(self) -> list[str]:
-        rows, workers = self.train.global_batch_size, self.resources.workers
-        if rows >= workers:
+        rows, workers = self.train.batch_rows, self.resources.workers
+        if rows >= workers or self.train.global_batch_size == "auto":
             return []
         return [
             f"train.global_batch_size: {rows} rows for {workers} workers leave {workers - rows} without a row; use at"
@@ -96,16 +96,18 @@ class Job(Spec):
         if kind == "regression":
             problems += [
                 f"train.{field}: a regression has no classes; remove it"
-                for field in ("label_smoothing", "class_weights")
-                if getattr(train, field)
+                for field, value in (("label_smoothing", train.smoothing), ("class_weights", train.class_weights))
+                if value
             ]
         return problems + self._monitored_metric_problems()
 
     def _monitored_metric_problems(self) -> list[str]:
         """Check the metrics that control the learning rate and early stopping."""
         problems = []
-        for part, monitor in (("schedule", self.train.schedule), ("early_stopping", self.train.early_stopping)):
-            if monitor is None or (part == "schedule" and self.train.schedule.name != "plateau"):
+        schedule = self.train.learning_rate_schedule
+        plateau = schedule if schedule.name == "plateau" else None
+        for part, monitor in (("schedule", plateau), ("early_stopping", self.train.early_stopping)):
+            if monitor is None:
                 continue
             metric = monitor.metric or self.metrics[0]
             if metric not in self.metrics:
