@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 import warnings
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
         The reason if the network could not be exported; None if it was.
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    example = pd.DataFrame(preprocessing.example())
+    example = _json_example(preprocessing)
     with tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
         folder = Path(scratch)
@@ -55,6 +56,14 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
         )
     return problem
+
+
+def _json_example(preprocessing: Preprocessing) -> pd.DataFrame:
+    """Return one row of values that JSON has, in which MLflow stores it."""
+    row = preprocessing.example()
+    return pd.DataFrame(
+        {name: [float(value) if isinstance(value, Decimal) else value for value in row[name]] for name in row}
+    )
 
 
 def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, folder: Path) -> str | None:

@@ -22,6 +22,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types.schema import AnyType
 
+from farandole.errors import DataError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn
 
@@ -49,8 +50,14 @@ class ServedModel(PythonModel):
         Returns:
             For classes: `prediction` (the class as text) and `probability` (of the positive class), or one column
             `probability_CLASS` for each class. For regression: `prediction`.
+
+        Raises:
+            MlflowException: A column is missing, or a value does not fit its type.
         """
-        features = self._preprocessing.features(self._preprocessing.raw_batch(model_input, self._forms))
+        try:
+            features = self._preprocessing.features(self._preprocessing.raw_batch(model_input, self._forms))
+        except DataError as error:  # MLflow's server hides the text of any other error
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from error
         with torch.no_grad():
             outputs = self._network({name: torch.from_numpy(values) for name, values in features.items()}).float()
         return _as_frame(outputs, self._label)
