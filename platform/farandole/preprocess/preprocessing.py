@@ -150,7 +150,7 @@ class Preprocessing:
             DataError: A column is missing, or a value does not fit its column's type.
         """
         arrays = {}
-        num_rows = next((len(columns[name]) for name in self.columns if name in columns), 0)
+        num_rows = next((len(columns[name]) for name in self.columns if hasattr(columns.get(name), "__len__")), 0)
         for name in self.columns:
             form = (forms or {}).get(name)
             if name not in columns and not (form and form.may_be_absent):

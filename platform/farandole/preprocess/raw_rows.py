@@ -36,7 +36,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class RawForm:
-    """How the sources of a dataset write a column.
+    """Spelling of a column in the sources of a dataset.
 
     Args:
         null_values: Texts that mean a missing value, and so do numbers and times that are written like them.
@@ -97,8 +97,8 @@ def convert_column(
         found = _as_arrow(values)
         if sql_type.startswith("array<"):
             return _as_lists(found, sql_type)
-        if pa.types.is_list(found.type) and len(found) == 1:  # MLflow's server packs columns of text so
-            found = found.flatten()
+        if pa.types.is_list(found.type) and len(found) == 1 and pa.types.is_string(found.type.value_type):
+            found = found.flatten()  # MLflow's server packs columns of text so
         if not pa.types.is_string(found.type):
             converted = _convert_typed(found, sql_type, known)
             return _without(converted, _null_values_of(sql_type, form, known))
@@ -148,7 +148,7 @@ def _whole(number: float) -> str:
 
 
 def _null_texts(sql_type: str, form: RawForm, known: Set[str]) -> pa.Array:
-    """Return the texts that mean a missing value; an empty text is no value of any type but text."""
+    """Return the texts that mean a missing value; only a column of text may hold an empty text."""
     texts = [text for text in form.null_values if sql_type != "string" or text not in known]
     return pa.array(texts if sql_type == "string" else [*texts, ""], pa.string())
 
