@@ -1,0 +1,121 @@
+"""The backend `foreground`: jobs that were not submitted, but run by somebody who watches them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from farandole.backends.foreground.status import job_status
+from farandole.backends.local.backend import LocalBackend
+from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
+from farandole.errors import SpecError, closest_match
+from farandole.jobdir.directory import load_job
+from farandole.jobdir.foreground import foreground_directories, is_running, read_foreground, release_to_queue
+from farandole.jobdir.layout import job_directory
+from farandole.jobdir.locks import is_foreground_job
+from farandole.jobdir.logs import read_job_log, read_rank_log
+from farandole.jobdir.scaling import scale
+from farandole.spec import Job
+
+_GRACE_S = 30.0
+"""How much longer than its workers a whole job may take to end: Spark, MLflow."""
+_POLL_S = 0.1
+
+
+class ForegroundBackend:
+    """Backend that lists and controls the jobs in the foreground of this machine; nothing can be submitted to it."""
+
+    name: AnyBackend = "foreground"
+
+    @classmethod
+    def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
+        """Return the backend of this machine; its location is always empty."""
+        return cls()
+
+    @classmethod
+    def location_of(cls, job: Job) -> dict[str, Any]:
+        """Return an empty location: this machine."""
+        return {}
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """An empty location: this machine."""
+        return {}
+
+    def localize(self, job: Job) -> LocalizedJob:
+        """Return the job unchanged: its process is this one."""
+        return LocalizedJob(job)
+
+    def render(self, job: Job) -> list[dict[str, Any]]:
+        """Return no objects: a job is a process."""
+        return []
+
+    def check(self, job: Job) -> list[str]:
+        """Return that nothing can be submitted here."""
+        return ["backend.use: foreground: jobs are not submitted to it; use `farandole run`, or the backend local"]
+
+    def submit(self, job: Job) -> SubmittedJob:
+        """Refuse the job.
+
+        Raises:
+            SpecError: Always.
+        """
+        raise SpecError(self.check(job)[0])
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job."""
+        return job_status(self._directory(job_id))
+
+    def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of a job's log, or of the output of one of its workers."""
+        directory = self._directory(job_id)
+        until = (lambda: not is_running(directory)) if follow else None
+        return read_job_log(directory, until) if rank is None else read_rank_log(directory, rank, until)
+
+    def cancel(self, job_id: str) -> None:
+        """End a job as Ctrl-C does: the training saves a checkpoint."""
+        directory = self._directory(job_id)
+        record = read_foreground(directory)
+        if record is None or not is_running(directory):
+            return
+        kill_at_s = time.monotonic() + load_job(directory).resources.stop_timeout_s + _GRACE_S
+        self._signal(directory, signal.SIGTERM)
+        while is_running(directory):
+            if time.monotonic() > kill_at_s:  # it is stopped, or it hangs
+                self._signal(directory, signal.SIGKILL)
+            time.sleep(_POLL_S)
+
+    def _signal(self, directory: Path, number: signal.Signals) -> None:
+        record = read_foreground(directory)
+        if record is not None and record.process.is_alive:
+            with suppress(ProcessLookupError):
+                os.kill(record.process.pid, number)
+
+    def retry(self, job_id: str) -> SubmittedJob:
+        """Resume a failed or cancelled job from its last checkpoint, as a job of the backend `local`."""
+        directory = self._directory(job_id)
+        job_status(directory)  # its process may have been killed
+        release_to_queue(directory)
+        return LocalBackend().adopt(directory)
+
+    def scale(self, job_id: str, workers: int) -> None:
+        """Ask a running job to continue with another number of workers, from its next checkpoint on."""
+        scale(job_id, workers)
+
+    def list(self) -> list[JobStatus]:
+        """Return all jobs in the foreground, newest first."""
+        found = [job_status(directory) for directory in foreground_directories()]
+        return sorted(found, key=lambda job: job.submitted_at, reverse=True)
+
+    def _directory(self, job_id: str) -> Path:
+        directory = job_directory(job_id)
+        if not is_foreground_job(directory):
+            close = closest_match(job_id, [each.name for each in foreground_directories()])
+            hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
+            raise SpecError(f"{job_id}: there is no such job in the foreground; {hint}")
+        return directory
