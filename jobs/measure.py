@@ -44,9 +44,11 @@ def _line_error(document: Document) -> float:
 
 
 def labels(document: Document, split: str) -> np.ndarray:
-    """Return all labels of a split of the training's dataset."""
-    reader = Dataset(document["dataset"]["path"]).split(split)
-    return np.concatenate([reader.block(number)["label"] for number in range(len(reader.block_rows))])
+    """Return all labels of a split of the training's dataset, in the units of their column."""
+    dataset = Dataset(document["dataset"]["path"])
+    reader = dataset.split(split)
+    stored = np.concatenate([reader.block(number)["label"] for number in range(len(reader.block_rows))])
+    return dataset.manifest.columns.target.in_units(stored)
 
 
 def _persistence(document: Document) -> float:

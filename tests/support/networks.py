@@ -118,14 +118,32 @@ def build_diverging(schema: Schema) -> nn.Module:
     return Diverging(schema)
 
 
+def build_with_prior(schema: Schema, fails: bool = False) -> nn.Module:
+    """Build a network that keeps the bias that it is to start with."""
+
+    class Prior(Network):
+        prior: torch.Tensor
+
+        def initialize_output(self, bias: torch.Tensor) -> None:
+            if fails:
+                raise ValueError("no bias")
+            self.prior = bias
+
+    return Prior(schema)
+
+
+STEEP_ABOVE = 0.5
+"""Above this value of the group `row`, the gradient of `build_overflowing` is infinite."""
+
+
 def build_overflowing(schema: Schema) -> nn.Module:
     """Build a network with finite outputs whose gradient is infinite for some rows: the slope of a root at zero."""
 
     class Overflowing(Network):
         def forward(self, **groups: torch.Tensor) -> torch.Tensor:
             outputs = super().forward(**groups)
-            steep = groups["row"] > groups["row"].median()
-            return outputs + torch.where(steep, (outputs * 0).sqrt(), outputs * 0)
+            steep = groups["row"] > STEEP_ABOVE
+            return outputs + torch.where(steep, outputs * 0, torch.ones_like(outputs)).sqrt()
 
     return Overflowing(schema)
 

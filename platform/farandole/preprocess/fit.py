@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from farandole.preprocess.label import ClassLabel
+from farandole.preprocess.label import ClassLabel, NumberLabel
 from farandole.preprocess.preprocessing import Preprocessing
 from farandole.preprocess.summary import Summary
 from farandole.preprocess.transform import VALUES, Transform
 
-LABEL_KEY = "label:"
-"""The key of the label's observation; a feature's keys are its name and `NAME:MEASURE`, and no name has a colon."""
+LABEL_KEY = ":label"
+"""The key of the label's values, and the start of the keys `:label:MEASURE`. A feature's keys are its name and
+`NAME:MEASURE`, and no name has a colon or is empty."""
 _MOST_FREQUENT = 10
 """The number of values that the statistics of a category list."""
 
@@ -46,8 +47,10 @@ class Observations:
             for measure, observed in transform.observe(batch.column(transform.column)).items():
                 self._add(_key(transform, measure), observed)
         label = preprocessing.label
-        if isinstance(label, ClassLabel) and not label.fitted:
-            self._add(LABEL_KEY, label.observe(batch.column(label.column)))
+        if label is None or label.fitted:
+            return
+        for measure, observed in label.observe(batch.column(label.column)).items():
+            self._add(_label_key(measure), observed)
 
     def _add(self, key: str, observed: np.ndarray | pa.Array) -> None:
         if isinstance(observed, pa.Array):
@@ -61,9 +64,20 @@ class Observations:
         found = {}
         for key, measurement in everything.items():
             name, _, measure = key.partition(":")
-            if name == transform.name and key != LABEL_KEY:
+            if name == transform.name:
                 found[measure] = measurement
         return found
+
+    def learn_label(self, label: ClassLabel | NumberLabel) -> ClassLabel | NumberLabel:
+        """Return the label with the results of the pass.
+
+        Raises:
+            DataError: The training split cannot be learned from.
+        """
+        if isinstance(label, ClassLabel):
+            return label.learn(self.counts.get(LABEL_KEY, Counter()))
+        found = ((measure, self.summaries.get(_label_key(measure))) for measure in label.measures)
+        return label.learn({measure: summary for measure, summary in found if summary is not None})
 
     def merge(self, other: Observations) -> None:
         """Add the measurements of other rows; the order does not matter."""
@@ -92,8 +106,8 @@ def learn(preprocessing: Preprocessing, observations: Observations) -> Preproces
         for transform in preprocessing.transforms
     )
     label = preprocessing.label
-    if isinstance(label, ClassLabel) and not label.fitted:
-        label = label.learn(observations.counts.get(LABEL_KEY, Counter()))
+    if label is not None and not label.fitted:
+        label = observations.learn_label(label)
     return replace(preprocessing, transforms=transforms, label=label)
 
 
@@ -114,12 +128,18 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
                 found.setdefault(transform.column, _frequent(measurement))
     if preprocessing.label is not None and LABEL_KEY in observations.counts:
         found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY]))
+    if preprocessing.label is not None and LABEL_KEY in observations.summaries:
+        found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
     return found
 
 
 def _frequent(counts: Counter[str]) -> dict[str, Any]:
     top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]
     return {"rows": sum(counts.values()), "distinct": len(counts), "most_frequent": [list(pair) for pair in top]}
+
+
+def _label_key(measure: str) -> str:
+    return f"{LABEL_KEY}:{measure}" if measure else LABEL_KEY
 
 
 def _key(transform: Transform, measure: str) -> str:

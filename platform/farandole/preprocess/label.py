@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farandole.errors import DataError
+from farandole.preprocess.summary import Summary
+from farandole.preprocess.transform import VALUES
 from farandole.preprocess.values import as_numbers, as_text
-from farandole.shards import LabelColumn
+from farandole.shards import LabelColumn, LabelScale
 from farandole.spec import Label
 
 _SHOWN = 20
 """The number of classes that an error lists."""
+_LOG = "log"
+"""The measure of the logarithms of the labels."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,13 @@ class ClassLabel:
         """The column in the dataset."""
         return LabelColumn(kind=self.spec.kind, column=self.column, classes=self.classes or ())
 
-    def observe(self, values: pa.Array) -> pa.StringArray:
-        """Return the values to count.
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """Return the values to count, by measure.
 
         Raises:
             DataError: A label is missing.
         """
-        return self._text(values)
+        return {VALUES: self._text(values)}
 
     def learn(self, counts: Counter[str]) -> ClassLabel:
         """Return the label with its classes.
@@ -115,11 +120,17 @@ class ClassLabel:
 
 @dataclass(frozen=True)
 class NumberLabel:
-    """A number to predict, unchanged."""
+    """A number to predict, scaled to mean 0 and deviation 1 in float64, before it becomes a float32.
+
+    Args:
+        spec: The declaration in the job file.
+        scale: The learned scale; None: the number is not scaled, or nothing is learned yet.
+        fitted: True once nothing is left to learn.
+    """
 
     spec: Label
-
-    fitted = True
+    scale: LabelScale | None = None
+    fitted: bool = False
 
     @property
     def column(self) -> str:
@@ -129,28 +140,78 @@ class NumberLabel:
     @property
     def schema(self) -> LabelColumn:
         """The column in the dataset."""
-        return LabelColumn(kind="regression", column=self.column)
+        return LabelColumn(kind="regression", column=self.column, scale=self.scale)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that `observe` returns."""
+        return (VALUES, _LOG) if self.spec.transform == "log" else (VALUES,)
+
+    def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
+        """Return the numbers to summarise, by measure: the raw ones, and those to scale if they are others.
+
+        Raises:
+            DataError: A label is missing, or negative although its logarithm is wanted.
+        """
+        numbers = self._numbers(values)
+        return {VALUES: numbers, _LOG: np.log1p(numbers)} if self.spec.transform == "log" else {VALUES: numbers}
+
+    def learn(self, measurements: Mapping[str, Summary]) -> NumberLabel:
+        """Return the label with its scale.
+
+        Raises:
+            DataError: The training split has no rows, or infinite labels.
+        """
+        log = self.spec.transform == "log"
+        summary = measurements.get(_LOG if log else VALUES, Summary())
+        if summary.infinite:
+            raise DataError(
+                f"{self._origin}: {summary.infinite} of {summary.rows} training rows hold an infinite number (or one"
+                " beyond 1e150); filter them out in the query"
+            )
+        if not summary.present:
+            raise DataError(f"{self._origin}: no training rows; fix the query or the split")
+        if self.spec.scale == "none":
+            return replace(self, scale=LabelScale(log=True) if log else None, fitted=True)
+        # Equal labels may have a deviation above 0 by rounding. They become 0, or nearly.
+        constant = summary.deviation <= 1e-15 * abs(summary.mean)
+        deviation = 1.0 if constant else summary.deviation
+        return replace(self, scale=LabelScale(mean=summary.mean, deviation=deviation, log=log), fitted=True)
 
     def apply(self, values: pa.Array) -> np.ndarray:
         """Return float32 `[rows]`.
 
         Raises:
-            DataError: A label is missing or not finite.
+            DataError: A label is missing, not finite, or negative although its logarithm is wanted.
         """
-        numbers = as_numbers(self.column, values)
-        _reject_missing(self.column, int(np.isnan(numbers).sum()), len(numbers))
+        assert self.fitted, "the label is not fitted"
+        numbers = self._numbers(values)
         with np.errstate(over="ignore"):
-            labels = numbers.astype(np.float32)
+            labels = (self.scale.apply(numbers) if self.scale else numbers).astype(np.float32)
         if not np.isfinite(labels).all():
             value = numbers[~np.isfinite(labels)][0]
-            raise DataError(
-                f"label: column {self.column}: {value:g} is not a finite float32; filter it out in the query"
-            )
+            raise DataError(f"{self._origin}: {value:g} is not a finite float32; filter it out in the query")
         return labels
+
+    @property
+    def _origin(self) -> str:
+        return f"label: column {self.column}"
+
+    def _numbers(self, values: pa.Array) -> np.ndarray:
+        numbers = as_numbers(self.column, values)
+        _reject_missing(self.column, int(np.isnan(numbers).sum()), len(numbers))
+        if self.spec.transform == "log" and len(numbers) and numbers.min() < 0:
+            raise DataError(
+                f"{self._origin}: {int((numbers < 0).sum())} of a batch of {len(numbers)} rows are negative, such as"
+                f" {numbers.min():g}, and `transform: log` needs labels of 0 or more; remove the transform, or filter"
+                " the rows out in the query"
+            )
+        return numbers
 
     def to_dict(self) -> dict[str, Any]:
         """Return the label as plain data, for the manifest."""
-        return {"spec": self.spec.model_dump(mode="json"), "classes": []}
+        scale = self.scale.model_dump(mode="json") if self.scale else None
+        return {"spec": self.spec.model_dump(mode="json"), "classes": [], "scale": scale}
 
 
 def label_from_spec(spec: Label) -> ClassLabel | NumberLabel:
@@ -161,7 +222,10 @@ def label_from_spec(spec: Label) -> ClassLabel | NumberLabel:
 def label_from_dict(data: dict[str, Any]) -> ClassLabel | NumberLabel:
     """Restore a fitted label from the result of `to_dict`."""
     spec = Label.model_validate(data["spec"])
-    return NumberLabel(spec) if spec.kind == "regression" else ClassLabel(spec, tuple(data["classes"]))
+    if spec.kind != "regression":
+        return ClassLabel(spec, tuple(data["classes"]))
+    scale = data.get("scale")  # datasets from before labels were scaled have none
+    return NumberLabel(spec, LabelScale.model_validate(scale) if scale else None, fitted=True)
 
 
 def _is_integer(text: str) -> bool:

@@ -18,7 +18,7 @@ from farandole.shards.manifest import (
 from farandole.shards.quarantine import QuarantineWriter
 from farandole.shards.reader import Dataset, SplitReader
 from farandole.shards.requirements import require_policies, unmet_requirements
-from farandole.shards.schema import LABEL, Group, LabelColumn, Schema
+from farandole.shards.schema import LABEL, Group, LabelColumn, LabelScale, Schema
 from farandole.shards.verify import Problem, verify
 from farandole.shards.writer import ShardWriter
 
@@ -30,6 +30,7 @@ __all__ = [
     "EncryptionInfo",
     "Group",
     "LabelColumn",
+    "LabelScale",
     "MalformedRows",
     "Manifest",
     "Problem",

@@ -21,6 +21,9 @@ from farandole.errors import DatasetError, closest_match
 LABEL = "label"
 """The name of the label's column."""
 
+_LARGEST_LOG = 709.0
+"""The logarithm, rounded down, of the largest float64."""
+
 GroupKind = Literal["numbers", "ids", "tokens", "mask", "image", "tensor"]
 """The content of a group: float32 numbers; int32 ids, each feature with its own set; int32 ids of one vocabulary, in
 order; 1 for values of another group and 0 for its padding; uint8 pixels; any values of a fixed shape."""
@@ -72,6 +75,37 @@ class Group(BaseModel):
         return np.dtype(self.value_type)
 
 
+class LabelScale(BaseModel):
+    """The function from a number to predict to its value in shards: `(y - mean) / deviation`, or of `log(1 + y)`.
+
+    Args:
+        mean: The mean of the training rows, after the logarithm.
+        deviation: Their standard deviation.
+        log: Whether the logarithm of 1 + y is scaled instead of y.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    log: bool = False
+
+    def apply(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the scaled numbers, float64. With a logarithm, those below -1 become NaN and -1 becomes infinite."""
+        if self.log:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                numbers = np.log1p(numbers)
+        scaled: np.ndarray = (numbers - self.mean) / self.deviation
+        return scaled
+
+    def invert(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the numbers, float64. A logarithm has no negative result, and none that float64 cannot hold."""
+        numbers = scaled.astype(np.float64) * self.deviation + self.mean
+        if self.log:
+            numbers = np.expm1(np.clip(numbers, 0.0, _LARGEST_LOG))
+        return numbers
+
+
 class LabelColumn(BaseModel):
     """The predicted column: a class (int32, its index in `classes`) or a number (float32).
 
@@ -79,6 +113,7 @@ class LabelColumn(BaseModel):
         kind: The kind of prediction.
         column: The raw column from which it is derived.
         classes: The classes as text; for binary labels the last one is the positive one. Empty for regression.
+        scale: How a number was scaled; None: not at all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +121,7 @@ class LabelColumn(BaseModel):
     kind: Literal["binary", "multiclass", "regression"]
     column: str
     classes: tuple[str, ...] = ()
+    scale: LabelScale | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -96,6 +132,14 @@ class LabelColumn(BaseModel):
     def num_outputs(self) -> int:
         """The number of outputs of a model for a row: one logit or value, or one logit per class."""
         return len(self.classes) if self.kind == "multiclass" else 1
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Return labels of shards, or outputs of a network for them, in the units of the raw column, as float64.
+
+        A network for a regression learns scaled numbers; everything that a person reads goes through this function.
+        """
+        assert self.kind == "regression", f"{self.kind} labels have no unit"
+        return self.scale.invert(values) if self.scale is not None else values.astype(np.float64)
 
 
 class Schema(BaseModel):
@@ -158,7 +202,10 @@ class Schema(BaseModel):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the schema: datasets with the same fingerprint fit the same models."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        described = self.model_dump(mode="json")
+        if described["label"] is not None and described["label"]["scale"] is None:
+            del described["label"]["scale"]  # datasets from before labels were scaled keep their fingerprint
+        text = json.dumps(described, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record_batch(self, columns: dict[str, np.ndarray]) -> pa.RecordBatch:

@@ -373,9 +373,19 @@ class Label(Spec):
     """Two classes, several classes, or a number."""
     positive: str | bool | int | None = None
     """Binary: the value whose probability is predicted. Default: the greater one (`true`, `1`)."""
+    transform: Literal["none", "log"] = "none"
+    """Regression: `log` learns `log(1 + y)`, for numbers of several magnitudes such as prices; a negative label is an
+    error. Predictions and metrics are in the column's own units."""
+    scale: Literal["standard", "none"] = "standard"
+    """Regression: `standard` learns the label minus its mean, divided by its standard deviation (of the training split,
+    after `transform`). Your own loss receives scaled outputs and labels; predictions and metrics are in the column's
+    own units, and so is what your own metrics receive. `none`: the number itself, as float32."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        without_effect = non_default_fields(self, "transform", "scale")
+        if without_effect and self.kind != "regression":
+            raise ValueError(f"{' and '.join(without_effect)}: only for `kind: regression`; remove it")
         if self.positive is not None and self.kind != "binary":
             raise ValueError(f"positive has no effect on a {self.kind} label; remove it")
         return self

@@ -64,7 +64,7 @@ def _check_name(names: dict[str, tuple[str, ...]], value: str) -> str:
 
 Metric = Annotated[str, AfterValidator(lambda value: _check_name(METRICS, value))]
 """A metric by name, or `module:function`: receives outputs `[rows, num_outputs]` and labels `[rows]` of a whole split,
-returns a number."""
+for a regression as float64 in the label's own units, returns a number."""
 Loss = Annotated[str, AfterValidator(lambda value: _check_name(LOSSES, value))]
 """A loss by name, or `module:function`: receives outputs `[rows, num_outputs]` and labels `[rows]`, returns the loss
 of each row, `[rows]`."""
@@ -75,7 +75,9 @@ class Model(Spec):
 
     builder: Reference
     """`module:function`. The module is beside the job file, or one of `farandole.models`. The function receives the
-    dataset's schema and the options, and returns a `torch.nn.Module` that takes each feature group by name."""
+    dataset's schema and the options, and returns a `torch.nn.Module` that takes each feature group by name. If the
+    module has a method `initialize_output(bias)`, it receives the log-odds or log-priors of the classes (zeros for a
+    regression), `[num_outputs]`, before training starts."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the builder."""
 
@@ -247,8 +249,8 @@ class Train(Spec):
     """`fp16`: gradients are sent between workers in half precision."""
     loss: Loss = "auto"
     """`auto`: binary or multiclass cross-entropy, or the mean squared error, depending on the label. Or your own
-    function, `module:function`: receives outputs `[rows, num_outputs]` and labels `[rows]`, returns the loss of each
-    row."""
+    function, `module:function`: receives outputs `[rows, num_outputs]` and labels `[rows]`, for a regression scaled as
+    `data.label.scale` says, returns the loss of each row."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The fraction of each label's weight that is spread evenly over all classes (Szegedy et al. 2016, section 7)."""
     class_weights: Literal["balanced"] | tuple[PositiveFloat, ...] | dict[str, PositiveFloat] | None = None
@@ -256,7 +258,8 @@ class Train(Spec):
     which gives all classes the same total weight."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] | None = None
     """The metrics that are measured on validation and test. Default: all that suit the label. Or your own functions,
-    `module:function`: they receive outputs and labels of a whole split, and return a number."""
+    `module:function`: they receive outputs and labels of a whole split, for a regression as float64 in the units of the
+    label's column, and return a number."""
     early_stopping: EarlyStopping | None = None
     """When training ends before its last epoch."""
     ema: Ema | None = None

@@ -19,6 +19,7 @@ import torch
 from mlflow.pyfunc.model import PythonModel
 
 from farandole.preprocess import Preprocessing
+from farandole.shards import LabelColumn
 
 
 class ServedModel(PythonModel):
@@ -46,12 +47,13 @@ class ServedModel(PythonModel):
         features = self._preprocessing.features(self._preprocessing.raw_batch(model_input))
         with torch.no_grad():
             outputs = self._network({name: torch.from_numpy(values) for name, values in features.items()}).float()
-        return _as_frame(outputs, self._label.kind, self._label.classes)
+        return _as_frame(outputs, self._label)
 
 
-def _as_frame(outputs: torch.Tensor, kind: str, classes: tuple[str, ...]) -> pd.DataFrame:
+def _as_frame(outputs: torch.Tensor, label: LabelColumn) -> pd.DataFrame:
+    kind, classes = label.kind, label.classes
     if kind == "regression":
-        return pd.DataFrame({"prediction": outputs.squeeze(1).double().numpy()})
+        return pd.DataFrame({"prediction": label.in_units(outputs.squeeze(1).numpy())})
     if kind == "binary":
         probability = outputs.squeeze(1).double().sigmoid().numpy()
         predicted = np.array(classes, dtype=object)[(probability > 0.5).astype(int)]

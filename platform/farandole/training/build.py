@@ -22,7 +22,8 @@ from farandole.training.consensus import Consensus
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator
 from farandole.training.evaluation.metrics import compute_metrics, metric_functions, metric_key
-from farandole.training.losses import class_weights, loss_function
+from farandole.training.losses import class_weights, loss_function, output_bias
+from farandole.training.model_builder import user_code_error
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.grad_sync import GradientSync, ReplicatedGradientSync
 from farandole.training.optim.schedule import ReduceOnPlateau
@@ -32,6 +33,22 @@ from farandole.training.step import Stepper
 from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
+
+
+def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World) -> None:
+    """Start a network's outputs at the frequencies of the classes, if it has a method `initialize_output(bias)`.
+
+    Raises:
+        ModelError: The method raises.
+    """
+    initialize = getattr(model, "initialize_output", None)
+    if not callable(initialize):
+        return
+    bias = output_bias(job, dataset, gang)
+    try:
+        initialize(bias)
+    except Exception as error:
+        raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_output") from error
 
 
 def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -> TrainingLoader:

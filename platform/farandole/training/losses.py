@@ -147,6 +147,21 @@ def class_weights(job: Job, dataset: Dataset, gang: World) -> torch.Tensor | Non
     return torch.tensor(requested)
 
 
+def output_bias(job: Job, dataset: Dataset, gang: World) -> torch.Tensor:
+    """Return the outputs `[O]` of a model that knows only how frequent the classes are: log-odds or log-priors.
+
+    For a regression these are zeros: the mean of a scaled label is 0. Weights of classes count like more rows.
+    """
+    label = dataset.manifest.columns.target
+    if label.kind == "regression":
+        return torch.zeros(label.num_outputs)
+    weights = class_weights(job, dataset, gang)
+    counts = torch.tensor(count_labels(dataset, gang), dtype=torch.float64).clamp(min=0.5)
+    logs = (counts if weights is None else counts * weights).log()
+    bias = logs[1:] - logs[0] if label.kind == "binary" else logs - logs.exp().sum().log()
+    return bias.float()
+
+
 def count_labels(dataset: Dataset, gang: World) -> list[int]:
     """Count the training rows of each class.
 

@@ -181,7 +181,9 @@ def test_nine_parameters_learn_xor_exactly(learn: Learn, seed: int) -> None:
 
 
 def test_the_line_is_recovered_in_raw_units(learn: Learn) -> None:
-    at_zero, at_one = learn("linear_regression").predict(x=[0.0, 1.0]).squeeze(1)
+    learned = learn("linear_regression")
+    label = learned.dataset.manifest.columns.target
+    at_zero, at_one = label.in_units(learned.predict(x=[0.0, 1.0]).squeeze(1))
     assert at_one - at_zero == pytest.approx(3.25, abs=0.01)
     assert at_zero == pytest.approx(-7.5, abs=0.01)
 

@@ -75,6 +75,27 @@ def test_packed_texts_fill_several_shards(make_job: MakeJob, prepare: Prepare, l
     verify(prepared.path)
 
 
+# Labels ---------------------------------------------------------------------------------------------------------
+
+
+def test_label_that_float32_cannot_hold_keeps_its_values(make_job: MakeJob, prepare: Prepare, tmp_path: Path) -> None:
+    lines = [f"{number % 7},{1_700_000_000 + number}" for number in range(200)]
+    (tmp_path / "times.csv").write_text("\n".join(["x,t", *lines, ""]))
+    data = {
+        "query": None,
+        "features": {"x": {"kind": "numeric"}},
+        "label": {"column": "t", "kind": "regression"},
+        "split": {"train": 0.7, "validation": 0.15, "test": 0.15},
+    }
+    prepared = prepare(make_job(data, rows={"path": "times.csv", "columns": {"x": "int", "t": "bigint"}}))
+    label = prepared.manifest.columns.target
+    found = np.concatenate([label.in_units(columns(prepared.path, split)["label"]) for split in SPLITS])
+    assert sorted(found.round(3)) == [1_700_000_000 + number for number in range(200)]
+    statistics = prepared.manifest.statistics["t"]
+    assert statistics["mean"] == label.scale.mean
+    assert statistics["rows"] == prepared.manifest.rows("train")
+
+
 # What does not fit ---------------------------------------------------------------------------------------------
 
 

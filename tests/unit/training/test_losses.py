@@ -15,6 +15,7 @@ from farandole.training.losses import (
     class_weights,
     count_labels,
     loss_function,
+    output_bias,
 )
 from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
 from tests.support.made_data import Made
@@ -164,3 +165,22 @@ def test_unnamed_classes_keep_weight_one(make_job: Callable[..., Job], made: Cal
     weights = class_weights(job, dataset, ALONE)
     assert weights is not None
     assert dict(zip(classes, weights.tolist(), strict=True)) == {"high": 1.0, "low": 3.0, "middle": 1.0}
+
+
+def test_output_bias_is_the_frequency_of_the_classes(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    with world.init():
+        for kind in ("binary", "multiclass"):
+            dataset, raw = Dataset(made(kind).path), made(kind).raw["train"]["label"].astype(str).str.lower()
+            shares = torch.tensor([(raw == name).mean() for name in dataset.manifest.columns.target.classes])
+            bias = output_bias(make_job(kind), dataset, ALONE)
+            found = bias.sigmoid() if kind == "binary" else bias.softmax(0)
+            torch.testing.assert_close(found, shares[-len(found) :].float())
+        bias = output_bias(make_job("regression"), Dataset(made("regression").path), ALONE)
+        assert bias.tolist() == [0.0]
+
+
+def test_output_bias_counts_weighted_rows(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    job = make_job("multiclass", train__class_weights="balanced")
+    with world.init():
+        bias = output_bias(job, Dataset(made("multiclass").path), ALONE)
+    torch.testing.assert_close(bias.softmax(0), torch.full((3,), 1 / 3))

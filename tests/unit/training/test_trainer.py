@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from farandole.errors import ModelError
 from farandole.events import Progress
 from farandole.spec import Job
 from farandole.training.checkpoint import weights_digest
-from tests.support.made_data import BATCH_ROWS, ROWS
+from tests.support.made_data import BATCH_ROWS, ROWS, Made
 from tests.support.trainer_harness import Harness
 
 MakeJob = Callable[..., Job]
@@ -43,6 +45,35 @@ def test_every_kind_of_label_is_learned(
     assert result is not None
     assert result.metrics[metric] > least
     assert len(result.label) == ROWS["test"]
+
+
+def test_regression_is_evaluated_in_the_units_of_its_label(
+    harness: Harness, make_job: MakeJob, made: Callable[..., Made]
+) -> None:
+    result = harness.fit(make_job("regression", train__epochs=6)).evaluate("test")
+    assert result is not None
+    raw = made("regression").raw["test"]["label"].to_numpy()
+    assert result.label.dtype == result.outputs.dtype == torch.float64
+    assert np.sort(result.label.numpy()) == pytest.approx(np.sort(raw), rel=1e-6, abs=1e-5)
+    errors = (result.outputs[:, 0] - result.label).numpy()
+    assert result.metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
+    assert result.metrics["rmse"] < raw.std() / 2
+
+
+def test_outputs_start_at_the_frequencies_of_the_classes(
+    harness: Harness, make_job: MakeJob, made: Callable[..., Made]
+) -> None:
+    job = make_job(model={"builder": "network:build_with_prior", "options": {}})
+    raw = made().raw["train"]["label"].mean()
+    prior = harness.trainer(job).model.prior
+    assert isinstance(prior, torch.Tensor)
+    assert prior.sigmoid().item() == pytest.approx(raw)
+
+
+def test_failing_initialization_of_the_outputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_with_prior", "options": {"fails": True}})
+    with pytest.raises(ModelError, match=r"build_with_prior: initialize_output: raised ValueError: no bias"):
+        harness.trainer(job)
 
 
 def test_interrupted_training_resumes_with_identical_weights(harness: Harness, make_job: MakeJob) -> None:

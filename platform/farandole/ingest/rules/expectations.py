@@ -7,18 +7,18 @@ aggregated in a single pass of Spark.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from farandole.errors import DataError, closest_match
+from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case, neutral_name
 from farandole.ingest.spark.dataframes import plain_message
-from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.privacy import redact
 from farandole.spec import Allowed, Condition, Data, Expectation, Nulls, Pattern, Range, Rows, Unique
 
@@ -105,15 +105,16 @@ def check_expectations(frame: DataFrame, data: Data, warn: Callable[[str], None]
     if not data.expect:
         return []
     paths = [f"data.expect.{number}" for number in range(len(data.expect))]
-    checks = [_compile(frame, path, one) for path, one in zip(paths, data.expect, strict=True)]
+    rows, conditions = _with_conditions(frame, dict(zip(paths, data.expect, strict=True)))
+    checks = [conditions.get(path) or _compile(rows, path, one) for path, one in zip(paths, data.expect, strict=True)]
     counts = [check.count.alias(str(number)) for number, check in enumerate(checks)]
-    counted = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).collect()[0]
+    counted = rows.frame.agg(F.count(F.lit(1)).alias("rows"), *counts).collect()[0]
     results = []
     for number, (path, check, expectation) in enumerate(zip(paths, checks, data.expect, strict=True)):
-        rows, broken = counted["rows"], counted[str(number)]
-        result = ExpectationResult(path, expectation, check.rule, rows, broken, _is_met(expectation, rows, broken))
+        total, broken = counted["rows"], counted[str(number)]
+        result = ExpectationResult(path, expectation, check.rule, total, broken, _is_met(expectation, total, broken))
         if broken and check.columns and not any(column in data.privacy.protected for column in check.columns):
-            result = replace(result, examples=_examples(frame, check))
+            result = replace(result, examples=_examples(rows, check))
         results.append(result)
     failed = [result for result in results if not result.passed]
     fatal = [result for result in failed if result.expectation.on_failure == "fail"]
@@ -130,63 +131,86 @@ def _is_met(expectation: Expectation, rows: int, broken: int) -> bool:
     return broken <= expectation.max_share * rows
 
 
-def _compile(frame: DataFrame, field_path: str, expectation: Expectation) -> _Check:
-    """Compile an expectation to its predicate and its count.
+def _with_conditions(
+    frame: DataFrame, expectations: Mapping[str, Expectation]
+) -> tuple[NeutralFrame, dict[str, _Check]]:
+    """Compile the conditions, and evaluate them in further columns: alone of all expectations, they are SQL over names.
+
+    Args:
+        frame: The rows.
+        expectations: Field path to expectation.
+
+    Returns:
+        The rows with the further columns, and the compiled conditions by their field paths.
 
     Raises:
-        DataError: A column is missing, a bound does not fit its type, or the expression is wrong.
+        DataError: The expression of a condition is wrong.
+    """
+    distinguish_case(frame.sparkSession, frame.columns)
+    values, checks = [], {}
+    for field_path, expectation in expectations.items():
+        if isinstance(expectation, Condition):
+            is_broken = ~F.col(neutral_name(len(frame.columns) + len(values)))
+            values.append(_condition(frame, field_path, expectation).alias(field_path))
+            columns = _referenced_columns(frame, expectation.sql)
+            checks[field_path] = _Check(f"{expectation.sql} is expected", is_broken, F.count_if(is_broken), columns)
+    return NeutralFrame(frame.select("*", *values)), checks
+
+
+def _compile(rows: NeutralFrame, field_path: str, expectation: Expectation) -> _Check:
+    """Compile an expectation that is not a condition to its predicate and its count.
+
+    Raises:
+        DataError: A column is missing, or a bound does not fit its type.
     """
     if isinstance(expectation, Rows):
         rule = f"{_between(expectation.min, expectation.max)} rows are expected"
         return _Check(rule, F.lit(False), F.count_if(F.lit(False)))
-    if isinstance(expectation, Condition):
-        predicate = ~_condition(frame, field_path, expectation)
-        columns = _referenced_columns(frame, expectation.sql)
-        return _Check(f"{expectation.sql} is expected", predicate, F.count_if(predicate), columns)
+    assert not isinstance(expectation, Condition), field_path
     columns = expectation.columns if isinstance(expectation, Unique) else (expectation.column,)
     for column in columns:
-        if column not in frame.columns:
-            close = closest_match(column, frame.columns)
-            hint = f"did you mean {close}?" if close else f"there are {', '.join(frame.columns)}"
+        if column not in rows.names:
+            close = closest_match(column, rows.names)
+            hint = f"did you mean {close}?" if close else f"there are {', '.join(rows.names)}"
             raise DataError(f"{field_path}: there is no column {column}; {hint}")
-    missing = [_missing(frame, column) for column in columns]
+    missing = [_missing(rows, column) for column in columns]
     if isinstance(expectation, Unique):
         present = ~reduce(lambda one, other: one | other, missing)
-        groups = F.count_distinct(F.when(present, F.struct(*(F.col(quote_identifier(name)) for name in columns))))
+        groups = F.count_distinct(F.when(present, F.struct(*map(rows.column, columns))))
         rule = f"{', '.join(columns)}: no two rows with the same values are expected"
         return _Check(rule, present, F.count_if(present) - groups, tuple(columns), min_group=2)
     if isinstance(expectation, Nulls):
         rule = f"column {expectation.column}: no missing values are expected"
         return _Check(rule, missing[0], F.count_if(missing[0]))
-    wanted, is_right = _value_rule(frame, field_path, expectation)
+    wanted, is_right = _value_rule(rows, field_path, expectation)
     predicate = ~missing[0] & ~is_right
     return _Check(f"column {expectation.column}: {wanted}", predicate, F.count_if(predicate), tuple(columns))
 
 
-def _value_rule(frame: DataFrame, field_path: str, expectation: Range | Allowed | Pattern) -> tuple[str, Column]:
+def _value_rule(rows: NeutralFrame, field_path: str, expectation: Range | Allowed | Pattern) -> tuple[str, Column]:
     """Return the rule on the values of one column, in words and as a predicate on a value that is not missing."""
-    value = F.col(quote_identifier(expectation.column))
+    value, session = rows.column(expectation.column), rows.frame.sparkSession
     if isinstance(expectation, Pattern):
         regex = f"^(?:{expectation.regex})\\z"
         try:
-            frame.sparkSession.range(1).select(F.lit("").rlike(regex)).collect()
+            session.range(1).select(F.lit("").rlike(regex)).collect()
         except PySparkException as error:
             raise DataError(
                 f"{field_path}.regex: {expectation.regex!r} is not a regular expression of Java; fix it",
                 detail=str(error),
             ) from error
         return f"values that match {expectation.regex} are expected", value.cast("string").rlike(regex)
-    sql_type = frame.schema[expectation.column].dataType.simpleString()
+    sql_type = rows.type_of(expectation.column).simpleString()
     if isinstance(expectation, Allowed):
-        literals = [_literal(frame, f"{field_path}.values", bound, sql_type) for bound in expectation.values]
+        literals = [_literal(session, f"{field_path}.values", bound, sql_type) for bound in expectation.values]
         shown = ", ".join(_format(bound) for bound in expectation.values[:10])
         more = ", …" if len(expectation.values) > 10 else ""
         return f"one of {shown}{more} is expected", value.isin(*literals)
     is_right = F.lit(True)
     if expectation.min is not None:
-        is_right = is_right & (value >= _literal(frame, f"{field_path}.min", expectation.min, sql_type))
+        is_right = is_right & (value >= _literal(session, f"{field_path}.min", expectation.min, sql_type))
     if expectation.max is not None:
-        is_right = is_right & (value <= _literal(frame, f"{field_path}.max", expectation.max, sql_type))
+        is_right = is_right & (value <= _literal(session, f"{field_path}.max", expectation.max, sql_type))
     return f"{_between(expectation.min, expectation.max)} is expected", is_right
 
 
@@ -202,7 +226,7 @@ def _condition(frame: DataFrame, field_path: str, expectation: Condition) -> Col
     return is_right
 
 
-def _literal(frame: DataFrame, field_path: str, bound: Any, sql_type: str) -> Column:
+def _literal(session: SparkSession, field_path: str, bound: Any, sql_type: str) -> Column:
     """Return a bound as a literal that a column can be compared with: a number, a text, or a time written as text.
 
     Raises:
@@ -213,7 +237,7 @@ def _literal(frame: DataFrame, field_path: str, bound: Any, sql_type: str) -> Co
     fits |= isinstance(bound, bool) and sql_type == "boolean"
     fits |= isinstance(bound, str) and sql_type == "string"
     if isinstance(bound, str) and sql_type in _TIME_TYPES:
-        fits = frame.sparkSession.range(1).select(F.lit(bound).try_cast(sql_type)).collect()[0][0] is not None
+        fits = session.range(1).select(F.lit(bound).try_cast(sql_type)).collect()[0][0] is not None
     if not fits:
         shown = json.dumps(bound) if isinstance(bound, bool) else repr(bound)
         raise DataError(
@@ -222,10 +246,10 @@ def _literal(frame: DataFrame, field_path: str, bound: Any, sql_type: str) -> Co
     return F.lit(bound) if is_number else F.lit(bound).cast(sql_type)
 
 
-def _missing(frame: DataFrame, column: str) -> Column:
+def _missing(rows: NeutralFrame, column: str) -> Column:
     """Return the predicate of a missing value: null, or NaN, which Spark orders above all numbers."""
-    value = F.col(quote_identifier(column))
-    floating = frame.schema[column].dataType.simpleString() in ("float", "double")
+    value = rows.column(column)
+    floating = rows.type_of(column).simpleString() in ("float", "double")
     return value.isNull() | F.isnan(value) if floating else value.isNull()
 
 
@@ -236,10 +260,10 @@ def _referenced_columns(frame: DataFrame, sql: str) -> tuple[str, ...]:
     return tuple(sorted({found.apply(index).name() for index in range(found.size())}))
 
 
-def _examples(frame: DataFrame, check: _Check) -> tuple[tuple[Any, int], ...]:
+def _examples(rows: NeutralFrame, check: _Check) -> tuple[tuple[Any, int], ...]:
     """Return the most frequent values that break a rule, with their numbers of rows."""
-    named = [F.col(quote_identifier(column)) for column in check.columns]
-    groups = frame.where(check.predicate).groupBy(*named).agg(F.count(F.lit(1)).alias(_COUNT))
+    named = [rows.column(column) for column in check.columns]
+    groups = rows.frame.where(check.predicate).groupBy(*named).agg(F.count(F.lit(1)).alias(_COUNT))
     texts = [column.cast("string").alias(str(number)) for number, column in enumerate(named)]
     order = [F.desc(_COUNT), *(F.col(str(number)) for number in range(len(named)))]
     found = groups.where(F.col(_COUNT) >= check.min_group).select(*texts, _COUNT).orderBy(*order).limit(_MAX_EXAMPLES)

@@ -18,7 +18,6 @@ from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame
 from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached
-from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.privacy import Detector, read_key
 from farandole.spec import Job
 
@@ -99,8 +98,7 @@ class RowPipeline:
 
     def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
         """Return the columns of the result of `rows` that are inspected for personal data."""
-        entering = (quote_identifier(column) for column in sorted(self._job.data.used_columns))
-        return self._gate.inspected_columns(frame.select(*entering))
+        return self._gate.inspected_columns(frame)
 
     @contextmanager
     def k_anonymous(self, frame: DataFrame) -> Iterator[DataFrame]:

@@ -19,9 +19,8 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 
 from farandole.errors import DataError, FarandoleError, closest_match
+from farandole.ingest.spark.column_names import BatchFunction, NeutralFrame, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
-from farandole.ingest.spark.sql_quoting import quote_identifier
-from farandole.ingest.spark.tasks import BatchFunction
 from farandole.privacy import Detector, PiiFinding, Protection, Secret, protected_type, redact
 from farandole.spec import Allow, Drop, Privacy
 from farandole.spec.privacy import KAnonymity
@@ -128,20 +127,19 @@ class PrivacyGate:
             DataError: A policy does not fit its column's type.
         """
         policies = {name: policy for name, policy in self.privacy.protected.items() if name in frame.columns}
-        dropped = [name for name, policy in policies.items() if isinstance(policy, Drop)]
-        frame = frame.drop(*dropped)
-        changing = {name: policy for name, policy in policies.items() if name not in dropped}
-        if not changing:
+        if not policies:
             return frame
-        schema = T.StructType()
+        types: list[tuple[str, str | T.DataType]] = []
         for column in frame.schema:
-            kind = column.dataType
-            if column.name in changing:
+            kind, policy = column.dataType, policies.get(column.name)
+            if isinstance(policy, Drop):
+                continue
+            if policy is not None:
                 raw = to_arrow_type(kind)
-                made = protected_type(column.name, changing[column.name], raw)
+                made = protected_type(column.name, policy, raw)
                 kind = kind if made == raw else from_arrow_type(made)
-            schema = schema.add(column.name, kind)
-        return frame.mapInArrow(_apply_policies(Protection(changing, self.secret)), schema)
+            types.append((column.name, kind))
+        return named_frame(frame, _apply_policies(Protection(policies, self.secret)), types)
 
     def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
         """Return the columns that may hold personal data: text or whole numbers, without a policy.
@@ -184,8 +182,9 @@ class PrivacyGate:
         rule = self.privacy.k_anonymity
         if rule is None:
             return frame
-        named = [F.col(quote_identifier(column)) for column in rule.columns]
-        groups = frame.groupBy(*named).agg(F.count("*").alias(_ROWS))
+        rows = NeutralFrame(frame)
+        named = [rows.column(column) for column in rule.columns]
+        groups = rows.frame.groupBy(*named).agg(F.count("*").alias(_ROWS))
         small = F.col(_ROWS) < F.lit(rule.k or 2)
         measured = groups.agg(
             F.min(_ROWS).alias("smallest"),
@@ -209,7 +208,7 @@ class PrivacyGate:
         )
         renamed = groups.where(~small).select(*(column.alias(f"_k_{i}") for i, column in enumerate(named)))
         same = [column.eqNullSafe(F.col(f"_k_{i}")) for i, column in enumerate(named)]
-        return frame.join(renamed, same, "left_semi")
+        return rows.restore(rows.frame.join(renamed, same, "left_semi"))
 
     @property
     def record(self) -> PrivacyRecord:

@@ -16,10 +16,10 @@ from pyspark.sql import types as T
 from farandole.errors import DataError, closest_match
 from farandole.ingest.readers.file_schemas import check_parquet
 from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
 from farandole.ingest.spark.error_transport import ERROR_MARK
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
 from farandole.ingest.spark.row_frames import SourceReaders, row_frame
-from farandole.ingest.spark.sql_quoting import quote_identifier
 from farandole.spec import Data, ParquetSource, Source
 
 
@@ -34,10 +34,15 @@ def query_frame(session: SparkSession, data: Data, readers: SourceReaders) -> Da
     Raises:
         DataError: A header is wrong, a column is missing, or the query is not valid or not deterministic.
     """
-    for name, source in data.sources.items():
-        source_frame(session, name, source, readers).createOrReplaceTempView(name)
+    frames = {name: source_frame(session, name, source, readers) for name, source in data.sources.items()}
     if data.query is None:
-        return session.table(next(iter(data.sources)))
+        (frame,) = frames.values()
+        return frame
+    distinguish_case(session, frames)
+    for frame in frames.values():
+        distinguish_case(session, frame.columns)
+    for name, frame in frames.items():
+        frame.createOrReplaceTempView(name)
     try:
         frame = session.sql(data.query)
     except (ParseException, AnalysisException) as error:
@@ -126,14 +131,14 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
             close = closest_match(column, frame.columns)
             hint = f"did you mean {close}?" if close else f"it has {', '.join(frame.columns)}"
             raise DataError(f"{field}: the query gives no column {column}; {hint}")
+    rows = NeutralFrame(frame)
     selected: list[str] = []
     for column in sorted(wanted):
-        kind = frame.schema[column].dataType
+        kind, name = rows.type_of(column), rows.neutral(column)
         # -0.0 equals 0.0 for Spark's hash and sort, but has other bytes: adding 0 turns it into 0.0.
         exact = isinstance(kind, T.FloatType | T.DoubleType)
-        name = quote_identifier(column)
         selected.append(f"{name} + CAST(0 AS {kind.simpleString()}) AS {name}" if exact else name)
-    return frame.selectExpr(*selected)
+    return rows.frame.selectExpr(*selected).toDF(*sorted(wanted))
 
 
 def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:
@@ -161,20 +166,27 @@ def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, file
             close = closest_match(column, frame.columns)
             hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
             raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    return frame.select(*(_valid_text(frame, column) for column in source.columns or frame.columns))
+    wanted = tuple(source.columns or frame.columns)
+    rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
+    return rows.frame.select(*(_valid_text(rows, column, uri) for column in wanted)).toDF(*wanted)
 
 
-def _valid_text(frame: DataFrame, name: str) -> Column:
-    """Return a column with a check: text that is not UTF-8, which Parquet does not verify, fails the Spark job."""
-    column = F.col(quote_identifier(name))
-    if not isinstance(frame.schema[name].dataType, T.StringType):
+def _valid_text(rows: NeutralFrame, name: str, uri: Column) -> Column:
+    """Return a column with a check: text that is not UTF-8, which Parquet does not verify, fails the Spark job.
+
+    Args:
+        rows: The rows.
+        name: The column.
+        uri: The URI of a row's file; input_file_name() counts as a function whose value changes.
+    """
+    column = rows.column(name)
+    if not isinstance(rows.type_of(name), T.StringType):
         return column
-    uri = F.col("_metadata.file_path")  # input_file_name() counts as a function whose value changes
     path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
     text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
     packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
     failure = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(name)
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(rows.neutral(name))
 
 
 def _escaped_paths(files: SourceFiles) -> list[str]:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from farandole.errors import DataError
-from farandole.ingest.spark.sql_quoting import quote_identifier
+from farandole.ingest.spark.column_names import NeutralFrame
 from farandole.spec import SPLITS, Split
 
 RESERVED_PREFIX = "_farandole_"
@@ -48,10 +48,14 @@ def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
                 f"column {field.name}: holds maps, whose entries have no order, so that equal rows would not be equal;"
                 f" write array_sort(map_entries({field.name})) in the query"
             )
-    hashes = [_hash(str(number), frame.columns) for number in range(len(ORDER))]
-    ordered = frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
-    index = _split_by_column(split.column) if split.column else _split_by_share(split)
-    return ordered.selectExpr("*", f"{index} AS {SPLIT}")
+    rows = NeutralFrame(frame)
+    hashes = [_hash(str(number), rows.frame.columns) for number in range(len(ORDER))]
+    ordered = rows.frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
+    if split.column is not None:
+        index = _split_by_column(rows.neutral(split.column))
+    else:
+        index = _split_by_share(split, [rows.neutral(column) for column in split.by])
+    return rows.restore(ordered.selectExpr("*", f"{index} AS {SPLIT}"), *ORDER, SPLIT)
 
 
 def narrow_rows(frame: DataFrame) -> DataFrame | None:
@@ -60,16 +64,17 @@ def narrow_rows(frame: DataFrame) -> DataFrame | None:
     Returns:
         None if columns that are not text may be wide, or if there are too many texts for one expression.
     """
-    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    rows = NeutralFrame(frame)
+    kinds = {field.name: field.dataType for field in rows.frame.schema.fields}
     if not all(isinstance(kind, _PLAIN) for kind in kinds.values()):
         return None
-    texts = [quote_identifier(name) for name, kind in kinds.items() if isinstance(kind, T.StringType)]
+    texts = [name for name, kind in kinds.items() if isinstance(kind, T.StringType)]
     if len(texts) > _MAX_TEXTS:
         return None
     width = " + ".join(["0", *(f"coalesce(octet_length({text}), 0)" for text in texts)])
-    failure = f"raise_error('{WIDE_ROW}')"
-    columns = [quote_identifier(name) for name in kinds if name != SPLIT]
-    return frame.selectExpr(*columns, f"if({width} > {MAX_NARROW_BYTES}, {failure}, {SPLIT}) AS {SPLIT}")
+    split = rows.neutral(SPLIT)
+    checked = f"if({width} > {MAX_NARROW_BYTES}, raise_error('{WIDE_ROW}'), {split}) AS {split}"
+    return rows.restore(rows.frame.selectExpr(*(checked if name == split else name for name in kinds)))
 
 
 def shard_numbers(splits: np.ndarray, order: np.ndarray, shards_of_split: list[int]) -> np.ndarray:
@@ -141,9 +146,9 @@ def split_counts(found: Mapping[int, int], split: Split) -> list[int]:
 # the query.
 
 
-def _split_by_share(split: Split) -> str:
+def _split_by_share(split: Split, by: list[str]) -> str:
     # Where all columns decide, use the two hashes of them: a third one over all columns would cost as much again.
-    hashed = _hash(f"'split {split.seed}'", list(split.by) or list(ORDER))
+    hashed = _hash(f"'split {split.seed}'", by or list(ORDER))
     # The upper 53 bits as a number in [0, 1).
     share = f"CAST(shiftrightunsigned({hashed}, 11) AS DOUBLE) / {2.0**53!r}D"
     train, validation = f"{split.train!r}D", f"{split.train + split.validation!r}D"
@@ -152,7 +157,7 @@ def _split_by_share(split: Split) -> str:
 
 def _split_by_column(column: str) -> str:
     cases = " ".join(f"WHEN '{name}' THEN {index}" for index, name in enumerate(SPLITS))
-    return f"CASE {quote_identifier(column)} {cases} ELSE -1 END"
+    return f"CASE {column} {cases} ELSE -1 END"
 
 
 def _hash(key: str, columns: list[str]) -> str:
@@ -160,11 +165,10 @@ def _hash(key: str, columns: list[str]) -> str:
 
     The hash skips nulls, so that (null, 1) and (1, null) would collide: the null flags are hashed too.
     """
-    names = [quote_identifier(column) for column in columns]
-    flags = [_nulls(names[start : start + _FLAGS]) for start in range(0, len(names), _FLAGS)]
-    return f"xxhash64({', '.join([key, *names, *flags])})"
+    flags = [_nulls(columns[start : start + _FLAGS]) for start in range(0, len(columns), _FLAGS)]
+    return f"xxhash64({', '.join([key, *columns, *flags])})"
 
 
-def _nulls(names: list[str]) -> str:
+def _nulls(columns: list[str]) -> str:
     """Return the expression of a number with a null flag per bit: hashing it takes no longer than hashing one flag."""
-    return " | ".join(f"if({name} IS NULL, {1 << bit}, 0)" for bit, name in enumerate(names))
+    return " | ".join(f"if({name} IS NULL, {1 << bit}, 0)" for bit, name in enumerate(columns))

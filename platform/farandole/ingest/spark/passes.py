@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from farandole.errors import PreparationError
+from farandole.ingest.spark.column_names import BatchFunction, map_in_arrow
 from farandole.ingest.spark.partitioning import WIDE_ROW, narrow_rows
 from farandole.ingest.spark.session import batches_by_rows, cached
 from farandole.ingest.spark.tasks import (
@@ -21,7 +22,6 @@ from farandole.ingest.spark.tasks import (
     PACKED,
     PIECES,
     WRITTEN,
-    BatchFunction,
     PassStatistics,
     ShardPosition,
     deal_to_shards,
@@ -51,7 +51,7 @@ def packed_rows(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFra
         with ExitStack() as stack:
             try:
                 with batches_by_rows(frame.sparkSession):
-                    packed = stack.enter_context(cached(narrow.mapInArrow(pack, PACKED)))
+                    packed = stack.enter_context(cached(map_in_arrow(narrow, pack, PACKED)))
                     seen = _merge_statistics(packed.where("seen IS NOT NULL"))
             except PySparkException as error:
                 if WIDE_ROW not in str(error):
@@ -59,7 +59,7 @@ def packed_rows(frame: DataFrame, pack: BatchFunction) -> Iterator[tuple[DataFra
             else:
                 yield packed.where("rows IS NOT NULL").select("rows"), seen
                 return
-    with cached(frame.mapInArrow(pack, PACKED)) as packed:
+    with cached(map_in_arrow(frame, pack, PACKED)) as packed:
         yield packed.where("rows IS NOT NULL").select("rows"), _merge_statistics(packed.where("seen IS NOT NULL"))
 
 

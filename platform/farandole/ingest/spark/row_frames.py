@@ -29,9 +29,8 @@ from farandole.ingest.readers.json_reader import (
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.readers.text_types import INFERRED_TYPES, fits_type
 from farandole.ingest.sources.files import SourceFiles, ensure_local
+from farandole.ingest.spark.column_names import BatchFunction, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
-from farandole.ingest.spark.sql_quoting import quote_identifier
-from farandole.ingest.spark.tasks import BatchFunction
 from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
@@ -84,8 +83,8 @@ class SourceReaders:
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
-    schema = ", ".join(f"{quote_identifier(column)} {kind}" for column, kind in reader.types.items())
-    return _tasks_frame(session, tasks).mapInArrow(_row_function(reader, tasks, source.malformed == "fail"), schema)
+    read = _row_function(reader, tasks, source.malformed == "fail")
+    return named_frame(_tasks_frame(session, tasks), read, list(reader.types.items()))
 
 
 def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> DataFrame:

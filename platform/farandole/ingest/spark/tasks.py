@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from farandole.ingest.spark.column_names import BatchFunction
 from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.ingest.spark.packed_batches import BatchPacker, unpack_batch
 from farandole.ingest.spark.partitioning import ORDER, SPLIT, TRAIN, row_order, shard_numbers
@@ -37,8 +38,6 @@ raw rows that went into it."""
 _WRITTEN = pa.schema({"shard": pa.int32(), "info": pa.string(), "raw_rows": pa.int64()})
 _STREAMED_ROWS = 10_000
 """Number of texts that are packed into windows at a time."""
-
-BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from farandole.loading import EvaluationLoader
-from farandole.shards import Dataset
+from farandole.shards import Dataset, LabelColumn
 from farandole.training import heartbeat, world
 from farandole.training.dataset_guard import explain_dataset_change
 from farandole.training.precision import autocast
@@ -18,7 +18,10 @@ from farandole.training.world import World
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Outputs `[B, O]`, label `[B]` and metrics of a whole split, the same on every rank."""
+    """Outputs `[B, O]`, label `[B]` and metrics of a whole split, the same on every rank.
+
+    Those of a regression are float64 in the units of the label's column.
+    """
 
     outputs: torch.Tensor
     label: torch.Tensor
@@ -35,7 +38,8 @@ class Evaluator:
         gang: Position of this rank.
         device: Device of the network.
         precision: Precision of its computations.
-        compute_metrics: Function from outputs `[B, O]` and label `[B]` of a whole split to its metrics.
+        compute_metrics: Function from outputs `[B, O]` and label `[B]` of a whole split, in the label's own units, to
+            its metrics.
     """
 
     dataset: Dataset
@@ -67,4 +71,10 @@ class Evaluator:
         # The empty label comes first, so that a rank without rows still has a tensor of the right type.
         no_label = torch.empty(0, dtype=torch.float32 if label.kind == "regression" else torch.int32)
         all_labels = world.all_gather_rows(torch.cat([no_label, *labels]), f"{split}.label")
+        if label.kind == "regression":
+            all_outputs, all_labels = _in_units(label, all_outputs), _in_units(label, all_labels)
         return EvaluationResult(all_outputs, all_labels, self.compute_metrics(all_outputs, all_labels))
+
+
+def _in_units(label: LabelColumn, values: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(label.in_units(values.numpy()))

@@ -35,17 +35,28 @@ def _torchmetrics(part: str) -> Any:
 _METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "roc_auc": lambda scores, label: _torchmetrics("classification").binary_auroc(scores, label),
     "average_precision": lambda scores, label: _torchmetrics("classification").binary_average_precision(scores, label),
-    "rmse": lambda scores, label: _torchmetrics("regression").mean_squared_error(scores, label, squared=False),
-    "mae": lambda scores, label: _torchmetrics("regression").mean_absolute_error(scores, label),
-    "r2": lambda scores, label: _torchmetrics("regression").r2_score(scores, label),
+    "rmse": lambda scores, label: (scores - label).square().mean().sqrt(),
+    "mae": lambda scores, label: (scores - label).abs().mean(),
+    "r2": lambda scores, label: _r2(scores, label),
 }
+
+
+def _r2(scores: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Return the share of the label's variance that is explained.
+
+    The sums are of deviations from the mean: torchmetrics subtracts sums of squares, which for times in seconds since
+    1970 leaves no correct digit.
+    """
+    unexplained, total = (scores - label).square().sum(), (label - label.mean()).square().sum()
+    return 1 - unexplained / total if total > 0 else (unexplained == 0).double()
 
 
 def predictions(outputs: torch.Tensor, label: LabelColumn) -> torch.Tensor:
     """Convert outputs to predictions.
 
     Returns:
-        Probabilities of the positive class `[B]` or of all classes `[B, C]`, or values `[B]`.
+        Probabilities of the positive class `[B]` or of all classes `[B, C]`, or values `[B]` in the units of the
+        outputs.
     """
     if label.kind == "binary":
         return outputs.squeeze(1).sigmoid()
@@ -83,7 +94,7 @@ def compute_metrics(
 
     Args:
         names: Names of the metrics.
-        outputs: `[B, O]`, of all ranks.
+        outputs: `[B, O]`, of all ranks; for regression in the label's own units.
         label: `[B]`.
         column: The label's column.
         user_metrics: The user's own metrics, by name.
@@ -93,7 +104,8 @@ def compute_metrics(
     """
     if not len(label):
         return {}
-    outputs, scores = outputs.float(), predictions(outputs.float(), column)
+    outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+    scores = predictions(outputs, column)
     computed: dict[str, float] = {}
     for name in names:
         if user_metrics and name in user_metrics:

@@ -108,3 +108,16 @@ def test_user_metric_sees_the_whole_split(user_functions: str) -> None:
     text = import_user_function("user_functions:text", user_functions, "train.metrics")
     with pytest.raises(ModelError, match=r"train\.metrics: user_functions:text: raised ValueError"):
         compute_metrics(("user_functions:text",), outputs, label, REGRESSION, {"user_functions:text": text})
+
+
+def test_errors_of_labels_that_float32_cannot_hold_are_exact() -> None:
+    """Times in seconds since 1970, three seconds off, which neither float32 nor sums of squares distinguish."""
+    label = torch.arange(1_700_000_000, 1_700_000_200, dtype=torch.float64)
+    found = compute_metrics(METRICS["regression"], (label + 3).unsqueeze(1), label, REGRESSION)
+    assert found == pytest.approx({"rmse": 3.0, "mae": 3.0, "r2": 1 - 9 / label.numpy().var()}, rel=1e-12)
+
+
+@pytest.mark.parametrize(("predicted", "r2"), [(2.0, 1.0), (3.0, 0.0)])
+def test_r2_of_equal_labels_is_1_if_they_are_predicted_and_0_otherwise(predicted: float, r2: float) -> None:
+    outputs, label = torch.full((3, 1), predicted), torch.full((3,), 2.0)
+    assert compute_metrics(("r2",), outputs, label, REGRESSION) == {"r2": r2}
