@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import SpecError, TrainingError, remedy_of
+from farandole.errors import FarandoleError, SpecError, TrainingError, UserError, remedy_of
 from farandole.events import Event, EventHandler
+from farandole.jobdir.checkpoints import newest_checkpoint
 from farandole.jobdir.directory import create_job_directory, save_spec
 from farandole.jobdir.layout import FOREGROUND, FOREGROUND_LOCK, LOG, jobs_folder
 from farandole.jobdir.locks import is_foreground_job
@@ -37,7 +38,7 @@ class ForegroundRecord:
         reason: Why it ended; empty while it runs.
         starts: Number of starts.
         process: The process that runs it.
-        resume: The command that continues it; empty where none is known, as in a notebook.
+        resume: The command that continues it.
     """
 
     name: str
@@ -47,7 +48,7 @@ class ForegroundRecord:
     reason: str
     starts: int
     process: ProcessIdentity
-    resume: str = ""
+    resume: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def foreground_job(
         job: The job.
         on_event: Receives the events of the job as well.
         directory: The directory of the job to continue. Default: a new one.
-        resume: The command that continues the job if it fails.
+        resume: The command that continues the job if it fails. Default: `farandole retry`.
 
     Raises:
         SpecError: The job to continue is still running.
@@ -101,8 +102,23 @@ def foreground_job(
             except BaseException as error:
                 has_failed = isinstance(error, Exception)
                 _end(directory, record, "failed" if has_failed else "cancelled", _reason(error))
+                if isinstance(error, FarandoleError) and not isinstance(error, UserError):
+                    error.next_step = next_step(directory, record.resume)
                 raise
         _end(directory, record, "succeeded", "completed")
+
+
+def next_step(directory: Path, command: str) -> str:
+    """Return what a command does with a job that failed or was cancelled.
+
+    Args:
+        directory: The job's directory.
+        command: The command that continues it.
+    """
+    checkpoint = newest_checkpoint(directory)
+    if checkpoint is None:
+        return f"`{command}` starts it again"
+    return f"`{command}` continues it from its checkpoint after step {checkpoint.step:,}"
 
 
 def _create_directory(job: Job) -> Path:
@@ -121,7 +137,14 @@ def _start(directory: Path, job: Job, resume: str) -> ForegroundRecord:
     clear_outcome(directory)
     started_at, starts = (known.started_at, known.starts) if known else (now, 0)
     record = ForegroundRecord(
-        job.name, started_at, now, "running", "", starts + 1, ProcessIdentity.current(), resume
+        job.name,
+        started_at,
+        now,
+        "running",
+        "",
+        starts + 1,
+        ProcessIdentity.current(),
+        resume or f"farandole retry {directory.name}",
     )
     _write(directory, record)
     append_log(directory, "starts in the foreground")

@@ -98,8 +98,8 @@ class EventLogger:
             progress = replace(progress, stage=stage, done=0, total=0, unit="", rows_per_s=None, left_s=None)
         if isinstance(event, Progress):
             left_s = self._time_left.update(event, now_s)
-            counts = {"done": event.done, "total": event.total, "unit": event.unit}
-            return replace(progress, **counts, rows_per_s=event.rows_per_s, left_s=left_s)
+            progress = replace(progress, done=event.done, total=event.total, unit=event.unit)
+            return replace(progress, rows_per_s=event.rows_per_s, left_s=left_s)
         if isinstance(event, EpochMetrics):
             return replace(progress, epoch=event.epoch, epochs=event.epochs, metrics=event.metrics)
         return progress

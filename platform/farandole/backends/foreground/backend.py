@@ -10,17 +10,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from farandole.backends.foreground.status import job_status
 from farandole.backends.local.backend import LocalBackend
+from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment
+from farandole.backends.local.status import running_reason, training_fields
 from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
 from farandole.errors import SpecError, closest_match
 from farandole.jobdir.directory import load_job
-from farandole.jobdir.foreground import foreground_directories, is_running, read_foreground, release_to_queue
+from farandole.jobdir.foreground import (
+    ForegroundRecord,
+    foreground_directories,
+    is_running,
+    next_step,
+    read_foreground,
+    reconcile,
+    release_to_queue,
+)
 from farandole.jobdir.layout import job_directory
 from farandole.jobdir.locks import is_foreground_job
 from farandole.jobdir.logs import read_job_log, read_rank_log
+from farandole.jobdir.outcome import read_progress
 from farandole.jobdir.scaling import scale
+from farandole.jobdir.status import read_status
 from farandole.spec import Job
+from farandole.storage import home
 
 _GRACE_S = 30.0
 """How much longer than its workers a whole job may take to end: Spark, MLflow."""
@@ -69,7 +81,7 @@ class ForegroundBackend:
 
     def status(self, job_id: str) -> JobStatus:
         """Return the state of a job."""
-        return job_status(self._directory(job_id))
+        return _job_status(self._directory(job_id))
 
     def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines of a job's log, or of the output of one of its workers."""
@@ -99,7 +111,7 @@ class ForegroundBackend:
     def retry(self, job_id: str) -> SubmittedJob:
         """Resume a failed or cancelled job from its last checkpoint, as a job of the backend `local`."""
         directory = self._directory(job_id)
-        job_status(directory)  # its process may have been killed
+        _job_status(directory)  # its process may have been killed
         release_to_queue(directory)
         return LocalBackend().adopt(directory)
 
@@ -109,7 +121,7 @@ class ForegroundBackend:
 
     def list(self) -> list[JobStatus]:
         """Return all jobs in the foreground, newest first."""
-        found = [job_status(directory) for directory in foreground_directories()]
+        found = [_job_status(directory) for directory in foreground_directories()]
         return sorted(found, key=lambda job: job.submitted_at, reverse=True)
 
     def _directory(self, job_id: str) -> Path:
@@ -119,3 +131,46 @@ class ForegroundBackend:
             hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
             raise SpecError(f"{job_id}: there is no such job in the foreground; {hint}")
         return directory
+
+
+def _job_status(directory: Path) -> JobStatus:
+    """Return the state of a job; close its MLflow run if its process was killed.
+
+    Raises:
+        FileNotFoundError: It was not started in the foreground.
+    """
+    try:
+        record, has_died = reconcile(directory)
+    except (ValueError, TypeError, KeyError) as error:
+        return _unreadable(directory, error)
+    if has_died:
+        finalize_mlflow_run(directory, inherited_environment(home()), cancelled=False, job_is_locked=False)
+    details: dict[str, Any] = {"directory": str(directory), "starts": record.starts}
+    if record.state == "running":
+        details["process"] = record.process.pid
+    if record.state in ("failed", "cancelled"):
+        details["next"] = next_step(directory, record.resume)
+    return JobStatus(
+        id=directory.name,
+        name=record.name,
+        backend="foreground",
+        state=record.state,
+        reason=_reason(directory, record),
+        submitted_at=record.started_at,
+        since=record.since,
+        **training_fields(directory, details),
+    )
+
+
+def _reason(directory: Path, record: ForegroundRecord) -> str:
+    training = read_status(directory)
+    if record.state == "running":
+        return running_reason(read_progress(directory), training)
+    if record.state == "cancelled" and training is not None and training.state == "cancelled":
+        return training.reason  # it says which step was saved
+    return record.reason
+
+
+def _unreadable(directory: Path, error: Exception) -> JobStatus:
+    reason = f"its record in {directory} cannot be read ({error}); remove the folder if the job is no longer needed"
+    return JobStatus(directory.name, directory.name, "foreground", "failed", reason)

@@ -22,7 +22,7 @@ from farandole.backends.kubernetes.submit import (
     pack_job_folder,
     preload_mlflow,
 )
-from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
+from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
 from farandole.errors import FarandoleError, SpecError
 from farandole.spec import Job
 

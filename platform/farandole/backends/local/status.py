@@ -10,6 +10,7 @@ from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.protocol import AnyBackend, JobStatus
 from farandole.events import format_count
 from farandole.jobdir.checkpoints import newest_checkpoint
+from farandole.jobdir.foreground import next_step
 from farandole.jobdir.outcome import JobProgress, read_progress
 from farandole.jobdir.status import Status, read_history, read_status
 from farandole.tracking.run_link import read_run_id
@@ -27,6 +28,8 @@ def job_status(queue: Queue, entry: QueueEntry, backend: AnyBackend) -> JobStatu
     details: dict[str, Any] = {"directory": str(entry.directory), "starts": entry.starts}
     if entry.parent is not None:
         details["parent"] = entry.parent
+    if entry.state in ("failed", "cancelled"):
+        details["next"] = next_step(entry.directory, f"farandole retry {entry.id}")
     if entry.state == "queued":
         reason = _waiting_reason(queue, entry)
     elif entry.state == "running":
