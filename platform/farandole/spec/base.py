@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
-from farandole.storage import home, is_uri
+from farandole.storage import file_path, home, is_uri
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -38,7 +38,8 @@ def non_default_fields(spec: Spec, *names: str) -> list[str]:
     Values are compared, not `model_fields_set`: a job that was written out in full and read back must behave like the
     short one that the user wrote.
     """
-    return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
+    defaults = type(spec).model_fields
+    return [name for name in names if getattr(spec, name) != defaults[name].get_default(call_default_factory=True)]
 
 
 def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:
@@ -65,8 +66,8 @@ def _resolve(path: str, info: ValidationInfo) -> str:
     if not path:
         raise ValueError("a path must not be empty")
     expanded = expand_variables(path)
-    if expanded.startswith("file://"):
-        expanded = unquote(urlsplit(expanded).path)
+    if expanded.startswith("file:/"):
+        expanded = str(file_path(expanded))
     if is_uri(expanded):
         parts = urlsplit(expanded)
         if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):

@@ -7,5 +7,21 @@ from farandole.storage.base import Storage, StoredFile
 from farandole.storage.factory import open_storage
 from farandole.storage.local import LocalStorage
 from farandole.storage.location import Location, home, is_uri, parse_location
+from farandole.storage.uris import file_path, file_uri, join_location, split_location, sqlite_path, sqlite_uri
 
-__all__ = ["LocalStorage", "Location", "Storage", "StoredFile", "home", "is_uri", "open_storage", "parse_location"]
+__all__ = [
+    "LocalStorage",
+    "Location",
+    "Storage",
+    "StoredFile",
+    "file_path",
+    "file_uri",
+    "home",
+    "is_uri",
+    "join_location",
+    "open_storage",
+    "parse_location",
+    "split_location",
+    "sqlite_path",
+    "sqlite_uri",
+]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from farandole.storage.base import Storage
 from farandole.storage.local import LocalStorage
 from farandole.storage.location import Location, is_uri
+from farandole.storage.uris import file_path
 
 
 def open_storage(location: Location) -> Storage:
@@ -22,7 +23,7 @@ def open_storage(location: Location) -> Storage:
     if isinstance(location, Path) or not is_uri(location):
         return LocalStorage(Path(location))
     if urlsplit(location).scheme == "file":
-        return LocalStorage(Path(unquote(urlsplit(location).path)))
+        return LocalStorage(file_path(location))
     from farandole.storage.object_store import ObjectStorage  # takes a second to import that local data need not pay
 
     return ObjectStorage(location)

@@ -21,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from farandole.spec import Dimension, Sweep
+from farandole.storage import sqlite_uri
 from farandole.sweeping.trial import Direction, State, Trial
 
 _RESULT = "about"
@@ -45,7 +46,7 @@ class Study:
         self._spec, self.direction = spec, direction
         self._distributions = {field: _distribution(dimension) for field, dimension in spec.space.items()}
         self._study = optuna.create_study(
-            storage=f"sqlite:///{directory / 'study.db'}",
+            storage=sqlite_uri(directory / "study.db"),
             study_name="sweep",
             direction=direction,
             load_if_exists=True,

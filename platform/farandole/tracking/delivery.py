@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import sqlite3
+import re
 from collections.abc import Callable
-from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
 from farandole.tracking.store import TrackingStore
+from farandole.tracking.store_check import find_problem
 
 _KEY_TAG = "farandole.record"
 _MAX_POINTS_PER_REQUEST = 1000
 _MAX_PARAMS_PER_REQUEST = 100
 _RETRIABLE_STATUSES = (408, 409, 425, 429)
+_SCHEMA_MISMATCH = re.compile(r"out-of-date database schema|Can't locate revision")
 _WITH_FILES = ("file", "model")
 
 
@@ -35,6 +37,10 @@ class DeliveryError(Exception):
 
 class PermanentError(DeliveryError):
     """MLflow understood an operation and will never accept it."""
+
+
+class DeletedExperimentError(PermanentError):
+    """The experiment is deleted in MLflow, which keeps its name until it is restored or removed for good."""
 
 
 class UnusableStoreError(DeliveryError):
@@ -129,9 +135,9 @@ class Delivery:
     @cached_property
     def _client(self) -> mlflow.MlflowClient:
         """The client, created on first use: with a database, MLflow connects at once and retries for minutes."""
-        if _is_unknown_host(self._store):
-            raise UnusableStoreError(f"there is no host {urlsplit(self._store.uri).hostname}")
-        _check_database_file(self._store)
+        problem = find_problem(self._store)
+        if problem is not None:
+            raise UnusableStoreError(problem)
         return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
 
     @property
@@ -171,6 +177,12 @@ class Delivery:
 
     def _find_or_create_experiment(self, name: str, artifacts: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise DeletedExperimentError(
+                f"the experiment {name} is deleted in MLflow at {self._store.shown}; restore it with"
+                f" `MLFLOW_TRACKING_URI={self._store.shown} mlflow experiments restore --experiment-id"
+                f" {found.experiment_id}`, or choose another tracking.experiment"
+            )
         if found is not None:
             return str(found.experiment_id)
         try:
@@ -232,10 +244,10 @@ class Delivery:
             run.info.experiment_id, name="model", source_run_id=run.info.run_id, tags={_KEY_TAG: key}
         )  # fmt: skip
         if str(model.status) != "READY":
-            saved = Model.load(str(folder))
+            saved = Model.from_dict(yaml.safe_load((folder / MLMODEL_FILE_NAME).read_text()))  # `load` takes a URI
             saved.model_id, saved.model_uuid = model.model_id, model.model_id
             saved.run_id, saved.artifact_path = run.info.run_id, model.artifact_location
-            saved.save(str(folder / "MLmodel"))
+            saved.save(str(folder / MLMODEL_FILE_NAME))
             self._client.log_model_artifacts(model.model_id, str(folder))
             model = self._client.finalize_logged_model(model.model_id, "READY")
         if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else ())]:
@@ -269,6 +281,11 @@ class Delivery:
     def _classify(self, error: Exception) -> DeliveryError:
         """Convert an error of MLflow or of a library below it."""
         text = " ".join(str(error).replace(self._store.uri, self._store.shown).split())[:300]
+        if _SCHEMA_MISMATCH.search(text):
+            return UnusableStoreError(
+                "its tables are those of another version of MLflow; use that version, or migrate them with"
+                f" `mlflow db upgrade {self._store.shown}`"
+            )
         if not isinstance(error, MlflowException):
             return TransientError(f"{type(error).__name__}: {text}")
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
@@ -286,41 +303,6 @@ class Delivery:
             from_mlflow = isinstance(error, RestException) or not self._store.is_server
             return PermanentError(text) if from_mlflow else UnusableStoreError(text)
         return TransientError(text)
-
-
-def _is_unknown_host(store: TrackingStore) -> bool:
-    """Return True if the host name does not exist, as opposed to a name service that does not answer."""
-    parts = urlsplit(store.uri)
-    if not parts.hostname:
-        return False
-    try:
-        socket.getaddrinfo(parts.hostname, None)
-    except socket.gaierror as error:
-        return error.errno == socket.EAI_NONAME
-    except UnicodeError:
-        return True  # not a valid host name
-    return False
-
-
-def _check_database_file(store: TrackingStore) -> None:
-    """Check that a SQLite file can be opened, since MLflow would retry for minutes.
-
-    Raises:
-        UnusableStoreError: The file cannot be created, or is not a database.
-    """
-    if not store.uri.startswith("sqlite:///"):
-        return
-    path = Path(store.uri.removeprefix("sqlite:///").partition("?")[0])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-                connection.execute("PRAGMA schema_version")
-    except OSError as error:
-        raise UnusableStoreError(f"{error.filename}: {error.strerror}") from error
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise UnusableStoreError(f"{path}: {error}") from error
 
 
 def _configure_mlflow() -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from farandole.preprocess import Preprocessing
 from farandole.spec import Job
+from farandole.storage import file_uri
 
 _REQUIREMENTS = ("numpy", "pandas", "pillow", "pyarrow", "pydantic", "PyYAML", "tokenizers", "torch", "xxhash")
 
@@ -45,7 +46,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
         mlflow.pyfunc.save_model(
             path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={"model": str(folder)},
+            artifacts={"model": file_uri(folder)},
             code_paths=code,
             signature=_signature(preprocessing),
             input_example=example,

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from farandole.errors import UnavailableError
+from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, Message, format_count, ignore_event
 from farandole.shards import Manifest
 from farandole.spec import Job, Tracking
-from farandole.tracking.delivery import AuthError, Delivery, TransientError
+from farandole.storage import file_uri, is_uri
+from farandole.tracking.delivery import AuthError, DeletedExperimentError, Delivery, TransientError
 from farandole.tracking.provenance import flatten, list_packages, load_git_state, user_tags
 from farandole.tracking.run_link import (
     RANK_ZERO_SPOOL,
@@ -157,8 +158,9 @@ class Recorder:
 
     @property
     def model_directory(self) -> str:
-        """The directory of the model until the store has accepted it."""
-        return str(self._model_directory)
+        """The URI of the model's directory, unless the store has accepted it."""
+        rejected = self._spool.rejected_files / self._model_directory.name
+        return file_uri(rejected if rejected.exists() else self._model_directory)
 
     def drain(self, timeout_s: float) -> DrainResult:
         """Wait until everything is sent, or the store has not answered for `timeout_s`."""
@@ -169,16 +171,19 @@ class Recorder:
         """Create the run, or continue it.
 
         Raises:
+            SpecError: The experiment is deleted.
             UnavailableError: The store cannot be used. If it does not answer, the operation stays in the spool.
         """
         artifacts = store.artifacts
-        if artifacts and "://" not in artifacts:
-            artifacts = Path(artifacts).as_uri()
+        if artifacts and not is_uri(artifacts):
+            artifacts = file_uri(artifacts)
         self._append("open", name=name, experiment=tracking.experiment, artifacts=artifacts, tags=user_tags())
         error = self._sender.first_answer(_FIRST_ANSWER_TIMEOUT_S)
         if error is None or isinstance(error, TransientError):
             return
         self._withdraw_open()
+        if isinstance(error, DeletedExperimentError):
+            raise SpecError(f"tracking.experiment: {error}")
         if isinstance(error, AuthError):
             raise UnavailableError(f"tracking.uri: {error}")
         raise UnavailableError(
@@ -188,6 +193,20 @@ class Recorder:
     def close(self, status: str) -> None:
         """Set the status with which the run ends."""
         self._append("close", status=status, time_ms=int(time.time() * 1000))
+
+    def require_run(self, store: TrackingStore) -> None:
+        """Check that a store which did not answer at the start of the job may still do so.
+
+        Raises:
+            UnavailableError: It rejects the run, which would otherwise be missing from a job that succeeded.
+        """
+        error = self._sender.last_error
+        if self.run_id is None and error is not None and not isinstance(error, TransientError):
+            raise UnavailableError(
+                f"tracking.uri: {store.shown}: the MLflow store cannot be used ({error}); the results are kept in"
+                f" {self._directory}: correct tracking.uri, and send them with"
+                f" `farandole sync {self._directory.name} --uri URI`"
+            )
 
     def _withdraw_open(self) -> None:
         """Remove the operation that opens the run, unless an earlier attempt left other operations in the spool."""
@@ -218,6 +237,7 @@ def record_run(
         parent: The directory whose run is the parent of a new run.
 
     Raises:
+        SpecError: The experiment is deleted.
         UnavailableError: The store rejects the credentials or cannot be used. It need not answer yet.
     """
     store = resolve_store(tracking)
@@ -235,6 +255,7 @@ def record_run(
             unsent = recorder.drain(timeout_s).unsent
             if unsent and status == "FINISHED":
                 on_event(_unsent_warning(unsent, store, directory))
+        recorder.require_run(store)
 
 
 def close_run(

@@ -34,6 +34,8 @@ class Sender:
         self._stopped = self._draining = self._woken = False
         self._has_answered = False
         self._first_error: DeliveryError | None = None
+        self.last_error: DeliveryError | None = None
+        """The reason why the newest operation was not accepted; None once the store accepts operations."""
         self._failing_since: float | None = None
         self._outage_reported = self._rejection_reported = False
         self._disk_error_reported = False
@@ -147,7 +149,7 @@ class Sender:
     def _handle_failure(self, error: DeliveryError) -> bool:
         """Record that the store accepted nothing; return True if the thread must give up."""
         with self._state:
-            is_first, self._has_answered = not self._has_answered, True
+            is_first, self._has_answered, self.last_error = not self._has_answered, True, error
             if is_first:
                 self._first_error = error
             if is_first and not isinstance(error, TransientError):
@@ -175,7 +177,7 @@ class Sender:
 
     def _handle_answer(self) -> None:
         with self._state:
-            self._has_answered, self._failing_since = True, None
+            self._has_answered, self._failing_since, self.last_error = True, None, None
             if self._outage_reported:
                 self._outage_reported = self._rejection_reported = False
                 self._on_event(Message(f"{self._store}: MLflow answers again; sending the pending records"))

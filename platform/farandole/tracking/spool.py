@@ -30,6 +30,7 @@ _SEGMENT_BYTES = 4 << 20
 _POSITION = "sent.json"
 _FILES = "files"
 _REJECTED = "refused.jsonl"
+_REJECTED_FILES = "refused"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ class Spool:
         """The folder of the files that operations send."""
         return self.directory / _FILES
 
+    @property
+    def rejected_files(self) -> Path:
+        """The folder of the files of operations that the store will never accept."""
+        return self.directory / _REJECTED_FILES
+
     def discard_files(self, name: str) -> None:
         """Delete the folder, or the folder of the file, that an operation has sent."""
         shutil.rmtree(self.files / name.partition("/")[0], ignore_errors=True)
@@ -136,7 +142,12 @@ class Spool:
                 self._path(number).unlink(missing_ok=True)
 
     def set_aside(self, operation: Operation, reason: str) -> None:
-        """Keep an operation that the store will never accept in a separate file, for the user."""
+        """Keep an operation that the store will never accept in a separate file, and its own files, for the user."""
+        name = (operation.get("place") or operation.get("file") or "").partition("/")[0]
+        if name:
+            self.rejected_files.mkdir(exist_ok=True)
+            with suppress(OSError):  # moved already by a process that was killed before it acknowledged the operation
+                (self.files / name).rename(self.rejected_files / name)
         with (self.directory / _REJECTED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": reason, "operation": operation}) + "\n")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from farandole.errors import UnavailableError
 from farandole.spec import Tracking
-from farandole.storage import home
+from farandole.storage import home, sqlite_path, sqlite_uri
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class TrackingStore:
     @property
     def shown(self) -> str:
         """The URI without user name, password and options, for messages."""
+        if sqlite_path(self.uri) is not None:
+            return self.uri.partition("?")[0]
         scheme, separator, rest = self.uri.partition("://")
         return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
 
@@ -38,7 +40,7 @@ class TrackingStore:
 
 def resolve_store(tracking: Tracking) -> TrackingStore:
     """Return the store of a job: its `uri`, or `$MLFLOW_TRACKING_URI`, or a SQLite file in `$FARANDOLE_HOME`."""
-    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home() / "mlflow.db")
     return TrackingStore(uri, tracking.artifacts or (None if _is_http(uri) else str(home() / "artifacts")))
 
 

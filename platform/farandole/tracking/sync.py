@@ -10,6 +10,7 @@ from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, ignore_event
 from farandole.jobdir.layout import jobs_folder, sweeps_folder
 from farandole.spec import Tracking
+from farandole.storage import sqlite_path
 from farandole.tracking.delivery import Delivery, TransientError
 from farandole.tracking.run_link import RunLink, pending_spools, read_run_id, read_run_link
 from farandole.tracking.sender import Sender
@@ -122,7 +123,7 @@ def _find_store(link: RunLink, uri: str | None) -> TrackingStore:
     current = resolve_store(Tracking())
     if current.shown == link.store:
         return current
-    if not link.store.startswith(("http://", "https://", "sqlite:///")):
+    if not link.store.startswith(("http://", "https://")) and sqlite_path(link.store) is None:
         raise UnavailableError(
             f"{link.store}: the URI was stored without credentials; set MLFLOW_TRACKING_URI to the store's full URI"
         )

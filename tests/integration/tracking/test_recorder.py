@@ -163,7 +163,7 @@ def test_the_run_of_a_failed_training_is_marked_as_failed(home: Path, make_job: 
     ("uri", "reason"),
     [
         ("nowhere:at-all", "'nowhere:at-all'"),
-        ("sqlite:////dev/null/mlflow.db", "/dev/null: File exists"),
+        ("sqlite:////dev/null/mlflow.db", "/dev/null: is not a folder"),
         ("http://ada:s3cret@no such host", "there is no host no such host"),
         ("postgresql://ada:s3cret@no..host/mlflow", "there is no host no..host"),
     ],

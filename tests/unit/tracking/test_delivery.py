@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
@@ -14,7 +12,6 @@ from farandole.tracking.delivery import (
     PermanentError,
     TransientError,
     UnusableStoreError,
-    _check_database_file,
 )
 from farandole.tracking.run_link import RunLink
 from farandole.tracking.store import TrackingStore
@@ -64,31 +61,3 @@ def test_an_invalid_operation_on_a_database_is_permanent(tmp_path: Path) -> None
     store = _database(tmp_path / "mlflow.db")
     delivery = Delivery(store, tmp_path, RunLink("key", 0, store.shown))
     assert type(delivery._classify(MlflowException("no", error_code=BAD_REQUEST))) is PermanentError
-
-
-def test_a_locked_database_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "mlflow.db"
-    connect = sqlite3.connect
-
-    def connect_without_waiting(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        return connect(*arguments, **{"timeout": 0, **options})
-
-    owner = connect(path, isolation_level=None)
-    owner.execute("CREATE TABLE runs (id)")
-    owner.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(sqlite3, "connect", connect_without_waiting)
-    _check_database_file(_database(path))
-    assert owner.in_transaction  # the lock was there during the check
-    owner.close()
-
-
-def test_a_damaged_database_is_unusable_also_if_its_path_says_locked(tmp_path: Path) -> None:
-    path = tmp_path / "locked.db"
-    path.write_bytes(b"not a database" * 100)
-    with pytest.raises(UnusableStoreError, match=r"locked\.db: file is not a database"):
-        _check_database_file(_database(path))
-
-
-def test_the_folder_of_a_new_database_is_created(tmp_path: Path) -> None:
-    _check_database_file(_database(tmp_path / "new" / "mlflow.db"))
-    assert (tmp_path / "new").is_dir()

@@ -106,6 +106,19 @@ def test_only_the_invalid_metric_of_a_step_is_set_aside(tmp_path: Path) -> None:
     assert "bad@name is invalid" in (spool.directory / "refused.jsonl").read_text()
 
 
+def test_the_files_of_a_rejected_model_are_kept(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    folder = spool.new_folder()
+    (spool.files / folder / "MLmodel").write_text("model")
+    spool.append({"op": "model", "name": "model", "place": folder})
+    sender, events = _start(spool, ScriptedDelivery(PermanentError("invalid")))
+    assert sender.drain(10)
+    assert sender.stop()
+    spool.close()
+    assert len(events.warnings) == 1
+    assert (spool.rejected_files / folder / "MLmodel").read_text() == "model"
+
+
 def test_a_file_that_cannot_be_sent_is_postponed_if_the_store_answers(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.append({"op": "file", "name": "plot", "file": "folder/plot.png"})

@@ -37,6 +37,7 @@ def test_a_server_determines_the_artifact_location_unless_the_user_does() -> Non
         ("https://ada:pass@mlflow:5000/x", "https://mlflow:5000/x", True),
         ("postgresql://ada:p@ss@db/mlflow", "postgresql://db/mlflow", False),
         ("sqlite:////home/a/mlflow.db", "sqlite:////home/a/mlflow.db", False),
+        ("sqlite:////home/a@b/mlflow.db?timeout=9", "sqlite:////home/a@b/mlflow.db", False),
     ],
 )
 def test_a_password_is_never_shown(uri: str, shown: str, is_server: bool) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from farandole.backends.kubernetes.manifests.preparation import MASTER
 from farandole.backends.protocol import LocalizedJob
 from farandole.spec import Job
-from farandole.storage import home, is_uri
+from farandole.storage import home, is_uri, join_location, split_location
 
 CODE_FOLDER = "code"
 """The job's folder, below the home directory of the pods' user."""
@@ -29,7 +29,7 @@ class _Localizer:
 
     def __post_init__(self) -> None:
         self.spec = self.job.backend.kubernetes
-        self.storage = self.spec.storage.rstrip("/") if self.spec.storage else None
+        self.storage = self.spec.storage
         self.folder = f"{self.spec.home}/{CODE_FOLDER}"
 
     def run(self) -> Job:
@@ -65,7 +65,7 @@ class _Localizer:
         if checkpoint.directory is not None:
             directory = self.directory("train.checkpoint.directory", checkpoint.directory)
         else:  # never in a pod, which may be lost
-            directory = f"{self.storage or output.rpartition('/')[0]}/checkpoints"
+            directory = join_location(self.storage or split_location(output)[0], "checkpoints")
         localized = checkpoint.model_copy(update={"directory": directory})
         return self.job.train.model_copy(update={"checkpoint": localized})
 
@@ -89,7 +89,7 @@ class _Localizer:
             return path
         inside = _relative_to(path, str(home()))
         if inside is not None and self.storage is not None:
-            return f"{self.storage}/{inside}"
+            return join_location(self.storage, inside)
         self.problems.append(
             f"{name}: {path} is on this machine, and pods would not see it; set backend.kubernetes.storage, or give a"
             " URI such as s3://bucket/folder or a path in one of backend.kubernetes.volumes"

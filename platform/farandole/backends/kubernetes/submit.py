@@ -21,7 +21,7 @@ from farandole.errors import SpecError
 from farandole.jobdir.layout import RUN_LINK, TRACKING
 from farandole.launch.code_archive import CodeArchive, pack
 from farandole.spec import Job, parse_job
-from farandole.storage import open_storage, parse_location
+from farandole.storage import join_location, open_storage, parse_location
 from farandole.tracking.run_link import read_run_id
 from farandole.tracking.store import resolve_store
 
@@ -110,7 +110,7 @@ def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = Fal
 
 def is_root(each: Object, submission: Submission) -> bool:
     """Return whether the deletion of this object is to remove the whole job."""
-    component = LAUNCHER if submission.job.model is not None else PREPARE
+    component = LAUNCHER if submission.job.has_training else PREPARE
     return each["kind"] in ("Job", "MPIJob") and each["metadata"]["labels"][COMPONENT] == component
 
 
@@ -144,15 +144,15 @@ def _code(job: Job, package: CodeArchive) -> CodePackage:
             " that are not code in .gitignore"
         )
     # Not `.tar.gz`: SeaweedFS reports another size than it was sent for names that end so.
-    folder, name = f"{storage.rstrip('/')}/packages", f"{package.digest}.package"
+    folder, name = join_location(storage, "packages"), f"{package.digest}.package"
     target = open_storage(parse_location(folder))
     target.create()
     target.write(name, package.data)
-    return CodePackage(package.digest, location=f"{folder}/{name}", size_bytes=size)
+    return CodePackage(package.digest, location=join_location(folder, name), size_bytes=size)
 
 
 def _opens_run(job: Job) -> bool:
-    return job.model is not None and resolve_store(job.tracking).is_server
+    return job.has_training and resolve_store(job.tracking).is_server
 
 
 def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:

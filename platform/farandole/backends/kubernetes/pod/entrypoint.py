@@ -21,7 +21,7 @@ from farandole.jobdir.layout import SPEC
 from farandole.launch.code_archive import unpack
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
 from farandole.spec import Job, parse_job
-from farandole.storage import open_storage, parse_location
+from farandole.storage import open_storage, parse_location, split_location
 
 _ALIVE = Path("/tmp/alive")
 _ALIVE_EVERY_S = 10.0
@@ -88,7 +88,7 @@ def event_printer() -> Callable[[Event], None]:
 def _read_package(location: str | None) -> bytes:
     if location is None:
         return (Path(JOB_MOUNT) / PACKAGE).read_bytes()
-    folder, _, name = location.rpartition("/")
+    folder, name = split_location(location)
     try:
         return open_storage(parse_location(folder)).read(name)
     except FileNotFoundError:
