@@ -52,7 +52,7 @@ def show_jobs(jobs: list[JobStatus], total: int, *, as_json: bool) -> None:
     for job in jobs:
         step = f", step {job.step:,}" if job.step and job.stage else ""
         backend = job.backend if has_backends else ""
-        reason = job.reason.partition("\n")[0]
+        reason = next(iter(job.reason.splitlines()), "")
         rows.append([job.id, _state(job), _ago(job.since), backend, f"{job.stage or ''}{step}", reason])
     print_table(console, columns, rows, heads=2)
     if total > len(jobs):
