@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,20 @@ def test_outputs_start_at_the_frequencies_of_the_classes(
 def test_failing_initialization_of_the_outputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_with_prior", "options": {"fails": True}})
     with pytest.raises(ModelError, match=r"build_with_prior: initialize_output: raised ValueError: no bias"):
+        harness.trainer(job)
+
+
+def test_network_receives_a_sample_of_training_rows(harness: Harness, make_job: MakeJob) -> None:
+    trainer = harness.trainer(make_job(model={"builder": "network:build_with_sample", "options": {}}))
+    sample: Any = trainer.model.sample
+    schema = trainer.dataset.manifest.columns
+    assert set(sample) == {group.name for group in schema.groups}
+    assert {len(values) for values in sample.values()} == {trainer.dataset.split("train").block_rows[0]}
+
+
+def test_failing_initialization_of_the_inputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_with_sample", "options": {"fails": True}})
+    with pytest.raises(ModelError, match=r"build_with_sample: initialize_inputs: raised ValueError: no sample"):
         harness.trainer(job)
 
 
