@@ -247,7 +247,7 @@ def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
     members, inputs, outputs = weight.shape
     if x.ndim == 2:  # one large product instead of K small ones
         flat = torch.addmm(bias, x, weight.transpose(0, 1).reshape(inputs, members * outputs))
-        return flat.view(len(x), members, outputs).transpose(0, 1)
+        return flat.unflatten(1, (members, outputs)).transpose(0, 1)
     return torch.baddbmm(bias.view(members, 1, outputs), x, weight)
 
 

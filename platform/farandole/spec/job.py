@@ -87,6 +87,8 @@ class Job(Spec):
         if self.data.label is None:
             return []  # the dataset can be prepared; `train` and `plan` report what is missing
         kind, train = self.data.label.kind, self.train
+        if kind == "auto":
+            return []  # checked when the kind is known
         named = [("metrics", metric, METRICS[kind]) for metric in train.metrics or ()]
         problems = [
             f"train.{field}: {value} does not suit a {kind} label; use {', '.join(suitable)}"
@@ -121,7 +123,9 @@ class Job(Spec):
 
     def _augment_problems(self) -> list[str]:
         kinds = feature_groups(self.data.features)
-        problems = []
+        problems: list[str] = []
+        if self.data.auto_features is not None:
+            return problems  # checked when the features are known
         for name, augment in self.train.augment.items():
             field_path = f"train.augment.{name}"
             if name not in kinds:
@@ -141,7 +145,7 @@ class Job(Spec):
         return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
 
     def _sweep_problems(self) -> list[str]:
-        if self.sweep is None or self.data.label is None:
+        if self.sweep is None or self.data.label is None or self.data.label.kind == "auto":
             return []
         metric = self.sweep.metric or self.metrics[0]
         if metric not in self.metrics:
@@ -166,7 +170,7 @@ class Job(Spec):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to measure, in the order in which they are shown."""
-        return self.train.metrics or (METRICS[self.data.label.kind] if self.data.label else ())
+        return self.train.metrics or (METRICS.get(self.data.label.kind, ()) if self.data.label else ())
 
 
 def _insert_name(template: Any, name: str) -> Any:

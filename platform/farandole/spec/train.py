@@ -191,8 +191,8 @@ class EarlyStopping(Spec):
     """Training ends after this many consecutive validations without improvement."""
     min_change: Annotated[float, Field(ge=0)] = 0.0
     """How much better than the best a value must be to count as an improvement."""
-    restore_best: bool = False
-    """At the end, use the weights of the best validation instead of the last ones."""
+    restore_best: bool = True
+    """At the end, use the weights of the best validation. `false` is the same as `train.keep: last`."""
 
 
 class Ema(Spec):
@@ -291,6 +291,10 @@ class Train(Spec):
     """The metrics that are measured on validation and test. Default: all that suit the label. Or your own functions,
     `module:function`: they receive outputs and labels of a whole split, for a regression as float64 in the units of the
     label's column, and return a number."""
+    keep: Literal["best", "last"] = "best"
+    """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
+    metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
+    `last`: those of the last epoch, as always where there are no validation rows."""
     early_stopping: EarlyStopping | None = None
     """When training ends before its last epoch."""
     ema: Ema | None = None

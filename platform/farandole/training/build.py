@@ -9,7 +9,7 @@ from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import LABEL, Dataset
-from farandole.spec import Job, metric_direction
+from farandole.spec import Job, is_function_reference, metric_direction
 from farandole.storage import Location
 from farandole.training.checkpoint import (
     BestMetric,
@@ -153,18 +153,35 @@ def make_plateau(job: Job, dataset: Dataset) -> ReduceOnPlateau | None:
     return ReduceOnPlateau(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.schedule"))
 
 
-def make_early_stopping(job: Job, dataset: Dataset) -> EarlyStopping | None:
-    """Create early stopping, if the job configures it.
+def make_early_stopping(job: Job, dataset: Dataset, on_event: EventHandler) -> EarlyStopping | None:
+    """Create the part that keeps the best weights and ends a training early; None if there is nothing to compare.
 
     Raises:
-        SpecError: There are no validation rows.
+        SpecError: The job configures early stopping, and there are no validation rows.
     """
     spec = job.train.early_stopping
-    if spec is None:
+    if spec is not None:
+        _require_validation(dataset, "train.early_stopping")
+    if not dataset.manifest.rows("validation"):
         return None
-    _require_validation(dataset, "train.early_stopping")
-    metric = spec.metric or job.metrics[0]
-    return EarlyStopping(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.early_stopping"))
+    metric, direction = job.metrics[0], None
+    if spec is not None:
+        metric, direction = spec.metric or metric, spec.direction
+    if spec is None and is_function_reference(metric):  # nothing says whether higher values of it are better
+        if job.train.keep == "last":
+            return None
+        text = (
+            f"train.keep: nothing says whether higher values of {metric} are better, so the last weights are kept; put"
+            " a built-in metric first in train.metrics, or set train.early_stopping with its `direction`"
+        )
+        on_event(Message(text, level="warning"))
+        return None
+    return EarlyStopping(
+        spec,
+        metric_key(metric),
+        metric_direction(metric, direction, "train.early_stopping"),
+        keep_weights=job.train.keep == "best" and (spec is None or spec.restore_best),
+    )
 
 
 def make_checkpoint_controller(

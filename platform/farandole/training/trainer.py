@@ -83,7 +83,7 @@ class Trainer:
         self._average = ExponentialMovingAverage(self.model, spec.ema.decay) if spec.ema else None
         self._scaler = LossScaler() if spec.precision == "fp16" else None
         self._plateau = build.make_plateau(job, self.dataset)
-        self._early_stopping = build.make_early_stopping(job, self.dataset)
+        self._early_stopping = build.make_early_stopping(job, self.dataset, self.on_event)
         self._stepper = build.make_stepper(
             job,
             self.dataset,
@@ -344,13 +344,17 @@ class Trainer:
         return self._average.applied()
 
     def _apply_final_weights(self) -> None:
-        """Give the network its final weights: the average or the best ones, if configured."""
+        """Give the network its final weights, the best ones or the average, and log their validation."""
         if self._average is not None:
             self._average.swap()
             self._is_average_final = True
-        if self._early_stopping is not None and self._early_stopping.best_weights is not None:
-            self.model.load_state_dict(self._early_stopping.best_weights)
-            self.validation = dict(self._early_stopping.best_metrics)
+        best = self._early_stopping
+        if best is None or best.best_weights is None or best.best_epoch == len(best.history):
+            return
+        self.model.load_state_dict(best.best_weights)
+        self.validation = best.best_metrics
+        # At the same step as the last epoch's: what a tracking store shows as newest belongs to the model's weights.
+        self.log({f"validation.{name}": value for name, value in self.validation.items()}, self.steps_done)
 
     def _result(self, rows_trained: int) -> TrainingResult:
         """Gather the result of all ranks."""
@@ -362,6 +366,8 @@ class Trainer:
             rows_per_s=rows_trained / trained_s if trained_s else 0.0,
             weights_digest=weights_digest(self.model.state_dict()),
             validation=self.validation,
+            epochs=self._early_stopping.history if self._early_stopping is not None else [],
+            best_epoch=self._early_stopping.best_epoch if self._early_stopping is not None else None,
             time_split=self.time_split.copy(),
             time_by_rank=tuple(time_by_rank),
         )

@@ -114,6 +114,61 @@ def test_finished_training_keeps_its_weights_when_resumed(harness: Harness, make
     assert again.validation == first.validation
 
 
+@pytest.mark.parametrize("changes", [{}, {"shard_optimizer": True}, {"ema": {"decay": 0.5}}])
+def test_the_weights_of_the_best_epoch_are_kept(harness: Harness, make_job: MakeJob, changes: dict[str, Any]) -> None:
+    """A learning rate that is far too high makes later epochs worse."""
+    train = {
+        "epochs": 5,
+        "global_batch_size": BATCH_ROWS,
+        "optimizer": {"name": "sgd", "learning_rate": 30.0},
+        "metrics": ["log_loss"],
+        **changes,
+    }
+    trainer = harness.fit(make_job(train=train))
+    assert harness.result is not None
+    losses = [metrics["log_loss"] for metrics in harness.result.epochs]
+    best = min(range(5), key=losses.__getitem__)
+    assert best < 4
+    assert harness.result.best_epoch == best + 1
+    assert harness.result.validation == {"log_loss": losses[best]}
+    evaluated = trainer.evaluate("validation")
+    assert evaluated is not None
+    assert evaluated.metrics["log_loss"] == pytest.approx(losses[best], rel=1e-6)
+    steps = [step for step, _ in harness.logged["validation.log_loss"]]
+    assert steps == [STEPS * epoch for epoch in (1, 2, 3, 4, 5, 5)]
+    assert harness.logged["validation.log_loss"][-1] == (5 * STEPS, losses[best])
+    assert harness.result.weights_digest == weights_digest(trainer.model.state_dict())
+
+
+def test_the_last_weights_are_kept_if_configured(harness: Harness, make_job: MakeJob) -> None:
+    train = {"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], "keep": "last"}
+    harness.fit(make_job(train=train))
+    assert harness.result is not None
+    assert harness.result.validation == harness.result.epochs[-1]
+    assert len(harness.logged["validation.log_loss"]) == 3
+
+
+def test_the_best_epoch_survives_an_interruption(harness: Harness, make_job: MakeJob) -> None:
+    train = {"optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], "checkpoint": {"keep": 9}}
+    whole = harness.fit(make_job(train={"epochs": 5, **train})).model.state_dict()
+    for path in sorted(harness.directory.glob("step-*"))[-1:]:
+        (path / "state.pt").write_bytes(b"torn")
+    before = harness.result
+    again = harness.fit(make_job(train={"epochs": 5, **train})).model.state_dict()
+    assert before is not None
+    assert harness.result is not None
+    assert harness.result.epochs == before.epochs
+    assert harness.result.best_epoch == before.best_epoch
+    assert weights_digest(again) == weights_digest(whole)
+
+
+def test_a_metric_without_a_direction_keeps_the_last_weights_with_a_warning(
+    harness: Harness, make_job: MakeJob
+) -> None:
+    harness.fit(make_job(train={"epochs": 1, "metrics": ["network:first_output"]}))
+    assert any("higher values of network:first_output are better, so the last" in text for text in harness.messages())
+
+
 def test_schedule_sets_the_learning_rate(harness: Harness, make_job: MakeJob) -> None:
     schedule = {"name": "linear", "warmup": 0.5, "final": 0.0}
     harness.fit(make_job(train__epochs=1, train__schedule=schedule, train__log_every_steps=1))
