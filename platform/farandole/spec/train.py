@@ -248,6 +248,11 @@ class Checkpoint(Spec):
 class Train(Spec):
     """The training of the model."""
 
+    script: Annotated[str, Field(min_length=1)] | None = None
+    """Your own training script in place of the trainer, a Python file in the job's folder. Each worker runs it; it
+    saves and resumes with `farandole.Checkpoint`, and reports with `farandole.report`."""
+    args: tuple[str, ...] = ()
+    """The script's arguments."""
     epochs: Count = "auto"
     """The number of passes over the training split. `auto`: for `farandole.models.tabular`, chosen from the number of
     rows and the kind of label (`farandole plan` shows the value; farandole/defaults.py explains it); 10 for other
