@@ -23,7 +23,8 @@ def plot_training_curves(history: dict[str, list[tuple[int, float]]], main_metri
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, name in ((left, "train.loss"), (right, f"validation.{main_metric}")):
-        points = history.get(name, [])
+        # The weights of the best epoch are validated once more at the last step: that is not a point of the curve.
+        points = list({step: (step, value) for step, value in reversed(history.get(name, []))}.values())[::-1]
         axes.plot([step for step, _ in points], [value for _, value in points], marker="o", markersize=3)
         axes.set(title=name, xlabel="step")
         axes.grid(alpha=0.3)
