@@ -216,7 +216,7 @@ def _connect_jvm(settings: Mapping[str, str]) -> None:
     variables = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
     os.environ.update(variables)
     try:
-        gateway = launch_gateway()
+        gateway = launch_gateway()  # type: ignore[no-untyped-call]
     finally:
         for name in variables:
             del os.environ[name]
