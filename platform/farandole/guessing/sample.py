@@ -210,7 +210,7 @@ def _describe_times(found: TimePatterns, patterns: dict[str, str]) -> list[str]:
 
 
 def _lossless_type(values: pa.StringArray) -> str:
-    """Return the type that keeps all texts; or the one that a feature needs, of numbers and times in other spellings."""
+    """Return the type that keeps all texts; of numbers and times in other spellings, the one that a feature needs."""
     spellings = find_spellings(values)
     if spellings is None:
         return "string"
