@@ -29,7 +29,7 @@ def main() -> None:
     job = Job.model_validate(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     dataset = Dataset(job.data.output, job.data.shard_key)
     loader = TrainingLoader(
-        dataset, global_batch_size=job.train.global_batch_size, rank=hvd.rank(), size=hvd.size(), seed=job.train.seed
+        dataset, global_batch_size=job.train.batch_rows, rank=hvd.rank(), size=hvd.size(), seed=job.train.seed
     )
     torch.manual_seed(job.train.seed)
     model = build_model(job, dataset.manifest.columns)

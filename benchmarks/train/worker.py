@@ -94,7 +94,7 @@ class Task:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return torch's AdamW with its defaults, as a script would."""
         spec = self.job.train.optimizer
-        return torch.optim.AdamW(parameter_groups(spec, model), lr=spec.learning_rate)
+        return torch.optim.AdamW(parameter_groups(spec, model), lr=spec.rate)
 
 
 def by_farandole(task: Task, clock: Clock) -> float:

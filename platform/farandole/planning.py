@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from farandole.backends.registry import backend_for_job
+from farandole.defaults import Table, chosen_values, resolve, resolve_for
 from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
 from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.sources.files import SourceFiles, find_files
-from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
+from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
-from farandole.spec import CsvSource, Job, Sweep
+from farandole.spec import CsvSource, Job, Sweep, Train
 from farandole.storage import parse_location
+
+_SAMPLE_BYTES = 2**18
+_LINE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,14 @@ class TrainStep(PlanStep):
         workers: Number of workers.
         threads: Threads of each.
         steps: Optimizer steps; None: unknown before the dataset exists.
+        chosen: Values of the fields that are `auto`, by field path; estimated before the dataset exists.
     """
 
     stage = "train"
     workers: int
     threads: int
     steps: int | None = None
+    chosen: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the step without the number of steps while it is unknown."""
@@ -152,6 +161,7 @@ def plan(job: Job) -> Plan:
     problems += host_problems(job)
     try:
         check_builder(job)
+        check_script(job)
     except ModelError as error:
         problems.append(str(error))
     cache_key = None
@@ -162,7 +172,7 @@ def plan(job: Job) -> Plan:
         problems.append(str(error))
     shown = localized.job
     found, is_reused = None, False
-    if localized.prepares_here:
+    if localized.prepares_here and job.has_data:
         try:
             location = parse_location(job.data.output)
             found = find_manifest(location)
@@ -170,9 +180,13 @@ def plan(job: Job) -> Plan:
             is_reused = found is not None and is_complete and is_current(location, found, str(cache_key))
         except FarandoleError as error:  # an object store refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps: list[PlanStep] = [_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found)]
+    steps: list[PlanStep] = []
+    if job.has_data:
+        steps.append(_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found))
+    if job.train.script is not None:
+        steps.append(_script_step(shown))
     if job.model is not None and job.data.label is not None:
-        steps += [_train_step(shown, found if is_reused else None), _evaluate_step(shown), _register_step(shown)]
+        steps += [_train_step(shown, found if is_reused else None, files), _evaluate_step(shown), _register_step(shown)]
         if job.sweep is not None:
             steps.append(_sweep_step(job, job.sweep))
     try:
@@ -237,16 +251,26 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
 
 
 def _no_training(job: Job) -> str:
-    return "; the job has no `model`, so nothing is trained" if job.model is None else ""
+    return "" if job.has_training else "; the job has no `model`, so nothing is trained"
 
 
-def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
+def _script_step(job: Job) -> TrainStep:
+    """Return the step that runs the user's script."""
+    workers = job.resources.workers
+    threads = job.resources.threads(len(os.sched_getaffinity(0)), workers)
+    command = " ".join([str(job.train.script), *job.train.args])
+    text = f"run {command} on {format_count(workers, 'worker')} with {format_count(threads, 'thread')} each"
+    return TrainStep(text, workers=workers, threads=threads)
+
+
+def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, SourceFiles]) -> TrainStep:
+    job = resolve(unresolved, manifest) if manifest else resolve_for(unresolved, estimate_table(unresolved, files))
     spec, resources = job.train, job.resources
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {format_count(spec.epochs, 'epoch')} with {spec.global_batch_size} rows per"
-        f" step on {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {_epochs(spec)} with {_batch(spec)} rows per step on"
+        f" {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
     )
     if resources.gpus:
         text += f" and {format_count(resources.gpus, 'GPU')} each"
@@ -256,10 +280,77 @@ def _train_step(job: Job, manifest: Manifest | None) -> TrainStep:
         text += f" ({resources.workers * threads} threads on {cores} cores: slower than fewer)"
     steps = None
     if manifest is not None:
-        whole, rest = divmod(manifest.rows("train"), spec.global_batch_size)
-        steps = spec.epochs * (whole + (rest > 0 and spec.tail == "weight"))
+        whole, rest = divmod(manifest.rows("train"), spec.batch_rows)
+        steps = spec.num_epochs * (whole + (rest > 0 and spec.tail == "weight"))
         text += f": {steps:,} steps"
-    return TrainStep(text, workers=resources.workers, threads=threads, steps=steps)
+    chosen = chosen_values(unresolved, job)
+    if chosen:
+        text += f"; auto: {', '.join(f'{field} {value}' for field, value in chosen.items())}"
+        text += "" if manifest else " (from an estimate of the rows)"
+    return TrainStep(text, workers=resources.workers, threads=threads, steps=steps, chosen=chosen or None)
+
+
+def estimate_table(job: Job, files: dict[str, SourceFiles]) -> Table | None:
+    """Estimate the training rows of a dataset that does not exist yet; None if it takes reading to know.
+
+    A query may drop or multiply rows, so there is an estimate only for one source without a query.
+    """
+    label, split = job.data.label, job.data.split
+    if label is None or job.data.query is not None or len(job.data.sources) != 1 or len(files) != 1:
+        return None
+    rows = estimate_rows(next(iter(files.values())).paths)
+    share = 0.8 if split.column else split.train
+    return None if rows is None else Table(max(1, round(rows * share)), label.kind)
+
+
+def estimate_rows(paths: Sequence[Path]) -> int | None:
+    """Estimate the rows of the files of a source.
+
+    Args:
+        paths: Local files.
+
+    Returns:
+        The exact number for Parquet; for files of lines, their size divided by the mean length of the first lines;
+        None for other files, such as compressed ones, and for files that cannot be read.
+    """
+    total = 0
+    try:
+        for path in paths:
+            rows = _parquet_rows(path) if path.suffix.lower() in _PARQUET_SUFFIXES else _line_count(path)
+            if rows is None:
+                return None
+            total += rows
+    except (OSError, ValueError):
+        return None
+    return total if paths else None
+
+
+def _parquet_rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _line_count(path: Path) -> int | None:
+    if path.suffix.lower() not in _LINE_SUFFIXES:
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        sample = file.read(_SAMPLE_BYTES)
+    lines = sample.count(b"\n") + (size == len(sample) and not sample.endswith(b"\n") and bool(sample))
+    if not lines:
+        return None
+    counted = len(sample) if size == len(sample) else sample.rfind(b"\n") + 1
+    header = path.suffix.lower() in (".csv", ".tsv", ".txt")
+    return max(0, round(size / counted * lines) - header)
+
+
+def _epochs(spec: Train) -> str:
+    return "a number of epochs" if spec.epochs == "auto" else format_count(spec.epochs, "epoch")
+
+
+def _batch(spec: Train) -> str:
+    return "a number of" if spec.global_batch_size == "auto" else str(spec.global_batch_size)
 
 
 def _evaluate_step(job: Job) -> EvaluateStep:

@@ -118,6 +118,11 @@ def build_diverging(schema: Schema) -> nn.Module:
     return Diverging(schema)
 
 
+def first_output(outputs: torch.Tensor, label: torch.Tensor) -> float:
+    """Return the first output of a split: a metric."""
+    return float(outputs[0, 0])
+
+
 def build_with_prior(schema: Schema, fails: bool = False) -> nn.Module:
     """Build a network that keeps the bias that it is to start with."""
 
@@ -130,6 +135,20 @@ def build_with_prior(schema: Schema, fails: bool = False) -> nn.Module:
             self.prior = bias
 
     return Prior(schema)
+
+
+def build_with_sample(schema: Schema, fails: bool = False) -> nn.Module:
+    """Build a network that keeps the sample of training rows."""
+
+    class Sampled(Network):
+        sample: dict[str, torch.Tensor]
+
+        def initialize_inputs(self, **groups: torch.Tensor) -> None:
+            if fails:
+                raise ValueError("no sample")
+            self.sample = groups
+
+    return Sampled(schema)
 
 
 STEEP_ABOVE = 0.5

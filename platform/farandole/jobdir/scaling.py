@@ -26,7 +26,7 @@ def scale(job_id: str, workers: int) -> None:
     """
     directory = find_job_directory(job_id)
     job = load_job(directory)
-    least, rows = job.resources.effective_min_workers, job.train.global_batch_size
+    least, rows = job.resources.effective_min_workers, job.train.batch_rows
     if workers < least:
         raise SpecError(
             f"{job_id}: {workers} workers are fewer than resources.min_workers, {least}; ask for at least {least}, or"

@@ -23,6 +23,11 @@ class TrainingSummary:
         straggler: The worker that the others wait for (`rank`, `excess_s`, `share`); None: there is none.
         attempts: Attempts until the end was reached.
         recoveries: Each recovery from a failure: `attempt`, `kind`, `from_step`, `seconds`.
+        epochs: Epochs after which the model was validated.
+        best_epoch: The epoch with the best validation, from 1; None without validations.
+        evaluation: What helps to judge the metrics: `baselines` (name to the metrics of a baseline on the test split),
+            `intervals` (split to metric to the ends of its 95% interval), `classes` (class to precision, recall, F1 and
+            rows, on the test split), `test_rows_digest` and `notes`.
     """
 
     mlflow_run_id: str | None
@@ -36,6 +41,9 @@ class TrainingSummary:
     straggler: dict[str, Any] | None
     attempts: int
     recoveries: list[dict[str, Any]]
+    epochs: int = 0
+    best_epoch: int | None = None
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `training` part of a result document."""
@@ -73,17 +81,19 @@ class TrainedModel:
         job: The job's name.
         id: The job's id.
         directory: Where the job keeps its spec, checkpoints and logs.
-        dataset: The dataset.
+        dataset: The dataset; None: the job's script reads its own data.
         training: The numbers of the training.
-        model_uri: The logged or registered model.
+        model_uri: The logged or registered model; empty if the job runs a script, which logs models itself.
+        not_registered: Why the model was logged but not registered; None if it was, or was not meant to be.
     """
 
     job: str
     id: str
     directory: Path
-    dataset: DatasetSummary
+    dataset: DatasetSummary | None
     training: TrainingSummary
     model_uri: str
+    not_registered: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result document."""
@@ -91,7 +101,7 @@ class TrainedModel:
             "job": self.job,
             "id": self.id,
             "directory": str(self.directory),
-            "dataset": self.dataset.to_dict(),
+            "dataset": self.dataset.to_dict() if self.dataset is not None else None,
             "training": self.training.to_dict(),
-            "model": {"uri": self.model_uri},
+            "model": {"uri": self.model_uri, "not_registered": self.not_registered},
         }

@@ -15,6 +15,9 @@ from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurement
 from farandole.preprocess.values import as_numbers, nearest_value
 from farandole.spec import Numeric
 
+_SMOOTH_LIMIT = 3.0
+"""`robust_smooth`: the number that scaled outliers approach (RealMLP, arXiv 2407.04491, section 3)."""
+
 
 @dataclass(frozen=True)
 class NumericTransform(ColumnsTransform):
@@ -102,10 +105,9 @@ class NumericTransform(ColumnsTransform):
         Raises:
             DataError: A value is infinite, or missing although `impute` is null.
         """
-        assert self.factor is not None, f"{self.name} is not fitted"
         numbers = as_numbers(self.column, values)
         with np.errstate(over="ignore"):  # reported below
-            scaled = ((self._before_scale(numbers) - self.offset) * self.factor).astype(np.float32)
+            scaled = self._scale(self._before_scale(numbers)).astype(np.float32)
         if not np.isfinite(scaled).all():
             bad = numbers[~np.isfinite(scaled)]
             raise DataError(
@@ -116,6 +118,14 @@ class NumericTransform(ColumnsTransform):
         if self.spec.indicator:
             columns.append(np.isnan(numbers).astype(np.float32))
         return np.stack(columns, axis=1)
+
+    def _scale(self, numbers: np.ndarray) -> np.ndarray:
+        assert self.factor is not None, f"{self.name} is not fitted"
+        scaled: np.ndarray = (numbers - self.offset) * self.factor
+        if self.spec.scale == "robust_smooth":
+            with np.errstate(invalid="ignore"):  # an infinite number becomes NaN, which is reported as such
+                scaled = scaled / np.hypot(1, scaled / _SMOOTH_LIMIT)
+        return scaled
 
     def _before_scale(self, numbers: np.ndarray) -> np.ndarray:
         if self.fill is not None:
@@ -140,6 +150,10 @@ def _center_and_width(scale: str, summary: Summary) -> tuple[float, float]:
     """Return the value that is scaled to 0, and the distance that is scaled to 1."""
     if scale == "minmax":
         return summary.minimum, summary.maximum - summary.minimum
+    if scale == "robust_smooth":
+        width = summary.quantile(0.75) - summary.quantile(0.25)
+        span = summary.maximum - summary.minimum
+        return summary.quantile(0.5), width if width > 1e-12 * summary.deviation else span / 2
     if scale == "robust":
         width, deviation = summary.quantile(0.75) - summary.quantile(0.25), summary.deviation
         # If half of the values are (nearly) equal, dividing by their range would overflow float32 for the others.

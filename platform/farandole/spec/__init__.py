@@ -1,7 +1,7 @@
 """The job file, validated before anything starts.
 
-One module for each part of the job file, and four for the file as a whole (`job`, `job_file`, `overrides`,
-`validation_errors`): hence 18 files.
+One module for each part of the job file, and five for the file as a whole (`job`, `job_file`, `overrides`, `shorthand`,
+`validation_errors`): hence 19 files.
 """
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
@@ -55,6 +55,10 @@ from farandole.spec.time_pattern import MONTHS, time_regex
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import (
     METRICS,
+    PLAIN_EPOCHS,
+    PLAIN_GLOBAL_BATCH_SIZE,
+    PLAIN_LEARNING_RATE,
+    PLAIN_WEIGHT_DECAY,
     Checkpoint,
     EarlyStopping,
     Ema,
@@ -71,6 +75,10 @@ __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
     "MONTHS",
+    "PLAIN_EPOCHS",
+    "PLAIN_GLOBAL_BATCH_SIZE",
+    "PLAIN_LEARNING_RATE",
+    "PLAIN_WEIGHT_DECAY",
     "SPLITS",
     "Allow",
     "Allowed",

@@ -43,7 +43,7 @@ class Clip(Spec):
         return self
 
 
-Scale = Literal["standard", "minmax", "robust", "none"]
+Scale = Literal["standard", "minmax", "robust", "robust_smooth", "none"]
 
 
 class Numeric(Spec):
@@ -64,7 +64,9 @@ class Numeric(Spec):
     scale: Scale = "standard"
     """`standard`: mean 0 and standard deviation 1; `minmax`: 0 to 1; `robust`: median 0 and interquartile range 1,
     which a few outliers do not affect (if half of the rows have the same value, so that this range is 0, the standard
-    deviation is used instead). All are measured on the training split."""
+    deviation is used instead); `robust_smooth`: as `robust` (if half of the rows have the same value, half of the range
+    of all values becomes 1), then z / sqrt(1 + (z / 3)^2), which keeps outliers below 3 and in their order (RealMLP,
+    arXiv 2407.04491, section 3). All are measured on the training split."""
     group: Identifier = "dense"
     """The tensor that this feature becomes a column of."""
 
@@ -369,8 +371,9 @@ class Label(Spec):
 
     column: str
     """The raw column."""
-    kind: Literal["binary", "multiclass", "regression"]
-    """Two classes, several classes, or a number."""
+    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    """Two classes, several classes, or a number. `auto` guesses it from the files: two values, few whole numbers or
+    texts, or other numbers."""
     positive: str | bool | int | None = None
     """Binary: the value whose probability is predicted. Default: the greater one (`true`, `1`)."""
     transform: Literal["none", "log"] = "none"
@@ -384,8 +387,8 @@ class Label(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         without_effect = non_default_fields(self, "transform", "scale")
-        if without_effect and self.kind != "regression":
+        if without_effect and self.kind not in ("auto", "regression"):
             raise ValueError(f"{' and '.join(without_effect)}: only for `kind: regression`; remove it")
-        if self.positive is not None and self.kind != "binary":
+        if self.positive is not None and self.kind not in ("auto", "binary"):
             raise ValueError(f"positive has no effect on a {self.kind} label; remove it")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
 
 from farandole.spec.augment import Augment
 from farandole.spec.base import PathText, Spec, non_default_fields
@@ -70,6 +70,18 @@ Loss = Annotated[str, AfterValidator(lambda value: _check_name(LOSSES, value))]
 of each row, `[rows]`."""
 
 
+Auto = Literal["auto"]
+"""A value that `farandole.defaults` chooses before training from the number of rows, the label and the builder."""
+_VALUE, _AUTO = Tag("value"), Tag("auto")
+_BY_VALUE = Discriminator(lambda value: "auto" if value == "auto" else "value")
+"""Chooses the branch before validation, so that a wrong number is reported as such and not as a wrong `auto` too."""
+
+Count = Annotated[Annotated[int, Field(ge=1), _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE]
+Rate = Annotated[Annotated[float, Field(gt=0), _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE]
+Decay = Annotated[Annotated[float, Field(ge=0), _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE]
+Smoothing = Annotated[Annotated[float, Field(ge=0, lt=1), _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE]
+
+
 class Model(Spec):
     """Which network, and with which options."""
 
@@ -77,10 +89,14 @@ class Model(Spec):
     """`module:function`. The module is beside the job file, or one of `farandole.models`. The function receives the
     dataset's schema and the options, and returns a `torch.nn.Module` that takes each feature group by name. If the
     module has a method `initialize_output(bias)`, it receives the log-odds or log-priors of the classes (zeros for a
-    regression), `[num_outputs]`, before training starts."""
+    regression), `[num_outputs]`, before training starts. Likewise `initialize_inputs(**groups)` receives a sample of
+    training rows, `forward` can learn from it how numbers are distributed."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the builder."""
 
+
+PLAIN_EPOCHS, PLAIN_GLOBAL_BATCH_SIZE, PLAIN_LEARNING_RATE, PLAIN_WEIGHT_DECAY = 10, 1024, 1e-3, 0.0
+"""The values of `auto` for all builders but `farandole.models.tabular`, and where nothing has resolved it."""
 
 OptimizerName = Literal[
     "adamw",
@@ -103,15 +119,26 @@ class Optimizer(Spec):
 
     name: OptimizerName = "adamw"
     """One of torch's optimizers."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """The highest learning rate that the schedule reaches."""
+    learning_rate: Rate = "auto"
+    """The highest learning rate that the schedule reaches. `auto`: see `train.epochs`; 0.001 for other builders."""
     base_batch_size: Annotated[int, Field(ge=1)] | None = None
     """The linear scaling rule (Goyal et al. 2017, section 2.1): the learning rate is meant for steps of this many
     rows, and is multiplied by `global_batch_size / base_batch_size`. It does not depend on the number of workers."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay per step; applied to weight matrices, not to biases, norms and other vectors."""
+    weight_decay: Decay = "auto"
+    """Weight decay per step; applied to weight matrices, not to biases, norms and other vectors. `auto`: see
+    `train.epochs`; 0 for other builders."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other keyword arguments of torch's class, for example `{betas: [0.9, 0.98]}`."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; an `auto` that nothing has resolved is the one for other builders."""
+        return PLAIN_LEARNING_RATE if self.learning_rate == "auto" else self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """The weight decay; an `auto` that nothing has resolved is that for other builders."""
+        return PLAIN_WEIGHT_DECAY if self.weight_decay == "auto" else self.weight_decay
 
     @field_validator("options")
     @classmethod
@@ -164,8 +191,8 @@ class EarlyStopping(Spec):
     """Training ends after this many consecutive validations without improvement."""
     min_change: Annotated[float, Field(ge=0)] = 0.0
     """How much better than the best a value must be to count as an improvement."""
-    restore_best: bool = False
-    """At the end, use the weights of the best validation instead of the last ones."""
+    restore_best: bool = True
+    """At the end, use the weights of the best validation. `false` is the same as `train.keep: last`."""
 
 
 class Ema(Spec):
@@ -221,17 +248,25 @@ class Checkpoint(Spec):
 class Train(Spec):
     """The training of the model."""
 
-    epochs: Annotated[int, Field(ge=1)] = 10
-    """The number of passes over the training split."""
-    global_batch_size: Annotated[int, Field(ge=1)] = 1024
-    """Rows of one optimizer step, over all workers. It need not be a multiple of the number of workers."""
+    script: Annotated[str, Field(min_length=1)] | None = None
+    """Your own training script in place of the trainer, a Python file in the job's folder. Each worker runs it; it
+    saves and resumes with `farandole.Checkpoint`, and reports with `farandole.report`."""
+    args: tuple[str, ...] = ()
+    """The script's arguments."""
+    epochs: Count = "auto"
+    """The number of passes over the training split. `auto`: for `farandole.models.tabular`, chosen from the number of
+    rows and the kind of label (`farandole plan` shows the value; farandole/defaults.py explains it); 10 for other
+    builders."""
+    global_batch_size: Count = "auto"
+    """Rows of one optimizer step, over all workers. It need not be a multiple of the number of workers. `auto`: see
+    `epochs`; 1024 for other builders."""
     tail: Literal["weight", "drop"] = "weight"
     """The rows that do not fill the last batch of an epoch: `weight` makes one smaller batch of them,
     `drop` skips them (other rows in every epoch)."""
     optimizer: Optimizer = Optimizer()
     """How gradients update the weights."""
-    schedule: Schedule = Schedule()
-    """How the learning rate changes."""
+    schedule: Annotated[Annotated[Schedule, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """How the learning rate changes. `auto`: see `epochs`; constant for other builders."""
     augment: Annotated[dict[Identifier, Augment], Field(json_schema_extra=IDENTIFIERS_ONLY)] = Field(
         default_factory=dict
     )
@@ -251,8 +286,9 @@ class Train(Spec):
     """`auto`: binary or multiclass cross-entropy, or the mean squared error, depending on the label. Or your own
     function, `module:function`: receives outputs `[rows, num_outputs]` and labels `[rows]`, for a regression scaled as
     `data.label.scale` says, returns the loss of each row."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The fraction of each label's weight that is spread evenly over all classes (Szegedy et al. 2016, section 7)."""
+    label_smoothing: Smoothing = "auto"
+    """The fraction of each label's weight that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+    `auto`: see `epochs`; 0 for other builders."""
     class_weights: Literal["balanced"] | tuple[PositiveFloat, ...] | dict[str, PositiveFloat] | None = None
     """The weight of a row's loss: by class in the dataset's order, by the class's name (others weigh 1), or `balanced`,
     which gives all classes the same total weight."""
@@ -260,6 +296,10 @@ class Train(Spec):
     """The metrics that are measured on validation and test. Default: all that suit the label. Or your own functions,
     `module:function`: they receive outputs and labels of a whole split, for a regression as float64 in the units of the
     label's column, and return a number."""
+    keep: Literal["best", "last"] = "best"
+    """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
+    metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
+    `last`: those of the last epoch, as always where there are no validation rows."""
     early_stopping: EarlyStopping | None = None
     """When training ends before its last epoch."""
     ema: Ema | None = None
@@ -283,15 +323,38 @@ class Train(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """The seed of the initial weights, dropout and the order of rows."""
 
+    # The numbers behind fields that may be `auto`. Training reads these. `farandole.defaults` has replaced each `auto`
+    # before; where nothing has, as in a test of a part, they return the values for other builders.
+
+    @property
+    def num_epochs(self) -> int:
+        """The number of passes over the training split."""
+        return PLAIN_EPOCHS if self.epochs == "auto" else self.epochs
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of one optimizer step, over all workers."""
+        return PLAIN_GLOBAL_BATCH_SIZE if self.global_batch_size == "auto" else self.global_batch_size
+
     @property
     def learning_rate(self) -> float:
         """The highest learning rate, scaled to the global batch if `base_batch_size` is set."""
         base = self.optimizer.base_batch_size
-        return self.optimizer.learning_rate * (self.global_batch_size / base if base else 1.0)
+        return self.optimizer.rate * (self.batch_rows / base if base else 1.0)
+
+    @property
+    def learning_rate_schedule(self) -> Schedule:
+        """The learning rate as a function of the step."""
+        return Schedule() if self.schedule == "auto" else self.schedule
+
+    @property
+    def smoothing(self) -> float:
+        """The fraction of each label's weight that is spread over all classes."""
+        return 0.0 if self.label_smoothing == "auto" else self.label_smoothing
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.accumulate_steps > self.global_batch_size:
+        if self.global_batch_size != "auto" and self.accumulate_steps > self.global_batch_size:
             raise ValueError(
                 f"accumulate_steps: {self.accumulate_steps} pieces of a global batch of {self.global_batch_size} rows"
                 f" leave pieces without a row; use at most {self.global_batch_size}"
@@ -303,7 +366,7 @@ class Train(Spec):
             )
         if self.shard_optimizer and self.horovod.adasum:
             raise ValueError("horovod.adasum: cannot be used with shard_optimizer, which needs sums; remove one")
-        if is_function_reference(self.loss) and (self.label_smoothing or self.class_weights):
+        if is_function_reference(self.loss) and (self.smoothing or self.class_weights):
             raise ValueError(
                 f"label_smoothing and class_weights have no effect on {self.loss}; remove them, and apply them in the"
                 " function"

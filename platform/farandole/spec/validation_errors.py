@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from farandole.errors import closest_match
@@ -85,6 +85,9 @@ def _models_at(annotation: Any, loc: tuple[int | str, ...]) -> list[type[BaseMod
     if origin is Annotated:
         return _models_at(get_args(annotation)[0], loc)
     if origin in _UNION:
+        chosen_by_tag = [branch for branch in get_args(annotation) if loc and Tag(str(loc[0])) in _metadata(branch)]
+        if chosen_by_tag:
+            return _models_at(chosen_by_tag[0], loc[1:])
         branches = [_strip_metadata(branch) for branch in get_args(annotation)]
         if loc and any(_tag(branch) == loc[0] for branch in branches):
             chosen = next(branch for branch in branches if _tag(branch) == loc[0])
@@ -99,6 +102,10 @@ def _models_at(annotation: Any, loc: tuple[int | str, ...]) -> list[type[BaseMod
         field = annotation.model_fields.get(str(loc[0]))
         return _models_at(field.annotation, loc[1:]) if field else []
     return []
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
 
 
 def _strip_metadata(annotation: Any) -> Any:

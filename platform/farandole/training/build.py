@@ -8,8 +8,8 @@ from torch import nn
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
-from farandole.shards import Dataset
-from farandole.spec import Job, metric_direction
+from farandole.shards import LABEL, Dataset
+from farandole.spec import Job, is_function_reference, metric_direction
 from farandole.storage import Location
 from farandole.training.checkpoint import (
     BestMetric,
@@ -34,6 +34,8 @@ from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
+_SAMPLE_ROWS = 16_384
+
 
 def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World) -> None:
     """Start a network's outputs at the frequencies of the classes, if it has a method `initialize_output(bias)`.
@@ -51,12 +53,35 @@ def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World)
         raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_output") from error
 
 
+def initialize_inputs(job: Job, dataset: Dataset, model: nn.Module) -> None:
+    """Pass a sample of training rows to a network that has a method `initialize_inputs(**groups)`.
+
+    Rows are in shards by a hash of their content, so that the first ones are a random sample.
+
+    Raises:
+        ModelError: The method raises.
+    """
+    initialize = getattr(model, "initialize_inputs", None)
+    reader = dataset.split("train")
+    if not callable(initialize) or not reader.block_rows:
+        return
+    sample = {
+        name: torch.from_numpy(values[:_SAMPLE_ROWS].copy())  # a copy, since shards are mapped read-only
+        for name, values in reader.block(0).items()
+        if name != LABEL
+    }
+    try:
+        initialize(**sample)
+    except Exception as error:
+        raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_inputs") from error
+
+
 def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -> TrainingLoader:
     """Create the loader of this rank's training rows."""
     spec = job.train
     return TrainingLoader(
         dataset,
-        global_batch_size=spec.global_batch_size,
+        global_batch_size=spec.batch_rows,
         rank=gang.rank,
         size=gang.size,
         seed=spec.seed,
@@ -90,7 +115,7 @@ def make_stepper(
         spec=spec,
         model=model,
         forward=torch.compile(model) if spec.compile else model,
-        loss=loss_function(spec.loss, label, smoothing=spec.label_smoothing, weights=weights, folder=job.folder),
+        loss=loss_function(spec.loss, label, smoothing=spec.smoothing, weights=weights, folder=job.folder),
         label=label,
         grad_sync=grad_sync,
         scaler=scaler,
@@ -120,7 +145,7 @@ def make_plateau(job: Job, dataset: Dataset) -> ReduceOnPlateau | None:
     Raises:
         SpecError: There are no validation rows.
     """
-    spec = job.train.schedule
+    spec = job.train.learning_rate_schedule
     if spec.name != "plateau":
         return None
     _require_validation(dataset, "train.schedule: plateau")
@@ -128,18 +153,35 @@ def make_plateau(job: Job, dataset: Dataset) -> ReduceOnPlateau | None:
     return ReduceOnPlateau(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.schedule"))
 
 
-def make_early_stopping(job: Job, dataset: Dataset) -> EarlyStopping | None:
-    """Create early stopping, if the job configures it.
+def make_early_stopping(job: Job, dataset: Dataset, on_event: EventHandler) -> EarlyStopping | None:
+    """Create the part that keeps the best weights and ends a training early; None if there is nothing to compare.
 
     Raises:
-        SpecError: There are no validation rows.
+        SpecError: The job configures early stopping, and there are no validation rows.
     """
     spec = job.train.early_stopping
-    if spec is None:
+    if spec is not None:
+        _require_validation(dataset, "train.early_stopping")
+    if not dataset.manifest.rows("validation"):
         return None
-    _require_validation(dataset, "train.early_stopping")
-    metric = spec.metric or job.metrics[0]
-    return EarlyStopping(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.early_stopping"))
+    metric, direction = job.metrics[0], None
+    if spec is not None:
+        metric, direction = spec.metric or metric, spec.direction
+    if spec is None and is_function_reference(metric):  # nothing says whether higher values of it are better
+        if job.train.keep == "last":
+            return None
+        text = (
+            f"train.keep: nothing says whether higher values of {metric} are better, so the last weights are kept; put"
+            " a built-in metric first in train.metrics, or set train.early_stopping with its `direction`"
+        )
+        on_event(Message(text, level="warning"))
+        return None
+    return EarlyStopping(
+        spec,
+        metric_key(metric),
+        metric_direction(metric, direction, "train.early_stopping"),
+        keep_weights=job.train.keep == "best" and (spec is None or spec.restore_best),
+    )
 
 
 def make_checkpoint_controller(

@@ -79,7 +79,7 @@ class NonFiniteDiagnosis:
     @property
     def _remedy(self) -> str:
         clip = "" if self.spec.clip_norm else " or set train.clip_norm"
-        return f"lower train.optimizer.learning_rate ({self.spec.optimizer.learning_rate}){clip}, or correct the rows"
+        return f"lower train.optimizer.learning_rate ({self.spec.optimizer.rate}){clip}, or correct the rows"
 
     def _list_rows(self, rows: np.ndarray) -> str:
         """Describe rows of the batch by their numbers in the split."""

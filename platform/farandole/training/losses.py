@@ -1,6 +1,6 @@
 """Losses per row for each kind of label, and the weights of classes.
 
-Shapes: B rows, O outputs, C classes.
+Shapes: B rows, K members of an ensemble, O outputs, C classes.
 """
 
 from __future__ import annotations
@@ -101,8 +101,28 @@ def _check_user_loss(function: Callable[..., Any], field_path: str) -> RowLoss:
     return checked
 
 
-def check_outputs(outputs: object, rows: int, label: LabelColumn) -> None:
+def row_losses(loss: RowLoss, outputs: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Compute the loss of each row, `[B]`; that of an ensemble is the mean of its members' losses.
+
+    Args:
+        loss: The loss function.
+        outputs: `[B, O]`, or `[B, K, O]`, the outputs of K networks that are trained together.
+        label: `[B]`.
+    """
+    if outputs.ndim < 3:
+        return loss(outputs, label)
+    rows, members, _ = outputs.shape
+    return loss(outputs.flatten(0, 1), label.repeat_interleave(members)).view(rows, members).mean(1)
+
+
+def check_outputs(outputs: object, rows: int, label: LabelColumn, *, can_be_ensemble: bool = False) -> None:
     """Check what a model returned for a batch.
+
+    Args:
+        outputs: The outputs.
+        rows: Number of rows of the batch.
+        label: The label's column.
+        can_be_ensemble: Whether they may have an axis of members between rows and outputs, as in training.
 
     Raises:
         ModelError: The outputs are not a float tensor `[rows, num_outputs]`.
@@ -113,7 +133,10 @@ def check_outputs(outputs: object, rows: int, label: LabelColumn) -> None:
     )
     if not isinstance(outputs, torch.Tensor):
         raise ModelError(f"model.builder: forward returned {type(outputs).__name__}; {remedy}")
-    if tuple(outputs.shape) != expected or not outputs.is_floating_point():
+    shape = tuple(outputs.shape)
+    if can_be_ensemble and len(shape) == 3 and shape[1]:
+        shape = (shape[0], shape[2])
+    if shape != expected or not outputs.is_floating_point():
         raise ModelError(f"model.builder: forward returned {outputs.dtype} {list(outputs.shape)}; {remedy}")
 
 

@@ -17,7 +17,9 @@ class TrainingResult:
         steps: Optimizer steps since the very start of the training, including those before an interruption.
         rows_per_s: Training rows per second of all ranks, since the last interruption.
         weights_digest: SHA-256 over names, shapes and bytes of the final weights.
-        validation: Metrics of the validation split, by name.
+        validation: Metrics of the validation split, by name, of the final weights.
+        epochs: Metrics of the validation split after each epoch.
+        best_epoch: Number of the epoch with the best validation, from 1; None without validations.
         time_split: Time of this rank by activity.
         time_by_rank: Time of every rank by activity.
         test: Metrics of the test split, by name.
@@ -29,6 +31,8 @@ class TrainingResult:
     rows_per_s: float
     weights_digest: str
     validation: dict[str, float]
+    epochs: list[dict[str, float]]
+    best_epoch: int | None
     time_split: TimeSplit
     time_by_rank: tuple[TimeSplit, ...]
     test: dict[str, float] = field(default_factory=dict)
@@ -44,6 +48,8 @@ class TrainingResult:
             "rows_per_s": round(self.rows_per_s, 1),
             "weights_digest": self.weights_digest,
             "metrics": {"test": self.test, "validation": self.validation},
+            "epochs": len(self.epochs),
+            "best_epoch": self.best_epoch,
             "time_split": self.time_split.rounded(),
             "time_by_rank": [split.rounded() for split in time_by_rank],
             "straggler": find_straggler(time_by_rank),

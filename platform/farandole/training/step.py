@@ -15,7 +15,7 @@ from farandole.loading.slicing import slice_bounds
 from farandole.shards import LabelColumn
 from farandole.spec import Train
 from farandole.training.diagnosis import NonFiniteDiagnosis
-from farandole.training.losses import RowLoss, check_outputs
+from farandole.training.losses import RowLoss, check_outputs, row_losses
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.grad_sync import GradientSync
 from farandole.training.precision import LossScaler, autocast
@@ -91,8 +91,8 @@ class Stepper:
         """Compute the loss of each row of a batch on the device."""
         with autocast(self.spec.precision, self.device):
             outputs = self.forward(**batch.features)
-        check_outputs(outputs, batch.rows, self.label)
-        return self.loss(outputs.float(), batch.label)
+        check_outputs(outputs, batch.rows, self.label, can_be_ensemble=self.model.training)
+        return row_losses(self.loss, outputs.float(), batch.label)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Compute the gradients in parts, of which the last starts their sum; returns the loss of each row."""

@@ -74,6 +74,7 @@ class Trainer:
     def __post_init__(self) -> None:
         job, spec = self.job, self.job.train
         world.check_horovod_build(spec.horovod, self.device)
+        build.initialize_inputs(job, self.dataset, self.model)
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
         if spec.channels_last:
@@ -82,7 +83,7 @@ class Trainer:
         self._average = ExponentialMovingAverage(self.model, spec.ema.decay) if spec.ema else None
         self._scaler = LossScaler() if spec.precision == "fp16" else None
         self._plateau = build.make_plateau(job, self.dataset)
-        self._early_stopping = build.make_early_stopping(job, self.dataset)
+        self._early_stopping = build.make_early_stopping(job, self.dataset, self.on_event)
         self._stepper = build.make_stepper(
             job,
             self.dataset,
@@ -96,7 +97,7 @@ class Trainer:
         )
         self._evaluator = build.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
         self._loader = build.make_loader(job, self.dataset, self.gang, self.device)
-        self._total_steps = spec.epochs * self._loader.steps
+        self._total_steps = spec.num_epochs * self._loader.steps
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
         self._is_average_final = False
@@ -132,7 +133,7 @@ class Trainer:
         first_epoch = self._restore()
         started, rows_trained = time.perf_counter(), 0
         with self._checkpoints:
-            for epoch in range(first_epoch, self.job.train.epochs):
+            for epoch in range(first_epoch, self.job.train.num_epochs):
                 if self._is_over:
                     break
                 rows_trained += self._train_epoch(epoch, started, rows_trained)
@@ -217,7 +218,7 @@ class Trainer:
                 " give all workers the same dataset"
             )
         if not steps:
-            rows, size = self.dataset.manifest.rows("train"), self.job.train.global_batch_size
+            rows, size = self.dataset.manifest.rows("train"), self.job.train.batch_rows
             raise TrainingError(
                 f"train.tail: drop leaves no step: {rows} training rows do not fill a global batch of {size}; use a"
                 " smaller train.global_batch_size, or `tail: weight`"
@@ -230,7 +231,7 @@ class Trainer:
         self.model.train()
         spec, rows_done, reported = self.job.train, 0, time.perf_counter()
         skipped = self.steps_done - epoch * self._loader.steps
-        skipped_rows = skipped * spec.global_batch_size
+        skipped_rows = skipped * spec.batch_rows
         with StepProfiler(self.profiles, self.gang, spec.profile and not epoch) as profiler:
             for step, batch in enumerate(self._timed_batches(iter(self._loader)), start=skipped + 1):
                 is_last = step == self._loader.steps
@@ -261,7 +262,7 @@ class Trainer:
     def _learning_rate(self, steps_before: int) -> float:
         """Return the learning rate of the step after `steps_before` steps."""
         spec = self.job.train
-        factor = learning_rate_factor(spec.schedule, steps_before, self._total_steps)
+        factor = learning_rate_factor(spec.learning_rate_schedule, steps_before, self._total_steps)
         return spec.learning_rate * factor * (self._plateau.factor if self._plateau else 1.0)
 
     def _row_ids(self, epoch: int, step: int) -> np.ndarray:
@@ -296,8 +297,8 @@ class Trainer:
 
     def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
         rows = self.dataset.manifest.rows("train")
-        done, total = epoch * rows + rows_done, self.job.train.epochs * rows
-        text = f"epoch {epoch + 1} of {self.job.train.epochs}"
+        done, total = epoch * rows + rows_done, self.job.train.num_epochs * rows
+        text = f"epoch {epoch + 1} of {self.job.train.num_epochs}"
         self.on_event(Progress("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
 
     # End of an epoch, and of training -----------------------------------------------------------------------------
@@ -310,7 +311,7 @@ class Trainer:
                 self._plateau.add_validation(self.validation)
             if self._early_stopping is not None:
                 self._early_stopping.add_validation(self.validation, self.model.state_dict())
-        if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.epochs:
+        if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.num_epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
             reason = (
                 f"{metric} no longer improves on {format_metric(best)}" if best is not None else f"there is no {metric}"
@@ -324,11 +325,11 @@ class Trainer:
             return
         self.validation = result.metrics
         self.log({f"validation.{name}": value for name, value in result.metrics.items()}, self.steps_done)
-        self.on_event(EpochMetrics(epoch + 1, self.job.train.epochs, result.metrics))
+        self.on_event(EpochMetrics(epoch + 1, self.job.train.num_epochs, result.metrics))
 
     def _save(self, epoch: int) -> None:
         with self.time_split.measure("checkpoint"):
-            is_last = epoch + 1 == self.job.train.epochs or self._is_over
+            is_last = epoch + 1 == self.job.train.num_epochs or self._is_over
             self._checkpoints.after_epoch(self.steps_done, epoch + 1, self.validation, is_last=is_last)
 
     @property
@@ -343,13 +344,17 @@ class Trainer:
         return self._average.applied()
 
     def _apply_final_weights(self) -> None:
-        """Give the network its final weights: the average or the best ones, if configured."""
+        """Give the network its final weights, the best ones or the average, and log their validation."""
         if self._average is not None:
             self._average.swap()
             self._is_average_final = True
-        if self._early_stopping is not None and self._early_stopping.best_weights is not None:
-            self.model.load_state_dict(self._early_stopping.best_weights)
-            self.validation = dict(self._early_stopping.best_metrics)
+        best = self._early_stopping
+        if best is None or best.best_weights is None or best.best_epoch == len(best.history):
+            return
+        self.model.load_state_dict(best.best_weights)
+        self.validation = best.best_metrics
+        # At the same step as the last epoch's: what a tracking store shows as newest belongs to the model's weights.
+        self.log({f"validation.{name}": value for name, value in self.validation.items()}, self.steps_done)
 
     def _result(self, rows_trained: int) -> TrainingResult:
         """Gather the result of all ranks."""
@@ -361,6 +366,8 @@ class Trainer:
             rows_per_s=rows_trained / trained_s if trained_s else 0.0,
             weights_digest=weights_digest(self.model.state_dict()),
             validation=self.validation,
+            epochs=self._early_stopping.history if self._early_stopping is not None else [],
+            best_epoch=self._early_stopping.best_epoch if self._early_stopping is not None else None,
             time_split=self.time_split.copy(),
             time_by_rank=tuple(time_by_rank),
         )

@@ -122,7 +122,7 @@ def test_every_module_that_preparation_imports_is_in_the_code_version_or_declare
     [
         "spec/time_pattern.py",  # parses dates and timestamps
         "spec/sources.py",  # splits the fields of structs
-        "ingest/readers/text_types.py",
+        "preprocess/text_types.py",
         "ingest/readers/csv_reader.py",
         "ingest/spark/partitioning.py",
         "preprocess/tokenizer.py",

@@ -30,7 +30,7 @@ def test_job_file_becomes_a_job(write: Write, tmp_path: Path) -> None:
     assert job.name == "small"
     assert list(job.data.features) == ["distance", "carrier", "tail", "start"]
     assert job.network.options == {"hidden": [32, 16]}
-    assert job.train.epochs == 10
+    assert job.train.epochs == "auto"
     assert job.folder == str(tmp_path)
 
 

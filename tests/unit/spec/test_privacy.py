@@ -25,7 +25,10 @@ KEY = {"environment": "THE_KEY"}
         ({"columns": {"tail": {"policy": "pseudonymise"}}}, "columns.tail: pseudonymise needs a key"),
         ({"columns": {"tail": {"policy": "mask"}}, "key": KEY}, "key has no effect: no column is pseudonymised"),
         ({"columns": {"tail": {"policy": "hide"}}}, "'hide' is not known; write `policy:` with one of drop, mask"),
-        ({"columns": {"tail": {}}}, "write `policy:` with one of drop, mask, redact, pseudonymise, generalise, encrypt"),
+        (
+            {"columns": {"tail": {}}},
+            "write `policy:` with one of drop, mask, redact, pseudonymise, generalise, encrypt",
+        ),
         ({"columns": {"tail": {"policy": "mask", "keep": 3}}}, "tail.keep: unknown key; did you mean `keep_last`?"),
         ({"columns": {"tail": {"policy": "generalise"}}}, "set either `width` (numbers) or `to`"),
         ({"columns": {"tail": {"policy": "generalise", "width": 1, "to": "day"}}}, "set either `width` (numbers) or"),

@@ -53,7 +53,7 @@ def job(space: dict[str, Any], **fields: Any) -> Job:
         ),
         ({"data.split.seed": {"low": 1, "high": 2}}, {}, "only fields of model, train, resources can vary"),
         ({"train": {"choices": [{}]}}, {}, "train: only fields of model, train, resources can vary"),
-        ({"train.epochs.x": {"choices": [1]}}, {}, "sweep.space.train.epochs.x: train.epochs is the value 10"),
+        ({"train.epochs.x": {"choices": [1]}}, {}, "sweep.space.train.epochs.x: train.epochs is the value 'auto'"),
         ({RATE: {"low": 0.1, "high": 0.2}}, {"sampler": "grid"}, "has infinitely many values for a grid; set `step`"),
         ({RATE: {"low": 0.1, "high": 0.2}}, {"metric": "f1"}, "sweep.metric: f1 is not measured; use roc_auc"),
         ({RATE: {"low": 0.1, "high": 0.2}}, {"trails": 3}, "sweep.trails: unknown key; did you mean `trials`?"),

@@ -104,7 +104,7 @@ def test_hopeless_trials_are_pruned_and_the_best_complete_one_wins(make_job: Mak
     rates = {0.1: 0.6, 0.01: 0.9, 0.001: 0.2, 0.0001: 0.95}
 
     def script(job: Job) -> list[Event | TrialEnded]:
-        value = rates[job.train.optimizer.learning_rate]
+        value = rates[job.train.optimizer.rate]
         return _metrics(value, value, value)
 
     swept = _sweep(_job(make_job), tmp_path, script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,20 @@ def test_failing_initialization_of_the_outputs_names_the_builder(harness: Harnes
         harness.trainer(job)
 
 
+def test_network_receives_a_sample_of_training_rows(harness: Harness, make_job: MakeJob) -> None:
+    trainer = harness.trainer(make_job(model={"builder": "network:build_with_sample", "options": {}}))
+    sample: Any = trainer.model.sample
+    schema = trainer.dataset.manifest.columns
+    assert set(sample) == {group.name for group in schema.groups}
+    assert {len(values) for values in sample.values()} == {trainer.dataset.split("train").block_rows[0]}
+
+
+def test_failing_initialization_of_the_inputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_with_sample", "options": {"fails": True}})
+    with pytest.raises(ModelError, match=r"build_with_sample: initialize_inputs: raised ValueError: no sample"):
+        harness.trainer(job)
+
+
 def test_interrupted_training_resumes_with_identical_weights(harness: Harness, make_job: MakeJob) -> None:
     schedule = {"schedule": {"name": "constant"}, "global_batch_size": 100, "tail": "drop"}
     whole = harness.fit(make_job(train={"epochs": 3, "checkpoint": {"keep": 3}, **schedule}))
@@ -97,6 +112,61 @@ def test_finished_training_keeps_its_weights_when_resumed(harness: Harness, make
     assert again.steps_done == first.steps_done
     assert weights_digest(again.model.state_dict()) == weights_digest(first.model.state_dict())
     assert again.validation == first.validation
+
+
+@pytest.mark.parametrize("changes", [{}, {"shard_optimizer": True}, {"ema": {"decay": 0.5}}])
+def test_the_weights_of_the_best_epoch_are_kept(harness: Harness, make_job: MakeJob, changes: dict[str, Any]) -> None:
+    """A learning rate that is far too high makes later epochs worse."""
+    train = {
+        "epochs": 5,
+        "global_batch_size": BATCH_ROWS,
+        "optimizer": {"name": "sgd", "learning_rate": 30.0},
+        "metrics": ["log_loss"],
+        **changes,
+    }
+    trainer = harness.fit(make_job(train=train))
+    assert harness.result is not None
+    losses = [metrics["log_loss"] for metrics in harness.result.epochs]
+    best = min(range(5), key=losses.__getitem__)
+    assert best < 4
+    assert harness.result.best_epoch == best + 1
+    assert harness.result.validation == {"log_loss": losses[best]}
+    evaluated = trainer.evaluate("validation")
+    assert evaluated is not None
+    assert evaluated.metrics["log_loss"] == pytest.approx(losses[best], rel=1e-6)
+    steps = [step for step, _ in harness.logged["validation.log_loss"]]
+    assert steps == [STEPS * epoch for epoch in (1, 2, 3, 4, 5, 5)]
+    assert harness.logged["validation.log_loss"][-1] == (5 * STEPS, losses[best])
+    assert harness.result.weights_digest == weights_digest(trainer.model.state_dict())
+
+
+def test_the_last_weights_are_kept_if_configured(harness: Harness, make_job: MakeJob) -> None:
+    train = {"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], "keep": "last"}
+    harness.fit(make_job(train=train))
+    assert harness.result is not None
+    assert harness.result.validation == harness.result.epochs[-1]
+    assert len(harness.logged["validation.log_loss"]) == 3
+
+
+def test_the_best_epoch_survives_an_interruption(harness: Harness, make_job: MakeJob) -> None:
+    train = {"optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], "checkpoint": {"keep": 9}}
+    whole = harness.fit(make_job(train={"epochs": 5, **train})).model.state_dict()
+    for path in sorted(harness.directory.glob("step-*"))[-1:]:
+        (path / "state.pt").write_bytes(b"torn")
+    before = harness.result
+    again = harness.fit(make_job(train={"epochs": 5, **train})).model.state_dict()
+    assert before is not None
+    assert harness.result is not None
+    assert harness.result.epochs == before.epochs
+    assert harness.result.best_epoch == before.best_epoch
+    assert weights_digest(again) == weights_digest(whole)
+
+
+def test_a_metric_without_a_direction_keeps_the_last_weights_with_a_warning(
+    harness: Harness, make_job: MakeJob
+) -> None:
+    harness.fit(make_job(train={"epochs": 1, "metrics": ["network:first_output"]}))
+    assert any("higher values of network:first_output are better, so the last" in text for text in harness.messages())
 
 
 def test_schedule_sets_the_learning_rate(harness: Harness, make_job: MakeJob) -> None:

@@ -16,11 +16,19 @@ from farandole.spec import Source
 
 CHUNK_BYTES = 16 << 20
 """Bytes of a file that are examined at once; a longer line is read whole."""
-_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst", ".lz4")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst", ".lz4")
 _FILE_COST_BYTES = 1 << 16
 """The cost of opening a file, counted as bytes, when files are divided among tasks: about a millisecond of reading. One
 mebibyte, as Spark counts, made 79 tasks of 5,000 small images."""
 _MIN_RANGE_BYTES, _MAX_RANGE_BYTES = 4 << 20, 64 << 20
+
+DAMAGE = "\udc80"
+"""What bytes become that cannot be decoded: half of a surrogate pair, which no text contains, unlike U+FFFD."""
+DAMAGED_BYTES = DAMAGE.encode(errors="surrogatepass")
+"""The same in a chunk; strict decoders of UTF-8 refuse it."""
+MARK_DAMAGE = "farandole-mark-damage"
+"""The name of the error handler that decodes such bytes."""
+codecs.register_error(MARK_DAMAGE, lambda error: (DAMAGE, error.end))  # type: ignore[attr-defined]
 
 FindCut = Callable[[bytes], int]
 """Function that returns the offset behind the last whole record of a buffer, 0 if the buffer has no whole record."""
@@ -88,7 +96,7 @@ def divide_into_tasks(paths: tuple[Path, ...], parallelism: int, *, splittable: 
     tasks: list[list[ByteRange]] = [[]]
     filled = 0
     for path in paths:
-        if not splittable or path.suffix in _COMPRESSED_SUFFIXES:
+        if not splittable or path.suffix in COMPRESSED_SUFFIXES:
             ranges = [(ByteRange(path), sizes[path])]
         else:
             room = wanted - filled - _FILE_COST_BYTES
@@ -108,8 +116,8 @@ def read_chunks(byte_range: ByteRange, find_cut: FindCut, encoding: str = "utf-8
     Args:
         byte_range: The range.
         find_cut: Decides where a chunk may end.
-        encoding: The encoding. Bytes that cannot be decoded become U+FFFD, unless the encoding is UTF-8, whose bytes
-            stay as they are.
+        encoding: The encoding. Bytes that cannot be decoded become `DAMAGED_BYTES`, unless the encoding is UTF-8, whose
+            bytes stay as they are: in both cases the chunk is not UTF-8 there.
 
     Raises:
         DataError: The file cannot be read, or is not text of its encoding at all.
@@ -237,4 +245,4 @@ def _decode_strictly(path: Path, data: bytes, encoding: str) -> bytes:
 
 
 def _to_utf8(data: bytes, encoding: str) -> bytes:
-    return data if encoding == "utf-8" else data.decode(encoding, errors="replace").encode()
+    return data if encoding == "utf-8" else data.decode(encoding, MARK_DAMAGE).encode(errors="surrogatepass")

@@ -15,14 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.readers.byte_ranges import mismatched_bom, open_decompressed
+from farandole.ingest.readers.byte_ranges import DAMAGE, MARK_DAMAGE, mismatched_bom, open_decompressed
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource
 
 _HEADER_BYTES = 1 << 20
-_DAMAGE = "\udcff"
-"""What stands for bytes that cannot be decoded; no text contains it, unlike U+FFFD."""
-codecs.register_error("farandole-damage", lambda error: (_DAMAGE, error.end))  # type: ignore[attr-defined]
 csv.field_size_limit(1 << 30)  # for column names; Python's default is 128 KiB
 
 
@@ -47,7 +44,7 @@ class CsvHeaders:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """What the columns without a name may be called, and why they cannot be used."""
+        """The names that columns without a name may be given, and why they cannot be used."""
         reasons = {}
         for index, column in enumerate(self.first):
             if not column:
@@ -124,8 +121,8 @@ def _read_header(name: str, path: Path, source: CsvSource) -> list[str]:
     header = _first_row(name, path, source)
     if header is None:
         raise DataError(f"{path}: is empty; data.sources.{name} needs a first line with the column names")
-    if any(char in column for column in header for char in (_DAMAGE, "\0")):
-        shown = _join(header).replace(_DAMAGE, "\ufffd")
+    if any(char in column for column in header for char in (DAMAGE, "\0")):
+        shown = _join(header).replace(DAMAGE, "\ufffd")
         raise DataError(
             f"{path}: the header is not {source.encoding.upper()} text ({shown}); save the file as UTF-8,"
             f" or set `encoding` of data.sources.{name}"
@@ -157,7 +154,7 @@ def _first_row(name: str, path: Path, source: CsvSource) -> list[str] | None:
 
 def _read_first_line(stream: Any, encoding: str) -> str:
     """Read at least up to the first line end that follows text; a byte order mark is removed."""
-    decoder, text = codecs.getincrementaldecoder(encoding)("farandole-damage"), ""
+    decoder, text = codecs.getincrementaldecoder(encoding)(MARK_DAMAGE), ""
     while not re.search(r"[^\r\n\ufeff][\r\n]", text) and (data := stream.read(_HEADER_BYTES)):
         text += decoder.decode(data)
     return text.removeprefix("\ufeff")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
-from farandole.ingest.readers.text_types import convert_text
+from farandole.preprocess.text_types import convert_text
 
 WRONG_FIELD_COUNT = "wrong number of fields"
 MISPLACED_QUOTE = "a quote out of place"

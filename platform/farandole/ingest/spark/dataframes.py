@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
-from farandole.ingest.spark.error_transport import plain_message
+from farandole.ingest.spark.error_transport import plain_message, raise_in_spark
 from farandole.ingest.spark.parquet_frames import parquet_frame
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
 from farandole.ingest.spark.row_frames import SourceReaders, row_frame
@@ -77,6 +78,14 @@ _CLOCKS = {
     "Now": "now",
 }
 """Spark's expressions whose value is constant in a query and different in the next query."""
+_NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
+"""A number in Java's syntax of patterns; Spark's own cast accepts `1D` and `Infinity` too."""
+_SHOWN = 60
+"""The number of characters of a value that an error shows."""
+_NOT_CONVERTED = (
+    "if it means a missing value, list it in `null_values` of the source or write NULLIF in the query; otherwise"
+    " convert it in the query, or use `kind: categorical`"
+)
 _ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
@@ -137,6 +146,30 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
         exact = isinstance(kind, T.FloatType | T.DoubleType)
         selected.append(f"{name} + CAST(0 AS {kind.simpleString()}) AS {name}" if exact else name)
     return rows.frame.selectExpr(*selected).toDF(*sorted(wanted))
+
+
+def with_wanted_types(frame: DataFrame, wanted: Mapping[str, str]) -> DataFrame:
+    """Convert columns of text to the types that their uses need; a text that does not fit fails the Spark job.
+
+    Args:
+        frame: The rows of the query.
+        wanted: Column to `double` or `timestamp`.
+    """
+    rows = NeutralFrame(frame)
+    texts = {name for name in rows.names if name in wanted and isinstance(rows.type_of(name), T.StringType)}
+    if not texts:
+        return frame
+    converted = (_converted(rows, name, wanted[name]) if name in texts else rows.column(name) for name in rows.names)
+    return rows.restore(rows.frame.select(*converted))
+
+
+def _converted(rows: NeutralFrame, name: str, kind: str) -> Column:
+    column = rows.column(name)
+    fits = column.rlike(_NUMBER) if kind == "double" else column.try_cast(kind).isNotNull()
+    noun = "a number" if kind == "double" else "a time"
+    shown = F.concat(F.lit(f"column {name}: '"), F.substring(column, 1, _SHOWN))
+    text = F.concat(shown, F.lit(f"' is not {noun}, as the features and the label need it; {_NOT_CONVERTED}"))
+    return F.when(column.isNull() | fits, column.cast(kind)).otherwise(raise_in_spark(text)).alias(rows.neutral(name))
 
 
 def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
+from farandole.ingest.readers.directory_columns import DirectoryColumns, check_no_collision
 from farandole.ingest.readers.parquet_footers import ParquetColumn, ParquetColumns, check_parquet
 from farandole.ingest.sources.checksums import checksum_path, find_outdated_checksums
 from farandole.ingest.sources.files import SourceFiles
@@ -26,6 +30,10 @@ _WITHOUT_CHECKSUMS = {
     "fs.file.impl.disable.cache": "true",
 }
 """Options with which Hadoop looks for no checksum files; their names would be invalid URIs if there is a colon."""
+_URI, _PATH = "uri", "path"
+"""Names of columns beside neutral names."""
+_LOCAL = "^file:/*"
+"""What Spark writes before local paths, with one slash in a row's metadata and with three in a list of files."""
 _NO_PATTERNS = {"__globPaths__": "false"}
 """Option with which Spark takes paths as they are."""
 
@@ -44,21 +52,26 @@ def parquet_frame(session: SparkSession, name: str, source: ParquetSource, reade
     Raises:
         DataError: The files do not agree, or do not have the declared columns.
     """
-    files = readers.files[name]
+    files, directories = readers.files[name], readers.directories(name)
     columns = check_parquet(name, source, files)
     readers.unreadable |= columns.unreadable
     frame = _read(session, name, source, files, columns, readers.notes)
-    wanted = source.columns or tuple(frame.columns)
-    for column in wanted:
-        if column not in frame.columns:
-            close = closest_match(column, frame.columns)
-            hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
+    found = [*frame.columns, *directories.types]
+    for column in source.columns or ():
+        if column not in found:
+            close = closest_match(column, found)
+            hint = f"did you mean {close}?" if close else f"they have {', '.join(found)}"
             raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    rounded = [column for column in wanted if column in columns.first and columns.first[column].nanoseconds]
+    check_no_collision(files.paths[0], sorted(columns.names), directories)
+    wanted = [column for column in source.columns or frame.columns if column not in directories.types]
+    rounded = [column for column in wanted if columns.first[column].nanoseconds]
     readers.rounded |= {column: str(files.paths[0]) for column in rounded}
     rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
-    selected = (_readable(rows, column, columns.first.get(column), uri) for column in wanted)
-    return rows.frame.select(*selected).toDF(*wanted)
+    selected = [_readable(rows, column, columns.first[column], uri) for column in wanted]
+    if not directories.types:
+        return rows.frame.select(*selected).toDF(*wanted)
+    located = rows.frame.select(*selected, uri.alias(_URI))
+    return _with_directories(located, frame, directories).toDF(*wanted, *directories.types)
 
 
 def _read(
@@ -82,8 +95,7 @@ def _read(
             f"{outdated[0]}: was rewritten since its checksums in {checksum_path(outdated[0]).name} were written{more},"
             " so this source is read without such checks; remove the outdated .crc files"
         )
-    if files.base is not None:
-        options["basePath"] = str(files.base)
+    # Without a `basePath`, Spark reads no columns off the directories: it takes `1D` for a number.
     reader = session.read.options(**options)
     try:
         if columns.unreadable:
@@ -119,17 +131,38 @@ def _schema(session: SparkSession, path: Path, wanted: Sequence[str]) -> T.Struc
     return T.StructType.fromJson(json.loads(converter.convert(chosen).json()))
 
 
-def _readable(rows: NeutralFrame, name: str, kind: ParquetColumn | None, uri: Column) -> Column:
+def _with_directories(rows: DataFrame, frame: DataFrame, directories: DirectoryColumns) -> DataFrame:
+    """Replace the URI of each row's file, the last column, by the values of its directories.
+
+    Args:
+        rows: The rows.
+        frame: The frame that reads the files.
+        directories: The columns of the directories.
+    """
+    uris = frame.inputFiles()
+    values = [directories.values(Path(unquote(urlsplit(uri).path))) for uri in uris]
+    columns = [pa.concat_arrays([of_file[column] for of_file in values]) for column in directories.types]
+    names = [f"directory{position}" for position in range(len(columns))]
+    paths = pa.array([re.sub(_LOCAL, "", uri) for uri in uris], pa.string())
+    by_path = rows.sparkSession.createDataFrame(pa.table([paths, *columns], names=[_PATH, *names]))
+    path = F.regexp_replace(_URI, _LOCAL, "")
+    joined = rows.join(F.broadcast(by_path), path == F.col(_PATH), "left")
+    unknown = raise_in_spark(F.concat(F.lit("a row comes from an unknown file: "), path))
+    kept = [F.when(F.col(_PATH).isNull(), unknown).otherwise(F.col(name)) for name in names]
+    return joined.select(*rows.columns[:-1], *kept)
+
+
+def _readable(rows: NeutralFrame, name: str, kind: ParquetColumn, uri: Column) -> Column:
     """Return a column with its values checked, or converted, where Spark only takes them as they are.
 
     Args:
         rows: The rows.
         name: The column.
-        kind: Its type in the files; None if it comes from the folders' names.
+        kind: Its type in the files.
         uri: The URI of a row's file; input_file_name() counts as a function whose value changes.
     """
     column = rows.column(name)
-    if kind is not None and kind.nanoseconds:
+    if kind.nanoseconds:
         return _rounded(rows.neutral(name), in_utc=kind.in_utc).alias(rows.neutral(name))
     if isinstance(rows.type_of(name), T.StringType):
         return _valid_text(column, name, uri).alias(rows.neutral(name))

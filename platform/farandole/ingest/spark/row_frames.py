@@ -17,6 +17,12 @@ from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import ByteRange, divide_into_tasks, needs_whole_file
 from farandole.ingest.readers.csv_headers import CsvHeaders, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
+from farandole.ingest.readers.directory_columns import (
+    DirectoryColumns,
+    DirectoryReader,
+    check_no_collision,
+    find_directory_columns,
+)
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import (
     JsonReader,
@@ -26,12 +32,12 @@ from farandole.ingest.readers.json_reader import (
     sql_type,
     unify_schemas,
 )
+from farandole.ingest.readers.lossless_types import choose_type, common_spellings, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
-from farandole.ingest.readers.text_types import INFERRED_TYPES, fits_type
 from farandole.ingest.sources.files import SourceFiles, ensure_local
 from farandole.ingest.spark.column_names import BatchFunction, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
-from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
+from farandole.spec import CsvSource, ImageSource, JsonSource, ParquetSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
 """Spark schema of malformed records; in a row without a reason, `rows` counts the records that can be read."""
@@ -49,6 +55,8 @@ _MALFORMED_SCHEMA = pa.schema(
 _BATCH_ROWS = 50_000
 _SAMPLE_LINES = 1000
 
+_NOTHING_WANTED: Mapping[str, str] = {}
+
 Tasks = list[list[ByteRange]]
 """The byte ranges that each Spark task reads."""
 
@@ -60,9 +68,16 @@ class SourceReaders:
         session: The Spark session.
         sources: The sources, by name.
         files: Their files.
+        wanted: Column to the SQL type that it becomes if it is not declared and only text would keep its values.
     """
 
-    def __init__(self, session: SparkSession, sources: Mapping[str, Source], files: Mapping[str, SourceFiles]) -> None:
+    def __init__(
+        self,
+        session: SparkSession,
+        sources: Mapping[str, Source],
+        files: Mapping[str, SourceFiles],
+        wanted: Mapping[str, str] = _NOTHING_WANTED,
+    ) -> None:
         self.files = files
         self.unreadable: dict[str, str] = {}
         """The columns that were left out because nothing can read them: column to file, reason and remedy."""
@@ -70,6 +85,7 @@ class SourceReaders:
         """The columns whose times in nanoseconds are rounded to microseconds: column to its first file."""
         self.notes: list[str] = []
         """What else the user should know about the files."""
+        self._wanted = wanted
         self._session = session
         self._sources = sources
         self._readers: dict[str, tuple[RowReader, Tasks]] = {}
@@ -81,18 +97,28 @@ class SourceReaders:
             DataError: The files do not have the declared columns, or no types fit them.
         """
         if name not in self._readers:
-            source = self._sources[name]
+            source, files = self._sources[name], self.files[name]
             assert isinstance(source, RowSource)
-            reader, tasks = make_reader(self._session, name, source, self.files[name])
-            if isinstance(reader, CsvReader):
-                self.unreadable |= CsvHeaders(reader.header, path=self.files[name].paths[0]).unreadable
-            self._readers[name] = reader, tasks
+            self._readers[name] = make_reader(self._session, name, source, files, self._wanted)
+            if isinstance(source, CsvSource) and source.header:
+                first = replace(files, paths=files.paths[:1])
+                self.unreadable |= read_headers(name, source, first).unreadable
         return self._readers[name]
 
     def why_missing(self, message: str) -> str | None:
         """Return why a column is missing that Spark's message names in backticks; None: there is no such reason."""
         named = (reason for column, reason in self.unreadable.items() if f"`{column}`" in message)
         return next(named, None)
+
+    def directories(self, name: str) -> DirectoryColumns:
+        """Return the columns of the directories of a Parquet source.
+
+        Raises:
+            DataError: Files are in directories of different columns, or a name is not UTF-8.
+        """
+        source = self._sources[name]
+        assert isinstance(source, ParquetSource)
+        return find_directory_columns(name, source, self.files[name], self._wanted)
 
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
@@ -106,8 +132,17 @@ def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> D
     return _tasks_frame(session, tasks).mapInArrow(_malformed_function(reader, tasks), MALFORMED)
 
 
-def make_reader(session: SparkSession, name: str, source: RowSource, files: SourceFiles) -> tuple[RowReader, Tasks]:
+def make_reader(
+    session: SparkSession, name: str, source: RowSource, files: SourceFiles, wanted: Mapping[str, str] = _NOTHING_WANTED
+) -> tuple[RowReader, Tasks]:
     """Return the reader of a source and the byte ranges of each task; types that are not declared are inferred.
+
+    Args:
+        session: The Spark session.
+        name: The source's name.
+        source: The source.
+        files: Its files.
+        wanted: Column to the SQL type that it becomes if only text would keep its values.
 
     Raises:
         DataError: The files do not have the declared columns, or no types fit them.
@@ -118,19 +153,64 @@ def make_reader(session: SparkSession, name: str, source: RowSource, files: Sour
         return reader, _tasks(session, name, source, images, splittable=False)
     if isinstance(source, RecordSource):
         return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
-    if isinstance(source, JsonSource):
-        tasks = _tasks(session, name, source, files.paths, splittable=True)
-        types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
-        if source.columns and any(path.stat().st_size for path in files.paths):
-            _check_members(session, name, source.columns, tasks)
-        return JsonReader(source, types, {column: arrow_json_type(kind) for column, kind in types.items()}), tasks
-    assert isinstance(source, CsvSource)
+    assert isinstance(source, CsvSource | JsonSource)
+    directories = find_directory_columns(name, source, files, wanted)
+    inner = _without(name, source, directories)
+    if isinstance(inner, JsonSource):
+        reader, tasks = _json_reader(session, name, inner, files, directories, wanted)
+    else:
+        reader, tasks = _csv_reader(session, name, inner, files, directories, wanted)
+    return DirectoryReader(reader, directories) if directories.types else reader, tasks
+
+
+def _without(name: str, source: CsvSource | JsonSource, directories: DirectoryColumns) -> CsvSource | JsonSource:
+    """Return a source without the declared columns that its directories have."""
+    if source.columns is None or not directories.types:
+        return source
+    columns = {column: kind for column, kind in source.columns.items() if column not in directories.types}
+    if not columns:
+        raise DataError(f"data.sources.{name}.columns: declares only columns of directories; add one of the files")
+    return source.model_copy(update={"columns": columns})
+
+
+def _csv_reader(
+    session: SparkSession,
+    name: str,
+    source: CsvSource,
+    files: SourceFiles,
+    directories: DirectoryColumns,
+    wanted: Mapping[str, str],
+) -> tuple[RowReader, Tasks]:
     headers = read_headers(name, source, files)
+    check_no_collision(files.paths[0], headers.columns, directories)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     tasks = _tasks(session, name, source, files.paths, splittable=splittable)
-    if source.columns is not None:
-        return CsvReader(source, headers.first, dict(source.columns), headers.others), tasks
-    return CsvReader(source, headers.first, _infer_csv(session, source, headers, tasks)), tasks
+    types = dict(source.columns) if source.columns else _infer_csv(session, source, headers, tasks, wanted)
+    return CsvReader(source, headers.first, types, headers.others), tasks
+
+
+def _json_reader(
+    session: SparkSession,
+    name: str,
+    source: JsonSource,
+    files: SourceFiles,
+    directories: DirectoryColumns,
+    wanted: Mapping[str, str],
+) -> tuple[RowReader, Tasks]:
+    tasks = _tasks(session, name, source, files.paths, splittable=True)
+    if source.columns:
+        types = dict(source.columns)
+        if any(path.stat().st_size for path in files.paths):
+            _check_members(session, name, source.columns, tasks)
+        members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
+    else:
+        types = _infer_json(session, name, tasks)
+        members = set(types)
+    check_no_collision(files.paths[0], sorted(members), directories)
+    arrow_types = {member: arrow_json_type(kind) for member, kind in types.items()}
+    if not source.columns:
+        types = {member: wanted.get(member, kind) if kind == "string" else kind for member, kind in types.items()}
+    return JsonReader(source, types, arrow_types), tasks
 
 
 def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
@@ -163,23 +243,27 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
     return images
 
 
-def _infer_csv(session: SparkSession, source: CsvSource, headers: CsvHeaders, tasks: Tasks) -> dict[str, str]:
-    """Infer the narrowest type that all values of each column fit."""
+def _infer_csv(
+    session: SparkSession, source: CsvSource, headers: CsvHeaders, tasks: Tasks, wanted: Mapping[str, str]
+) -> dict[str, str]:
+    """Infer the narrowest type that keeps all values of each column as they are written."""
     header = headers.columns
     reader = CsvReader(source, headers.first, dict.fromkeys(header, "string"))
+    patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
 
-    def try_types(byte_range: ByteRange) -> Iterator[list[list[bool]]]:
+    def find(byte_range: ByteRange) -> Iterator[str]:
         for table in reader.texts(byte_range):
-            columns = [table.column(column).combine_chunks() for column in header]
-            yield [[fits_type(values, kind) for kind in INFERRED_TYPES] for values in columns]
+            columns = (find_spellings(table.column(name).combine_chunks(), patterns) for name in header)
+            yield json.dumps([None if spellings is None else sorted(spellings) for spellings in columns])
 
-    texts = _collect(session, tasks, lambda byte_range: map(json.dumps, try_types(byte_range)))
-    found = [json.loads(text) for text in texts]
-    types = {}
-    for index, column in enumerate(header):
-        kinds = [kind for number, kind in enumerate(INFERRED_TYPES) if all(fits[index][number] for fits in found)]
-        types[column] = kinds[0] if kinds else "string"
-    return types
+    found = [
+        [None if names is None else frozenset(names) for names in json.loads(text)]
+        for text in _collect(session, tasks, find)
+    ]
+    return {
+        column: choose_type(common_spellings(part[index] for part in found), wanted.get(column))
+        for index, column in enumerate(header)
+    }
 
 
 def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str]:
@@ -206,11 +290,16 @@ def _check_members(session: SparkSession, name: str, columns: Mapping[str, str],
     missing = wanted - find_members(tasks[0][0], wanted, max_lines=_SAMPLE_LINES)
     if not missing:
         return
-    absent = sorted(missing - set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, missing)))))
+    absent = sorted(missing - _members_of(session, tasks, missing))
     if absent:
         raise DataError(
             f"data.sources.{name}.columns: no line of the files has the member {absent[0]}; fix its name, or remove it"
         )
+
+
+def _members_of(session: SparkSession, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
+    """Return those of the wanted members that occur."""
+    return set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, wanted))))
 
 
 def _collect(session: SparkSession, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from farandole.spec import EarlyStopping as EarlyStoppingSpec
+from farandole.training.checkpoint.staging import flatten, unflatten
 
 
 class BestTracker:
@@ -45,41 +44,63 @@ class BestTracker:
 
 
 class EarlyStopping:
-    """Ends a training that no longer improves, and keeps the best weights if configured to.
+    """Keeps the weights of the best epoch, and ends a training that no longer improves if configured to.
 
     Args:
-        spec: When to stop.
+        spec: When to stop; None: never.
         metric: Name of the validation metric.
         direction: `max` or `min`, whichever is better.
+        keep_weights: Whether to keep a copy of the best weights, in host memory.
     """
 
-    def __init__(self, spec: EarlyStoppingSpec, metric: str, direction: str) -> None:
-        self._spec, self.metric = spec, metric
-        self._best = BestTracker(direction, spec.min_change)
-        self.best_weights: dict[str, torch.Tensor] | None = None
-        self.best_metrics: dict[str, float] = {}
+    def __init__(self, spec: EarlyStoppingSpec | None, metric: str, direction: str, *, keep_weights: bool) -> None:
+        self._spec, self.metric, self._keep_weights = spec, metric, keep_weights
+        self._best = BestTracker(direction, spec.min_change if spec else 0.0)
+        self.best_weights: dict[str, Any] | None = None
+        self.history: list[dict[str, float]] = []
+        """The metrics of each validated epoch."""
+        self.best_epoch: int | None = None
+        """The best epoch so far, from 1."""
 
-    def add_validation(self, metrics: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
-        """Record the validation of these weights."""
-        if self._best.add(metrics.get(self.metric)) and self._spec.restore_best:
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
-            self.best_metrics = dict(metrics)
+    def add_validation(self, metrics: dict[str, float], weights: dict[str, Any]) -> None:
+        """Record the validation of these weights, a state dict."""
+        self.history.append(dict(metrics))
+        if not self._best.add(metrics.get(self.metric)):
+            return
+        self.best_epoch = len(self.history)
+        if self._keep_weights:
+            tree, tensors = flatten(weights)  # tied weights are copied once, and other states than tensors are kept
+            self.best_weights = unflatten(tree, [tensor.to("cpu", copy=True) for tensor in tensors])
 
     @property
     def should_stop(self) -> bool:
         """True once the metric has not improved for `patience` validations."""
-        return self._best.num_waited >= self._spec.patience
+        return self._spec is not None and self._best.num_waited >= self._spec.patience
 
     @property
     def best_value(self) -> float | None:
         """Best value of the metric."""
         return self._best.value
 
+    @property
+    def best_metrics(self) -> dict[str, float]:
+        """All metrics of the best epoch."""
+        return {} if self.best_epoch is None else dict(self.history[self.best_epoch - 1])
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain numbers and tensors."""
-        return {"weights": self.best_weights, "metrics": self.best_metrics, **self._best.state_dict()}
+        return {
+            "weights": self.best_weights,
+            "metrics": self.best_metrics,
+            "epoch": self.best_epoch,
+            "history": self.history,
+            **self._best.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state."""
-        self.best_weights, self.best_metrics = state["weights"], dict(state["metrics"])
+        """Restore a state. One from before epochs were recorded has only the best metrics."""
+        self.best_weights = state["weights"]
+        known = [dict(state["metrics"])] if state["metrics"] else []
+        self.history = [dict(metrics) for metrics in state.get("history", known)]
+        self.best_epoch = state.get("epoch", len(known) or None)
         self._best.load_state_dict(state)

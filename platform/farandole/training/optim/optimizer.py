@@ -35,7 +35,7 @@ def parameter_groups(spec: Optimizer, model: nn.Module) -> list[dict[str, Any]]:
     groups = [
         {
             "params": [parameter for parameter in trainable if parameter.ndim >= 2],
-            "weight_decay": spec.weight_decay,
+            "weight_decay": spec.decay,
         },
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
@@ -54,6 +54,6 @@ def build_optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.opti
     if spec.name in _FUSED and not is_users_choice and dtypes == {torch.float32}:
         options["fused"] = True
     try:
-        return _CLASSES[spec.name](groups, lr=spec.learning_rate, **options)  # type: ignore[call-arg]
+        return _CLASSES[spec.name](groups, lr=spec.rate, **options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise SpecError(f"train.optimizer.options: {spec.options}: {error}; see torch's {spec.name}") from error

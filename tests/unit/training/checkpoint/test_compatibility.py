@@ -43,6 +43,8 @@ def test_every_part_of_an_old_checkpoint_is_restored(harness: Harness, make_job:
 
     restored = trainer.state_dict()
     assert set(restored) == set(state) == {"model", "optimizer", "average", "scaler", "plateau", "stopper"}
+    recorded_since = {name: restored["stopper"].pop(name) for name in ("epoch", "history")}
+    assert recorded_since == {"epoch": 1, "history": [state["stopper"]["metrics"]]}
     torch.testing.assert_close(restored, state, rtol=0, atol=0)
     assert trainer.partial_sums() == rank["sums"]
     assert torch.equal(torch.get_rng_state(), rank["random"]["torch"])

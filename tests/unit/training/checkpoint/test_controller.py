@@ -193,7 +193,7 @@ def test_checkpoint_describes_its_content(harness: Harness) -> None:
     assert meta["identity"] == {"model": {"hidden": [16]}}
     assert set(meta["versions"]) == {"farandole", "torch", "python"}
     state = backend.state(name, meta)
-    assert set(state) == {"model", "optimizer", "loader", "ranks"}
+    assert set(state) == {"model", "optimizer", "stopper", "loader", "ranks"}
     assert state["loader"]["rows"] == 300
     (rank,) = state["ranks"]
     assert set(rank["random"]) == {"torch", "cuda", "numpy", "python"}

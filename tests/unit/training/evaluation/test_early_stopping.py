@@ -21,14 +21,53 @@ def test_small_changes_and_nan_do_not_count() -> None:
     assert [best.add(value) for value in (0.5, 0.6, 0.65, math.nan, None)] == [True, False, True, False, False]
 
 
+def stopper(patience: int | None = None, *, keep_weights: bool = True) -> EarlyStopping:
+    """Return the part that keeps the best weights by the RMSE."""
+    spec = EarlyStoppingSpec(patience=patience) if patience else None
+    return EarlyStopping(spec, "rmse", "min", keep_weights=keep_weights)
+
+
 def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
-    stopper = EarlyStopping(EarlyStoppingSpec(patience=2, restore_best=True), "rmse", "min")
+    stopping = stopper(2)
     over = []
     for step, rmse in enumerate((3.0, 1.0, 2.0, 1.0)):
-        stopper.add_validation({"rmse": rmse}, {"w": torch.tensor([float(step)])})
-        over.append(stopper.should_stop)
+        stopping.add_validation({"rmse": rmse}, {"w": torch.tensor([float(step)])})
+        over.append(stopping.should_stop)
     assert over == [False, False, False, True]
-    assert stopper.best_weights == {"w": torch.tensor([1.0])}
-    other = EarlyStopping(EarlyStoppingSpec(patience=2, restore_best=True), "rmse", "min")
-    other.load_state_dict(stopper.state_dict())
+    assert stopping.best_weights == {"w": torch.tensor([1.0])}
+    assert (stopping.best_epoch, stopping.best_metrics) == (2, {"rmse": 1.0})
+    other = stopper(2)
+    other.load_state_dict(stopping.state_dict())
     assert (other.should_stop, other.best_value, other.best_metrics) == (True, 1.0, {"rmse": 1.0})
+    assert (other.best_epoch, other.history) == (2, stopping.history)
+
+
+def test_best_weights_are_kept_without_an_early_end() -> None:
+    stopping = stopper()
+    weights = {"w": torch.zeros(1), "extra": {"seen": 3}}
+    for rmse in (1.0, 2.0, 3.0, math.nan):
+        stopping.add_validation({"rmse": rmse}, weights)
+        weights["w"] += 1  # training changes the weights in place
+    assert not stopping.should_stop
+    assert stopping.best_epoch == 1
+    assert stopping.best_weights == {"w": torch.zeros(1), "extra": {"seen": 3}}
+
+
+def test_tied_weights_are_copied_once() -> None:
+    stopping, tied = stopper(), torch.ones(2)
+    stopping.add_validation({"rmse": 1.0}, {"first": tied, "second": tied})
+    assert stopping.best_weights is not None
+    assert stopping.best_weights["first"].data_ptr() == stopping.best_weights["second"].data_ptr() != tied.data_ptr()
+
+
+def test_weights_are_not_copied_if_the_last_ones_are_kept() -> None:
+    stopping = stopper(keep_weights=False)
+    stopping.add_validation({"rmse": 1.0}, {"w": torch.zeros(1)})
+    assert stopping.best_weights is None
+    assert stopping.best_epoch == 1
+
+
+def test_missing_metric_has_no_best_epoch() -> None:
+    stopping = stopper()
+    stopping.add_validation({}, {"w": torch.zeros(1)})
+    assert (stopping.best_epoch, stopping.best_weights, stopping.best_metrics) == (None, None, {})

@@ -1,0 +1,165 @@
+"""Values of the fields that are `auto`: the heuristics of training, all in this file.
+
+`resolve` replaces every `auto` of a job once, before the first worker starts, so that workers, checkpoints, sweeps and
+MLflow see numbers. It depends on nothing but the job and the dataset, so a job that is retried gets the same numbers.
+
+For builders other than `farandole.models.tabular` the values are constants (`PLAIN_…` in `farandole.spec`). For the
+tabular network they follow from the number of training rows; docs/decisions/0032 has the measurements.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from farandole.shards import Manifest
+from farandole.spec import (
+    PLAIN_EPOCHS,
+    PLAIN_GLOBAL_BATCH_SIZE,
+    PLAIN_LEARNING_RATE,
+    PLAIN_WEIGHT_DECAY,
+    Job,
+    Optimizer,
+    Schedule,
+    Train,
+)
+
+TABULAR = "farandole.models.tabular:build"
+"""The builder that has defaults of its own."""
+
+LabelKind = Literal["binary", "multiclass", "regression"]
+
+_LEARNING_RATE = 0.02
+_WEIGHT_DECAY = 0.02
+_BETAS = [0.9, 0.95]
+"""RealMLP (arXiv 2407.04491), section 3: the second moment follows the gradient faster than torch's 0.999."""
+_MAX_STEPS_PER_EPOCH = 64
+"""Batches grow with the number of rows until an epoch has this many steps, …"""
+_MIN_BATCH, _MAX_BATCH = 32, 1024
+"""… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
+_ROWS_IN_ALL = 1_200_000
+"""Rows of all epochs together: about 20 s on two cores. …"""
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 100
+"""… Small tables would be learned by heart, and large ones are worth a few passes."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The properties of a dataset that the defaults depend on.
+
+    Args:
+        rows: Rows of the training split.
+        label: The kind of label.
+    """
+
+    rows: int
+    label: LabelKind
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Table:
+        """Return the properties of a prepared dataset."""
+        return cls(manifest.rows("train"), manifest.columns.target.kind)
+
+
+def resolve(job: Job, manifest: Manifest) -> Job:
+    """Return the job with a value in place of each `auto` of its training and model.
+
+    Args:
+        job: The job; one without a model is returned unchanged.
+        manifest: The dataset that it is trained on.
+    """
+    return resolve_for(job, Table.of(manifest)) if job.model is not None and manifest.columns.label else job
+
+
+def resolve_for(job: Job, table: Table | None) -> Job:
+    """Return the job with a value in place of each `auto`, for a table that may not exist yet.
+
+    Args:
+        job: The job.
+        table: The table, perhaps estimated. None: it is not known; then what depends on it stays `auto`.
+    """
+    if job.model is None:
+        return job
+    if job.model.builder != TABULAR:
+        return _filled(job, _plain(), {})
+    return job if table is None else _filled(job, _tabular(table, job.train), _tabular_options(table))
+
+
+def _plain() -> Train:
+    optimizer = Optimizer(learning_rate=PLAIN_LEARNING_RATE, weight_decay=PLAIN_WEIGHT_DECAY)
+    return Train(
+        epochs=PLAIN_EPOCHS,
+        global_batch_size=PLAIN_GLOBAL_BATCH_SIZE,
+        optimizer=optimizer,
+        schedule=Schedule(),
+        label_smoothing=0.0,
+    )
+
+
+def _tabular(table: Table, train: Train) -> Train:
+    batch = batch_for(table.rows) if train.global_batch_size == "auto" else train.global_batch_size
+    optimizer = Optimizer(learning_rate=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS})
+    return Train(
+        epochs=epochs_for(table.rows),
+        global_batch_size=batch,
+        optimizer=optimizer,
+        schedule=Schedule(name="cosine", warmup=0.05),
+        label_smoothing=0.0,
+    )
+
+
+def _tabular_options(table: Table) -> dict[str, Any]:
+    return {"members": 16 if table.rows < 2000 else 8}
+
+
+def chosen_values(job: Job, resolved: Job) -> dict[str, Any]:
+    """Return the values that `resolve` chose, by their path in the job file."""
+    before, after = (_flat(each) for each in (job, resolved))
+    return {path: value for path, value in after.items() if before.get(path) != value and value != "auto"}
+
+
+def _flat(job: Job) -> dict[str, Any]:
+    train = job.train
+    schedule = train.schedule if train.schedule == "auto" else train.schedule.name
+    values: dict[str, Any] = {
+        "train.epochs": train.epochs,
+        "train.global_batch_size": train.global_batch_size,
+        "train.optimizer.learning_rate": train.optimizer.learning_rate,
+        "train.optimizer.weight_decay": train.optimizer.weight_decay,
+        "train.schedule.name": schedule,
+        "train.label_smoothing": train.label_smoothing,
+    }
+    return values | {f"model.options.{name}": value for name, value in job.network.options.items()}
+
+
+def batch_for(rows: int) -> int:
+    """Return the rows of a step: a power of two that grows with the table."""
+    wanted = 1 << int(math.log2(max(rows, 1) / _MAX_STEPS_PER_EPOCH + 1))
+    return min(max(wanted, _MIN_BATCH), _MAX_BATCH)
+
+
+def epochs_for(rows: int) -> int:
+    """Return the number of passes over the training split."""
+    return min(max(round(_ROWS_IN_ALL / max(rows, 1)), _MIN_EPOCHS), _MAX_EPOCHS)
+
+
+def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:
+    """Return the job with the chosen values where its own are `auto`, and options that it does not set."""
+    train, model = job.train, job.network
+    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing")
+    update: dict[str, Any] = {name: getattr(chosen, name) for name in fields if getattr(train, name) == "auto"}
+    update["optimizer"] = _filled_optimizer(train.optimizer, chosen.optimizer)
+    filled = model.model_copy(update={"options": {**options, **model.options}})
+    return job.model_copy(update={"train": train.model_copy(update=update), "model": filled})
+
+
+def _filled_optimizer(own: Optimizer, chosen: Optimizer) -> Optimizer:
+    fields = ("learning_rate", "weight_decay")
+    update: dict[str, Any] = {name: getattr(chosen, name) for name in fields if getattr(own, name) == "auto"}
+    if own.learning_rate == "auto" and own.name in _WITH_BETAS:
+        update["options"] = {**chosen.options, **own.options}
+    return own.model_copy(update=update)
+
+
+_WITH_BETAS = ("adamw", "adam")
