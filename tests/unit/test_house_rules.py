@@ -18,7 +18,7 @@ MOST_FILES = 15
 SMALL_LINES = 60
 
 _JOB_FILES = re.compile(
-    r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|environment\.json|away\.json|job\.log"
+    r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|foreground\.json|foreground\.lock|environment\.json|away\.json|job\.log"
     r"|progress\.json|trial\.jsonl|outcome\.json|result\.json|record\.json|commit\.json|launcher\.log|mlflow_run_id"
     r"|attempt-|rank-)$"
 )
@@ -32,7 +32,7 @@ _EXTENSIONS = {"farandole.loading": "rows"}
 """Modules in C."""
 _SMALL_FILES = {
     "cli/sweep.py": "one module for each group of commands",
-    "launch/script.py": "the Python way of `python -m farandole.launch`",
+    "launch/script.py": "the launcher of benchmarks and tests that run a script without a job",
     "training/consensus.py": "an agreement of ranks, tested without the rest of the checkpoint controller",
 }
 """Small files with one importer, and why."""

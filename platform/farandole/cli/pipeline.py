@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,12 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
 Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing has changed.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest job of this name from its last checkpoint.")
+]
+
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+"""User and password in a URI, which no file and no screen shows."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +34,13 @@ def add_to(app: typer.Typer) -> None:
         app.command(cls=PlainCommand, rich_help_panel="Run a job")(command)
 
 
-def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
+def run(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    force: Force = False,
+    resume: Resume = False,
+) -> None:
     """Prepare, train, evaluate and register, in the foreground."""
     from farandole import api
     from farandole.cli import render
@@ -35,8 +49,17 @@ def run(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False,
 
     job = load_job(job_file, overrides or ())
     with event_display() as on_event:
-        result = api.run(job, on_event, force=force)
+        command = _resume_command("run", job_file, overrides)
+        result = api.run(job, on_event, force=force, resume=resume, resume_command=command)
     render.show_training(job_file, job, result.trained, as_json=as_json)
+
+
+def _resume_command(command: str, job_file: Path, overrides: list[str] | None, *options: str) -> str:
+    """Return the command that continues a job which fails: the same one, with `--resume`."""
+    from farandole.cli.render import command as program
+
+    changes = [text for override in overrides or () for text in ("--set", _CREDENTIALS.sub("//", override))]
+    return shlex.join([program(), command, str(job_file), *changes, *options, "--resume"])
 
 
 def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
@@ -57,7 +80,7 @@ def train(
     overrides: Overrides = None,
     as_json: AsJson = False,
     register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest job of this name.")] = False,
+    resume: Resume = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
 ) -> None:
     """Train on the dataset that has been prepared."""
@@ -68,7 +91,8 @@ def train(
 
     job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
     with event_display() as on_event:
-        trained = api.train(job, on_event, register=register, resume=resume)
+        command = _resume_command("train", job_file, overrides, *(["--register"] if register else []))
+        trained = api.train(job, on_event, register=register, resume=resume, resume_command=command)
     render.show_training(job_file, job, trained, as_json=as_json)
 
 

@@ -65,7 +65,7 @@ def resolve_guesses(job: Job) -> Resolved:
         DataError: The files cannot be read, or the label cannot be learned.
     """
     data = job.data
-    if not data.is_guessed:
+    if not job.data.is_guessed:
         return Resolved(job)
     field_path = "data.features: auto" if data.auto_features is not None else "data.label.kind: auto"
     name, source = next(iter(data.sources.items()))

@@ -124,21 +124,6 @@ def _reject_invalid_utf8(column: str, text: pa.StringArray) -> None:
         ) from error
 
 
-def reject_replacement_characters(column: str, text: pa.StringArray) -> None:
-    """Check that no value contains the character U+FFFD, which replaces bytes that are not UTF-8.
-
-    Raises:
-        DataError: A value does, so different values may have become equal.
-    """
-    damaged = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
-    if len(damaged):
-        shown = damaged[0].as_py()[:_SHOWN]
-        raise DataError(
-            f"column {column}: {shown!r} was not UTF-8 text in its file ({len(damaged)} rows of a batch); save"
-            " the file as UTF-8"
-        )
-
-
 def as_time(column: str, values: pa.Array) -> pa.Array:
     """Return timestamps in UTC, without a time zone.
 

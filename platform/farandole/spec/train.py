@@ -89,7 +89,8 @@ class Model(Spec):
     """`module:function`. The module is beside the job file, or one of `farandole.models`. The function receives the
     dataset's schema and the options, and returns a `torch.nn.Module` that takes each feature group by name. If the
     module has a method `initialize_output(bias)`, it receives the log-odds or log-priors of the classes (zeros for a
-    regression), `[num_outputs]`, before training starts."""
+    regression), `[num_outputs]`, before training starts. Likewise `initialize_inputs(**groups)` receives a sample of
+    training rows, `forward` can learn from it how numbers are distributed."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the builder."""
 
@@ -247,6 +248,11 @@ class Checkpoint(Spec):
 class Train(Spec):
     """The training of the model."""
 
+    script: Annotated[str, Field(min_length=1)] | None = None
+    """Your own training script in place of the trainer, a Python file in the job's folder. Each worker runs it; it
+    saves and resumes with `farandole.Checkpoint`, and reports with `farandole.report`."""
+    args: tuple[str, ...] = ()
+    """The script's arguments."""
     epochs: Count = "auto"
     """The number of passes over the training split. `auto`: for `farandole.models.tabular`, chosen from the number of
     rows and the kind of label (`farandole plan` shows the value; farandole/defaults.py explains it); 10 for other
