@@ -18,7 +18,7 @@ from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
 from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_time
 from farandole.ingest.readers.binary_reader import BinaryReader
-from farandole.ingest.readers.byte_ranges import ByteRange, needs_whole_file
+from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.file_schemas import check_header, check_parquet
 from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
@@ -35,7 +35,6 @@ _MAX_BYTES = 128 << 20
 _PIECE_BYTES = 4 << 20
 _MAX_MALFORMED = 0.05
 _NO_PATTERNS: Mapping[str, str | None] = {}
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _COMPRESSION = 6
 """How many times larger compressed text becomes, about."""
 
@@ -301,10 +300,10 @@ def _batches(reader: RowReader, ranges: list[ByteRange], read: _Texts) -> Iterat
 
 def _ranges(paths: tuple[Path, ...], *, splittable: bool) -> tuple[list[ByteRange], bool, float]:
     """Return what to read, whether that is everything, and which share of everything it is."""
-    sizes = [path.stat().st_size * (_COMPRESSION if path.suffix in _COMPRESSED else 1) for path in paths]
+    sizes = [path.stat().st_size * (_COMPRESSION if path.suffix in COMPRESSED_SUFFIXES else 1) for path in paths]
     if sum(sizes) <= _MAX_BYTES:
         return [ByteRange(path) for path in paths], True, 1.0
-    if not splittable or any(path.suffix in _COMPRESSED for path in paths):
+    if not splittable or any(path.suffix in COMPRESSED_SUFFIXES for path in paths):
         ends = list(accumulate(sizes))
         some = [path for path, end in zip(paths, ends, strict=True) if end <= _MAX_BYTES] or [paths[0]]
         return [ByteRange(path) for path in some], False, ends[len(some) - 1] / ends[-1]
