@@ -199,9 +199,9 @@ class PrivacyGate:
         if unprotected:
             raise DataError(
                 "\n".join(
-                    f"data.privacy: {finding}{searched}; write a policy (`columns: {{{finding.column}: {{policy: mask}}}}`,"
-                    " for example; `redact` for free text), or leave the column out; if it may be in the dataset,"
-                    " `policy: allow`"
+                    f"data.privacy: {finding}{searched}; write a policy (`columns: {{{finding.column}: {{policy:"
+                    " mask}}`, for example; `redact` for free text), or leave the column out; if it may be in the"
+                    " dataset, `policy: allow`"
                     for finding in unprotected
                 )
             )
