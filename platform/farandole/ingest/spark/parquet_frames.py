@@ -35,7 +35,9 @@ _URI, _PATH = "uri", "path"
 _LOCAL = "^file:/*"
 """What Spark writes before local paths, with one slash in a row's metadata and with three in a list of files."""
 _NO_PATTERNS = {"__globPaths__": "false"}
-"""Option with which Spark takes paths as they are."""
+"""Option with which Spark takes one path as it is; of several paths that look like patterns, it would read each file
+several times."""
+_PATTERN = re.compile(r"[\\\[\]{}*?]")
 
 
 def parquet_frame(session: SparkSession, name: str, source: ParquetSource, readers: SourceReaders) -> DataFrame:
@@ -85,7 +87,7 @@ def _read(
     """Return the columns of the files as Spark reads them: timestamps in nanoseconds are integers."""
     distinguish_case(session, columns.names)
     session.conf.set(_NANOS_AS_LONG, "true")
-    options = {"mergeSchema": "false", **_NO_PATTERNS}
+    paths, options = _paths(files)
     outdated = find_outdated_checksums(files.paths)
     if outdated or any(":" in path.name for path in files.paths):
         options |= _WITHOUT_CHECKSUMS
@@ -102,9 +104,28 @@ def _read(
             readable = [column for column in columns.first if column not in columns.unreadable]
             wanted = [column for column in readable if source.columns is None or column in source.columns]
             reader = reader.schema(_schema(session, files.paths[0], wanted))
-        return reader.parquet(*map(str, files.paths))
+        return reader.parquet(*paths)
     except AnalysisException as error:
         raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
+
+
+def _paths(files: SourceFiles) -> tuple[list[str], dict[str, str]]:
+    """Return the paths in a form that Spark does not read as patterns, and options for it.
+
+    Raises:
+        DataError: Spark cannot read one of them: it walks along what looks like a pattern, and a step with a colon then
+            looks like a URI.
+    """
+    options = {"mergeSchema": "false"}
+    if len(files.paths) == 1:
+        return [str(files.paths[0])], options | _NO_PATTERNS
+    for path in files.paths:
+        if ":" in str(path) and _PATTERN.search(str(path)):
+            raise DataError(
+                f"{path}: Spark cannot read this among several files, because its path has a colon and one of"
+                " [ ] { } * ? \\; rename the file or its folder"
+            )
+    return [_PATTERN.sub(r"\\\g<0>", str(path)) for path in files.paths], options
 
 
 def _schema(session: SparkSession, path: Path, wanted: Sequence[str]) -> T.StructType:

@@ -100,9 +100,10 @@ class SourceReaders:
             source, files = self._sources[name], self.files[name]
             assert isinstance(source, RowSource)
             self._readers[name] = make_reader(self._session, name, source, files, self._wanted)
-            if isinstance(source, CsvSource) and source.header:
-                first = replace(files, paths=files.paths[:1])
-                self.unreadable |= read_headers(name, source, first).unreadable
+            reader = self._readers[name][0]
+            inner = reader.reader if isinstance(reader, DirectoryReader) else reader
+            if isinstance(inner, CsvReader):
+                self.unreadable |= CsvHeaders(inner.header, path=files.paths[0]).unreadable
         return self._readers[name]
 
     def why_missing(self, message: str) -> str | None:
