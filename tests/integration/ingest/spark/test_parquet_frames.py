@@ -20,8 +20,8 @@ from tests.support.ingest_inputs import MakeJob, Prepare, Refuse
 
 FILE_NAMES = (
     "2013-01-01T00:00:00.parquet", "a:b.parquet", "a b.parquet", "p%41q.parquet", "p+q.parquet", "[b].parquet",
-    "{c,d}.parquet", "s*r.parquet", "q?.parquet", "back\\slash.parquet", "größe €.parquet", "日本.parquet", "a,b.parquet",
-    "new\nline.parquet", "a#b.parquet", "'q\".parquet", "a=b.parquet", "-.parquet",
+    "{c,d}.parquet", "s*r.parquet", "q?.parquet", "back\\slash.parquet", "größe €.parquet", "日本.parquet",
+    "a,b.parquet", "new\nline.parquet", "a#b.parquet", "'q\".parquet", "a=b.parquet", "-.parquet",
 )  # fmt: skip
 
 
