@@ -98,7 +98,7 @@ def test_all_problems_are_reported_together(make_job: MakeJob) -> None:
 def test_password_of_the_store_is_hidden(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:s3cret@db/mlflow")
     assert (
-        plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment farandole")
+        plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment small")
     )
 
 

@@ -19,7 +19,7 @@ from farandole.events import Event, Message, StageEnded, StageStarted, format_co
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
-from farandole.shards import Dataset, require_policies
+from farandole.shards import Dataset, Manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
@@ -33,7 +33,7 @@ from farandole.training.trainer import Trainer
 from farandole.training.world import World
 
 if TYPE_CHECKING:
-    from farandole.tracking.recorder import Recorder
+    from farandole.tracking.recorder import ModelCard, Recorder
 
 _NOT_IN_IDENTITY = {
     "epochs",
@@ -90,13 +90,14 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             from farandole.tracking.recorder import record_run
             from farandole.tracking.system_metrics import record_system_metrics  # being imported since the start
 
-            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id))
+            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id, job=job))
             resources.push(_keep_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 resources.enter_context(record_system_metrics(job.tracking, directory, opened))
             opened.log_params(job)
             opened.log_dataset(dataset.manifest, job.data.output)
             opened.log_provenance(job.folder)
+            opened.describe(job, dataset.manifest)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -164,6 +165,7 @@ def _record_results(
 ) -> None:
     """Record plots and the model, and send the result document."""
     from farandole.tracking.model import save_model
+    from farandole.tracking.run_summary import DIGEST_CHARACTERS
     from farandole.training.evaluation import plots
 
     job, manifest = trainer.job, trainer.dataset.manifest
@@ -178,12 +180,15 @@ def _record_results(
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
             recorder.log_file(f"profile/{path.name}", path.read_bytes())
-    recorder.set_tags({"farandole.weights_digest": result.weights_digest})
+    recorder.set_tags({"farandole.weights_digest": result.weights_digest[:DIGEST_CHARACTERS]})
+    metrics = {"test": test.metrics if test else {}, "validation": result.validation}
+    card = _model_card(job, manifest, result.steps, metrics, recorder.describe(job, manifest, metrics))
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     problem = recorder.log_model(
         lambda directory: save_model(trainer.model, preprocessing, job, directory),
         job.tracking.register_as if register else None,
+        card,
     )
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
@@ -194,6 +199,18 @@ def _record_results(
     recorded = replace(result, test=test.metrics if test else {}, mlflow_run_id=recorder.run_id)
     described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
     send_message(Result(described, recorded.to_dict(), {"uri": uri}))
+
+
+def _model_card(
+    job: Job, manifest: Manifest, step: int, metrics: dict[str, dict[str, float]], description: str
+) -> ModelCard:
+    """Return what MLflow shows of the model: its dataset, its metrics, and the description of its version."""
+    from farandole.tracking.recorder import ModelCard, dataset_identity
+
+    flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
+    tags = {name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metrics) if name in flat}
+    dataset = dataset_identity(manifest, job.data.output)
+    return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:
