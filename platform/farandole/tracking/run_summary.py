@@ -144,7 +144,7 @@ def _differences(before: Job | None, job: Job) -> list[str]:
 def _shown(field: str, value: Any) -> str:
     text = " ".join(str(value).split())
     if len(text) > _MAX_VALUE_CHARACTERS:
-        text = f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"
+        text = f"{text[: _MAX_VALUE_CHARACTERS - 1].rstrip()}…"
     return f"{field.rpartition('.')[2]}={text}"
 
 
