@@ -49,7 +49,7 @@ def changed_params(job: Job) -> dict[str, str]:
     if job.data.label is not None:
         data["label"] = f"{job.data.label.column} ({job.data.label.kind})"
     flat = flatten({**content, "data": data})
-    return {name: str(value)[:_MAX_PARAM_CHARACTERS] for name, value in flat.items() if value not in ("", None)}
+    return {name: str(value)[:_MAX_PARAM_CHARACTERS] for name, value in flat.items() if value not in ("", "{}", None)}
 
 
 def name_run(job: Job, directory: Path, link: RunLink) -> str:

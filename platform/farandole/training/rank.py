@@ -182,7 +182,8 @@ def _record_results(
             recorder.log_file(f"profile/{path.name}", path.read_bytes())
     recorder.set_tags({"farandole.weights_digest": result.weights_digest[:DIGEST_CHARACTERS]})
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
-    card = _model_card(job, manifest, result.steps, metrics, recorder.describe(job, manifest, metrics))
+    step = result.steps if result.best_epoch is None else result.steps * result.best_epoch // len(result.epochs)
+    card = _model_card(job, manifest, step, metrics, recorder.describe(job, manifest, metrics))
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     problem = recorder.log_model(
