@@ -21,7 +21,7 @@ from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VA
 
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
-from farandole.tracking.store import TrackingStore
+from farandole.tracking.store import VIEW_TAG, TrackingStore
 from farandole.tracking.store_check import find_problem
 
 _KEY_TAG = "farandole.record"
@@ -168,7 +168,9 @@ class Delivery:
             self._on_run(run_id)
 
     def _find_or_create_run(self, operation: Operation) -> str:
-        experiment_id = self._find_or_create_experiment(operation["experiment"], operation["artifacts"])
+        experiment_id = self._find_or_create_experiment(
+            operation["experiment"], operation["artifacts"], operation.get("view")
+        )
         found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{self._link.key}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
@@ -181,7 +183,7 @@ class Delivery:
         run = self._client.create_run(experiment_id, self._link.started_ms, tags, operation["name"])
         return str(run.info.run_id)
 
-    def _find_or_create_experiment(self, name: str, artifacts: str | None) -> str:
+    def _find_or_create_experiment(self, name: str, artifacts: str | None, view: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise DeletedExperimentError(
@@ -192,7 +194,8 @@ class Delivery:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name, artifacts, _EXPERIMENT_TAGS))
+            tags = _EXPERIMENT_TAGS if view is None else {**_EXPERIMENT_TAGS, VIEW_TAG: view}
+            return str(self._client.create_experiment(name, artifacts, tags))
         except MlflowException:
             found = self._client.get_experiment_by_name(name)  # another job may have created it in the meantime
             if found is None:

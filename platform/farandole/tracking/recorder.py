@@ -38,6 +38,7 @@ from farandole.tracking.run_summary import (
     describe_column,
     describe_run,
     name_run,
+    runs_view,
 )
 from farandole.tracking.sender import Sender
 from farandole.tracking.spool import Spool
@@ -217,13 +218,14 @@ class Recorder:
         self._sender.drain(timeout_s)
         return DrainResult(self._spool.pending, self._delivery.model_uri)
 
-    def open(self, name: str, tracking: Tracking, store: TrackingStore) -> None:
+    def open(self, name: str, tracking: Tracking, store: TrackingStore, view: str | None = None) -> None:
         """Create the run, or continue it.
 
         Args:
             name: The name of a new run.
             tracking: The tracking section of the job.
             store: The store.
+            view: The view of the runs of a new experiment.
 
         Raises:
             SpecError: The experiment is deleted.
@@ -232,7 +234,7 @@ class Recorder:
         job_id = self._directory.name
         experiment = tracking.experiment.replace("{name}", job_id)  # recorded without a job
         tags = {**user_tags(), "farandole.job": job_id}
-        self._append("open", name=name, experiment=experiment, artifacts=store.artifacts_uri, tags=tags)
+        self._append("open", name=name, experiment=experiment, artifacts=store.artifacts_uri, tags=tags, view=view)
         error = self._sender.first_answer(_FIRST_ANSWER_TIMEOUT_S)
         if error is None or isinstance(error, TransientError):
             return
@@ -306,7 +308,8 @@ def record_run(
     store = resolve_store(tracking)
     link = open_run_link(directory, store.shown, None if parent is None else str(parent))
     with open_recorder(store, directory, link, on_event, on_run) as recorder:
-        recorder.open(directory.name if job is None else name_run(job, directory, link), tracking, store)
+        name = directory.name if job is None else name_run(job, directory, link)
+        recorder.open(name, tracking, store, None if job is None else runs_view(job))
         status: Literal["FAILED", "FINISHED"] = "FAILED"
         try:
             yield recorder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 import time
@@ -85,6 +86,7 @@ def describe_run(
         command: The command that started it, if it was one.
         metrics: Column of the table of results to metrics; None while the training runs.
     """
+    result = ", ".join(f"{name} {format_metric(value)}" for name, value in ((metrics or {}).get("test") or {}).items())
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest.row_counts.items() if count)
     lines = [f"- dataset: `{job.data.output}` ({manifest.digest[:DIGEST_CHARACTERS]}): {rows}"]
     if job.model is not None:
@@ -93,7 +95,17 @@ def describe_run(
         lines.append(f"- label: `{job.data.label.column}`, {job.data.label.kind}")
     if command is not None:
         lines.insert(0, f"- command: `{command.replace('`', '')}`")
+    if result:  # first, since MLflow folds long descriptions
+        lines[:0] = [f"**{result}** on the test split", ""]
     return "\n".join([*lines, "", *_metrics_table(metrics)]).strip() + "\n"
+
+
+def runs_view(job: Job) -> str:
+    """Return the view of an experiment's runs, in the form in which MLflow's UI shares one: metrics come first."""
+    metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metrics[:4]]
+    params = [f"params.`{name}`" for name in ("train.epochs", "train.optimizer.learning_rate")]
+    columns = [*metrics[:6], *params, "attributes.`Models`"]
+    return json.dumps({"orderByKey": "attributes.start_time", "orderByAsc": False, "selectedColumns": columns})
 
 
 def describe_column(name: str, sql_type: str) -> dict[str, Any]:

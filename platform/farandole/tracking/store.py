@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from farandole.spec import Tracking
 from farandole.storage import file_uri, home, is_uri, sqlite_path, sqlite_uri
 
+VIEW = "farandole"
+"""The name of the view of an experiment's runs, by which the UI finds it."""
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+"""The experiment's tag with the view."""
+
 
 @dataclass(frozen=True)
 class TrackingStore:

@@ -13,11 +13,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from farandole.errors import UnavailableError
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.storage import home
-from farandole.tracking.store import TrackingStore
+from farandole.tracking.store import VIEW, VIEW_TAG, TrackingStore
 
 _POLL_S = 0.2
 _REQUEST_TIMEOUT_S = 10.0
@@ -78,19 +79,25 @@ def runs_page(address: str, experiment: str | None) -> str:
     """
     address = address.rstrip("/")
     try:
-        number = _find_experiment(address, experiment)
+        found = _find_experiment(address, experiment)
     except (OSError, ValueError, KeyError):
-        number = None
-    return f"{address}/#/experiments" if number is None else f"{address}/#/experiments/{number}/runs"
+        found = None
+    if found is None:
+        return f"{address}/#/experiments"
+    options = {"workflowType": "machine_learning"}
+    if VIEW_TAG in [tag["key"] for tag in found.get("tags", [])]:
+        options["viewStateShareKey"] = VIEW
+    return f"{address}/#/experiments/{found['experiment_id']}/runs?{urlencode(options)}"
 
 
-def _find_experiment(address: str, name: str | None) -> str | None:
+def _find_experiment(address: str, name: str | None) -> dict[str, Any] | None:
     found = _post(address, "experiments/search", _EVERYTHING).get("experiments", [])
     if name is not None:
-        return next((str(entry["experiment_id"]) for entry in found if entry["name"] == name), None)
+        return next((entry for entry in found if entry["name"] == name), None)
     query = {"experiment_ids": [entry["experiment_id"] for entry in found], "max_results": 1}
     runs = _post(address, "runs/search", {**query, "order_by": ["attributes.start_time DESC"]}).get("runs", [])
-    return str(runs[0]["info"]["experiment_id"]) if runs else None
+    newest = runs[0]["info"]["experiment_id"] if runs else None
+    return next((entry for entry in found if entry["experiment_id"] == newest), None)
 
 
 def _post(address: str, route: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -169,12 +169,13 @@ def _record_results(
     from farandole.training.evaluation import plots
 
     job, manifest = trainer.job, trainer.dataset.manifest
-    final = {f"time.{name}": value for name, value in result.time_split.rounded().items()}
-    final["train.rows_per_s"] = result.rows_per_s
+    final: dict[str, float] = {}
     if test is not None:
         final |= {f"test.{name}": value for name, value in test.metrics.items()}
         for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
             recorder.log_figure(figure, name)
+    final["train.rows_per_s"] = result.rows_per_s
+    final |= {f"time.{name}": value for name, value in result.time_split.rounded().items()}
     recorder.log_metrics(final, result.steps)
     recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:

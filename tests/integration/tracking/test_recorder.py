@@ -62,7 +62,8 @@ def test_the_run_is_described_for_people(recorded: RecordedRun) -> None:
     assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", run.info.run_name)
     assert run.data.tags["farandole.job"].startswith("small-")
     note = run.data.tags["mlflow.note.content"]
-    assert note.startswith(f"- dataset: `{recorded.job.data.output}` (")
+    assert note.startswith("**roc_auc ")
+    assert f"- dataset: `{recorded.job.data.output}` (" in note
     assert "): 962 train, 150 validation, 150 test\n" in note
     metrics = recorded.result["training"]["metrics"]
     shown = [format_metric(metrics[split]["roc_auc"]) for split in ("test", "validation")]
@@ -79,10 +80,10 @@ def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
         assert {f"{split}.{name}" for name in recorded.job.metrics} <= set(metrics)
         for name, value in training["metrics"][split].items():
             assert metrics[f"{split}.{name}"] == pytest.approx(value)
-    times = {name for name in metrics if name.startswith("time.") and not name.startswith("time.rank_")}
+    times = {name for name in metrics if name.startswith("time.")}
     assert times == {f"time.{name}" for name in training["time_split"]}
     for number in range(training["workers"]):
-        points = recorded.client.get_metric_history(run_id, f"time.rank_{number}.compute_ms")
+        points = recorded.client.get_metric_history(run_id, f"system/rank_{number}/compute_ms")
         assert len(points) == 32
         assert all(point.value > 0 for point in points)
     assert metrics["train.rows_per_s"] > 0
