@@ -68,7 +68,7 @@ class DrainResult:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What MLflow shows of a logged model and of its registered version.
+    """Description of a logged model and of its registered version, for MLflow.
 
     Args:
         name: The model's name.
@@ -252,12 +252,12 @@ class Recorder:
         self._append("close", status=status, time_ms=int(time.time() * 1000))
 
     def require_run(self, store: TrackingStore) -> None:
-        """Check that a store which did not answer at the start of the job may still do so.
+        """Check that a database which did not answer at the start of the job may still do so; a server always may.
 
         Raises:
             UnavailableError: It rejects the run, which would otherwise be missing from a job that succeeded.
         """
-        error = self._sender.last_error
+        error = None if store.is_server else self._sender.last_error
         if self.run_id is None and error is not None and not isinstance(error, TransientError):
             raise UnavailableError(
                 f"tracking.uri: {store.shown}: the MLflow store cannot be used ({error}); the results are kept in"
