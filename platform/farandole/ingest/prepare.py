@@ -13,6 +13,7 @@ from farandole.errors import DataError, PreparationError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
 from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
+from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
@@ -78,6 +79,7 @@ def prepare(
         on_event(StageEnded("prepare", f"{_format_rows(previous)} exist already, nothing has changed"))
         return PreparedDataset(directory, previous, reused=True)
     files = {name: found.fetch(on_event) for name, found in files.items()}
+    check_columns(job.data, files)
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
         _dataset_directory(directory),
