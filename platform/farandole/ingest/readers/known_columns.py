@@ -27,21 +27,27 @@ def known_columns(source: Source, files: SourceFiles, header: list[str] | None) 
         files: Its files.
         header: The header of its files, if it has one.
     """
-    declared = getattr(source, "columns", None)
     if isinstance(source, ImageSource):
-        columns = ["path", "label", "image"]
-    elif declared:
-        columns = [*declared, *(("file", "record") if isinstance(source, RecordSource) else ())]
-    elif isinstance(source, CsvSource) and header is not None:
-        columns = header
+        columns: list[str] | None = ["path", "label", "image"]
     elif isinstance(source, ParquetSource):
-        schema = pq.read_schema(files.paths[0])
-        if any(pa.types.is_nested(field.type) for field in schema):
-            return None  # a query can make columns of their fields
-        columns = schema.names
+        columns = _parquet_columns(source, files)
+    elif source.columns:
+        columns = [*source.columns, *(("file", "record") if isinstance(source, RecordSource) else ())]
     else:
+        columns = header
+    return None if columns is None else [*columns, *_directory_columns(files)]
+
+
+def _parquet_columns(source: ParquetSource, files: SourceFiles) -> list[str] | None:
+    """Return the columns of Parquet files; None where whoever reads them has more to say."""
+    try:
+        schema = pq.read_schema(files.paths[0])
+    except (OSError, pa.ArrowException):
         return None
-    return [*columns, *_directory_columns(files)]
+    if any(pa.types.is_nested(field.type) for field in schema):
+        return None  # a query can make columns of their fields
+    columns = list(source.columns or schema.names)
+    return columns if set(columns) <= set(schema.names) else None
 
 
 def _directory_columns(files: SourceFiles) -> list[str]:
