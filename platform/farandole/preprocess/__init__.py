@@ -6,6 +6,18 @@ transforms together; hence 16 files.
 
 from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing, RowStream
+from farandole.preprocess.raw_rows import RawForm, find_forms
 from farandole.preprocess.summary import Summary
 
-__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "RowStream", "Summary", "learn", "merge", "statistics"]
+__all__ = [
+    "LABEL_KEY",
+    "Observations",
+    "Preprocessing",
+    "RawForm",
+    "RowStream",
+    "Summary",
+    "find_forms",
+    "learn",
+    "merge",
+    "statistics",
+]

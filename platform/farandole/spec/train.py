@@ -300,8 +300,8 @@ class Train(Spec):
     """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
     metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
-    early_stopping: EarlyStopping | None = None
-    """When training ends before its last epoch."""
+    early_stopping: Annotated[Annotated[EarlyStopping | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """When training ends before its last epoch; `null`: never. `auto`: see `epochs`; never for other builders."""
     ema: Ema | None = None
     """An average of the weights that replaces them when training ends."""
     shard_optimizer: bool = False
@@ -346,6 +346,11 @@ class Train(Spec):
     def learning_rate_schedule(self) -> Schedule:
         """The learning rate as a function of the step."""
         return Schedule() if self.schedule == "auto" else self.schedule
+
+    @property
+    def stopping(self) -> EarlyStopping | None:
+        """When training ends before its last epoch."""
+        return None if self.early_stopping == "auto" else self.early_stopping
 
     @property
     def smoothing(self) -> float:

@@ -88,7 +88,7 @@ def missing_columns(data: Data, columns: list[str]) -> list[str]:
         data: The data of the job.
         columns: The columns of all sources.
     """
-    if data.transform is not None or data.auto_features is not None:
+    if data.transform is not None or data.is_guessed:
         return []
     problems = []
     for column, field in data.used_columns.items():
