@@ -14,7 +14,7 @@ from farandole.spec.horovod import Horovod
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "accuracy", "log_loss"),
-    "multiclass": ("accuracy", "log_loss"),
+    "multiclass": ("accuracy", "log_loss", "macro_f1"),
     "regression": ("rmse", "mae", "r2"),
 }
 """The metrics that suit each kind of label; the first one is the primary metric."""
@@ -53,6 +53,11 @@ def metric_direction(metric: str, direction: str | None, field_path: str) -> str
             f"{field_path}.direction: is missing; write max if higher values of {metric} are better, min if lower"
         )
     return direction or ("min" if metric in LOWER_IS_BETTER else "max")
+
+
+def _as_switch(value: object) -> object:
+    """Return `off` and `auto` for what YAML makes of `off` and `on`."""
+    return {False: "off", True: "auto"}[value] if isinstance(value, bool) else value
 
 
 def _check_name(names: dict[str, tuple[str, ...]], value: str) -> str:
@@ -294,6 +299,10 @@ class Train(Spec):
     """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
     metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
+    baseline: Annotated[Literal["auto", "trivial", "off"], BeforeValidator(_as_switch)] = "auto"
+    """With what the model is compared on the test split. `trivial`: the mean, or the frequencies of the classes; a model
+    that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
+    defaults, on at most 100,000 training rows, in a process beside the training. `off`: nothing."""
     early_stopping: EarlyStopping | None = None
     """When training ends before its last epoch."""
     ema: Ema | None = None

@@ -12,9 +12,7 @@ from sqlalchemy import make_url
 from farandole.storage import file_path, file_uri, join_location, split_location, sqlite_path, sqlite_uri
 
 NAMES = st.one_of(
-    st.sampled_from(
-        ["per%20cent", "a?b", "a#b", "a+b", "a b", "日本", "100%", "a%2Fb", "a@b:c", "a;b&c=d", "a\\b"]
-    ),
+    st.sampled_from(["per%20cent", "a?b", "a#b", "a+b", "a b", "日本", "100%", "a%2Fb", "a@b:c", "a;b&c=d", "a\\b"]),
     st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12),
 ).filter(lambda name: name not in (".", ".."))
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
