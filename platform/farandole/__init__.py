@@ -96,9 +96,12 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
     from farandole.spec import save_job as save_job
     from farandole.sweeping.sweep import SweepResult as SweepResult
     from farandole.sweeping.trial import Trial as Trial
+    from farandole.training.script_session import Checkpoint as Checkpoint
+    from farandole.training.script_session import report as report
 
 _SOURCES = {
     "Augmentation": "farandole.loading",
+    "Checkpoint": "farandole.training.script_session",
     "Dataset": "farandole.shards",
     "DatasetSummary": "farandole.launch.result",
     "EvaluationLoader": "farandole.loading",
@@ -129,6 +132,7 @@ _SOURCES = {
     "parse_job": "farandole.spec",
     "plan": "farandole.planning",
     "prepare": "farandole.api",
+    "report": "farandole.training.script_session",
     "retry": "farandole.api",
     "run": "farandole.api",
     "save_job": "farandole.spec",

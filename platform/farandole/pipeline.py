@@ -51,12 +51,12 @@ class RunResult:
 
     Args:
         job: The job.
-        dataset: The dataset.
+        dataset: The dataset; None: the job's script reads its own data.
         trained: The training and its model.
     """
 
     job: Job
-    dataset: PreparedDataset
+    dataset: PreparedDataset | None
     trained: TrainedModel
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,13 +82,20 @@ def check(job: Job, stages: Sequence[Stage] = STAGES, *, needs_builder: bool = T
         check_trainable(job)
     if needs_builder:
         check_builder(job)
+        check_script(job)
     if "prepare" in stages:
         check_transform(job)
     return CheckedJob(job, tuple(stages))
 
 
 def prepare(checked: CheckedJob, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
-    """Create the job's dataset, or reuse it where nothing has changed; see `farandole.ingest.prepare.prepare`."""
+    """Create the job's dataset, or reuse it where nothing has changed; see `farandole.ingest.prepare.prepare`.
+
+    Raises:
+        SpecError: The job has no data.
+    """
+    if not checked.job.has_data:
+        raise SpecError("data: is missing, so there is no dataset to prepare; `farandole run` runs the script")
     from farandole.ingest.prepare import prepare as prepare_dataset
 
     return prepare_dataset(checked.job, on_event, force=force)
@@ -119,7 +126,7 @@ def load_prepared(
 
 def train(
     checked: CheckedJob,
-    prepared: PreparedDataset,
+    prepared: PreparedDataset | None,
     on_event: EventHandler = ignore_event,
     *,
     register: bool = False,
@@ -133,15 +140,10 @@ def train(
     from farandole.launch import DatasetSummary
     from farandole.launch import train as train_model
 
-    trained = train_model(
-        resolve(checked.job, prepared.manifest),
-        on_event,
-        manifest=prepared.manifest,
-        register=register,
-        resume=resume,
-        directory=directory,
-    )
-    return replace(trained, dataset=DatasetSummary(**prepared.to_dict()))
+    manifest = prepared.manifest if prepared is not None else None
+    job = resolve(checked.job, manifest) if manifest is not None else checked.job
+    trained = train_model(job, on_event, manifest=manifest, register=register, resume=resume, directory=directory)
+    return replace(trained, dataset=DatasetSummary(**prepared.to_dict()) if prepared is not None else None)
 
 
 def run(
@@ -155,7 +157,7 @@ def run(
         force: Prepare the dataset even if nothing has changed.
         directory: The job's directory. Default: a new one in `$FARANDOLE_HOME/jobs`.
     """
-    dataset = prepare(checked, on_event, force=force)
+    dataset = prepare(checked, on_event, force=force) if checked.job.has_data else None
     return RunResult(checked.job, dataset, train(checked, dataset, on_event, register=True, directory=directory))
 
 
@@ -182,7 +184,7 @@ def check_trainable(job: Job) -> None:
     Raises:
         SpecError: There is no model, no label, or something is missing that its hosts need.
     """
-    if job.network and job.data.label is None:
+    if job.train.script is None and job.network and job.data.label is None:
         raise SpecError(NO_LABEL)
     problems = host_problems(job)
     if problems:
@@ -225,6 +227,25 @@ def check_builder(job: Job) -> None:
         source = Path(found.origin) if found.origin and found.origin.endswith(".py") else None
     if source is not None:  # a compiled module is checked by the workers
         _check_function(field, source, function_name, ModelError)
+
+
+def check_script(job: Job) -> None:
+    """Check that the script of `train.script` exists and is Python.
+
+    Raises:
+        ModelError: It does not exist, or Python cannot parse it.
+    """
+    if job.train.script is None:
+        return
+    path = Path(job.folder or ".", job.train.script)
+    try:
+        ast.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"train.script: {path}: no such file; put it beside the job file") from None
+    except SyntaxError as error:
+        raise ModelError(f"train.script: {path}, line {error.lineno}: {error.msg}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"train.script: {path}: cannot be read as Python ({error}); fix the file") from error
 
 
 def check_transform(job: Job) -> None:

@@ -16,7 +16,7 @@ from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.sources.files import SourceFiles, find_files
-from farandole.pipeline import NO_LABEL, check_builder, check_transform, host_problems
+from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, Train
 from farandole.storage import parse_location
@@ -161,6 +161,7 @@ def plan(job: Job) -> Plan:
     problems += host_problems(job)
     try:
         check_builder(job)
+        check_script(job)
     except ModelError as error:
         problems.append(str(error))
     cache_key = None
@@ -171,7 +172,7 @@ def plan(job: Job) -> Plan:
         problems.append(str(error))
     shown = localized.job
     found, is_reused = None, False
-    if localized.prepares_here:
+    if localized.prepares_here and job.has_data:
         try:
             location = parse_location(job.data.output)
             found = find_manifest(location)
@@ -179,7 +180,11 @@ def plan(job: Job) -> Plan:
             is_reused = found is not None and is_complete and is_current(location, found, str(cache_key))
         except FarandoleError as error:  # an object store refuses or does not answer
             problems.append(f"data.output: {error}")
-    steps: list[PlanStep] = [_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found)]
+    steps: list[PlanStep] = []
+    if job.has_data:
+        steps.append(_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found))
+    if job.train.script is not None:
+        steps.append(_script_step(shown))
     if job.model is not None and job.data.label is not None:
         steps += [_train_step(shown, found if is_reused else None, files), _evaluate_step(shown), _register_step(shown)]
         if job.sweep is not None:
@@ -246,7 +251,16 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
 
 
 def _no_training(job: Job) -> str:
-    return "; the job has no `model`, so nothing is trained" if job.model is None else ""
+    return "" if job.has_training else "; the job has no `model`, so nothing is trained"
+
+
+def _script_step(job: Job) -> TrainStep:
+    """Return the step that runs the user's script."""
+    workers = job.resources.workers
+    threads = job.resources.threads(len(os.sched_getaffinity(0)), workers)
+    command = " ".join([str(job.train.script), *job.train.args])
+    text = f"run {command} on {format_count(workers, 'worker')} with {format_count(threads, 'thread')} each"
+    return TrainStep(text, workers=workers, threads=threads)
 
 
 def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, SourceFiles]) -> TrainStep:

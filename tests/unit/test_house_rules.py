@@ -32,7 +32,7 @@ _EXTENSIONS = {"farandole.loading": "rows"}
 """Modules in C."""
 _SMALL_FILES = {
     "cli/sweep.py": "one module for each group of commands",
-    "launch/script.py": "the Python way of `python -m farandole.launch`",
+    "launch/script.py": "the launcher of benchmarks and tests that run a script without a job",
     "training/consensus.py": "an agreement of ranks, tested without the rest of the checkpoint controller",
 }
 """Small files with one importer, and why."""

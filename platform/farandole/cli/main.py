@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli import data, jobs, pipeline, sweep, tools
+from farandole.cli import data, init, jobs, pipeline, sweep, tools
 from farandole.cli.console import make_console, prepare_output, print_text
 from farandole.cli.help import GroupedCommands
 from farandole.errors import FarandoleError
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lists, which fit narrow terminals and those without box characters
 )
+init.add_to(app)
 pipeline.add_to(app)
 jobs.add_to(app)
 sweep.add_to(app)

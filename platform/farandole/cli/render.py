@@ -43,24 +43,26 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
         return
     training, dataset = trained.training, trained.dataset
     console = make_console()
-    print_text(console, f"{job.name}: {trained.model_uri}", style="bold")
+    print_text(console, f"{job.name}: {trained.model_uri or job.train.script}", style="bold")
     print_text(console, "")
     _show_metrics(training)
     print_text(console, "")
-    gang = f"{format_count(training.workers, 'worker')}, {format_count(training.steps, 'step')}"
-    rows = [
-        ("rows", _rows(dataset.rows)),
-        ("speed", f"{format_rate(training.rows_per_s)} ({gang}{_attempts(training)})"),
-        ("time", ", ".join(f"{_part(name)} {format_duration(value)}" for name, value in training.time_split.items())),
-    ]
+    gang = f"{format_count(training.workers, 'worker')}, {format_count(training.steps, 'step')}{_attempts(training)}"
+    speed = f"{format_rate(training.rows_per_s)} ({gang})" if training.rows_per_s else gang
+    rows = [("rows", _rows(dataset.rows))] if dataset is not None else []
+    rows.append(("speed", speed))
+    if training.time_split:
+        spent = [f"{_part(name)} {format_duration(value)}" for name, value in training.time_split.items()]
+        rows.append(("time", ", ".join(spent)))
     if len(training.time_by_rank) > 1:
         rows.append(("time by worker", "\n".join(_rank_times(training.time_by_rank))))
     if training.straggler:
         slow = training.straggler
         text = f"worker {slow['rank']} computes {slow['excess_s']:.1f} s longer than the others, who wait for it"
         rows.append(("straggler", f"{text} ({slow['share']:.0%} of the time)"))
+    if dataset is not None:
+        rows.append(("shards", dataset.path + (" (reused)" if dataset.reused else "")))
     rows += [
-        ("shards", dataset.path + (" (reused)" if dataset.reused else "")),
         ("MLflow run", training.mlflow_run_id or unsent(trained.id)),
         ("job", str(trained.directory)),
         ("next", f"{command()} ui" + ("" if job.tracking.uri is None else f" {job_file}")),
@@ -70,7 +72,7 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
 
 def _show_metrics(training: TrainingSummary) -> None:
     """Print a table with a row for each metric and a column for each split."""
-    splits = [split for split in ("test", "validation") if training.metrics.get(split)]
+    splits = [split for split in ("test", "validation", "script") if training.metrics.get(split)]
     names = list(dict.fromkeys(name for split in splits for name in training.metrics[split]))
     if not names:
         print_text(make_console(), "no metrics: there are no test or validation rows")

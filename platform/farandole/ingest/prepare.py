@@ -114,7 +114,7 @@ def _prepare(
     secret = read_key(data.shard_key, "data.shards.encryption.key") if data.shard_key else None
     check_source_visibility(session, files, data.sources)
     steps.begin("reading the sources")
-    readers = SourceReaders(session, data.sources, files)
+    readers = SourceReaders(session, data.sources, files, data.wanted_source_types)
     try:
         malformed = _exclude_malformed(session, job, readers, directory)
     except DataError as error:

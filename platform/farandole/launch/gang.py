@@ -221,6 +221,8 @@ class _Gang:
             self._files.write(rank, output if output.endswith("\n") else output + "\n")
             if rank is None:
                 self._attempt.launcher_output.append(output.rstrip())
+            elif rank == 0 and self._options.job.train.script is not None:
+                self._options.on_event(Message(output.rstrip()))
         if message is not None:
             self._handle_message(message)
 

@@ -81,16 +81,16 @@ class TrainedModel:
         job: The job's name.
         id: The job's id.
         directory: Where the job keeps its spec, checkpoints and logs.
-        dataset: The dataset.
+        dataset: The dataset; None: the job's script reads its own data.
         training: The numbers of the training.
-        model_uri: The logged or registered model.
+        model_uri: The logged or registered model; empty if the job runs a script, which logs models itself.
         not_registered: Why the model was logged but not registered; None if it was, or was not meant to be.
     """
 
     job: str
     id: str
     directory: Path
-    dataset: DatasetSummary
+    dataset: DatasetSummary | None
     training: TrainingSummary
     model_uri: str
     not_registered: str | None = None
@@ -101,7 +101,7 @@ class TrainedModel:
             "job": self.job,
             "id": self.id,
             "directory": str(self.directory),
-            "dataset": self.dataset.to_dict(),
+            "dataset": self.dataset.to_dict() if self.dataset is not None else None,
             "training": self.training.to_dict(),
             "model": {"uri": self.model_uri, "not_registered": self.not_registered},
         }

@@ -70,9 +70,10 @@ def train(
         TrainingError: The training failed more often than `resources.max_restarts` allows, or three times in the same
             way, or the disk is full.
     """
-    manifest = manifest or read_manifest(job.data.output)
-    require_policies(job.data, manifest)
-    load_key(manifest, job.data.output, job.data.shard_key)  # fail here rather than in every worker
+    if job.has_data:
+        manifest = manifest or read_manifest(job.data.output)
+        require_policies(job.data, manifest)
+        load_key(manifest, job.data.output, job.data.shard_key)  # fail here rather than in every worker
     if directory is None:
         directory = newest_job_directory(job) if resume else _create_directory(job)
     with training_lock(directory):
@@ -286,7 +287,7 @@ class Supervisor:
         uri = str(result.model["uri"])
         for moved in self._collect_spools():
             uri = uri.replace(moved.source, moved.target)  # a model that MLflow has not received
-        dataset = DatasetSummary(**result.dataset)
+        dataset = DatasetSummary(**result.dataset) if result.dataset is not None else None
         failure = result.model.get("not_registered")
         return TrainedModel(self.job.name, self.directory.name, self.directory, dataset, training, uri, failure)
 

@@ -13,7 +13,7 @@ import xxhash
 
 from farandole.errors import DataError
 from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements, onehot
-from farandole.preprocess.values import as_text, reject_replacement_characters
+from farandole.preprocess.values import as_text
 from farandole.spec import Categorical
 
 UNKNOWN, MISSING = 0, 1
@@ -56,10 +56,9 @@ class VocabularyTransform(ColumnsTransform):
         """Return the values to count.
 
         Raises:
-            DataError: A value was not UTF-8 in its file.
+            DataError: The values are not text, or not UTF-8.
         """
         text = as_text(self.column, values)
-        reject_replacement_characters(self.column, text)
         return {VALUES: text}
 
     def learn(self, measurements: Measurements) -> VocabularyTransform:

@@ -17,7 +17,7 @@ from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
 from farandole.preprocess.tokenizer import END, PADDING, RESERVED, encode, load, split_words, train
 from farandole.preprocess.transform import Measurements, Transform
-from farandole.preprocess.values import as_text, reject_replacement_characters
+from farandole.preprocess.values import as_text
 from farandole.shards import Group
 from farandole.spec import Text
 
@@ -67,10 +67,9 @@ class TextTransform(Transform):
         """Return lengths in characters, and words.
 
         Raises:
-            DataError: A value was not UTF-8 in its file.
+            DataError: The values are not text, or not UTF-8.
         """
         text = as_text(self.column, values)
-        reject_replacement_characters(self.column, text)
         lengths = pc.utf8_length(text).cast(pa.float64()).to_numpy(zero_copy_only=False)
         return {CHARACTERS: np.asarray(lengths, dtype=np.float64), WORDS: split_words(text, self.spec).flatten()}
 

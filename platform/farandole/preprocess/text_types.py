@@ -32,8 +32,6 @@ _ISO_TIME = re.compile(
     r" ?(?P<zone>Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 _BITS = {"int": 32, "bigint": 64}
-INFERRED_TYPES = ("bigint", "double", "boolean", "timestamp")
-"""The types that inference tries, the narrowest first; a column that fits none of them is text."""
 
 
 def convert_text(text: pa.StringArray, kind: str, pattern: str | None = None) -> tuple[pa.Array, np.ndarray | None]:
@@ -61,15 +59,6 @@ def convert_text(text: pa.StringArray, kind: str, pattern: str | None = None) ->
     values = _cast(proper, kind).take(encoded.indices)
     wrong = pc.and_(values.is_null(), text.is_valid()).to_numpy(zero_copy_only=False)
     return values, wrong if wrong.any() else None
-
-
-def fits_type(text: pa.StringArray, kind: str) -> bool:
-    """Return whether a column can have a type without loss: `007` is not a number, and `yes` is not a boolean."""
-    if kind == "bigint" and pc.any(pc.match_substring_regex(text, r"^\s*[+-]?0[0-9]")).as_py():
-        return False
-    if kind == "boolean" and pc.any(pc.invert(pc.match_substring_regex(text, "^(?i:true|false)$"))).as_py():
-        return False
-    return convert_text(text, kind)[1] is None
 
 
 def _cast(text: pa.StringArray, kind: str) -> pa.Array:

@@ -65,6 +65,8 @@ def as_numbers(column: str, values: pa.Array) -> np.ndarray:
         values = values.cast(pa.int8())
     elif pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind):
         values = values.cast(pa.float64(), safe=False)
+    elif pa.types.is_string(kind):
+        values = _parse_numbers(column, values)
     elif not pa.types.is_floating(kind):
         raise DataError(
             f"column {column}: {kind} is not a number, yet its feature is numeric; declare it as double, cast it in"
@@ -72,6 +74,19 @@ def as_numbers(column: str, values: pa.Array) -> np.ndarray:
         )
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.asarray(numbers, dtype=np.float64) + 0.0
+
+
+def _parse_numbers(column: str, text: pa.StringArray) -> pa.DoubleArray:
+    """Parse numbers, with spaces around them or a sign; the column stays text because something else uses its texts."""
+    trimmed = pc.ascii_trim(text, " \t")
+    is_number = pc.match_substring_regex(trimmed, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
+    if not pc.all(is_number).as_py() and len(text) > text.null_count:
+        found = text.filter(pc.invert(is_number))[0].as_py()[:_SHOWN]
+        raise DataError(
+            f"column {column}: {found!r} is not a number, yet its feature or label is; if it means a missing value,"
+            " list it in `null_values` of the source, otherwise convert it in the query, or use `kind: categorical`"
+        )
+    return trimmed.cast(pa.float64())
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:
@@ -107,21 +122,6 @@ def _reject_invalid_utf8(column: str, text: pa.StringArray) -> None:
             f"column {column}: contains bytes that are not UTF-8 text ({error}); decode them in the query, for example"
             f" by decode({column}, 'ISO-8859-1')"
         ) from error
-
-
-def reject_replacement_characters(column: str, text: pa.StringArray) -> None:
-    """Check that no value contains the character U+FFFD, which replaces bytes that are not UTF-8.
-
-    Raises:
-        DataError: A value does, so different values may have become equal.
-    """
-    damaged = text.filter(pc.fill_null(pc.match_substring(text, "\ufffd"), False))
-    if len(damaged):
-        shown = damaged[0].as_py()[:_SHOWN]
-        raise DataError(
-            f"column {column}: {shown!r} was not UTF-8 text in its file ({len(damaged)} rows of a batch); save"
-            " the file as UTF-8"
-        )
 
 
 def as_time(column: str, values: pa.Array) -> pa.Array:

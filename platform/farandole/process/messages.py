@@ -122,7 +122,7 @@ class Stopped:
 class Result:
     """The training is complete; rank zero sends the parts of the result document."""
 
-    dataset: dict[str, Any]
+    dataset: dict[str, Any] | None
     training: dict[str, Any]
     model: dict[str, Any]
 

@@ -38,7 +38,8 @@ def non_default_fields(spec: Spec, *names: str) -> list[str]:
     Values are compared, not `model_fields_set`: a job that was written out in full and read back must behave like the
     short one that the user wrote.
     """
-    return [name for name in names if getattr(spec, name) != type(spec).model_fields[name].default]
+    defaults = type(spec).model_fields
+    return [name for name in names if getattr(spec, name) != defaults[name].get_default(call_default_factory=True)]
 
 
 def expand_variables(text: str, environment: dict[str, str] | None = None) -> str:

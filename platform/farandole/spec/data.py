@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, non_default_fields
 from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups
-from farandole.spec.privacy import Drop, KeyReference, Privacy
+from farandole.spec.privacy import Drop, Generalise, KeyReference, Privacy
+from farandole.spec.shorthand import (
+    AutoFeatures,
+    allow_label_name,
+    allow_short_features,
+    expand_features,
+    expand_label,
+)
 from farandole.spec.sources import Source
 
 SPLITS = ("train", "validation", "test")
@@ -16,6 +23,10 @@ SPLITS = ("train", "validation", "test")
 
 Bound = bool | int | float | str
 """A number, a text, or a date or timestamp as text."""
+
+
+_WANTED_TYPES = {"numeric": "double", "bucket": "double", "regression": "double", "time": "timestamp"}
+"""The SQL types that kinds of features and labels need; the other kinds use texts as they are written."""
 
 
 class _Expectation(Spec):
@@ -184,10 +195,16 @@ class Data(Spec):
     """Rules that the rows after the query and the transform must follow."""
     privacy: Privacy = Privacy()
     """How personal data is protected, by column, before anything is fitted, counted or written."""
-    features: Annotated[dict[Identifier, Feature], Field(min_length=1, json_schema_extra=IDENTIFIERS_ONLY)]
-    """Name to feature, in the order in which they appear in their tensors."""
-    label: Label | None = None
-    """What the model learns to predict. A dataset without a label can only be used by your own scripts."""
+    auto_features: AutoFeatures | None = None
+    """The long form of `features: auto`."""
+    features: Annotated[dict[Identifier, Feature], Field(json_schema_extra=allow_short_features)]
+    """Name to feature, in the order in which they appear in their tensors. `carat: numeric` is short for
+    `carat: {kind: numeric}`. `features: auto` guesses a feature for every column but the label, from the files, as
+    `farandole init` does; `{auto: true, notes: {kind: text, length: 64}, id: false}` guesses the others, and leaves
+    the column `id` out."""
+    label: Annotated[Label, Field(json_schema_extra=allow_label_name)] | None = None
+    """What the model learns to predict. `label: price` is short for `label: {column: price}`. A dataset without a label
+    can only be used by your own scripts."""
     split: Split = Split()
     """Which rows train, validate and test."""
     shards: Shards = Shards()
@@ -201,6 +218,18 @@ class Data(Spec):
     """Spark's master URL. Default: `local[*]`, all cores of this machine."""
     memory: Annotated[str, Field(pattern=r"^\d+[kmgt]$")] = "2g"
     """The memory of Spark's driver, for example `4g`; in local mode all of Spark runs in it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_shorthand(cls, raw: Any) -> Any:
+        return expand_label(expand_features(raw)) if isinstance(raw, dict) else raw
+
+    @field_validator("features")
+    @classmethod
+    def _require_features(cls, value: dict[str, Feature], info: ValidationInfo) -> dict[str, Feature]:
+        if not value and info.data.get("auto_features") is None:
+            raise ValueError("there are none; name some, or write `features: auto`")
+        return value
 
     @field_validator("output")
     @classmethod
@@ -227,6 +256,11 @@ class Data(Spec):
         return self
 
     @property
+    def is_guessed(self) -> bool:
+        """True while features, or the kind of the label, are still to be guessed from the files."""
+        return self.auto_features is not None or (self.label is not None and self.label.kind == "auto")
+
+    @property
     def shard_key(self) -> KeyReference | None:
         """The key of the shards; None if they are not encrypted."""
         return self.shards.encryption.key if self.shards.encryption else None
@@ -242,6 +276,30 @@ class Data(Spec):
         if self.split.column:
             used.setdefault(self.split.column, "data.split.column")
         return used
+
+    @property
+    def wanted_types(self) -> dict[str, str]:
+        """The SQL types that columns of text must become because everything that uses them needs numbers or times."""
+        wanted: dict[str, set[str]] = {}
+        for name, feature in self.features.items():
+            wanted.setdefault(feature.column or name, set()).add(_WANTED_TYPES.get(feature.kind, "string"))
+        if self.label is not None:
+            wanted.setdefault(self.label.column, set()).add(_WANTED_TYPES.get(self.label.kind, "string"))
+        for column, policy in self.privacy.columns.items():
+            if isinstance(policy, Generalise):
+                wanted.setdefault(column, set()).add("timestamp" if policy.to else "double")
+        for rule in self.expect:
+            if isinstance(rule, Range) and not any(isinstance(bound, str) for bound in (rule.min, rule.max)):
+                wanted.setdefault(rule.column, set()).add("double")
+        for column in (*self.split.by, self.split.column):
+            if column is not None:
+                wanted.setdefault(column, set()).add("string")
+        return {column: min(types) for column, types in wanted.items() if len(types) == 1 and types != {"string"}}
+
+    @property
+    def wanted_source_types(self) -> dict[str, str]:
+        """The same for the columns of the sources, whose values nothing changes: no query, and no transform."""
+        return self.wanted_types if self.query is None and self.transform is None else {}
 
     def _check_privacy(self) -> None:
         """Check that the sources keep no personal data back, and that features can use what the policies leave."""

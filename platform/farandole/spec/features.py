@@ -371,8 +371,9 @@ class Label(Spec):
 
     column: str
     """The raw column."""
-    kind: Literal["binary", "multiclass", "regression"]
-    """Two classes, several classes, or a number."""
+    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    """Two classes, several classes, or a number. `auto` guesses it from the files: two values, few whole numbers or
+    texts, or other numbers."""
     positive: str | bool | int | None = None
     """Binary: the value whose probability is predicted. Default: the greater one (`true`, `1`)."""
     transform: Literal["none", "log"] = "none"
@@ -386,8 +387,8 @@ class Label(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         without_effect = non_default_fields(self, "transform", "scale")
-        if without_effect and self.kind != "regression":
+        if without_effect and self.kind not in ("auto", "regression"):
             raise ValueError(f"{' and '.join(without_effect)}: only for `kind: regression`; remove it")
-        if self.positive is not None and self.kind != "binary":
+        if self.positive is not None and self.kind not in ("auto", "binary"):
             raise ValueError(f"positive has no effect on a {self.kind} label; remove it")
         return self

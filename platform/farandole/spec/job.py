@@ -9,13 +9,18 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from farandole.errors import SpecError, closest_match
 from farandole.spec.backend import Backend
-from farandole.spec.base import Spec
+from farandole.spec.base import Spec, non_default_fields
 from farandole.spec.data import Data
 from farandole.spec.features import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction
+
+_SCRIPT_FIELDS = frozenset({"script", "args", "checkpoint"})
+"""The fields of `train` that concern a script of the user's; all others are settings of the trainer."""
+_NO_DATA = Data.model_construct(sources={}, features={})
+"""The data of a job whose script reads its own."""
 
 
 class Job(Spec):
@@ -26,7 +31,7 @@ class Job(Spec):
     data: Data
     """From raw files to a dataset directory."""
     model: Model | None = None
-    """Which network. A job without a model only prepares a dataset, for your own scripts."""
+    """Which network. A job with neither a model nor `train.script` only prepares a dataset."""
     train: Train = Train()
     """How the model is fitted."""
     resources: Resources = Resources()
@@ -50,6 +55,8 @@ class Job(Spec):
         folder = (info.context or {}).get("folder") or "."
         if isinstance(raw.get("folder", ""), str):
             raw["folder"] = str(Path(folder, raw.get("folder") or ".").absolute())
+        if isinstance(train := raw.get("train"), dict) and train.get("script") and not _has_sources(raw.get("data")):
+            raw["data"] = _NO_DATA
         name = raw.get("name")
         if isinstance(name, str):
             if isinstance(raw.get("data"), dict):
@@ -64,6 +71,7 @@ class Job(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [
+            *self._script_problems(),
             *self._batch_problems(),
             *self._label_problems(),
             *self._augment_problems(),
@@ -74,9 +82,27 @@ class Job(Spec):
             raise ValueError("\n".join(problems))
         return self
 
+    def _script_problems(self) -> list[str]:
+        script, train = self.train.script, self.train
+        if script is None:
+            return ["train.args: only for `train.script`; remove them"] if train.args else []
+        problems = []
+        if self.model is not None:
+            problems.append("train.script: builds its network itself; remove `model`, or remove the script")
+        if self.sweep is not None:
+            problems.append("sweep: varies the settings of the trainer, which `train.script` replaces; remove it")
+        if Path(script).is_absolute() or ".." in Path(script).parts or not script.endswith(".py"):
+            problems.append(f"train.script: {script}: give a Python file by its path inside the job's folder: train.py")
+        without_effect = non_default_fields(train, *(name for name in Train.model_fields if name not in _SCRIPT_FIELDS))
+        if without_effect:
+            problems.append(
+                f"train: {', '.join(without_effect)} without effect beside `script`; pass it to the script by `args`"
+            )
+        return problems
+
     def _batch_problems(self) -> list[str]:
         rows, workers = self.train.batch_rows, self.resources.workers
-        if rows >= workers or self.train.global_batch_size == "auto":
+        if rows >= workers or self.train.global_batch_size == "auto" or self.train.script is not None:
             return []
         return [
             f"train.global_batch_size: {rows} rows for {workers} workers leave {workers - rows} without a row; use at"
@@ -87,6 +113,8 @@ class Job(Spec):
         if self.data.label is None:
             return []  # the dataset can be prepared; `train` and `plan` report what is missing
         kind, train = self.data.label.kind, self.train
+        if kind == "auto":
+            return []  # checked when the kind is known
         named = [("metrics", metric, METRICS[kind]) for metric in train.metrics or ()]
         problems = [
             f"train.{field}: {value} does not suit a {kind} label; use {', '.join(suitable)}"
@@ -121,7 +149,9 @@ class Job(Spec):
 
     def _augment_problems(self) -> list[str]:
         kinds = feature_groups(self.data.features)
-        problems = []
+        problems: list[str] = []
+        if self.data.auto_features is not None:
+            return problems  # checked when the features are known
         for name, augment in self.train.augment.items():
             field_path = f"train.augment.{name}"
             if name not in kinds:
@@ -141,7 +171,7 @@ class Job(Spec):
         return [f"train.checkpoint.best_metric: {metric} is not measured; {hint}"]
 
     def _sweep_problems(self) -> list[str]:
-        if self.sweep is None or self.data.label is None:
+        if self.sweep is None or self.data.label is None or self.data.label.kind == "auto":
             return []
         metric = self.sweep.metric or self.metrics[0]
         if metric not in self.metrics:
@@ -151,6 +181,16 @@ class Job(Spec):
         if self.sweep.goal(metric) is None:
             return [f"sweep.direction: is missing for {metric}, your own metric; write minimize or maximize"]
         return []
+
+    @property
+    def has_data(self) -> bool:
+        """True if the job prepares a dataset; one with a script of its own need not."""
+        return bool(self.data.sources)
+
+    @property
+    def has_training(self) -> bool:
+        """True if there is something to train: a model, or a script."""
+        return self.model is not None or self.train.script is not None
 
     @property
     def network(self) -> Model:
@@ -166,7 +206,11 @@ class Job(Spec):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to measure, in the order in which they are shown."""
-        return self.train.metrics or (METRICS[self.data.label.kind] if self.data.label else ())
+        return self.train.metrics or (METRICS.get(self.data.label.kind, ()) if self.data.label else ())
+
+
+def _has_sources(data: Any) -> bool:
+    return data is not None and data is not _NO_DATA and not (isinstance(data, dict) and data.get("sources") == {})
 
 
 def _insert_name(template: Any, name: str) -> Any:

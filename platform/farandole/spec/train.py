@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from farandole.spec.augment import Augment
 from farandole.spec.base import PathText, Spec, non_default_fields
@@ -252,6 +261,11 @@ class Checkpoint(Spec):
 class Train(Spec):
     """The training of the model."""
 
+    script: Annotated[str, Field(min_length=1)] | None = None
+    """Your own training script in place of the trainer, a Python file in the job's folder. Each worker runs it; it
+    saves and resumes with `farandole.Checkpoint`, and reports with `farandole.report`."""
+    args: tuple[str, ...] = ()
+    """The script's arguments."""
     epochs: Count = "auto"
     """The number of passes over the training split. `auto`: for `farandole.models.tabular`, chosen from the number of
     rows and the kind of label (`farandole plan` shows the value; farandole/defaults.py explains it); 10 for other
@@ -300,8 +314,8 @@ class Train(Spec):
     metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
     baseline: Annotated[Literal["auto", "trivial", "off"], BeforeValidator(_as_switch)] = "auto"
-    """With what the model is compared on the test split. `trivial`: the mean, or the frequencies of the classes; a model
-    that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
+    """What the model is compared with on the test split. `trivial`: the mean, or the frequencies of the classes; a
+    model that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
     defaults, on at most 100,000 training rows, in a process beside the training. `off`: nothing."""
     early_stopping: EarlyStopping | None = None
     """When training ends before its last epoch."""

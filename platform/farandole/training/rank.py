@@ -16,15 +16,15 @@ import torch
 
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
-from farandole.jobdir.layout import CHECKPOINTS, PROFILES
+from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
-from farandole.storage import Location, join_location, parse_location
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
+from farandole.training.checkpoint import checkpoint_location
 from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.report import Reporter
@@ -112,7 +112,7 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             model=model,
             gang=gang,
             device=device,
-            directory=_checkpoint_location(job, directory),
+            directory=checkpoint_location(job, directory),
             identity=_identity(job, dataset),
             on_event=send_message if gang.is_rank_zero else ignore_event,
             log=(lambda values, step: recorder().log_metrics(values, step)) if gang.is_rank_zero else _log_nothing,
@@ -245,14 +245,6 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
     for note in report.notes:
         recorder.set_tags({"farandole.note": note})
         send_message(Message(note, "warning"))
-
-
-def _checkpoint_location(job: Job, directory: Path) -> Location:
-    """Return where the job's checkpoints are. In a location that the user chose, each job has its own folder."""
-    configured = job.train.checkpoint.directory
-    if configured is None:
-        return directory / CHECKPOINTS
-    return parse_location(join_location(configured, directory.name))
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:

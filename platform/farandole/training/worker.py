@@ -37,10 +37,17 @@ def main() -> None:
         _load_environment(arguments.environment)
         # Not before: torch and NumPy read their variables when they are imported.
         from farandole.spec import parse_job
-        from farandole.training.rank import run_rank
 
         job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
-        run_rank(job, Path(arguments.directory), arguments.register, switch)
+        directory = Path(arguments.directory)
+        if job.train.script is not None:
+            from farandole.training.script_job import run_script
+
+            run_script(job, directory, switch)
+        else:
+            from farandole.training.rank import run_rank
+
+            run_rank(job, directory, arguments.register, switch)
     except Stopped as stopped:
         messages.send_message(messages.Stopped(stopped.step))
     except BaseException as error:  # noqa: BLE001 - reported, then the process ends

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,8 +39,7 @@ def test_ranks_of_a_script_connect_and_read_each_row_once(
     script = tmp_path / "mine.py"
     script.write_text(SCRIPT)
     monkeypatch.setenv("MY_SECRET", "s3cret")
-    command = [sys.executable, "-m", "farandole.launch", "--workers", "2", str(script), str(made().path), str(tmp_path)]
-    assert subprocess.run(command, check=False).returncode == 0
+    assert run_script(script, [str(made().path), str(tmp_path)], workers=2) == 0
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found == {"rows": ROWS["train"], "rank": rank, "size": 2, "secret": "s3cret", "seen": False}

@@ -219,8 +219,8 @@ def test_number_beyond_float32_is_rejected(value: float) -> None:
 
 
 def test_text_as_a_number_to_predict_is_rejected() -> None:
-    with pytest.raises(DataError, match="column y: string is not a number"):
-        label("regression").observe(pa.array(["1"]))
+    with pytest.raises(DataError, match="column y: 'x' is not a number"):
+        label("regression").observe(pa.array(["1", "x"]))
 
 
 @pytest.mark.parametrize(

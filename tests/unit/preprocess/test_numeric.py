@@ -181,8 +181,8 @@ def test_column_without_any_value_is_rejected() -> None:
 
 
 def test_column_of_text_is_rejected() -> None:
-    with pytest.raises(DataError, match="column raw: string is not a number, yet its feature is numeric"):
-        fitted(pa.array(["1", "2"]))
+    with pytest.raises(DataError, match="column raw: 'NA' is not a number, yet its feature or label is"):
+        fitted(pa.array(["1", "NA", "2"]))
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,18 @@ def test_text_is_the_same_on_every_machine(values: pa.Array, text: list[Any]) ->
     assert result.to_pylist() == text
 
 
-@pytest.mark.parametrize("values", [pa.array(["1"]), pa.array([[1]]), pa.array([datetime.date(2013, 1, 1)])])
+@pytest.mark.parametrize("values", [pa.array(["1", "NaN"]), pa.array([[1]]), pa.array([datetime.date(2013, 1, 1)])])
 def test_column_that_is_not_numeric_is_rejected_by_name(values: pa.Array) -> None:
     with pytest.raises(DataError, match=r"column x: .* is not a number"):
         as_numbers("x", values)
+
+
+def test_texts_are_numbers_if_each_of_them_is_a_plain_number() -> None:
+    texts = pa.array(["1.10", " 2", None, "+3", "1E2", "007"])
+    np.testing.assert_array_equal(as_numbers("x", texts), [1.1, 2, np.nan, 3, 100, 7])
+    for text in ("inf", "nan", "1D", "0x1F", "1,5", "", "1_0"):
+        with pytest.raises(DataError, match=f"column x: {text!r} is not a number"):
+            as_numbers("x", pa.array(["1", text]))
 
 
 def test_times_lose_their_zone_and_keep_their_instant() -> None:

@@ -128,3 +128,34 @@ def test_problems_across_parts_are_reported_together(raw: dict[str, Any], proble
     raw["resources"] = {"workers": 3}
     found = problems(raw)
     assert [problem.split(": ")[1] for problem in found] == ["train.global_batch_size", "train.metrics", "train.loss"]
+
+
+def test_script_needs_neither_a_model_nor_data() -> None:
+    job = parse_job({"name": "own", "train": {"script": "train.py", "args": ["--epochs", "2"]}})
+    assert job.has_training
+    assert not job.has_data
+    assert parse_job(job.model_dump(mode="json")) == job
+
+
+def test_settings_that_a_script_replaces_are_rejected(problems: Problems) -> None:
+    train = {"script": "train.py", "epochs": 3, "ema": {}}
+    found = problems({"name": "own", "train": train, "model": {"builder": "m:build"}})
+    assert found == [
+        "job: train.script: builds its network itself; remove `model`, or remove the script",
+        "job: train: epochs, ema without effect beside `script`; pass it to the script by `args`",
+    ]
+
+
+@pytest.mark.parametrize("script", ["/abs/train.py", "../train.py", "train.sh"])
+def test_script_is_a_python_file_in_the_folder_of_the_job(problems: Problems, script: str) -> None:
+    assert problems({"name": "own", "train": {"script": script}}) == [
+        f"job: train.script: {script}: give a Python file by its path inside the job's folder: train.py"
+    ]
+
+
+def test_arguments_without_a_script_are_rejected(raw: dict[str, Any], problems: Problems) -> None:
+    assert problems({**raw, "train": {"args": ["x"]}}) == ["job: train.args: only for `train.script`; remove them"]
+
+
+def test_data_may_only_be_missing_beside_a_script(problems: Problems) -> None:
+    assert any("data: " in problem for problem in problems({"name": "own"}))

@@ -112,7 +112,7 @@ def test_several_problems_are_reported_together_without_duplicates(raw: dict[str
         (
             "data.label.kind",
             "ordinal",
-            "data.label.kind: 'ordinal': input should be 'binary', 'multiclass' or 'regression'",
+            "data.label.kind: 'ordinal': input should be 'auto', 'binary', 'multiclass' or 'regression'",
         ),
     ],
 )

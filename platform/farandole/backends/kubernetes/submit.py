@@ -110,7 +110,7 @@ def apply_all(cluster: Cluster, submission: Submission, *, keep_keys: bool = Fal
 
 def is_root(each: Object, submission: Submission) -> bool:
     """Return whether the deletion of this object is to remove the whole job."""
-    component = LAUNCHER if submission.job.model is not None else PREPARE
+    component = LAUNCHER if submission.job.has_training else PREPARE
     return each["kind"] in ("Job", "MPIJob") and each["metadata"]["labels"][COMPONENT] == component
 
 
@@ -152,7 +152,7 @@ def _code(job: Job, package: CodeArchive) -> CodePackage:
 
 
 def _opens_run(job: Job) -> bool:
-    return job.model is not None and resolve_store(job.tracking).is_server
+    return job.has_training and resolve_store(job.tracking).is_server
 
 
 def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:

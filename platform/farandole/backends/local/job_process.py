@@ -74,7 +74,8 @@ def _run(run: JobFunction, directory: Path) -> int:
         traceback.print_exc()
         return 1
     write_result(directory, document)
-    write_outcome(directory, f"trained {document['model']['uri']}")
+    model = document["model"]["uri"]
+    write_outcome(directory, f"trained {model}" if model else "the script reached its end")
     return 0
 
 

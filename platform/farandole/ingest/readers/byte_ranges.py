@@ -22,6 +22,14 @@ _FILE_COST_BYTES = 1 << 16
 mebibyte, as Spark counts, made 79 tasks of 5,000 small images."""
 _MIN_RANGE_BYTES, _MAX_RANGE_BYTES = 4 << 20, 64 << 20
 
+DAMAGE = "\udc80"
+"""What bytes become that cannot be decoded: half of a surrogate pair, which no text contains, unlike U+FFFD."""
+DAMAGED_BYTES = DAMAGE.encode(errors="surrogatepass")
+"""The same in a chunk; strict decoders of UTF-8 refuse it."""
+MARK_DAMAGE = "farandole-mark-damage"
+"""The name of the error handler that decodes such bytes."""
+codecs.register_error(MARK_DAMAGE, lambda error: (DAMAGE, error.end))  # type: ignore[attr-defined]
+
 FindCut = Callable[[bytes], int]
 """Function that returns the offset behind the last whole record of a buffer, 0 if the buffer has no whole record."""
 
@@ -108,8 +116,8 @@ def read_chunks(byte_range: ByteRange, find_cut: FindCut, encoding: str = "utf-8
     Args:
         byte_range: The range.
         find_cut: Decides where a chunk may end.
-        encoding: The encoding. Bytes that cannot be decoded become U+FFFD, unless the encoding is UTF-8, whose bytes
-            stay as they are.
+        encoding: The encoding. Bytes that cannot be decoded become `DAMAGED_BYTES`, unless the encoding is UTF-8, whose
+            bytes stay as they are: in both cases the chunk is not UTF-8 there.
 
     Raises:
         DataError: The file cannot be read, or is not text of its encoding at all.
@@ -237,4 +245,4 @@ def _decode_strictly(path: Path, data: bytes, encoding: str) -> bytes:
 
 
 def _to_utf8(data: bytes, encoding: str) -> bytes:
-    return data if encoding == "utf-8" else data.decode(encoding, errors="replace").encode()
+    return data if encoding == "utf-8" else data.decode(encoding, MARK_DAMAGE).encode(errors="surrogatepass")

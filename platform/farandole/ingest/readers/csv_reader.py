@@ -14,7 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk, cut_at_line_end, read_chunks
+from farandole.ingest.readers.byte_ranges import (
+    DAMAGED_BYTES,
+    ByteRange,
+    RecordChunk,
+    cut_at_line_end,
+    read_chunks,
+)
 from farandole.ingest.readers.row_batch import (
     MISPLACED_QUOTE,
     NUL_BYTE,
@@ -27,7 +33,8 @@ from farandole.ingest.readers.row_batch import (
 from farandole.spec import CsvSource
 
 _MARK = b"\xef\xbb\xbf"
-_REPLACED = "\ufffd"
+_UNKNOWN = "\ufffd".encode()
+"""What a record shows for bytes that could not be decoded."""
 _LINE_ENDS = (10, 13)
 
 
@@ -119,21 +126,11 @@ class CsvReader:
 
     def _is_well_formed(self, data: bytes, begin: int) -> bool:
         """Return whether all bytes are text and every quote is at a position that RFC 4180 allows."""
-        if b"\0" in data or not self._decodes(data) or data.find(_MARK, begin) >= 0:
+        if b"\0" in data or not _decodes(data) or data.find(_MARK, begin) >= 0:
             return False
         if self.source.quote.encode() not in data:
             return True
         return self._quotes_are_well_formed(np.frombuffer(data, np.uint8)[begin:])
-
-    def _decodes(self, data: bytes) -> bool:
-        if data.isascii():
-            return True
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            return False
-        # In other encodings, bytes that could not be decoded have been replaced.
-        return self.source.encoding == "utf-8" or _REPLACED not in text
 
     def _quotes_are_well_formed(self, chars: np.ndarray) -> bool:
         quote, separator = ord(self.source.quote), ord(self.source.separator)
@@ -171,7 +168,7 @@ class CsvReader:
         """Return why a record is malformed and the details; two empty strings if it is well-formed."""
         if b"\0" in record:
             return NUL_BYTE, ""
-        if not self._decodes(record):
+        if not _decodes(record):
             return not_text(self.source.encoding), ""
         if record.startswith(_MARK):
             return "a byte order mark inside the file", ""
@@ -228,8 +225,19 @@ class CsvReader:
 def _malformed(
     chunk: RecordChunk, start: int, stop: int, reason: str, column: str | None = None, found: str = ""
 ) -> MalformedRecord:
-    record = chunk.data[start:stop]
+    record = chunk.data[start:stop].replace(DAMAGED_BYTES, _UNKNOWN)
     return MalformedRecord(str(chunk.byte_range.path), chunk.line_number(start), record, reason, column, found)
+
+
+def _decodes(data: bytes) -> bool:
+    """Return whether all bytes are text; in other encodings than UTF-8, those that are not have been marked."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _line_stop(data: bytes, begin: int) -> int:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.readers.byte_ranges import mismatched_bom, open_decompressed
+from farandole.ingest.readers.byte_ranges import DAMAGE, MARK_DAMAGE, mismatched_bom, open_decompressed
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, ParquetSource
 
@@ -95,9 +95,10 @@ def _read_header(name: str, path: Path, source: CsvSource) -> list[str]:
     header = _first_row(name, path, source)
     if header is None:
         raise DataError(f"{path}: is empty; data.sources.{name} needs a first line with the column names")
-    if any(char in column for column in header for char in "\ufffd\0"):
+    if any(char in column for column in header for char in (DAMAGE, "\0")):
+        shown = _join(header).replace(DAMAGE, "\ufffd")
         raise DataError(
-            f"{path}: the header is not {source.encoding.upper()} text ({_join(header)}); save the file as UTF-8,"
+            f"{path}: the header is not {source.encoding.upper()} text ({shown}); save the file as UTF-8,"
             f" or set `encoding` of data.sources.{name}"
         )
     if not source.multiline and any(char in column for column in header for char in "\r\n"):
@@ -131,7 +132,7 @@ def _first_row(name: str, path: Path, source: CsvSource) -> list[str] | None:
 
 def _read_first_line(stream: Any, encoding: str) -> str:
     """Read at least up to the first line end that follows text; a byte order mark is removed."""
-    decoder, text = codecs.getincrementaldecoder(encoding)("replace"), ""
+    decoder, text = codecs.getincrementaldecoder(encoding)(MARK_DAMAGE), ""
     while not re.search(r"[^\r\n\ufeff][\r\n]", text) and (data := stream.read(_HEADER_BYTES)):
         text += decoder.decode(data)
     return text.removeprefix("\ufeff")

@@ -15,7 +15,7 @@ from farandole.ingest.rules.privacy_gate import PrivacyGate, PrivacyRecord
 from farandole.ingest.rules.spark_failures import explain_failure
 from farandole.ingest.rules.user_transform import TransformRecord, UserTransform
 from farandole.ingest.sources.files import SourceFiles
-from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame
+from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame, with_wanted_types
 from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached
 from farandole.privacy import Detector, read_key
@@ -92,6 +92,7 @@ class RowPipeline:
             field_path = "data.query" if self._transform is None else "data.query and data.transform"
             for reason in find_unstable_parts(rows):
                 warn(f"{field_path}: {reason}, so the dataset cannot be made a second time")
+        rows = with_wanted_types(rows, self._job.data.wanted_types)
         self._gate.check_columns(rows)
         self._expectations = tuple(check_expectations(rows, self._job.data, warn))
         return self._gate.protect(needed_columns(rows, self._job.data.used_columns))

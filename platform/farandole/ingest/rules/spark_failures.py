@@ -105,7 +105,7 @@ def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str,
     show_values = not job.data.privacy.protected
     for name, source in job.data.sources.items():
         if isinstance(source, RowSource) and source.malformed == "fail":
-            reader, tasks = make_reader(session, name, source, files[name])
+            reader, tasks = make_reader(session, name, source, files[name], job.data.wanted_source_types)
             if isinstance(reader, ImageReader):
                 reader = replace(reader, check=True)
             found += describe_malformed(session, name, source, reader, tasks, show_values=show_values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -79,6 +79,14 @@ _CLOCKS = {
     "Now": "now",
 }
 """Spark's expressions whose value is constant in a query and different in the next query."""
+_NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
+"""A number in Java's syntax of patterns; Spark's own cast accepts `1D` and `Infinity` too."""
+_SHOWN = 60
+"""The number of characters of a value that an error shows."""
+_NOT_CONVERTED = (
+    "if it means a missing value, list it in `null_values` of the source or write NULLIF in the query; otherwise"
+    " convert it in the query, or use `kind: categorical`"
+)
 _ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
@@ -141,6 +149,36 @@ def needed_columns(frame: DataFrame, wanted: dict[str, str]) -> DataFrame:
     return rows.frame.selectExpr(*selected).toDF(*sorted(wanted))
 
 
+def with_wanted_types(frame: DataFrame, wanted: Mapping[str, str]) -> DataFrame:
+    """Convert columns of text to the types that their uses need; a text that does not fit fails the Spark job.
+
+    Args:
+        frame: The rows of the query.
+        wanted: Column to `double` or `timestamp`.
+    """
+    rows = NeutralFrame(frame)
+    texts = {name for name in rows.names if name in wanted and isinstance(rows.type_of(name), T.StringType)}
+    if not texts:
+        return frame
+    converted = (_converted(rows, name, wanted[name]) if name in texts else rows.column(name) for name in rows.names)
+    return rows.restore(rows.frame.select(*converted))
+
+
+def _converted(rows: NeutralFrame, name: str, kind: str) -> Column:
+    column = rows.column(name)
+    fits = column.rlike(_NUMBER) if kind == "double" else column.try_cast(kind).isNotNull()
+    noun = "a number" if kind == "double" else "a time"
+    shown = F.concat(F.lit(f"column {name}: '"), F.substring(column, 1, _SHOWN))
+    text = F.concat(shown, F.lit(f"' is not {noun}, as the features and the label need it; {_NOT_CONVERTED}"))
+    return F.when(column.isNull() | fits, column.cast(kind)).otherwise(_failure(text)).alias(rows.neutral(name))
+
+
+def _failure(message: Column) -> Column:
+    """Return an expression that fails the Spark job with a `DataError`."""
+    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), message.alias("message")))
+    return F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+
+
 def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:
     """Return one source as a frame; a malformed row fails the Spark job that reads it.
 
@@ -184,9 +222,7 @@ def _valid_text(rows: NeutralFrame, name: str, uri: Column) -> Column:
         return column
     path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
     text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
-    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), text.alias("message")))
-    failure = F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(failure).alias(rows.neutral(name))
+    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(_failure(text)).alias(rows.neutral(name))
 
 
 def _escaped_paths(files: SourceFiles) -> list[str]:

@@ -26,11 +26,11 @@ from farandole.ingest.readers.json_reader import (
     sql_type,
     unify_schemas,
 )
+from farandole.ingest.readers.lossless_types import choose_type, common_spellings, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.sources.files import SourceFiles, ensure_local
 from farandole.ingest.spark.column_names import BatchFunction, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
-from farandole.preprocess.text_types import INFERRED_TYPES, fits_type
 from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
@@ -49,6 +49,8 @@ _MALFORMED_SCHEMA = pa.schema(
 _BATCH_ROWS = 50_000
 _SAMPLE_LINES = 1000
 
+_NOTHING_WANTED: Mapping[str, str] = {}
+
 Tasks = list[list[ByteRange]]
 """The byte ranges that each Spark task reads."""
 
@@ -60,10 +62,18 @@ class SourceReaders:
         session: The Spark session.
         sources: The sources, by name.
         files: Their files.
+        wanted: Column to the SQL type that it becomes if it is not declared and only text would keep its values.
     """
 
-    def __init__(self, session: SparkSession, sources: Mapping[str, Source], files: Mapping[str, SourceFiles]) -> None:
+    def __init__(
+        self,
+        session: SparkSession,
+        sources: Mapping[str, Source],
+        files: Mapping[str, SourceFiles],
+        wanted: Mapping[str, str] = _NOTHING_WANTED,
+    ) -> None:
         self.files = files
+        self._wanted = wanted
         self._session = session
         self._sources = sources
         self._readers: dict[str, tuple[RowReader, Tasks]] = {}
@@ -77,7 +87,7 @@ class SourceReaders:
         if name not in self._readers:
             source = self._sources[name]
             assert isinstance(source, RowSource)
-            self._readers[name] = make_reader(self._session, name, source, self.files[name])
+            self._readers[name] = make_reader(self._session, name, source, self.files[name], self._wanted)
         return self._readers[name]
 
 
@@ -92,8 +102,17 @@ def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> D
     return _tasks_frame(session, tasks).mapInArrow(_malformed_function(reader, tasks), MALFORMED)
 
 
-def make_reader(session: SparkSession, name: str, source: RowSource, files: SourceFiles) -> tuple[RowReader, Tasks]:
+def make_reader(
+    session: SparkSession, name: str, source: RowSource, files: SourceFiles, wanted: Mapping[str, str] = _NOTHING_WANTED
+) -> tuple[RowReader, Tasks]:
     """Return the reader of a source and the byte ranges of each task; types that are not declared are inferred.
+
+    Args:
+        session: The Spark session.
+        name: The source's name.
+        source: The source.
+        files: Its files.
+        wanted: Column to the SQL type that it becomes if only text would keep its values.
 
     Raises:
         DataError: The files do not have the declared columns, or no types fit them.
@@ -109,14 +128,17 @@ def make_reader(session: SparkSession, name: str, source: RowSource, files: Sour
         types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
         if source.columns and any(path.stat().st_size for path in files.paths):
             _check_members(session, name, source.columns, tasks)
-        return JsonReader(source, types, {column: arrow_json_type(kind) for column, kind in types.items()}), tasks
+        arrow_types = {column: arrow_json_type(kind) for column, kind in types.items()}
+        if not source.columns:
+            types = {name: wanted.get(name, kind) if kind == "string" else kind for name, kind in types.items()}
+        return JsonReader(source, types, arrow_types), tasks
     assert isinstance(source, CsvSource)
     header = check_header(name, source, files)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     tasks = _tasks(session, name, source, files.paths, splittable=splittable)
     if source.columns is not None:
         return CsvReader(source, tuple(header), dict(source.columns)), tasks
-    return CsvReader(source, tuple(header), _infer_csv(session, source, header, tasks)), tasks
+    return CsvReader(source, tuple(header), _infer_csv(session, source, header, tasks, wanted)), tasks
 
 
 def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
@@ -149,22 +171,26 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
     return images
 
 
-def _infer_csv(session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks) -> dict[str, str]:
-    """Infer the narrowest type that all values of each column fit."""
+def _infer_csv(
+    session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks, wanted: Mapping[str, str]
+) -> dict[str, str]:
+    """Infer the narrowest type that keeps all values of each column as they are written."""
     reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+    patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
 
-    def try_types(byte_range: ByteRange) -> Iterator[list[list[bool]]]:
+    def find(byte_range: ByteRange) -> Iterator[str]:
         for table in reader.texts(byte_range):
-            columns = [table.column(column).combine_chunks() for column in header]
-            yield [[fits_type(values, kind) for kind in INFERRED_TYPES] for values in columns]
+            columns = (find_spellings(table.column(name).combine_chunks(), patterns) for name in header)
+            yield json.dumps([None if spellings is None else sorted(spellings) for spellings in columns])
 
-    texts = _collect(session, tasks, lambda byte_range: map(json.dumps, try_types(byte_range)))
-    found = [json.loads(text) for text in texts]
-    types = {}
-    for index, column in enumerate(header):
-        kinds = [kind for number, kind in enumerate(INFERRED_TYPES) if all(fits[index][number] for fits in found)]
-        types[column] = kinds[0] if kinds else "string"
-    return types
+    found = [
+        [None if names is None else frozenset(names) for names in json.loads(text)]
+        for text in _collect(session, tasks, find)
+    ]
+    return {
+        column: choose_type(common_spellings(part[index] for part in found), wanted.get(column))
+        for index, column in enumerate(header)
+    }
 
 
 def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str]:

@@ -119,7 +119,7 @@ def trivial_name(label: LabelColumn) -> str:
 
 
 def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
-    """Return the outputs of a model that knows only the labels of the training rows, the same for each row, `[rows, O]`.
+    """Return the outputs `[rows, O]` of a model that knows only the training labels: the same for each row.
 
     Logits of the frequencies of the classes, or the mean in the label's own units.
     """

@@ -1,8 +1,8 @@
 """Process of the baseline of tables: scikit-learn's HistGradientBoosting with its defaults, on the dataset's shards.
 
-`python -m farandole.training.evaluation.boosting` reads one JSON document from its standard input: `directory` and `key`
-of the dataset, and the `output` file. It runs beside the training at the lowest priority, writes the predictions of the
-test rows, and ends with its parent.
+`python -m farandole.training.evaluation.boosting` reads one JSON document from its standard input: `directory` and
+`key` of the dataset, and the `output` file. It runs beside the training at the lowest priority, writes the predictions
+of the test rows, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,8 +58,9 @@ def fit_and_predict(dataset: Dataset) -> tuple[np.ndarray, int]:
     """Fit the baseline on training rows.
 
     Returns:
-        The outputs for the test rows in stored order, float64 `[rows, num_outputs]`: logits of the positive class, logarithms
-        of the probabilities of all classes, or numbers in the label's own units. And the number of training rows.
+        The outputs for the test rows in stored order, float64 `[rows, num_outputs]`: logits of the positive class,
+        logarithms of the probabilities of all classes, or numbers in the label's own units. And the number of training
+        rows.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -121,10 +123,8 @@ def _categorical_columns(schema: Schema) -> list[bool]:
 
 def _be_first_victim_of_the_kernel() -> None:
     """Make the kernel end this process, and not the training, where memory runs out."""
-    try:
+    with suppress(OSError):  # not Linux, or not permitted
         Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError:
-        pass  # not Linux, or not permitted
 
 
 if __name__ == "__main__":

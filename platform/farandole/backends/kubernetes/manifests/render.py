@@ -17,7 +17,7 @@ def render(submission: Submission) -> list[Object]:
         submission: The submission.
     """
     objects = config_maps(submission)
-    if submission.job.model is None:
+    if not submission.job.has_training:
         return [*objects, *preparation(submission)]
     if submission.spec.style == "mpijob":
         return [*objects, *mpi_training(submission), *preparation(submission)]

@@ -30,8 +30,9 @@ def _prepare() -> None:
     from farandole import pipeline
 
     checked = pipeline.check(job, ["prepare"], needs_builder=False)  # only the workers' image may have its module
-    prepared = pipeline.prepare(checked, event_printer())
-    print(json.dumps({"dataset": prepared.to_dict()}), flush=True)
+    if job.has_data:
+        prepared = pipeline.prepare(checked, event_printer())
+        print(json.dumps({"dataset": prepared.to_dict()}), flush=True)
     name = os.environ.get("FARANDOLE_RELEASES")
     if name:
         from farandole.backends.kubernetes.cluster import connect

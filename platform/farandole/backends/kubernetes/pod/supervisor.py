@@ -56,16 +56,17 @@ class _Launch:
                 self.reporter.follow(self.directory)
                 checked = pipeline.check(self.job, ["train"])
                 # The preparation has just written the dataset, and its sources may be out of reach here.
-                prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)
+                prepared = None
+                if self.job.has_data:
+                    prepared = pipeline.load_prepared(checked, on_event, warn_if_stale=False)
                 trained = pipeline.train(checked, prepared, on_event, register=True, directory=self.directory)
             self.reporter.close()
             self.workers.free()
             self.reporter.report_result(trained.to_dict())
-            print(f"{self.job.name}: {trained.model_uri}", flush=True)
+            made = trained.model_uri or str(self.job.train.script)
+            print(f"{self.job.name}: {made}", flush=True)
             steps = trained.training.steps
-            self.reporter.report(
-                state="succeeded", reason=f"the training has completed: {trained.model_uri}", step=steps
-            )
+            self.reporter.report(state="succeeded", reason=f"the training has completed: {made}", step=steps)
         except BaseException as error:
             self._fail(error)
             raise

@@ -1,0 +1,135 @@
+"""`init`: a first job file, guessed from data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from farandole.cli.help import PlainCommand
+from farandole.errors import SpecError
+
+if TYPE_CHECKING:
+    from farandole.guessing.guess import Guess, RawData
+
+_KINDS = ("binary", "multiclass", "regression")
+_SHOWN = 8
+"""Columns that are listed by name."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(cls=PlainCommand, rich_help_panel="Run a job")(init)
+
+
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A CSV, Parquet or JSON file, a folder of such files or of images.", show_default=False
+        ),
+    ],
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="What to predict. Default: asked, or guessed.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="The folder for job.yaml. Default: named like the data."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="binary, multiclass or regression. Default: guessed.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The job's name.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a job file that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Look at data and write a job file that trains a first model on them."""
+    from farandole.guessing.guess import guess, look
+    from farandole.guessing.job_text import default_directory, write_job_file
+
+    if kind is not None and kind not in _KINDS:
+        raise SpecError(f"--kind {kind}: is not known; use {', '.join(_KINDS)}")
+    raw = look(data)
+    if label is None and raw.sample is not None and sys.stdin.isatty() and not as_json:
+        label = _ask_label(raw)
+    found = guess(raw, label=label, kind=kind, name=name)
+    path = write_job_file(found, output or default_directory(found), force=force)
+    if as_json:
+        from farandole.cli.render import print_json
+
+        print_json({"job_file": str(path)} | found.to_dict())
+    else:
+        _show(found, path)
+
+
+def _ask_label(raw: RawData) -> str:
+    """Ask which column is the label; the most likely one is the default."""
+    from farandole.guessing.labels import find_label
+
+    assert raw.sample is not None, "images have one label"
+    likely, others = find_label(raw.sample.columns)
+    known = raw.sample.names
+    print(f"columns: {', '.join(known[:40])}{', …' if len(known) > 40 else ''}", file=sys.stderr)
+    if others:
+        print(f"perhaps: {', '.join((likely, *others))}", file=sys.stderr)
+    return str(typer.prompt("label (what to predict)", default=likely, err=True)).strip()
+
+
+def _show(found: Guess, path: Path) -> None:
+    from rich.text import Text
+
+    from farandole.cli.console import make_console, print_values
+    from farandole.cli.render import command
+
+    rows: list[tuple[str, Any]] = list(_rows(found))
+    rows += [("warning", Text(warning, style="yellow")) for warning in _warnings(found)]
+    rows.append(("next", Text(f"{command()} run {_relative(path)}", style="green")))
+    print_values(make_console(), rows, title=f"{found.name}: {_relative(path)}")
+
+
+def _rows(found: Guess) -> list[tuple[str, str]]:
+    kinds: dict[str, list[str]] = {}
+    for feature in found.features:
+        kinds.setdefault(feature.spec["kind"], []).append(feature.name)
+    source = found.source
+    details = [f"{key} {_text(value)}" for key, value in source.items() if key not in ("format", "malformed")]
+    rows = [
+        ("data", f"{found.rows:,} rows of {source['format']}" + (f" ({', '.join(details)})" if details else "")),
+        ("label", f"{found.label.column}: {found.label.kind} ({found.label.reason})"),
+    ]
+    if found.label.alternatives:
+        rows.append(("or --label", _names(found.label.alternatives)))
+    rows += [(kind, f"{len(names)}: {_names(names)}") for kind, names in kinds.items()]
+    rows += [("left out", f"{entry.column}: {entry.reason}") for entry in found.left_out[:_SHOWN]]
+    if len(found.left_out) > _SHOWN:
+        rows.append(("", f"and {len(found.left_out) - _SHOWN} more"))
+    return [*rows, ("split", found.split.reason)]
+
+
+def _warnings(found: Guess) -> list[str]:
+    leaks = [
+        f"{leak.column} alone predicts {found.label.column} ({leak.measure} {leak.score:.3f}); remove it if it is known"
+        " only later"
+        for leak in found.leaks
+    ]
+    return [*leaks, *found.notes]
+
+
+def _names(names: Any) -> str:
+    shown = ", ".join(list(names)[:_SHOWN])
+    return shown + (", …" if len(names) > _SHOWN else "")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "tab" if value == "\t" else str(value)
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,277 @@
+"""Everything that a job file says about data, guessed. Reads top to bottom."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farandole.errors import DataError
+from farandole.events import EventHandler, ignore_event
+from farandole.guessing.columns import Column
+from farandole.guessing.features import FeatureGuess, LeftOut, guess_features
+from farandole.guessing.labels import LabelGuess, guess_label
+from farandole.guessing.leaks import Leak, find_leaks
+from farandole.guessing.pictures import Pictures, holds_images, look_at_images
+from farandole.guessing.sample import SOURCE, Sample, sample_csv, sample_json, sample_parquet
+from farandole.guessing.splits import SplitGuess, guess_split, split_shares
+from farandole.ingest.sources.files import SourceFiles, find_files
+from farandole.spec import CsvSource, ParquetSource
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
+_COMPRESSED = re.compile(r"\.(gz|bz2|zst|zip)$")
+_FEW_OTHERS = 3
+"""Texts are read beside at most this many other features."""
+TABLES, IMAGES, TEXTS, ALL_KINDS = (f"farandole.models.{name}:build" for name in ("tabular", "cnn", "text", "fusion"))
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The content of a job file about data.
+
+    Args:
+        name: The job's name.
+        path: The data: an absolute path or a URI.
+        source: The source as the job file declares it, without path and columns.
+        types: Column to SQL type, of the columns that the job file declares; None: it declares none.
+        rows: The number of rows, estimated if not all were looked at.
+        is_whole: Whether all rows were looked at.
+        label: The label.
+        features: The features.
+        left_out: The columns that become no feature.
+        split: The split.
+        leaks: The columns that alone predict the label.
+        query: The query; None: all rows.
+        builder: The model's builder.
+        notes: What else a user should know.
+    """
+
+    name: str
+    path: str
+    source: dict[str, Any]
+    types: dict[str, str] | None
+    rows: int
+    is_whole: bool
+    label: LabelGuess
+    features: tuple[FeatureGuess, ...]
+    left_out: tuple[LeftOut, ...]
+    split: SplitGuess
+    leaks: tuple[Leak, ...] = ()
+    query: str | None = None
+    builder: str = TABLES
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the guesses as plain data, for `farandole init --json`."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "source": {"path": self.path} | self.source,
+            "label": self.label.spec | {"reason": self.label.reason, "alternatives": list(self.label.alternatives)},
+            "features": {feature.name: feature.spec for feature in self.features},
+            "left_out": {entry.column: entry.reason for entry in self.left_out},
+            "split": self.split.spec | {"reason": self.split.reason},
+            "leaks": [{"column": leak.column, leak.measure: leak.score} for leak in self.leaks],
+            "builder": self.builder,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Files that were looked at, before anything is guessed about a label.
+
+    Args:
+        path: The data: an absolute path or a URI.
+        sample: Rows of a table; None: these are images.
+        pictures: The images; None: this is a table.
+    """
+
+    path: str
+    sample: Sample | None
+    pictures: Pictures | None = None
+
+
+def look(path: str, on_event: EventHandler = ignore_event) -> RawData:
+    """Find out what kind of data files hold, and read rows of them.
+
+    Args:
+        path: A file, a directory, a glob, a URI of an object store, or `package://NAME/FILE`.
+        on_event: Receives the progress of downloads.
+
+    Raises:
+        DataError: There are no files, or they hold no table and no images.
+        StorageAccessError: The object store does not list them.
+        StorageError: The object store does not answer.
+    """
+    source = CsvSource(path=path)  # only its path matters here
+    files = find_files(SOURCE, source).fetch(on_event)
+    if holds_images(files):
+        return RawData(source.path, None, look_at_images(files))
+    kind = _format_of(files)
+    if kind == "parquet":
+        return RawData(source.path, sample_parquet(ParquetSource(path=path), files))
+    return RawData(source.path, (sample_csv if kind == "csv" else sample_json)(path, files))
+
+
+def guess(data: RawData, *, label: str | None = None, kind: str | None = None, name: str | None = None) -> Guess:
+    """Guess everything that a job file says.
+
+    Args:
+        data: The files.
+        label: The label's column. Default: the most likely one.
+        kind: The label's kind: `binary`, `multiclass` or `regression`. Default: by its values.
+        name: The job's name. Default: that of the file.
+
+    Raises:
+        DataError: There is no label, nothing is left to learn from, or there are too few rows.
+    """
+    name = name or job_name(data.path)
+    if data.pictures is not None:
+        return _guess_images(data.path, data.pictures, name, label)
+    assert data.sample is not None, "data are a table or images"
+    sample = data.sample
+    target = guess_label(sample.columns, label, kind)
+    split = guess_split(sample.columns, target)
+    kept = [column for column in sample.columns if column.name not in (target.column, split.group)]
+    features, left_out = guess_features(kept, trend=split.time is None)
+    if split.group is not None:
+        left_out.append(LeftOut(split.group, "names the groups of the split"))
+    features, left_out = _drop_texts(features, left_out)
+    if not features:
+        reasons = "; ".join(f"{entry.column}: {entry.reason}" for entry in left_out[:6]) or "there is no other column"
+        raise DataError(f"{data.path}: no column is left to predict {target.column} from ({reasons})")
+    used = {feature.column for feature in features}
+    relevant = [column for column in sample.columns if column.name in used or column.name == target.column]
+    return Guess(
+        name=name,
+        path=data.path,
+        source=sample.source,
+        types=sample.types if sample.is_whole else None,
+        rows=sample.rows,
+        is_whole=sample.is_whole,
+        label=target,
+        features=tuple(features),
+        left_out=tuple(left_out),
+        split=split,
+        leaks=tuple(find_leaks(relevant, target)),
+        query=_query(sample.column(target.column), target),
+        builder=_builder(features),
+        notes=sample.notes,
+    )
+
+
+def job_name(path: str) -> str:
+    """Return the name of a job, made of the name of its data."""
+    stem = _COMPRESSED.sub("", path.rstrip("/").rstrip("*").rstrip("/").rpartition("/")[2])
+    stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", stem)
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:53].strip("-") or "job"
+
+
+def _format_of(files: SourceFiles) -> str:
+    """Return the format that the names of the files imply, or their first bytes.
+
+    Raises:
+        DataError: They are of several formats.
+    """
+    kinds: dict[str, Path] = {}
+    for path in files.paths:
+        suffix = Path(_COMPRESSED.sub("", path.name)).suffix.lower()
+        kinds.setdefault(_SUFFIXES.get(suffix) or _format_by_content(path), path)
+    if len(kinds) > 1:
+        shown = " and ".join(f"{kind} ({path.name})" for kind, path in kinds.items())
+        raise DataError(
+            f"{files.base or files.paths[0].parent}: holds files of several formats: {shown}; name one of them"
+        )
+    return next(iter(kinds))
+
+
+def _format_by_content(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    return "json" if start.lstrip().startswith((b"{", b"[")) else "csv"
+
+
+def _guess_images(path: str, pictures: Pictures, name: str, label: str | None) -> Guess:
+    if label not in (None, "label"):
+        raise DataError(f"--label {label}: images have one label, the name of their folder; leave the option out")
+    if pictures.rows < 20:
+        raise DataError(
+            f"{path}: {pictures.rows} images are too few to train, to validate and to test; give at least 20"
+        )
+    kind = "binary" if len(pictures.classes) == 2 else "multiclass"
+    target = LabelGuess(
+        "label", kind, f"{len(pictures.classes)} folders", {"column": "label", "kind": kind}, rare=pictures.rare
+    )
+    size = list(pictures.size)
+    spec: dict[str, Any] = {"kind": "image", "size": size} | ({"mode": "gray"} if pictures.mode == "gray" else {})
+    rare = f"SELECT * FROM {SOURCE} WHERE label NOT IN ({_sql_values(pictures.rare)})"
+    return Guess(
+        name=name,
+        path=path,
+        source={"format": "images"},
+        types=None,
+        rows=pictures.rows,
+        is_whole=True,
+        label=target,
+        features=(FeatureGuess("image", "image", spec),),
+        left_out=(LeftOut("path", "names the file"),),
+        split=SplitGuess(split_shares(pictures.rows), "the images have no order and no groups"),
+        query=rare if pictures.rare else None,
+        builder=IMAGES,
+    )
+
+
+def _drop_texts(features: list[FeatureGuess], left_out: list[LeftOut]) -> tuple[list[FeatureGuess], list[LeftOut]]:
+    """Leave free texts out where there are enough other features."""
+    texts = [feature for feature in features if feature.spec["kind"] == "text"]
+    others = [feature for feature in features if feature.spec["kind"] != "text"]
+    if not texts or len(others) <= _FEW_OTHERS:
+        return features, left_out
+    dropped = [
+        LeftOut(feature.column, "free text; `kind: text` and the builder models.fusion read it") for feature in texts
+    ]
+    return others, left_out + dropped
+
+
+def _builder(features: list[FeatureGuess]) -> str:
+    kinds = [feature.spec["kind"] for feature in features]
+    if not {"text", "image"} & set(kinds):
+        return TABLES
+    if len(kinds) > 1:
+        return ALL_KINDS
+    return TEXTS if kinds == ["text"] else IMAGES
+
+
+def _query(column: Column, label: LabelGuess) -> str | None:
+    """Return the query that leaves out the rows whose label is missing, or is a class with too few rows."""
+    name = "`" + label.column.replace("`", "``") + "`"
+    conditions = [f"{name} IS NOT NULL"] if label.missing else []
+    if label.missing and column.kind == "number":
+        conditions.append(f"NOT isnan({name})")
+    if label.rare:
+        conditions.append(f"{name} NOT IN ({_sql_values(label.rare)})")
+    return f"SELECT * FROM {SOURCE} WHERE {' AND '.join(conditions)}" if conditions else None
+
+
+def _sql_values(values: tuple[Any, ...]) -> str:
+    return ", ".join(_sql_value(value) for value in values)
+
+
+def _sql_value(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)

@@ -1,0 +1,212 @@
+"""The guesses as a job file: short, commented, and run as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from farandole.errors import SpecError, explain_os_error
+from farandole.guessing.guess import Guess
+from farandole.process.atomic import write_atomic
+from farandole.storage import is_uri
+
+JOB_FILE = "job.yaml"
+MAX_LINES = 60
+_WIDTH = 110
+_MAX_FEATURE_LINES = 26
+_MAX_TYPE_LINES = 8
+_LISTED = 6
+_SQL_NAMES = {"bigint": "long"}
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:()-]*")
+
+
+def job_text(guess: Guess, directory: Path) -> str:
+    """Return the text of the job file.
+
+    Args:
+        guess: The guesses.
+        directory: The folder that the file will be in.
+    """
+    lines = [
+        f"# Guessed by `farandole init` from {guess.rows:,} rows{'' if guess.is_whole else ' (not all were read)'}.",
+        "# Change what is wrong; `farandole plan` checks it, and docs/job_file.md lists every field.",
+        f"name: {scalar(guess.name)}",
+        "",
+        "data:",
+        *_source_lines(guess, directory),
+        *([f"  query: {scalar(guess.query)} # {_query_note(guess)}"] if guess.query else []),
+        *_left_out_lines(guess),
+        *_feature_lines(guess),
+        *_leak_lines(guess),
+        f"  label: {_flow(guess.label.spec)} # {_comment(guess.label.reason)}",
+        f"  split: {_flow(guess.split.spec)} # {_comment(guess.split.reason)}",
+        "",
+        "model:",
+        f"  builder: {guess.builder} # or your_module:function, beside this file",
+        "# Epochs, batch size and learning rate follow from the number of rows: `farandole plan` shows them.",
+    ]
+    assert len(lines) <= MAX_LINES, f"{len(lines)} lines"
+    return "\n".join(lines) + "\n"
+
+
+def scalar(value: Any) -> str:
+    """Return a value as YAML that a job file reads as the same value, on one line."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and not value.endswith(":") and yaml.safe_load(value) == value:
+        return value
+    # YAML's double quotes are JSON's, except for characters that YAML does not allow unescaped.
+    return re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", _escaped, json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _source_lines(guess: Guess, directory: Path) -> list[str]:
+    lines = ["  sources:", "    data:", f"      path: {scalar(_written_path(guess.path, directory))}"]
+    lines += [f"      {key}: {_flow(value)}" for key, value in guess.source.items()]
+    types = _declared_types(guess)
+    if types is not None:
+        comment = " # only these are read; without the list, all are, and their types are guessed"
+        wrapped = _wrapped(types, "        ", _MAX_TYPE_LINES)
+        if wrapped is not None:
+            lines += [f"      columns: {{{comment}", *wrapped, "      }"]
+    return lines
+
+
+def _declared_types(guess: Guess) -> dict[str, str] | None:
+    """Return the columns to declare: those that are used; or all, where the files do not name them."""
+    if guess.types is None:
+        return None
+    used = {feature.column for feature in guess.features} | {guess.label.column, *guess.split.spec.get("by", ())}
+    everything = guess.source.get("header") is False
+    return {name: _SQL_NAMES.get(kind, kind) for name, kind in guess.types.items() if everything or name in used}
+
+
+def _written_path(path: str, directory: Path) -> str:
+    """Return a path as the job file says it: relative to its folder where the data are near."""
+    if is_uri(path):
+        return path
+    relative = os.path.relpath(path, directory)
+    near = relative.count("..") <= 2
+    return (relative if not relative.startswith("~") else f"./{relative}") if near else path
+
+
+def _left_out_lines(guess: Guess) -> list[str]:
+    if not guess.left_out:
+        return []
+    shown = [f"  #   {_comment(entry.column)}: {_comment(entry.reason)}" for entry in guess.left_out[:_LISTED]]
+    more = len(guess.left_out) - len(shown)
+    return [
+        "  # Left out:",
+        *shown,
+        *([f"  #   and {more:,} more: `farandole init --json` lists them"] if more else []),
+    ]
+
+
+def _feature_lines(guess: Guess) -> list[str]:
+    entries = {feature.name: _short(feature.spec) for feature in guess.features}
+    if len(entries) <= _MAX_FEATURE_LINES:
+        notes = {feature.name: feature.note for feature in guess.features}
+        return [
+            "  features:",
+            *(
+                f"    {scalar(name)}: {text}" + (f" # {_comment(notes[name])}" if notes[name] else "")
+                for name, text in entries.items()
+            ),
+        ]
+    wrapped = _wrapped(entries, "    ", _MAX_FEATURE_LINES - 2, as_is=True)
+    return ["  features: {", *(wrapped or []), "  }"]
+
+
+def _short(spec: Mapping[str, Any]) -> str:
+    """Return a feature: its kind alone, where that says everything."""
+    return str(spec["kind"]) if len(spec) == 1 else _flow(spec)
+
+
+def _wrapped(entries: Mapping[str, str], indent: str, max_lines: int, *, as_is: bool = False) -> list[str] | None:
+    """Return the entries of a mapping in lines of a readable width; None if that takes too many lines."""
+    lines = [""]
+    for name, value in entries.items():
+        text = f"{scalar(name)}: {value if as_is else scalar(value)}, "
+        if lines[-1] and len(indent + lines[-1] + text) > _WIDTH:
+            lines.append("")
+        lines[-1] += text
+    return [indent + line.rstrip() for line in lines] if len(lines) <= max_lines else None
+
+
+def _leak_lines(guess: Guess) -> list[str]:
+    return [
+        f"  # Does {_comment(leak.column)} leak the label? It alone predicts it ({leak.measure} {leak.score:.3f})."
+        " Remove it if it is known only later."
+        for leak in guess.leaks[:3]
+    ]
+
+
+def _query_note(guess: Guess) -> str:
+    reasons = []
+    if guess.label.missing:
+        reasons.append(f"{guess.label.missing:,} rows have no label")
+    if guess.label.rare:
+        reasons.append(f"{len(guess.label.rare)} classes have too few rows")
+    return ", ".join(reasons)
+
+
+def _flow(value: Any) -> str:
+    """Return a value in YAML's flow style, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(inner) for inner in value) + "]"
+    return scalar(value)
+
+
+def _comment(text: str) -> str:
+    """Return text for a comment: on one line, without control characters."""
+    return re.sub(r"\s+", " ", "".join(char if char.isprintable() else " " for char in text))
+
+
+def default_directory(guess: Guess) -> Path:
+    """Return the folder for the job file: one in the current directory, named like the job and not among the data."""
+    folder = Path.cwd() / guess.name
+    data = Path(guess.path)
+    return folder.with_name(f"{guess.name}-job") if folder == data or data in folder.parents else folder
+
+
+def write_job_file(guess: Guess, directory: Path, *, force: bool = False) -> Path:
+    """Write the job file into a folder.
+
+    Args:
+        guess: The guesses.
+        directory: The folder; it is created.
+        force: Whether to replace a job file that is there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SpecError: There is one already, the folder holds the data, or the file cannot be written.
+    """
+    directory = directory.absolute()
+    path = directory / JOB_FILE
+    data = Path(guess.path)
+    if data.is_dir() and (data == directory or data in directory.parents):
+        raise SpecError(
+            f"--output {directory}: is in the folder of the data, whose files are all read; choose another folder"
+        )
+    if path.exists() and not force:
+        raise SpecError(f"{path}: exists already; add --force to replace it, or choose another folder with --output")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, job_text(guess, directory))
+    except OSError as error:
+        raise SpecError(f"--output {explain_os_error(error, directory)}") from error
+    return path

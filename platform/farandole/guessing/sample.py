@@ -1,0 +1,281 @@
+"""Rows of files that nobody has described, with columns typed as the preparation types them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from farandole.errors import DataError
+from farandole.guessing.columns import Column
+from farandole.guessing.dialect import find_dialect
+from farandole.guessing.nulls import find_null_values, without_nulls
+from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_time
+from farandole.ingest.readers.byte_ranges import ByteRange, needs_whole_file
+from farandole.ingest.readers.csv_reader import CsvReader
+from farandole.ingest.readers.file_schemas import check_header, check_parquet
+from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
+from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_spellings
+from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
+from farandole.ingest.sources.files import SourceFiles
+from farandole.preprocess.text_types import convert_text
+from farandole.spec import CsvSource, JsonSource, ParquetSource
+
+SOURCE = "data"
+"""The name of the source in the job file."""
+_MAX_BYTES = 128 << 20
+"""Files up to this size are read whole; of larger ones, pieces that are spread over them."""
+_PIECE_BYTES = 4 << 20
+_MAX_MALFORMED = 0.05
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
+_COMPRESSION = 6
+"""How many times larger compressed text becomes, about."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a source.
+
+    Args:
+        source: The source as a job file declares it, without its path.
+        columns: The columns, in the order of the files.
+        types: Column to SQL type, where the job file declares types.
+        is_whole: Whether these are all rows.
+        rows: The number of rows in all files, estimated if these are not all.
+        notes: What a user should know about the files.
+    """
+
+    source: dict[str, Any]
+    columns: tuple[Column, ...]
+    types: dict[str, str] | None
+    is_whole: bool
+    rows: int
+    notes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Column:
+        """Return a column by its name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+
+@dataclass
+class _Texts:
+    """Batches of rows, and the records that could not be read."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    malformed: list[MalformedRecord] = field(default_factory=list)
+    is_whole: bool = True
+    share: float = 1.0
+
+
+def sample_parquet(source: ParquetSource, files: SourceFiles) -> Sample:
+    """Read rows of Parquet files.
+
+    Raises:
+        DataError: They are damaged, or differ in their columns.
+    """
+    check_parquet(SOURCE, source, files)
+    groups: list[tuple[pq.ParquetFile, int, int]] = []
+    total = 0
+    for path in files.paths:
+        file = pq.ParquetFile(path)
+        total += file.metadata.num_rows
+        sizes = (file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups))
+        groups += [(file, index, size) for index, size in enumerate(sizes)]
+    size = sum(group[2] for group in groups)
+    every = max(1, -(-size // _MAX_BYTES))
+    tables = [file.read_row_group(index) for file, index, _ in groups[::every]]
+    if not tables or not total:
+        raise DataError(f"{files.paths[0]}: holds no rows; give a file with rows")
+    table = pa.concat_tables(tables, promote_options="permissive")
+    columns = tuple(Column.from_values(name, table.column(name)) for name in table.column_names)
+    return Sample({"format": "parquet"}, columns, None, every == 1, total)
+
+
+def sample_csv(path: str, files: SourceFiles) -> Sample:
+    """Read rows of text files with separated fields.
+
+    Args:
+        path: The path as the user wrote it.
+        files: The files.
+
+    Raises:
+        DataError: They are empty, are not text, have bad headers, or hold too many rows that cannot be read.
+    """
+    dialect = find_dialect(files.paths[0])
+    raw: dict[str, Any] = {"format": "csv", "path": path}
+    defaults = {"encoding": "utf-8", "separator": ",", "header": True, "multiline": False}
+    raw |= {name: getattr(dialect, name) for name, usual in defaults.items() if getattr(dialect, name) != usual}
+    if not dialect.header:
+        raw["columns"] = {f"column_{number}": "string" for number in range(1, dialect.num_columns + 1)}
+    source = CsvSource.model_validate(raw)
+    header = check_header(SOURCE, source, files)
+    reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+    splittable = not source.multiline and not needs_whole_file(source.encoding)
+    read = _read(reader, files, splittable=splittable)
+    notes = []
+    if read.malformed:
+        raw["malformed"] = "drop"
+        lenient = CsvReader(CsvSource.model_validate(raw), tuple(header), dict.fromkeys(header, "string"))
+        read = _read(lenient, files, splittable=splittable)
+        notes += [_describe_malformed(read, raw)]
+    table = pa.Table.from_batches(read.batches) if read.batches else None
+    if table is None or not len(table):
+        raise DataError(f"{files.paths[0]}: holds no rows below its header; give a file with rows")
+    texts = {name: _one_array(table.column(name)) for name in header}
+    nulls = find_null_values(texts)
+    if nulls:
+        raw["null_values"] = list(nulls)
+        texts = {name: without_nulls(values, nulls) for name, values in texts.items()}
+    types = {name: _lossless_type(values) for name, values in texts.items()}
+    typed, types = _with_times(texts, types, raw, notes)
+    del raw["path"]
+    raw.pop("columns", None)
+    return Sample(raw, typed, types, read.is_whole, round(len(table) / read.share), tuple(notes))
+
+
+def sample_json(path: str, files: SourceFiles) -> Sample:
+    """Read rows of JSON files.
+
+    Args:
+        path: The path as the user wrote it.
+        files: The files.
+
+    Raises:
+        DataError: They hold no objects, or members whose types differ.
+    """
+    raw: dict[str, Any] = {"format": "json", "path": path}
+    source = JsonSource.model_validate(raw)
+    ranges, is_whole, share = _ranges(files.paths, splittable=True)
+    schema = unify_schemas(files.paths[0], [infer_types(byte_range) for byte_range in ranges])
+    types = {member.name: sql_type(member.type) for member in schema}
+    if not types:
+        raise DataError(f"{files.paths[0]}: no line holds a member; give a file with one JSON object on each line")
+    reader = JsonReader(source, types, {name: arrow_json_type(kind) for name, kind in types.items()})
+    read = _read(reader, files, splittable=True)
+    notes = []
+    if read.malformed:
+        raw["malformed"] = "drop"
+        notes += [_describe_malformed(read, raw)]
+    table = pa.Table.from_batches(read.batches)
+    texts = {name: _one_array(table.column(name)) for name, kind in types.items() if kind == "string"}
+    for name, values in texts.items():
+        kind = _lossless_type(values)
+        types[name] = kind if kind in ("date", "timestamp") else "string"
+    others = [Column.from_values(name, table.column(name)) for name in types if name not in texts]
+    typed, found = _with_times(texts, {name: types[name] for name in texts}, raw, notes)
+    types |= found
+    by_name = {column.name: column for column in (*others, *typed)}
+    del raw["path"]
+    columns = tuple(by_name[name] for name in types)
+    return Sample(raw, columns, types, is_whole, round(len(table) / share), tuple(notes))
+
+
+def _with_times(
+    texts: dict[str, pa.StringArray], types: dict[str, str], raw: dict[str, Any], notes: list[str]
+) -> tuple[tuple[Column, ...], dict[str, str]]:
+    """Convert columns of text to their types; find the dates among those that stay text, and set their patterns."""
+    iso = "timestamp" in types.values()
+    found = find_time_patterns({name: texts[name] for name, kind in types.items() if kind == "string"})
+    patterns = {kind: pattern for kind, pattern in found.patterns.items() if not (iso and kind == "timestamp")}
+    times = {name: kind for name, kind in found.columns.items() if kind in patterns}
+    raw |= {f"{kind}_format": pattern for kind, pattern in patterns.items()}
+    notes += _describe_times(found, patterns)
+    types = types | times
+    columns = []
+    for name, values in texts.items():
+        pattern = patterns.get(types[name]) if name in times else None
+        columns.append(Column.from_values(name, convert_text(values, types[name], pattern)[0]))
+    return tuple(columns), types
+
+
+def _describe_times(found: TimePatterns, patterns: dict[str, str]) -> list[str]:
+    notes = [
+        f"{name}: read as {patterns[kind]}; where the day comes first, change {kind}_format"
+        for name, kind in found.columns.items()
+        if name in found.ambiguous and kind in patterns
+    ]
+    return notes + [
+        f"{name}: holds dates in another pattern than the file's first; stays text" for name in found.others
+    ]
+
+
+def _lossless_type(values: pa.StringArray) -> str:
+    """Return the type that keeps all texts; or the one that a feature needs, of numbers and times in other spellings."""
+    spellings = find_spellings(values)
+    if spellings is None:
+        return "string"
+    kind = choose_type(spellings, "double" if NUMBER in spellings else None)
+    return "timestamp" if kind == "string" and is_iso_time(values) else kind
+
+
+def _read(reader: RowReader, files: SourceFiles, *, splittable: bool) -> _Texts:
+    ranges, is_whole, share = _ranges(files.paths, splittable=splittable)
+    read = _Texts(is_whole=is_whole, share=share)
+    budget = 4 * _MAX_BYTES
+    for batch in _batches(reader, ranges, read):
+        read.batches.append(batch)
+        budget -= batch.nbytes
+        if budget < 0:
+            read.is_whole = False
+            break
+    return read
+
+
+def _batches(reader: RowReader, ranges: list[ByteRange], read: _Texts) -> Iterator[pa.RecordBatch]:
+    for byte_range in ranges:
+        for rows in reader.read(byte_range):
+            read.malformed += rows.malformed
+            yield rows.batch
+
+
+def _ranges(paths: tuple[Path, ...], *, splittable: bool) -> tuple[list[ByteRange], bool, float]:
+    """Return what to read, whether that is everything, and which share of everything it is."""
+    sizes = [path.stat().st_size * (_COMPRESSION if path.suffix in _COMPRESSED else 1) for path in paths]
+    if sum(sizes) <= _MAX_BYTES:
+        return [ByteRange(path) for path in paths], True, 1.0
+    if not splittable or any(path.suffix in _COMPRESSED for path in paths):
+        ends = list(accumulate(sizes))
+        some = [path for path, end in zip(paths, ends, strict=True) if end <= _MAX_BYTES] or [paths[0]]
+        return [ByteRange(path) for path in some], False, ends[len(some) - 1] / ends[-1]
+    pieces = [
+        ByteRange(path, start, min(start + _PIECE_BYTES, size))
+        for path, size in zip(paths, sizes, strict=True)
+        for start in range(0, size, _PIECE_BYTES)
+    ]
+    every = -(-len(pieces) * _PIECE_BYTES // _MAX_BYTES)
+    chosen = pieces[::every]
+    return chosen, False, len(chosen) / len(pieces)
+
+
+def _describe_malformed(read: _Texts, raw: dict[str, Any]) -> str:
+    """Return the note about rows that cannot be read.
+
+    Raises:
+        DataError: They are too many.
+    """
+    rows = sum(len(batch) for batch in read.batches)
+    first = read.malformed[0]
+    if len(read.malformed) > _MAX_MALFORMED * (rows + len(read.malformed)):
+        details = f" ({first.found})" if first.found else ""
+        raise DataError(
+            f"{first.position}: {first.reason}{details}; {len(read.malformed):,} of {rows + len(read.malformed):,} rows"
+            " cannot be read: fix the file"
+        )
+    name = re.sub(r".*/", "", first.position)
+    return f"{len(read.malformed):,} rows cannot be read and are left out ({name}: {first.reason})"
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    return values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)

@@ -1,0 +1,99 @@
+"""Division of the rows: at random, by time, or so that the rows of one person or thing stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from farandole.errors import DataError
+from farandole.guessing.columns import Column
+from farandole.guessing.features import has_id_name, is_row_number
+from farandole.guessing.labels import LabelGuess
+
+_SUBJECT_WORDS = """
+    patient customer client user subject person member participant respondent household family student pupil player
+    driver employee account session visitor device machine animal chick child author individual case borrower
+    policyholder passenger card order
+"""
+_SUBJECTS = frozenset(_SUBJECT_WORDS.split())
+"""Words for those whose rows resemble each other, so that a model that has seen one row knows the others."""
+_LEAST_ROWS = 20
+_SMALL_ROWS = 400
+_LEAST_GROUPS = 20
+_LARGEST_GROUP = 0.1
+_ORDERED = 0.98
+_TRAIN_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class SplitGuess:
+    """The split.
+
+    Args:
+        spec: The split as the job file says it.
+        reason: Why, in a sentence without a full stop.
+        group: The column that holds the groups.
+        time: The column that orders the rows.
+    """
+
+    spec: dict[str, Any]
+    reason: str
+    group: str | None = None
+    time: str | None = None
+
+
+def guess_split(columns: Sequence[Column], label: LabelGuess) -> SplitGuess:
+    """Return the split.
+
+    Args:
+        columns: All columns, with the rows in the order of the files.
+        label: The label.
+
+    Raises:
+        DataError: There are too few rows.
+    """
+    rows = columns[0].rows - label.missing
+    if rows < _LEAST_ROWS:
+        raise DataError(
+            f"{rows} rows with a label are too few to train, to validate and to test; give at least {_LEAST_ROWS}"
+        )
+    shares = split_shares(rows)
+    others = [column for column in columns if column.name != label.column]
+    group = next((column for column in others if _is_group(column)), None)
+    if group is not None:
+        if group.distinct < 200:
+            shares = split_shares(0)
+        reason = f"{group.name} repeats ({group.distinct:,} in {group.rows:,} rows), and its rows stay together"
+        return SplitGuess(shares | {"by": [group.name]}, reason, group=group.name)
+    return SplitGuess(shares, "the rows have no order and no groups")
+
+
+def split_shares(rows: int) -> dict[str, Any]:
+    """Return the fractions of the splits: of few rows, more to measure with."""
+    if rows < _SMALL_ROWS:
+        return {"train": 0.6, "validation": 0.2, "test": 0.2}
+    return {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+def _is_group(column: Column) -> bool:
+    """Return whether a column names a person or thing that has several rows."""
+    if column.kind not in ("text", "integer") or column.missing or is_row_number(column):
+        return False
+    words = column.name_words
+    if not words or not set(words) & _SUBJECTS or not (has_id_name(column) or words[-1] in _SUBJECTS):
+        return False
+    if not _LEAST_GROUPS <= column.distinct <= 0.7 * column.rows:
+        return False
+    return bool(column.top[0][1] <= _LARGEST_GROUP * column.rows)
+
+
+def is_ordered(column: Column) -> bool:
+    """Return whether the rows are in the order of a column, up or down."""
+    numbers = column.numbers
+    if column.missing or len(numbers) < 2:
+        return False
+    steps = np.diff(numbers)
+    return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= _ORDERED)
