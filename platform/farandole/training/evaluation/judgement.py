@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farandole.events import format_metric
-from farandole.spec import LOWER_IS_BETTER, METRICS, Job, is_function_reference
+from farandole.spec import METRICS, Job, is_function_reference, metric_direction
 from farandole.training.evaluation.baselines import BOOSTING, MEAN
 
 MIN_ROWS = 10
@@ -49,7 +49,7 @@ def gate_metric(job: Job) -> str:
 
 def is_better(metric: str, value: float, than: float) -> bool:
     """Return whether a value of a built-in metric is better than another; NaN is not."""
-    return value < than if metric in LOWER_IS_BETTER else value > than
+    return value < than if metric_direction(metric, None, "train.metrics") == "min" else value > than
 
 
 def explain_failure(
