@@ -4,8 +4,18 @@ One module for each kind of feature, and those that rows pass before and after: 
 transforms together; hence 16 files.
 """
 
-from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
+from farandole.preprocess.fit import LABEL_KEY, Observations, find_losses, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing, RowStream
 from farandole.preprocess.summary import Summary
 
-__all__ = ["LABEL_KEY", "Observations", "Preprocessing", "RowStream", "Summary", "learn", "merge", "statistics"]
+__all__ = [
+    "LABEL_KEY",
+    "Observations",
+    "Preprocessing",
+    "RowStream",
+    "Summary",
+    "find_losses",
+    "learn",
+    "merge",
+    "statistics",
+]

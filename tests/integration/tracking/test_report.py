@@ -1,4 +1,4 @@
-"""Baselines, the digest of the test rows and the reason against a registration, in MLflow and in the result document."""
+"""Baselines, the digest of the test rows and the reason against a registration: in MLflow and in the document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def learned(module_home: Path, make_module_job: MakeJob) -> RecordedRun:
 
 @pytest.fixture(scope="module")
 def unlearned(module_home: Path, make_module_job: MakeJob) -> RecordedRun:
-    """A learning rate with which nothing is learned."""
+    """Train with a learning rate with which nothing is learned."""
     optimizer = {"name": "sgd", "learning_rate": 1e-9}
     return train(module_home, make_module_job, train__epochs=1, train__optimizer=optimizer, name="unlearned")
 

@@ -77,6 +77,17 @@ def test_failing_initialization_of_the_outputs_names_the_builder(harness: Harnes
         harness.trainer(job)
 
 
+def test_complex_weights_and_buffers_are_trained_and_saved(harness: Harness, make_job: MakeJob) -> None:
+    model = {"builder": "network:build_complex", "options": {}}
+    trainer = harness.fit(make_job(model=model, train={"epochs": 4, "global_batch_size": BATCH_ROWS}))
+    result = trainer.evaluate("test")
+    assert result is not None
+    assert result.metrics["roc_auc"] > 0.55
+    assert trainer.model.mirrored.tolist() == [1 - 2j]  # type: ignore[operator,union-attr]
+    again = harness.fit(make_job(model=model, train={"epochs": 4, "global_batch_size": BATCH_ROWS}))
+    assert weights_digest(again.model.state_dict()) == weights_digest(trainer.model.state_dict())
+
+
 def test_interrupted_training_resumes_with_identical_weights(harness: Harness, make_job: MakeJob) -> None:
     schedule = {"schedule": {"name": "constant"}, "global_batch_size": 100, "tail": "drop"}
     whole = harness.fit(make_job(train={"epochs": 3, "checkpoint": {"keep": 3}, **schedule}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,9 @@ MIN_ROWS = 10
 _FEW_STEPS = 200
 _NOT_LEARNED = 0.97
 """Share of the trivial baseline's training loss above which a network has learned nothing worth mentioning."""
-_DIVERGED = 1.2
+_DIVERGED, _EXPLODED = 1.2, 10.0
+"""Multiples of the trivial baseline's training loss. In the first steps, that of random weights is up to 10."""
+_TOO_HIGH = "the learning rate is too high ({}); lower train.optimizer.learning_rate"
 _WORSE = 0.1
 """Relative rise of an error since the best epoch that is pointed out."""
 _TRIVIAL = {MEAN: "predicting the mean", "prior": "predicting the frequencies of the classes"}
@@ -83,13 +84,15 @@ def _find_cause(metric: str, trivial: float, baselines: dict[str, dict[str, floa
     if loss is None or limit is None:
         return "too few steps, a learning rate that does not suit the loss, or over-fitting"
     losses = f"training loss {format_metric(loss)}, that of the baseline {format_metric(limit)}"
-    if not math.isfinite(loss) or loss > _DIVERGED * limit:
-        return f"the learning rate is too high ({losses}); lower train.optimizer.learning_rate"
+    if not loss <= _EXPLODED * limit:  # also NaN
+        return _TOO_HIGH.format(losses)
     if loss > _NOT_LEARNED * limit and evidence.steps < _FEW_STEPS:
         return (
             f"{evidence.steps} steps were too few to learn anything ({losses}); use more train.epochs, or a smaller"
             " train.global_batch_size"
         )
+    if loss > _DIVERGED * limit:
+        return _TOO_HIGH.format(losses)
     if loss > _NOT_LEARNED * limit:
         return (
             f"the network did not learn its training rows ({losses}); try another train.optimizer.learning_rate, more"

@@ -19,6 +19,7 @@ from farandole.training.evaluation.metrics import class_figures, compute_metrics
 from farandole.training.losses import constant_loss
 from farandole.training.result import TrainingResult
 
+_RECENT = 0.2
 _MAX_CLASSES = 100
 """Of more classes, no figures are reported one by one."""
 
@@ -103,7 +104,7 @@ class Reporter:
             return None
         metric, name = gate_metric(self.job), trivial_name(self._label)
         model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
-        evidence = Evidence(steps, train_losses[-1][1] if train_losses else None, self._trivial_loss())
+        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
         if explain_failure(metric, name, model, self.report.baselines, evidence) is None:
             return None
         self.add_boosting(timeout_s)
@@ -120,6 +121,23 @@ class Reporter:
         statistics = self._dataset.manifest.statistics.get(self._label.column, {})
         outputs = trivial_outputs(self._dataset, 1)
         return constant_loss(self.job, self._label, outputs[0].numpy(), statistics)
+
+
+def recent_loss(train_losses: list[tuple[int, float]]) -> float | None:
+    """Return the mean loss of the last fifth of the steps; None if no loss was logged.
+
+    Args:
+        train_losses: Steps, and the mean losses of the steps since the previous pair.
+    """
+    if not train_losses:
+        return None
+    last, total, weight = train_losses[-1][0], 0.0, 0
+    starts = [0, *(step for step, _ in train_losses[:-1])]
+    for start, (step, loss) in zip(reversed(starts), reversed(train_losses), strict=True):
+        total, weight = total + loss * (step - start), weight + step - start
+        if weight >= _RECENT * last:
+            break
+    return total / max(1, weight)
 
 
 def rows_digest(label: LabelColumn, values: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.metrics import compute_metrics
-from farandole.training.evaluation.report import Reporter, rows_digest
+from farandole.training.evaluation.report import Reporter, recent_loss, rows_digest
 from farandole.training.result import TrainingResult
 from farandole.training.timing import TimeSplit
 from tests.support.labels import BINARY, REGRESSION
@@ -97,3 +97,9 @@ def test_digest_identifies_the_rows_and_not_the_scale_of_their_labels() -> None:
     classes = (values > 0).astype(np.int32)
     assert rows_digest(BINARY, classes) != rows_digest(BINARY, 1 - classes)
     assert len(digest) == 12
+
+
+def test_recent_loss_is_the_mean_of_the_last_fifth_of_the_steps() -> None:
+    assert recent_loss([]) is None
+    assert recent_loss([(10, 2.0)]) == 2.0
+    assert recent_loss([(50, 9.0), (98, 1.0), (100, 3.0)]) == pytest.approx((48 * 1.0 + 2 * 3.0) / 50)
