@@ -112,5 +112,11 @@ wheel=$(setup/horovod_wheel.sh .venv/bin/python)
 # Forced, because its version does not show which torch a Horovod was compiled for.
 install --no-deps --force-reinstall "$wheel"
 
+# From it, Java maps Spark's classes in place of reading and checking them in each preparation; without it, Spark still
+# starts, only more slowly.
+say "making the archive of Spark's classes (half a minute)"
+.venv/bin/python -m farandole.ingest.class_archive </dev/null >build/class_archive.log 2>&1 ||
+    tail -n 1 build/class_archive.log >&2
+
 printf '%s' "$wanted" >"$stamp"
 say "done; .venv is ready"

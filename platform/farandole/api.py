@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ from farandole.backends.records import JobDatabase, JobRecord
 from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
+from farandole.jobdir.directory import newest_job_directory
+from farandole.jobdir.foreground import ForegroundJob, foreground_job
+from farandole.jobdir.layout import job_directory
+from farandole.jobdir.locks import is_foreground_job
 from farandole.jobdir.scaling import scale as scale_here
 from farandole.spec import CsvSource, Job
 from farandole.storage import home
@@ -55,7 +60,12 @@ def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = Fa
 
 
 def train(
-    job: Job, on_event: EventHandler = ignore_event, *, register: bool = False, resume: bool = False
+    job: Job,
+    on_event: EventHandler = ignore_event,
+    *,
+    register: bool = False,
+    resume: bool = False,
+    resume_command: str = "",
 ) -> TrainedModel:
     """Train the job's model on the dataset that `data.output` holds.
 
@@ -64,6 +74,7 @@ def train(
         on_event: Receives the progress of the training, and a warning where the dataset is out of date.
         register: Whether to add a version to the registered model.
         resume: Continue the newest job of this name instead of starting a new one.
+        resume_command: The command that continues the job, for `farandole status`.
 
     Raises:
         UserError: The job, its dataset or its model cannot be used.
@@ -74,14 +85,43 @@ def train(
 
     checked = pipeline.check(job, ["train"])
     prepared = pipeline.load_prepared(checked, on_event)
-    return pipeline.train(checked, prepared, on_event, register=register, resume=resume)
+    with _foreground_job(job, on_event, resume, resume_command) as here:
+        trained = pipeline.train(checked, prepared, here.on_event, register=register, directory=here.directory)
+        here.write_result(trained.to_dict())
+    return trained
 
 
-def run(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> RunResult:
-    """Prepare the dataset, train, evaluate, and register the model; for errors see `prepare` and `train`."""
+def run(
+    job: Job,
+    on_event: EventHandler = ignore_event,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    resume_command: str = "",
+) -> RunResult:
+    """Prepare the dataset, train, evaluate, and register the model; for errors see `prepare` and `train`.
+
+    Args:
+        job: The job.
+        on_event: Receives the events of all stages.
+        force: Prepare the dataset even if nothing has changed.
+        resume: Continue the newest job of this name instead of starting a new one.
+        resume_command: The command that continues the job, for `farandole status`.
+    """
     from farandole import pipeline
 
-    return pipeline.run(pipeline.check(job), on_event, force=force)
+    checked = pipeline.check(job)
+    with _foreground_job(job, on_event, resume, resume_command) as here:
+        result = pipeline.run(checked, here.on_event, force=force, directory=here.directory)
+        here.write_result(result.to_dict())
+    return result
+
+
+def _foreground_job(
+    job: Job, on_event: EventHandler, resume: bool, resume_command: str
+) -> AbstractContextManager[ForegroundJob]:
+    directory = newest_job_directory(job) if resume else None
+    return foreground_job(job, on_event, directory=directory, resume=resume_command)
 
 
 def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:
@@ -100,7 +140,7 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
     from farandole.sweeping.sweep import require_sweep, run_sweep
 
     require_sweep(job)
-    checked = pipeline.check(job)
+    checked = pipeline.resolve_features(pipeline.check(job), on_event)
     return run_sweep(checked, pipeline.prepare(checked, on_event), on_event, resume=resume)
 
 
@@ -137,19 +177,23 @@ def find_backend(job_id: str, backend: str | None = None, location: dict[str, An
     """
     if backend is not None:
         return get_backend(backend, location)
+    if is_foreground_job(job_directory(job_id)):
+        return get_backend("foreground")
     record = JobDatabase(home()).find(job_id)
     return get_backend(record.backend, record.location)
 
 
 def status(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
-    """Return the status of a submitted job; for the other arguments see `find_backend`."""
+    """Return the status of a job; for the other arguments see `find_backend`."""
     return find_backend(job_id, backend, location).status(job_id)
 
 
 def jobs(
     on_event: EventHandler = ignore_event, *, backend: str | None = None, location: dict[str, Any] | None = None
 ) -> list[JobStatus]:
-    """Return the submitted jobs, newest first: of one backend, or of all to which jobs were submitted from here.
+    """Return the jobs, newest first: of one backend, or of all to which jobs were submitted from here.
+
+    Jobs that were run in the foreground of this machine are among them.
 
     Args:
         on_event: Receives a warning for each backend that does not answer, where several are asked.
@@ -159,7 +203,7 @@ def jobs(
     if backend is not None:
         return get_backend(backend, location).list()
     found: list[JobStatus] = []
-    for name, where in JobDatabase(home()).locations():
+    for name, where in [("foreground", {}), *JobDatabase(home()).locations()]:
         try:
             found += get_backend(name, where).list()
         except UnavailableError as error:

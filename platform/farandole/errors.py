@@ -35,6 +35,8 @@ class FarandoleError(Exception):
     def __init__(self, message: str, *, detail: str | None = None) -> None:
         super().__init__(message)
         self.detail = detail
+        self.next_step: str | None = None
+        """What continues a job that failed, as a sentence with a command; set by whoever runs the job."""
 
 
 class UserError(FarandoleError):

@@ -237,7 +237,7 @@ def _job_writer(folder: Path, made: Callable[..., Made]) -> WriteJob:
                 "log_every_steps": 1,
                 "seed": 3,
             },
-            "resources": {"workers": 2, "cpus": 1},
+            "resources": {"workers": 2, "cpus": 1, "max_restarts": 0},
             "tracking": {"system_metrics": False},
         }
         for field, value in changes.items():

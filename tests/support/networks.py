@@ -159,6 +159,20 @@ def build_with_prior(schema: Schema, fails: bool = False) -> nn.Module:
     return Prior(schema)
 
 
+def build_with_sample(schema: Schema, fails: bool = False) -> nn.Module:
+    """Build a network that keeps the sample of training rows."""
+
+    class Sampled(Network):
+        sample: dict[str, torch.Tensor]
+
+        def initialize_inputs(self, **groups: torch.Tensor) -> None:
+            if fails:
+                raise ValueError("no sample")
+            self.sample = groups
+
+    return Sampled(schema)
+
+
 STEEP_ABOVE = 0.5
 """Above this value of the group `row`, the gradient of `build_overflowing` is infinite."""
 

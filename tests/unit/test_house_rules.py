@@ -18,7 +18,7 @@ MOST_FILES = 15
 SMALL_LINES = 60
 
 _JOB_FILES = re.compile(
-    r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|environment\.json|away\.json|job\.log"
+    r"^(job\.json|status\.json|events\.jsonl|start\.json|scale\.json|runner\.lock|foreground\.json|foreground\.lock|environment\.json|away\.json|job\.log"
     r"|progress\.json|trial\.jsonl|outcome\.json|result\.json|record\.json|commit\.json|launcher\.log|mlflow_run_id"
     r"|attempt-|rank-)$"
 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from farandole.jobdir.checkpoints import SavedCheckpoint
+from farandole.jobdir.outcome import JobProgress
 from farandole.jobdir.status import JobState
 
 if TYPE_CHECKING:  # the small processes that only run jobs do not import specs
     from farandole.spec import Job
-    from farandole.spec.backend import BackendName
 
+AnyBackend = Literal["local", "hosts", "kubernetes", "foreground"]
+"""The names of a job file's `backend.use`, and that of jobs which were not submitted."""
 TERMINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -26,7 +29,7 @@ class SubmittedJob:
     """
 
     id: str
-    backend: BackendName
+    backend: AnyBackend
     mlflow_run_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,12 +56,14 @@ class JobStatus:
         submitted_at: Time of the submission, ISO 8601, UTC.
         since: Time at which the job entered this state, ISO 8601, UTC.
         mlflow_run_id: The job's MLflow run.
+        progress: The newest event of the job's process, and how far it is; None where that is unknown.
+        checkpoint: The newest checkpoint; None: there is none, or it is not on this machine.
         details: Facts that only this backend knows: process id, hosts, namespace, pods.
     """
 
     id: str
     name: str
-    backend: BackendName
+    backend: AnyBackend
     state: JobState
     reason: str
     stage: str | None = None
@@ -70,6 +75,8 @@ class JobStatus:
     submitted_at: str = ""
     since: str = ""
     mlflow_run_id: str | None = None
+    progress: JobProgress | None = None
+    checkpoint: SavedCheckpoint | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,7 +109,7 @@ class LocalizedJob:
 class Backend(Protocol):
     """Accepts jobs, runs them and reports on them. Every error names the job, the rule and the remedy."""
 
-    name: BackendName
+    name: AnyBackend
 
     @classmethod
     def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:

@@ -29,6 +29,7 @@ class _Entry:
 _BACKENDS = {
     "local": _Entry("farandole.backends.local.backend", "LocalBackend"),
     "hosts": _Entry("farandole.backends.hosts.backend", "HostsBackend"),
+    "foreground": _Entry("farandole.backends.foreground.backend", "ForegroundBackend"),
     "kubernetes": _Entry("farandole.backends.kubernetes.backend", "KubernetesBackend", ("context", "namespace")),
 }
 

@@ -74,6 +74,8 @@ def main() -> None:
 def _show(error: FarandoleError) -> None:
     for line in str(error).splitlines():
         _print_error(line)
+    if error.next_step:
+        _print_error(error.next_step)
     if error.detail and os.environ.get("FARANDOLE_DEBUG"):
         print(f"\n{error.detail}", file=sys.stderr)
         import traceback

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +23,12 @@ RegisterAnyway = Annotated[
     bool, typer.Option("--register-anyway", help="Register the model even if it does not beat the trivial baseline.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing has changed.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest job of this name from its last checkpoint.")
+]
+
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+"""User and password in a URI, which no file and no screen shows."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +42,7 @@ def run(
     overrides: Overrides = None,
     as_json: AsJson = False,
     force: Force = False,
+    resume: Resume = False,
     register_anyway: RegisterAnyway = False,
 ) -> None:
     """Prepare, train, evaluate and register, in the foreground."""
@@ -44,8 +53,17 @@ def run(
 
     job = load_job(job_file, [*(overrides or ()), *_anyway(register_anyway)])
     with event_display() as on_event:
-        result = api.run(job, on_event, force=force)
+        command = _resume_command("run", job_file, overrides, *(["--register-anyway"] if register_anyway else []))
+        result = api.run(job, on_event, force=force, resume=resume, resume_command=command)
     render.show_training(job_file, job, result.trained, as_json=as_json)
+
+
+def _resume_command(command: str, job_file: Path, overrides: list[str] | None, *options: str) -> str:
+    """Return the command that continues a job which fails: the same one, with `--resume`."""
+    from farandole.cli.render import command as program
+
+    changes = [text for override in overrides or () for text in ("--set", _CREDENTIALS.sub("//", override))]
+    return shlex.join([program(), command, str(job_file), *changes, *options, "--resume"])
 
 
 def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
@@ -66,7 +84,7 @@ def train(
     overrides: Overrides = None,
     as_json: AsJson = False,
     register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest job of this name.")] = False,
+    resume: Resume = False,
     register_anyway: RegisterAnyway = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
 ) -> None:
@@ -79,7 +97,9 @@ def train(
     settings = [*_anyway(register_anyway), *(["train.profile=true"] if profile else [])]
     job = load_job(job_file, [*(overrides or ()), *settings])
     with event_display() as on_event:
-        trained = api.train(job, on_event, register=register or register_anyway, resume=resume)
+        options = [*(["--register"] if register else []), *(["--register-anyway"] if register_anyway else [])]
+        command = _resume_command("train", job_file, overrides, *options)
+        trained = api.train(job, on_event, register=register or register_anyway, resume=resume, resume_command=command)
     render.show_training(job_file, job, trained, as_json=as_json)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from farandole.cli.console import Column, make_console, print_table, print_text, print_values
 from farandole.cli.render import print_json
-from farandole.events import format_count
+from farandole.events import format_count, format_duration, format_metric, format_rate
 
 if TYPE_CHECKING:
     from farandole.backends.protocol import JobStatus, SubmittedJob
 
+_SHOWN_ELSEWHERE = ("recoveries", "next", "result")
+"""Details that are part of another row, or too long for one."""
 _COLOURS = {"queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
 
@@ -51,7 +52,8 @@ def show_jobs(jobs: list[JobStatus], total: int, *, as_json: bool) -> None:
     for job in jobs:
         step = f", step {job.step:,}" if job.step and job.stage else ""
         backend = job.backend if has_backends else ""
-        rows.append([job.id, _state(job), _ago(job.since), backend, f"{job.stage or ''}{step}", job.reason])
+        reason = next(iter(job.reason.splitlines()), "")
+        rows.append([job.id, _state(job), _ago(job.since), backend, f"{job.stage or ''}{step}", reason])
     print_table(console, columns, rows, heads=2)
     if total > len(jobs):
         print_text(console, "")
@@ -63,20 +65,52 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
     if as_json:
         print_json(job.to_dict())
         return
-    rows = [("state", f"{job.state} ({_ago(job.since)})"), ("reason", job.reason)]
-    if job.stage:
-        rows.append(("stage", job.stage))
+    rows = [("state", f"{job.state} ({_ago(job.since)})" if job.since else job.state), ("reason", job.reason)]
+    rows += _progress_rows(job)
     if job.attempt:
         rows.append(("attempt", f"{job.attempt}, with {format_count(job.workers, 'worker')}{_recoveries(job)}"))
-        rows.append(("step", f"{job.step:,}, {format_count(job.epoch, 'epoch')} done"))
+    if job.checkpoint is not None:
+        rows.append(("checkpoint", f"after step {job.checkpoint.step:,} ({_ago(job.checkpoint.saved_at)})"))
     rows.append(("backend", job.backend + (f", priority {job.priority}" if job.priority else "")))
     rows.append(("submitted", _moment(job.submitted_at)))
     rows.append(("MLflow run", job.mlflow_run_id or "not created yet"))
     for name, value in job.details.items():
-        if name != "recoveries":
-            text = value if isinstance(value, str) else json.dumps(value)
-            rows.append((name.replace("_", " "), text))
+        if name not in _SHOWN_ELSEWHERE and value not in (None, [], {}, "") and (name, value) != ("starts", 1):
+            rows.append((name.replace("_", " "), _detail(value)))
+    if "next" in job.details:
+        rows.append(("next", job.details["next"]))
     print_values(make_console(), rows, title=job.id)
+
+
+def _progress_rows(job: JobStatus) -> list[tuple[str, str]]:
+    """Return what is known about how far a job is: its stage, step, time left and metrics."""
+    progress, rows = job.progress, []
+    is_running = job.state == "running"
+    if job.stage:
+        done = ""
+        if is_running and progress is not None and progress.total:
+            share = min(1.0, progress.done / progress.total)
+            done = f", {progress.done:,} of {progress.total:,} {progress.unit} ({share:.0%})"
+            done += f", {format_rate(progress.rows_per_s)}" if progress.rows_per_s else ""
+        rows.append(("stage", f"{job.stage}{done}"))
+    if job.step or job.epoch:
+        epochs = f"{job.epoch} of {format_count(progress.epochs, 'epoch')}" if progress and progress.epochs else ""
+        rows.append(("step", f"{job.step:,}, {epochs or format_count(job.epoch, 'epoch')} done"))
+    if is_running and progress is not None and progress.left_s is not None:
+        passed_s = (_now() - datetime.datetime.fromisoformat(progress.at)).total_seconds()
+        rows.append(("time left", f"{format_duration(max(0, round(progress.left_s - passed_s)))} in this stage"))
+    if progress is not None and progress.metrics:
+        metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in progress.metrics.items())
+        rows.append(("metrics", f"{metrics} (validation after epoch {progress.epoch})"))
+    return rows
+
+
+def _detail(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {each}" for name, each in value.items())
+    return str(value)
 
 
 def _state(job: JobStatus) -> Text:

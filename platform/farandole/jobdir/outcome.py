@@ -1,4 +1,4 @@
-"""Reports of a submitted job's own process: its log, its progress, and how it ended."""
+"""Reports of a job's own process: its log, its progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from farandole.events import Event, Progress
+from farandole.events import EpochMetrics, Event, Progress, TimeLeft
 from farandole.jobdir.layout import LOG, OUTCOME, PROGRESS, RESULT
 from farandole.jobdir.status import timestamp
 from farandole.process.atomic import remove_drafts, write_json
@@ -24,16 +24,49 @@ def append_log(directory: Path, text: str) -> None:
         log.write(_format(text))
 
 
+@dataclass(frozen=True)
+class JobProgress:
+    """The newest event of a job's process, and how far the job is.
+
+    Args:
+        stage: The current stage; None before the first one.
+        text: The event as a line for the reader.
+        at: When it happened, in ISO 8601, UTC.
+        done: Units of the stage that are done.
+        total: Units of the stage in all; 0 while unknown.
+        unit: What is counted: `rows`, `tasks`, `MB`.
+        rows_per_s: Rows per second of wall-clock time.
+        left_s: Seconds from `at` to the end of the stage, by its pace so far.
+        epoch: Epochs that have been validated.
+        epochs: Epochs in all.
+        metrics: Metrics of the newest validation.
+    """
+
+    stage: str | None
+    text: str
+    at: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    rows_per_s: float | None = None
+    left_s: float | None = None
+    epoch: int = 0
+    epochs: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
 class EventLogger:
-    """Event handler that writes lines to standard output, which is the job's log, and the newest event to a file.
+    """Event handler that writes lines to the job's log, and the newest event to a file.
 
     Args:
         directory: The job's directory.
+        log: The log. Default: standard output, which is the log of a submitted job's process.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._stage: str | None = None
+    def __init__(self, directory: Path, log: TextIO | None = None) -> None:
+        self._directory, self._log = directory, log
+        self._progress = JobProgress(None, "", "")
+        self._time_left = TimeLeft()
         self._logged_s = self._written_s = 0.0
         self._text = ""
 
@@ -44,38 +77,39 @@ class EventLogger:
 
     def _write(self, event: Event) -> None:
         now_s = time.monotonic()
-        self._stage = getattr(event, "stage", self._stage)
+        self._progress = self._follow(event, now_s)
         if not isinstance(event, Progress) or now_s - self._written_s >= _PROGRESS_EVERY_S:
             self._written_s = now_s
-            write_json(self._directory / PROGRESS, asdict(JobProgress(self._stage, str(event), timestamp())))
+            write_json(self._directory / PROGRESS, asdict(self._progress))
         if isinstance(event, Progress):
             often = event.unit == "rows" or event.text == self._text
             if often and now_s - self._logged_s < _LOG_EVERY_S:
                 return
             self._logged_s, self._text = now_s, event.text
-        sys.stdout.write(_format(str(event)))
-        sys.stdout.flush()
+        log = self._log or sys.stdout
+        log.write(_format(str(event)))
+        log.flush()
 
-
-@dataclass(frozen=True)
-class JobProgress:
-    """The newest event of a job's process.
-
-    Args:
-        stage: The current stage; None before the first one.
-        text: The event as a line for the reader.
-        at: When it happened, in ISO 8601, UTC.
-    """
-
-    stage: str | None
-    text: str
-    at: str
+    def _follow(self, event: Event, now_s: float) -> JobProgress:
+        """Return the progress after an event."""
+        progress = replace(self._progress, text=str(event), at=timestamp())
+        stage = getattr(event, "stage", progress.stage)
+        if stage != progress.stage:
+            progress = replace(progress, stage=stage, done=0, total=0, unit="", rows_per_s=None, left_s=None)
+        if isinstance(event, Progress):
+            left_s = self._time_left.update(event, now_s)
+            progress = replace(progress, done=event.done, total=event.total, unit=event.unit)
+            return replace(progress, rows_per_s=event.rows_per_s, left_s=left_s)
+        if isinstance(event, EpochMetrics):
+            return replace(progress, epoch=event.epoch, epochs=event.epochs, metrics=event.metrics)
+        return progress
 
 
 def read_progress(directory: Path) -> JobProgress | None:
-    """Return the newest event of a job's process; None before the first one."""
+    """Return the newest event of a job's process, also if another version wrote it; None before the first one."""
     document = _read(directory / PROGRESS)
-    return JobProgress(document["stage"], document["text"], document["at"]) if document else None
+    known = {each.name for each in fields(JobProgress)}
+    return JobProgress(**{name: document[name] for name in document if name in known}) if document else None
 
 
 def write_outcome(directory: Path, reason: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farandole.events import EventHandler, Message
-from farandole.jobdir.layout import EVENTS, RUNNER_LOCK, STATUS
+from farandole.jobdir.layout import EVENTS, FOREGROUND, RUNNER_LOCK, STATUS
 from farandole.process.atomic import write_json
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -137,8 +137,13 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
 
 def resume_command(directory: Path) -> str:
     """Return the command that resumes a job which has not succeeded."""
-    submitted = (directory / RUNNER_LOCK).exists()
-    return f"farandole retry {directory.name}" if submitted else "farandole train --resume"
+    if (directory / RUNNER_LOCK).exists():
+        return f"farandole retry {directory.name}"
+    try:
+        foreground = json.loads((directory / FOREGROUND).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        foreground = {}
+    return foreground.get("resume") or "farandole train --resume"
 
 
 def timestamp() -> str:

@@ -10,6 +10,8 @@ from farandole.process.retry import Backoff
 
 _BACKOFF = Backoff(first_s=1.0, longest_s=30.0, jitter=0.5)
 _MAX_EQUAL_FAILURES = 3
+_MAX_EQUAL_ERRORS = 2
+"""The same for an error that a worker raised itself: most are mistakes in a network or its data, which stay."""
 _UNEXPLAINED = ("killed", "lost", "frozen", "unmet", "launcher")
 """Kinds of failure that do not show by themselves that the next attempt would fail in the same way."""
 
@@ -39,7 +41,8 @@ class RestartPolicy:
         is_repeated = previous is not None and _is_equal(previous, failure)
         self._equal_failures = [*self._equal_failures, failure] if is_repeated else [failure]
         self._without_progress = 0 if _made_progress(failure, previous) else self._without_progress + 1
-        if len(self._equal_failures) >= _MAX_EQUAL_FAILURES and _is_conclusive(failure):
+        most = _MAX_EQUAL_ERRORS if failure.kind == "raised" else _MAX_EQUAL_FAILURES
+        if len(self._equal_failures) >= most and _is_conclusive(failure):
             return _repeated_failure(failure, len(self._equal_failures))
         if self.used >= self.budget:
             return failure.error

@@ -67,8 +67,8 @@ def train(
         DatasetError: There is no dataset, it is not protected as the job demands, or the key of its shards is missing.
         UnavailableError: Fewer than `resources.min_workers` answered for longer than `resources.wait_s`.
         ModelError: The builder cannot be used.
-        TrainingError: The training failed more often than `resources.max_restarts` allows, or three times in the same
-            way, or the disk is full.
+        TrainingError: The training failed more often than `resources.max_restarts` allows, or several times in the
+            same way, or the disk is full.
     """
     if job.has_data:
         manifest = manifest or read_manifest(job.data.output)

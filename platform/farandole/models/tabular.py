@@ -3,13 +3,13 @@
 It combines two published designs; what it takes from each was chosen by measurement (docs/decisions/0032).
 
 - RealMLP (Holzmüller et al. 2024, "Better by Default: Strong Pre-Tuned MLPs and Boosted Trees on Tabular Data",
-  arXiv 2407.04491): periodic embeddings of numbers, one-hot columns for categories of few values, a learned scale of
-  each input, the NTK parametrization, factors of the learning rate for some parameters.
+  arXiv 2407.04491): one-hot columns for categories of few values, a learned scale of each input, the NTK
+  parametrization, a higher learning rate of the scales.
 - TabM (Gorishniy et al. 2024, "TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling", arXiv
-  2410.24210): K networks that share their weight matrices and differ by vectors. Each is trained by its own loss; the
-  prediction is their mean.
+  2410.24210): piecewise linear encodings of numbers, and K networks that share their weight matrices and differ by
+  vectors. Each is trained by its own loss; the prediction is their mean.
 
-Shapes: B rows, K members, F numbers, D inputs of a layer, H its outputs, O outputs of a row.
+Shapes: B rows, K members, F numbers, T intervals, D inputs of a layer, H its outputs, O outputs of a row.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ _MAX_ONE_HOT = 9
 """Categories with at most this many ids become one-hot columns (RealMLP, section 3); ids include unknown, missing."""
 _EMBEDDING_SIZE = 8
 """Length of the embedding of other categories (RealMLP, section 3)."""
-_MAX_PERIODIC = 256
-"""A group of more numbers is read without periodic embeddings, which would make its input four times as wide."""
+_MAX_ENCODED = 4096
+"""A group of numbers has at most this many encoded columns: of many numbers, each has fewer intervals, or none."""
+_MIN_INTERVALS = 2
 _SCALE_RATE = 6.0
 """Factor of the learning rate of the inputs' scales (RealMLP, section 3)."""
-_PERIODIC_RATE = 0.1
-"""Factor of the learning rate of periodic embeddings (RealMLP, section 3)."""
 _LEVELS = 256
 """Number of levels of the random bytes that decide what dropout keeps."""
 
@@ -53,7 +52,7 @@ class Tabular(nn.Module):
         depth: Number of hidden layers.
         dropout: Share of hidden activations that training drops.
         activation: One of `relu`, `silu`, `gelu`.
-        frequency: Standard deviation of the first frequencies of the periodic embeddings; 0: no embeddings.
+        intervals: Maximum number of intervals of the encoding of a number; 0: no encoding.
     """
 
     def __init__(
@@ -65,18 +64,18 @@ class Tabular(nn.Module):
         depth: int,
         dropout: float,
         activation: str,
-        frequency: float,
+        intervals: int,
     ) -> None:
         super().__init__()
         self.kind = schema.target.kind
         self.encoders = nn.ModuleDict(
-            {f"group_{group.name}": _encoder(group, frequency) for group in schema.groups}  # any name is permitted
+            {f"group_{group.name}": _encoder(group, intervals) for group in schema.groups}  # any name is permitted
         )
         inputs = sum(int(encoder.width) for encoder in self.encoders.values())  # type: ignore[arg-type, misc]
         self.scale = nn.Parameter(torch.full((inputs,), 1 / _SCALE_RATE))
         sizes = [inputs] + [width] * depth
         self.layers = nn.ModuleList(
-            SharedLinear(members, size, width, diverse=number == 0) for number, size in enumerate(sizes[:-1])
+            SharedLinear(members, size, width, shares_inputs=number == 0) for number, size in enumerate(sizes[:-1])
         )
         self.head = MemberLinear(members, sizes[-1], schema.target.num_outputs)
         self.activation, self.dropout = _ACTIVATIONS[activation], dropout
@@ -84,6 +83,8 @@ class Tabular(nn.Module):
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
         """Map numbers `[B, F]`, ids `[B, N]`, images and tensors `[B, …]` to logits or values."""
         parts = [encoder(groups[name.removeprefix("group_")]) for name, encoder in self.encoders.items()]
+        # A parameter that is stored as p and used as c * p learns c times as fast with Adam, for which the size of a
+        # gradient does not matter. So the optimizer needs no groups of parameters.
         hidden = torch.cat(parts, dim=1) * (self.scale * _SCALE_RATE)
         for layer in self.layers:
             hidden = self.activation(layer(hidden))
@@ -100,6 +101,12 @@ class Tabular(nn.Module):
             return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
         return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
 
+    def initialize_inputs(self, **groups: torch.Tensor) -> None:
+        """Fit the encodings of numbers to a sample of rows."""
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder, Numbers):
+                encoder.initialize(groups[name.removeprefix("group_")])
+
     def initialize_output(self, bias: torch.Tensor) -> None:
         """Start the outputs of all members at `bias`, `[O]`: the priors of the classes, or the label's mean."""
         with torch.no_grad():
@@ -109,31 +116,36 @@ class Tabular(nn.Module):
 class SharedLinear(nn.Module):
     """A linear map of K members that share a matrix: `s_k * ((x * r_k) @ W) / sqrt(D) + b_k` (TabM, equation 4).
 
-    The vectors are multiplied into the matrix instead of the inputs, which is the same and costs K·D·H instead of
-    K·B·(D + H). The factor `1 / sqrt(D)` with weights of variance 1 is the NTK parametrization (RealMLP, section 3).
-    Vectors are stored flat, so that they are exempt from weight decay as all vectors are.
+    In the first layer, where all members have the same inputs, there are no vectors `r`, and `s` begins as random signs
+    instead. Then one product serves all members; TabM's random `r` cost K of them and were not better (0032). In the
+    other layers the vectors are multiplied into the matrix, which costs K·D·H instead of K·B·(D + H).
+
+    The factor `1 / sqrt(D)` with weights of variance 1 is the NTK parametrization (RealMLP, section 3). Vectors are
+    stored flat, so that they are exempt from weight decay as all vectors are.
 
     Args:
         members: Number of members, K.
         inputs: D.
         outputs: H.
-        diverse: Whether the vectors `r` begin as random signs, as in the first layer of TabM, or as ones.
+        shares_inputs: Whether all members have the same inputs, `[B, D]`.
     """
 
-    def __init__(self, members: int, inputs: int, outputs: int, *, diverse: bool) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int, *, shares_inputs: bool) -> None:
         super().__init__()
         self.members, self.inputs, self.outputs = members, inputs, outputs
         self.weight = nn.Parameter(torch.randn(inputs, outputs))
-        signs = torch.randint(0, 2, (members * inputs,)) * 2.0 - 1.0
-        self.input_scale = nn.Parameter(signs if diverse else torch.ones(members * inputs))
-        self.output_scale = nn.Parameter(torch.ones(members * outputs))
+        self.input_scale = None if shares_inputs else nn.Parameter(torch.ones(members * inputs))
+        signs = torch.randint(0, 2, (members * outputs,)) * 2.0 - 1.0
+        self.output_scale = nn.Parameter(signs if shares_inputs else torch.ones(members * outputs))
         self.bias = nn.Parameter(torch.zeros(members * outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[B, D]`, the same for all members, or `[K, B, D]` to `[K, B, H]`."""
-        input_scale = self.input_scale.view(self.members, self.inputs, 1) * (1 / math.sqrt(self.inputs))
+        weight = self.weight * (1 / math.sqrt(self.inputs))
         output_scale = self.output_scale.view(self.members, 1, self.outputs)
-        return member_maps(x, self.weight * input_scale * output_scale, self.bias)
+        if self.input_scale is None:
+            return torch.addcmul(self.bias.view(self.members, 1, self.outputs), x @ weight, output_scale)
+        return member_maps(x, weight * self.input_scale.view(self.members, self.inputs, 1) * output_scale, self.bias)
 
 
 class MemberLinear(nn.Module):
@@ -157,33 +169,43 @@ class MemberLinear(nn.Module):
 
 
 class Numbers(nn.Module):
-    """Numbers and their periodic embeddings: x, and 3 linear maps of 16 `cos(2π w x + b)` (RealMLP, section 3, PBLD).
+    """Numbers and their piecewise linear encodings (Gorishniy et al. 2022, arXiv 2203.05556, equation 1).
+
+    The values of a feature are cut into intervals with equally many rows. Entry t of its encoding grows from 0 to 1
+    while the number passes through interval t. A feature with few values has an interval between each two of them, and
+    entries that are always 0.
 
     Args:
         size: F.
-        frequency: Standard deviation of the first frequencies.
+        intervals: Maximum number of intervals of a feature, T.
     """
 
-    def __init__(self, size: int, frequency: float, *, waves: int = 16, maps: int = 3) -> None:
+    def __init__(self, size: int, intervals: int) -> None:
         super().__init__()
-        self.width = size * (maps + 1)
-        spread = 1 / math.sqrt(waves)
-        self.frequencies = nn.Parameter(torch.randn(size, waves) * (frequency * 2 * math.pi / _PERIODIC_RATE))
-        self.phases = nn.Parameter(torch.empty(size, waves).uniform_(-math.pi, math.pi) / _PERIODIC_RATE)
-        self.weight = nn.Parameter(torch.empty(size, waves, maps).uniform_(-spread, spread) / _PERIODIC_RATE)
-        self.bias = nn.Parameter(torch.empty(size * maps).uniform_(-spread, spread) / _PERIODIC_RATE)
+        self.width = size * (intervals + 1)
+        self.slopes: torch.Tensor
+        self.offsets: torch.Tensor
+        self.register_buffer("slopes", torch.zeros(size, intervals))
+        self.register_buffer("offsets", torch.zeros(size, intervals))
+
+    def initialize(self, x: torch.Tensor) -> None:
+        """Choose the intervals of each feature for a sample of rows, `[B, F]`."""
+        intervals = self.slopes.shape[1]
+        self.slopes.zero_()
+        self.offsets.zero_()
+        for feature, values in enumerate(x.double().unbind(1)):
+            bounds = torch.unique(values)
+            if len(bounds) > intervals + 1:
+                places = torch.linspace(0, len(values) - 1, intervals + 1, dtype=torch.float64).round().long()
+                bounds = torch.unique(values.sort().values[places])
+            slopes = 1 / (bounds[1:] - bounds[:-1])
+            self.slopes[feature, : len(slopes)] = slopes
+            self.offsets[feature, : len(slopes)] = -bounds[:-1] * slopes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `[B, F]` to `[B, 4 * F]`."""
-        numbers = x.t().unsqueeze(2)
-        # A parameter that is stored as p and used as c * p learns c times as fast with Adam, for which the size of a
-        # gradient does not matter. So the optimizer needs no groups of parameters.
-        angles = numbers * (self.frequencies * _PERIODIC_RATE).unsqueeze(1) + (self.phases * _PERIODIC_RATE).unsqueeze(
-            1
-        )
-        bias = self.bias.view(len(numbers), 1, -1) * _PERIODIC_RATE
-        embedded = torch.baddbmm(bias, angles.cos(), self.weight * _PERIODIC_RATE)
-        return torch.cat([embedded, numbers], dim=2).transpose(0, 1).flatten(1)
+        """Map `[B, F]` to `[B, F * (T + 1)]`."""
+        encoded = torch.addcmul(self.offsets, x.unsqueeze(2), self.slopes).clamp(0, 1)
+        return torch.cat([encoded.flatten(1), x], dim=1)
 
 
 class Plain(nn.Module):
@@ -227,10 +249,9 @@ class Ids(nn.Module):
 
 def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Apply the map of each member: `[B, D]` or `[K, B, D]` times `[K, D, H]` plus `[K * H]` is `[K, B, H]`."""
-    members, inputs, outputs = weight.shape
-    if x.ndim == 2:  # one large product instead of K small ones
-        flat = torch.addmm(bias, x, weight.transpose(0, 1).reshape(inputs, members * outputs))
-        return flat.view(len(x), members, outputs).transpose(0, 1)
+    members, _, outputs = weight.shape
+    if x.ndim == 2:  # a network without hidden layers
+        x = x.expand(members, *x.shape)
     return torch.baddbmm(bias.view(members, 1, outputs), x, weight)
 
 
@@ -248,11 +269,11 @@ def drop_activations(x: torch.Tensor, rate: float) -> torch.Tensor:
     return x * (keep * (_LEVELS / (_LEVELS - dropped)))
 
 
-def _encoder(group: Group, frequency: float) -> nn.Module:
+def _encoder(group: Group, intervals: int) -> nn.Module:
     if group.kind == "ids":
         return Ids(group)
-    if group.kind == "numbers" and frequency and group.size <= _MAX_PERIODIC:
-        return Numbers(group.size, frequency)
+    if group.kind == "numbers" and (fitting := min(intervals, _MAX_ENCODED // group.size)) >= _MIN_INTERVALS:
+        return Numbers(group.size, fitting)
     return Plain(group)
 
 
@@ -264,7 +285,7 @@ def build(
     depth: int = 2,
     dropout: float = 0.1,
     activation: str = "relu",
-    frequency: float = 0.1,
+    intervals: int = 16,
 ) -> nn.Module:
     """Build the network.
 
@@ -275,7 +296,7 @@ def build(
         depth: Number of hidden layers.
         dropout: Share of hidden activations that training drops.
         activation: Activation of each hidden layer: `relu`, `silu` or `gelu`.
-        frequency: Standard deviation of the first frequencies of the periodic embeddings of numbers; 0 makes none.
+        intervals: Maximum number of intervals of the piecewise linear encoding of a number; 0: no encoding.
 
     Raises:
         ModelError: The dataset has texts, or an option is wrong.
@@ -300,5 +321,5 @@ def build(
         depth=depth,
         dropout=dropout,
         activation=activation,
-        frequency=frequency,
+        intervals=intervals,
     )

@@ -6,14 +6,17 @@ transforms together; hence 16 files.
 
 from farandole.preprocess.fit import LABEL_KEY, Observations, find_losses, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing, RowStream
+from farandole.preprocess.raw_rows import RawForm, find_forms
 from farandole.preprocess.summary import Summary
 
 __all__ = [
     "LABEL_KEY",
     "Observations",
     "Preprocessing",
+    "RawForm",
     "RowStream",
     "Summary",
+    "find_forms",
     "find_losses",
     "learn",
     "merge",

@@ -19,6 +19,7 @@ from farandole.preprocess.categorical import HashTransform, VocabularyTransform
 from farandole.preprocess.image import ImageTransform
 from farandole.preprocess.label import ClassLabel, NumberLabel, label_from_dict, label_from_spec
 from farandole.preprocess.numeric import NumericTransform
+from farandole.preprocess.raw_rows import RawForm, convert_column
 from farandole.preprocess.tensor import TensorTransform
 from farandole.preprocess.text import Packer, TextTransform
 from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
@@ -138,29 +139,33 @@ class Preprocessing:
             rows[LABEL] = self.label.apply(_column(batch, self.label.column))
         return rows
 
-    def raw_batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
-        """Cast raw rows that do not come from Spark to the types that the transforms were fitted on.
+    def raw_batch(self, columns: Mapping[str, Any], forms: Mapping[str, RawForm] | None = None) -> pa.RecordBatch:
+        """Convert raw rows that do not come from Spark to the types that the transforms were fitted on.
 
         Args:
             columns: Column to values (lists, arrays or pandas series); None and NaN are missing.
+            forms: Column to how the sources write it.
 
         Raises:
             DataError: A column is missing, or a value does not fit its column's type.
         """
         arrays = {}
+        num_rows = next((len(columns[name]) for name in self.columns if hasattr(columns.get(name), "__len__")), 0)
         for name in self.columns:
-            if name not in columns:
+            form = (forms or {}).get(name)
+            if name not in columns and not (form and form.may_be_absent):
                 raise DataError(f"column {name}: is missing; the model needs {', '.join(self.columns)}")
-            try:
-                # pandas stores text in chunks
-                chunks = pa.chunked_array(pa.array(columns[name], from_pandas=True))
-                arrays[name] = chunks.cast(arrow_type(self.types[name])).combine_chunks()
-            except (pa.ArrowException, TypeError, ValueError) as error:
-                raise DataError(f"column {name}: is not {self.types[name]} ({error}); send such values") from error
+            values = columns[name] if name in columns else [None] * num_rows
+            arrays[name] = convert_column(name, values, self.types[name], form, self._known_texts(name))
         lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"the columns have different numbers of rows ({lengths}); send equally many of each")
         return pa.record_batch(arrays)
+
+    def _known_texts(self, column: str) -> frozenset[str]:
+        """Return the categories of a column that were learned."""
+        learned = (t.vocabulary for t in self.transforms if isinstance(t, VocabularyTransform) and t.column == column)
+        return frozenset(text for vocabulary in learned for text in vocabulary or ())
 
     def example(self) -> dict[str, list[Any]]:
         """Return a synthetic row to try a served model with: typical values of the learned distributions."""

@@ -73,7 +73,7 @@ class Resources(Spec):
     regrow_s: Seconds | None = 60.0
     """How often a job that runs with fewer than `workers` checks its hosts, in seconds. When more are available, it
     saves a checkpoint and continues with more workers. `null`: never."""
-    max_restarts: Annotated[int, Field(ge=0)] = 0
+    max_restarts: Annotated[int, Field(ge=0)] = 3
     """How often a failed training is restarted from its last checkpoint."""
     heartbeat_timeout_s: Seconds = 15.0
     """A worker without a heartbeat for this long is considered frozen; before the first step, six times as long."""

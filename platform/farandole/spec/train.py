@@ -103,7 +103,8 @@ class Model(Spec):
     """`module:function`. The module is beside the job file, or one of `farandole.models`. The function receives the
     dataset's schema and the options, and returns a `torch.nn.Module` that takes each feature group by name. If the
     module has a method `initialize_output(bias)`, it receives the log-odds or log-priors of the classes (zeros for a
-    regression), `[num_outputs]`, before training starts."""
+    regression), `[num_outputs]`, before training starts. Likewise `initialize_inputs(**groups)` receives a sample of
+    training rows, `forward` can learn from it how numbers are distributed."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the builder."""
 

@@ -6,9 +6,9 @@ import json
 import logging
 import tempfile
 import warnings
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 from torch import nn
 
-from farandole.preprocess import Preprocessing
+from farandole.preprocess import Preprocessing, find_forms
 from farandole.spec import Job
 from farandole.storage import file_uri
 
@@ -32,11 +32,13 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
         The reason if the network could not be exported; None if it was.
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    example = pd.DataFrame(preprocessing.example())
+    example = _json_example(preprocessing)
     with tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
         folder = Path(scratch)
         (folder / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
+        forms = find_forms(job.data.sources, preprocessing.columns)
+        (folder / "rows.json").write_text(json.dumps({name: form.to_dict() for name, form in forms.items()}))
         problem = _write_network(network.cpu().eval(), preprocessing, job, folder)
         code = [str(Path(__file__).resolve().parents[1])]
         if problem is not None and not job.network.builder.startswith("farandole."):
@@ -50,9 +52,18 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
             code_paths=code,
             signature=_signature(preprocessing),
             input_example=example,
+            metadata={"columns": {column: preprocessing.types[column] for column in preprocessing.columns}},
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
         )
     return problem
+
+
+def _json_example(preprocessing: Preprocessing) -> pd.DataFrame:
+    """Return one row of values that JSON has, in which MLflow stores it."""
+    row = preprocessing.example()
+    return pd.DataFrame(
+        {name: [float(value) if isinstance(value, Decimal) else value for value in row[name]] for name in row}
+    )
 
 
 def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, folder: Path) -> str | None:
@@ -93,8 +104,14 @@ class _Exported(nn.Module):
 
 
 def _signature(preprocessing: Preprocessing) -> ModelSignature:
+    """Return the signature: the raw columns, of any type.
+
+    MLflow's own types would reject rows of the source before the model sees them: whole numbers with gaps, times with
+    zones, categories, numbers in a column of text. The model converts each value to the column's type, or rejects it.
+    """
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(_input_type(preprocessing.types[column]), column, required=False) for column in preprocessing.columns
+        ColSpec(AnyType(), column, required=False)  # type: ignore[no-untyped-call]
+        for column in preprocessing.columns
     ]
     label = preprocessing.schema.target
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double" if label.kind == "regression" else "string", "prediction")]
@@ -103,16 +120,3 @@ def _signature(preprocessing: Preprocessing) -> ModelSignature:
     elif label.kind == "multiclass":
         outputs += [ColSpec("double", f"probability_{name}") for name in label.classes]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
-
-
-def _input_type(name: str) -> Any:
-    """Return MLflow's type of a raw column; `raw_batch` casts to the exact type later.
-
-    Integers are declared as any type: with a missing value, pandas converts them to floats, which MLflow rejects for an
-    integer column, and a float column rejects integers. Arrays are too, since their numbers would need a single type.
-    """
-    if name in ("tinyint", "smallint", "int", "bigint") or name.startswith("array<"):
-        return AnyType()  # type: ignore[no-untyped-call]
-    if name in ("date", "timestamp", "timestamp_ntz"):
-        return "datetime"
-    return name if name in ("boolean", "string", "binary") else "double"

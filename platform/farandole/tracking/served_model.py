@@ -16,9 +16,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.model import PythonModel
+from mlflow.types.schema import AnyType
 
-from farandole.preprocess import Preprocessing
+from farandole.errors import DataError
+from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn
 
 
@@ -29,6 +34,8 @@ class ServedModel(PythonModel):
         """Load the preprocessing and the network."""
         folder = Path(context.artifacts["model"])
         self._preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessing.json").read_text()))
+        forms = json.loads((folder / "rows.json").read_text())
+        self._forms = {column: RawForm.from_dict(form) for column, form in forms.items()}
         self._label = self._preprocessing.schema.target
         self._network = _load_network(folder, self._preprocessing)
 
@@ -37,14 +44,20 @@ class ServedModel(PythonModel):
 
         Args:
             context: MLflow's context; unused.
-            model_input: Raw rows with the columns of the signature.
+            model_input: Raw rows with the columns of the signature, in any form that their source or pandas gives them.
             params: Unused; the model has no parameters.
 
         Returns:
             For classes: `prediction` (the class as text) and `probability` (of the positive class), or one column
             `probability_CLASS` for each class. For regression: `prediction`.
+
+        Raises:
+            MlflowException: A column is missing, or a value does not fit its type.
         """
-        features = self._preprocessing.features(self._preprocessing.raw_batch(model_input))
+        try:
+            features = self._preprocessing.features(self._preprocessing.raw_batch(model_input, self._forms))
+        except DataError as error:  # MLflow's server hides the text of any other error
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from error
         with torch.no_grad():
             outputs = self._network({name: torch.from_numpy(values) for name, values in features.items()}).float()
         return _as_frame(outputs, self._label)
@@ -76,4 +89,21 @@ def _load_network(folder: Path, preprocessing: Preprocessing) -> Callable[[dict[
     return lambda groups: network(**groups)
 
 
+def _parse_csv(csv_input: Any, schema: Any = None) -> pd.DataFrame:
+    """Read the body of a request to MLflow's scoring server as the texts that it holds.
+
+    The server has an error for columns of any type, and pandas would turn `007` into 7, and categories such as `None`
+    into missing values.
+    """
+    if schema is None or not all(isinstance(column.type, AnyType) for column in schema.inputs):
+        return _PARSE_CSV(csv_input, schema=schema)
+    try:
+        return pd.read_csv(csv_input, dtype=str, keep_default_na=False, na_filter=False)
+    except ValueError as error:
+        raise MlflowException(f"the body of the request is not CSV: {error}", error_code=BAD_REQUEST) from error
+
+
+_PARSE_CSV = getattr(scoring_server.parse_csv_input, "original", scoring_server.parse_csv_input)
+_parse_csv.original = _PARSE_CSV  # type: ignore[attr-defined]  # a process may load several models
+scoring_server.parse_csv_input = _parse_csv
 mlflow.models.set_model(ServedModel())

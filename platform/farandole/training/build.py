@@ -8,7 +8,7 @@ from torch import nn
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
-from farandole.shards import Dataset
+from farandole.shards import LABEL, Dataset
 from farandole.spec import Job, is_function_reference, metric_direction
 from farandole.storage import Location
 from farandole.training.checkpoint import (
@@ -34,6 +34,8 @@ from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
+_SAMPLE_ROWS = 16_384
+
 
 def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World) -> None:
     """Start a network's outputs at the frequencies of the classes, if it has a method `initialize_output(bias)`.
@@ -49,6 +51,29 @@ def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World)
         initialize(bias)
     except Exception as error:
         raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_output") from error
+
+
+def initialize_inputs(job: Job, dataset: Dataset, model: nn.Module) -> None:
+    """Pass a sample of training rows to a network that has a method `initialize_inputs(**groups)`.
+
+    Rows are in shards by a hash of their content, so that the first ones are a random sample.
+
+    Raises:
+        ModelError: The method raises.
+    """
+    initialize = getattr(model, "initialize_inputs", None)
+    reader = dataset.split("train")
+    if not callable(initialize) or not reader.block_rows:
+        return
+    sample = {
+        name: torch.from_numpy(values[:_SAMPLE_ROWS].copy())  # a copy, since shards are mapped read-only
+        for name, values in reader.block(0).items()
+        if name != LABEL
+    }
+    try:
+        initialize(**sample)
+    except Exception as error:
+        raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_inputs") from error
 
 
 def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -> TrainingLoader:

@@ -157,7 +157,7 @@ def _broadcast(tensors: dict[str, torch.Tensor]) -> None:
 
     It requires contiguous tensors, which channels-last weights are not.
     """
-    # A state dict may hold other states of modules, which are no tensors.
+    # A state dict may also hold states of modules that are not tensors.
     filled = {name: each.detach() for name, each in tensors.items() if isinstance(each, torch.Tensor) and each.numel()}
     contiguous = {name: tensor.resolve_conj().resolve_neg().contiguous() for name, tensor in filled.items()}
     if contiguous:

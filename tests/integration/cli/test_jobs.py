@@ -22,7 +22,7 @@ def test_status_jobs_and_logs_show_a_failed_job(local: MakeBackend) -> None:
     status = document("status", job_id)
     assert set(status) == {
         "id", "name", "backend", "state", "reason", "stage", "attempt", "workers", "step", "epoch", "priority",
-        "submitted_at", "since", "mlflow_run_id", "details",
+        "submitted_at", "since", "mlflow_run_id", "progress", "checkpoint", "details",
     }  # fmt: skip
     assert (status["state"], status["reason"]) == ("failed", "its process ended with exit code 7")
     assert document("jobs") == [status]

@@ -116,12 +116,11 @@ def test_the_signature_lists_the_raw_columns_and_matches_the_example(
     _, model = models["binary"]
     signature = model.metadata.signature
     assert [(column.name, str(column.type), column.required) for column in signature.inputs] == [
-        ("row", "Any", False),
-        ("width", "DataType.double", False),
-        ("height", "DataType.double", False),
-        ("colour", "DataType.string", False),
-        ("seen_at", "DataType.datetime", False),
+        (name, "Any", False) for name in ("row", "width", "height", "colour", "seen_at")
     ]
+    assert model.metadata.metadata["columns"] == {
+        "row": "bigint", "width": "double", "height": "double", "colour": "string", "seen_at": "timestamp",
+    }  # fmt: skip
     assert signature.outputs.input_names() == ["prediction", "probability"]
     example = model.input_example
     assert list(example.columns) == ["row", "width", "height", "colour", "seen_at"]

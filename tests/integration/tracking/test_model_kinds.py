@@ -99,13 +99,6 @@ def test_a_model_of_every_kind_of_feature_is_saved_and_served(fitted: Preprocess
     with torch.no_grad():
         expected = network(**{name: torch.from_numpy(array) for name, array in features.items()})
     np.testing.assert_allclose(predictions["probability"], expected.squeeze(1).sigmoid().numpy(), rtol=1e-4)
-    inputs = {column.name: str(column.type) for column in model.metadata.signature.inputs}
-    assert inputs == {
-        "body": "DataType.string",
-        "picture": "DataType.binary",
-        "vector": "Any",
-        "raw": "DataType.binary",
-        "at": "DataType.datetime",
-        "size": "Any",
-    }
+    assert {column.name: str(column.type) for column in model.metadata.signature.inputs} == dict.fromkeys(TYPES, "Any")
+    assert model.metadata.metadata["columns"] == TYPES
     assert len(model.predict(model.input_example)) == 1

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,6 +18,8 @@ from farandole.cli import render_jobs
 from farandole.cli.doctor import Finding
 from farandole.cli.render import show_findings, show_plan, show_sweep, show_synced, show_training
 from farandole.cli.render_jobs import show_jobs, show_status
+from farandole.jobdir.checkpoints import SavedCheckpoint
+from farandole.jobdir.outcome import JobProgress
 from farandole.launch import DatasetSummary, TrainedModel
 from farandole.planning import EvaluateStep, Plan, PrepareStep, RegisterStep, TrainStep
 from farandole.sweeping.sweep import SweepResult
@@ -27,6 +30,7 @@ from tests.unit.cli.test_render import JOB, SUMMARY
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (80, 50)
 _HOME = "/home/somebody/.farandole"
+METRICS = {"roc_auc": 0.81063, "average_precision": 0.6377, "accuracy": 0.82394, "log_loss": 0.41687}
 _RUN = "fef9189a9b4a4b0da00e39dcbfa62a4a"
 
 
@@ -54,13 +58,12 @@ _PRIOR = {"roc_auc": 0.5, "average_precision": 0.24, "accuracy": 0.76, "log_loss
 
 def _training() -> None:
     splits = {"data_wait_s": 0.1, "compute_s": 9.93, "all_reduce_wait_s": 1.52, "evaluate_s": 142.4}
-    metrics = {"roc_auc": 0.81063, "average_precision": 0.6377, "accuracy": 0.82394, "log_loss": 0.41687}
     training = replace(
         SUMMARY,
         mlflow_run_id=_RUN,
         rows_per_s=181_131.0,
         steps=512,
-        metrics={"test": metrics, "validation": metrics},
+        metrics={"test": METRICS, "validation": METRICS},
         time_split=splits,
         time_by_rank=[splits, splits],
         straggler={"rank": 1, "excess_s": 4.25, "share": 0.375},
@@ -125,10 +128,28 @@ def _status() -> None:
             priority=5,
             reason="attempt 3 is training",
             mlflow_run_id=_RUN,
+            progress=JobProgress(
+                "train",
+                "train: epoch 5 of 8",
+                _ago(seconds=2),
+                1_123_456,
+                2_091_928,
+                "rows",
+                181_131.0,
+                62.0,
+                4,
+                8,
+                METRICS,
+            ),
+            checkpoint=SavedCheckpoint(1024, _ago(seconds=40)),
             details=details,
         ),
         as_json=False,
     )
+    command = "farandole run jobs/flights/job.yaml --set train.epochs=2 --resume"
+    failed = {"directory": f"{_HOME}/jobs/{_id('flights')}", "starts": 1}
+    failed["next"] = f"`{command}` continues it from its checkpoint after step 1,024"
+    show_status(_job("flights", state="failed", reason="its process 4242 was killed", details=failed), as_json=False)
 
 
 def _sweep() -> None:
@@ -191,7 +212,7 @@ def test_layout_is_the_golden_one(
 
 @pytest.mark.parametrize("width", [100, *WIDTHS])
 def test_help_fits_the_terminal_and_names_no_types(width: int) -> None:
-    whole = typer.main.get_command(cli.app)
+    whole: Any = typer.main.get_command(cli.app)
     commands = [whole, *whole.commands.values(), *whole.commands["data"].commands.values()]
     for command in commands:
         with typer.Context(command, info_name="farandole", terminal_width=width - 2) as context:

@@ -41,9 +41,18 @@ def test_failure_that_repeats_at_the_same_step_is_final() -> None:
     assert error.detail == "evidence"
 
 
+def test_error_that_a_worker_raises_twice_is_final() -> None:
+    policy = RestartPolicy(9)
+    assert policy.register(_failure(None, "raised")) is None
+    error = policy.register(_failure(None, "raised"))
+    assert str(error) == (
+        "broke; it failed 2 times in the same way before its first step, so no further attempt is made"
+    )
+
+
 def test_same_message_of_another_worker_is_the_same_failure() -> None:
     policy = RestartPolicy(9)
-    assert [policy.register(_failure(48, "raised", rank)) is None for rank in (0, 1, 2)] == [True, True, False]
+    assert [policy.register(_failure(48, "raised", rank)) is None for rank in (0, 1)] == [True, False]
 
 
 def test_other_steps_kinds_or_workers_are_different_failures() -> None:

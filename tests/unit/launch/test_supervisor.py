@@ -115,7 +115,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _job(**resources: Any) -> Job:
     data = {"sources": {"things": {"path": "things.csv"}}, "features": {"x": {"kind": "numeric"}}}
-    return parse_job({"name": "small", "data": data, "resources": {"workers": 2, **resources}})
+    return parse_job({"name": "small", "data": data, "resources": {"workers": 2, "max_restarts": 0, **resources}})
 
 
 def _run(

@@ -281,3 +281,19 @@ def test_reported_counts_are_those_of_the_applied_values(numbers: list[int]) -> 
     text = loss(values, scale="none")
     assert (text is None) == (kept == len(set(values)))
     assert text is None or f"{len(set(values))} distinct values of the training rows become {kept} as" in text
+
+
+def test_robust_smooth_scaling_bounds_outliers_and_keeps_their_order() -> None:
+    values = [float(value) for value in range(101)]
+    transform = fitted(values, scale="robust_smooth")
+    low, middle, high, far, farther = applied(transform, [25.0, 50.0, 100.0, 1e6, 1e200])
+    assert middle == 0.0
+    assert low == pytest.approx(-0.5 / np.sqrt(1 + (0.5 / 3) ** 2), rel=1e-3)
+    assert high == pytest.approx(1 / np.sqrt(1 + (1 / 3) ** 2), rel=1e-3)
+    assert high < far <= farther <= 3.0
+
+
+def test_robust_smooth_scaling_of_a_mostly_constant_column_uses_its_range() -> None:
+    transform = fitted([0.0] * 9 + [10.0], scale="robust_smooth")
+    assert applied(transform, [0.0, 10.0]) == pytest.approx([0.0, 2 / np.hypot(1, 2 / 3)])
+    assert applied(fitted([4.0] * 9, scale="robust_smooth"), [4.0, 5.0]) == [0.0, 0.0]

@@ -213,10 +213,10 @@ def test_pandas_columns_are_accepted_as_rows(declare: Declare, fit: Fit) -> None
     ("change", "problem"),
     [
         ({"x": None}, "column x: is missing; the model needs x, carrier, start"),
-        ({"x": ["one"]}, "column x: is not double"),
+        ({"x": ["one"]}, r"column x: 'one' is not double \(1 of 1 rows\)"),
         ({"x": 5}, "column x: is not double"),
         ({"x": [[1]]}, "column x: is not double"),
-        ({"x": [1, "one"]}, "column x: is not double"),
+        ({"x": [1, "one"]}, r"column x: 'one' is not double \(1 of 2 rows\)"),
         ({"start": [True]}, "column start: is not timestamp_ntz"),
         ({"x": [1.0, 2.0]}, "x|length|rows"),
     ],

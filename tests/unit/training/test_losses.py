@@ -19,6 +19,7 @@ from farandole.training.losses import (
     count_labels,
     loss_function,
     output_bias,
+    row_losses,
 )
 from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
 from tests.support.made_data import Made
@@ -84,6 +85,23 @@ def test_outputs_of_another_shape_or_type_are_rejected(outputs: object, kind: La
         check_outputs(outputs, 3, kind)
     assert str(caught.value).startswith("model.builder: ")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [BINARY, MULTICLASS, REGRESSION])
+def test_loss_of_an_ensemble_is_the_mean_of_its_members(kind: LabelColumn) -> None:
+    outputs, label = sample(kind, rows=5)
+    members = torch.stack([outputs, outputs * 2, -outputs], dim=1)
+    loss = loss_function("auto", kind)
+    expected = (loss(outputs, label) + loss(outputs * 2, label) + loss(-outputs, label)) / 3
+    torch.testing.assert_close(row_losses(loss, members, label), expected)
+    torch.testing.assert_close(row_losses(loss, outputs, label), loss(outputs, label))
+
+
+def test_axis_of_members_is_for_training_only() -> None:
+    check_outputs(torch.zeros(3, 8, 1), 3, BINARY, can_be_ensemble=True)
+    for outputs, can_be_ensemble in ((torch.zeros(3, 8, 1), False), (torch.zeros(3, 0, 1), True)):
+        with pytest.raises(ModelError, match="forward returned"):
+            check_outputs(outputs, 3, BINARY, can_be_ensemble=can_be_ensemble)
 
 
 # Class weights, smoothing, and user losses ----------------------------------------------------------

@@ -88,6 +88,20 @@ def test_complex_weights_and_buffers_are_trained_and_saved(harness: Harness, mak
     assert weights_digest(again.model.state_dict()) == weights_digest(trainer.model.state_dict())
 
 
+def test_network_receives_a_sample_of_training_rows(harness: Harness, make_job: MakeJob) -> None:
+    trainer = harness.trainer(make_job(model={"builder": "network:build_with_sample", "options": {}}))
+    sample: Any = trainer.model.sample
+    schema = trainer.dataset.manifest.columns
+    assert set(sample) == {group.name for group in schema.groups}
+    assert {len(values) for values in sample.values()} == {trainer.dataset.split("train").block_rows[0]}
+
+
+def test_failing_initialization_of_the_inputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_with_sample", "options": {"fails": True}})
+    with pytest.raises(ModelError, match=r"build_with_sample: initialize_inputs: raised ValueError: no sample"):
+        harness.trainer(job)
+
+
 def test_interrupted_training_resumes_with_identical_weights(harness: Harness, make_job: MakeJob) -> None:
     schedule = {"schedule": {"name": "constant"}, "global_batch_size": 100, "tail": "drop"}
     whole = harness.fit(make_job(train={"epochs": 3, "checkpoint": {"keep": 3}, **schedule}))

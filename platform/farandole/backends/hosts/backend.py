@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from farandole.backends.local.backend import LocalBackend
+from farandole.backends.protocol import AnyBackend
 from farandole.errors import SpecError
 from farandole.launch.code_archive import pack, unpack
 from farandole.spec import Job
-from farandole.spec.backend import BackendName
 from farandole.storage import home
 from farandole.tracking.provenance import save_git_state
 
@@ -20,7 +20,7 @@ from farandole.tracking.provenance import save_git_state
 class HostsBackend(LocalBackend):
     """Backend that runs a job's supervisor here and its workers on other machines."""
 
-    name: BackendName = "hosts"
+    name: AnyBackend = "hosts"
 
     def check(self, job: Job) -> list[str]:
         """Return the problems of the job, and of its hosts if fewer are usable than the job needs."""

@@ -22,10 +22,9 @@ from farandole.backends.kubernetes.submit import (
     pack_job_folder,
     preload_mlflow,
 )
-from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
+from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
 from farandole.errors import FarandoleError, SpecError
 from farandole.spec import Job
-from farandole.spec.backend import BackendName
 
 if TYPE_CHECKING:
     from farandole.backends.kubernetes.cluster import Cluster
@@ -46,7 +45,7 @@ class KubernetesBackend:
         namespace: The namespace. Default: the context's.
     """
 
-    name: BackendName = "kubernetes"
+    name: AnyBackend = "kubernetes"
 
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
         self._context, self._namespace = context, namespace

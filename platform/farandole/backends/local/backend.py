@@ -13,15 +13,15 @@ from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.local.spawn import inherited_environment
 from farandole.backends.local.status import job_status
 from farandole.backends.local.submit import create_job, requested_slots
-from farandole.backends.protocol import JobStatus, LocalizedJob, SubmittedJob
+from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, closest_match
+from farandole.jobdir.directory import load_job
 from farandole.jobdir.launch_context import remove_abandoned_contexts, save_launch_context
 from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.scaling import scale
 from farandole.spec import Job
-from farandole.spec.backend import BackendName
 from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
 
@@ -45,7 +45,7 @@ class LocalBackend:
         arguments: Further arguments of the module.
     """
 
-    name: BackendName = "local"
+    name: AnyBackend = "local"
     module: str = "farandole.backends.local.job_process"
 
     def __init__(
@@ -111,6 +111,20 @@ class LocalBackend:
         )
         self._queue.reconcile()
         return SubmittedJob(directory.name, self.name)
+
+    def adopt(self, directory: Path) -> SubmittedJob:
+        """Store a job in the queue that was started in the foreground, with the environment of this process."""
+        job = load_job(directory)
+        save_launch_context(directory, inherited_environment(self._home))
+        self._queue.submit(
+            JobRecord(directory.name, job.name, self.name),
+            directory,
+            self._command_for(directory),
+            priority=job.backend.priority,
+            stop_timeout_s=job.resources.stop_timeout_s + _GRACE_S,
+        )
+        self._queue.reconcile()
+        return SubmittedJob(directory.name, self.name, read_run_id(directory))
 
     def status(self, job_id: str) -> JobStatus:
         """Return the state of a job."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from farandole.backends.local.queue_entry import ProcessIdentity, QueueEntry, QueuePosition
+from farandole.backends.local.queue_entry import QueueEntry, QueuePosition
 from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment, spawn_runner
 from farandole.backends.records import JobDatabase, JobRecord, insert_record
 from farandole.errors import SpecError
@@ -24,6 +24,7 @@ from farandole.jobdir.launch_context import remove_launch_context
 from farandole.jobdir.locks import try_lock_job
 from farandole.jobdir.outcome import read_outcome, read_result
 from farandole.jobdir.status import JobState, timestamp
+from farandole.process.identity import ProcessIdentity
 from farandole.process.locks import Lock, boot_id, try_lock
 from farandole.process.orphans import kill_orphans
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from farandole.backends.local.queue import Queue
 from farandole.backends.local.queue_entry import QueueEntry
-from farandole.backends.protocol import JobStatus
+from farandole.backends.protocol import AnyBackend, JobStatus
 from farandole.events import format_count
+from farandole.jobdir.checkpoints import newest_checkpoint
+from farandole.jobdir.foreground import next_step
 from farandole.jobdir.outcome import JobProgress, read_progress
 from farandole.jobdir.status import Status, read_history, read_status
-from farandole.spec.backend import BackendName
 from farandole.tracking.run_link import read_run_id
 
 
-def job_status(queue: Queue, entry: QueueEntry, backend: BackendName) -> JobStatus:
+def job_status(queue: Queue, entry: QueueEntry, backend: AnyBackend) -> JobStatus:
     """Return the state of a job.
 
     Args:
@@ -23,36 +24,49 @@ def job_status(queue: Queue, entry: QueueEntry, backend: BackendName) -> JobStat
         entry: The job's entry in it.
         backend: The backend's name.
     """
-    training = read_status(entry.directory) if entry.starts else None
-    progress = read_progress(entry.directory) if entry.starts else None
     reason = entry.reason
     details: dict[str, Any] = {"directory": str(entry.directory), "starts": entry.starts}
     if entry.parent is not None:
         details["parent"] = entry.parent
-    if training is not None:
-        details |= {"hosts": list(training.hosts), "recoveries": _recoveries(entry.directory)}
+    if entry.state in ("failed", "cancelled"):
+        details["next"] = next_step(entry.directory, f"farandole retry {entry.id}")
     if entry.state == "queued":
         reason = _waiting_reason(queue, entry)
     elif entry.state == "running":
         details["runner"] = entry.runner.pid if entry.runner is not None else None
-        reason = _running_reason(progress, training)
+        reason = running_reason(read_progress(entry.directory), read_status(entry.directory))
     return JobStatus(
         id=entry.id,
         name=entry.name,
         backend=backend,
         state=entry.state,
         reason=reason,
-        stage=progress.stage if progress is not None else None,
-        attempt=training.attempt if training is not None else 0,
-        workers=training.workers if training is not None else 0,
-        step=training.step if training is not None else 0,
-        epoch=training.epoch if training is not None else 0,
         priority=entry.priority,
         submitted_at=entry.submitted_at,
         since=entry.since,
-        mlflow_run_id=read_run_id(entry.directory),
-        details=details,
+        **(training_fields(entry.directory, details) if entry.starts else {"details": details}),
     )
+
+
+def training_fields(directory: Path, details: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a job's state that its directory holds: stage, progress, training, checkpoint, MLflow run.
+
+    Args:
+        directory: The job's directory.
+        details: The field `details`, which is extended.
+    """
+    progress, training = read_progress(directory), read_status(directory)
+    found: dict[str, Any] = {
+        "stage": progress.stage if progress is not None else None,
+        "progress": progress,
+        "checkpoint": newest_checkpoint(directory),
+        "mlflow_run_id": read_run_id(directory),
+        "details": details,
+    }
+    if training is not None:
+        details |= {"hosts": list(training.hosts), "recoveries": _recoveries(directory)}
+        found |= {name: getattr(training, name) for name in ("attempt", "workers", "step", "epoch")}
+    return found
 
 
 def _waiting_reason(queue: Queue, entry: QueueEntry) -> str:
@@ -62,7 +76,7 @@ def _waiting_reason(queue: Queue, entry: QueueEntry) -> str:
     return f"waits: {ahead}; {taken}" + (f", by {', '.join(position.running)}" if position.running else "")
 
 
-def _running_reason(progress: JobProgress | None, training: Status | None) -> str:
+def running_reason(progress: JobProgress | None, training: Status | None) -> str:
     """Return the latest text of the job's process, or of the supervisor once the training has begun."""
     if progress is None:
         return "is starting"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext, StorageLevel
 from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from farandole.errors import UnavailableError
+from farandole.ingest.spark import jvm
 from farandole.ingest.spark.java import require_java
 from farandole.spec import Job
 
@@ -39,6 +41,11 @@ QUERY_SETTINGS = {
     # Arrow's offsets of 32 bits end at 2 GiB, and rows may be wide: packed batches, images, documents.
     _BATCH_BYTES: "64m",
 }
+
+_recorded_archive: Path | None = None
+"""The archive of classes that the next Java process writes when it ends; only set-up sets it."""
+_stop_timeout_s = 10.0
+"""How long Spark's Java process may take to end."""
 
 _QUICK_COMPILER = " -XX:TieredStopAtLevel=1"
 
@@ -180,8 +187,11 @@ def _start(name: str, master: str | None, memory: str, scratch: Path, *, is_smal
         builder = builder.config(key, value)
     try:
         with _stderr_to(log):
+            if master.startswith("local") and jvm.is_plain_spark():
+                _connect_jvm(settings)
             session = builder.getOrCreate()
     except (PySparkException, RuntimeError, OSError) as error:
+        _stop_gateway()
         tail = log.read_text(errors="replace")[-4000:] if log.exists() else ""
         raise UnavailableError(
             f"data.master: Spark did not start on {master} ({_first_line(error)}); check the"
@@ -189,6 +199,46 @@ def _start(name: str, master: str | None, memory: str, scratch: Path, *, is_smal
             detail=f"{error}\n{tail}",
         ) from error
     return session
+
+
+def _connect_jvm(settings: Mapping[str, str]) -> None:
+    """Start Spark's Java process in place of PySpark, which finds the gateway to it then.
+
+    The settings of the driver's process are options of its command; all others are applied by PySpark.
+    """
+    if SparkContext._gateway is not None:
+        return
+    options = shlex.split(settings["spark.driver.extraJavaOptions"])
+    if _recorded_archive is not None:
+        options += [f"-XX:ArchiveClassesAtExit={_recorded_archive}"]
+    started = jvm.start_jvm(settings["spark.driver.memory"], options, sys.stderr.fileno())
+    port, secret = started.connection()
+    variables = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+    os.environ.update(variables)
+    try:
+        gateway = launch_gateway()  # type: ignore[no-untyped-call]
+    finally:
+        for name in variables:
+            del os.environ[name]
+    gateway.proc = started.process
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+@contextmanager
+def recording_classes(archive: Path, timeout_s: float) -> Iterator[None]:
+    """Let the Java process that starts in the block write an archive of its classes when it ends.
+
+    Args:
+        archive: The archive to write.
+        timeout_s: How long the process may take to end.
+    """
+    global _recorded_archive, _stop_timeout_s
+    kept = _recorded_archive, _stop_timeout_s
+    _recorded_archive, _stop_timeout_s = archive, timeout_s
+    try:
+        yield
+    finally:
+        _recorded_archive, _stop_timeout_s = kept
 
 
 @contextmanager
@@ -242,21 +292,21 @@ def configure_session(session: SparkSession, job: Job) -> None:
 
 def _stop(session: SparkSession) -> None:
     """End the session and its JVM; `stop()` alone leaves the JVM running until Python ends."""
-    gateway = SparkContext._gateway
     with suppress(Exception):  # a JVM that has died cannot be stopped, and need not be
         session.stop()
+    _stop_gateway()
+
+
+def _stop_gateway() -> None:
+    """End the connection to the JVM, and the JVM."""
+    gateway = SparkContext._gateway
     if gateway is None:
         return
     with suppress(Exception):
         gateway.shutdown()
     process = getattr(gateway, "proc", None)
     if process is not None:
-        process.stdin.close()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        jvm.stop_jvm(process, _stop_timeout_s)
     SparkContext._gateway = None
     SparkContext._jvm = None
 

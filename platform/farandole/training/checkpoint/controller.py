@@ -262,7 +262,7 @@ class CheckpointController:
             remedy = remedy_of(error) or "correct the cause"
             raise TrainingError(
                 f"{self._manager.display_path}: the checkpoint of step {step} cannot be written ({reason}); {remedy},"
-                " then run `farandole train --resume` to continue from the previous one"
+                " then resume the job, which continues from the previous one"
             ) from error
 
     def _warn(self, text: str) -> None:

@@ -24,7 +24,7 @@ _TRIVIAL = {MEAN: "predicting the mean", "prior": "predicting the frequencies of
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a training.
+    """Known facts about a training.
 
     Args:
         steps: Optimizer steps.

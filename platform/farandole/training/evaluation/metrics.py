@@ -5,7 +5,6 @@ Shapes: B rows, O outputs, C classes.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from farandole.shards import LabelColumn
 from farandole.spec import Job, is_function_reference
+from farandole.training.evaluation import ranking
 from farandole.training.losses import loss_function
 from farandole.training.model_builder import import_user_function, user_code_error
 
@@ -23,18 +23,9 @@ _RANKING_METRICS = {"roc_auc", "average_precision"}
 """Metrics that depend on the order of rows alone; they need rows of both classes."""
 
 
-def _torchmetrics(part: str) -> Any:
-    """Import a part of torchmetrics at the first evaluation.
-
-    It brings SciPy and matplotlib, which take as long to import as torch itself, and a worker that restarts should
-    train before it waits for that.
-    """
-    return importlib.import_module(f"torchmetrics.functional.{part}")
-
-
 _METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "roc_auc": lambda scores, label: _torchmetrics("classification").binary_auroc(scores, label),
-    "average_precision": lambda scores, label: _torchmetrics("classification").binary_average_precision(scores, label),
+    "roc_auc": ranking.roc_auc,
+    "average_precision": ranking.average_precision,
     "rmse": lambda scores, label: (scores - label).square().mean().sqrt(),
     "mae": lambda scores, label: (scores - label).abs().mean(),
     "r2": lambda scores, label: _r2(scores, label),
@@ -152,7 +143,7 @@ def compute_metrics(
         if name == "log_loss":
             value = loss_function("auto", column)(outputs, label).double().mean()
         elif name == "accuracy":
-            value = (predicted_classes(scores) == label).float().mean()
+            value = (predicted_classes(scores) == label).double().mean()
         elif name == "macro_f1":
             value = torch.tensor(macro_f1(class_figures(outputs, label, column)))
         elif name in _RANKING_METRICS:

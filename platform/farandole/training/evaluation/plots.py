@@ -6,11 +6,11 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
 
 from farandole.shards import LabelColumn
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.metrics import predictions
+from farandole.training.evaluation.ranking import confusion_matrix, roc_curve
 
 matplotlib.use("Agg")
 
@@ -46,7 +46,7 @@ def plot_evaluation(result: EvaluationResult, label: LabelColumn) -> dict[str, F
 
 
 def _plot_confusion(predicted: torch.Tensor, true: torch.Tensor, classes: tuple[str, ...]) -> Figure:
-    counts = multiclass_confusion_matrix(predicted.long(), true.long(), num_classes=len(classes)).numpy()
+    counts = confusion_matrix(predicted, true, len(classes)).numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.0, 0.5 * len(classes) + 2)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
@@ -64,7 +64,7 @@ def _plot_confusion(predicted: torch.Tensor, true: torch.Tensor, classes: tuple[
 
 
 def _plot_roc(scores: torch.Tensor, true: torch.Tensor) -> Figure:
-    false_positive, true_positive, _ = binary_roc(scores, true)
+    false_positive, true_positive = roc_curve(scores, true)
     thinned = np.unique(np.linspace(0, len(false_positive) - 1, 500).astype(int))
     area = float(torch.trapezoid(true_positive, false_positive))
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""What helps to judge the metrics of a model: baselines, intervals, figures by class, notes."""
+"""Report that helps to judge the metrics of a model: baselines, intervals, figures by class, notes."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ import pytest
 
 from farandole.backends.local import queue as queue_module
 from farandole.backends.local.queue import Queue
-from farandole.backends.local.queue_entry import ProcessIdentity
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError
 from farandole.jobdir.locks import try_lock_job
+from farandole.process.identity import ProcessIdentity
 
 
 @pytest.fixture

@@ -1,0 +1,176 @@
+"""The backend `foreground`: jobs that were not submitted, but run by somebody who watches them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from farandole.backends.local.backend import LocalBackend
+from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment
+from farandole.backends.local.status import running_reason, training_fields
+from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
+from farandole.errors import SpecError, closest_match
+from farandole.jobdir.directory import load_job
+from farandole.jobdir.foreground import (
+    ForegroundRecord,
+    foreground_directories,
+    is_running,
+    next_step,
+    read_foreground,
+    reconcile,
+    release_to_queue,
+)
+from farandole.jobdir.layout import job_directory
+from farandole.jobdir.locks import is_foreground_job
+from farandole.jobdir.logs import read_job_log, read_rank_log
+from farandole.jobdir.outcome import read_progress
+from farandole.jobdir.scaling import scale
+from farandole.jobdir.status import read_status
+from farandole.spec import Job
+from farandole.storage import home
+
+_GRACE_S = 30.0
+"""How much longer than its workers a whole job may take to end: Spark, MLflow."""
+_POLL_S = 0.1
+
+
+class ForegroundBackend:
+    """Backend that lists and controls the jobs in the foreground of this machine; nothing can be submitted to it."""
+
+    name: AnyBackend = "foreground"
+
+    @classmethod
+    def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
+        """Return the backend of this machine; its location is always empty."""
+        return cls()
+
+    @classmethod
+    def location_of(cls, job: Job) -> dict[str, Any]:
+        """Return an empty location: this machine."""
+        return {}
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """An empty location: this machine."""
+        return {}
+
+    def localize(self, job: Job) -> LocalizedJob:
+        """Return the job unchanged: its process is this one."""
+        return LocalizedJob(job)
+
+    def render(self, job: Job) -> list[dict[str, Any]]:
+        """Return no objects: a job is a process."""
+        return []
+
+    def check(self, job: Job) -> list[str]:
+        """Return that nothing can be submitted here."""
+        return ["backend.use: foreground: jobs are not submitted to it; use `farandole run`, or the backend local"]
+
+    def submit(self, job: Job) -> SubmittedJob:
+        """Refuse the job.
+
+        Raises:
+            SpecError: Always.
+        """
+        raise SpecError(self.check(job)[0])
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job."""
+        return _job_status(self._directory(job_id))
+
+    def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of a job's log, or of the output of one of its workers."""
+        directory = self._directory(job_id)
+        until = (lambda: not is_running(directory)) if follow else None
+        return read_job_log(directory, until) if rank is None else read_rank_log(directory, rank, until)
+
+    def cancel(self, job_id: str) -> None:
+        """End a job as Ctrl-C does: the training saves a checkpoint."""
+        directory = self._directory(job_id)
+        record = read_foreground(directory)
+        if record is None or not is_running(directory):
+            return
+        kill_at_s = time.monotonic() + load_job(directory).resources.stop_timeout_s + _GRACE_S
+        self._signal(directory, signal.SIGTERM)
+        while is_running(directory):
+            if time.monotonic() > kill_at_s:  # it is stopped, or it hangs
+                self._signal(directory, signal.SIGKILL)
+            time.sleep(_POLL_S)
+
+    def _signal(self, directory: Path, number: signal.Signals) -> None:
+        record = read_foreground(directory)
+        if record is not None and record.process.is_alive:
+            with suppress(ProcessLookupError):
+                os.kill(record.process.pid, number)
+
+    def retry(self, job_id: str) -> SubmittedJob:
+        """Resume a failed or cancelled job from its last checkpoint, as a job of the backend `local`."""
+        directory = self._directory(job_id)
+        _job_status(directory)  # its process may have been killed
+        release_to_queue(directory)
+        return LocalBackend().adopt(directory)
+
+    def scale(self, job_id: str, workers: int) -> None:
+        """Ask a running job to continue with another number of workers, from its next checkpoint on."""
+        scale(job_id, workers)
+
+    def list(self) -> list[JobStatus]:
+        """Return all jobs in the foreground, newest first."""
+        found = [_job_status(directory) for directory in foreground_directories()]
+        return sorted(found, key=lambda job: job.submitted_at, reverse=True)
+
+    def _directory(self, job_id: str) -> Path:
+        directory = job_directory(job_id)
+        if not is_foreground_job(directory):
+            close = closest_match(job_id, [each.name for each in foreground_directories()])
+            hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
+            raise SpecError(f"{job_id}: there is no such job in the foreground; {hint}")
+        return directory
+
+
+def _job_status(directory: Path) -> JobStatus:
+    """Return the state of a job; close its MLflow run if its process was killed.
+
+    Raises:
+        FileNotFoundError: It was not started in the foreground.
+    """
+    try:
+        record, has_died = reconcile(directory)
+    except (ValueError, TypeError, KeyError) as error:
+        return _unreadable(directory, error)
+    if has_died:
+        finalize_mlflow_run(directory, inherited_environment(home()), cancelled=False, job_is_locked=False)
+    details: dict[str, Any] = {"directory": str(directory), "starts": record.starts}
+    if record.state == "running":
+        details["process"] = record.process.pid
+    if record.state in ("failed", "cancelled"):
+        details["next"] = next_step(directory, record.resume)
+    return JobStatus(
+        id=directory.name,
+        name=record.name,
+        backend="foreground",
+        state=record.state,
+        reason=_reason(directory, record),
+        submitted_at=record.started_at,
+        since=record.since,
+        **training_fields(directory, details),
+    )
+
+
+def _reason(directory: Path, record: ForegroundRecord) -> str:
+    training = read_status(directory)
+    if record.state == "running":
+        return running_reason(read_progress(directory), training)
+    if record.state == "cancelled" and training is not None and training.state == "cancelled":
+        return training.reason  # it says which step was saved
+    return record.reason
+
+
+def _unreadable(directory: Path, error: Exception) -> JobStatus:
+    reason = f"its record in {directory} cannot be read ({error}); remove the folder if the job is no longer needed"
+    return JobStatus(directory.name, directory.name, "foreground", "failed", reason)

@@ -1,0 +1,59 @@
+"""The newest checkpoint of a job, without reading it: its directory's name and time."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from farandole.jobdir.layout import CHECKPOINTS, SPEC
+from farandole.storage import is_uri
+
+_NAME = re.compile(r"step-(?P<step>\d{9,})(?:-\d+)?")
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint on this machine.
+
+    Args:
+        step: The steps after which it was saved.
+        saved_at: When it was saved, in ISO 8601, UTC.
+    """
+
+    step: int
+    saved_at: str
+
+
+def newest_checkpoint(directory: Path) -> SavedCheckpoint | None:
+    """Return the newest checkpoint of a job; None if there is none, or they are in an object store.
+
+    Args:
+        directory: The job's directory.
+    """
+    folder = _folder(directory)
+    if folder is None or not folder.is_dir():
+        return None
+    found = [(path.stat().st_mtime, int(match["step"])) for path in folder.iterdir() if (match := _match(path))]
+    if not found:
+        return None
+    saved_s, step = max(found)
+    moment = datetime.datetime.fromtimestamp(saved_s, datetime.UTC)
+    return SavedCheckpoint(step, moment.isoformat(timespec="milliseconds"))
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return _NAME.fullmatch(path.name)
+
+
+def _folder(directory: Path) -> Path | None:
+    try:
+        raw = json.loads((directory / SPEC).read_text(encoding="utf-8"))
+        configured = raw["train"]["checkpoint"]["directory"]
+    except (OSError, ValueError, KeyError, TypeError):
+        configured = None
+    if configured is None:
+        return directory / CHECKPOINTS
+    return None if is_uri(configured) else Path(configured) / directory.name

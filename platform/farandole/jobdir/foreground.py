@@ -1,0 +1,233 @@
+"""Jobs in the foreground: `farandole run` and `farandole train` leave the same traces as a submitted job.
+
+The process of the job holds a lock while it lives, so its state is right at any moment, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from farandole.errors import FarandoleError, SpecError, TrainingError, UserError, remedy_of
+from farandole.events import Event, EventHandler
+from farandole.jobdir.checkpoints import newest_checkpoint
+from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.layout import FOREGROUND, FOREGROUND_LOCK, LOG, jobs_folder
+from farandole.jobdir.locks import is_foreground_job
+from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, write_result
+from farandole.jobdir.status import JobState, timestamp
+from farandole.process.atomic import remove_drafts, write_json
+from farandole.process.identity import ProcessIdentity
+from farandole.process.locks import is_locked, try_lock
+from farandole.spec import Job
+
+
+@dataclass(frozen=True)
+class ForegroundRecord:
+    """The start of a job in the foreground, and its end.
+
+    Args:
+        name: The job's name.
+        started_at: When it was started first, in ISO 8601, UTC.
+        since: When its state began, in ISO 8601, UTC.
+        state: `running`, or how it ended.
+        reason: Why it ended; empty while it runs.
+        starts: Number of starts.
+        process: The process that runs it.
+        resume: The command that continues it.
+    """
+
+    name: str
+    started_at: str
+    since: str
+    state: JobState
+    reason: str
+    starts: int
+    process: ProcessIdentity
+    resume: str
+
+
+@dataclass(frozen=True)
+class ForegroundJob:
+    """A job that runs in this process.
+
+    Args:
+        directory: Its directory.
+        on_event: Logs events, and passes them on.
+    """
+
+    directory: Path
+    on_event: EventHandler
+
+    def write_result(self, document: dict[str, Any]) -> None:
+        """Write the result document."""
+        write_result(self.directory, document)
+
+
+@contextmanager
+def foreground_job(
+    job: Job, on_event: EventHandler, *, directory: Path | None = None, resume: str = ""
+) -> Iterator[ForegroundJob]:
+    """Register this process as a job, for the length of the block: with its state, its progress and its log.
+
+    Args:
+        job: The job.
+        on_event: Receives the events of the job as well.
+        directory: The directory of the job to continue. Default: a new one.
+        resume: The command that continues the job if it fails. Default: `farandole retry`.
+
+    Raises:
+        SpecError: The job to continue is still running.
+        TrainingError: The directory cannot be written.
+    """
+    directory = directory or _create_directory(job)
+    lock = try_lock(directory / FOREGROUND_LOCK)
+    if lock is None:
+        raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
+    with lock:
+        record = _start(directory, job, resume)
+        with (directory / LOG).open("a", encoding="utf-8") as log:
+            logger = EventLogger(directory, log)
+
+            def handle(event: Event) -> None:
+                logger(event)
+                on_event(event)
+
+            try:
+                yield ForegroundJob(directory, handle)
+            except BaseException as error:
+                has_failed = isinstance(error, Exception)
+                _end(directory, record, "failed" if has_failed else "cancelled", _reason(error))
+                if isinstance(error, FarandoleError) and not isinstance(error, UserError):
+                    error.next_step = next_step(directory, record.resume)
+                raise
+        _end(directory, record, "succeeded", "completed")
+
+
+def next_step(directory: Path, command: str) -> str:
+    """Return what a command does with a job that failed or was cancelled.
+
+    Args:
+        directory: The job's directory.
+        command: The command that continues it.
+    """
+    checkpoint = newest_checkpoint(directory)
+    if checkpoint is None:
+        return f"`{command}` starts it again"
+    return f"`{command}` continues it from its checkpoint after step {checkpoint.step:,}"
+
+
+def _create_directory(job: Job) -> Path:
+    try:
+        return create_job_directory(job)
+    except OSError as error:
+        path, remedy = error.filename or jobs_folder(), remedy_of(error) or "make sure that you may write there"
+        raise TrainingError(
+            f"{path}: {error.strerror or error}; {remedy}, or set FARANDOLE_HOME to another directory"
+        ) from error
+
+
+def _start(directory: Path, job: Job, resume: str) -> ForegroundRecord:
+    known, now = read_foreground(directory), timestamp()
+    save_spec(directory, job)
+    clear_outcome(directory)
+    started_at, starts = (known.started_at, known.starts) if known else (now, 0)
+    record = ForegroundRecord(
+        job.name,
+        started_at,
+        now,
+        "running",
+        "",
+        starts + 1,
+        ProcessIdentity.current(),
+        resume or f"farandole retry {directory.name}",
+    )
+    _write(directory, record)
+    append_log(directory, "starts in the foreground")
+    return record
+
+
+def _reason(error: BaseException) -> str:
+    if not isinstance(error, Exception):
+        return "interrupted"
+    return str(error) or type(error).__name__
+
+
+def _end(directory: Path, record: ForegroundRecord, state: JobState, reason: str) -> None:
+    """Record the end; where the disk is full, the free lock still shows that the process has ended."""
+    append_log(directory, f"{state}: {reason}")
+    try:
+        _write(directory, replace(record, state=state, reason=reason, since=timestamp()))
+    except OSError:
+        return
+
+
+def _write(directory: Path, record: ForegroundRecord) -> None:
+    write_json(directory / FOREGROUND, asdict(record), indent=1)
+
+
+def read_foreground(directory: Path) -> ForegroundRecord | None:
+    """Return the record of a job as its process left it; None if it was not started in the foreground."""
+    try:
+        raw: dict[str, Any] = json.loads((directory / FOREGROUND).read_text(encoding="utf-8"))
+        return ForegroundRecord(**{**raw, "process": ProcessIdentity(**raw["process"])})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_running(directory: Path) -> bool:
+    """Return whether the process of a job in the foreground lives."""
+    try:
+        return is_locked(directory / FOREGROUND_LOCK)
+    except FileNotFoundError:
+        return False
+
+
+def reconcile(directory: Path) -> tuple[ForegroundRecord, bool]:
+    """Return the record of a job, brought up to date where its process was killed.
+
+    Returns:
+        The record, and whether this call has recorded the death of the process.
+
+    Raises:
+        FileNotFoundError: It was not started in the foreground.
+    """
+    record = read_foreground(directory)
+    if record is None:
+        raise FileNotFoundError(directory / FOREGROUND)
+    if record.state != "running":
+        return record, False
+    lock = try_lock(directory / FOREGROUND_LOCK)
+    if lock is None:
+        return record, False
+    with lock:
+        record = read_foreground(directory) or record
+        if record.state != "running":  # it ended, or another process was faster
+            return record, False
+        remove_drafts(directory)
+        reason = f"its process {record.process.pid} was killed"
+        _end(directory, record, "failed", reason)
+        return replace(record, state="failed", reason=reason, since=timestamp()), True
+
+
+def foreground_directories() -> list[Path]:
+    """Return the directories of all jobs that were started in the foreground."""
+    return [path.parent for path in jobs_folder().glob(f"*/{FOREGROUND}") if is_foreground_job(path.parent)]
+
+
+def release_to_queue(directory: Path) -> None:
+    """Forget that a job was started in the foreground: the queue runs it from now on.
+
+    Raises:
+        SpecError: It is still running, or has succeeded.
+    """
+    record, _ = reconcile(directory)
+    if record.state not in ("failed", "cancelled"):
+        state = "has succeeded" if record.state == "succeeded" else "is still running"
+        raise SpecError(f"{directory.name}: {state}; only a job that failed or was cancelled can be retried")
+    (directory / FOREGROUND).unlink()
+    (directory / FOREGROUND_LOCK).unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""A job in the foreground, as other commands see it: while it trains, right after a kill, and when it continues."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.command import FARANDOLE, document, farandole
+from tests.support.made_data import WriteJob
+from tests.support.queued import wait_until
+
+
+@pytest.mark.slow(seconds=40)
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("ended")
+def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
+    home: Path, write_job: WriteJob, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
+    job = write_job(model=model, train__epochs=3, resources__workers=1, train__checkpoint={"every_steps": 2})
+    command = [FARANDOLE, "train", str(job), "--set", "train.seed=3"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+        wait_until(lambda: any(each["checkpoint"] for each in document("jobs")))
+        (status,) = document("jobs")
+        assert (status["backend"], status["state"], status["stage"]) == ("foreground", "running", "train")
+        assert status["progress"]["total"] > status["progress"]["done"] > 0
+        assert status["details"]["process"] == training.pid
+        shown = farandole("status", status["id"]).stdout
+        assert "time left" in shown
+        assert "after step" in shown
+        training.kill()
+        training.wait()
+    killed = document("status", status["id"])
+    assert (killed["state"], killed["reason"]) == ("failed", f"its process {training.pid} was killed")
+    assert (
+        f"train {job} --set train.seed=3 --resume` continues it from its checkpoint after step"
+        in (killed["details"]["next"])
+    )
+    assert farandole("logs", status["id"]).stdout.splitlines()[-1].endswith("was killed")
+    retried = document("retry", status["id"])
+    assert (retried["id"], retried["backend"]) == (status["id"], "local")
+    wait_until(lambda: document("status", status["id"])["state"] not in ("queued", "running"), 300)
+    ended = document("status", status["id"])
+    assert ended["state"] == "succeeded", ended["reason"]
+    assert ended["attempt"] >= 2
+    assert [each["id"] for each in document("jobs")] == [status["id"]]
+    run = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_run(ended["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
