@@ -220,7 +220,7 @@ def test_learning_rate_follows_global_batch_and_plateau(harness: Harness, make_j
 
 
 def test_averaged_weights_are_evaluated_and_kept(harness: Harness, make_job: MakeJob) -> None:
-    trainer = harness.fit(make_job(train__ema={"decay": 0.9}))
+    trainer = harness.fit(make_job(train__ema={"decay": 0.9}, train__keep="last"))
     state = torch.load(max(harness.directory.glob("step-*")) / "state.pt", weights_only=True)
     for name, average in state["average"]["averages"].items():
         assert torch.equal(trainer.model.state_dict()[name], average)
