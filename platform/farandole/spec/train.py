@@ -318,8 +318,8 @@ class Train(Spec):
     """What the model is compared with on the test split. `trivial`: the mean, or the frequencies of the classes; a
     model that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
     defaults, on at most 100,000 training rows, in a process beside the training. `off`: nothing."""
-    early_stopping: EarlyStopping | None = None
-    """When training ends before its last epoch."""
+    early_stopping: Annotated[Annotated[EarlyStopping | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """When training ends before its last epoch; `null`: never. `auto`: see `epochs`; never for other builders."""
     ema: Ema | None = None
     """An average of the weights that replaces them when training ends."""
     shard_optimizer: bool = False
@@ -364,6 +364,11 @@ class Train(Spec):
     def learning_rate_schedule(self) -> Schedule:
         """The learning rate as a function of the step."""
         return Schedule() if self.schedule == "auto" else self.schedule
+
+    @property
+    def stopping(self) -> EarlyStopping | None:
+        """When training ends before its last epoch."""
+        return None if self.early_stopping == "auto" else self.early_stopping
 
     @property
     def smoothing(self) -> float:
