@@ -26,7 +26,7 @@ from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import scratch_directory, spark_session
 from farandole.ingest.spark.source_visibility import check_source_visibility
 from farandole.ingest.spark.tasks import pack_rows
-from farandole.preprocess import Preprocessing
+from farandole.preprocess import Preprocessing, find_losses
 from farandole.privacy import read_key
 from farandole.shards import (
     MalformedRows,
@@ -134,6 +134,8 @@ def _prepare(
         counts = split_counts(seen.split_rows, data.split)
         steps.begin("fitting the preprocessing on the training split")
         preprocessing, column_statistics = fit_preprocessing(rows, unfitted, seen.observations)
+        for text in find_losses(preprocessing, seen.observations):
+            steps.warn(text)
         steps.begin("writing shards")
         splits = write_splits(rows, preprocessing, counts, data.shards, directory, secret, scratch)
     _check_shards_arrived(directory, missing_shards(directory, splits))
