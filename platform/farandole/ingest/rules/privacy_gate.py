@@ -8,7 +8,7 @@ the columns that enter the dataset without a policy, which also finds columns th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -147,13 +147,16 @@ class PrivacyGate:
         Args:
             frame: The protected columns that enter the dataset, and no others.
         """
+        return self.inspected_types({column.name: column.dataType.simpleString() for column in frame.schema})
+
+    def inspected_types(self, types: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the columns that may hold personal data, given the SQL types of those that enter the dataset."""
         if not self.privacy.detect:
             return ()
         return tuple(
-            column.name
-            for column in frame.schema
-            if isinstance(column.dataType, T.StringType | T.LongType)
-            and isinstance(self.privacy.columns.get(column.name, _ALLOW), Allow)
+            name
+            for name, kind in types.items()
+            if kind in ("string", "bigint") and isinstance(self.privacy.columns.get(name, _ALLOW), Allow)
         )
 
     def check_findings(self, detector: Detector) -> None:
