@@ -246,6 +246,27 @@ def end_to_end(
     tables.show(document, tables.END_TO_END, as_json=as_json, as_markdown=as_markdown)
 
 
+@app.command(name="tables")
+def compare_tables(
+    names: Annotated[
+        str | None,
+        typer.Option("--tables", metavar="NAMES", help="Names of tables, joined by commas. Default: twelve tables."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Compare the first model of `farandole init` and `farandole run` with boosted trees on public tables."""
+    from benchmarks.defaults.bench import PUBLISHED, TablesBench, bench_tables
+    from farandole.cli.progress import event_display
+
+    _require_one_format(as_json, as_markdown)
+    bench = TablesBench(tables=names.split(",") if names else PUBLISHED, overrides=overrides or ())
+    with event_display() as on_event:
+        document = bench_tables(bench, on_event)
+    tables.show_together(document, tables.TABLES, "tables", as_json=as_json, as_markdown=as_markdown)
+
+
 @app.command()
 def queue(
     job_file: Annotated[

@@ -146,6 +146,20 @@ END_TO_END = (
 )
 """Columns of `python -m benchmarks end_to_end`."""
 
+TABLES = (
+    Column("table", lambda result, case: result["case"]),
+    Column("rows", _figure("rows", ",")),
+    Column("kind", lambda result, case: result["kind"]),
+    Column("metric", lambda result, case: result["metric"]),
+    Column("farandole", _figure("score", ".4f")),
+    Column("trees", _figure("trees", ".4f")),
+    Column("difference", _figure("difference", "+.4f")),
+    Column("s", _figure("seconds", ".0f")),
+    Column("of which training", _figure("training_s", ".1f"), wide=True),
+    Column("best epoch", lambda result, case: f"{result['best_epoch']} of {result['epochs']}", wide=True),
+)
+"""Columns of `python -m benchmarks tables`."""
+
 QUEUE = (
     *_SYSTEM,
     Column("jobs", _figure("jobs", ",")),
@@ -189,6 +203,31 @@ def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool
         (_print_markdown if as_markdown else _print_table)(case, titles, cells)
     systems = {result["system"]: result["about"] for result in document["results"]}
     _print_legend(systems, document["machine"], as_markdown=as_markdown)
+
+
+def show_together(
+    document: dict[str, Any], columns: tuple[Column, ...], title: str, *, as_json: bool, as_markdown: bool
+) -> None:
+    """Print the document of a benchmark that measures one system, with all cases in one table and a summary."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    shown = [column for column in columns if as_markdown or not column.wide]
+    cells = [[column.text(result, {}) for column in shown] for result in document["results"]]
+    (_print_markdown if as_markdown else _print_table)(title, [column.title for column in shown], cells)
+    print()
+    print(describe_summary(document["summary"]))
+    systems = {result["system"]: result["about"] for result in document["results"]}
+    _print_legend(systems, document["machine"], as_markdown=as_markdown)
+
+
+def describe_summary(summary: dict[str, Any]) -> str:
+    """Return the summary of the comparison with trees as a sentence."""
+    return (
+        f"At least as good on {summary['at_least_as_good']} of {summary['tables']} tables; worse by more than 2% on"
+        f" {summary['worse_by_more_than_2_percent']}; the worst is {summary['worst']} ({summary['worst_share']:+.1%});"
+        f" at most {summary['slowest_s']:.0f} s for a table."
+    )
 
 
 def _print_table(case: str, titles: list[str], cells: list[list[str]]) -> None:

@@ -140,7 +140,7 @@ def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = Fal
     from farandole.sweeping.sweep import require_sweep, run_sweep
 
     require_sweep(job)
-    checked = pipeline.check(job)
+    checked = pipeline.resolve_features(pipeline.check(job), on_event)
     return run_sweep(checked, pipeline.prepare(checked, on_event), on_event, resume=resume)
 
 

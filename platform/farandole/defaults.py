@@ -34,14 +34,19 @@ _LEARNING_RATE = 0.02
 _WEIGHT_DECAY = 0.02
 _BETAS = [0.9, 0.95]
 """RealMLP (arXiv 2407.04491), section 3: the second moment follows the gradient faster than torch's 0.999."""
-_MAX_STEPS_PER_EPOCH = 64
-"""Batches grow with the number of rows until an epoch has this many steps, …"""
+_STEPS_PER_EPOCH = 24
+"""Batches grow with the number of rows so that an epoch has about this many steps, …"""
 _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
-_ROWS_IN_ALL = 1_200_000
+_ROWS_IN_ALL = 900_000
 """Rows of all epochs together: about 20 s on two cores. …"""
-_MIN_EPOCHS, _MAX_EPOCHS = 3, 100
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 """… Small tables would be learned by heart, and large ones are worth a few passes."""
+_FEW_ROWS = 20_000
+_MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
+"""More members are better, but each costs time."""
+_MIN_INTERVALS, _MAX_INTERVALS = 4, 16
+"""Intervals of the encoding of a number: sqrt(rows) / 3, so that small tables have enough rows in each."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def resolve_for(job: Job, table: Table | None) -> Job:
         return job
     if job.model.builder != TABULAR:
         return _filled(job, _plain(), {})
-    return job if table is None else _filled(job, _tabular(table, job.train), _tabular_options(table))
+    return job if table is None else _filled(job, _tabular(table, job.train), tabular_options(table.rows))
 
 
 def _plain() -> Train:
@@ -109,8 +114,10 @@ def _tabular(table: Table, train: Train) -> Train:
     )
 
 
-def _tabular_options(table: Table) -> dict[str, Any]:
-    return {"members": 16 if table.rows < 2000 else 8}
+def tabular_options(rows: int) -> dict[str, Any]:
+    """Return the options of the tabular network that depend on the number of training rows."""
+    intervals = min(max(round(math.sqrt(rows) / 3), _MIN_INTERVALS), _MAX_INTERVALS)
+    return {"members": _MEMBERS_OF_FEW_ROWS if rows < _FEW_ROWS else _MEMBERS, "intervals": intervals}
 
 
 def chosen_values(job: Job, resolved: Job) -> dict[str, Any]:
@@ -135,7 +142,7 @@ def _flat(job: Job) -> dict[str, Any]:
 
 def batch_for(rows: int) -> int:
     """Return the rows of a step: a power of two that grows with the table."""
-    wanted = 1 << int(math.log2(max(rows, 1) / _MAX_STEPS_PER_EPOCH + 1))
+    wanted = 1 << round(math.log2(max(rows / _STEPS_PER_EPOCH, 1)))
     return min(max(wanted, _MIN_BATCH), _MAX_BATCH)
 
 

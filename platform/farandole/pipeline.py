@@ -98,7 +98,30 @@ def prepare(checked: CheckedJob, on_event: EventHandler = ignore_event, *, force
         raise SpecError("data: is missing, so there is no dataset to prepare; `farandole run` runs the script")
     from farandole.ingest.prepare import prepare as prepare_dataset
 
-    return prepare_dataset(checked.job, on_event, force=force)
+    return prepare_dataset(resolve_features(checked, on_event).job, on_event, force=force)
+
+
+def resolve_features(checked: CheckedJob, on_event: EventHandler = ignore_event) -> CheckedJob:
+    """Return the job with features instead of `features: auto`; see `farandole.guessing.resolve.resolve_guesses`.
+
+    Every stage calls this, or has its job from one that did, so that all of them see the same features.
+    """
+    if not checked.job.data.is_guessed:
+        return checked
+    from farandole.guessing.resolve import resolve_guesses
+
+    resolved = resolve_guesses(checked.job)
+    on_event(Message(resolved.describe()))
+    return replace(checked, job=resolved.job)
+
+
+def _resolve_from_dataset(job: Job, manifest: Manifest) -> Job:
+    """Return the job with the features that its dataset was made with, where the job file leaves them open."""
+    if not job.data.is_guessed:
+        return job
+    from farandole.guessing.resolve import resolve_from_manifest
+
+    return resolve_from_manifest(job, manifest)
 
 
 def load_prepared(
@@ -116,8 +139,8 @@ def load_prepared(
     """
     from farandole.ingest.prepared import PreparedDataset
 
-    job = checked.job
-    manifest = read_manifest(job.data.output)
+    manifest = read_manifest(checked.job.data.output)
+    job = _resolve_from_dataset(checked.job, manifest)
     if warn_if_stale and is_stale(job, manifest):
         text = f"{job.data.output}: was made from other sources, features or code; `farandole prepare` renews it"
         on_event(Message(text, level="warning"))
@@ -141,7 +164,7 @@ def train(
     from farandole.launch import train as train_model
 
     manifest = prepared.manifest if prepared is not None else None
-    job = resolve(checked.job, manifest) if manifest is not None else checked.job
+    job = checked.job if manifest is None else resolve(_resolve_from_dataset(checked.job, manifest), manifest)
     trained = train_model(job, on_event, manifest=manifest, register=register, resume=resume, directory=directory)
     return replace(trained, dataset=DatasetSummary(**prepared.to_dict()) if prepared is not None else None)
 
@@ -157,6 +180,7 @@ def run(
         force: Prepare the dataset even if nothing has changed.
         directory: The job's directory. Default: a new one in `$FARANDOLE_HOME/jobs`.
     """
+    checked = resolve_features(checked, on_event)
     dataset = prepare(checked, on_event, force=force) if checked.job.has_data else None
     return RunResult(checked.job, dataset, train(checked, dataset, on_event, register=True, directory=directory))
 

@@ -12,6 +12,7 @@ from farandole.backends.registry import backend_for_job
 from farandole.defaults import Table, chosen_values, resolve, resolve_for
 from farandole.errors import FarandoleError, ModelError, SpecError
 from farandole.events import format_count
+from farandole.guessing.resolve import resolve_guesses
 from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.file_schemas import check_header
@@ -40,6 +41,18 @@ class PlanStep:
     def to_dict(self) -> dict[str, Any]:
         """Return the step as an entry of the document's `steps`."""
         return {"stage": self.stage, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class GuessStep(PlanStep):
+    """The features that the job file leaves open, guessed from the files.
+
+    Args:
+        features: Name of each feature to its kind; empty: they are guessed when the dataset is prepared.
+    """
+
+    stage = "guess"
+    features: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,8 @@ def plan(job: Job) -> Plan:
     backend = backend_for_job(job)
     localized = backend.localize(job)
     files = _open_sources(job, localized.remote_sources, problems)
+    job, guessed = _resolve_features(job, files, problems)
+    localized = backend.localize(job) if guessed else localized
     problems += host_problems(job)
     try:
         check_builder(job)
@@ -181,6 +196,8 @@ def plan(job: Job) -> Plan:
         except FarandoleError as error:  # an object store refuses or does not answer
             problems.append(f"data.output: {error}")
     steps: list[PlanStep] = []
+    if guessed:
+        steps.append(GuessStep(guessed, features=_kinds(job)))
     if job.has_data:
         steps.append(_reuse_step(shown, found) if found and is_reused else _prepare_step(shown, files, found))
     if job.train.script is not None:
@@ -210,6 +227,29 @@ def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict
         except FarandoleError as error:
             problems.append(str(error))
     return files
+
+
+def _resolve_features(job: Job, files: dict[str, SourceFiles], problems: list[str]) -> tuple[Job, str]:
+    """Return the job with features instead of `features: auto`, and what was guessed; empty: nothing had to be.
+
+    Files that would have to be copied or unpacked first stay as they are.
+    """
+    if not job.data.is_guessed:
+        return job, ""
+    paths = [path for found in files.values() for path in found.paths]
+    is_local = all(found.remote is None for found in files.values()) and len(files) == len(job.data.sources)
+    if not is_local or any(path.suffix == ".zip" for path in paths):
+        return job, "guess the features from the files, when they are here"
+    try:
+        resolved = resolve_guesses(job)
+    except FarandoleError as error:
+        problems += str(error).splitlines()
+        return job, ""
+    return resolved.job, resolved.describe()
+
+
+def _kinds(job: Job) -> dict[str, str]:
+    return {name: feature.kind for name, feature in job.data.features.items()}
 
 
 def _reuse_step(job: Job, manifest: Manifest) -> PrepareStep:
@@ -296,7 +336,13 @@ def estimate_table(job: Job, files: dict[str, SourceFiles]) -> Table | None:
     A query may drop or multiply rows, so there is an estimate only for one source without a query.
     """
     label, split = job.data.label, job.data.split
-    if label is None or job.data.query is not None or len(job.data.sources) != 1 or len(files) != 1:
+    if (
+        label is None
+        or label.kind == "auto"
+        or job.data.query is not None
+        or len(job.data.sources) != 1
+        or len(files) != 1
+    ):
         return None
     rows = estimate_rows(next(iter(files.values())).paths)
     share = 0.8 if split.column else split.train
@@ -354,7 +400,8 @@ def _batch(spec: Train) -> str:
 
 
 def _evaluate_step(job: Job) -> EvaluateStep:
-    text = f"evaluate {', '.join(job.metrics)} on validation after each epoch and on test at the end"
+    metrics = ", ".join(job.metrics) or "the metrics of its label"
+    text = f"evaluate {metrics} on validation after each epoch and on test at the end"
     return EvaluateStep(text, metrics=list(job.metrics))
 
 

@@ -137,7 +137,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     for each in plan.objects:
         print_text(console, f"   {each['kind']}/{each['metadata']['name']}", indent=5)
     if not plan.problems:
-        text = "no problems found; the data itself has not been read"
+        is_read = any(step.stage == "guess" for step in plan.steps)
+        text = "no problems found" + ("" if is_read else "; the data itself has not been read")
         print_text(console, text, indent=2, head=mark(console, ok=True))
 
 

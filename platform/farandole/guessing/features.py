@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from farandole.guessing.columns import Column
+from farandole.guessing.pictures import IMAGES_OPENED, image_spec
 
 _ID_WORDS = {
     "id",
@@ -52,7 +53,6 @@ _TEXT_WORDS = 6.0
 _RARE = 20
 """Categories with more distinct values leave the rare ones out of their vocabulary."""
 _YEAR_S, _WEEK_S, _DAY_S = 365.25 * 86400, 7 * 86400, 86400
-_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,24 @@ def guess_features(
             named = {"kind": spec["kind"]} | ({} if name == column.name else {"column": column.name}) | spec
             features.append(FeatureGuess(name, column.name, named, note))
     return features, left_out
+
+
+def drop_texts(
+    features: list[FeatureGuess], left_out: list[LeftOut], *, most_others: int = 3
+) -> tuple[list[FeatureGuess], list[LeftOut]]:
+    """Leave free texts out where there are enough other features, for which there is a better network.
+
+    Args:
+        features: The features.
+        left_out: The columns that are left out.
+        most_others: The number of other features beside which texts are kept.
+    """
+    others = [feature for feature in features if feature.spec["kind"] != "text"]
+    if len(others) <= most_others:
+        return features, left_out
+    reason = "free text; declare `kind: text`, and use the builder farandole.models.fusion:build"
+    texts = [feature for feature in features if feature.spec["kind"] == "text"]
+    return others, left_out + [LeftOut(feature.column, reason) for feature in texts]
 
 
 class FeatureNames:
@@ -207,10 +225,8 @@ def _per_second(column: Column) -> float:
 
 
 def _guess_bytes(column: Column) -> _Found | str:
-    first = column.values.drop_null()[0].as_py()
-    if first.startswith(_IMAGE_STARTS):
-        return [("", {"kind": "image", "size": [64, 64]}, "")]
-    return "holds bytes that are not images"
+    found = image_spec(value.as_py() for value in column.values.drop_null().slice(0, IMAGES_OPENED))
+    return "holds bytes that are not images" if found is None else [("", found, "")]
 
 
 def is_row_number(column: Column) -> bool:

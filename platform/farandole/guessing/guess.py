@@ -10,12 +10,12 @@ from typing import Any
 from farandole.errors import DataError
 from farandole.events import EventHandler, ignore_event
 from farandole.guessing.columns import Column
-from farandole.guessing.features import FeatureGuess, LeftOut, guess_features
+from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features
 from farandole.guessing.labels import LabelGuess, guess_label
 from farandole.guessing.leaks import Leak, find_leaks
 from farandole.guessing.pictures import Pictures, holds_images, look_at_images
 from farandole.guessing.sample import SOURCE, Sample, sample_csv, sample_json, sample_parquet
-from farandole.guessing.splits import SplitGuess, guess_split, split_shares
+from farandole.guessing.splits import LEAST_ROWS, SplitGuess, guess_split, split_shares
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.spec import CsvSource, ParquetSource
 
@@ -31,8 +31,6 @@ _SUFFIXES = {
     ".json": "json",
 }
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|zip)$")
-_FEW_OTHERS = 3
-"""Texts are read beside at most this many other features."""
 TABLES, IMAGES, TEXTS, ALL_KINDS = (f"farandole.models.{name}:build" for name in ("tabular", "cnn", "text", "fusion"))
 
 
@@ -148,7 +146,7 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
     features, left_out = guess_features(kept, trend=split.time is None)
     if split.group is not None:
         left_out.append(LeftOut(split.group, "names the groups of the split"))
-    features, left_out = _drop_texts(features, left_out)
+    features, left_out = drop_texts(features, left_out)
     if not features:
         reasons = "; ".join(f"{entry.column}: {entry.reason}" for entry in left_out[:6]) or "there is no other column"
         raise DataError(f"{data.path}: no column is left to predict {target.column} from ({reasons})")
@@ -206,45 +204,31 @@ def _format_by_content(path: Path) -> str:
 
 
 def _guess_images(path: str, pictures: Pictures, name: str, label: str | None) -> Guess:
+    rows, counts = len(pictures.classes), pictures.counts
     if label not in (None, "label"):
         raise DataError(f"--label {label}: images have one label, the name of their folder; leave the option out")
-    if pictures.rows < 20:
-        raise DataError(
-            f"{path}: {pictures.rows} images are too few to train, to validate and to test; give at least 20"
-        )
-    kind = "binary" if len(pictures.classes) == 2 else "multiclass"
-    target = LabelGuess(
-        "label", kind, f"{len(pictures.classes)} folders", {"column": "label", "kind": kind}, rare=pictures.rare
-    )
-    size = list(pictures.size)
-    spec: dict[str, Any] = {"kind": "image", "size": size} | ({"mode": "gray"} if pictures.mode == "gray" else {})
+    if rows < LEAST_ROWS:
+        raise DataError(f"{path}: {rows} images are too few to train, validate and test; give at least {LEAST_ROWS}")
+    kept = len(counts) - len(pictures.rare)
+    if kept < 2:
+        raise DataError(f"{path}: fewer than two of its {len(counts)} folders hold 5 images; give more images")
+    kind = "binary" if kept == 2 else "multiclass"
+    target = LabelGuess("label", kind, f"{kept} folders", {"column": "label", "kind": kind}, rare=pictures.rare)
     rare = f"SELECT * FROM {SOURCE} WHERE label NOT IN ({_sql_values(pictures.rare)})"
     return Guess(
         name=name,
         path=path,
         source={"format": "images"},
         types=None,
-        rows=pictures.rows,
+        rows=rows,
         is_whole=True,
         label=target,
-        features=(FeatureGuess("image", "image", spec),),
+        features=(FeatureGuess("image", "image", pictures.spec),),
         left_out=(LeftOut("path", "names the file"),),
-        split=SplitGuess(split_shares(pictures.rows), "the images have no order and no groups"),
+        split=SplitGuess(split_shares(rows), "the images have no order and no groups"),
         query=rare if pictures.rare else None,
         builder=IMAGES,
     )
-
-
-def _drop_texts(features: list[FeatureGuess], left_out: list[LeftOut]) -> tuple[list[FeatureGuess], list[LeftOut]]:
-    """Leave free texts out where there are enough other features."""
-    texts = [feature for feature in features if feature.spec["kind"] == "text"]
-    others = [feature for feature in features if feature.spec["kind"] != "text"]
-    if not texts or len(others) <= _FEW_OTHERS:
-        return features, left_out
-    dropped = [
-        LeftOut(feature.column, "free text; `kind: text` and the builder models.fusion read it") for feature in texts
-    ]
-    return others, left_out + dropped
 
 
 def _builder(features: list[FeatureGuess]) -> str:

@@ -86,7 +86,7 @@ def _declared_types(guess: Guess) -> dict[str, str] | None:
     """Return the columns to declare: those that are used; or all, where the files do not name them."""
     if guess.types is None:
         return None
-    used = {feature.column for feature in guess.features} | {guess.label.column, *guess.split.spec.get("by", ())}
+    used = {feature.column for feature in guess.features} | {guess.label.column, *guess.split.columns}
     everything = guess.source.get("header") is False
     return {name: _SQL_NAMES.get(kind, kind) for name, kind in guess.types.items() if everything or name in used}
 
@@ -124,7 +124,11 @@ def _feature_lines(guess: Guess) -> list[str]:
             ),
         ]
     wrapped = _wrapped(entries, "    ", _MAX_FEATURE_LINES - 2, as_is=True)
-    return ["  features: {", *(wrapped or []), "  }"]
+    if wrapped is None:
+        return [
+            f"  features: auto # {len(entries):,} of them, guessed again from the files: `farandole plan` shows them"
+        ]
+    return ["  features: {", *wrapped, "  }"]
 
 
 def _short(spec: Mapping[str, Any]) -> str:

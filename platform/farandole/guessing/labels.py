@@ -88,8 +88,8 @@ def find_label(columns: Sequence[Column]) -> tuple[str, tuple[str, ...]]:
         key=lambda column: (_rank_of_name(column), -columns.index(column)),
     )
     if not ranked:
-        names = ", ".join(column.name for column in columns[:12])
-        raise DataError(f"none of the columns ({names}) can be a label; name one with --label")
+        shown = ", ".join(column.name for column in columns[:12])
+        raise DataError(f"none of the columns ({shown}) can be a label; name one with --label")
     names = [column.name for column in ranked]
     return names[0], tuple(names[1 : 1 + _MAX_ALTERNATIVES])
 
@@ -129,16 +129,21 @@ def guess_label(columns: Sequence[Column], wanted: str | None = None, kind: str 
     return LabelGuess(column.name, found, reason, spec, column.missing, rare, alternatives)
 
 
-def label_kind(column: Column) -> tuple[str, str]:
+def label_kind(column: Column, origin: str | None = None) -> tuple[str, str]:
     """Return the kind of a label and the reason, from its values.
+
+    Args:
+        column: The label.
+        origin: What names it, for errors. Default: the option `--label`.
 
     Raises:
         DataError: The column has one value, or texts that are neither classes nor numbers.
     """
     distinct = column.distinct
+    origin = origin or f"--label {column.name}"
     if distinct < 2:
         raise DataError(
-            f"--label {column.name}: "
+            f"{origin}: "
             + (f"every value is {column.top[0][0]!r}" if distinct else "all values are missing")
             + "; choose a column with different values"
         )
@@ -147,14 +152,12 @@ def label_kind(column: Column) -> tuple[str, str]:
     if column.kind == "text":
         if distinct > _MAX_CLASSES or distinct > 0.5 * column.present:
             raise DataError(
-                f"--label {column.name}: {distinct:,} different texts in {column.present:,} rows are neither classes"
+                f"{origin}: {distinct:,} different texts in {column.present:,} rows are neither classes"
                 " nor numbers; choose another column"
             )
         return "multiclass", f"{distinct} classes"
     if column.kind in ("date", "timestamp", "bytes", "other"):
-        raise DataError(
-            f"--label {column.name}: holds {column.values.type}, not numbers or classes; choose another column"
-        )
+        raise DataError(f"{origin}: holds {column.values.type}, not numbers or classes; choose another column")
     if column.is_whole and _few_integers(column):
         return "multiclass", f"{distinct} different whole numbers"
     return "regression", f"{distinct:,} different numbers"

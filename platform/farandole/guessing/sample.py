@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -17,7 +17,8 @@ from farandole.guessing.columns import Column
 from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
 from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_time
-from farandole.ingest.readers.byte_ranges import ByteRange, needs_whole_file
+from farandole.ingest.readers.binary_reader import BinaryReader
+from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.file_schemas import check_header, check_parquet
 from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
@@ -25,7 +26,7 @@ from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_sp
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.preprocess.text_types import convert_text
-from farandole.spec import CsvSource, JsonSource, ParquetSource
+from farandole.spec import CsvSource, JsonSource, ParquetSource, RecordSource, Source
 
 SOURCE = "data"
 """The name of the source in the job file."""
@@ -33,7 +34,7 @@ _MAX_BYTES = 128 << 20
 """Files up to this size are read whole; of larger ones, pieces that are spread over them."""
 _PIECE_BYTES = 4 << 20
 _MAX_MALFORMED = 0.05
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
+_NO_PATTERNS: Mapping[str, str | None] = {}
 _COMPRESSION = 6
 """How many times larger compressed text becomes, about."""
 
@@ -137,7 +138,7 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
     if nulls:
         raw["null_values"] = list(nulls)
         texts = {name: without_nulls(values, nulls) for name, values in texts.items()}
-    types = {name: _lossless_type(values) for name, values in texts.items()}
+    types = {name: lossless_type(values) for name, values in texts.items()}
     typed, types = _with_times(texts, types, raw, notes)
     del raw["path"]
     raw.pop("columns", None)
@@ -156,11 +157,7 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     """
     raw: dict[str, Any] = {"format": "json", "path": path}
     source = JsonSource.model_validate(raw)
-    ranges, is_whole, share = _ranges(files.paths, splittable=True)
-    schema = unify_schemas(files.paths[0], [infer_types(byte_range) for byte_range in ranges])
-    types = {member.name: sql_type(member.type) for member in schema}
-    if not types:
-        raise DataError(f"{files.paths[0]}: no line holds a member; give a file with one JSON object on each line")
+    types = _json_types(files)
     reader = JsonReader(source, types, {name: arrow_json_type(kind) for name, kind in types.items()})
     read = _read(reader, files, splittable=True)
     notes = []
@@ -170,7 +167,7 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     table = pa.Table.from_batches(read.batches)
     texts = {name: _one_array(table.column(name)) for name, kind in types.items() if kind == "string"}
     for name, values in texts.items():
-        kind = _lossless_type(values)
+        kind = lossless_type(values)
         types[name] = kind if kind in ("date", "timestamp") else "string"
     others = [Column.from_values(name, table.column(name)) for name in types if name not in texts]
     typed, found = _with_times(texts, {name: types[name] for name in texts}, raw, notes)
@@ -178,7 +175,64 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     by_name = {column.name: column for column in (*others, *typed)}
     del raw["path"]
     columns = tuple(by_name[name] for name in types)
-    return Sample(raw, columns, types, is_whole, round(len(table) / share), tuple(notes))
+    return Sample(raw, columns, types, read.is_whole, round(len(table) / read.share), tuple(notes))
+
+
+def sample_source(name: str, source: Source, files: SourceFiles) -> list[Column]:
+    """Read rows of a source that a job file declares, with the types that the preparation gives them.
+
+    Args:
+        name: The source's name.
+        source: The source, not of images.
+        files: Its files.
+
+    Raises:
+        DataError: They cannot be read as declared.
+    """
+    if isinstance(source, ParquetSource):
+        columns = sample_parquet(source, files).columns
+        return [column for column in columns if source.columns is None or column.name in source.columns]
+    if isinstance(source, RecordSource):
+        read = _read(BinaryReader(source), files, splittable=False)
+        return _columns(read, None)
+    if isinstance(source, JsonSource):
+        found = source.columns or _json_types(files)
+        reader = JsonReader(source, found, {member: arrow_json_type(kind) for member, kind in found.items()})
+        return _columns(_read(reader, files, splittable=True), None if source.columns else {})
+    assert isinstance(source, CsvSource), "images have no table"
+    header = check_header(name, source, files)
+    splittable = not source.multiline and not needs_whole_file(source.encoding)
+    types = source.columns or dict.fromkeys(header, "string")
+    read = _read(CsvReader(source, tuple(header), types), files, splittable=splittable)
+    patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
+    return _columns(read, None if source.columns else patterns)
+
+
+def _columns(read: _Texts, patterns: Mapping[str, str | None] | None) -> list[Column]:
+    """Return columns of what was read.
+
+    Args:
+        read: The rows.
+        patterns: The declared patterns of times, where columns of text get the type that they fit; None: all types are
+            declared.
+    """
+    table = pa.Table.from_batches(read.batches)
+    columns = []
+    for name in table.column_names:
+        values = _one_array(table.column(name))
+        if patterns is not None and pa.types.is_string(values.type):
+            kind = lossless_type(values, patterns)
+            values = convert_text(values, kind, patterns.get(kind))[0]
+        columns.append(Column.from_values(name, values))
+    return columns
+
+
+def _json_types(files: SourceFiles) -> dict[str, str]:
+    ranges, _, _ = _ranges(files.paths, splittable=True)
+    schema = unify_schemas(files.paths[0], [infer_types(byte_range) for byte_range in ranges])
+    if not len(schema):
+        raise DataError(f"{files.paths[0]}: no line holds a member; give a file with one JSON object on each line")
+    return {member.name: sql_type(member.type) for member in schema}
 
 
 def _with_times(
@@ -210,13 +264,18 @@ def _describe_times(found: TimePatterns, patterns: dict[str, str]) -> list[str]:
     ]
 
 
-def _lossless_type(values: pa.StringArray) -> str:
-    """Return the type that keeps all texts; or the one that a feature needs, of numbers and times in other spellings."""
-    spellings = find_spellings(values)
+def lossless_type(values: pa.StringArray, patterns: Mapping[str, str | None] = _NO_PATTERNS) -> str:
+    """Return the type that keeps all texts; for numbers and times in other spellings, the one that a feature needs.
+
+    Args:
+        values: The texts.
+        patterns: `date` and `timestamp` to the pattern that the source declares for them.
+    """
+    spellings = find_spellings(values, patterns)
     if spellings is None:
         return "string"
     kind = choose_type(spellings, "double" if NUMBER in spellings else None)
-    return "timestamp" if kind == "string" and is_iso_time(values) else kind
+    return "timestamp" if kind == "string" and not patterns.get("timestamp") and is_iso_time(values) else kind
 
 
 def _read(reader: RowReader, files: SourceFiles, *, splittable: bool) -> _Texts:
@@ -241,10 +300,10 @@ def _batches(reader: RowReader, ranges: list[ByteRange], read: _Texts) -> Iterat
 
 def _ranges(paths: tuple[Path, ...], *, splittable: bool) -> tuple[list[ByteRange], bool, float]:
     """Return what to read, whether that is everything, and which share of everything it is."""
-    sizes = [path.stat().st_size * (_COMPRESSION if path.suffix in _COMPRESSED else 1) for path in paths]
+    sizes = [path.stat().st_size * (_COMPRESSION if path.suffix in COMPRESSED_SUFFIXES else 1) for path in paths]
     if sum(sizes) <= _MAX_BYTES:
         return [ByteRange(path) for path in paths], True, 1.0
-    if not splittable or any(path.suffix in _COMPRESSED for path in paths):
+    if not splittable or any(path.suffix in COMPRESSED_SUFFIXES for path in paths):
         ends = list(accumulate(sizes))
         some = [path for path, end in zip(paths, ends, strict=True) if end <= _MAX_BYTES] or [paths[0]]
         return [ByteRange(path) for path in some], False, ends[len(some) - 1] / ends[-1]

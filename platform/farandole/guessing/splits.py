@@ -11,7 +11,7 @@ import numpy as np
 from farandole.errors import DataError
 from farandole.guessing.columns import Column
 from farandole.guessing.features import has_id_name, is_row_number
-from farandole.guessing.labels import LabelGuess
+from farandole.guessing.labels import LabelGuess, class_indices
 
 _SUBJECT_WORDS = """
     patient customer client user subject person member participant respondent household family student pupil player
@@ -20,12 +20,15 @@ _SUBJECT_WORDS = """
 """
 _SUBJECTS = frozenset(_SUBJECT_WORDS.split())
 """Words for those whose rows resemble each other, so that a model that has seen one row knows the others."""
-_LEAST_ROWS = 20
+LEAST_ROWS = 20
 _SMALL_ROWS = 400
 _LEAST_GROUPS = 20
 _LARGEST_GROUP = 0.1
+_LEAST_TIMES = 50
+_LARGEST_TIME = 0.02
 _ORDERED = 0.98
-_TRAIN_SHARE = 0.8
+_TRAIN_SHARE = 0.6
+"""The share of rows that train at least."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class SplitGuess:
     group: str | None = None
     time: str | None = None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the split needs."""
+        return tuple(name for name in (self.group, self.time) if name is not None)
+
 
 def guess_split(columns: Sequence[Column], label: LabelGuess) -> SplitGuess:
     """Return the split.
@@ -56,9 +64,9 @@ def guess_split(columns: Sequence[Column], label: LabelGuess) -> SplitGuess:
         DataError: There are too few rows.
     """
     rows = columns[0].rows - label.missing
-    if rows < _LEAST_ROWS:
+    if rows < LEAST_ROWS:
         raise DataError(
-            f"{rows} rows with a label are too few to train, to validate and to test; give at least {_LEAST_ROWS}"
+            f"{rows} rows with a label are too few to train, to validate and to test; give at least {LEAST_ROWS}"
         )
     shares = split_shares(rows)
     others = [column for column in columns if column.name != label.column]
@@ -68,6 +76,9 @@ def guess_split(columns: Sequence[Column], label: LabelGuess) -> SplitGuess:
             shares = split_shares(0)
         reason = f"{group.name} repeats ({group.distinct:,} in {group.rows:,} rows), and its rows stay together"
         return SplitGuess(shares | {"by": [group.name]}, reason, group=group.name)
+    time = next((column for column in others if is_time_order(column) and _every_class_is_early(columns, label)), None)
+    if time is not None:
+        return SplitGuess(shares | {"time": time.name}, f"the rows are in the order of {time.name}", time=time.name)
     return SplitGuess(shares, "the rows have no order and no groups")
 
 
@@ -90,10 +101,21 @@ def _is_group(column: Column) -> bool:
     return bool(column.top[0][1] <= _LARGEST_GROUP * column.rows)
 
 
-def is_ordered(column: Column) -> bool:
-    """Return whether the rows are in the order of a column, up or down."""
-    numbers = column.numbers
-    if column.missing or len(numbers) < 2:
+def is_time_order(column: Column) -> bool:
+    """Return whether a column of dates or timestamps orders the rows, up or down, and none of its times has many."""
+    if column.kind not in ("date", "timestamp") or column.missing or column.distinct < _LEAST_TIMES:
         return False
-    steps = np.diff(numbers)
+    if column.top[0][1] > _LARGEST_TIME * column.rows:
+        return False
+    steps = np.diff(column.numbers)
     return bool(max((steps >= 0).mean(), (steps <= 0).mean()) >= _ORDERED)
+
+
+def _every_class_is_early(columns: Sequence[Column], label: LabelGuess) -> bool:
+    """Return whether the first rows and the last ones hold all classes: one that is new later cannot be learned."""
+    if label.kind == "regression":
+        return True
+    classes = class_indices(next(column for column in columns if column.name == label.column))
+    share = round(_TRAIN_SHARE * len(classes))
+    wanted = set(np.unique(classes)) - {-1}
+    return wanted <= set(np.unique(classes[:share])) and wanted <= set(np.unique(classes[-share:]))

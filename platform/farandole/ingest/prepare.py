@@ -105,7 +105,7 @@ def _prepare_with_spark(
 ) -> Manifest:
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
-        RowPipeline(job, files) as pipeline,
+        _searched(RowPipeline(job, files)) as pipeline,
         spark_session(job, is_small=_is_small(files)) as session,
         reported_steps(session, on_event) as steps,
     ):
@@ -159,6 +159,7 @@ def _prepare(
     except DataError as error:
         raise pipeline.hide_values(error) from pipeline.visible_cause(error)
     frame = pipeline.rows(session, readers, steps.warn)
+    pipeline.check_first_rows(frame)
     unfitted = Preprocessing.from_spec(data).with_types(dict(frame.dtypes))
     inspected = pipeline.inspected_columns(frame)
     with (
@@ -215,6 +216,12 @@ def _complete(
     except OSError as error:
         raise _disk_error(directory, error) from error
     return manifest
+
+
+def _searched(pipeline: RowPipeline) -> RowPipeline:
+    """Return the pipeline after the search of the sources' first rows, which should not wait for Spark."""
+    pipeline.search_first_rows()
+    return pipeline
 
 
 def _exclude_malformed(

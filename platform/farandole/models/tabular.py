@@ -75,7 +75,7 @@ class Tabular(nn.Module):
         self.scale = nn.Parameter(torch.full((inputs,), 1 / _SCALE_RATE))
         sizes = [inputs] + [width] * depth
         self.layers = nn.ModuleList(
-            SharedLinear(members, size, width, diverse=number == 0) for number, size in enumerate(sizes[:-1])
+            SharedLinear(members, size, width, shares_inputs=number == 0) for number, size in enumerate(sizes[:-1])
         )
         self.head = MemberLinear(members, sizes[-1], schema.target.num_outputs)
         self.activation, self.dropout = _ACTIVATIONS[activation], dropout
@@ -116,31 +116,36 @@ class Tabular(nn.Module):
 class SharedLinear(nn.Module):
     """A linear map of K members that share a matrix: `s_k * ((x * r_k) @ W) / sqrt(D) + b_k` (TabM, equation 4).
 
-    The vectors are multiplied into the matrix instead of the inputs, which is the same and costs K·D·H instead of
-    K·B·(D + H). The factor `1 / sqrt(D)` with weights of variance 1 is the NTK parametrization (RealMLP, section 3).
-    Vectors are stored flat, so that they are exempt from weight decay as all vectors are.
+    In the first layer, where all members have the same inputs, there are no vectors `r`, and `s` begins as random signs
+    instead. Then one product serves all members; TabM's random `r` cost K of them and were not better (0032). In the
+    other layers the vectors are multiplied into the matrix, which costs K·D·H instead of K·B·(D + H).
+
+    The factor `1 / sqrt(D)` with weights of variance 1 is the NTK parametrization (RealMLP, section 3). Vectors are
+    stored flat, so that they are exempt from weight decay as all vectors are.
 
     Args:
         members: Number of members, K.
         inputs: D.
         outputs: H.
-        diverse: Whether the vectors `r` begin as random signs, as in the first layer of TabM, or as ones.
+        shares_inputs: Whether all members have the same inputs, `[B, D]`.
     """
 
-    def __init__(self, members: int, inputs: int, outputs: int, *, diverse: bool) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int, *, shares_inputs: bool) -> None:
         super().__init__()
         self.members, self.inputs, self.outputs = members, inputs, outputs
         self.weight = nn.Parameter(torch.randn(inputs, outputs))
-        signs = torch.randint(0, 2, (members * inputs,)) * 2.0 - 1.0
-        self.input_scale = nn.Parameter(signs if diverse else torch.ones(members * inputs))
-        self.output_scale = nn.Parameter(torch.ones(members * outputs))
+        self.input_scale = None if shares_inputs else nn.Parameter(torch.ones(members * inputs))
+        signs = torch.randint(0, 2, (members * outputs,)) * 2.0 - 1.0
+        self.output_scale = nn.Parameter(signs if shares_inputs else torch.ones(members * outputs))
         self.bias = nn.Parameter(torch.zeros(members * outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[B, D]`, the same for all members, or `[K, B, D]` to `[K, B, H]`."""
-        input_scale = self.input_scale.view(self.members, self.inputs, 1) * (1 / math.sqrt(self.inputs))
+        weight = self.weight * (1 / math.sqrt(self.inputs))
         output_scale = self.output_scale.view(self.members, 1, self.outputs)
-        return member_maps(x, self.weight * input_scale * output_scale, self.bias)
+        if self.input_scale is None:
+            return torch.addcmul(self.bias.view(self.members, 1, self.outputs), x @ weight, output_scale)
+        return member_maps(x, weight * self.input_scale.view(self.members, self.inputs, 1) * output_scale, self.bias)
 
 
 class MemberLinear(nn.Module):
@@ -244,10 +249,9 @@ class Ids(nn.Module):
 
 def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Apply the map of each member: `[B, D]` or `[K, B, D]` times `[K, D, H]` plus `[K * H]` is `[K, B, H]`."""
-    members, inputs, outputs = weight.shape
-    if x.ndim == 2:  # one large product instead of K small ones
-        flat = torch.addmm(bias, x, weight.transpose(0, 1).reshape(inputs, members * outputs))
-        return flat.unflatten(1, (members, outputs)).transpose(0, 1)
+    members, _, outputs = weight.shape
+    if x.ndim == 2:  # a network without hidden layers
+        x = x.expand(members, *x.shape)
     return torch.baddbmm(bias.view(members, 1, outputs), x, weight)
 
 

@@ -1,7 +1,7 @@
 """The job file, validated before anything starts.
 
-One module for each part of the job file, and five for the file as a whole (`job`, `job_file`, `overrides`, `shorthand`,
-`validation_errors`): hence 19 files.
+One module for each part of the job file, and six for the file as a whole (`job`, `job_file`, `overrides`, `shorthand`,
+`validation_errors`, `yaml_reader`): hence 20 files.
 """
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment

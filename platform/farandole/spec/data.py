@@ -143,6 +143,10 @@ class Split(Spec):
     """Columns to group by: rows with the same values in them go to the same split. Default: the whole row."""
     column: str | None = None
     """A column of the data that contains `train`, `validation` or `test`; replaces the fractions and `by`."""
+    time: str | None = None
+    """A column of dates, timestamps or numbers that orders the rows: the earliest train, the next validate, and the
+    latest test. Rows of the same time go to the same split, so the fractions are met as nearly as times permit; a row
+    without a time trains."""
     seed: int = 0
     """The key of the hash: another seed gives another split."""
 
@@ -154,6 +158,9 @@ class Split(Spec):
         if self.column is None and self.train == 0:
             raise ValueError("train is 0; a model needs rows to train on")
         without_effect = non_default_fields(self, "train", "validation", "test", "by", "seed")
+        if self.time is not None and (self.column is not None or non_default_fields(self, "by", "seed")):
+            others = ", ".join(non_default_fields(self, "column", "by", "seed"))
+            raise ValueError(f"{others} have no effect where split.time orders the rows; remove them, or split.time")
         if self.column is not None and without_effect:
             names = ", ".join(without_effect)
             raise ValueError(f"{names} have no effect where split.column decides; remove them")
@@ -275,6 +282,8 @@ class Data(Spec):
             used.setdefault(column, "data.split.by")
         if self.split.column:
             used.setdefault(self.split.column, "data.split.column")
+        if self.split.time:
+            used.setdefault(self.split.time, "data.split.time")
         return used
 
     @property
@@ -291,9 +300,10 @@ class Data(Spec):
         for rule in self.expect:
             if isinstance(rule, Range) and not any(isinstance(bound, str) for bound in (rule.min, rule.max)):
                 wanted.setdefault(rule.column, set()).add("double")
-        for column in (*self.split.by, self.split.column):
-            if column is not None:
-                wanted.setdefault(column, set()).add("string")
+        if self.split.time is not None:
+            wanted.setdefault(self.split.time, set()).add("timestamp")
+        for column in filter(None, (*self.split.by, self.split.column)):
+            wanted.setdefault(column, set()).add("string")
         return {column: min(types) for column, types in wanted.items() if len(types) == 1 and types != {"string"}}
 
     @property
@@ -322,7 +332,7 @@ class Data(Spec):
                     f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) turns its"
                     " values into text; use `kind: categorical`, or generalise the column"
                 )
-        if self.privacy.k_anonymity is not None:
+        if self.privacy.k_anonymity is not None and self.auto_features is None:
             for column in self.privacy.k_anonymity.columns:
                 if column not in used:
                     raise ValueError(

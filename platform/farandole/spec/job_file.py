@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,38 +14,8 @@ from farandole.process.atomic import write_atomic
 from farandole.spec.job import Job
 from farandole.spec.overrides import set_value, sweep_problems
 from farandole.spec.validation_errors import describe_errors
+from farandole.spec.yaml_reader import Document, decode_text, read_yaml
 from farandole.storage import home
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader without surprises: a duplicate key is an error, `1e-3` is a number, a date stays text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag.endswith(":merge"):
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, list | dict):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-        if key in seen:
-            message = f"the key `{key}` is written twice; remove one"
-            raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
@@ -60,10 +29,24 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         SpecError: The file cannot be read, or breaks rules; all of them are listed.
     """
     path = Path(path)
-    raw = _read(path)
+    document = _read(path)
+    raw = _copy_aliases(document.value)
     for override in overrides:
         _apply_override(raw, override)
-    return parse_job(raw, folder=path.parent, origin=str(path))
+    try:
+        return parse_job(raw, folder=path.parent, origin=str(path))
+    except SpecError as error:
+        changed = tuple(override.partition("=")[0] for override in overrides)
+        raise SpecError(
+            "\n".join(_with_line(line, str(path), document, changed) for line in str(error).splitlines())
+        ) from error
+
+
+def _with_line(problem: str, path: str, document: Document, changed: tuple[str, ...]) -> str:
+    """Return a problem with the line of its field in the job file, unless an option has set the field."""
+    field_path = problem.removeprefix(f"{path}: ").partition(": ")[0]
+    line = None if field_path.startswith(changed) else document.line_of(field_path)
+    return problem if line is None else f"{problem} (line {line})"
 
 
 def parse_job(raw: dict[str, Any], *, folder: str | Path = ".", origin: str = "job") -> Job:
@@ -88,24 +71,24 @@ def parse_job(raw: dict[str, Any], *, folder: str | Path = ".", origin: str = "j
     return job
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Document:
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file; give the path of a job file") from None
     except IsADirectoryError:
         raise SpecError(f"{path}: this is a directory; give the job file in it, for example {path}/job.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    try:
-        raw = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise SpecError(f"{path}: {line}{getattr(error, 'problem', None) or error}") from error
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path}: contains {type(raw).__name__}, not a mapping; start with `name: my-job`")
-    return {key: _copy_aliases(value) for key, value in raw.items()}
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror or error})") from error
+    document = read_yaml(decode_text(content, path), str(path))
+    if not isinstance(document.value, dict):
+        found = "is empty" if document.value is None else f"holds {_kind_of(document.value)}, not fields"
+        raise SpecError(f"{path}: {found}; start with `name: my-job`")
+    return document
+
+
+def _kind_of(value: Any) -> str:
+    return {list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a number")
 
 
 def _copy_aliases(value: Any) -> Any:
@@ -120,11 +103,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     keys, equals, text = override.partition("=")
     if not equals or not all(keys.split(".")):
         raise SpecError(f"--set {override}: write FIELD.FIELD=VALUE, for example --set train.epochs=2")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {override}: {text!r} is not YAML; put quotes around it") from error
-    set_value(raw, keys, value, f"--set {override}")
+    origin = f"--set {override}"
+    value = read_yaml(text, origin, keys.rpartition(".")[2]).value
+    set_value(raw, keys, value, origin)
 
 
 class _Dumper(yaml.SafeDumper):

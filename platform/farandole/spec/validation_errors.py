@@ -29,9 +29,9 @@ def describe_errors(error: ValidationError, raw: Any) -> list[str]:
 
 
 def _describe(details: ErrorDetails, raw: Any) -> str:
-    field_path = ".".join(_real_keys(details["loc"], raw))
-    prefix = f"{field_path}: " if field_path else ""
     error_type, value = details["type"], details.get("input")
+    field_path = ".".join(_real_keys(details["loc"], raw, is_missing=error_type == "missing"))
+    prefix = f"{field_path}: " if field_path else ""
     if error_type == "extra_forbidden":
         return prefix + _describe_unknown_key(details["loc"])
     if error_type == "missing":
@@ -54,7 +54,57 @@ def _describe(details: ErrorDetails, raw: Any) -> str:
         return prefix + (f"{value!r}: {reason}" if show_value else reason)
     if error_type == "source_format":
         return prefix + details["msg"]
-    return f"{prefix}{_shorten(value)}: {_lower_first(details['msg'])}"
+    if details["loc"][-1:] == ("[key]",):
+        return _describe_key(field_path, str(value))
+    if value is None:
+        return f"{prefix}is empty; write a value, or remove the field"
+    return f"{prefix}{_shorten(value)}: {_rule(details, value)}"
+
+
+def _describe_key(field_path: str, key: str) -> str:
+    parent = field_path.removesuffix(".[key]").removesuffix(f".{key}")
+    remedy = " of your own with `column:` for the column of this name" if parent == "data.features" else ""
+    return f"{parent}: {key!r} is not a name of letters, digits and `_` that begins with a letter; write one{remedy}"
+
+
+_LIMITS = {
+    "greater_than": ("gt", "must be above {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than": ("lt", "must be below {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+    "literal_error": ("expected", "must be {}"),
+    "string_pattern_mismatch": ("pattern", "must match the pattern {}"),
+    "too_short": ("min_length", "must have at least {} entries"),
+    "too_long": ("max_length", "must have at most {} entries"),
+    "string_too_short": ("min_length", "must have at least {} characters"),
+    "string_too_long": ("max_length", "must have at most {} characters"),
+    "multiple_of": ("multiple_of", "must be a multiple of {}"),
+}
+"""Types of errors to the number or list that pydantic names, and the rule."""
+_RULES = (
+    (("int_", "int_type"), "must be a whole number"),
+    (("finite_number",), "must be a finite number"),
+    (("float_", "decimal_"), "must be a number"),
+    (("bool_",), "must be true or false"),
+    (("string_",), "must be text; put it in quotes"),
+    (("dict_", "model_", "mapping_"), "must be fields, `{field: value}`"),
+    (("list_", "tuple_", "set_", "frozen_set_", "iterable_"), "must be a list, `[a, b]`"),
+    (("none_",), "must be empty"),
+)
+"""Beginnings of the types of other errors, and the rule."""
+
+
+def _rule(details: ErrorDetails, value: Any) -> str:
+    """Return the rule that a value breaks, and what to write."""
+    error_type, context = details["type"], details.get("ctx", {})
+    if error_type in _LIMITS:
+        name, rule = _LIMITS[error_type]
+        limit = context.get(name)
+        return rule.format(f"{limit:g}" if isinstance(limit, float) else limit)
+    found = next((rule for starts, rule in _RULES if error_type.startswith(starts)), None)
+    if found is None:
+        return "is not valid here; docs/job_file.md describes the field"
+    return f'{found}: "{value}"' if found.endswith("quotes") and isinstance(value, int | float) else found
 
 
 def _describe_unknown_key(loc: tuple[int | str, ...]) -> str:
@@ -64,7 +114,7 @@ def _describe_unknown_key(loc: tuple[int | str, ...]) -> str:
     return f"unknown key; {remedy}"
 
 
-def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
+def _real_keys(loc: tuple[int | str, ...], raw: Any, *, is_missing: bool) -> list[str]:
     """Return the path without the names of union branches, which pydantic inserts between real keys."""
     keys = []
     node = raw
@@ -73,8 +123,8 @@ def _real_keys(loc: tuple[int | str, ...], raw: Any) -> list[str]:
         index = isinstance(node, list) and isinstance(key, int) and key < len(node)
         if index or (isinstance(node, dict) and key in node):
             node = node[key]
-        elif not (last and isinstance(node, dict) and key not in (node.get(tag) for tag in _TAGS)):
-            continue  # the branch of a union; a missing key is always the last one, and in a mapping
+        elif not (is_missing and last) and key != "[key]":
+            continue  # the branch of a union; a missing key is always the last one
         keys.append(str(key))
     return keys
 
@@ -122,9 +172,5 @@ def _tag(model: Any) -> str | None:
 
 
 def _shorten(value: Any) -> str:
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]

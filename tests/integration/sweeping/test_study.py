@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from farandole.spec import Sweep
 from farandole.sweeping.study import Study
-from farandole.sweeping.trial import State, Trial
-
-SPACE = {
-    "train.optimizer.learning_rate": {"low": 1e-4, "high": 1.0, "log": True},
-    "model.options.hidden": {"choices": [[64], [128, 64]]},
-    "train.epochs": {"low": 1, "high": 9, "step": 2},
-}
-
-
-def _spec(**fields: Any) -> Sweep:
-    return Sweep.model_validate({"space": SPACE, **fields})
-
-
-def _ended(number: int, values: dict[str, Any], value: float | None, state: State = "complete") -> Trial:
-    return Trial(number, state, value, values, f"job-{number}", None, 1.0, None if value is not None else "broke")
-
-
-def _value(values: dict[str, Any]) -> float:
-    """Best at a learning rate of 0.01."""
-    return float(-abs(math.log10(values["train.optimizer.learning_rate"]) + 2) + 0.01 * values["train.epochs"])
-
-
-def _run(study: Study, trials: int) -> list[dict[str, Any]]:
-    drawn = []
-    for _ in range(trials):
-        asked = study.ask()
-        if asked is None:
-            break
-        number, values = asked
-        drawn.append(values)
-        study.record(_ended(number, values, _value(values)))
-    return drawn
+from tests.support.studies import SPACE, run_study, sweep_spec
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -49,8 +16,8 @@ def test_values_are_in_their_space_and_follow_from_the_seed(tmp_path: Path, samp
     draws = []
     for place, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / place).mkdir()
-        study = Study(tmp_path / place, _spec(sampler=sampler, trials=8, seed=seed), "maximize")
-        draws.append(_run(study, 100))
+        study = Study(tmp_path / place, sweep_spec(sampler=sampler, trials=8, seed=seed), "maximize")
+        draws.append(run_study(study, 100))
     assert len(draws[0]) == 8
     assert draws[0] == draws[1] != draws[2]
     for values in draws[0]:
@@ -66,14 +33,14 @@ def test_killed_sweep_draws_what_it_would_have_drawn(tmp_path: Path, sampler: st
     spec = Sweep.model_validate({"space": space, "sampler": sampler, "trials": 7, "startup_trials": 2})
     for place in ("whole", "killed"):
         (tmp_path / place).mkdir()
-    undisturbed = _run(Study(tmp_path / "whole", spec, "maximize"), 100)
+    undisturbed = run_study(Study(tmp_path / "whole", spec, "maximize"), 100)
     study = Study(tmp_path / "killed", spec, "maximize")
-    drawn = _run(study, 3)
+    drawn = run_study(study, 3)
     lost = study.ask()
     assert lost is not None
     del study
     again = Study(tmp_path / "killed", spec, "maximize")
-    rest = _run(again, 100)
+    rest = run_study(again, 100)
     assert rest[0] == lost[1]
     assert drawn + rest == undisturbed
     assert [trial.number for trial in again.trials] == [0, 1, 2, 4, 5, 6, 7]
@@ -81,9 +48,9 @@ def test_killed_sweep_draws_what_it_would_have_drawn(tmp_path: Path, sampler: st
 
 
 def test_most_important_field_is_found(tmp_path: Path) -> None:
-    study = Study(tmp_path, _spec(trials=30, sampler="random"), "maximize")
+    study = Study(tmp_path, sweep_spec(trials=30, sampler="random"), "maximize")
     assert study.importances() == {}
-    _run(study, 100)
+    run_study(study, 100)
     shares = study.importances()
     assert next(iter(shares)) == "train.optimizer.learning_rate"
     assert sum(shares.values()) == pytest.approx(1)

@@ -10,11 +10,12 @@ import pytest
 from benchmarks.__main__ import app, main
 from tests.support.paths import ROOT
 
-COMMANDS = ["loader", "ingest", "train", "checkpoint", "recover", "start", "end_to_end", "queue"]
+COMMANDS = ["loader", "ingest", "train", "checkpoint", "recover", "start", "end_to_end", "tables", "queue"]
 
 
 def test_every_benchmark_is_a_command() -> None:
-    assert [command.callback.__name__ for command in app.registered_commands if command.callback] == COMMANDS
+    commands = [command for command in app.registered_commands if command.callback]
+    assert [command.name or command.callback.__name__ for command in commands if command.callback] == COMMANDS
 
 
 def test_two_formats_at_once_are_rejected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,16 +63,21 @@ def test_outputs_start_at_the_given_bias() -> None:
     torch.testing.assert_close(model(**BATCH).softmax(1), bias.softmax(0).expand(7, -1))
 
 
-def test_members_share_a_matrix_and_differ_by_vectors() -> None:
-    layer, x = SharedLinear(3, 5, 4, diverse=True), torch.randn(6, 5)
-    torch.nn.init.normal_(layer.output_scale)
-    torch.nn.init.normal_(layer.bias)
-    out = layer(x)
+@pytest.mark.parametrize("shares_inputs", [True, False])
+def test_members_share_a_matrix_and_differ_by_vectors(shares_inputs: bool) -> None:
+    layer, x = SharedLinear(3, 5, 4, shares_inputs=shares_inputs), torch.randn(6, 5)
+    for vectors in (layer.input_scale, layer.output_scale, layer.bias):
+        if vectors is not None:
+            torch.nn.init.normal_(vectors)
+    out = layer(x if shares_inputs else x.expand(3, 6, 5))
     for member in range(3):
-        signs = layer.input_scale.view(3, 5)[member]
-        expected = layer.output_scale.view(3, 4)[member] * ((x * signs) @ layer.weight) / 5**0.5
+        scale = 1.0 if layer.input_scale is None else layer.input_scale.view(3, 5)[member]
+        expected = layer.output_scale.view(3, 4)[member] * ((x * scale) @ layer.weight) / 5**0.5
         torch.testing.assert_close(out[member], expected + layer.bias.view(3, 4)[member])
-    torch.testing.assert_close(layer(x.expand(3, 6, 5)), out)
+
+
+def test_network_without_hidden_layers_is_linear() -> None:
+    assert network(depth=0).eval()(**BATCH).shape == (7, 1)
 
 
 def test_own_matrices_of_members_begin_at_zero() -> None:

@@ -56,7 +56,7 @@ def test_augment_is_empty_by_default(raw: dict[str, Any]) -> None:
         ),
         (
             {"dense": {"kind": "numbers", "dropout": 1.5}},
-            "job: train.augment.dense.dropout: 1.5: input should be less than or equal to 1",
+            "job: train.augment.dense.dropout: 1.5: must be at most 1",
         ),
         (
             {"dense": {"kind": "image", "flip_vertical": 0.5, "padding": "constant"}},

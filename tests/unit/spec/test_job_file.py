@@ -39,12 +39,12 @@ def test_job_file_becomes_a_job(write: Write, tmp_path: Path) -> None:
     [
         ("name: a\nname: b\n", "line 2: the key `name` is written twice; remove one"),
         ("name: a\ndata:\n  x: 1\n  x: 2\n", "line 4: the key `x` is written twice; remove one"),
-        ("a: [1\nb: 2\n", "line 2: "),
+        ("a: [1\nb: 2\n", "line 1: a: [1: a bracket is not closed"),
         ("? [a]\n: 1\n", "line 1: a key must be a word"),
-        ("- a\n", "contains list, not a mapping; start with `name: my-job`"),
-        ("", "contains NoneType, not a mapping"),
+        ("- a\n", "holds a list, not fields; start with `name: my-job`"),
+        ("", "is empty; start with `name: my-job`"),
         ("a: !!python/object/apply:os.system ['true']\n", "line 1: "),
-        ("a: \x01", "special characters are not allowed"),
+        ("a: \x01", "line 1: holds the character U+0001, which YAML does not allow; remove it"),
         ("a: 2020-13-45\n", "job.yaml: "),
     ],
     ids=["twice", "twice inside", "unclosed", "list as key", "list", "empty", "python tag", "control", "no date"],
@@ -67,7 +67,7 @@ def test_unreadable_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is a directory; give the job file in it"):
         load_job(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
-    with pytest.raises(SpecError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(SpecError, match="line 1: byte 0xe9 is not UTF-8 text; save the file as UTF-8"):
         load_job(tmp_path / "latin.yaml")
 
 

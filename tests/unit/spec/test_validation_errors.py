@@ -80,9 +80,9 @@ def test_several_problems_are_reported_together_without_duplicates(raw: dict[str
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
-        ("train.epochs", 0, "train.epochs: 0: input should be greater than or equal to 1"),
-        ("train.epochs", "many", "train.epochs: 'many': input should be a valid integer"),
-        ("train.optimizer.learning_rate", float("nan"), "learning_rate: nan: input should be a finite number"),
+        ("train.epochs", 0, "train.epochs: 0: must be at least 1"),
+        ("train.epochs", "many", "train.epochs: 'many': must be a whole number"),
+        ("train.optimizer.learning_rate", float("nan"), "learning_rate: nan: must be a finite number"),
         (
             "data.features.distance.kind",
             "number",
@@ -107,12 +107,12 @@ def test_several_problems_are_reported_together_without_duplicates(raw: dict[str
             {"a": "varchar"},
             "data.sources.trips.columns.a: 'varchar': not a column type; use one of",
         ),
-        ("data.features.a-b", {"kind": "numeric"}, "data.features.a-b"),
+        ("data.features.a-b", {"kind": "numeric"}, "data.features: 'a-b' is not a name of letters, digits and `_`"),
         ("model.builder", "network", "model.builder: 'network': "),
         (
             "data.label.kind",
             "ordinal",
-            "data.label.kind: 'ordinal': input should be 'auto', 'binary', 'multiclass' or 'regression'",
+            "data.label.kind: 'ordinal': must be 'auto', 'binary', 'multiclass' or 'regression'",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from farandole.spec import Source
 
 CHUNK_BYTES = 16 << 20
 """Bytes of a file that are examined at once; a longer line is read whole."""
-_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst", ".lz4")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst", ".lz4")
 _FILE_COST_BYTES = 1 << 16
 """The cost of opening a file, counted as bytes, when files are divided among tasks: about a millisecond of reading. One
 mebibyte, as Spark counts, made 79 tasks of 5,000 small images."""
@@ -96,7 +96,7 @@ def divide_into_tasks(paths: tuple[Path, ...], parallelism: int, *, splittable: 
     tasks: list[list[ByteRange]] = [[]]
     filled = 0
     for path in paths:
-        if not splittable or path.suffix in _COMPRESSED_SUFFIXES:
+        if not splittable or path.suffix in COMPRESSED_SUFFIXES:
             ranges = [(ByteRange(path), sizes[path])]
         else:
             room = wanted - filled - _FILE_COST_BYTES

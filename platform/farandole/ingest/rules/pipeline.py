@@ -10,16 +10,21 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from farandole.errors import FarandoleError
+from farandole.ingest.readers.first_rows import first_rows
 from farandole.ingest.rules.expectations import ExpectationResult, check_expectations
 from farandole.ingest.rules.privacy_gate import PrivacyGate, PrivacyRecord
 from farandole.ingest.rules.spark_failures import explain_failure
 from farandole.ingest.rules.user_transform import TransformRecord, UserTransform
 from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.spark.column_names import NeutralFrame
 from farandole.ingest.spark.dataframes import find_unstable_parts, needed_columns, query_frame, with_wanted_types
 from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import cached
 from farandole.privacy import Detector, read_key
 from farandole.spec import Job
+
+_FIRST_ROWS = 10_000
+"""The rows that are searched for personal data before all others."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class RowPipeline:
         self._gate = PrivacyGate(job.data.privacy, read_key(key, "data.privacy.key") if key else None)
         self._transform = UserTransform(job) if job.data.transform else None
         self._expectations: tuple[ExpectationResult, ...] = ()
+        self._is_suspicious = False
 
     def __enter__(self) -> RowPipeline:
         return self
@@ -73,6 +79,41 @@ class RowPipeline:
     def __exit__(self, *_: object) -> None:
         if self._transform is not None:
             self._transform.close()
+
+    def search_first_rows(self) -> None:
+        """Search the first rows of the sources for personal data, before Spark starts.
+
+        Without a query and a transform, they are the first rows of the dataset. Otherwise a finding only means that
+        `check_first_rows` looks at the first rows of the result.
+
+        Raises:
+            DataError: There is personal data without a policy.
+        """
+        data = self._job.data
+        if not data.privacy.detect:
+            return
+        for name, source in data.sources.items():
+            rows = first_rows(name, source, self._files[name], _FIRST_ROWS)
+            if rows is None:
+                continue
+            if data.query is None and data.transform is None:
+                if not set(data.privacy.columns) <= set(rows.schema.names):
+                    return  # `check_columns` reports the policy whose column is missing
+                self._gate.check_first_rows(rows, data.used_columns)
+            elif self._gate.find_in_first_rows(rows):
+                self._is_suspicious = True
+
+    def check_first_rows(self, frame: DataFrame) -> None:
+        """Search the first rows of the result of `rows`, if the sources hold personal data that it may contain.
+
+        Raises:
+            DataError: There is personal data without a policy.
+        """
+        inspected = self.inspected_columns(frame)
+        if self._is_suspicious and inspected:
+            rows = NeutralFrame(frame).frame.limit(_FIRST_ROWS).toArrow().rename_columns(frame.columns).combine_chunks()
+            for batch in rows.to_batches():
+                self._gate.check_first_rows(batch, inspected)
 
     def rows(self, session: SparkSession, readers: SourceReaders, warn: Callable[[str], None]) -> DataFrame:
         """Return the columns that the dataset is made of, after the privacy policies.

@@ -8,7 +8,7 @@ the columns that enter the dataset without a policy, which also finds columns th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 
 from farandole.errors import DataError, FarandoleError, closest_match
+from farandole.events import format_count
 from farandole.ingest.spark.column_names import BatchFunction, NeutralFrame, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
 from farandole.privacy import Detector, PiiFinding, Protection, Secret, protected_type, redact
@@ -38,6 +39,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\.?[0-9][\w.+-]*")
 """A number, which Spark does not quote: `5123456789L`, `1.5E10`."""
 _ALLOW = Allow(policy="allow")
 _ROWS = "_farandole_rows"
+_MIN_FIRST_SHARE, _MIN_FIRST_ROWS = 0.01, 5
+"""How often the first rows must look personal before that is reported without the others."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +156,8 @@ class PrivacyGate:
         """Return the columns that may hold personal data, given the SQL types of those that enter the dataset."""
         if not self.privacy.detect:
             return ()
-        return tuple(
-            name
-            for name, kind in types.items()
-            if kind in ("string", "bigint") and isinstance(self.privacy.columns.get(name, _ALLOW), Allow)
-        )
+        searched = (name for name, kind in types.items() if kind == "bigint" or kind.startswith("string"))
+        return tuple(name for name in searched if isinstance(self.privacy.columns.get(name, _ALLOW), Allow))
 
     def check_findings(self, detector: Detector) -> None:
         """Compare the findings in the inspected columns with the policies.
@@ -166,12 +166,42 @@ class PrivacyGate:
             DataError: There is personal data without a policy. The message has columns, kinds and counts, no values.
         """
         self._findings = detector.findings(self.privacy.detect_share)
-        unprotected = [finding for finding in self._findings if finding.column not in self.privacy.columns]
+        self._require_policies(self._findings)
+
+    def check_first_rows(self, rows: pa.RecordBatch, inspected: Collection[str]) -> None:
+        """Search the first rows of the dataset, so that most personal data is reported before anything is prepared.
+
+        A few rows say little about a share, so only columns in which many of them look personal are reported;
+        `check_findings` judges all rows.
+
+        Args:
+            rows: The rows.
+            inspected: The columns that enter the dataset without a policy.
+
+        Raises:
+            DataError: There is personal data without a policy.
+        """
+        named = [name for name in rows.schema.names if name in inspected]
+        searched = f" (searched: the first {format_count(len(rows), 'row')})"
+        self._require_policies(self.find_in_first_rows(rows.select(named)), searched)
+
+    def find_in_first_rows(self, rows: pa.RecordBatch) -> list[PiiFinding]:
+        """Return the columns of a few rows that certainly hold personal data; none if detection is off."""
+        if not self.privacy.detect:
+            return []
+        detector = Detector()
+        detector.add(rows)
+        found = detector.findings(max(self.privacy.detect_share, _MIN_FIRST_SHARE))
+        return [finding for finding in found if finding.count >= _MIN_FIRST_ROWS]
+
+    def _require_policies(self, findings: Sequence[PiiFinding], searched: str = "") -> None:
+        unprotected = [finding for finding in findings if finding.column not in self.privacy.columns]
         if unprotected:
             raise DataError(
                 "\n".join(
-                    f"data.privacy: {finding}; write a policy (`columns: {{{finding.column}: {{policy: mask}}}}`, for"
-                    " example), or leave the column out; if it may be in the dataset, `policy: allow`"
+                    f"data.privacy: {finding}{searched}; write a policy (`columns: {{{finding.column}: {{policy:"
+                    " mask}}`, for example; `redact` for free text), or leave the column out; if it may be in the"
+                    " dataset, `policy: allow`"
                     for finding in unprotected
                 )
             )

@@ -17,7 +17,7 @@ ARCHIVE_SUFFIX = ".zip"
 
 def is_hidden(path: Path) -> bool:
     """Return whether Spark skips a file of this relative path."""
-    return any(part.startswith((".", "_")) for part in path.parts)
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.parts)
 
 
 def cached_members(field_path: str, path: Path) -> list[Path]:

@@ -34,7 +34,8 @@ class SourceFiles:
         name: The source's name in the job file.
         paths: The local files to read, sorted: archives are replaced by their members, remote files by their copies.
             What is not unpacked stands for its members and what is not copied is missing, until `fetch`.
-        base: The directory that the source names, if it names one: partition columns are read off the paths below it.
+        base: The directory that the source names, if it names one, or the one before the first `*` of a pattern:
+            columns are read off the names of the directories below it.
         remote: The remote files, if the source is in an object store.
         named: The local files that the source names, where `paths` may hold members of archives instead.
     """
@@ -110,9 +111,9 @@ def find_files(name: str, source: Source) -> SourceFiles:
         if is_hidden(Path(file.name)):
             raise DataError(f"{field_path}: {file}: Spark skips files whose names start with `_` or `.`; rename it")
     archive = next((file for file in files if file.suffix == ARCHIVE_SUFFIX), None)
-    if base is not None and archive is not None and source.format in ("images", "parquet"):
+    if base is not None and archive is not None and _has_meaning(source.format, archive.relative_to(base)):
         raise DataError(
-            f"{field_path}: {archive}: is an archive in a folder whose own folders have a meaning (labels, partitions);"
+            f"{field_path}: {archive}: is an archive in a folder whose own folders have a meaning (labels, columns);"
             " unpack it there, or name the archive itself"
         )
     return SourceFiles(name, _readable_now(field_path, files), base, named=tuple(files))
@@ -141,13 +142,13 @@ def ensure_local(name: str, source: Source, path: Path) -> None:
 
 
 def _list_files(field_path: str, path: Path, file_format: str) -> tuple[list[Path], Path | None]:
-    """Return the files that a local path names, sorted, and the path itself if it is a directory."""
+    """Return the files that a local path names, sorted, and the directory whose own directories may name columns."""
     if glob.has_magic(str(path)) and not path.exists():
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]
         files = [file for file in found if file.is_file() and not is_hidden(Path(file.name))]
         if not files:
             raise DataError(f"{field_path}: {path}: no file matches; fix the pattern")
-        return sorted(files), None
+        return sorted(files), None if file_format == "images" else fixed_part(path)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and not is_hidden(file.relative_to(path))]
         if not files:
@@ -159,6 +160,17 @@ def _list_files(field_path: str, path: Path, file_format: str) -> tuple[list[Pat
     close = closest_match(path.name, siblings)
     hint = f"did you mean {path.with_name(close)}?" if close else "fix the path"
     raise DataError(f"{field_path}: {path}: there is no such file or directory; {hint}")
+
+
+def fixed_part(pattern: Path) -> Path:
+    """Return the part of a pattern before the first step with a `*` or another sign."""
+    steps = pattern.parts
+    return Path(*steps[: next(number for number, step in enumerate(steps) if glob.has_magic(step))])
+
+
+def _has_meaning(file_format: str, path: Path) -> bool:
+    """Return whether the names of a file's directories have a meaning: labels of images, or columns."""
+    return file_format == "images" or any("=" in part for part in path.parts[:-1])
 
 
 def _find_remote_files(name: str, source: Source) -> SourceFiles:

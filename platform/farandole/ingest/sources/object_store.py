@@ -161,7 +161,8 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
         found = [file for file in found if not is_hidden(Path(PurePosixPath(file.name).name))]
         if not found:
             raise DataError(f"{field_path}: {uri}: no file matches; fix the pattern")
-        return ObjectStoreFiles(storage, tuple(found), None)
+        base = None if file_format == "images" else "/".join(steps[:fixed])
+        return ObjectStoreFiles(storage, tuple(found), base)
     listed = storage.list_tree(name)
     found = [file for file in listed if not is_hidden(Path(file.name.removeprefix(name).lstrip("/")))]
     if found:

@@ -6,14 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
+from farandole.ingest.readers.directory_columns import DirectoryColumns, check_no_collision
 from farandole.ingest.readers.file_schemas import check_parquet
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
@@ -87,6 +91,10 @@ _NOT_CONVERTED = (
     "if it means a missing value, list it in `null_values` of the source or write NULLIF in the query; otherwise"
     " convert it in the query, or use `kind: categorical`"
 )
+_URI, _PATH = "uri", "path"
+"""Names of columns beside neutral names."""
+_LOCAL = "^file:/*"
+"""What Spark writes before local paths, with one slash in a row's metadata and with three in a list of files."""
 _ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
@@ -186,27 +194,54 @@ def source_frame(session: SparkSession, name: str, source: Source, readers: Sour
         DataError: The files do not have the declared columns.
     """
     if isinstance(source, ParquetSource):
-        return _parquet_frame(session, name, source, readers.files[name])
+        return _parquet_frame(session, name, source, readers)
     return row_frame(session, source, *readers.reader(name))
 
 
-def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, files: SourceFiles) -> DataFrame:
+def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, readers: SourceReaders) -> DataFrame:
+    files, directories = readers.files[name], readers.directories(name)
     check_parquet(name, source, files)
-    reader = session.read.option("mergeSchema", "false")
-    if files.base is not None:
-        reader = reader.option("basePath", str(files.base))
     try:
-        frame = reader.parquet(*_escaped_paths(files))
+        # Without a `basePath`, Spark reads no columns off the directories: it takes `1D` for a number.
+        frame = session.read.option("mergeSchema", "false").parquet(*_escaped_paths(files))
     except AnalysisException as error:
         raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
+    found = [*frame.columns, *directories.types]
     for column in source.columns or ():
-        if column not in frame.columns:
-            close = closest_match(column, frame.columns)
-            hint = f"did you mean {close}?" if close else f"they have {', '.join(frame.columns)}"
+        if column not in found:
+            close = closest_match(column, found)
+            hint = f"did you mean {close}?" if close else f"they have {', '.join(found)}"
             raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    wanted = tuple(source.columns or frame.columns)
+    check_no_collision(files.paths[0], frame.columns, directories)
     rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
-    return rows.frame.select(*(_valid_text(rows, column, uri) for column in wanted)).toDF(*wanted)
+    wanted = [column for column in source.columns or frame.columns if column not in directories.types]
+    columns = [_valid_text(rows, column, uri) for column in wanted]
+    if not directories.types:
+        return rows.frame.select(*columns).toDF(*wanted)
+    return _with_directories(rows.frame.select(*columns, uri.alias(_URI)), frame, directories).toDF(
+        *wanted, *directories.types
+    )
+
+
+def _with_directories(rows: DataFrame, frame: DataFrame, directories: DirectoryColumns) -> DataFrame:
+    """Replace the URI of each row's file, the last column, by the values of its directories.
+
+    Args:
+        rows: The rows.
+        frame: The frame that reads the files.
+        directories: The columns of the directories.
+    """
+    uris = frame.inputFiles()
+    values = [directories.values(Path(unquote(urlsplit(uri).path))) for uri in uris]
+    columns = [pa.concat_arrays([of_file[column] for of_file in values]) for column in directories.types]
+    names = [f"directory{position}" for position in range(len(columns))]
+    paths = pa.array([re.sub(_LOCAL, "", uri) for uri in uris], pa.string())
+    by_path = rows.sparkSession.createDataFrame(pa.table([paths, *columns], names=[_PATH, *names]))
+    path = F.regexp_replace(_URI, _LOCAL, "")
+    joined = rows.join(F.broadcast(by_path), path == F.col(_PATH), "left")
+    unknown = _failure(F.concat(F.lit("a row comes from an unknown file: "), path))
+    kept = [F.when(F.col(_PATH).isNull(), unknown).otherwise(F.col(name)) for name in names]
+    return joined.select(*rows.columns[:-1], *kept)
 
 
 def _valid_text(rows: NeutralFrame, name: str, uri: Column) -> Column:

@@ -53,6 +53,8 @@ def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
     ordered = rows.frame.selectExpr("*", *(f"{text} AS {name}" for text, name in zip(hashes, ORDER, strict=True)))
     if split.column is not None:
         index = _split_by_column(rows.neutral(split.column))
+    elif split.time is not None:
+        index = _split_by_time(rows.frame, rows.neutral(split.time), split)
     else:
         index = _split_by_share(split, [rows.neutral(column) for column in split.by])
     return rows.restore(ordered.selectExpr("*", f"{index} AS {SPLIT}"), *ORDER, SPLIT)
@@ -153,6 +155,39 @@ def _split_by_share(split: Split, by: list[str]) -> str:
     share = f"CAST(shiftrightunsigned({hashed}, 11) AS DOUBLE) / {2.0**53!r}D"
     train, validation = f"{split.train!r}D", f"{split.train + split.validation!r}D"
     return f"CASE WHEN {share} < {train} THEN 0 WHEN {share} < {validation} THEN 1 ELSE 2 END"
+
+
+def _split_by_time(frame: DataFrame, column: str, split: Split) -> str:
+    """Return the expression that gives the earliest rows to training, the next to validation, the latest to test.
+
+    The bounds are exact quantiles, which do not depend on the order in which Spark reads the rows.
+
+    Args:
+        frame: The rows.
+        column: The column of times, by its neutral name in the frame.
+        split: The rule.
+
+    Raises:
+        DataError: The column holds neither times nor numbers.
+    """
+    name, kind = column, frame.schema[column].dataType
+    if isinstance(kind, T.TimestampType | T.TimestampNTZType):
+        moment = f"CAST(unix_micros(CAST({name} AS TIMESTAMP)) AS DOUBLE)"
+    elif isinstance(kind, T.DateType):
+        moment = f"CAST(unix_date({name}) AS DOUBLE)"
+    elif isinstance(kind, T.NumericType):
+        moment = f"nanvl(CAST({name} AS DOUBLE), NULL)"
+    else:
+        raise DataError(
+            f"data.split.time: {split.time}: holds {kind.simpleString()}, which does not order the rows; declare"
+            " it as date or timestamp, or cast it in the query"
+        )
+    shares = f"array({split.train!r}D, {split.train + split.validation!r}D)"
+    bounds = frame.selectExpr(f"percentile({moment}, {shares}) AS bounds").collect()[0]["bounds"]
+    if bounds is None:
+        raise DataError(f"data.split.time: {split.time}: has no value in any row; choose another column")
+    first, second = (f"{bound!r}D" for bound in bounds)
+    return f"CASE WHEN {moment} IS NULL OR {moment} < {first} THEN 0 WHEN {moment} < {second} THEN 1 ELSE 2 END"
 
 
 def _split_by_column(column: str) -> str:

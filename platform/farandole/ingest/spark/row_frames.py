@@ -16,6 +16,12 @@ from farandole.errors import DataError
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import ByteRange, divide_into_tasks, needs_whole_file
 from farandole.ingest.readers.csv_reader import CsvReader
+from farandole.ingest.readers.directory_columns import (
+    DirectoryColumns,
+    DirectoryReader,
+    check_no_collision,
+    find_directory_columns,
+)
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import (
@@ -31,7 +37,7 @@ from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.sources.files import SourceFiles, ensure_local
 from farandole.ingest.spark.column_names import BatchFunction, named_frame
 from farandole.ingest.spark.error_transport import ErrorTransport
-from farandole.spec import CsvSource, ImageSource, JsonSource, RecordSource, RowSource, Source
+from farandole.spec import CsvSource, ImageSource, JsonSource, ParquetSource, RecordSource, RowSource, Source
 
 MALFORMED = "file string, line bigint, record binary, reason string, column string, found string, rows bigint"
 """Spark schema of malformed records; in a row without a reason, `rows` counts the records that can be read."""
@@ -90,6 +96,16 @@ class SourceReaders:
             self._readers[name] = make_reader(self._session, name, source, self.files[name], self._wanted)
         return self._readers[name]
 
+    def directories(self, name: str) -> DirectoryColumns:
+        """Return the columns of the directories of a Parquet source.
+
+        Raises:
+            DataError: Files are in directories of different columns, or a name is not UTF-8.
+        """
+        source = self._sources[name]
+        assert isinstance(source, ParquetSource)
+        return find_directory_columns(name, source, self.files[name], self._wanted)
+
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
@@ -127,22 +143,64 @@ def make_reader(
         return reader, _tasks(session, name, source, images, splittable=False)
     if isinstance(source, RecordSource):
         return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
-    if isinstance(source, JsonSource):
-        tasks = _tasks(session, name, source, files.paths, splittable=True)
-        types = dict(source.columns) if source.columns else _infer_json(session, name, tasks)
-        if source.columns and any(path.stat().st_size for path in files.paths):
-            _check_members(session, name, source.columns, tasks)
-        arrow_types = {column: arrow_json_type(kind) for column, kind in types.items()}
-        if not source.columns:
-            types = {name: wanted.get(name, kind) if kind == "string" else kind for name, kind in types.items()}
-        return JsonReader(source, types, arrow_types), tasks
-    assert isinstance(source, CsvSource)
+    assert isinstance(source, CsvSource | JsonSource)
+    directories = find_directory_columns(name, source, files, wanted)
+    inner = _without(name, source, directories)
+    if isinstance(inner, JsonSource):
+        reader, tasks = _json_reader(session, name, inner, files, directories, wanted)
+    else:
+        reader, tasks = _csv_reader(session, name, inner, files, directories, wanted)
+    return DirectoryReader(reader, directories) if directories.types else reader, tasks
+
+
+def _without(name: str, source: CsvSource | JsonSource, directories: DirectoryColumns) -> CsvSource | JsonSource:
+    """Return a source without the declared columns that its directories have."""
+    if source.columns is None or not directories.types:
+        return source
+    columns = {column: kind for column, kind in source.columns.items() if column not in directories.types}
+    if not columns:
+        raise DataError(f"data.sources.{name}.columns: declares only columns of directories; add one of the files")
+    return source.model_copy(update={"columns": columns})
+
+
+def _csv_reader(
+    session: SparkSession | None,
+    name: str,
+    source: CsvSource,
+    files: SourceFiles,
+    directories: DirectoryColumns,
+    wanted: Mapping[str, str],
+) -> tuple[RowReader, Tasks]:
     header = check_header(name, source, files)
+    check_no_collision(files.paths[0], header, directories)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     tasks = _tasks(session, name, source, files.paths, splittable=splittable)
-    if source.columns is not None:
-        return CsvReader(source, tuple(header), dict(source.columns)), tasks
-    return CsvReader(source, tuple(header), _infer_csv(session, source, header, tasks, wanted)), tasks
+    types = dict(source.columns) if source.columns else _infer_csv(session, source, header, tasks, wanted)
+    return CsvReader(source, tuple(header), types), tasks
+
+
+def _json_reader(
+    session: SparkSession | None,
+    name: str,
+    source: JsonSource,
+    files: SourceFiles,
+    directories: DirectoryColumns,
+    wanted: Mapping[str, str],
+) -> tuple[RowReader, Tasks]:
+    tasks = _tasks(session, name, source, files.paths, splittable=True)
+    if source.columns:
+        types = dict(source.columns)
+        if any(path.stat().st_size for path in files.paths):
+            _check_members(session, name, source.columns, tasks)
+        members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
+    else:
+        types = _infer_json(session, name, tasks)
+        members = set(types)
+    check_no_collision(files.paths[0], sorted(members), directories)
+    arrow_types = {member: arrow_json_type(kind) for member, kind in types.items()}
+    if not source.columns:
+        types = {member: wanted.get(member, kind) if kind == "string" else kind for member, kind in types.items()}
+    return JsonReader(source, types, arrow_types), tasks
 
 
 def _tasks(
@@ -225,11 +283,16 @@ def _check_members(session: SparkSession | None, name: str, columns: Mapping[str
     missing = wanted - find_members(tasks[0][0], wanted, max_lines=_SAMPLE_LINES)
     if not missing:
         return
-    absent = sorted(missing - set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, missing)))))
+    absent = sorted(missing - _members_of(session, tasks, missing))
     if absent:
         raise DataError(
             f"data.sources.{name}.columns: no line of the files has the member {absent[0]}; fix its name, or remove it"
         )
+
+
+def _members_of(session: SparkSession | None, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
+    """Return those of the wanted members that occur."""
+    return set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, wanted))))
 
 
 def _collect(session: SparkSession | None, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:

@@ -110,7 +110,7 @@ def compute_metrics(
             value = loss_function("auto", column)(outputs, label).double().mean()
         elif name == "accuracy":
             predicted = (scores > 0.5).int() if column.kind == "binary" else scores.argmax(1)
-            value = (predicted == label).float().mean()
+            value = (predicted == label).double().mean()
         elif name in _RANKING_METRICS:
             value = _METRICS[name](_to_ranks(outputs.squeeze(1)), label)
         else:

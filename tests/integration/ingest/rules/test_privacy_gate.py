@@ -129,12 +129,30 @@ def test_personal_data_without_a_policy_stops_the_preparation(people_job: People
     error = refuse(people_job(query=query, features=features, privacy={"columns": {"city": {"policy": "mask"}}}))
     lines = str(error).splitlines()
     assert [line.split(";")[0] for line in lines] == [
-        "data.privacy: column card: 120 values (100.0%) look like card numbers",
-        "data.privacy: column contact: 120 values (100.0%) look like e-mail addresses",
-        "data.privacy: column phone: 120 values (100.0%) look like phone numbers",
+        "data.privacy: column card: 120 values (100.0%) look like card numbers (searched: the first 120 rows)",
+        "data.privacy: column contact: 120 values (100.0%) look like e-mail addresses (searched: the first 120 rows)",
+        "data.privacy: column phone: 120 values (100.0%) look like phone numbers (searched: the first 120 rows)",
     ]
     assert "policy: allow" in lines[0]
     assert not any(secret in f"{error}{error.detail}" for secret in SECRETS)
+
+
+def test_personal_data_in_the_first_rows_is_reported_before_spark_starts(
+    people_job: PeopleJob, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("farandole.ingest.prepare.spark_session")
+    features = {"phone": {"kind": "categorical"}, "city": {"kind": "categorical"}}
+    error = refuse(people_job(features=features, privacy={}))
+    assert str(error).startswith("data.privacy: column phone: 120 values (100.0%) look like phone numbers (searched:")
+
+
+def test_personal_data_inside_a_text_is_redacted(people_job: PeopleJob, prepare: Prepare) -> None:
+    query = "SELECT *, concat('mail to ', email, ' or ring ', phone) AS note FROM people"
+    features = {"note": {"kind": "categorical"}, "amount": {"kind": "numeric"}}
+    made = prepare(people_job(query=query, features=features, privacy={"columns": {"note": {"policy": "redact"}}}))
+    fitted = made.manifest.preprocessing
+    assert "mail to [e-mail] or ring [phone]" in str(fitted)
+    assert "mail.example" not in str(made.manifest.model_dump())
 
 
 def test_allowed_findings_are_recorded_and_detection_can_be_disabled(people_job: PeopleJob, prepare: Prepare) -> None:
@@ -165,7 +183,7 @@ def test_a_policy_without_its_column_is_refused(people_job: PeopleJob, refuse: R
 
 
 def test_a_policy_that_does_not_fit_the_columns_type_is_refused(people_job: PeopleJob, refuse: Refuse) -> None:
-    error = refuse(people_job(privacy={"columns": {"city": {"policy": "generalise", "width": 5}}}))
+    error = refuse(people_job(privacy={"detect": False, "columns": {"city": {"policy": "generalise", "width": 5}}}))
     assert str(error).startswith("data.privacy.columns.city: width is for numbers, and the column is string")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import TypeAdapter
 from pyspark.sql import SparkSession
 
 from farandole.errors import DataError
@@ -208,8 +209,53 @@ def test_a_parquet_directory_gives_its_partition_columns(session: SparkSession, 
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"k": [year - 2000]}), folder / "part.parquet")
     types, rows = read(session, ParquetSource(path=str(tmp_path / "d [1]")))
-    assert types == {"k": "bigint", "year": "int"}
+    assert types == {"k": "bigint", "year": "bigint"}
     assert rows == [(13, 2013), (14, 2014)]
+
+
+DIRECTORIES = {
+    "wing=1D/zip=00501": ("1D", "00501"),
+    "wing=1F/zip=501": ("1F", "501"),
+    "wing=__HIVE_DEFAULT_PARTITION__/zip=Z%C3%BCrich %2F+%25": (None, "Zürich /+%"),
+    "wing=Größe €/zip=a=b": ("Größe €", "a=b"),
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
+def test_values_of_directories_are_the_same_in_every_format(session: SparkSession, tmp_path: Path, kind: str) -> None:
+    for number, folder in enumerate(DIRECTORIES):
+        path = tmp_path / "d% [1]" / folder / f"part+%41.{kind}"
+        path.parent.mkdir(parents=True)
+        if kind == "parquet":
+            pq.write_table(pa.table({"k": [number]}), path)
+        else:
+            path.write_text(f"k\n{number}\n" if kind == "csv" else f'{{"k": {number}}}\n')
+    wanted = sorted((number, *values) for number, values in enumerate(DIRECTORIES.values()))
+    source = TypeAdapter(Source).validate_python({"path": str(tmp_path / "d% [1]"), "format": kind})
+    assert read(session, source) == ({"k": "bigint", "wing": "string", "zip": "string"}, wanted)
+    declared: Any = ["k", "zip"] if kind == "parquet" else {"k": "long", "zip": "string"}
+    source = TypeAdapter(Source).validate_python(
+        {"path": str(tmp_path / "d% [[]1]/*/*/*"), "format": kind, "columns": declared}
+    )
+    assert read(session, source) == ({"k": "bigint", "zip": "string"}, [(row[0], row[2]) for row in wanted])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json", "declared"])
+def test_column_of_a_directory_and_of_the_files_is_refused(session: SparkSession, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "year=2013" / "part"
+    path.parent.mkdir()
+    if kind == "parquet":
+        pq.write_table(pa.table({"year": [1900]}), path)
+    else:
+        path.write_text("year\n1900\n" if kind == "csv" else '{"x": 1, "year": 1900}\n')
+    spec: dict[str, Any] = {"path": str(tmp_path), "format": "json" if kind == "declared" else kind}
+    if kind == "declared":
+        spec["columns"] = {"x": "long", "year": "long"}
+    with pytest.raises(DataError) as caught:
+        read(session, TypeAdapter(Source).validate_python(spec))
+    assert str(caught.value) == (
+        f"{path}: has a column year, and its directory year=2013 gives one of the same name; rename one of them"
+    )
 
 
 def test_parquet_without_a_declared_column_is_reported_with_the_closest_name(

@@ -1,0 +1,76 @@
+"""Values of the fields that are `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from farandole.defaults import TABULAR, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
+from farandole.shards import read_manifest
+from farandole.spec import Job, with_overrides
+
+MakeJob = Callable[..., Job]
+AUTO = {"epochs": "auto", "global_batch_size": "auto", "optimizer": {"name": "adamw"}}
+
+
+def _tabular(make_job: MakeJob, **train: object) -> Job:
+    return make_job(model={"builder": TABULAR, "options": {}}, train={**AUTO, **train})
+
+
+def test_other_builders_keep_the_plain_values(make_job: MakeJob) -> None:
+    resolved = resolve_for(make_job(train=AUTO), None).train
+    assert (resolved.epochs, resolved.global_batch_size) == (10, 1024)
+    assert (resolved.optimizer.learning_rate, resolved.optimizer.weight_decay) == (1e-3, 0.0)
+    assert (resolved.learning_rate_schedule.name, resolved.label_smoothing) == ("constant", 0.0)
+    assert resolved.optimizer.options == {}
+
+
+def test_nothing_stays_auto_once_the_dataset_exists(make_job: MakeJob) -> None:
+    job = _tabular(make_job)
+    resolved = resolve(job, read_manifest(job.data.output))
+    assert "auto" not in {
+        resolved.train.epochs,
+        resolved.train.global_batch_size,
+        resolved.train.optimizer.learning_rate,
+        resolved.train.optimizer.weight_decay,
+        resolved.train.label_smoothing,
+    }
+    assert resolved.train.schedule != "auto"
+    assert resolve(resolved, read_manifest(job.data.output)) == resolved
+
+
+def test_own_values_win(make_job: MakeJob) -> None:
+    job = _tabular(make_job, epochs=7, optimizer={"name": "sgd", "learning_rate": 0.5})
+    job = with_overrides(job, {"model.options.members": 3})
+    resolved = resolve_for(job, Table(5000, "binary"))
+    assert (resolved.train.epochs, resolved.train.optimizer.learning_rate) == (7, 0.5)
+    assert resolved.train.optimizer.options == {}
+    assert resolved.network.options["members"] == 3
+
+
+def test_unknown_number_of_rows_leaves_auto(make_job: MakeJob) -> None:
+    job = _tabular(make_job)
+    assert resolve_for(job, None) == job
+    assert chosen_values(job, job) == {}
+
+
+def test_chosen_values_are_those_that_differ(make_job: MakeJob) -> None:
+    job = _tabular(make_job, epochs=7)
+    chosen = chosen_values(job, resolve_for(job, Table(5000, "regression")))
+    assert "train.epochs" not in chosen
+    assert chosen["train.global_batch_size"] == batch_for(5000)
+    assert chosen["model.options.members"] == 16
+
+
+@pytest.mark.parametrize("rows", [0, 1, 150, 5_000, 50_000, 10_000_000])
+def test_values_are_possible_for_any_number_of_rows(rows: int) -> None:
+    assert 32 <= batch_for(rows) <= 1024
+    assert batch_for(rows).bit_count() == 1
+    assert 3 <= epochs_for(rows) <= 100
+
+
+def test_more_rows_mean_larger_batches_and_fewer_epochs() -> None:
+    sizes = [150, 1500, 15_000, 150_000, 1_500_000]
+    assert [batch_for(rows) for rows in sizes] == sorted(batch_for(rows) for rows in sizes)
+    assert [epochs_for(rows) for rows in sizes] == sorted((epochs_for(rows) for rows in sizes), reverse=True)
