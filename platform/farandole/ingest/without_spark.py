@@ -21,7 +21,7 @@ from farandole.ingest.spark.partitioning import ORDER, RESERVED_PREFIX, SPLIT, s
 from farandole.ingest.spark.passes import fit_by, plan_shards, splits_of
 from farandole.ingest.spark.row_frames import Tasks, make_reader, row_function
 from farandole.ingest.spark.tasks import PassStatistics, deal_to_shards, observe_rows, pack_rows, write_shards
-from farandole.preprocess import Preprocessing
+from farandole.preprocess import Preprocessing, find_losses
 from farandole.privacy import Secret
 from farandole.shards import ShardInfo
 from farandole.spec import CsvSource, Job
@@ -43,11 +43,13 @@ class PreparedRows:
         preprocessing: The preprocessing, fitted.
         statistics: The statistics of the observed columns.
         splits: The shards of each split.
+        warnings: What the user should know about the rows, if it has not been reported yet.
     """
 
     preprocessing: Preprocessing
     statistics: dict[str, dict[str, Any]]
     splits: dict[str, tuple[ShardInfo, ...]]
+    warnings: tuple[str, ...] = ()
 
 
 def can_do(job: Job, files: Mapping[str, SourceFiles]) -> bool:
@@ -94,13 +96,14 @@ def prepare_rows(
     rows, seen = _unpack_statistics(pack_rows(unfitted, inspected, scratch)(batches))
     pipeline.check_findings(seen.detector)
     counts = split_counts(seen.split_rows, data.split)
-    preprocessing, statistics = fit_by(lambda fitted: _observe(rows, fitted), unfitted, seen.observations)
+    preprocessing, statistics = fit_by(lambda partly: _observe(rows, partly), unfitted, seen.observations)
+    warnings = tuple(find_losses(preprocessing, seen.observations))
     directory = parse_location(data.output)
     plan = plan_shards(preprocessing, counts, data.shards)
     pieces = deal_to_shards(preprocessing, plan.shards_of_split, scratch)(rows)
     write = write_shards(preprocessing, directory, plan.positions, plan.block_rows, secret)
     written = [row for batch in write(pieces) for row in batch.to_pylist()]
-    return PreparedRows(preprocessing, statistics, splits_of(written, plan, counts))
+    return PreparedRows(preprocessing, statistics, splits_of(written, plan, counts), warnings)
 
 
 def _has_partitions(files: Mapping[str, SourceFiles]) -> bool:

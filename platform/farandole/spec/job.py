@@ -134,7 +134,7 @@ class Job(Spec):
         problems = []
         schedule = self.train.learning_rate_schedule
         plateau = schedule if schedule.name == "plateau" else None
-        for part, monitor in (("schedule", plateau), ("early_stopping", self.train.early_stopping)):
+        for part, monitor in (("schedule", plateau), ("early_stopping", self.train.stopping)):
             if monitor is None:
                 continue
             metric = monitor.metric or self.metrics[0]
