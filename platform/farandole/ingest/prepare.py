@@ -13,6 +13,7 @@ from farandole.errors import DataError, PreparationError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
 from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
+from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
@@ -25,7 +26,7 @@ from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import scratch_directory, spark_session
 from farandole.ingest.spark.source_visibility import check_source_visibility
 from farandole.ingest.spark.tasks import pack_rows
-from farandole.preprocess import Preprocessing
+from farandole.preprocess import Preprocessing, find_losses
 from farandole.privacy import read_key
 from farandole.shards import (
     MalformedRows,
@@ -78,6 +79,7 @@ def prepare(
         on_event(StageEnded("prepare", f"{_format_rows(previous)} exist already, nothing has changed"))
         return PreparedDataset(directory, previous, reused=True)
     files = {name: found.fetch(on_event) for name, found in files.items()}
+    check_columns(job.data, files)
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
         _dataset_directory(directory),
@@ -132,6 +134,8 @@ def _prepare(
         counts = split_counts(seen.split_rows, data.split)
         steps.begin("fitting the preprocessing on the training split")
         preprocessing, column_statistics = fit_preprocessing(rows, unfitted, seen.observations)
+        for text in find_losses(preprocessing, seen.observations):
+            steps.warn(text)
         steps.begin("writing shards")
         splits = write_splits(rows, preprocessing, counts, data.shards, directory, secret, scratch)
     _check_shards_arrived(directory, missing_shards(directory, splits))

@@ -39,6 +39,8 @@ class Tracking(Spec):
     """MLflow's experiment."""
     register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
     """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
+    register_anyway: bool = False
+    """Add a version even if the model is not better than the trivial baseline (`train.baseline`) on the test split."""
     system_metrics: bool = True
     """Record each node's use of CPU, memory, disk, network and GPU, under the node's name."""
     wait_s: Annotated[float, Field(ge=0)] = 30.0

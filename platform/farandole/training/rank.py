@@ -25,7 +25,9 @@ from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
 from farandole.training.checkpoint import checkpoint_location
+from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.report import Reporter
 from farandole.training.model_builder import build_model
 from farandole.training.result import TrainingResult
 from farandole.training.stop import Stopped, StopSwitch
@@ -35,6 +37,8 @@ from farandole.training.world import World
 if TYPE_CHECKING:
     from farandole.tracking.recorder import Recorder
 
+_BOOSTING_TIMEOUT_S = 20.0
+"""How long a finished training waits for the boosting baseline."""
 _NOT_IN_IDENTITY = {
     "epochs",
     "checkpoint",
@@ -46,6 +50,7 @@ _NOT_IN_IDENTITY = {
     "compile",
     "channels_last",
     "profile",
+    "baseline",
 }
 """Settings that a resumed training may change: the result stays the same up to rounding, or is meant to change."""
 
@@ -114,6 +119,9 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             switch=switch,
             profiles=directory / PROFILES,
         )
+        boosting = None
+        if gang.is_rank_zero:
+            boosting = resources.enter_context(boosting_process(job, dataset, directory))
         _report(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         result = trainer.fit()
         _report(gang, StageEnded("train", f"{result.steps} steps, {result.rows_per_s:,.0f} rows/s"))
@@ -122,7 +130,9 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in (test.metrics if test else {}).items())
         _report(gang, StageEnded("evaluate", f"test {metrics}" if test else "there is no test split"))
         if gang.is_rank_zero:
-            _record_results(trainer, result, test, recorder(), register)
+            reporter = Reporter(job, dataset, test, boosting)
+            reporter.describe(result)
+            _record_results(trainer, result, test, reporter, recorder(), register)
 
 
 def _record_other_nodes(job: Job, gang: World, directory: Path, resources: ExitStack) -> None:
@@ -160,9 +170,14 @@ def _keep_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
 
 
 def _record_results(
-    trainer: Trainer, result: TrainingResult, test: EvaluationResult | None, recorder: Recorder, register: bool
+    trainer: Trainer,
+    result: TrainingResult,
+    test: EvaluationResult | None,
+    reporter: Reporter,
+    recorder: Recorder,
+    register: bool,
 ) -> None:
-    """Record plots and the model, and send the result document."""
+    """Record plots, the report and the model, and send the result document."""
     from farandole.tracking.model import save_model
     from farandole.training.evaluation import plots
 
@@ -181,19 +196,55 @@ def _record_results(
     recorder.set_tags({"farandole.weights_digest": result.weights_digest})
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
+    register_as = job.tracking.register_as if register else None
+    failure = _find_failure(reporter, result, recorder, register_as) if register_as is not None else None
     problem = recorder.log_model(
         lambda directory: save_model(trainer.model, preprocessing, job, directory),
-        job.tracking.register_as if register else None,
+        register_as if failure is None else None,
     )
+    _record_report(reporter, result, recorder)
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
         send_message(Message(text, level="warning"))
     # A model that the store has not received yet is in the job's directory, where MLflow can read it as well.
     uri = recorder.drain(job.tracking.wait_s).model_uri or recorder.model_directory
     send_message(StageEnded("register", uri))
-    recorded = replace(result, test=test.metrics if test else {}, mlflow_run_id=recorder.run_id)
+    recorded = replace(
+        result,
+        test=test.metrics if test else {},
+        evaluation=reporter.report.to_dict(),
+        mlflow_run_id=recorder.run_id,
+    )
     described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
-    send_message(Result(described, recorded.to_dict(), {"uri": uri}))
+    send_message(Result(described, recorded.to_dict(), {"uri": uri, "not_registered": failure}))
+
+
+def _find_failure(reporter: Reporter, result: TrainingResult, recorder: Recorder, register_as: str) -> str | None:
+    """Return why the model is not registered, and say so; None if it is."""
+    failure = reporter.find_failure(result.steps, recorder.history.get("train.loss", []), _BOOSTING_TIMEOUT_S)
+    if failure is None:
+        return None
+    tracking = reporter.job.tracking
+    remedy = "registered all the same (tracking.register_anyway)"
+    if not tracking.register_anyway:
+        remedy = f"logged, but not registered as {register_as}; --register-anyway registers it"
+    recorder.set_tags({"farandole.worse_than_baseline": failure})
+    send_message(Message(f"the model is not better than the trivial baseline: {failure}; it is {remedy}", "warning"))
+    return None if tracking.register_anyway else failure
+
+
+def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorder) -> None:
+    """Record the baselines, of which boosting may still be running, and what helps to judge the metrics."""
+    reporter.add_boosting(_BOOSTING_TIMEOUT_S)
+    report = reporter.report
+    for name, metrics in report.baselines.items():
+        recorder.log_points({f"baseline.{name}.{metric}": value for metric, value in metrics.items()}, result.steps)
+    if report.test_rows_digest is not None:
+        recorder.set_tags({"farandole.test_rows_digest": report.test_rows_digest})
+    recorder.log_json(report.to_dict(), "evaluation/report.json")
+    for note in report.notes:
+        recorder.set_tags({"farandole.note": note})
+        send_message(Message(note, "warning"))
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:
