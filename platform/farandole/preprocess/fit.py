@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farandole.preprocess.label import ClassLabel, NumberLabel
+from farandole.preprocess.numeric import NumericTransform
 from farandole.preprocess.preprocessing import Preprocessing
 from farandole.preprocess.summary import Summary
 from farandole.preprocess.transform import VALUES, Transform
@@ -131,6 +132,24 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
     if preprocessing.label is not None and LABEL_KEY in observations.summaries:
         found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
     return found
+
+
+def find_losses(preprocessing: Preprocessing, observations: Observations) -> list[str]:
+    """Describe the features and the label that lose distinct values because shards hold float32.
+
+    Args:
+        preprocessing: The preprocessing, fitted.
+        observations: The observations of the first pass, which are those of the raw values.
+    """
+    found = []
+    for transform in preprocessing.transforms:
+        summary = observations.summaries.get(transform.name)
+        if isinstance(transform, NumericTransform) and summary is not None:
+            found.append(transform.find_loss(summary))
+    label, summary = preprocessing.label, observations.summaries.get(LABEL_KEY)
+    if isinstance(label, NumberLabel) and summary is not None:
+        found.append(label.find_loss(summary))
+    return [text for text in found if text is not None]
 
 
 def _frequent(counts: Counter[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -183,6 +184,30 @@ def output_bias(job: Job, dataset: Dataset, gang: World) -> torch.Tensor:
     logs = (counts if weights is None else counts * weights).log()
     bias = logs[1:] - logs[0] if label.kind == "binary" else logs - logs.exp().sum().log()
     return bias.float()
+
+
+def constant_loss(job: Job, label: LabelColumn, output: np.ndarray, statistics: dict[str, Any]) -> float | None:
+    """Return the training loss of the trivial baseline; None if the loss is not the default one.
+
+    Args:
+        job: The job.
+        label: The label's column.
+        output: The baseline's outputs for a row, float64 `[O]`: log-odds or logarithms of the classes' frequencies.
+        statistics: The manifest's statistics of the label's column.
+    """
+    if job.train.loss != "auto" or job.train.class_weights is not None:
+        return None
+    if label.kind == "regression":
+        if label.scale is None:
+            deviation = statistics.get("deviation")
+            return None if deviation is None else float(deviation) ** 2
+        is_standard = label.scale.mean != 0 or label.scale.deviation != 1
+        return 1.0 if is_standard else None
+    logs = output if label.kind == "multiclass" else np.array([0.0, output[0]])
+    logs = logs - np.logaddexp.reduce(logs)
+    smoothing = job.train.smoothing
+    shares = (1 - smoothing) * np.exp(logs) + smoothing / len(logs)
+    return float(-(shares * logs).sum())
 
 
 def count_labels(dataset: Dataset, gang: World) -> list[int]:

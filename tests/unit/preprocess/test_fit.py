@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, learn, merge, summary
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, summary
 
 Declare = Callable[..., Preprocessing]
 FEATURES: dict[str, Any] = {
@@ -90,3 +90,11 @@ def test_row_without_a_label_is_rejected(declare: Declare) -> None:
 def test_training_split_without_rows_is_rejected(declare: Declare) -> None:
     with pytest.raises(DataError):
         learn(declare(FEATURES, TYPES), merge([]))
+
+
+def test_features_that_lose_distinct_values_are_listed(declare: Declare) -> None:
+    preprocessing = declare(FEATURES, TYPES)
+    rows = batch([1.7e9, 1.7e9 + 1, None], ["a", "b", None], ["n", "p", "n"])
+    observations = observed(preprocessing, rows)
+    (text,) = find_losses(learn(preprocessing, observations), observations)
+    assert text.startswith("features.plain: column x: 2 distinct values of the training rows become 1 as float32")
