@@ -96,7 +96,7 @@ def test_training_does_not_end_early_without_validation_rows_or_by_a_metric_of_t
 
 
 def test_small_steps_run_in_one_thread_unless_the_job_says_otherwise(make_job: MakeJob) -> None:
-    job = with_overrides(_tabular(make_job), {"resources.workers": 1})
+    job = with_overrides(_tabular(make_job), {"resources.workers": 1, "resources.cpus": None})
     assert resolve_for(job, Table(2000, "binary")).resources.cpus == 1
     assert resolve_for(job, Table(100_000, "binary")).resources.cpus is None
     own = with_overrides(job, {"resources.cpus": 2})
