@@ -41,9 +41,11 @@ _STEPS_PER_EPOCH = 24
 _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
 _ROWS_IN_ALL = 900_000
-"""Rows of all epochs together: about 20 s on two cores. …"""
-_MIN_EPOCHS, _MAX_EPOCHS = 3, 30
-"""… Small tables would be learned by heart, and large ones are worth a few passes."""
+"""Rows of all epochs together: about 20 s on two cores."""
+_EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 20, "regression": 30}
+"""Epochs where that leaves time for them: noisy classes are learned by heart sooner than a number."""
+_MIN_EPOCHS, _MIN_STEPS = 3, 200
+"""The least, of large tables and of small ones."""
 _MIN_PATIENCE = 5
 _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
@@ -111,7 +113,7 @@ def _plain() -> Train:
 def _tabular(table: Table, job: Job) -> Train:
     optimizer = Optimizer(learning_rate=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS})
     return Train(
-        epochs=epochs_for(table.rows),
+        epochs=epochs_for(table.rows, table.label),
         global_batch_size=batch_for(table.rows),
         optimizer=optimizer,
         schedule=Schedule(name="cosine", warmup=0.05),
@@ -129,7 +131,7 @@ def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
     if not table.has_validation or is_function_reference(job.metrics[0]):
         return None
     metric = "log_loss" if table.label == "multiclass" and "log_loss" in job.metrics else None
-    return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows) // 3))
+    return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows, table.label) // 3))
 
 
 def tabular_options(rows: int) -> dict[str, Any]:
@@ -166,9 +168,10 @@ def batch_for(rows: int) -> int:
     return min(max(wanted, _MIN_BATCH), _MAX_BATCH)
 
 
-def epochs_for(rows: int) -> int:
+def epochs_for(rows: int, label: LabelKind) -> int:
     """Return the number of passes over the training split."""
-    return min(max(round(_ROWS_IN_ALL / max(rows, 1)), _MIN_EPOCHS), _MAX_EPOCHS)
+    wanted = max(_EPOCHS[label], math.ceil(_MIN_STEPS / math.ceil(max(rows, 1) / batch_for(rows))))
+    return max(min(wanted, round(_ROWS_IN_ALL / max(rows, 1))), _MIN_EPOCHS)
 
 
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:

@@ -128,7 +128,7 @@ def run_sweep(
         save_spec(directory, job)
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
-        with record_run(job.tracking, directory, on_event) as recorder:
+        with record_run(job.tracking, directory, on_event, job=job) as recorder:
             recorder.log_params(job)
             recorder.set_tags({"farandole.sweep": directory.name})
             with LocalTrialJobs(directory, spec.parallel) as jobs:

@@ -19,7 +19,7 @@ from farandole.events import Event, Message, StageEnded, StageStarted, format_co
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
-from farandole.shards import Dataset, require_policies
+from farandole.shards import Dataset, Manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
@@ -35,7 +35,7 @@ from farandole.training.trainer import Trainer
 from farandole.training.world import World
 
 if TYPE_CHECKING:
-    from farandole.tracking.recorder import Recorder
+    from farandole.tracking.recorder import ModelCard, Recorder
 
 _BOOSTING_TIMEOUT_S = 20.0
 """How long a finished training waits for the boosting baseline."""
@@ -95,13 +95,14 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             from farandole.tracking.recorder import record_run
             from farandole.tracking.system_metrics import record_system_metrics  # being imported since the start
 
-            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id))
+            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id, job=job))
             resources.push(_keep_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 resources.enter_context(record_system_metrics(job.tracking, directory, opened))
             opened.log_params(job)
             opened.log_dataset(dataset.manifest, job.data.output)
             opened.log_provenance(job.folder)
+            opened.describe(job, dataset.manifest)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -177,23 +178,15 @@ def _record_results(
     recorder: Recorder,
     register: bool,
 ) -> None:
-    """Record plots, the report and the model, and send the result document."""
+    """Record what was measured, the report and the model, and send the result document."""
     from farandole.tracking.model import save_model
-    from farandole.training.evaluation import plots
 
     job, manifest = trainer.job, trainer.dataset.manifest
-    final = {f"time.{name}": value for name, value in result.time_split.rounded().items()}
-    final["train.rows_per_s"] = result.rows_per_s
-    if test is not None:
-        final |= {f"test.{name}": value for name, value in test.metrics.items()}
-        for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
-            recorder.log_figure(figure, name)
-    recorder.log_metrics(final, result.steps)
-    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
-    if job.train.profile and trainer.profiles is not None:
-        for path in sorted(trainer.profiles.iterdir()):
-            recorder.log_file(f"profile/{path.name}", path.read_bytes())
-    recorder.set_tags({"farandole.weights_digest": result.weights_digest})
+    _record_measurements(trainer, result, test, recorder)
+    metrics = {"test": test.metrics if test else {}, "validation": result.validation}
+    step = result.steps if result.best_epoch is None else result.steps * result.best_epoch // len(result.epochs)
+    described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
+    card = _model_card(job, manifest, step, metrics, described)
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None
@@ -201,8 +194,10 @@ def _record_results(
     problem = recorder.log_model(
         lambda directory: save_model(trainer.model, preprocessing, job, directory),
         register_as if failure is None else None,
+        card,
     )
     _record_report(reporter, result, recorder)
+    recorder.describe(job, manifest, metrics | reporter.report.baselines)
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
         send_message(Message(text, level="warning"))
@@ -215,8 +210,31 @@ def _record_results(
         evaluation=reporter.report.to_dict(),
         mlflow_run_id=recorder.run_id,
     )
-    described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
-    send_message(Result(described, recorded.to_dict(), {"uri": uri, "not_registered": failure}))
+    dataset = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
+    send_message(Result(dataset, recorded.to_dict(), {"uri": uri, "not_registered": failure}))
+
+
+def _record_measurements(
+    trainer: Trainer, result: TrainingResult, test: EvaluationResult | None, recorder: Recorder
+) -> None:
+    """Record the metrics of the test split, times, plots and profiles."""
+    from farandole.tracking.run_summary import DIGEST_CHARACTERS
+    from farandole.training.evaluation import plots
+
+    job, manifest = trainer.job, trainer.dataset.manifest
+    final: dict[str, float] = {}
+    if test is not None:
+        final |= {f"test.{name}": value for name, value in test.metrics.items()}
+        for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
+            recorder.log_figure(figure, name)
+    final["train.rows_per_s"] = result.rows_per_s
+    final |= {f"time.{name}": value for name, value in result.time_split.rounded().items()}
+    recorder.log_metrics(final, result.steps)
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+    if job.train.profile and trainer.profiles is not None:
+        for path in sorted(trainer.profiles.iterdir()):
+            recorder.log_file(f"profile/{path.name}", path.read_bytes())
+    recorder.set_tags({"farandole.weights_digest": result.weights_digest[:DIGEST_CHARACTERS]})
 
 
 def _find_failure(reporter: Reporter, result: TrainingResult, recorder: Recorder, register_as: str) -> str | None:
@@ -245,6 +263,18 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
     for note in report.notes:
         recorder.set_tags({"farandole.note": note})
         send_message(Message(note, "warning"))
+
+
+def _model_card(
+    job: Job, manifest: Manifest, step: int, metrics: dict[str, dict[str, float]], description: str
+) -> ModelCard:
+    """Return what MLflow shows of the model: its dataset, its metrics, and the description of its version."""
+    from farandole.tracking.recorder import ModelCard, dataset_identity
+
+    flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
+    tags = {name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metrics) if name in flat}
+    dataset = dataset_identity(manifest, job.data.output)
+    return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_time_is_split_by_rank(gang: Gang) -> None:
     assert all(times["compute_s"] > 0 for times in found["times"])
     for rank in (0, 1):
         for part in ("data_wait", "compute", "all_reduce_wait", "checkpoint"):
-            assert len(found["logged"][f"time.rank_{rank}.{part}_ms"]) == 4
+            assert len(found["logged"][f"system/rank_{rank}/{part}_ms"]) == 4
 
 
 def test_profile_contains_traces_of_all_ranks_and_horovods_timeline(gang: Gang) -> None:

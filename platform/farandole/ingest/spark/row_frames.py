@@ -109,7 +109,7 @@ class SourceReaders:
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
-    read = _row_function(reader, tasks, source.malformed == "fail")
+    read = row_function(reader, tasks, strict=source.malformed == "fail")
     return named_frame(_tasks_frame(session, tasks), read, list(reader.types.items()))
 
 
@@ -119,12 +119,16 @@ def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> D
 
 
 def make_reader(
-    session: SparkSession, name: str, source: RowSource, files: SourceFiles, wanted: Mapping[str, str] = _NOTHING_WANTED
+    session: SparkSession | None,
+    name: str,
+    source: RowSource,
+    files: SourceFiles,
+    wanted: Mapping[str, str] = _NOTHING_WANTED,
 ) -> tuple[RowReader, Tasks]:
     """Return the reader of a source and the byte ranges of each task; types that are not declared are inferred.
 
     Args:
-        session: The Spark session.
+        session: The Spark session; None: this process does its work, as one task.
         name: The source's name.
         source: The source.
         files: Its files.
@@ -160,7 +164,7 @@ def _without(name: str, source: CsvSource | JsonSource, directories: DirectoryCo
 
 
 def _csv_reader(
-    session: SparkSession,
+    session: SparkSession | None,
     name: str,
     source: CsvSource,
     files: SourceFiles,
@@ -176,7 +180,7 @@ def _csv_reader(
 
 
 def _json_reader(
-    session: SparkSession,
+    session: SparkSession | None,
     name: str,
     source: JsonSource,
     files: SourceFiles,
@@ -199,8 +203,12 @@ def _json_reader(
     return JsonReader(source, types, arrow_types), tasks
 
 
-def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
+def _tasks(
+    session: SparkSession | None, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool
+) -> Tasks:
     """Divide files among tasks; a task on another machine fetches its files first."""
+    if session is None:
+        return divide_into_tasks(paths, 1, splittable=splittable)
     tasks = divide_into_tasks(paths, session.sparkContext.defaultParallelism, splittable=splittable)
     if str(session.sparkContext.master).startswith("local"):
         return tasks
@@ -230,7 +238,7 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
 
 
 def _infer_csv(
-    session: SparkSession, source: CsvSource, header: list[str], tasks: Tasks, wanted: Mapping[str, str]
+    session: SparkSession | None, source: CsvSource, header: list[str], tasks: Tasks, wanted: Mapping[str, str]
 ) -> dict[str, str]:
     """Infer the narrowest type that keeps all values of each column as they are written."""
     reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
@@ -251,7 +259,7 @@ def _infer_csv(
     }
 
 
-def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str]:
+def _infer_json(session: SparkSession | None, name: str, tasks: Tasks) -> dict[str, str]:
     def infer(byte_range: ByteRange) -> Iterator[str]:
         yield json.dumps([str(byte_range.path), infer_types(byte_range).serialize().to_pybytes().hex()])
 
@@ -263,7 +271,7 @@ def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str
     return {field.name: sql_type(field.type) for field in sorted(schema, key=lambda field: field.name)}
 
 
-def _check_members(session: SparkSession, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
+def _check_members(session: SparkSession | None, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
     """Check that each declared member occurs: a misspelt one would be null in every row.
 
     The first lines of the first file have them all, as a rule; all files are searched only for those that they lack.
@@ -282,13 +290,15 @@ def _check_members(session: SparkSession, name: str, columns: Mapping[str, str],
         )
 
 
-def _members_of(session: SparkSession, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
+def _members_of(session: SparkSession | None, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
     """Return those of the wanted members that occur."""
     return set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, wanted))))
 
 
-def _collect(session: SparkSession, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:
+def _collect(session: SparkSession | None, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:
     """Return the texts that `read` yields for all byte ranges, in no order."""
+    if session is None:
+        return [text for ranges in tasks for byte_range in ranges for text in read(byte_range)]
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
@@ -313,7 +323,15 @@ def _byte_ranges(tasks: Tasks, batches: Iterable[pa.RecordBatch]) -> Iterator[By
                 yield byte_range
 
 
-def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunction:
+def row_function(reader: RowReader, tasks: Tasks, *, strict: bool) -> BatchFunction:
+    """Make the function for `mapInArrow` that reads the rows of the tasks whose numbers it receives.
+
+    Args:
+        reader: The reader.
+        tasks: The byte ranges of each task.
+        strict: Fail at the first malformed record; otherwise leave them out.
+    """
+
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
             for byte_range in _byte_ranges(tasks, batches):
