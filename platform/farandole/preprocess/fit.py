@@ -28,6 +28,8 @@ LABEL_KEY = ":label"
 `NAME:MEASURE`, and no name has a colon or is empty."""
 _MOST_FREQUENT = 10
 """The number of values that the statistics of a category list."""
+_MAX_CLASSES = 1000
+"""The number of classes that the statistics of the label list: with all of them, nobody has to count."""
 
 
 @dataclass
@@ -176,13 +178,13 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
             elif measure == VALUES:
                 missing = observations.columns.get(transform.column, ColumnFacts()).missing
                 found.setdefault(transform.column, {**_frequent(measurement), "missing": missing})
+    if preprocessing.label is not None and LABEL_KEY in observations.counts:
+        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY], _MAX_CLASSES))
+    if preprocessing.label is not None and LABEL_KEY in observations.summaries:
+        found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
     for column, facts in observations.columns.items():
         if column not in found and (facts.earliest is not None or not _has_measures(found, column)):
             found[column] = facts.to_dict()
-    if preprocessing.label is not None and LABEL_KEY in observations.counts:
-        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY]))
-    if preprocessing.label is not None and LABEL_KEY in observations.summaries:
-        found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
     return found
 
 
@@ -208,8 +210,8 @@ def _has_measures(found: dict[str, dict[str, Any]], column: str) -> bool:
     return any(name.startswith(f"{column}.") for name in found)
 
 
-def _frequent(counts: Counter[str]) -> dict[str, Any]:
-    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]
+def _frequent(counts: Counter[str], limit: int = _MOST_FREQUENT) -> dict[str, Any]:
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
     return {"rows": sum(counts.values()), "distinct": len(counts), "most_frequent": [list(pair) for pair in top]}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import pickle
 from collections import Counter
@@ -10,16 +11,9 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess import (
-    LABEL_KEY,
-    Observations,
-    Preprocessing,
-    find_losses,
-    learn,
-    merge,
-    statistics,
-    summary,
-)
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, statistics, summary
+from farandole.preprocess.label import label_from_spec
+from farandole.spec import Label
 
 Declare = Callable[..., Preprocessing]
 FEATURES: dict[str, Any] = {
@@ -136,3 +130,13 @@ def test_statistics_count_missing_categories_and_give_the_range_of_dates(declare
         "earliest": "2023-01-09T00:00:00",
         "latest": "2024-05-02T13:00:00",
     }
+
+
+def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
+    classes = [f"class {number:02d}" for number in range(30)]
+    preprocessing = declare(FEATURES, TYPES)
+    label = Label.model_validate({"column": "y", "kind": "multiclass"})
+    preprocessing = dataclasses.replace(preprocessing, label=label_from_spec(label))
+    found = statistics(preprocessing, observed(preprocessing, batch([1.0] * 60, classes * 2, classes * 2)))
+    assert len(found["c"]["most_frequent"]) == 10
+    assert found["y"]["most_frequent"] == [[name, 2] for name in classes]
