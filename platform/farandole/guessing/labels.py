@@ -49,6 +49,8 @@ _POSITIVE = (
 _MAX_INTEGERS = 20
 _FEW_INTEGERS = 10
 _MAX_CLASSES = 200
+LEAST_ROWS = 20
+"""The number of rows that a first model needs."""
 _LEAST_ROWS_OF_CLASS = 5
 """A class with fewer rows may be missing from the training split."""
 _MAX_ALTERNATIVES = 5
@@ -114,14 +116,27 @@ def guess_label(columns: Sequence[Column], wanted: str | None = None, kind: str 
         close = closest_match(wanted, known)
         hint = f"did you mean {close}?" if close else f"they are {', '.join(known[:12])}"
         raise DataError(f"--label {wanted}: there is no such column; {hint}")
+    if column.present < LEAST_ROWS:
+        raise DataError(
+            f"--label {column.name}: {column.present} rows have one, too few to train, to validate and to test; give at"
+            f" least {LEAST_ROWS}"
+        )
     found, reason = (kind, "as you said") if kind else label_kind(column)
     _check_kind(column, found)
-    rare = _rare_classes(column) if found == "multiclass" else ()
+    rare = _rare_classes(column) if found != "regression" else ()
+    if found == "binary" and rare:
+        count = column.top[-1][1]
+        raise DataError(
+            f"--label {column.name}: the class {rare[0]!r} has {count} rows, too few to train, to validate and to test;"
+            " give more of them, or choose another label"
+        )
     if found == "multiclass" and column.distinct - len(rare) < 2:
         raise DataError(
             f"--label {column.name}: fewer than two of its {column.distinct:,} values have {_LEAST_ROWS_OF_CLASS} rows;"
             " choose another label, or give more rows"
         )
+    if rare:
+        reason = f"{column.distinct - len(rare)} classes"
     spec: dict[str, Any] = {"column": column.name, "kind": found}
     positive = _positive(column) if found == "binary" else None
     if positive is not None:

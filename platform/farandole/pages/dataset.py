@@ -25,6 +25,8 @@ _OTHER_SECTIONS = {
 """Parts of a manifest that are shown unchanged, with their titles."""
 CHART_WIDTH, CHART_HEIGHT = 300, 72
 """Size of a histogram, in units of its drawing."""
+_MAX_BARS = 10
+"""Values of a column that the page shows; the manifest lists all classes of a label."""
 _MIN_BAR_HEIGHT = 1.0
 """Height of the bar of a bin with few values, so that it is visible."""
 
@@ -119,7 +121,7 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
     """Return the statistics of a column as numbers, and as bars: `bins` for numbers, `values` for categories."""
     view: dict[str, Any] = {"numbers": [], "bins": [], "values": [], "summary": "", "edges": []}
     if "distinct" in found:
-        frequent = found.get("most_frequent", [])
+        frequent = found.get("most_frequent", [])[:_MAX_BARS]
         lengths = bar_lengths([count for _, count in frequent])
         view["numbers"] = [
             ("rows with a value", format_number(found["rows"])),

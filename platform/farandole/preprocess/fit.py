@@ -27,6 +27,8 @@ LABEL_KEY = ":label"
 `NAME:MEASURE`, and no name has a colon or is empty."""
 _MOST_FREQUENT = 10
 """The number of values that the statistics of a category list."""
+_MAX_CLASSES = 1000
+"""The number of classes that the statistics of the label list: with all of them, nobody has to count."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
             elif measure == VALUES:
                 found.setdefault(transform.column, _frequent(measurement))
     if preprocessing.label is not None and LABEL_KEY in observations.counts:
-        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY]))
+        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY], _MAX_CLASSES))
     if preprocessing.label is not None and LABEL_KEY in observations.summaries:
         found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
     return found
@@ -152,8 +154,8 @@ def find_losses(preprocessing: Preprocessing, observations: Observations) -> lis
     return [text for text in found if text is not None]
 
 
-def _frequent(counts: Counter[str]) -> dict[str, Any]:
-    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]
+def _frequent(counts: Counter[str], limit: int = _MOST_FREQUENT) -> dict[str, Any]:
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
     return {"rows": sum(counts.values()), "distinct": len(counts), "most_frequent": [list(pair) for pair in top]}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, summary
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, statistics, summary
+from farandole.preprocess.label import label_from_spec
+from farandole.spec import Label
 
 Declare = Callable[..., Preprocessing]
 FEATURES: dict[str, Any] = {
@@ -98,3 +101,13 @@ def test_features_that_lose_distinct_values_are_listed(declare: Declare) -> None
     observations = observed(preprocessing, rows)
     (text,) = find_losses(learn(preprocessing, observations), observations)
     assert text.startswith("features.plain: column x: 2 distinct values of the training rows become 1 as float32")
+
+
+def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
+    classes = [f"class {number:02d}" for number in range(30)]
+    preprocessing = declare(FEATURES, TYPES)
+    label = Label.model_validate({"column": "y", "kind": "multiclass"})
+    preprocessing = dataclasses.replace(preprocessing, label=label_from_spec(label))
+    found = statistics(preprocessing, observed(preprocessing, batch([1.0] * 60, classes * 2, classes * 2)))
+    assert len(found["c"]["most_frequent"]) == 10
+    assert found["y"]["most_frequent"] == [[name, 2] for name in classes]
