@@ -47,6 +47,9 @@ _EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 20, "regression": 3
 _MIN_EPOCHS, _MIN_STEPS = 3, 200
 """The least, of large tables and of small ones."""
 _MIN_PATIENCE = 5
+_SERIAL_BATCH = 256
+"""Steps of at most this many rows run in one thread: a second one waits at each of their many small operations, longer
+than it helps where other processes use the cores, such as the baseline."""
 _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
@@ -95,7 +98,13 @@ def resolve_for(job: Job, table: Table | None) -> Job:
         return job
     if job.model.builder != TABULAR:
         return _filled(job, _plain(), {})
-    return job if table is None else _filled(job, _tabular(table, job), tabular_options(table.rows))
+    if table is None:
+        return job
+    filled = _filled(job, _tabular(table, job), tabular_options(table.rows))
+    resources = job.resources
+    if resources.cpus is None and not resources.gpus and filled.train.batch_rows <= _SERIAL_BATCH * resources.workers:
+        resources = resources.model_copy(update={"cpus": 1})
+    return filled.model_copy(update={"resources": resources})
 
 
 def _plain() -> Train:
@@ -157,6 +166,7 @@ def _flat(job: Job) -> dict[str, Any]:
         "train.optimizer.weight_decay": train.optimizer.weight_decay,
         "train.schedule.name": schedule,
         "train.label_smoothing": train.label_smoothing,
+        "resources.cpus": job.resources.cpus,
         "train.early_stopping.patience": stopping if isinstance(stopping, str | None) else stopping.patience,
     }
     return values | {f"model.options.{name}": value for name, value in job.network.options.items()}

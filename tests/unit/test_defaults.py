@@ -93,3 +93,11 @@ def test_training_does_not_end_early_without_validation_rows_or_by_a_metric_of_t
     assert resolve_for(_tabular(make_job), Table(500, "binary", has_validation=False)).train.early_stopping is None
     job = _tabular(make_job, metrics=["network:own_metric"])
     assert resolve_for(job, Table(500, "binary")).train.early_stopping is None
+
+
+def test_small_steps_run_in_one_thread_unless_the_job_says_otherwise(make_job: MakeJob) -> None:
+    job = with_overrides(_tabular(make_job), {"resources.workers": 1, "resources.cpus": None})
+    assert resolve_for(job, Table(2000, "binary")).resources.cpus == 1
+    assert resolve_for(job, Table(100_000, "binary")).resources.cpus is None
+    own = with_overrides(job, {"resources.cpus": 2})
+    assert resolve_for(own, Table(2000, "binary")).resources.cpus == 2
