@@ -19,10 +19,12 @@ from farandole.spec import (
     PLAIN_GLOBAL_BATCH_SIZE,
     PLAIN_LEARNING_RATE,
     PLAIN_WEIGHT_DECAY,
+    EarlyStopping,
     Job,
     Optimizer,
     Schedule,
     Train,
+    is_function_reference,
 )
 
 TABULAR = "farandole.models.tabular:build"
@@ -39,9 +41,15 @@ _STEPS_PER_EPOCH = 24
 _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
 _ROWS_IN_ALL = 900_000
-"""Rows of all epochs together: about 20 s on two cores. …"""
-_MIN_EPOCHS, _MAX_EPOCHS = 3, 30
-"""… Small tables would be learned by heart, and large ones are worth a few passes."""
+"""Rows of all epochs together: about 20 s on two cores."""
+_EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 20, "regression": 30}
+"""Epochs where that leaves time for them: noisy classes are learned by heart sooner than a number."""
+_MIN_EPOCHS, _MIN_STEPS = 3, 200
+"""The least, of large tables and of small ones."""
+_MIN_PATIENCE = 5
+_SERIAL_BATCH = 256
+"""Steps of at most this many rows run in one thread: a second one waits at each of their many small operations, longer
+than it helps where other processes use the cores, such as the baseline."""
 _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
@@ -56,15 +64,17 @@ class Table:
     Args:
         rows: Rows of the training split.
         label: The kind of label.
+        has_validation: Whether there are validation rows.
     """
 
     rows: int
     label: LabelKind
+    has_validation: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest) -> Table:
         """Return the properties of a prepared dataset."""
-        return cls(manifest.rows("train"), manifest.columns.target.kind)
+        return cls(manifest.rows("train"), manifest.columns.target.kind, manifest.rows("validation") > 0)
 
 
 def resolve(job: Job, manifest: Manifest) -> Job:
@@ -88,7 +98,13 @@ def resolve_for(job: Job, table: Table | None) -> Job:
         return job
     if job.model.builder != TABULAR:
         return _filled(job, _plain(), {})
-    return job if table is None else _filled(job, _tabular(table, job.train), tabular_options(table.rows))
+    if table is None:
+        return job
+    filled = _filled(job, _tabular(table, job), tabular_options(table.rows))
+    resources = job.resources
+    if resources.cpus is None and not resources.gpus and filled.train.batch_rows <= _SERIAL_BATCH * resources.workers:
+        resources = resources.model_copy(update={"cpus": 1})
+    return filled.model_copy(update={"resources": resources})
 
 
 def _plain() -> Train:
@@ -99,19 +115,32 @@ def _plain() -> Train:
         optimizer=optimizer,
         schedule=Schedule(),
         label_smoothing=0.0,
+        early_stopping=None,
     )
 
 
-def _tabular(table: Table, train: Train) -> Train:
-    batch = batch_for(table.rows) if train.global_batch_size == "auto" else train.global_batch_size
+def _tabular(table: Table, job: Job) -> Train:
     optimizer = Optimizer(learning_rate=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS})
     return Train(
-        epochs=epochs_for(table.rows),
-        global_batch_size=batch,
+        epochs=epochs_for(table.rows, table.label),
+        global_batch_size=batch_for(table.rows),
         optimizer=optimizer,
         schedule=Schedule(name="cosine", warmup=0.05),
         label_smoothing=0.0,
+        early_stopping=_early_stopping(table, job),
     )
+
+
+def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
+    """Return when training ends early, and by which metric the best epoch is chosen.
+
+    On few validation rows the accuracy is the same in many epochs, of which the first one would win: the log loss
+    of several classes shows their differences.
+    """
+    if not table.has_validation or is_function_reference(job.metrics[0]):
+        return None
+    metric = "log_loss" if table.label == "multiclass" and "log_loss" in job.metrics else None
+    return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows, table.label) // 3))
 
 
 def tabular_options(rows: int) -> dict[str, Any]:
@@ -128,6 +157,7 @@ def chosen_values(job: Job, resolved: Job) -> dict[str, Any]:
 
 def _flat(job: Job) -> dict[str, Any]:
     train = job.train
+    stopping = train.early_stopping
     schedule = train.schedule if train.schedule == "auto" else train.schedule.name
     values: dict[str, Any] = {
         "train.epochs": train.epochs,
@@ -136,6 +166,8 @@ def _flat(job: Job) -> dict[str, Any]:
         "train.optimizer.weight_decay": train.optimizer.weight_decay,
         "train.schedule.name": schedule,
         "train.label_smoothing": train.label_smoothing,
+        "resources.cpus": job.resources.cpus,
+        "train.early_stopping.patience": stopping if isinstance(stopping, str | None) else stopping.patience,
     }
     return values | {f"model.options.{name}": value for name, value in job.network.options.items()}
 
@@ -146,15 +178,16 @@ def batch_for(rows: int) -> int:
     return min(max(wanted, _MIN_BATCH), _MAX_BATCH)
 
 
-def epochs_for(rows: int) -> int:
+def epochs_for(rows: int, label: LabelKind) -> int:
     """Return the number of passes over the training split."""
-    return min(max(round(_ROWS_IN_ALL / max(rows, 1)), _MIN_EPOCHS), _MAX_EPOCHS)
+    wanted = max(_EPOCHS[label], math.ceil(_MIN_STEPS / math.ceil(max(rows, 1) / batch_for(rows))))
+    return max(min(wanted, round(_ROWS_IN_ALL / max(rows, 1))), _MIN_EPOCHS)
 
 
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:
     """Return the job with the chosen values where its own are `auto`, and options that it does not set."""
     train, model = job.train, job.network
-    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing")
+    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing", "early_stopping")
     update: dict[str, Any] = {name: getattr(chosen, name) for name in fields if getattr(train, name) == "auto"}
     update["optimizer"] = _filled_optimizer(train.optimizer, chosen.optimizer)
     filled = model.model_copy(update={"options": {**options, **model.options}})

@@ -38,11 +38,9 @@ class CheckedJob:
 
     Args:
         job: The job.
-        stages: The stages that it was checked for.
     """
 
     job: Job
-    stages: tuple[Stage, ...] = STAGES
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def check(job: Job, stages: Sequence[Stage] = STAGES, *, needs_builder: bool = T
         check_script(job)
     if "prepare" in stages:
         check_transform(job)
-    return CheckedJob(job, tuple(stages))
+    return CheckedJob(job)
 
 
 def prepare(checked: CheckedJob, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:

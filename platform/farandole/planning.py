@@ -16,6 +16,7 @@ from farandole.guessing.resolve import resolve_guesses
 from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.csv_headers import check_header
+from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
@@ -222,11 +223,26 @@ def _open_sources(job: Job, remote: frozenset[str], problems: list[str]) -> dict
             continue
         try:
             files[name] = find_files(name, source)
-            if isinstance(source, CsvSource) and not any(path.suffix == ".zip" for path in files[name].paths):
-                check_header(name, source, files[name])
         except FarandoleError as error:
             problems.append(str(error))
+    if not any(path.suffix == ".zip" for found in files.values() for path in found.paths):
+        problems += _column_problems(job, files)
     return files
+
+
+def _column_problems(job: Job, files: dict[str, SourceFiles]) -> list[str]:
+    """Return what headers and footers show to be wrong: other columns than declared, or than the features need."""
+    try:
+        if len(files) == len(job.data.sources):
+            check_columns(job.data, files)
+        else:
+            for name, found in files.items():
+                source = job.data.sources[name]
+                if isinstance(source, CsvSource):
+                    check_header(name, source, found)
+    except FarandoleError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _resolve_features(job: Job, files: dict[str, SourceFiles], problems: list[str]) -> tuple[Job, str]:

@@ -99,7 +99,7 @@ def test_all_attempts_share_one_mlflow_run(restarted: Restarted, module_home: Pa
     run_id = restarted.trained.training.mlflow_run_id
     assert run_id is not None
     experiment = client.get_run(run_id).info.experiment_id
-    names = [run.info.run_name for run in client.search_runs([experiment])]
+    names = [run.data.tags["farandole.job"] for run in client.search_runs([experiment])]
     assert names.count(restarted.trained.id) == 1
     assert client.get_run(run_id).info.status == "FINISHED"
     epochs = {point.step for point in client.get_metric_history(run_id, "validation.roc_auc")}

@@ -118,6 +118,28 @@ def build_diverging(schema: Schema) -> nn.Module:
     return Diverging(schema)
 
 
+def build_complex(schema: Schema) -> nn.Module:
+    """Build a network with complex weights and buffers, one of them a conjugate view, and buffers of other types."""
+
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.real = nn.Linear(schema.group("dense").size, 4)
+            self.turn = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+            self.out = nn.Linear(4, schema.target.num_outputs)
+            self.register_buffer("phases", torch.polar(torch.ones(4), torch.arange(4.0)))
+            self.register_buffer("mirrored", torch.tensor([1 + 2j]).conj())
+            self.register_buffer("narrow", torch.ones((), dtype=torch.bfloat16))
+            self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+        def forward(self, dense: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
+            turned = self.real(dense) * self.phases * self.turn
+            outputs: torch.Tensor = self.out((turned * self.mirrored).real)
+            return outputs
+
+    return Complex()
+
+
 def first_output(outputs: torch.Tensor, label: torch.Tensor) -> float:
     """Return the first output of a split: a metric."""
     return float(outputs[0, 0])

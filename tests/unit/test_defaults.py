@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from farandole.defaults import TABULAR, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
+from farandole.defaults import TABULAR, LabelKind, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
 from farandole.shards import read_manifest
-from farandole.spec import Job, with_overrides
+from farandole.spec import EarlyStopping, Job, with_overrides
 
 MakeJob = Callable[..., Job]
 AUTO = {"epochs": "auto", "global_batch_size": "auto", "optimizer": {"name": "adamw"}}
@@ -67,10 +67,37 @@ def test_chosen_values_are_those_that_differ(make_job: MakeJob) -> None:
 def test_values_are_possible_for_any_number_of_rows(rows: int) -> None:
     assert 32 <= batch_for(rows) <= 1024
     assert batch_for(rows).bit_count() == 1
-    assert 3 <= epochs_for(rows) <= 100
+    assert 3 <= epochs_for(rows, "regression") <= 200
 
 
 def test_more_rows_mean_larger_batches_and_fewer_epochs() -> None:
     sizes = [150, 1500, 15_000, 150_000, 1_500_000]
-    assert [batch_for(rows) for rows in sizes] == sorted(batch_for(rows) for rows in sizes)
-    assert [epochs_for(rows) for rows in sizes] == sorted((epochs_for(rows) for rows in sizes), reverse=True)
+    batches = [batch_for(rows) for rows in sizes]
+    epochs = [epochs_for(rows, "binary") for rows in sizes]
+    assert batches == sorted(batches)
+    assert epochs == sorted(epochs, reverse=True)
+
+
+@pytest.mark.parametrize(("label", "metric"), [("binary", None), ("regression", None), ("multiclass", "log_loss")])
+def test_best_epoch_of_several_classes_is_chosen_by_the_log_loss(
+    make_job: MakeJob, label: LabelKind, metric: str | None
+) -> None:
+    train = {"metrics": ["accuracy", "log_loss"]} if label == "multiclass" else {}
+    job = _tabular(make_job, **train)
+    stopping = resolve_for(job, Table(500, label)).train.early_stopping
+    assert isinstance(stopping, EarlyStopping)
+    assert stopping.metric == metric
+
+
+def test_training_does_not_end_early_without_validation_rows_or_by_a_metric_of_the_user(make_job: MakeJob) -> None:
+    assert resolve_for(_tabular(make_job), Table(500, "binary", has_validation=False)).train.early_stopping is None
+    job = _tabular(make_job, metrics=["network:own_metric"])
+    assert resolve_for(job, Table(500, "binary")).train.early_stopping is None
+
+
+def test_small_steps_run_in_one_thread_unless_the_job_says_otherwise(make_job: MakeJob) -> None:
+    job = with_overrides(_tabular(make_job), {"resources.workers": 1, "resources.cpus": None})
+    assert resolve_for(job, Table(2000, "binary")).resources.cpus == 1
+    assert resolve_for(job, Table(100_000, "binary")).resources.cpus is None
+    own = with_overrides(job, {"resources.cpus": 2})
+    assert resolve_for(own, Table(2000, "binary")).resources.cpus == 2

@@ -69,7 +69,7 @@ def test_missing_dataset_is_an_error_that_names_the_remedy(make_job: MakeJob, tm
 
 def test_each_stage_is_checked_for_what_it_needs(make_job: MakeJob) -> None:
     no_label = make_job(data__label=None)
-    assert pipeline.check(no_label, ["prepare"]).stages == ("prepare",)
+    assert pipeline.check(no_label, ["prepare"]).job == no_label
     with pytest.raises(SpecError, match=r"data\.label: missing"):
         pipeline.check(no_label, ["train"])
     no_builder = make_job(model={"builder": "nowhere:build", "options": {}})

@@ -95,11 +95,22 @@ def test_all_problems_are_reported_together(make_job: MakeJob) -> None:
     assert problems[1].startswith("model.builder: netwerk:build: there is no module netwerk; put netwerk.py beside")
 
 
+def test_feature_that_the_files_lack_is_a_problem(make_job: MakeJob, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("size,late\n1,0\n")
+    source = {"path": str(tmp_path / "rows.csv")}
+    job = make_job(
+        data__sources={"rows": source},
+        data__query=None,
+        data__features={"sise": {"kind": "numeric"}},
+        data__label={"column": "late", "kind": "binary"},
+    )
+    problems = plan(job).to_dict()["problems"]
+    assert problems == ["data.features.sise: the files of the source have no column sise; did you mean size?"]
+
+
 def test_password_of_the_store_is_hidden(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:s3cret@db/mlflow")
-    assert (
-        plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment farandole")
-    )
+    assert plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment small")
 
 
 def test_more_threads_than_cores_are_reported(make_job: MakeJob) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from farandole.cli.console import make_console, prepare_output, print_text
 from farandole.cli.help import GroupedCommands
 from farandole.errors import FarandoleError
 from farandole.process.signals import TERMINATED_EXIT_CODE, Terminated, raise_on_sigterm
+from farandole.tracking.run_link import COMMAND_VARIABLE
 
 _INTERRUPTED = 130
 
@@ -55,6 +57,7 @@ def main() -> None:
     """Run a command; turn an error into a message on stderr and an exit code."""
     prepare_output()
     raise_on_sigterm()
+    os.environ[COMMAND_VARIABLE] = shlex.join(["farandole", *sys.argv[1:]])
     try:
         app()
     except FarandoleError as error:

@@ -19,6 +19,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, for example train.epochs=2. Repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
+RegisterAnyway = Annotated[
+    bool, typer.Option("--register-anyway", help="Register the model even if it does not beat the trivial baseline.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even if nothing has changed.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the newest job of this name from its last checkpoint.")
@@ -40,6 +43,7 @@ def run(
     as_json: AsJson = False,
     force: Force = False,
     resume: Resume = False,
+    register_anyway: RegisterAnyway = False,
 ) -> None:
     """Prepare, train, evaluate and register, in the foreground."""
     from farandole import api
@@ -47,9 +51,9 @@ def run(
     from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
-    job = load_job(job_file, overrides or ())
+    job = load_job(job_file, [*(overrides or ()), *_anyway(register_anyway)])
     with event_display() as on_event:
-        command = _resume_command("run", job_file, overrides)
+        command = _resume_command("run", job_file, overrides, *(["--register-anyway"] if register_anyway else []))
         result = api.run(job, on_event, force=force, resume=resume, resume_command=command)
     render.show_training(job_file, job, result.trained, as_json=as_json)
 
@@ -81,6 +85,7 @@ def train(
     as_json: AsJson = False,
     register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
     resume: Resume = False,
+    register_anyway: RegisterAnyway = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
 ) -> None:
     """Train on the dataset that has been prepared."""
@@ -89,10 +94,12 @@ def train(
     from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
-    job = load_job(job_file, [*(overrides or ()), *(["train.profile=true"] if profile else [])])
+    settings = [*_anyway(register_anyway), *(["train.profile=true"] if profile else [])]
+    job = load_job(job_file, [*(overrides or ()), *settings])
     with event_display() as on_event:
-        command = _resume_command("train", job_file, overrides, *(["--register"] if register else []))
-        trained = api.train(job, on_event, register=register, resume=resume, resume_command=command)
+        options = [*(["--register"] if register else []), *(["--register-anyway"] if register_anyway else [])]
+        command = _resume_command("train", job_file, overrides, *options)
+        trained = api.train(job, on_event, register=register or register_anyway, resume=resume, resume_command=command)
     render.show_training(job_file, job, trained, as_json=as_json)
 
 
@@ -120,3 +127,7 @@ def plan(
     render.show_plan(found, as_json=as_json)
     if found.problems:
         sys.exit(2)
+
+
+def _anyway(register_anyway: bool) -> list[str]:
+    return ["tracking.register_anyway=true"] if register_anyway else []

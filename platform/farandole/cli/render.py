@@ -49,7 +49,7 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
     print_text(console, "")
     gang = f"{format_count(training.workers, 'worker')}, {format_count(training.steps, 'step')}{_attempts(training)}"
     speed = f"{format_rate(training.rows_per_s)} ({gang})" if training.rows_per_s else gang
-    rows = [("rows", _rows(dataset.rows))] if dataset is not None else []
+    rows = _judgement(trained) + ([("rows", _rows(dataset.rows))] if dataset is not None else [])
     rows.append(("speed", speed))
     if training.time_split:
         spent = [f"{_part(name)} {format_duration(value)}" for name, value in training.time_split.items()]
@@ -71,15 +71,41 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
 
 
 def _show_metrics(training: TrainingSummary) -> None:
-    """Print a table with a row for each metric and a column for each split."""
-    splits = [split for split in ("test", "validation", "script") if training.metrics.get(split)]
+    """Print a table with a row for each metric, and columns for the splits, the interval and the baselines."""
+    splits = [split for split in ("test", "validation") if training.metrics.get(split)]
     names = list(dict.fromkeys(name for split in splits for name in training.metrics[split]))
     if not names:
         print_text(make_console(), "no metrics: there are no test or validation rows")
         return
-    columns = [Column("metric", style="bold"), *(Column(split, is_number=True) for split in splits)]
-    rows = [[name, *(_metric(training.metrics[split].get(name)) for split in splits)] for name in names]
-    print_table(make_console(), columns, rows)
+    intervals = training.evaluation.get("intervals", {}).get("test", {})
+    baselines: dict[str, dict[str, float]] = training.evaluation.get("baselines", {})
+    cells = {split: [_metric(training.metrics[split].get(name)) for name in names] for split in splits}
+    if intervals:
+        ends = [" to ".join(map(format_metric, intervals.get(name, ()))) for name in names]
+        cells = {"test": cells.pop("test"), "95% interval": ends} | cells
+    for baseline, metrics in baselines.items():
+        title = "boosting" if baseline == "hist_gradient_boosting" else "baseline"
+        cells[title] = [_metric(metrics.get(name)) for name in names]
+    columns = [Column("metric", style="bold"), *(Column(title, is_number=True) for title in cells)]
+    print_table(make_console(), columns, [list(row) for row in zip(names, *cells.values(), strict=True)])
+
+
+def _judgement(trained: TrainedModel) -> list[tuple[str, str]]:
+    """Return rows about the baselines, the best epoch, and why a model is not registered."""
+    training, rows = trained.training, []
+    baselines = list(training.evaluation.get("baselines", ()))
+    if baselines:
+        meaning = {"mean": "the mean of the training rows", "prior": "the frequencies of the classes"}
+        trivial = [f"baseline: {text}" for name, text in meaning.items() if name in baselines]
+        boosting = ["boosting: scikit-learn's HistGradientBoosting with its defaults"] * (len(baselines) > len(trivial))
+        rows.append(("compared with", "\n".join([*trivial, *boosting])))
+    if training.best_epoch is not None and training.epochs > 1:
+        rows.append(("best epoch", f"{training.best_epoch} of {training.epochs}"))
+    rows += [("note", note) for note in training.evaluation.get("notes", ())]
+    if trained.not_registered is not None:
+        text = f"no, it is not better than the baseline: {trained.not_registered}"
+        rows.append(("registered", f"{text}; --register-anyway registers it"))
+    return rows
 
 
 def _metric(value: float | None) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from farandole.cli.help import PlainCommand
+
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+"""Environment variables one of which is set where a browser can be shown."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,22 +29,31 @@ def add_to(app: typer.Typer) -> None:
 def ui(
     job_file: Annotated[
         Path | None,
-        typer.Argument(metavar="JOB.yaml", help="Show the store of this job.", show_default=False),
+        typer.Argument(metavar="JOB.yaml", help="Show the runs of this job.", show_default=False),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="The port to listen on.")] = 5000,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
-    """Open MLflow's UI on the store that the jobs use."""
+    """Open MLflow's UI in the browser, at the runs of a job or else at the newest ones."""
     from farandole.spec import Tracking, load_job
-    from farandole.tracking.store import exec_ui, resolve_store
+    from farandole.tracking.store import resolve_store
+    from farandole.tracking.ui import runs_page, serve_ui
 
-    store = resolve_store(load_job(job_file).tracking if job_file else Tracking())
+    tracking = load_job(job_file).tracking if job_file else Tracking()
+    experiment = tracking.experiment if job_file else None
+
+    def show(page: str) -> None:
+        print(f"MLflow: {page}" + ("" if store.is_server else " (Ctrl-C ends it)"), file=sys.stderr)
+        if browser and (sys.platform == "darwin" or any(map(os.environ.get, _SCREENS))):
+            webbrowser.open(page)
+
+    store = resolve_store(tracking)
     if store.is_server:
-        print(f"the MLflow server has its own UI: {store.shown}", file=sys.stderr)
-        typer.launch(store.shown)
+        show(runs_page(store.shown, experiment))
         return
-    print(f"MLflow's UI on {store.shown}: http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
-    exec_ui(store, host, port)
+    with suppress(KeyboardInterrupt):
+        serve_ui(store, host, port, experiment, show)
 
 
 def sync(

@@ -60,9 +60,7 @@ def find_dialect(path: Path) -> Dialect:
     encoding = _find_encoding(path, head)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
     if "\0" in text:
-        raise DataError(
-            f"{path}: holds bytes that are not text; give a CSV, Parquet or JSON file, or a folder of images"
-        )
+        raise DataError(f"{path}: is not text; give a CSV, Parquet or JSON file, or a folder of images")
     if len(head) == _HEAD_BYTES:  # the last line may be cut off
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     separator, rows = _find_separator(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,12 @@ from typing import Any
 
 from farandole.errors import DataError
 from farandole.events import EventHandler, ignore_event
-from farandole.guessing.columns import Column
 from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features
-from farandole.guessing.labels import LabelGuess, guess_label
+from farandole.guessing.labels import LEAST_ROWS, LabelGuess, guess_label
 from farandole.guessing.leaks import Leak, find_leaks
 from farandole.guessing.pictures import Pictures, holds_images, look_at_images
-from farandole.guessing.sample import SOURCE, Sample, sample_csv, sample_json, sample_parquet
-from farandole.guessing.splits import LEAST_ROWS, SplitGuess, guess_split, split_shares
+from farandole.guessing.sample import SOURCE, Sample, quote_name, sample_csv, sample_json, sample_parquet
+from farandole.guessing.splits import SplitGuess, guess_split, split_shares
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.spec import CsvSource, ParquetSource
 
@@ -164,7 +164,7 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         left_out=tuple(left_out),
         split=split,
         leaks=tuple(find_leaks(relevant, target)),
-        query=_query(sample.column(target.column), target),
+        query=_query(sample, target, used),
         builder=_builder(features),
         notes=sample.notes,
     )
@@ -172,7 +172,8 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
 
 def job_name(path: str) -> str:
     """Return the name of a job, made of the name of its data."""
-    stem = _COMPRESSED.sub("", path.rstrip("/").rstrip("*").rstrip("/").rpartition("/")[2])
+    parts = [part for part in path.split("/") if part and not glob.has_magic(part)]
+    stem = _COMPRESSED.sub("", parts[-1]) if parts else ""
     stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", stem)
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:53].strip("-") or "job"
 
@@ -214,7 +215,7 @@ def _guess_images(path: str, pictures: Pictures, name: str, label: str | None) -
         raise DataError(f"{path}: fewer than two of its {len(counts)} folders hold 5 images; give more images")
     kind = "binary" if kept == 2 else "multiclass"
     target = LabelGuess("label", kind, f"{kept} folders", {"column": "label", "kind": kind}, rare=pictures.rare)
-    rare = f"SELECT * FROM {SOURCE} WHERE label NOT IN ({_sql_values(pictures.rare)})"
+    rare = f"SELECT *\nFROM {SOURCE}\nWHERE label NOT IN ({_sql_values(pictures.rare)})"
     return Guess(
         name=name,
         path=path,
@@ -240,15 +241,22 @@ def _builder(features: list[FeatureGuess]) -> str:
     return TEXTS if kinds == ["text"] else IMAGES
 
 
-def _query(column: Column, label: LabelGuess) -> str | None:
-    """Return the query that leaves out the rows whose label is missing, or is a class with too few rows."""
-    name = "`" + label.column.replace("`", "``") + "`"
+def _query(sample: Sample, label: LabelGuess, used: set[str]) -> str | None:
+    """Return the query that makes numbers of texts, and leaves out rows without a label or of a class with few rows."""
+    name, column = quote_name(label.column), sample.column(label.column)
     conditions = [f"{name} IS NOT NULL"] if label.missing else []
     if label.missing and column.kind == "number":
         conditions.append(f"NOT isnan({name})")
     if label.rare:
         conditions.append(f"{name} NOT IN ({_sql_values(label.rare)})")
-    return f"SELECT * FROM {SOURCE} WHERE {' AND '.join(conditions)}" if conditions else None
+    made = {other: sql for other, sql in sample.conversions.items() if other in used | {label.column}}
+    if not conditions and not made:
+        return None
+    selected = "*"
+    if made:
+        replaced = ", ".join(map(quote_name, made))
+        selected = f"* EXCEPT ({replaced}),\n" + ",\n".join(f"  {sql} AS {quote_name(of)}" for of, sql in made.items())
+    return f"SELECT {selected}\nFROM {SOURCE}" + (f"\nWHERE {' AND '.join(conditions)}" if conditions else "")
 
 
 def _sql_values(values: tuple[Any, ...]) -> str:

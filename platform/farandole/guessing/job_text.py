@@ -40,7 +40,7 @@ def job_text(guess: Guess, directory: Path) -> str:
         "",
         "data:",
         *_source_lines(guess, directory),
-        *([f"  query: {scalar(guess.query)} # {_query_note(guess)}"] if guess.query else []),
+        *_query_lines(guess),
         *_left_out_lines(guess),
         *_feature_lines(guess),
         *_leak_lines(guess),
@@ -155,8 +155,16 @@ def _leak_lines(guess: Guess) -> list[str]:
     ]
 
 
+def _query_lines(guess: Guess) -> list[str]:
+    if guess.query is None:
+        return []
+    if not guess.query.isprintable() and any(not char.isprintable() and char != "\n" for char in guess.query):
+        return [f"  query: {scalar(guess.query)} # {_query_note(guess)}"]
+    return [f"  query: | # {_query_note(guess)}", *(f"    {line}" for line in guess.query.splitlines())]
+
+
 def _query_note(guess: Guess) -> str:
-    reasons = []
+    reasons = ["texts become numbers"] if "EXCEPT" in (guess.query or "") else []
     if guess.label.missing:
         reasons.append(f"{guess.label.missing:,} rows have no label")
     if guess.label.rare:
@@ -204,7 +212,7 @@ def write_job_file(guess: Guess, directory: Path, *, force: bool = False) -> Pat
     data = Path(guess.path)
     if data.is_dir() and (data == directory or data in directory.parents):
         raise SpecError(
-            f"--output {directory}: is in the folder of the data, whose files are all read; choose another folder"
+            f"--output {directory}: is in the folder of the data, all of whose files are read; choose another"
         )
     if path.exists() and not force:
         raise SpecError(f"{path}: exists already; add --force to replace it, or choose another folder with --output")

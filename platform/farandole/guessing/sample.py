@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from farandole.errors import DataError
@@ -17,11 +18,18 @@ from farandole.guessing.columns import Column
 from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
 from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_time
+from farandole.guessing.written_numbers import find_written_numbers, is_switch
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
-from farandole.ingest.readers.csv_headers import check_header
+from farandole.ingest.readers.csv_headers import check_header, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
+from farandole.ingest.readers.directory_columns import (
+    DirectoryColumns,
+    DirectoryReader,
+    find_directory_columns,
+)
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
 from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_spellings
 from farandole.ingest.readers.parquet_footers import check_parquet
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
@@ -51,6 +59,7 @@ class Sample:
         is_whole: Whether these are all rows.
         rows: The number of rows in all files, estimated if these are not all.
         notes: What a user should know about the files.
+        conversions: Column of text to the SQL expression that makes the numbers of it that `columns` holds.
     """
 
     source: dict[str, Any]
@@ -59,6 +68,7 @@ class Sample:
     is_whole: bool
     rows: int
     notes: tuple[str, ...] = ()
+    conversions: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> Column:
         """Return a column by its name."""
@@ -87,22 +97,31 @@ def sample_parquet(source: ParquetSource, files: SourceFiles) -> Sample:
         DataError: They are damaged, or differ in their columns.
     """
     unreadable = check_parquet(SOURCE, source, files).unreadable
-    groups: list[tuple[pq.ParquetFile, int, int]] = []
+    directories = find_directory_columns(SOURCE, source, files, {})
+    groups: list[tuple[Path, pq.ParquetFile, int, int]] = []
     total = 0
     for path in files.paths:
         file = pq.ParquetFile(path)
         total += file.metadata.num_rows
         sizes = (file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups))
-        groups += [(file, index, size) for index, size in enumerate(sizes)]
-    size = sum(group[2] for group in groups)
+        groups += [(path, file, index, size) for index, size in enumerate(sizes)]
+    size = sum(group[3] for group in groups)
     every = max(1, -(-size // _MAX_BYTES))
-    tables = [file.read_row_group(index) for file, index, _ in groups[::every]]
+    tables = [
+        _with_directories(file.read_row_group(index), directories, path) for path, file, index, _ in groups[::every]
+    ]
     if not tables or not total:
         raise DataError(f"{files.paths[0]}: holds no rows; give a file with rows")
     table = pa.concat_tables(tables, promote_options="permissive")
     names = (name for name in table.column_names if name not in unreadable)
     columns = tuple(Column.from_values(name, table.column(name)) for name in names)
     return Sample({"format": "parquet"}, columns, None, every == 1, total)
+
+
+def _with_directories(table: pa.Table, directories: DirectoryColumns, path: Path) -> pa.Table:
+    for column, value in directories.values(path).items():
+        table = table.append_column(column, pa.repeat(value[0], table.num_rows))
+    return table
 
 
 def sample_csv(path: str, files: SourceFiles) -> Sample:
@@ -126,12 +145,13 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
     named = dict.fromkeys(filter(None, header), "string")
     reader = CsvReader(source, tuple(header), named)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
-    read = _read(reader, files, splittable=splittable)
+    directories = find_directory_columns(SOURCE, source, files, {})
+    read = _read(reader, files, directories, splittable=splittable)
     notes = []
     if read.malformed:
         raw["malformed"] = "drop"
         lenient = CsvReader(CsvSource.model_validate(raw), tuple(header), named)
-        read = _read(lenient, files, splittable=splittable)
+        read = _read(lenient, files, directories, splittable=splittable)
         notes += [_describe_malformed(read, raw)]
     table = pa.Table.from_batches(read.batches) if read.batches else None
     if table is None or not len(table):
@@ -142,10 +162,39 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
         raw["null_values"] = list(nulls)
         texts = {name: without_nulls(values, nulls) for name, values in texts.items()}
     types = {name: lossless_type(values) for name, values in texts.items()}
+    types |= {name: "boolean" for name, kind in types.items() if kind == "string" and is_switch(texts[name])}
     typed, types = _with_times(texts, types, raw, notes)
+    typed, conversions = _with_written_numbers(typed, comma_first=dialect.separator == ";")
     del raw["path"]
     raw.pop("columns", None)
-    return Sample(raw, typed, types, read.is_whole, round(len(table) / read.share), tuple(notes))
+    typed += tuple(Column.from_values(name, table.column(name)) for name in directories.types)
+    types |= directories.types
+    return Sample(raw, typed, types, read.is_whole, round(len(table) / read.share), tuple(notes), conversions)
+
+
+def _with_written_numbers(
+    columns: tuple[Column, ...], *, comma_first: bool
+) -> tuple[tuple[Column, ...], dict[str, str]]:
+    """Replace the columns of text that hold numbers such as `$1,234.50`; return the SQL of each as well."""
+    converted: list[Column] = []
+    conversions: dict[str, str] = {}
+    for column in columns:
+        found = find_written_numbers(column.values, comma_first=comma_first) if column.kind == "text" else None
+        if found is not None and not _holds_codes(column.values):
+            column = Column.from_values(column.name, found.values)
+            conversions[column.name] = found.sql.format(quote_name(column.name))
+        converted.append(column)
+    return tuple(converted), conversions
+
+
+def _holds_codes(values: pa.StringArray) -> bool:
+    """Return whether texts are digits alone, which no type keeps: `00501`, or 20 digits."""
+    return bool(pc.all(pc.match_substring_regex(values.drop_null(), r"^\s*[0-9]+\s*$")).as_py())
+
+
+def quote_name(name: str) -> str:
+    """Return the name of a column as SQL writes it."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def sample_json(path: str, files: SourceFiles) -> Sample:
@@ -160,9 +209,11 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     """
     raw: dict[str, Any] = {"format": "json", "path": path}
     source = JsonSource.model_validate(raw)
-    types = _json_types(files)
-    reader = JsonReader(source, types, {name: arrow_json_type(kind) for name, kind in types.items()})
-    read = _read(reader, files, splittable=True)
+    schema = _json_schema(files)
+    reader = inferred_reader(source, schema)
+    types = {name: reader.types[name] for name in schema.names}
+    directories = find_directory_columns(SOURCE, source, files, {})
+    read = _read(reader, files, directories, splittable=True)
     notes = []
     if read.malformed:
         raw["malformed"] = "drop"
@@ -175,6 +226,8 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     others = [Column.from_values(name, table.column(name)) for name in types if name not in texts]
     typed, found = _with_times(texts, {name: types[name] for name in texts}, raw, notes)
     types |= found
+    types |= directories.types
+    others += [Column.from_values(name, table.column(name)) for name in directories.types]
     by_name = {column.name: column for column in (*others, *typed)}
     del raw["path"]
     columns = tuple(by_name[name] for name in types)
@@ -193,20 +246,26 @@ def sample_source(name: str, source: Source, files: SourceFiles) -> list[Column]
         DataError: They cannot be read as declared.
     """
     if isinstance(source, ParquetSource):
-        columns = sample_parquet(source, files).columns
+        columns = sample_parquet(source, files).columns  # with those of directories
         return [column for column in columns if source.columns is None or column.name in source.columns]
     if isinstance(source, RecordSource):
-        read = _read(BinaryReader(source), files, splittable=False)
-        return _columns(read, None)
+        return _columns(_read(BinaryReader(source), files, None, splittable=False), None)
     if isinstance(source, JsonSource):
-        found = source.columns or _json_types(files)
-        reader = JsonReader(source, found, {member: arrow_json_type(kind) for member, kind in found.items()})
-        return _columns(_read(reader, files, splittable=True), None if source.columns else {})
+        if source.columns:
+            arrow_types = {member: arrow_json_type(kind) for member, kind in source.columns.items()}
+            reader = JsonReader(source, source.columns, arrow_types)
+        else:
+            reader = inferred_reader(source, _json_schema(files))
+        directories = find_directory_columns(name, source, files, {})
+        return _columns(_read(reader, files, directories, splittable=True), None if source.columns else {})
     assert isinstance(source, CsvSource), "images have no table"
-    header = check_header(name, source, files)
+    headers = read_headers(name, source, files)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
-    types = source.columns or dict.fromkeys(header, "string")
-    read = _read(CsvReader(source, tuple(header), types), files, splittable=splittable)
+    types = source.columns or dict.fromkeys(headers.columns, "string")
+    directories = find_directory_columns(name, source, files, {})
+    types = {column: kind for column, kind in types.items() if column not in directories.types}
+    reader = CsvReader(source, headers.first, types, headers.others)
+    read = _read(reader, files, directories, splittable=splittable)
     patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
     return _columns(read, None if source.columns else patterns)
 
@@ -230,12 +289,14 @@ def _columns(read: _Texts, patterns: Mapping[str, str | None] | None) -> list[Co
     return columns
 
 
-def _json_types(files: SourceFiles) -> dict[str, str]:
+def _json_schema(files: SourceFiles) -> pa.Schema:
     ranges, _, _ = _ranges(files.paths, splittable=True)
     schema = unify_schemas(files.paths[0], [infer_types(byte_range) for byte_range in ranges])
     if not len(schema):
-        raise DataError(f"{files.paths[0]}: no line holds a member; give a file with one JSON object on each line")
-    return {member.name: sql_type(member.type) for member in schema}
+        raise DataError(
+            f"{files.paths[0]}: no object holds a member; give a file with one JSON object on each line, or one array"
+        )
+    return schema
 
 
 def _with_times(
@@ -281,7 +342,9 @@ def lossless_type(values: pa.StringArray, patterns: Mapping[str, str | None] = _
     return "timestamp" if kind == "string" and not patterns.get("timestamp") and is_iso_time(values) else kind
 
 
-def _read(reader: RowReader, files: SourceFiles, *, splittable: bool) -> _Texts:
+def _read(reader: RowReader, files: SourceFiles, directories: DirectoryColumns | None, *, splittable: bool) -> _Texts:
+    if directories is not None and directories.types:
+        reader = DirectoryReader(reader, directories)
     ranges, is_whole, share = _ranges(files.paths, splittable=splittable)
     read = _Texts(is_whole=is_whole, share=share)
     budget = 4 * _MAX_BYTES

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from farandole.errors import DataError
 from farandole.guessing.columns import Column
 from farandole.guessing.features import has_id_name, is_row_number
 from farandole.guessing.labels import LabelGuess, class_indices
@@ -20,7 +19,6 @@ _SUBJECT_WORDS = """
 """
 _SUBJECTS = frozenset(_SUBJECT_WORDS.split())
 """Words for those whose rows resemble each other, so that a model that has seen one row knows the others."""
-LEAST_ROWS = 20
 _SMALL_ROWS = 400
 _LEAST_GROUPS = 20
 _LARGEST_GROUP = 0.1
@@ -59,15 +57,8 @@ def guess_split(columns: Sequence[Column], label: LabelGuess) -> SplitGuess:
     Args:
         columns: All columns, with the rows in the order of the files.
         label: The label.
-
-    Raises:
-        DataError: There are too few rows.
     """
     rows = columns[0].rows - label.missing
-    if rows < LEAST_ROWS:
-        raise DataError(
-            f"{rows} rows with a label are too few to train, to validate and to test; give at least {LEAST_ROWS}"
-        )
     shares = split_shares(rows)
     others = [column for column in columns if column.name != label.column]
     group = next((column for column in others if _is_group(column)), None)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from farandole.errors import DataError, PreparationError
+from farandole.errors import DataError, FarandoleError, PreparationError
 from farandole.events import EventHandler, Message, Progress, StageEnded, StageStarted, ignore_event
+from farandole.ingest import without_spark
 from farandole.ingest.cache_key import code_version, compute_cache_key
 from farandole.ingest.prepared import PreparedDataset, find_manifest, is_current, missing_shards
+from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
@@ -25,8 +29,8 @@ from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import scratch_directory, spark_session
 from farandole.ingest.spark.source_visibility import check_source_visibility
 from farandole.ingest.spark.tasks import pack_rows
-from farandole.preprocess import Preprocessing
-from farandole.privacy import read_key
+from farandole.preprocess import Preprocessing, find_losses
+from farandole.privacy import Secret, read_key
 from farandole.shards import (
     MalformedRows,
     Manifest,
@@ -78,17 +82,11 @@ def prepare(
         on_event(StageEnded("prepare", f"{_format_rows(previous)} exist already, nothing has changed"))
         return PreparedDataset(directory, previous, reused=True)
     files = {name: found.fetch(on_event) for name, found in files.items()}
-    on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
-    with (
-        _dataset_directory(directory),
-        _searched(RowPipeline(job, files)) as pipeline,
-        spark_session(job, is_small=_is_small(files)) as session,
-        reported_steps(session, on_event) as steps,
-    ):
-        try:
-            manifest = _prepare(session, job, files, pipeline, cache_key, directory, previous, steps)
-        except SPARK_ERRORS as error:
-            raise pipeline.explain_failure(error, session) from pipeline.visible_cause(error)
+    check_columns(job.data, files)
+    with _dataset_directory(directory):
+        manifest = _prepare_without_spark(job, files, cache_key, directory, previous, on_event)
+        if manifest is None:
+            manifest = _prepare_with_spark(job, files, cache_key, directory, previous, on_event)
     for entry in manifest.malformed:
         if entry.rows:
             on_event(Message(_describe_excluded(entry), "warning"))
@@ -97,6 +95,51 @@ def prepare(
     num_shards = sum(len(shards) for shards in manifest.splits.values())
     on_event(StageEnded("prepare", f"{_format_rows(manifest)} in {num_shards} shards"))
     return PreparedDataset(directory, manifest, reused=False)
+
+
+def _prepare_with_spark(
+    job: Job,
+    files: Mapping[str, SourceFiles],
+    cache_key: str,
+    directory: Location,
+    previous: Manifest | None,
+    on_event: EventHandler,
+) -> Manifest:
+    on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
+    with (
+        _searched(RowPipeline(job, files)) as pipeline,
+        spark_session(job, is_small=_is_small(files)) as session,
+        reported_steps(session, on_event) as steps,
+    ):
+        try:
+            return _prepare(session, job, files, pipeline, cache_key, directory, previous, steps)
+        except SPARK_ERRORS as error:
+            raise pipeline.explain_failure(error, session) from pipeline.visible_cause(error)
+
+
+def _prepare_without_spark(
+    job: Job,
+    files: Mapping[str, SourceFiles],
+    cache_key: str,
+    directory: Location,
+    previous: Manifest | None,
+    on_event: EventHandler,
+) -> Manifest | None:
+    """Prepare a small dataset in this process; None: it is not small and simple, or Spark has to explain a failure."""
+    is_running = SparkSession.getActiveSession() is not None  # as in a notebook
+    if is_running or not without_spark.can_do(job, files):
+        return None
+    on_event(Progress("prepare", 0, 0, "tasks", "reading the sources"))
+    secret = read_key(job.data.shard_key, "data.shards.encryption.key") if job.data.shard_key else None
+    read = fingerprints(files)
+    with RowPipeline(job, files) as pipeline, tempfile.TemporaryDirectory(prefix="farandole-rows-") as scratch:
+        try:
+            rows = without_spark.prepare_rows(job, files, pipeline, secret, Path(scratch))
+        except (FarandoleError, without_spark.NotPossibleError, RuntimeError, OSError, pa.ArrowException):
+            return None
+        for text in rows.warnings:
+            on_event(Message(text, level="warning"))
+        return _complete(job, pipeline, rows, (), files, read, secret, cache_key, directory, previous)
 
 
 def _prepare(
@@ -132,8 +175,28 @@ def _prepare(
         counts = split_counts(seen.split_rows, data.split)
         steps.begin("fitting the preprocessing on the training split")
         preprocessing, column_statistics = fit_preprocessing(rows, unfitted, seen.observations)
+        for text in find_losses(preprocessing, seen.observations):
+            steps.warn(text)
         steps.begin("writing shards")
         splits = write_splits(rows, preprocessing, counts, data.shards, directory, secret, scratch)
+    prepared = without_spark.PreparedRows(preprocessing, column_statistics, splits)
+    return _complete(job, pipeline, prepared, malformed, files, read, secret, cache_key, directory, previous)
+
+
+def _complete(
+    job: Job,
+    pipeline: RowPipeline,
+    rows: without_spark.PreparedRows,
+    malformed: tuple[MalformedRows, ...],
+    files: Mapping[str, SourceFiles],
+    read: tuple[FileFingerprint, ...],
+    secret: Secret | None,
+    cache_key: str,
+    directory: Location,
+    previous: Manifest | None,
+) -> Manifest:
+    """Check that nothing changed meanwhile, and write the manifest, which completes the dataset."""
+    data, preprocessing, splits = job.data, rows.preprocessing, rows.splits
     _check_shards_arrived(directory, missing_shards(directory, splits))
     _check_unchanged(files, read)
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
@@ -143,7 +206,7 @@ def _prepare(
         columns=schema,
         splits=splits,
         preprocessing=fitted,
-        statistics=column_statistics,
+        statistics=rows.statistics,
         split_rule=data.split.model_dump(mode="json"),
         sources=tuple(entry.to_dict() for entry in read),
         malformed=malformed,

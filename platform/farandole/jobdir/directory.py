@@ -45,6 +45,20 @@ def newest_directory(folder: Path, name: str) -> Path | None:
     return max(_directories(folder, name), key=lambda directory: (directory / SPEC).stat().st_mtime_ns, default=None)
 
 
+def previous_job(directory: Path, name: str) -> Job | None:
+    """Return the job of this name that was started before the one of a directory; None if there is none.
+
+    Args:
+        directory: The job's directory.
+        name: The name in the job file.
+    """
+    earlier = [path for path in _directories(directory.parent, name) if path.name < directory.name]
+    for path in sorted(earlier, reverse=True)[:1]:
+        with suppress(SpecError, OSError, ValueError):  # written by another version
+            return load_job(path)
+    return None
+
+
 def _directories(folder: Path, name: str) -> list[Path]:
     return [path.parent for path in folder.glob(f"{name}-*/{SPEC}") if _name_in(path) == name]
 

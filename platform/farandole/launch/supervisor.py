@@ -288,7 +288,8 @@ class Supervisor:
         for moved in self._collect_spools():
             uri = uri.replace(moved.source, moved.target)  # a model that MLflow has not received
         dataset = DatasetSummary(**result.dataset) if result.dataset is not None else None
-        return TrainedModel(self.job.name, self.directory.name, self.directory, dataset, training, uri)
+        failure = result.model.get("not_registered")
+        return TrainedModel(self.job.name, self.directory.name, self.directory, dataset, training, uri, failure)
 
     def _close(self, attempt: Attempt, error: BaseException) -> None:
         """Record on disk and in MLflow that the job has ended: rank zero could not if it was killed."""

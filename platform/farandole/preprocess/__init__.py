@@ -4,7 +4,7 @@ One module for each kind of feature, and those that rows pass before and after: 
 transforms together; hence 16 files.
 """
 
-from farandole.preprocess.fit import LABEL_KEY, Observations, learn, merge, statistics
+from farandole.preprocess.fit import LABEL_KEY, Observations, find_losses, learn, merge, statistics
 from farandole.preprocess.preprocessing import Preprocessing, RowStream
 from farandole.preprocess.raw_rows import RawForm, find_forms
 from farandole.preprocess.summary import Summary
@@ -17,6 +17,7 @@ __all__ = [
     "RowStream",
     "Summary",
     "find_forms",
+    "find_losses",
     "learn",
     "merge",
     "statistics",

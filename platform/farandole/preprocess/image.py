@@ -121,6 +121,14 @@ class ImageTransform(Transform):
             )
         return results
 
+    def find_defect(self, content: bytes) -> str:
+        """Return why an image file cannot become this feature, an empty string if it can."""
+        try:
+            self._pixels(self._open(content))
+        except Exception as error:  # noqa: BLE001 - each decoder raises its own errors for broken bytes
+            return " ".join(str(error).split()) or type(error).__name__
+        return ""
+
     def _open(self, content: bytes) -> Pillow.Image:
         """Read the header of an image and check its size."""
         try:

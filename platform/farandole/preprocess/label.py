@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES
-from farandole.preprocess.values import as_numbers, as_text
+from farandole.preprocess.transform import ROUNDED, VALUES
+from farandole.preprocess.values import as_numbers, as_text, rounded_integers
 from farandole.shards import LabelColumn, LabelScale
 from farandole.spec import Label
 
@@ -154,7 +154,11 @@ class NumberLabel:
             DataError: A label is missing, or negative although its logarithm is wanted.
         """
         numbers = self._numbers(values)
-        return {VALUES: numbers, _LOG: np.log1p(numbers)} if self.spec.transform == "log" else {VALUES: numbers}
+        found: dict[str, np.ndarray | pa.Array] = {VALUES: numbers}
+        if self.spec.transform == "log":
+            found[_LOG] = np.log1p(numbers)
+        rounded = rounded_integers(values)
+        return found if rounded is None else {**found, ROUNDED: rounded}
 
     def learn(self, measurements: Mapping[str, Summary]) -> NumberLabel:
         """Return the label with its scale.
@@ -174,7 +178,7 @@ class NumberLabel:
         if self.spec.scale == "none":
             return replace(self, scale=LabelScale(log=True) if log else None, fitted=True)
         # Equal labels may have a deviation above 0 by rounding. They become 0, or nearly.
-        constant = summary.deviation <= 1e-15 * abs(summary.mean)
+        constant = summary.minimum == summary.maximum or summary.deviation <= 0
         deviation = 1.0 if constant else summary.deviation
         return replace(self, scale=LabelScale(mean=summary.mean, deviation=deviation, log=log), fitted=True)
 
@@ -192,6 +196,22 @@ class NumberLabel:
             value = numbers[~np.isfinite(labels)][0]
             raise DataError(f"{self._origin}: {value:g} is not a finite float32; filter it out in the query")
         return labels
+
+    def find_loss(self, summary: Summary) -> str | None:
+        """Describe how many distinct labels are lost because shards hold float32; returns None if hardly any are.
+
+        Args:
+            summary: The summary of the raw labels of the training rows.
+        """
+        if not summary.counted:
+            return None
+        numbers = np.array(list(summary.counted))
+        stored = (self.scale.apply(numbers) if self.scale else numbers).astype(np.float32)
+        distinct, left = len(numbers), len(np.unique(stored))
+        if left >= distinct * (1.0 if self.scale is None else 0.99):
+            return None
+        remedy = "remove `scale: none`" if self.spec.scale == "none" else "set `transform: log`, or filter out extremes"
+        return f"{self._origin}: {distinct:,} distinct labels of the training rows become {left:,} as float32; {remedy}"
 
     @property
     def _origin(self) -> str:

@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from farandole.errors import DataError
-from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements
-from farandole.preprocess.values import as_numbers, nearest_value
+from farandole.preprocess.summary import MAX_COUNTED, Summary
+from farandole.preprocess.transform import ROUNDED, VALUES, ColumnsTransform, Measurements
+from farandole.preprocess.values import as_numbers, nearest_value, rounded_integers
 from farandole.spec import Numeric
 
 _SMOOTH_LIMIT = 3.0
 """`robust_smooth`: the number that scaled outliers approach (RealMLP, arXiv 2407.04491, section 3)."""
+
+
+_KEPT = 0.99
+"""Share of the distinct values that may be expected: of many measured values, some are equal once they are rounded."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class NumericTransform(ColumnsTransform):
     offset: float = 0.0
     factor: float | None = None
     first_pass_done: bool = False
+    shift: float = 0.0
+    """A value in the middle, which the second pass subtracts before it summarises."""
 
     SPEC = Numeric
     LEARNED = ("fill", "lower", "upper", "offset", "factor")
@@ -51,7 +57,10 @@ class NumericTransform(ColumnsTransform):
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
         """Return the numbers that this pass must summarise."""
         numbers = as_numbers(self.column, values)
-        return {VALUES: self._before_scale(numbers) if self.first_pass_done else numbers}
+        if self.first_pass_done:
+            return {VALUES: self._before_scale(numbers) - self.shift}
+        rounded = rounded_integers(values)
+        return {VALUES: numbers} if rounded is None else {VALUES: numbers, ROUNDED: rounded}
 
     def learn(self, measurements: Measurements) -> NumericTransform:
         """Return the transform with the results of the pass.
@@ -77,13 +86,16 @@ class NumericTransform(ColumnsTransform):
             return replace(learned, factor=1.0)
         # If each distinct value was counted, a second pass would add no information.
         scaled = summary.mapped(learned._before_scale)
-        return learned if scaled is None else learned._learn_scale(scaled)
+        if scaled is not None:
+            return learned._learn_scale(scaled)
+        # Quantiles are exact to a share of their value: those of seconds since 1970 would be days off.
+        return replace(learned, shift=float(learned._before_scale(np.array([summary.mean]))[0]))
 
     def _learn_scale(self, summary: Summary) -> NumericTransform:
         offset, width = _center_and_width(self.spec.scale, summary)
         # A constant column becomes 0 everywhere. Its deviation may be a rounding error above 0.
-        constant = width <= 1e-12 * max(abs(offset), 1e-300)
-        return replace(self, offset=offset, factor=0.0 if constant else 1.0 / width)
+        constant = summary.minimum == summary.maximum or width <= 0
+        return replace(self, offset=self.shift + offset, factor=0.0 if constant else 1.0 / width)
 
     def _check(self, summary: Summary) -> None:
         if summary.infinite:
@@ -135,6 +147,39 @@ class NumericTransform(ColumnsTransform):
         if self.spec.log:
             numbers = np.sign(numbers) * np.log1p(np.abs(numbers))
         return numbers
+
+    def find_loss(self, summary: Summary) -> str | None:
+        """Describe how many distinct values are lost because features are float32; returns None if hardly any are.
+
+        Values without a scale are wanted as they are: there every lost value counts, otherwise more than 1%.
+
+        Args:
+            summary: The summary of the raw values of the training rows.
+        """
+        if summary.counted is None or self.factor == 0 or not summary.counted:
+            return self._find_certain_loss(summary)
+        before = self._before_scale(np.array(list(summary.counted)))
+        distinct, left = len(np.unique(before)), len(np.unique(self._scale(before).astype(np.float32)))
+        if left >= distinct * (1.0 if self.spec.scale == "none" else _KEPT):
+            return None
+        return self._describe_loss(f"{distinct:,}", f"{left:,}")
+
+    def _find_certain_loss(self, summary: Summary) -> str | None:
+        """Compare the number of values that are not counted with the number of float32 between the extremes."""
+        if summary.counted is not None or self.factor == 0:
+            return None
+        ends = self._scale(self._before_scale(np.array([summary.minimum, summary.maximum]))).astype(np.float32)
+        bits = ends.view(np.int32).astype(np.int64)
+        low, high = np.where(bits < 0, -(2**31) - bits, bits)
+        room = int(high - low) + 1
+        return self._describe_loss(f"more than {MAX_COUNTED:,}", f"at most {room:,}") if room <= MAX_COUNTED else None
+
+    def _describe_loss(self, distinct: str, left: str) -> str:
+        remedy = "remove `scale: none`" if self.spec.scale == "none" else "use `scale: robust` or `log: true`"
+        return (
+            f"{self.origin}: {distinct} distinct values of the training rows become {left} as float32; {remedy},"
+            " subtract a constant in the query, or use `kind: categorical` if they are codes"
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NumericTransform:

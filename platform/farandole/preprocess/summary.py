@@ -201,7 +201,13 @@ class Summary:
         return float(values[np.searchsorted(np.cumsum(counts), wanted, side="right")])
 
     def _distribution(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the middle of each bucket, ascending, and the number of values in it."""
+        """Return the distinct values, ascending, or else the middle of each bucket, and the number of rows of each.
+
+        A bucket is wide where numbers are large: seconds since 1970 share one for five days.
+        """
+        if self.counted is not None:
+            distinct = sorted(self.counted)
+            return np.array(distinct), np.array([self.counted[value] for value in distinct], dtype=np.int64)
         found = self.buckets
         buckets = np.array(sorted(found), dtype=np.int64)
         counts = np.array([found[bucket] for bucket in buckets.tolist()], dtype=np.int64)

@@ -48,7 +48,7 @@ class Job(Spec):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, raw: Any, info: ValidationInfo) -> Any:
-        """Fill in the folder, and `{name}` in the two fields that may contain it."""
+        """Fill in the folder, and `{name}` in the fields that may contain it."""
         if not isinstance(raw, dict):
             return raw
         raw = {**raw}
@@ -64,8 +64,11 @@ class Job(Spec):
                 raw["data"] = {**raw["data"], "output": _insert_name(output, name)}
             if isinstance(raw.get("tracking", {}), dict):
                 tracking = raw.get("tracking", {})
-                register_as = tracking.get("register_as", Tracking.model_fields["register_as"].default)
-                raw["tracking"] = {**tracking, "register_as": _insert_name(register_as, name)}
+                named = {
+                    field: _insert_name(tracking.get(field, Tracking.model_fields[field].default), name)
+                    for field in ("experiment", "register_as")
+                }
+                raw["tracking"] = {**tracking, **named}
         return raw
 
     @model_validator(mode="after")
@@ -134,7 +137,7 @@ class Job(Spec):
         problems = []
         schedule = self.train.learning_rate_schedule
         plateau = schedule if schedule.name == "plateau" else None
-        for part, monitor in (("schedule", plateau), ("early_stopping", self.train.early_stopping)):
+        for part, monitor in (("schedule", plateau), ("early_stopping", self.train.stopping)):
             if monitor is None:
                 continue
             metric = monitor.metric or self.metrics[0]

@@ -133,16 +133,21 @@ def save_job(job: Job, path: str | Path) -> Path:
         SpecError: The file cannot be written.
     """
     path = Path(path).absolute()
-    content = _non_default_content(job, path.parent)
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
     try:
-        write_atomic(path, text)
+        write_atomic(path, job_text(job, path.parent))
     except OSError as error:
         raise SpecError(f"{path}: cannot be written ({error.strerror or error}); choose another path") from error
     return path
 
 
-def _non_default_content(job: Job, folder: Path) -> dict[str, Any]:
+def job_text(job: Job, folder: Path | None = None) -> str:
+    """Return a job as YAML, without the fields that have their defaults in a file of this folder."""
+    content = non_default_content(job, folder)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+def non_default_content(job: Job, folder: Path | None = None) -> dict[str, Any]:
+    """Return the fields of a job that differ from their defaults in a file of this folder."""
     raw: dict[str, Any] = job.model_dump(mode="json", exclude_defaults=True)
     for name, source in job.data.sources.items():  # the path need not reveal the format
         raw["data"]["sources"][name] = {"format": source.format, **raw["data"]["sources"][name]}
@@ -151,6 +156,7 @@ def _non_default_content(job: Job, folder: Path) -> dict[str, Any]:
         del raw["data"]["output"]
     if job.folder == str(folder):
         raw.pop("folder", None)
-    if job.tracking.register_as == job.name:
-        del raw["tracking"]["register_as"]
+    for field in ("register_as", "experiment"):
+        if getattr(job.tracking, field) == job.name:
+            del raw["tracking"][field]
     return {part: value for part, value in raw.items() if value != {}}

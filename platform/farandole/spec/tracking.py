@@ -35,10 +35,12 @@ class Tracking(Spec):
     Default: `$MLFLOW_TRACKING_URI`, or else a SQLite file in `$FARANDOLE_HOME`."""
     artifacts: PathText | None = None
     """Where a new experiment stores its artifacts, unless the server decides. Default: `$FARANDOLE_HOME/artifacts`."""
-    experiment: Annotated[str, Field(min_length=1)] = "farandole"
-    """MLflow's experiment."""
+    experiment: Annotated[str, Field(min_length=1)] = "{name}"
+    """MLflow's experiment; `{name}` is the job's name."""
     register_as: Annotated[str, Field(min_length=1)] | None = "{name}"
     """The registered model that `farandole run` adds a version to; `{name}` is the job's name; null: none."""
+    register_anyway: bool = False
+    """Add a version even if the model is not better than the trivial baseline (`train.baseline`) on the test split."""
     system_metrics: bool = True
     """Record each node's use of CPU, memory, disk, network and GPU, under the node's name."""
     wait_s: Annotated[float, Field(ge=0)] = 30.0

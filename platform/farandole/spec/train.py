@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from farandole.spec.augment import Augment
 from farandole.spec.base import PathText, Spec, non_default_fields
@@ -14,7 +23,7 @@ from farandole.spec.horovod import Horovod
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "accuracy", "log_loss"),
-    "multiclass": ("accuracy", "log_loss"),
+    "multiclass": ("accuracy", "log_loss", "macro_f1"),
     "regression": ("rmse", "mae", "r2"),
 }
 """The metrics that suit each kind of label; the first one is the primary metric."""
@@ -53,6 +62,11 @@ def metric_direction(metric: str, direction: str | None, field_path: str) -> str
             f"{field_path}.direction: is missing; write max if higher values of {metric} are better, min if lower"
         )
     return direction or ("min" if metric in LOWER_IS_BETTER else "max")
+
+
+def _as_switch(value: object) -> object:
+    """Return `off` and `auto` for what YAML makes of `off` and `on`."""
+    return {False: "off", True: "auto"}[value] if isinstance(value, bool) else value
 
 
 def _check_name(names: dict[str, tuple[str, ...]], value: str) -> str:
@@ -300,8 +314,12 @@ class Train(Spec):
     """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
     metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
-    early_stopping: EarlyStopping | None = None
-    """When training ends before its last epoch."""
+    baseline: Annotated[Literal["auto", "trivial", "off"], BeforeValidator(_as_switch)] = "auto"
+    """What the model is compared with on the test split. `trivial`: the mean, or the frequencies of the classes; a
+    model that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
+    defaults, on at most 100,000 training rows, in a process beside the training. `off`: nothing."""
+    early_stopping: Annotated[Annotated[EarlyStopping | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """When training ends before its last epoch; `null`: never. `auto`: see `epochs`; never for other builders."""
     ema: Ema | None = None
     """An average of the weights that replaces them when training ends."""
     shard_optimizer: bool = False
@@ -346,6 +364,11 @@ class Train(Spec):
     def learning_rate_schedule(self) -> Schedule:
         """The learning rate as a function of the step."""
         return Schedule() if self.schedule == "auto" else self.schedule
+
+    @property
+    def stopping(self) -> EarlyStopping | None:
+        """When training ends before its last epoch."""
+        return None if self.early_stopping == "auto" else self.early_stopping
 
     @property
     def smoothing(self) -> float:

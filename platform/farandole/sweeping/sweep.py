@@ -24,6 +24,7 @@ from farandole.events import (
 from farandole.ingest.prepared import PreparedDataset
 from farandole.jobdir.directory import create_directory, load_job, newest_directory, save_spec
 from farandole.jobdir.layout import sweeps_folder
+from farandole.jobdir.outcome import read_result
 from farandole.pipeline import CheckedJob
 from farandole.process.locks import try_lock
 from farandole.spec import Job, Sweep, save_job, with_overrides
@@ -128,7 +129,7 @@ def run_sweep(
         save_spec(directory, job)
         metric = spec.metric or job.metrics[0]
         study = Study(directory, spec, spec.goal(metric) or "maximize")
-        with record_run(job.tracking, directory, on_event) as recorder:
+        with record_run(job.tracking, directory, on_event, job=job) as recorder:
             recorder.log_params(job)
             recorder.set_tags({"farandole.sweep": directory.name})
             with LocalTrialJobs(directory, spec.parallel) as jobs:
@@ -248,7 +249,10 @@ class SweepLoop:
             self._end(number, TrialEnded("failed", str(error)))
             return True
         name = f"{self.job.name[:42].rstrip('-')}-trial-{number}"
-        self.jobs.submit(number, job.model_copy(update={"name": name}))
+        # Boosting would learn the same rows again in every trial.
+        baseline = "trivial" if job.train.baseline == "auto" else job.train.baseline
+        train = job.train.model_copy(update={"baseline": baseline})
+        self.jobs.submit(number, job.model_copy(update={"name": name, "train": train}))
         return True
 
     def _follow(self) -> None:
@@ -278,6 +282,8 @@ class SweepLoop:
     def _end(self, number: int, end: TrialEnded) -> None:
         """Record how a trial ended, in the study and in MLflow."""
         trial = self._running.pop(number)
+        if end.state == "succeeded":
+            trial.value = self._final_value(trial)
         ended = trial.finish(number, end)
         self.study.record(ended)
         if ended.state == "failed":
@@ -292,6 +298,14 @@ class SweepLoop:
         if best is not None and best.value is not None:
             text += f"; best {format_metric(best.value)} by trial {best.number}"
         self.on_event(Message(text))
+
+    def _final_value(self, trial: _RunningTrial) -> float | None:
+        """Return the metric of the weights that the trial kept; they need not be those of its last epoch."""
+        document = read_result(trial.directory)
+        if document is None:
+            return trial.value
+        value: float | None = document["training"]["metrics"]["validation"].get(self.metric, trial.value)
+        return value
 
     def _give_up_if_hopeless(self) -> None:
         states = [trial.state for trial in self.study.trials]

@@ -16,7 +16,7 @@ class Trial:
     Args:
         number: From 0.
         state: `complete`; `pruned`, ended because others did better; or `failed`.
-        value: The metric after its last epoch; None: it has none.
+        value: The metric of the weights that it kept, or after its last epoch if it did not succeed; None: it has none.
         values: Field of the job file to value.
         job_id: The id of its job.
         mlflow_run_id: Its MLflow run; None while the store has not created it.

@@ -17,10 +17,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VAR
 
+from farandole.tracking.new_store import create_store
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
-from farandole.tracking.store import TrackingStore
+from farandole.tracking.store import VIEW_TAG, TrackingStore
 from farandole.tracking.store_check import find_problem
 
 _KEY_TAG = "farandole.record"
@@ -28,6 +30,8 @@ _MAX_POINTS_PER_REQUEST = 1000
 _MAX_PARAMS_PER_REQUEST = 100
 _RETRIABLE_STATUSES = (408, 409, 425, 429)
 _SCHEMA_MISMATCH = re.compile(r"out-of-date database schema|Can't locate revision")
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tags of new experiments: the UI opens at the runs, not at traces of language models."""
 _WITH_FILES = ("file", "model")
 
 
@@ -135,9 +139,13 @@ class Delivery:
     @cached_property
     def _client(self) -> mlflow.MlflowClient:
         """The client, created on first use: with a database, MLflow connects at once and retries for minutes."""
+        if not self._store.is_server and self._store.artifacts_uri:
+            # MLflow's own experiment "Default", which every store has, would get a folder where the process runs.
+            os.environ.setdefault(_SERVER_ARTIFACT_ROOT_ENV_VAR, self._store.artifacts_uri)
         problem = find_problem(self._store)
         if problem is not None:
             raise UnusableStoreError(problem)
+        create_store(self._store.uri)
         return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
 
     @property
@@ -162,7 +170,9 @@ class Delivery:
             self._on_run(run_id)
 
     def _find_or_create_run(self, operation: Operation) -> str:
-        experiment_id = self._find_or_create_experiment(operation["experiment"], operation["artifacts"])
+        experiment_id = self._find_or_create_experiment(
+            operation["experiment"], operation["artifacts"], operation.get("view")
+        )
         found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{self._link.key}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
@@ -175,7 +185,7 @@ class Delivery:
         run = self._client.create_run(experiment_id, self._link.started_ms, tags, operation["name"])
         return str(run.info.run_id)
 
-    def _find_or_create_experiment(self, name: str, artifacts: str | None) -> str:
+    def _find_or_create_experiment(self, name: str, artifacts: str | None, view: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise DeletedExperimentError(
@@ -186,7 +196,8 @@ class Delivery:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name, artifacts))
+            tags = _EXPERIMENT_TAGS if view is None else {**_EXPERIMENT_TAGS, VIEW_TAG: view}
+            return str(self._client.create_experiment(name, artifacts, tags))
         except MlflowException:
             found = self._client.get_experiment_by_name(name)  # another job may have created it in the meantime
             if found is None:
@@ -239,9 +250,10 @@ class Delivery:
         run = self._client.get_run(self._run_id)
         folder, key = files / operation["place"], operation["key"]
         filter_ = f"tags.`{_KEY_TAG}` = '{key}'"
+        card = operation.get("card") or {"name": "model", "step": 0}
         found = self._client.search_logged_models([run.info.experiment_id], filter_, max_results=1)
         model = found[0] if found else self._client.create_logged_model(
-            run.info.experiment_id, name="model", source_run_id=run.info.run_id, tags={_KEY_TAG: key}
+            run.info.experiment_id, name=card["name"], source_run_id=run.info.run_id, tags={_KEY_TAG: key}
         )  # fmt: skip
         if str(model.status) != "READY":
             saved = Model.from_dict(yaml.safe_load((folder / MLMODEL_FILE_NAME).read_text()))  # `load` takes a URI
@@ -251,12 +263,23 @@ class Delivery:
             self._client.log_model_artifacts(model.model_id, str(folder))
             model = self._client.finalize_logged_model(model.model_id, "READY")
         if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else ())]:
-            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=card["step"])])
+        if "metrics" in card:
+            self._link_metrics(model.model_id, card, operation["time_ms"])
         self.model_uri = f"models:/{model.model_id}"
         if operation["register_as"] is not None:
-            self.model_uri = self._register(operation["register_as"], model, run.info.run_id)
+            self.model_uri = self._register(operation["register_as"], model, run.info.run_id, card)
 
-    def _register(self, name: str, model: Any, run_id: str) -> str:
+    def _link_metrics(self, model_id: str, card: dict[str, Any], time_ms: int) -> None:
+        """Log the metrics of a model, measured on its dataset."""
+        points = [
+            Metric(name, value, time_ms, card["step"], model_id=model_id, dataset_name=card["dataset"]["name"],
+                   dataset_digest=card["dataset"]["digest"], run_id=self._run_id)
+            for name, value in card["metrics"].items()
+        ]  # fmt: skip
+        self._client.log_batch(self._run_id, metrics=points)
+
+    def _register(self, name: str, model: Any, run_id: str, card: dict[str, Any]) -> str:
         for version in self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
             if version.source in (model.artifact_location, f"models:/{model.model_id}"):
                 return f"models:/{name}/{version.version}"
@@ -265,7 +288,10 @@ class Delivery:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        version = self._client.create_model_version(name, model.artifact_location, run_id, model_id=model.model_id)
+        version = self._client.create_model_version(
+            name, model.artifact_location, run_id, card.get("tags"), description=card.get("description"),
+            model_id=model.model_id,
+        )  # fmt: skip
         versions = [
             *json.loads(model.tags.get("mlflow.modelVersions", "[]")),
             {"name": name, "version": version.version},

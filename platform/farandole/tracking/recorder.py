@@ -9,20 +9,20 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, Message, format_count, ignore_event
 from farandole.shards import Manifest
-from farandole.spec import Job, Tracking
+from farandole.spec import Job, Tracking, job_text
 from farandole.storage import file_uri, is_uri
 from farandole.tracking.delivery import AuthError, DeletedExperimentError, Delivery, TransientError
-from farandole.tracking.provenance import flatten, list_packages, load_git_state, user_tags
+from farandole.tracking.provenance import list_packages, load_git_state, user_tags
 from farandole.tracking.run_link import (
     RANK_ZERO_SPOOL,
     RunLink,
@@ -31,6 +31,14 @@ from farandole.tracking.run_link import (
     read_run_id,
     read_run_link,
     spool_directory,
+)
+from farandole.tracking.run_summary import (
+    DIGEST_CHARACTERS,
+    changed_params,
+    describe_column,
+    describe_run,
+    name_run,
+    runs_view,
 )
 from farandole.tracking.sender import Sender
 from farandole.tracking.spool import Spool
@@ -43,7 +51,6 @@ _FIRST_ANSWER_TIMEOUT_S = 10.0
 """Time that a job waits at its start for an error of an unusable store."""
 _FAILED_JOB_TIMEOUT_S = 2.0
 """Time that a failed job waits for the store. The next attempt must start soon, and sends what is left."""
-_MAX_PARAM_CHARACTERS = 6000
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,27 @@ class DrainResult:
 
     unsent: int
     model_uri: str | None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Description of a logged model and of its registered version, for MLflow.
+
+    Args:
+        name: The model's name.
+        step: The step of its weights.
+        metrics: Its metrics, by name.
+        dataset: Name and digest of the dataset, as it was logged.
+        description: The description of the registered version, in Markdown.
+        tags: Tags of the registered version.
+    """
+
+    name: str
+    step: int
+    metrics: dict[str, float]
+    dataset: dict[str, str]
+    description: str
+    tags: dict[str, str]
 
 
 class Recorder:
@@ -93,23 +121,42 @@ class Recorder:
         self._append("metrics", points=[[name, float(value), now_ms, step] for name, value in values.items()])
 
     def log_params(self, job: Job) -> None:
-        """Log the flattened spec. Params are immutable: a value that differs in a later attempt becomes a tag."""
-        flat = flatten(job.model_dump(mode="json", exclude={"folder"}))
-        self._append("params", params={name: str(value)[:_MAX_PARAM_CHARACTERS] for name, value in flat.items()})
+        """Log the fields that differ from their defaults as params, and the whole job as artifacts.
+
+        Params are immutable: a value that differs in a later attempt becomes a tag.
+        """
+        self._append("params", params=changed_params(job))
+        self.log_file("job/job.yaml", job_text(job))
+        self.log_file("job/all_fields.json", job.model_dump_json(indent=1, exclude={"folder"}))
+
+    def describe(self, job: Job, manifest: Manifest, metrics: Mapping[str, Mapping[str, float]] | None = None) -> str:
+        """Set the description of the run, which MLflow shows above it; return it.
+
+        Args:
+            job: The job.
+            manifest: Its dataset.
+            metrics: Column of the table of results to metrics; None while the training runs.
+        """
+        link = read_run_link(self._directory)
+        text = describe_run(job, manifest, link.command if link else None, metrics)
+        self.set_tags({"mlflow.note.content": text})
+        return text
 
     def log_dataset(self, manifest: Manifest, directory: str) -> None:
-        """Log the dataset as an input with its content digest, of which MLflow stores 36 characters."""
+        """Log the dataset as an input, with the beginning of its content digest and the types of its raw columns."""
+        rows = manifest.row_counts
+        columns = manifest.preprocessing.get("types", {})
         dataset = {
-            "name": Path(directory).name,
-            "digest": manifest.digest[:36],
+            **dataset_identity(manifest, directory),
             "source_type": urlsplit(directory).scheme or "local",
             "source": json.dumps({"uri": directory}),
-            "profile": json.dumps({"rows": manifest.row_counts}),
+            "schema": json.dumps({"mlflow_colspec": [describe_column(name, kind) for name, kind in columns.items()]}),
+            "profile": json.dumps({"rows": rows, "num_rows": sum(rows.values())}),
         }
         self._append("dataset", dataset=dataset)
         document = manifest.model_dump(mode="json", exclude={"splits"})
         self.log_file("dataset/manifest.json", json.dumps(document, indent=2))
-        self.set_tags({"farandole.dataset_digest": manifest.digest})
+        self.set_tags({"farandole.dataset_digest": manifest.digest[:DIGEST_CHARACTERS]})
 
     def log_provenance(self, folder: str | None) -> None:
         """Log the installed packages, and the git commit and changes of the user's folder."""
@@ -140,19 +187,23 @@ class Recorder:
         file = self._spool.store_file(name, content.encode() if isinstance(content, str) else content)
         self._append("file", file=file, path=folder)
 
-    def log_model(self, save: Callable[[Path], str | None], register_as: str | None) -> str | None:
+    def log_model(
+        self, save: Callable[[Path], str | None], register_as: str | None, card: ModelCard | None = None
+    ) -> str | None:
         """Log a model.
 
         Args:
             save: Writes the model into an empty directory; returns the reason if something is missing from it.
             register_as: Name of the registered model that gets a new version; None registers nothing.
+            card: What MLflow shows of the model.
 
         Returns:
             The result of `save`.
         """
         name = self._spool.new_folder()
         problem = save(self._spool.files / name)
-        self._append("model", place=name, key=uuid.uuid4().hex, register_as=register_as)
+        shown = {} if card is None else {"card": asdict(card), "time_ms": int(time.time() * 1000)}
+        self._append("model", place=name, key=uuid.uuid4().hex, register_as=register_as, **shown)
         self._model_directory = self._spool.files / name
         return problem
 
@@ -167,17 +218,23 @@ class Recorder:
         self._sender.drain(timeout_s)
         return DrainResult(self._spool.pending, self._delivery.model_uri)
 
-    def open(self, name: str, tracking: Tracking, store: TrackingStore) -> None:
+    def open(self, name: str, tracking: Tracking, store: TrackingStore, view: str | None = None) -> None:
         """Create the run, or continue it.
+
+        Args:
+            name: The name of a new run.
+            tracking: The tracking section of the job.
+            store: The store.
+            view: The view of the runs of a new experiment.
 
         Raises:
             SpecError: The experiment is deleted.
             UnavailableError: The store cannot be used. If it does not answer, the operation stays in the spool.
         """
-        artifacts = store.artifacts
-        if artifacts and not is_uri(artifacts):
-            artifacts = file_uri(artifacts)
-        self._append("open", name=name, experiment=tracking.experiment, artifacts=artifacts, tags=user_tags())
+        job_id = self._directory.name
+        experiment = tracking.experiment.replace("{name}", job_id)  # recorded without a job
+        tags = {**user_tags(), "farandole.job": job_id}
+        self._append("open", name=name, experiment=experiment, artifacts=store.artifacts_uri, tags=tags, view=view)
         error = self._sender.first_answer(_FIRST_ANSWER_TIMEOUT_S)
         if error is None or isinstance(error, TransientError):
             return
@@ -195,12 +252,12 @@ class Recorder:
         self._append("close", status=status, time_ms=int(time.time() * 1000))
 
     def require_run(self, store: TrackingStore) -> None:
-        """Check that a store which did not answer at the start of the job may still do so.
+        """Check that a database which did not answer at the start of the job may still do so; a server always may.
 
         Raises:
             UnavailableError: It rejects the run, which would otherwise be missing from a job that succeeded.
         """
-        error = self._sender.last_error
+        error = None if store.is_server else self._sender.last_error
         if self.run_id is None and error is not None and not isinstance(error, TransientError):
             raise UnavailableError(
                 f"tracking.uri: {store.shown}: the MLflow store cannot be used ({error}); the results are kept in"
@@ -219,6 +276,12 @@ class Recorder:
         self._sender.wake()
 
 
+def dataset_identity(manifest: Manifest, directory: str) -> dict[str, str]:
+    """Return the name and the digest under which MLflow knows a dataset."""
+    name = unquote(urlsplit(directory).path if is_uri(directory) else directory).rstrip("/").rpartition("/")[2]
+    return {"name": name, "digest": manifest.digest[:DIGEST_CHARACTERS]}
+
+
 @contextmanager
 def record_run(
     tracking: Tracking,
@@ -226,8 +289,9 @@ def record_run(
     on_event: EventHandler = ignore_event,
     on_run: Callable[[str], None] = lambda run_id: None,
     parent: Path | None = None,
+    job: Job | None = None,
 ) -> Iterator[Recorder]:
-    """Record in the MLflow run of a directory, which has the directory's name.
+    """Record in the MLflow run of a directory.
 
     Args:
         tracking: The tracking section of the job.
@@ -235,6 +299,7 @@ def record_run(
         on_event: Receives a warning when the store stops answering, and a message when it answers again.
         on_run: Called with the MLflow run's id once it is known.
         parent: The directory whose run is the parent of a new run.
+        job: The job that names a new run. Default: the run has the directory's name.
 
     Raises:
         SpecError: The experiment is deleted.
@@ -243,7 +308,8 @@ def record_run(
     store = resolve_store(tracking)
     link = open_run_link(directory, store.shown, None if parent is None else str(parent))
     with open_recorder(store, directory, link, on_event, on_run) as recorder:
-        recorder.open(directory.name, tracking, store)
+        name = directory.name if job is None else name_run(job, directory, link)
+        recorder.open(name, tracking, store, None if job is None else runs_view(job))
         status: Literal["FAILED", "FINISHED"] = "FAILED"
         try:
             yield recorder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 import uuid
@@ -14,6 +15,8 @@ from farandole.errors import TrainingError
 from farandole.jobdir.layout import MLFLOW_RUN_ID, RUN_LINK, TRACKING
 from farandole.process.atomic import write_atomic, write_json
 
+COMMAND_VARIABLE = "FARANDOLE_COMMAND"
+"""The environment variable with the command that the user has typed, for the description of the MLflow run."""
 RANK_ZERO_SPOOL = "chief"
 """Name of rank zero's spool, which records the job; older directories of jobs have this name on disk."""
 
@@ -27,19 +30,22 @@ class RunLink:
         started_ms: Start of the job, in milliseconds since 1970.
         store: URI of the store, without user name and password.
         parent: The directory whose run is the parent of this one, if any.
+        command: The command that started the job, if it was one.
     """
 
     key: str
     started_ms: int
     store: str
     parent: str | None = None
+    command: str | None = None
 
 
 def open_run_link(directory: Path, store: str, parent: str | None = None) -> RunLink:
     """Return the link of a directory, creating it at the job's first start; the store may change between attempts."""
     known = read_run_link(directory)
     if known is None:
-        link = RunLink(uuid.uuid4().hex, int(time.time() * 1000), store, parent)
+        command = os.environ.get(COMMAND_VARIABLE)
+        link = RunLink(uuid.uuid4().hex, int(time.time() * 1000), store, parent, command)
     else:
         link = replace(known, store=store)
     if link != known:

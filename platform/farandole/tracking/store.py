@@ -1,15 +1,17 @@
-"""The MLflow store that jobs are recorded in, and MLflow's UI on it."""
+"""The MLflow store that jobs are recorded in."""
 
 from __future__ import annotations
 
 import os
-import socket
-import sys
 from dataclasses import dataclass
 
-from farandole.errors import UnavailableError
 from farandole.spec import Tracking
-from farandole.storage import home, sqlite_path, sqlite_uri
+from farandole.storage import file_uri, home, is_uri, sqlite_path, sqlite_uri
+
+VIEW = "farandole"
+"""The name of the view of an experiment's runs, by which the UI finds it."""
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+"""The experiment's tag with the view."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class TrackingStore:
         return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
 
     @property
+    def artifacts_uri(self) -> str | None:
+        """The location for artifacts of new experiments as a URI; None if the server decides."""
+        return self.artifacts if self.artifacts is None or is_uri(self.artifacts) else file_uri(self.artifacts)
+
+    @property
     def is_server(self) -> bool:
         """True if the URI is that of an MLflow server."""
         return _is_http(self.uri)
@@ -46,31 +53,3 @@ def resolve_store(tracking: Tracking) -> TrackingStore:
 
 def _is_http(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
-
-
-def exec_ui(store: TrackingStore, host: str, port: int) -> None:
-    """Replace this process by MLflow's UI.
-
-    Args:
-        store: The store; not a server, which serves its own UI.
-        host: The address to listen on.
-        port: The port to listen on.
-
-    Raises:
-        UnavailableError: The port is in use.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UnavailableError(f"--port {port}: {error.strerror} on {host}; choose another port") from error
-    # Passed in the environment, since a URI may contain a password, and command lines are visible to all users.
-    environment = {
-        **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": store.uri,
-        "MLFLOW_REGISTRY_STORE_URI": store.uri,
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": store.artifacts or "",
-    }
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
-    os.execve(sys.executable, command, environment)

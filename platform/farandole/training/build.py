@@ -159,7 +159,7 @@ def make_early_stopping(job: Job, dataset: Dataset, on_event: EventHandler) -> E
     Raises:
         SpecError: The job configures early stopping, and there are no validation rows.
     """
-    spec = job.train.early_stopping
+    spec = job.train.stopping
     if spec is not None:
         _require_validation(dataset, "train.early_stopping")
     if not dataset.manifest.rows("validation"):

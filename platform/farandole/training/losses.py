@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -185,18 +186,50 @@ def output_bias(job: Job, dataset: Dataset, gang: World) -> torch.Tensor:
     return bias.float()
 
 
+def constant_loss(job: Job, label: LabelColumn, output: np.ndarray, statistics: dict[str, Any]) -> float | None:
+    """Return the training loss of the trivial baseline; None if the loss is not the default one.
+
+    Args:
+        job: The job.
+        label: The label's column.
+        output: The baseline's outputs for a row, float64 `[O]`: log-odds or logarithms of the classes' frequencies.
+        statistics: The manifest's statistics of the label's column.
+    """
+    if job.train.loss != "auto" or job.train.class_weights is not None:
+        return None
+    if label.kind == "regression":
+        if label.scale is None:
+            deviation = statistics.get("deviation")
+            return None if deviation is None else float(deviation) ** 2
+        is_standard = label.scale.mean != 0 or label.scale.deviation != 1
+        return 1.0 if is_standard else None
+    logs = output if label.kind == "multiclass" else np.array([0.0, output[0]])
+    logs = logs - np.logaddexp.reduce(logs)
+    smoothing = job.train.smoothing
+    shares = (1 - smoothing) * np.exp(logs) + smoothing / len(logs)
+    return float(-(shares * logs).sum())
+
+
 def count_labels(dataset: Dataset, gang: World) -> list[int]:
     """Count the training rows of each class.
 
     Uses the manifest's statistics if they list all classes; otherwise each rank reads its share of the blocks.
     """
-    label = dataset.manifest.columns.target
-    statistics = dataset.manifest.statistics.get(label.column, {})
-    listed = dict(statistics.get("most_frequent", ()))
-    if statistics.get("rows") == dataset.manifest.rows("train") == sum(listed.get(name, 0) for name in label.classes):
-        return [listed.get(name, 0) for name in label.classes]
+    listed, label = listed_class_counts(dataset), dataset.manifest.columns.target
+    if listed is not None:
+        return listed
     reader, counts = dataset.split("train"), Counter[int]()
     for number in range(gang.rank, len(reader.block_rows), gang.size):
         counts.update(reader.block(number)[LABEL].tolist())
     sums = world.all_reduce_sum([float(counts[index]) for index in range(len(label.classes))], "label.counts")
     return [round(count) for count in sums]
+
+
+def listed_class_counts(dataset: Dataset) -> list[int] | None:
+    """Return the training rows of each class by the manifest's statistics; None if these do not list all classes."""
+    label = dataset.manifest.columns.target
+    statistics = dataset.manifest.statistics.get(label.column, {})
+    listed = dict(statistics.get("most_frequent", ()))
+    if statistics.get("rows") == dataset.manifest.rows("train") == sum(listed.get(name, 0) for name in label.classes):
+        return [listed.get(name, 0) for name in label.classes]
+    return None

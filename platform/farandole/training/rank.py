@@ -19,13 +19,15 @@ from farandole.events import Event, Message, StageEnded, StageStarted, format_co
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
-from farandole.shards import Dataset, require_policies
+from farandole.shards import Dataset, Manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
 from farandole.training.checkpoint import checkpoint_location
+from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.report import Reporter
 from farandole.training.model_builder import build_model
 from farandole.training.result import TrainingResult
 from farandole.training.stop import Stopped, StopSwitch
@@ -33,8 +35,10 @@ from farandole.training.trainer import Trainer
 from farandole.training.world import World
 
 if TYPE_CHECKING:
-    from farandole.tracking.recorder import Recorder
+    from farandole.tracking.recorder import ModelCard, Recorder
 
+_BOOSTING_TIMEOUT_S = 20.0
+"""How long a finished training waits for the boosting baseline."""
 _NOT_IN_IDENTITY = {
     "epochs",
     "checkpoint",
@@ -46,6 +50,7 @@ _NOT_IN_IDENTITY = {
     "compile",
     "channels_last",
     "profile",
+    "baseline",
 }
 """Settings that a resumed training may change: the result stays the same up to rounding, or is meant to change."""
 
@@ -90,13 +95,14 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             from farandole.tracking.recorder import record_run
             from farandole.tracking.system_metrics import record_system_metrics  # being imported since the start
 
-            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id))
+            opened = resources.enter_context(record_run(job.tracking, directory, send_message, _send_run_id, job=job))
             resources.push(_keep_open_if_stopped(opened))
             if job.tracking.system_metrics:
                 resources.enter_context(record_system_metrics(job.tracking, directory, opened))
             opened.log_params(job)
             opened.log_dataset(dataset.manifest, job.data.output)
             opened.log_provenance(job.folder)
+            opened.describe(job, dataset.manifest)
             return opened
 
         if gang.size > gang.local_size and job.tracking.system_metrics:
@@ -114,6 +120,9 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
             switch=switch,
             profiles=directory / PROFILES,
         )
+        boosting = None
+        if gang.is_rank_zero:
+            boosting = resources.enter_context(boosting_process(job, dataset, directory))
         _report(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         result = trainer.fit()
         _report(gang, StageEnded("train", f"{result.steps} steps, {result.rows_per_s:,.0f} rows/s"))
@@ -122,7 +131,9 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in (test.metrics if test else {}).items())
         _report(gang, StageEnded("evaluate", f"test {metrics}" if test else "there is no test split"))
         if gang.is_rank_zero:
-            _record_results(trainer, result, test, recorder(), register)
+            reporter = Reporter(job, dataset, test, boosting)
+            reporter.describe(result)
+            _record_results(trainer, result, test, reporter, recorder(), register)
 
 
 def _record_other_nodes(job: Job, gang: World, directory: Path, resources: ExitStack) -> None:
@@ -160,40 +171,110 @@ def _keep_open_if_stopped(recorder: Recorder) -> Callable[..., None]:
 
 
 def _record_results(
-    trainer: Trainer, result: TrainingResult, test: EvaluationResult | None, recorder: Recorder, register: bool
+    trainer: Trainer,
+    result: TrainingResult,
+    test: EvaluationResult | None,
+    reporter: Reporter,
+    recorder: Recorder,
+    register: bool,
 ) -> None:
-    """Record plots and the model, and send the result document."""
+    """Record what was measured, the report and the model, and send the result document."""
     from farandole.tracking.model import save_model
-    from farandole.training.evaluation import plots
 
     job, manifest = trainer.job, trainer.dataset.manifest
-    final = {f"time.{name}": value for name, value in result.time_split.rounded().items()}
-    final["train.rows_per_s"] = result.rows_per_s
-    if test is not None:
-        final |= {f"test.{name}": value for name, value in test.metrics.items()}
-        for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
-            recorder.log_figure(figure, name)
-    recorder.log_metrics(final, result.steps)
-    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
-    if job.train.profile and trainer.profiles is not None:
-        for path in sorted(trainer.profiles.iterdir()):
-            recorder.log_file(f"profile/{path.name}", path.read_bytes())
-    recorder.set_tags({"farandole.weights_digest": result.weights_digest})
+    _record_measurements(trainer, result, test, recorder)
+    metrics = {"test": test.metrics if test else {}, "validation": result.validation}
+    step = result.steps if result.best_epoch is None else result.steps * result.best_epoch // len(result.epochs)
+    described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
+    card = _model_card(job, manifest, step, metrics, described)
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
+    register_as = job.tracking.register_as if register else None
+    failure = _find_failure(reporter, result, recorder, register_as) if register_as is not None else None
     problem = recorder.log_model(
         lambda directory: save_model(trainer.model, preprocessing, job, directory),
-        job.tracking.register_as if register else None,
+        register_as if failure is None else None,
+        card,
     )
+    _record_report(reporter, result, recorder)
+    recorder.describe(job, manifest, metrics | reporter.report.baselines)
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
         send_message(Message(text, level="warning"))
     # A model that the store has not received yet is in the job's directory, where MLflow can read it as well.
     uri = recorder.drain(job.tracking.wait_s).model_uri or recorder.model_directory
     send_message(StageEnded("register", uri))
-    recorded = replace(result, test=test.metrics if test else {}, mlflow_run_id=recorder.run_id)
-    described = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
-    send_message(Result(described, recorded.to_dict(), {"uri": uri}))
+    recorded = replace(
+        result,
+        test=test.metrics if test else {},
+        evaluation=reporter.report.to_dict(),
+        mlflow_run_id=recorder.run_id,
+    )
+    dataset = {"path": job.data.output, "digest": manifest.digest, "rows": manifest.row_counts, "reused": True}
+    send_message(Result(dataset, recorded.to_dict(), {"uri": uri, "not_registered": failure}))
+
+
+def _record_measurements(
+    trainer: Trainer, result: TrainingResult, test: EvaluationResult | None, recorder: Recorder
+) -> None:
+    """Record the metrics of the test split, times, plots and profiles."""
+    from farandole.tracking.run_summary import DIGEST_CHARACTERS
+    from farandole.training.evaluation import plots
+
+    job, manifest = trainer.job, trainer.dataset.manifest
+    final: dict[str, float] = {}
+    if test is not None:
+        final |= {f"test.{name}": value for name, value in test.metrics.items()}
+        for name, figure in plots.plot_evaluation(test, manifest.columns.target).items():
+            recorder.log_figure(figure, name)
+    final["train.rows_per_s"] = result.rows_per_s
+    final |= {f"time.{name}": value for name, value in result.time_split.rounded().items()}
+    recorder.log_metrics(final, result.steps)
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+    if job.train.profile and trainer.profiles is not None:
+        for path in sorted(trainer.profiles.iterdir()):
+            recorder.log_file(f"profile/{path.name}", path.read_bytes())
+    recorder.set_tags({"farandole.weights_digest": result.weights_digest[:DIGEST_CHARACTERS]})
+
+
+def _find_failure(reporter: Reporter, result: TrainingResult, recorder: Recorder, register_as: str) -> str | None:
+    """Return why the model is not registered, and say so; None if it is."""
+    failure = reporter.find_failure(result.steps, recorder.history.get("train.loss", []), _BOOSTING_TIMEOUT_S)
+    if failure is None:
+        return None
+    tracking = reporter.job.tracking
+    remedy = "registered all the same (tracking.register_anyway)"
+    if not tracking.register_anyway:
+        remedy = f"logged, but not registered as {register_as}; --register-anyway registers it"
+    recorder.set_tags({"farandole.worse_than_baseline": failure})
+    send_message(Message(f"the model is not better than the trivial baseline: {failure}; it is {remedy}", "warning"))
+    return None if tracking.register_anyway else failure
+
+
+def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorder) -> None:
+    """Record the baselines, of which boosting may still be running, and what helps to judge the metrics."""
+    reporter.add_boosting(_BOOSTING_TIMEOUT_S)
+    report = reporter.report
+    for name, metrics in report.baselines.items():
+        recorder.log_points({f"baseline.{name}.{metric}": value for metric, value in metrics.items()}, result.steps)
+    if report.test_rows_digest is not None:
+        recorder.set_tags({"farandole.test_rows_digest": report.test_rows_digest})
+    recorder.log_json(report.to_dict(), "evaluation/report.json")
+    for note in report.notes:
+        recorder.set_tags({"farandole.note": note})
+        send_message(Message(note, "warning"))
+
+
+def _model_card(
+    job: Job, manifest: Manifest, step: int, metrics: dict[str, dict[str, float]], description: str
+) -> ModelCard:
+    """Return what MLflow shows of the model: its dataset, its metrics, and the description of its version."""
+    from farandole.tracking.recorder import ModelCard, dataset_identity
+
+    flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
+    tags = {name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metrics) if name in flat}
+    dataset = dataset_identity(manifest, job.data.output)
+    return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class TrainingResult:
         time_split: Time of this rank by activity.
         time_by_rank: Time of every rank by activity.
         test: Metrics of the test split, by name.
+        evaluation: The report on the model, as plain data.
         mlflow_run_id: Id of the MLflow run that recorded the training.
     """
 
@@ -36,6 +37,7 @@ class TrainingResult:
     time_split: TimeSplit
     time_by_rank: tuple[TimeSplit, ...]
     test: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
     mlflow_run_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class TrainingResult:
             "metrics": {"test": self.test, "validation": self.validation},
             "epochs": len(self.epochs),
             "best_epoch": self.best_epoch,
+            "evaluation": self.evaluation,
             "time_split": self.time_split.rounded(),
             "time_by_rank": [split.rounded() for split in time_by_rank],
             "straggler": find_straggler(time_by_rank),

@@ -109,7 +109,13 @@ def _recorder(job: Job, directory: Path, gang: World) -> Iterator[Recorder | Non
 
     with ExitStack() as resources:
         opened = resources.enter_context(
-            record_run(job.tracking, directory, send_message, lambda run_id: send_message(MlflowRunCreated(run_id)))
+            record_run(
+                job.tracking,
+                directory,
+                send_message,
+                lambda run_id: send_message(MlflowRunCreated(run_id)),
+                job=job,
+            )
         )
         if job.tracking.system_metrics:
             resources.enter_context(record_system_metrics(job.tracking, directory, opened))

@@ -85,7 +85,7 @@ def gather_time_splits(
 def step_time_metrics(splits: list[TimeSplit], steps: int) -> dict[str, float]:
     """Return the milliseconds per step and activity of each rank, as metrics."""
     return {
-        f"time.rank_{rank}.{activity.name.removesuffix('_s')}_ms": getattr(split, activity.name) / steps * 1e3
+        f"system/rank_{rank}/{activity.name.removesuffix('_s')}_ms": getattr(split, activity.name) / steps * 1e3
         for rank, split in enumerate(splits)
         for activity in fields(split)
         if activity.name != "evaluate_s"

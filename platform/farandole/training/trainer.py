@@ -29,6 +29,7 @@ from farandole.training.optim.schedule import learning_rate_factor
 from farandole.training.precision import LossScaler
 from farandole.training.profiling import StepProfiler
 from farandole.training.result import TrainingResult
+from farandole.training.single_rows import check_single_rows
 from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit, gather_time_splits, step_time_metrics
 from farandole.training.world import World
@@ -77,6 +78,7 @@ class Trainer:
         build.initialize_inputs(job, self.dataset, self.model)
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
+        check_single_rows(job, self.dataset, self.model, self.gang, self.device)
         if spec.channels_last:
             build.use_channels_last(self.model, self.on_event)
         self._grad_sync = build.make_grad_sync(job, self.model, self.gang)

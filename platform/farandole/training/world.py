@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,10 +108,12 @@ class Pending:
     Args:
         handle: Horovod's handle.
         dtype: Type of the result, if it was sent as bytes.
+        as_complex: Whether the result consists of complex numbers, which were sent as pairs.
     """
 
     handle: int
     dtype: torch.dtype | None = None
+    as_complex: bool = False
 
     def wait(self) -> Any:
         """Wait for the result and return it.
@@ -122,7 +124,14 @@ class Pending:
         while not hvd.poll(self.handle):
             time.sleep(_POLL_S)
         result = hvd.synchronize(self.handle)
+        if self.as_complex:
+            return torch.view_as_complex(result.reshape(_as_pairs(result.shape)))
         return result if self.dtype is None else result.view(self.dtype)
+
+
+def _as_pairs(shape: torch.Size) -> tuple[int, ...]:
+    """Return the shape of pairs of numbers: flat ones become pairs first."""
+    return tuple(shape) if shape and shape[-1] == 2 and len(shape) > 1 else (-1, 2)
 
 
 def barrier(name: str) -> None:
@@ -144,12 +153,18 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def _broadcast(tensors: dict[str, torch.Tensor]) -> None:
-    """Copy rank zero's tensors to all ranks. Horovod requires contiguous ones, which channels-last weights are not."""
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    """Copy rank zero's tensors to all ranks, as bytes: Horovod knows neither complex numbers nor all small types.
+
+    It requires contiguous tensors, which channels-last weights are not.
+    """
+    # A state dict may also hold states of modules that are not tensors.
+    filled = {name: each.detach() for name, each in tensors.items() if isinstance(each, torch.Tensor) and each.numel()}
+    contiguous = {name: tensor.resolve_conj().resolve_neg().contiguous() for name, tensor in filled.items()}
     if contiguous:
-        hvd.broadcast_parameters(contiguous, root_rank=0)
-    for name, tensor in tensors.items():
-        if not tensor.is_contiguous():
+        sent = {name: tensor.reshape(-1).view(torch.uint8) for name, tensor in contiguous.items()}
+        hvd.broadcast_parameters(sent, root_rank=0)
+    for name, tensor in filled.items():
+        if contiguous[name].data_ptr() != tensor.data_ptr() or tensor.is_conj() or tensor.is_neg():
             tensor.copy_(contiguous[name])
 
 
@@ -193,6 +208,10 @@ def start_all_reduce(tensor: torch.Tensor, name: str, *, predivide: float = 1.0,
     """
     assert tensor.is_contiguous(), f"{name} is not contiguous"
     assert tensor.dtype != torch.bfloat16, f"{name} is bfloat16"
+    if tensor.is_complex():
+        return replace(
+            start_all_reduce(torch.view_as_real(tensor), name, predivide=predivide, adasum=adasum), as_complex=True
+        )
     operation = hvd.Adasum if adasum else hvd.Sum
     return Pending(
         hvd.allreduce_async_(tensor, name=name, op=operation, prescale_factor=1 / predivide, postscale_factor=predivide)
@@ -202,11 +221,15 @@ def start_all_reduce(tensor: torch.Tensor, name: str, *, predivide: float = 1.0,
 def start_reduce_scatter(tensor: torch.Tensor, name: str) -> Pending:
     """Start to sum a tensor `[N * S]` over all N ranks, each of which receives its part `[S]` of the sum."""
     assert tensor.is_contiguous(), f"{name} is not contiguous"
+    if tensor.is_complex():
+        return replace(start_reduce_scatter(torch.view_as_real(tensor).reshape(-1), name), as_complex=True)
     return Pending(hvd.reducescatter_async(tensor, name=name, op=hvd.Sum))
 
 
 def start_all_gather(tensor: torch.Tensor, name: str) -> Pending:
     """Start to concatenate the rows of all ranks, in rank order."""
+    if tensor.is_complex():
+        return replace(start_all_gather(torch.view_as_real(tensor), name), as_complex=True)
     if tensor.dtype in (torch.bool, torch.bfloat16):
         return Pending(hvd.allgather_async(tensor.view(torch.uint8), name=name), tensor.dtype)
     return Pending(hvd.allgather_async(tensor, name=name))

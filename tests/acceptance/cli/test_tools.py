@@ -37,7 +37,7 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
     run_id = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").create_run("0").info.run_id
     port = _free_port()
     process = subprocess.Popen(
-        [FARANDOLE, "ui", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [FARANDOLE, "ui", "--no-browser", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180  # MLflow imports for long on a busy machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from farandole.errors import UnavailableError
+from farandole.events import format_metric
 from farandole.spec import Job
 from farandole.tracking.recorder import close_run, record_run
 from tests.support.made_data import Made
@@ -43,14 +45,29 @@ def test_the_experiment_has_one_finished_run(recorded: RecordedRun) -> None:
     assert experiment.artifact_location == (recorded.home / "artifacts").as_uri()
 
 
-def test_params_are_the_flattened_spec(recorded: RecordedRun) -> None:
+def test_params_are_the_fields_that_differ_from_defaults(recorded: RecordedRun) -> None:
     params = recorded.run.data.params
-    assert params["name"] == "small"
     assert params["train.epochs"] == "2"
     assert params["train.optimizer.learning_rate"] == "0.02"
-    assert params["data.features.colour.kind"] == "categorical"
+    assert "colour (categorical)" in params["data.features"]
     assert params["model.builder"] == "network:build"
-    assert not any(name.startswith("folder") for name in params)
+    assert {name.partition(".")[0] for name in params} == {"data", "model", "train", "resources"}
+    assert recorded.artifacts("job") == {"job/job.yaml", "job/all_fields.json"}
+    text = Path(recorded.client.download_artifacts(recorded.run.info.run_id, "job/all_fields.json")).read_text()
+    assert json.loads(text)["backend"]["kubernetes"]["style"]
+
+
+def test_the_run_is_described_for_people(recorded: RecordedRun) -> None:
+    run = recorded.run
+    assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", run.info.run_name)
+    assert run.data.tags["farandole.job"].startswith("small-")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**roc_auc ")
+    assert f"- dataset: `{recorded.job.data.output}` (" in note
+    assert "): 962 train, 150 validation, 150 test\n" in note
+    metrics = recorded.result["training"]["metrics"]
+    shown = [format_metric(metrics[split]["roc_auc"]) for split in ("test", "validation")]
+    assert f"| roc_auc | {shown[0]} | {shown[1]} |" in note
 
 
 def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
@@ -63,10 +80,10 @@ def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
         assert {f"{split}.{name}" for name in recorded.job.metrics} <= set(metrics)
         for name, value in training["metrics"][split].items():
             assert metrics[f"{split}.{name}"] == pytest.approx(value)
-    times = {name for name in metrics if name.startswith("time.") and not name.startswith("time.rank_")}
+    times = {name for name in metrics if name.startswith("time.")}
     assert times == {f"time.{name}" for name in training["time_split"]}
     for number in range(training["workers"]):
-        points = recorded.client.get_metric_history(run_id, f"time.rank_{number}.compute_ms")
+        points = recorded.client.get_metric_history(run_id, f"system/rank_{number}/compute_ms")
         assert len(points) == 32
         assert all(point.value > 0 for point in points)
     assert metrics["train.rows_per_s"] > 0
@@ -76,9 +93,13 @@ def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
 def test_the_dataset_is_an_input_with_its_digest(recorded: RecordedRun, made: Callable[..., Made]) -> None:
     (given,) = recorded.run.inputs.dataset_inputs
     digest = made().manifest.digest
-    assert given.dataset.digest == digest[:36]
-    assert recorded.run.data.tags["farandole.dataset_digest"] == digest
-    assert json.loads(given.dataset.profile) == {"rows": made().manifest.row_counts}
+    assert given.dataset.digest == digest[:8]
+    assert recorded.run.data.tags["farandole.dataset_digest"] == digest[:8]
+    assert json.loads(given.dataset.profile) == {"rows": made().manifest.row_counts, "num_rows": 962 + 150 + 150}
+    columns = json.loads(given.dataset.schema)["mlflow_colspec"]
+    assert {column["name"]: column["type"] for column in columns} == {
+        "row": "long", "width": "double", "height": "double", "colour": "string", "seen_at": "datetime",
+    }  # fmt: skip
     assert recorded.artifacts("dataset") == {"dataset/manifest.json"}
 
 
@@ -109,6 +130,26 @@ def test_the_model_is_registered_under_the_job_name(recorded: RecordedRun) -> No
     version = recorded.client.get_model_version("small", "1")
     assert version.run_id == recorded.run.info.run_id
     assert version.status == "READY"
+    assert version.description == recorded.run.data.tags["mlflow.note.content"]
+    metrics = recorded.result["training"]["metrics"]["test"]
+    assert version.tags["test.roc_auc"] == format_metric(metrics["roc_auc"])
+    assert version.tags["dataset"] == recorded.run.data.tags["farandole.dataset_digest"]
+
+
+def test_the_logged_model_is_linked_to_its_dataset_metrics_and_step(recorded: RecordedRun) -> None:
+    (output,) = recorded.run.outputs.model_outputs
+    training = recorded.result["training"]
+    assert output.step == training["steps"] * training["best_epoch"] // training["epochs"]
+    model = recorded.client.get_logged_model(output.model_id)
+    assert model.name == "small"
+    (given,) = recorded.run.inputs.dataset_inputs
+    assert {(point.dataset_name, point.dataset_digest) for point in model.metrics} == {
+        (given.dataset.name, given.dataset.digest)
+    }
+    found = {point.key: point.value for point in model.metrics}
+    for split, metrics in training["metrics"].items():
+        for name, value in metrics.items():
+            assert found[f"{split}.{name}"] == pytest.approx(value)
 
 
 def test_the_weights_digest_follows_its_specification(recorded: RecordedRun) -> None:
@@ -121,7 +162,7 @@ def test_the_weights_digest_follows_its_specification(recorded: RecordedRun) -> 
         digest.update(f"{name}\0{state[name].dtype}\0{list(state[name].shape)}\0".encode())
         digest.update(state[name].numpy().tobytes())
     assert recorded.result["training"]["weights_digest"] == digest.hexdigest()
-    assert recorded.run.data.tags["farandole.weights_digest"] == digest.hexdigest()
+    assert recorded.run.data.tags["farandole.weights_digest"] == digest.hexdigest()[:8]
 
 
 def test_a_resumed_run_keeps_its_params_and_tags_changed_values(

@@ -28,8 +28,16 @@ SAME_AS = {
     "sharded": "plain",
     "sharded_clipped": "clipped",
     "adamw_sharded": "adamw",
+    "complex_sharded": "complex",
 }
 """Variants that learn the same as another one."""
+
+
+COMPLEX: dict[str, dict[str, Any]] = {
+    "complex": {"ema": {"decay": 0.9}, "clip_norm": 0.5, "compression": "fp16"},
+    "complex_sharded": {"ema": {"decay": 0.9}, "clip_norm": 0.5, "shard_optimizer": True},
+}
+"""Settings in `train` of trainings of a network with complex weights and buffers."""
 
 
 @dataclass
@@ -56,7 +64,9 @@ def _spec(make_job: MakeJob, model: dict[str, Any] | None = None, **changes: Any
 
 @pytest.fixture(scope="module")
 def specs(module_home: Path, make_module_job: MakeJob) -> dict[str, dict[str, Any]]:
-    return {name: _spec(make_module_job, **changes) for name, changes in VARIANTS.items()}
+    network = {"builder": "network:build_complex", "options": {}}
+    found = {name: _spec(make_module_job, **changes) for name, changes in VARIANTS.items()}
+    return found | {name: _spec(make_module_job, network, **changes) for name, changes in COMPLEX.items()}
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +101,10 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
             yield of
 
 
-TOLERANCE = {"bf16": 5e-3, "fp16": 2e-3, "compressed": 2e-3}
+TOLERANCE = {"bf16": 5e-3, "fp16": 2e-3, "compressed": 2e-3, "complex": 2e-3}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, *COMPLEX])
 def test_two_ranks_learn_the_same_as_one(gang: Gang, alone: Callable[[str], Any], name: str) -> None:
     near = TOLERANCE.get(name, 1e-5)
     together, single = gang.of(name), alone(name)
@@ -104,7 +114,7 @@ def test_two_ranks_learn_the_same_as_one(gang: Gang, alone: Callable[[str], Any]
     assert together["validation"] == pytest.approx(single["validation"], abs=near * 10)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, *COMPLEX])
 def test_all_ranks_have_identical_weights(gang: Gang, name: str) -> None:
     first, second = gang.of(name, 0)["weights"], gang.of(name, 1)["weights"]
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -172,7 +182,7 @@ def test_time_is_split_by_rank(gang: Gang) -> None:
     assert all(times["compute_s"] > 0 for times in found["times"])
     for rank in (0, 1):
         for part in ("data_wait", "compute", "all_reduce_wait", "checkpoint"):
-            assert len(found["logged"][f"time.rank_{rank}.{part}_ms"]) == 4
+            assert len(found["logged"][f"system/rank_{rank}/{part}_ms"]) == 4
 
 
 def test_profile_contains_traces_of_all_ranks_and_horovods_timeline(gang: Gang) -> None:

@@ -235,3 +235,22 @@ def test_label_survives_a_round_trip_and_has_its_column(transform: ClassLabel | 
     assert label_from_dict(transform.to_dict()) == transform
     assert transform.schema.column == "y"
     assert transform.schema.num_outputs == outputs
+
+
+def label_loss(values: list[float], **spec: Any) -> str | None:
+    """Return what is said about distinct labels that are lost."""
+    summary = Summary()
+    summary.add(np.array(values))
+    return fitted(values, **spec).find_loss(summary)
+
+
+def test_distinct_labels_that_float32_loses_are_counted() -> None:
+    seconds = [1_700_000_000.0 + number for number in range(200)]
+    assert label_loss(seconds) is None
+    text = label_loss(seconds, scale="none")
+    assert text is not None
+    assert "column y: 200 distinct labels of the training rows become 3 as float32; remove `scale: none`" in text
+    text = label_loss([*map(float, range(1, 101)), 1e15])
+    assert text is not None
+    assert "become 2 as float32; set `transform: log`, or filter out extremes" in text
+    assert label_loss([*map(float, range(1, 101)), 1e15], transform="log") is None

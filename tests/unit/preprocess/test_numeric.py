@@ -221,6 +221,68 @@ def test_robust_scaling_of_a_mostly_constant_column_uses_its_deviation() -> None
     assert applied(fitted(nearly, scale="robust"), [0.0, 2.0]) == pytest.approx([0.0, 2 / np.std(nearly)])
 
 
+SECONDS = [1_700_000_000.0 + number for number in range(200)]
+
+
+@pytest.mark.parametrize("start", [1.7e9, 1.7e12, 1e15])
+@pytest.mark.parametrize("scale", ["standard", "minmax", "robust", "robust_smooth"])
+@pytest.mark.parametrize("count", [200, 40_000])
+def test_large_numbers_close_to_each_other_are_kept_by_every_scale(scale: str, start: float, count: int) -> None:
+    values = start + np.arange(count)
+    transform = fitted(values, scale=scale)
+    result = np.array(applied(transform, values))
+    assert len(np.unique(result)) > 0.99 * count
+    assert np.abs(result).max() < 3
+    assert abs(np.median(result)) < 0.6
+    summary = Summary()
+    summary.add(values)
+    assert transform.find_loss(summary) is None
+
+
+def loss(values: Any, **spec: Any) -> str | None:
+    """Return what is said about distinct values that are lost."""
+    summary = Summary()
+    summary.add(np.array(values, dtype=np.float64))
+    return fitted(values, **spec).find_loss(summary)
+
+
+def test_distinct_values_that_float32_loses_are_counted() -> None:
+    text = loss(SECONDS, scale="none")
+    assert text is not None
+    assert text.startswith("features.x: column raw: 200 distinct values of the training rows become 3 as float32;")
+    assert "remove `scale: none`" in text
+    text = loss([*range(100), 1e12], scale="standard")
+    assert text is not None
+    assert "101 distinct values of the training rows become 2 as float32; use `scale: robust` or `log: true`" in text
+    text = loss([*range(2**24, 2**24 + 2), 0.5], scale="none")
+    assert text is not None
+    assert "3 distinct values of the training rows become 2 as float32" in text
+
+
+def test_too_many_values_to_count_are_compared_with_the_float32_between_their_ends() -> None:
+    text = loss(1.7e9 + np.arange(20_000), scale="none")
+    assert text is not None
+    assert "more than 16,384 distinct values of the training rows become at most 157 as float32" in text
+    assert loss(np.arange(-20_000, 20_000), scale="none") is None
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0, 3.0], [7.0, 7.0], [math.nan, 1.0, 2.0], np.random.default_rng(0).normal(size=5000)]
+)
+@pytest.mark.parametrize("scale", ["standard", "robust_smooth"])
+def test_ordinary_values_lose_nothing(values: Any, scale: str) -> None:
+    assert loss(values, scale=scale) is None
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=2, max_size=40, unique=True))
+def test_reported_counts_are_those_of_the_applied_values(numbers: list[int]) -> None:
+    values = [float(number) for number in numbers]
+    kept = len(np.unique(np.array(values).astype(np.float32)))
+    text = loss(values, scale="none")
+    assert (text is None) == (kept == len(set(values)))
+    assert text is None or f"{len(set(values))} distinct values of the training rows become {kept} as" in text
+
+
 def test_robust_smooth_scaling_bounds_outliers_and_keeps_their_order() -> None:
     values = [float(value) for value in range(101)]
     transform = fitted(values, scale="robust_smooth")

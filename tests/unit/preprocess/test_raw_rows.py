@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type
 from farandole.preprocess.raw_rows import RawForm, convert_column, find_forms
 from farandole.preprocess.values import arrow_type
 from farandole.spec import CsvSource, JsonSource, ParquetSource
@@ -112,7 +113,7 @@ def test_whole_numbers_with_gaps_arrive_as_floats_and_stay_whole(numbers: list[i
 
 
 def test_inexact_whole_numbers_are_refused() -> None:
-    with pytest.raises(DataError, match=r"column c: is not bigint \(numbers from 2\*\*53 on are not exact"):
+    with pytest.raises(DataError, match=r"column c: is not bigint \(integers from 2\*\*53 on are not exact"):
         convert_column("c", pd.Series([2.0**53, None]), "bigint")
 
 

@@ -14,6 +14,7 @@ from farandole import pipeline
 from farandole.errors import SpecError, TrainingError
 from farandole.events import EpochMetrics, Event, Message, StageEnded
 from farandole.jobdir.directory import save_spec
+from farandole.jobdir.outcome import write_result
 from farandole.spec import Job, Sweep
 from farandole.sweeping.study import Study
 from farandole.sweeping.sweep import SweepLoop, require_sweep, run_sweep
@@ -98,6 +99,18 @@ def _job(make_job: MakeJob, **fields: Any) -> Job:
     space = {RATE: {"choices": [0.1, 0.01, 0.001, 0.0001]}}
     sweep = Sweep.model_validate({"space": space, "sampler": "grid", "trials": 4, "startup_trials": 2, **fields})
     return make_job().model_copy(update={"sweep": sweep})
+
+
+def test_value_of_a_trial_is_that_of_the_weights_it_kept(make_job: MakeJob, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"trial-{number:03d}").mkdir()
+        write_result(
+            tmp_path / f"trial-{number:03d}",
+            {"training": {"metrics": {"validation": {"roc_auc": 0.9 - number / 10}}}},
+        )
+    swept = _sweep(_job(make_job), tmp_path, lambda job: _metrics(0.5))
+    assert [trial.value for trial in swept.study.trials] == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert {job.train.baseline for job in swept.trials.jobs} == {"trivial"}
 
 
 def test_hopeless_trials_are_pruned_and_the_best_complete_one_wins(make_job: MakeJob, tmp_path: Path) -> None:

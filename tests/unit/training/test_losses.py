@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +11,11 @@ from farandole.errors import ModelError, SpecError
 from farandole.shards import Dataset, LabelColumn
 from farandole.spec import Job
 from farandole.training import world
+from farandole.training.evaluation.baselines import trivial_outputs
 from farandole.training.losses import (
     check_outputs,
     class_weights,
+    constant_loss,
     count_labels,
     loss_function,
     output_bias,
@@ -202,3 +205,25 @@ def test_output_bias_counts_weighted_rows(make_job: Callable[..., Job], made: Ca
     with world.init():
         bias = output_bias(job, Dataset(made("multiclass").path), ALONE)
     torch.testing.assert_close(bias.softmax(0), torch.full((3,), 1 / 3))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_loss_of_the_trivial_baseline_is_that_of_its_outputs(
+    make_job: Callable[..., Job], made: Callable[..., Made], kind: str, smoothing: float
+) -> None:
+    train = {} if kind == "regression" else {"label_smoothing": smoothing}
+    dataset, job = Dataset(made(kind).path), make_job(kind, train=train)
+    column, reader = dataset.manifest.columns.target, dataset.split("train")
+    label = torch.cat([torch.tensor(reader.block(number)["label"]) for number in range(len(reader.block_rows))])
+    outputs = trivial_outputs(dataset, len(label)) if kind != "regression" else torch.zeros(len(label), 1)
+    expected = loss_function("auto", column, smoothing=job.train.smoothing)(outputs.float(), label).mean()
+    found = constant_loss(job, column, trivial_outputs(dataset, 1)[0].numpy(), {})
+    assert found == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_loss_of_the_trivial_baseline_is_unknown_for_other_losses(make_job: Callable[..., Job]) -> None:
+    output = np.zeros(1)
+    assert constant_loss(make_job("regression", train__loss="mae"), REGRESSION, output, {"deviation": 3.0}) is None
+    assert constant_loss(make_job(train__class_weights="balanced"), BINARY, output, {}) is None
+    assert constant_loss(make_job("regression"), REGRESSION, output, {"deviation": 3.0}) == 9.0

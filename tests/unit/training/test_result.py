@@ -24,7 +24,7 @@ def test_document_has_its_documented_keys_and_rounded_numbers() -> None:
     document = dataclasses.replace(RESULT, test={"rmse": 2.5}, mlflow_run_id="run").to_dict()
     assert list(document) == [
         "mlflow_run_id", "workers", "steps", "rows_per_s", "weights_digest", "metrics", "epochs", "best_epoch",
-        "time_split", "time_by_rank", "straggler",
+        "evaluation", "time_split", "time_by_rank", "straggler",
     ]  # fmt: skip
     assert document["mlflow_run_id"] == "run"
     assert document["rows_per_s"] == 1234.6

@@ -18,8 +18,8 @@ def test_difference_of_time_splits_is_computed_by_activity() -> None:
 
 def test_step_times_are_metrics_by_rank() -> None:
     found = step_time_metrics([TimeSplit(compute_s=2.0), TimeSplit(all_reduce_wait_s=1.0)], 10)
-    assert found["time.rank_0.compute_ms"] == pytest.approx(200)
-    assert found["time.rank_1.all_reduce_wait_ms"] == pytest.approx(100)
+    assert found["system/rank_0/compute_ms"] == pytest.approx(200)
+    assert found["system/rank_1/all_reduce_wait_ms"] == pytest.approx(100)
     assert len(found) == 8
 
 

@@ -77,6 +77,17 @@ def test_failing_initialization_of_the_outputs_names_the_builder(harness: Harnes
         harness.trainer(job)
 
 
+def test_complex_weights_and_buffers_are_trained_and_saved(harness: Harness, make_job: MakeJob) -> None:
+    model = {"builder": "network:build_complex", "options": {}}
+    trainer = harness.fit(make_job(model=model, train={"epochs": 4, "global_batch_size": BATCH_ROWS}))
+    result = trainer.evaluate("test")
+    assert result is not None
+    assert result.metrics["roc_auc"] > 0.55
+    assert trainer.model.mirrored.tolist() == [1 - 2j]  # type: ignore[operator,union-attr]
+    again = harness.fit(make_job(model=model, train={"epochs": 4, "global_batch_size": BATCH_ROWS}))
+    assert weights_digest(again.model.state_dict()) == weights_digest(trainer.model.state_dict())
+
+
 def test_network_receives_a_sample_of_training_rows(harness: Harness, make_job: MakeJob) -> None:
     trainer = harness.trainer(make_job(model={"builder": "network:build_with_sample", "options": {}}))
     sample: Any = trainer.model.sample
@@ -209,7 +220,7 @@ def test_learning_rate_follows_global_batch_and_plateau(harness: Harness, make_j
 
 
 def test_averaged_weights_are_evaluated_and_kept(harness: Harness, make_job: MakeJob) -> None:
-    trainer = harness.fit(make_job(train__ema={"decay": 0.9}))
+    trainer = harness.fit(make_job(train__ema={"decay": 0.9}, train__keep="last"))
     state = torch.load(max(harness.directory.glob("step-*")) / "state.pt", weights_only=True)
     for name, average in state["average"]["averages"].items():
         assert torch.equal(trainer.model.state_dict()[name], average)

@@ -56,6 +56,15 @@ def test_sum_scatter_and_gather_in_a_gang_of_one() -> None:
         torch.testing.assert_close(world.start_all_gather(values, "rows").wait(), torch.arange(4.0))
 
 
+def test_complex_numbers_are_summed_scattered_and_gathered() -> None:
+    with world.init():
+        values = torch.tensor([1 + 2j, 3 - 1j, 0.5j])
+        torch.testing.assert_close(world.start_all_reduce(values, "complex").wait(), values)
+        torch.testing.assert_close(world.start_reduce_scatter(values, "parts").wait(), values)
+        for rows in (values, values.reshape(3, 1), values[:2].reshape(1, 2), values[:1], values[:2]):
+            torch.testing.assert_close(world.start_all_gather(rows, "rows").wait(), rows)
+
+
 def test_buffers_are_broadcast_and_may_be_absent() -> None:
     with world.init():
         model = torch.nn.BatchNorm1d(2)

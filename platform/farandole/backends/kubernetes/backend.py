@@ -14,7 +14,7 @@ from farandole.backends.kubernetes.manifests import CodePackage, Submission, new
 from farandole.backends.kubernetes.manifests.names import CANCELLED, LAUNCHER
 from farandole.backends.kubernetes.objects import JobObjects, fetch_all, fetch_objects, fetch_store
 from farandole.backends.kubernetes.pending_reason import is_owned_by
-from farandole.backends.kubernetes.status import job_status
+from farandole.backends.kubernetes.status import job_status, job_status_or_problem
 from farandole.backends.kubernetes.submit import (
     apply_all,
     load_submission,
@@ -168,7 +168,8 @@ class KubernetesBackend:
 
     def list(self) -> list[JobStatus]:
         """Return all jobs of the namespace, newest first."""
-        return sorted(map(job_status, fetch_all(self.cluster)), key=lambda job: job.submitted_at, reverse=True)
+        found = map(job_status_or_problem, fetch_all(self.cluster))
+        return sorted(found, key=lambda job: job.submitted_at, reverse=True)
 
     def _wait_until(self, job_id: str, reached: Callable[[JobObjects], bool], timeout_s: float) -> bool:
         """Wait for a state of the job's objects; return whether it was reached in time."""

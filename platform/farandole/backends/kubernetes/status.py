@@ -21,6 +21,7 @@ from farandole.backends.kubernetes.manifests.names import (
 from farandole.backends.kubernetes.objects import JobObjects, label
 from farandole.backends.kubernetes.pending_reason import mpijob_pending_reason, pod_pending_reason
 from farandole.backends.protocol import TERMINAL_STATES, JobStatus
+from farandole.errors import FarandoleError
 from farandole.jobdir.status import JobState
 
 Object = dict[str, Any]
@@ -28,8 +29,32 @@ _Verdict = tuple[JobState, str, str | None]
 """State, reason and stage."""
 
 
+def job_status_or_problem(found: JobObjects) -> JobStatus:
+    """Return the state of a job, for a list: a job whose launcher's status cannot be read is shown with its problem."""
+    try:
+        return job_status(found)
+    except FarandoleError as error:
+        annotations = found.annotations
+        return JobStatus(
+            id=found.id,
+            name=label(found.store, NAME) or found.id,
+            backend="kubernetes",
+            state="running" if found.active() else "failed",
+            reason=str(error),
+            priority=int(annotations.get(PRIORITY, "0")),
+            submitted_at=annotations.get(SUBMITTED, ""),
+            since=annotations.get(SUBMITTED, ""),
+            mlflow_run_id=annotations.get(MLFLOW_RUN),
+            details={"namespace": found.store["metadata"]["namespace"]},
+        )
+
+
 def job_status(found: JobObjects) -> JobStatus:
-    """Return the state of a job."""
+    """Return the state of a job.
+
+    Raises:
+        FarandoleError: The launcher's status cannot be read.
+    """
     state, reason, stage = _verdict(found)
     launcher, annotations = found.launcher_status, found.annotations
     return JobStatus(

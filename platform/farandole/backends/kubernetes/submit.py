@@ -167,6 +167,6 @@ def _open_run(job: Job, job_id: str) -> tuple[str | None, str]:
 
     with tempfile.TemporaryDirectory(prefix="farandole-submit-") as scratch:
         directory = Path(scratch) / job_id
-        with record_run(job.tracking, directory) as recorder:
+        with record_run(job.tracking, directory, job=job) as recorder:
             recorder.keep_open = True
         return read_run_id(directory), (directory / TRACKING / RUN_LINK).read_text(encoding="utf-8")

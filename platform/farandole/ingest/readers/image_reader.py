@@ -14,6 +14,7 @@ from PIL import Image
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.row_batch import MalformedRecord, RowBatch
+from farandole.preprocess.image import ImageTransform
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 2**27
@@ -28,10 +29,12 @@ class ImageReader:
     Args:
         base: The folder that paths are relative to.
         check: Decode each image, to find those that cannot be decoded.
+        features: Features that each image must be able to become, if `check` is set.
     """
 
     base: Path
     check: bool
+    features: tuple[ImageTransform, ...] = ()
     types = {"path": "string", "label": "string", "image": "binary"}  # noqa: RUF012 - shared by all instances
 
     def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
@@ -44,7 +47,7 @@ class ImageReader:
             content = byte_range.path.read_bytes()
         except OSError as error:
             raise DataError(f"{byte_range.path}: cannot be read ({error.strerror}); write the file again") from error
-        reason = find_image_defect(content) if self.check else ""
+        reason = self._find_defect(content) if self.check else ""
         if reason:
             yield RowBatch(
                 pa.RecordBatch.from_pylist([], _SCHEMA), [MalformedRecord(str(byte_range.path), None, content, reason)]
@@ -52,6 +55,10 @@ class ImageReader:
             return
         path = byte_range.path.relative_to(self.base)
         yield RowBatch(pa.record_batch([[path.as_posix()], [byte_range.path.parent.name], [content]], schema=_SCHEMA))
+
+    def _find_defect(self, content: bytes) -> str:
+        defects = (find_image_defect(content), *(feature.find_defect(content) for feature in self.features))
+        return next((defect for defect in defects if defect), "")
 
 
 def find_image_defect(content: bytes) -> str:
@@ -65,6 +72,8 @@ def find_image_defect(content: bytes) -> str:
                 if image.width * image.height > MAX_PIXELS:
                     return f"more than {MAX_PIXELS:,} pixels"
                 image.load()
+                if image.mode in ("I", "F"):
+                    return "pixels of 32 bits; save it with 8 or 16"
     except Image.DecompressionBombError:
         return f"more than {MAX_PIXELS:,} pixels"
     except Exception:  # noqa: BLE001 - Pillow's decoders raise errors of many kinds on damaged bytes

@@ -169,6 +169,10 @@ class RowPipeline:
         """Return the columns of the result of `rows` that are inspected for personal data."""
         return self._gate.inspected_columns(frame)
 
+    def inspected_types(self, types: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the same columns, given the SQL type of each column that enters the dataset."""
+        return self._gate.inspected_types(types)
+
     @contextmanager
     def k_anonymous(self, frame: DataFrame) -> Iterator[DataFrame]:
         """Provide the rows that satisfy k-anonymity, for the length of the block.

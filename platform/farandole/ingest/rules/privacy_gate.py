@@ -8,7 +8,7 @@ the columns that enter the dataset without a policy, which also finds columns th
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -150,14 +150,14 @@ class PrivacyGate:
         Args:
             frame: The protected columns that enter the dataset, and no others.
         """
+        return self.inspected_types({column.name: column.dataType.simpleString() for column in frame.schema})
+
+    def inspected_types(self, types: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the columns that may hold personal data, given the SQL types of those that enter the dataset."""
         if not self.privacy.detect:
             return ()
-        return tuple(
-            column.name
-            for column in frame.schema
-            if isinstance(column.dataType, T.StringType | T.LongType)
-            and isinstance(self.privacy.columns.get(column.name, _ALLOW), Allow)
-        )
+        searched = (name for name, kind in types.items() if kind == "bigint" or kind.startswith("string"))
+        return tuple(name for name in searched if isinstance(self.privacy.columns.get(name, _ALLOW), Allow))
 
     def check_findings(self, detector: Detector) -> None:
         """Compare the findings in the inspected columns with the policies.

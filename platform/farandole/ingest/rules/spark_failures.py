@@ -24,6 +24,8 @@ from farandole.ingest.sources.checksums import checksum_path
 from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.error_transport import SPARK_ERRORS, decode_error, headline, plain_message
 from farandole.ingest.spark.row_frames import make_reader
+from farandole.preprocess import Preprocessing
+from farandole.preprocess.image import ImageTransform
 from farandole.spec import ImageSource, Job, RowSource
 
 _CHECKSUM = re.compile(r"Checksum error: (?P<uri>\S+) at (?P<offset>\d+)")
@@ -112,11 +114,13 @@ def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str,
     """Describe the malformed records of all sources that allow none, by source, reason and column."""
     found = []
     show_values = not job.data.privacy.protected
+    transforms = Preprocessing.from_spec(job.data).transforms
+    features = tuple(each for each in transforms if isinstance(each, ImageTransform) and each.spec.pixels == "encoded")
     for name, source in job.data.sources.items():
         if isinstance(source, RowSource) and source.malformed == "fail":
             reader, tasks = make_reader(session, name, source, files[name], job.data.wanted_source_types)
             if isinstance(reader, ImageReader):
-                reader = replace(reader, check=True)
+                reader = replace(reader, check=True, features=features)
             found += describe_malformed(session, name, source, reader, tasks, show_values=show_values)
     return found
 

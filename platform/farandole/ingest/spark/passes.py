@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,63 @@ def fit_preprocessing(
     Returns:
         The fitted preprocessing, and the statistics of the observed columns.
     """
-    column_statistics: dict[str, dict[str, Any]] = {}
+    return fit_by(
+        lambda partly: _merge_statistics(rows.mapInArrow(observe_rows(partly), OBSERVED)), preprocessing, observations
+    )
+
+
+def fit_by(
+    observe: Callable[[Preprocessing], PassStatistics], preprocessing: Preprocessing, observations: Observations
+) -> tuple[Preprocessing, dict[str, dict[str, Any]]]:
+    """Fit the preprocessing, with as many passes over the rows as it needs.
+
+    Args:
+        observe: Passes over the rows once, with the preprocessing as far as it is fitted.
+        preprocessing: The preprocessing, not fitted.
+        observations: The observations of the first pass.
+
+    Returns:
+        The fitted preprocessing, and the statistics of the observed columns.
+    """
+    column_statistics = statistics(preprocessing, observations)
     while not preprocessing.fitted:
         column_statistics = statistics(preprocessing, observations) | column_statistics
         preprocessing = learn(preprocessing, observations)
         if not preprocessing.fitted:
-            observations = _merge_statistics(rows.mapInArrow(observe_rows(preprocessing), OBSERVED)).observations
+            observations = observe(preprocessing).observations
     return preprocessing, dict(sorted(column_statistics.items()))
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The shards of a dataset before they are written.
+
+    Args:
+        shards_of_split: The number of shards of each split.
+        positions: The shards by their numbers over all splits.
+        block_rows: The rows of a record batch.
+    """
+
+    shards_of_split: list[int]
+    positions: list[ShardPosition]
+    block_rows: int
+
+
+def plan_shards(preprocessing: Preprocessing, split_rows: list[int], sizes: Shards) -> ShardPlan:
+    """Divide the rows of each split into shards.
+
+    Args:
+        preprocessing: The preprocessing, fitted.
+        split_rows: The rows of each split.
+        sizes: The sizes of shards and blocks.
+    """
+    shard_rows = max(1, int(sizes.size_mib * _MIB) // preprocessing.schema.row_bytes)
+    block_rows = max(1, int(sizes.block_mib * _MIB) // preprocessing.schema.row_bytes)
+    shards_of_split = [math.ceil(preprocessing.num_rows(count) / shard_rows) for count in split_rows]
+    positions = [
+        ShardPosition(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
+    ]
+    return ShardPlan(shards_of_split, positions, block_rows)
 
 
 def write_splits(
@@ -108,18 +159,30 @@ def write_splits(
     Raises:
         PreparationError: The numbers of rows differ from `split_rows`.
     """
-    shard_rows = max(1, int(sizes.size_mib * _MIB) // preprocessing.schema.row_bytes)
-    block_rows = max(1, int(sizes.block_mib * _MIB) // preprocessing.schema.row_bytes)
-    shards_of_split = [math.ceil(preprocessing.num_rows(count) / shard_rows) for count in split_rows]
-    positions = [
-        ShardPosition(split, index) for split, num in zip(SPLITS, shards_of_split, strict=True) for index in range(num)
-    ]
-    pieces = rows.mapInArrow(deal_to_shards(preprocessing, shards_of_split, scratch), PIECES)
+    plan = plan_shards(preprocessing, split_rows, sizes)
+    pieces = rows.mapInArrow(deal_to_shards(preprocessing, plan.shards_of_split, scratch), PIECES)
     # repartitionById sends a row to exactly the partition that its id names (Spark 4.1).
-    by_shard = pieces.repartitionById(len(positions), F.col("shard"))
+    by_shard = pieces.repartitionById(len(plan.positions), F.col("shard"))
     with environment_file(directory) as environment:
-        write = write_shards(preprocessing, directory, positions, block_rows, secret, environment)
+        write = write_shards(preprocessing, directory, plan.positions, plan.block_rows, secret, environment)
         written = by_shard.mapInArrow(write, WRITTEN).collect()
+    return splits_of([row.asDict() for row in written], plan, split_rows)
+
+
+def splits_of(
+    written: Sequence[Mapping[str, Any]], plan: ShardPlan, split_rows: list[int]
+) -> dict[str, tuple[ShardInfo, ...]]:
+    """Return the shards of each split.
+
+    Args:
+        written: The rows of `write_shards`.
+        plan: The plan that they follow.
+        split_rows: The rows of each split.
+
+    Raises:
+        PreparationError: The numbers of rows differ from `split_rows`.
+    """
+    positions = plan.positions
     infos = {row["shard"]: ShardInfo.model_validate_json(row["info"]) for row in written}
     splits: dict[str, tuple[ShardInfo, ...]] = dict.fromkeys(SPLITS, ())
     for number in sorted(infos):

@@ -24,14 +24,8 @@ from farandole.ingest.readers.directory_columns import (
     find_directory_columns,
 )
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
-from farandole.ingest.readers.json_reader import (
-    JsonReader,
-    arrow_json_type,
-    find_members,
-    infer_types,
-    sql_type,
-    unify_schemas,
-)
+from farandole.ingest.readers.json_reader import JsonReader, find_members
+from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
 from farandole.ingest.readers.lossless_types import choose_type, common_spellings, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.sources.files import SourceFiles, ensure_local
@@ -124,7 +118,7 @@ class SourceReaders:
 
 def row_frame(session: SparkSession, source: RowSource, reader: RowReader, tasks: Tasks) -> DataFrame:
     """Return the rows that can be read; if the source allows no malformed record, the first one fails the Spark job."""
-    read = _row_function(reader, tasks, source.malformed == "fail")
+    read = row_function(reader, tasks, strict=source.malformed == "fail")
     return named_frame(_tasks_frame(session, tasks), read, list(reader.types.items()))
 
 
@@ -134,12 +128,16 @@ def malformed_frame(session: SparkSession, reader: RowReader, tasks: Tasks) -> D
 
 
 def make_reader(
-    session: SparkSession, name: str, source: RowSource, files: SourceFiles, wanted: Mapping[str, str] = _NOTHING_WANTED
+    session: SparkSession | None,
+    name: str,
+    source: RowSource,
+    files: SourceFiles,
+    wanted: Mapping[str, str] = _NOTHING_WANTED,
 ) -> tuple[RowReader, Tasks]:
     """Return the reader of a source and the byte ranges of each task; types that are not declared are inferred.
 
     Args:
-        session: The Spark session.
+        session: The Spark session; None: this process does its work, as one task.
         name: The source's name.
         source: The source.
         files: Its files.
@@ -175,7 +173,7 @@ def _without(name: str, source: CsvSource | JsonSource, directories: DirectoryCo
 
 
 def _csv_reader(
-    session: SparkSession,
+    session: SparkSession | None,
     name: str,
     source: CsvSource,
     files: SourceFiles,
@@ -191,7 +189,7 @@ def _csv_reader(
 
 
 def _json_reader(
-    session: SparkSession,
+    session: SparkSession | None,
     name: str,
     source: JsonSource,
     files: SourceFiles,
@@ -199,23 +197,24 @@ def _json_reader(
     wanted: Mapping[str, str],
 ) -> tuple[RowReader, Tasks]:
     tasks = _tasks(session, name, source, files.paths, splittable=True)
-    if source.columns:
-        types = dict(source.columns)
-        if any(path.stat().st_size for path in files.paths):
-            _check_members(session, name, source.columns, tasks)
-        members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
-    else:
-        types = _infer_json(session, name, tasks)
-        members = set(types)
-    check_no_collision(files.paths[0], sorted(members), directories)
-    arrow_types = {member: arrow_json_type(kind) for member, kind in types.items()}
     if not source.columns:
-        types = {member: wanted.get(member, kind) if kind == "string" else kind for member, kind in types.items()}
-    return JsonReader(source, types, arrow_types), tasks
+        reader = inferred_reader(source, _infer_json(session, name, tasks), wanted)
+        check_no_collision(files.paths[0], reader.types, directories)
+        return reader, tasks
+    if any(path.stat().st_size for path in files.paths):
+        _check_members(session, name, source.columns, tasks)
+    members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
+    check_no_collision(files.paths[0], sorted(members), directories)
+    types = dict(source.columns)
+    return JsonReader(source, types, {member: arrow_json_type(kind) for member, kind in types.items()}), tasks
 
 
-def _tasks(session: SparkSession, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool) -> Tasks:
+def _tasks(
+    session: SparkSession | None, name: str, source: RowSource, paths: tuple[Path, ...], *, splittable: bool
+) -> Tasks:
     """Divide files among tasks; a task on another machine fetches its files first."""
+    if session is None:
+        return divide_into_tasks(paths, 1, splittable=splittable)
     tasks = divide_into_tasks(paths, session.sparkContext.defaultParallelism, splittable=splittable)
     if str(session.sparkContext.master).startswith("local"):
         return tasks
@@ -245,7 +244,7 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
 
 
 def _infer_csv(
-    session: SparkSession, source: CsvSource, headers: CsvHeaders, tasks: Tasks, wanted: Mapping[str, str]
+    session: SparkSession | None, source: CsvSource, headers: CsvHeaders, tasks: Tasks, wanted: Mapping[str, str]
 ) -> dict[str, str]:
     """Infer the narrowest type that keeps all values of each column as they are written."""
     header = headers.columns
@@ -267,7 +266,7 @@ def _infer_csv(
     }
 
 
-def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str]:
+def _infer_json(session: SparkSession | None, name: str, tasks: Tasks) -> pa.Schema:
     def infer(byte_range: ByteRange) -> Iterator[str]:
         yield json.dumps([str(byte_range.path), infer_types(byte_range).serialize().to_pybytes().hex()])
 
@@ -275,11 +274,11 @@ def _infer_json(session: SparkSession, name: str, tasks: Tasks) -> dict[str, str
     schemas = [pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(schema))) for _, schema in sorted(found)]
     schema = unify_schemas(tasks[0][0].path, schemas)
     if not len(schema):
-        raise DataError(f"data.sources.{name}: no line holds a member; check the files")
-    return {field.name: sql_type(field.type) for field in sorted(schema, key=lambda field: field.name)}
+        raise DataError(f"data.sources.{name}: the files hold no object with a member; check them")
+    return schema
 
 
-def _check_members(session: SparkSession, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
+def _check_members(session: SparkSession | None, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
     """Check that each declared member occurs: a misspelt one would be null in every row.
 
     The first lines of the first file have them all, as a rule; all files are searched only for those that they lack.
@@ -298,13 +297,15 @@ def _check_members(session: SparkSession, name: str, columns: Mapping[str, str],
         )
 
 
-def _members_of(session: SparkSession, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
+def _members_of(session: SparkSession | None, tasks: Tasks, wanted: frozenset[str]) -> set[str]:
     """Return those of the wanted members that occur."""
     return set(_collect(session, tasks, lambda byte_range: iter(find_members(byte_range, wanted))))
 
 
-def _collect(session: SparkSession, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:
+def _collect(session: SparkSession | None, tasks: Tasks, read: Callable[[ByteRange], Iterator[str]]) -> list[str]:
     """Return the texts that `read` yields for all byte ranges, in no order."""
+    if session is None:
+        return [text for ranges in tasks for byte_range in ranges for text in read(byte_range)]
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
@@ -329,7 +330,15 @@ def _byte_ranges(tasks: Tasks, batches: Iterable[pa.RecordBatch]) -> Iterator[By
                 yield byte_range
 
 
-def _row_function(reader: RowReader, tasks: Tasks, strict: bool) -> BatchFunction:
+def row_function(reader: RowReader, tasks: Tasks, *, strict: bool) -> BatchFunction:
+    """Make the function for `mapInArrow` that reads the rows of the tasks whose numbers it receives.
+
+    Args:
+        reader: The reader.
+        tasks: The byte ranges of each task.
+        strict: Fail at the first malformed record; otherwise leave them out.
+    """
+
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with ErrorTransport():
             for byte_range in _byte_ranges(tasks, batches):

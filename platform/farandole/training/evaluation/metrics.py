@@ -56,6 +56,40 @@ def predictions(outputs: torch.Tensor, label: LabelColumn) -> torch.Tensor:
     return outputs.squeeze(1)
 
 
+def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
+    """Convert probabilities of the positive class `[B]` or of all classes `[B, C]` to classes `[B]`."""
+    return (scores > 0.5).int() if scores.ndim == 1 else scores.argmax(1)
+
+
+def class_figures(outputs: torch.Tensor, label: torch.Tensor, column: LabelColumn) -> dict[str, dict[str, float]]:
+    """Return precision, recall, F1 and rows of each class; a precision or recall of no rows is 0.
+
+    Args:
+        outputs: `[B, O]`.
+        label: `[B]`.
+        column: The label's column.
+    """
+    predicted, label = predicted_classes(predictions(outputs, column)).long(), label.long()
+    rows, found = (torch.bincount(values, minlength=len(column.classes)) for values in (label, predicted))
+    hits = torch.bincount(label[predicted == label], minlength=len(column.classes))
+    return {
+        name: {
+            "precision": hit / max(1, chosen),
+            "recall": hit / max(1, true),
+            "f1": 2 * hit / max(1, chosen + true),
+            "rows": true,
+            "predicted": chosen,
+        }
+        for name, hit, chosen, true in zip(column.classes, hits.tolist(), found.tolist(), rows.tolist(), strict=True)
+    }
+
+
+def macro_f1(figures: dict[str, dict[str, float]]) -> float:
+    """Return the mean F1 of the classes that occur or are predicted, all with the same weight."""
+    found = [figure["f1"] for figure in figures.values() if figure["rows"] or figure["predicted"]]
+    return sum(found) / max(1, len(found))
+
+
 def metric_key(name: str) -> str:
     """Return the name under which a metric is logged: MLflow rejects a colon in a name."""
     return name.replace(":", ".")
@@ -109,8 +143,9 @@ def compute_metrics(
         if name == "log_loss":
             value = loss_function("auto", column)(outputs, label).double().mean()
         elif name == "accuracy":
-            predicted = (scores > 0.5).int() if column.kind == "binary" else scores.argmax(1)
-            value = (predicted == label).double().mean()
+            value = (predicted_classes(scores) == label).double().mean()
+        elif name == "macro_f1":
+            value = torch.tensor(macro_f1(class_figures(outputs, label, column)))
         elif name in _RANKING_METRICS:
             value = _METRICS[name](_to_ranks(outputs.squeeze(1)), label)
         else:

@@ -16,6 +16,9 @@ matplotlib.use("Agg")
 
 _MAX_POINTS = 5000
 _MAX_CLASSES = 40
+_MAX_LABEL = 24
+_MAX_LEVEL_LABELS = 30
+"""Characters of all class names together that fit side by side."""
 
 
 def plot_training_curves(history: dict[str, list[tuple[int, float]]], main_metric: str) -> Figure:
@@ -48,19 +51,30 @@ def plot_evaluation(result: EvaluationResult, label: LabelColumn) -> dict[str, F
 def _plot_confusion(predicted: torch.Tensor, true: torch.Tensor, classes: tuple[str, ...]) -> Figure:
     counts = confusion_matrix(predicted, true, len(classes)).numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = max(4.0, 0.5 * len(classes) + 2)
+    names = [name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…" for name in classes]
+    size = max(4.0, 0.55 * len(classes) + 0.09 * max(map(len, names)) + 1)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, label="share of the true class")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
     ticks = range(len(classes))
-    axes.set(xticks=ticks, yticks=ticks, xticklabels=classes, yticklabels=classes)
+    axes.set(xticks=ticks, yticks=ticks, yticklabels=names)
+    # Upright names do not run into each other, whatever their length.
+    axes.set_xticklabels(names, rotation=90 if len("".join(names)) > _MAX_LEVEL_LABELS else 0)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test split")
-    for row in ticks:
-        for column in ticks:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
+    for row, column in zip(*np.nonzero(counts), strict=True):  # empty cells stay empty: the filled ones stand out
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = _short_count(int(counts[row, column]))
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     return figure
+
+
+def _short_count(count: int) -> str:
+    """Write a count in at most 5 characters, which fit into a cell."""
+    for limit, unit in ((10_000_000, "M"), (10_000, "k")):
+        if count >= limit:
+            return f"{count / (1_000_000 if unit == 'M' else 1000):,.0f}{unit}"
+    return f"{count:,}"
 
 
 def _plot_roc(scores: torch.Tensor, true: torch.Tensor) -> Figure:

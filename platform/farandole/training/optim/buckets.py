@@ -30,7 +30,7 @@ class Bucket:
         name: The same on all ranks.
         parameters: Parameters by name, all of one type, on one device.
         multiple: The length of the bucket is padded with zeros to a multiple of it.
-        half: Whether the gradients are sent as float16.
+        half: Whether the gradients are sent as float16; complex ones never are.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Bucket:
         padded = -(-length // multiple) * multiple
         self.flat = torch.zeros(padded, dtype=_WIRE_DTYPES.get(first.dtype, first.dtype), device=first.device)
         self.views = dict(zip(parameters, parameter_views(self.flat, parameters.values()), strict=True))
+        half = half and not first.is_complex()
         self._half = torch.empty(padded, dtype=torch.float16, device=first.device) if half else None
         self._missing = set(parameters)
         self._pending: Pending | None = None

@@ -146,6 +146,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def squared_norm(tensors: list[torch.Tensor]) -> float:
     """Return the squared norm of flat tensors; not finite only if one of their elements is not."""
+    tensors = [torch.view_as_real(tensor).reshape(-1) if tensor.is_complex() else tensor for tensor in tensors]
     squares = sum(torch.dot(tensor, tensor).item() for tensor in tensors)
     if math.isfinite(squares) or not all(bool(tensor.isfinite().all()) for tensor in tensors):
         return squares

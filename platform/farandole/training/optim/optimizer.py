@@ -50,6 +50,8 @@ def build_optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.opti
     """
     options = dict(spec.options)
     dtypes = {parameter.dtype for group in groups for parameter in group["params"]}
+    if spec.name == "adafactor" and any(dtype.is_complex for dtype in dtypes):
+        raise SpecError("train.optimizer.name: torch's adafactor has no complex parameters; use adamw")
     is_users_choice = any(option in options for option in _IMPLEMENTATION_OPTIONS)
     if spec.name in _FUSED and not is_users_choice and dtypes == {torch.float32}:
         options["fused"] = True

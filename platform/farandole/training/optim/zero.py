@@ -145,7 +145,7 @@ class ShardedGradientSync:
         for shard in self._shards:
             if shard.parameter.grad is None:
                 continue
-            marks = torch.zeros_like(shard.bucket.flat)
+            marks = torch.zeros_like(shard.bucket.flat, dtype=torch.bool)
             shard.own_part(marks).copy_(~shard.parameter.grad.isfinite())
             views = parameter_views(marks, shard.bucket.parameters.values())
             found += [name for name, view in zip(shard.bucket.parameters, views, strict=True) if bool(view.any())]

@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -193,3 +194,23 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path: Path, make_job: Ma
             "examples": [{"file": str(tmp_path / "images" / "b" / "7.png"), "line": None}],
         },
     )
+
+
+def test_image_that_cannot_become_a_feature_is_named(tmp_path: Path, make_job: MakeJob, refuse: Refuse) -> None:
+    for number in range(12):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((4, 4, 3), 20 * number, np.uint8)
+        Image.fromarray(pixels).save(path)
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "images" / "a" / "float.tif")
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "images" / "b" / "large.png")
+    data = {
+        "query": None,
+        "features": {"image": {"kind": "image", "size": [4, 4], "max_pixels": 100}},
+        "label": {"column": "label", "kind": "binary"},
+    }
+    text = str(refuse(make_job(data, rows={"path": "images", "format": "images", "columns": ...})))
+    assert "float.tif" in text
+    assert "pixels of 32 bits; save it with 8 or 16" in text
+    assert "large.png" in text
+    assert "40 x 40 pixels are more than max_pixels, 100" in text

@@ -101,7 +101,7 @@ def test_column_that_spark_cannot_read_is_refused_where_it_is_used(
     path = tmp_path / "a.parquet"
     numbers = np.arange(60)
     table = {"size": numbers * 0.5, "color": ["a"] * 60, "bought": numbers % 2}
-    pq.write_table(pa.table({**table, "at": pa.array(numbers, pa.time32("s"))}), path)
+    pq.write_table(pa.table({**table, "at": pa.array([datetime.time(12)] * 60)}), path)
     source = {"path": str(path), "columns": ...}
     reason = f"{path}: column at holds times of day (TIME), which Spark cannot read; write them as text or as numbers"
     features = {"size": {"kind": "numeric"}, "at": {"kind": "categorical"}}

@@ -12,7 +12,7 @@ from farandole.backends.kubernetes.launcher_status import LauncherStatus
 from farandole.backends.kubernetes.manifests import render
 from farandole.backends.kubernetes.manifests.names import CANCELLED
 from farandole.backends.kubernetes.objects import JobObjects
-from farandole.backends.kubernetes.status import job_status
+from farandole.backends.kubernetes.status import job_status, job_status_or_problem
 from farandole.errors import FarandoleError
 from tests.support.cluster_jobs import JOB_ID, cluster_job, submission
 
@@ -171,3 +171,13 @@ def test_status_that_cannot_be_decoded_is_refused(store: Object) -> None:
             LauncherStatus.from_json(text)
     status = LauncherStatus(2, "running", "train", "attempt 1 is training", attempt=1, workers=2)
     assert LauncherStatus.from_json(status.to_json()) == status
+
+
+def test_list_shows_a_job_whose_status_cannot_be_read_with_its_problem(store: Object) -> None:
+    found = JobObjects(store, reported={"status": '{"submission": "one"}'}, pods=[pod("launcher")])
+    with pytest.raises(FarandoleError):
+        job_status(found)
+    shown = job_status_or_problem(found)
+    assert (shown.id, shown.state) == (JOB_ID, "running")
+    assert "a status that this farandole cannot read" in shown.reason
+    assert job_status_or_problem(JobObjects(store, reported={"status": "[]"})).state == "failed"

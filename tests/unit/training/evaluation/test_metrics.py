@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from farandole.errors import ModelError
 from farandole.spec import METRICS
-from farandole.training.evaluation.metrics import compute_metrics, predictions
+from farandole.training.evaluation.metrics import class_figures, compute_metrics, predictions
 from farandole.training.model_builder import import_user_function
 from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
 
@@ -42,6 +42,7 @@ def test_multiclass_metrics_equal_those_of_scikit_learn() -> None:
     expected = {
         "accuracy": sk.accuracy_score(label.numpy(), chances.argmax(1)),
         "log_loss": sk.log_loss(label.numpy(), chances, labels=[0, 1, 2, 3]),
+        "macro_f1": sk.f1_score(label.numpy(), chances.argmax(1), average="macro"),
     }
     assert compute_metrics(METRICS["multiclass"], outputs, label, MULTICLASS) == pytest.approx(expected, rel=1e-5)
 
@@ -121,3 +122,21 @@ def test_errors_of_labels_that_float32_cannot_hold_are_exact() -> None:
 def test_r2_of_equal_labels_is_1_if_they_are_predicted_and_0_otherwise(predicted: float, r2: float) -> None:
     outputs, label = torch.full((3, 1), predicted), torch.full((3,), 2.0)
     assert compute_metrics(("r2",), outputs, label, REGRESSION) == {"r2": r2}
+
+
+def test_figures_by_class_equal_those_of_scikit_learn() -> None:
+    for column in (BINARY, MULTICLASS):
+        outputs, label = sample(column)
+        predicted = (outputs[:, 0] > 0).int() if column.kind == "binary" else outputs.argmax(1)
+        expected = sk.precision_recall_fscore_support(label.numpy(), predicted.numpy())
+        figures = class_figures(outputs, label, column)
+        assert list(figures) == list(column.classes)
+        for number, figure in enumerate(figures.values()):
+            found = (figure["precision"], figure["recall"], figure["f1"], figure["rows"])
+            assert found == pytest.approx(tuple(part[number] for part in expected))
+
+
+def test_class_that_neither_occurs_nor_is_predicted_does_not_lower_the_macro_f1() -> None:
+    outputs, label = torch.eye(4)[[0, 1, 1]] * 9, torch.tensor([0, 1, 0], dtype=torch.int32)
+    found = compute_metrics(("macro_f1",), outputs, label, MULTICLASS)
+    assert found["macro_f1"] == pytest.approx(sk.f1_score([0, 1, 0], [0, 1, 1], average="macro"))

@@ -1,0 +1,161 @@
+"""Preparation of a small source in this process: the same bytes as with Spark, without its ten seconds of Java.
+
+It runs the very functions that Spark's Python workers run; only their scheduling and the hashes of rows, which Spark
+computes in Java, are different here. Whatever it cannot do or fails at is left to Spark, which also explains failures.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from farandole.ingest.row_hashes import HASHED_TYPES, partition_columns
+from farandole.ingest.rules.pipeline import RowPipeline
+from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.spark.partitioning import ORDER, RESERVED_PREFIX, SPLIT, split_counts
+from farandole.ingest.spark.passes import fit_by, plan_shards, splits_of
+from farandole.ingest.spark.row_frames import Tasks, make_reader, row_function
+from farandole.ingest.spark.tasks import PassStatistics, deal_to_shards, observe_rows, pack_rows, write_shards
+from farandole.preprocess import Preprocessing, find_losses
+from farandole.privacy import Secret
+from farandole.shards import ShardInfo
+from farandole.spec import CsvSource, Job
+from farandole.storage import parse_location
+
+_MAX_BYTES = 16 * 2**20
+"""Maximum size of the files. Beyond it, Spark's many cores begin to pay for its start."""
+
+
+class NotPossibleError(Exception):
+    """Only Spark can prepare this job."""
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """The outcome of the passes over the rows.
+
+    Args:
+        preprocessing: The preprocessing, fitted.
+        statistics: The statistics of the observed columns.
+        splits: The shards of each split.
+        warnings: What the user should know about the rows, if it has not been reported yet.
+    """
+
+    preprocessing: Preprocessing
+    statistics: dict[str, dict[str, Any]]
+    splits: dict[str, tuple[ShardInfo, ...]]
+    warnings: tuple[str, ...] = ()
+
+
+def can_do(job: Job, files: Mapping[str, SourceFiles]) -> bool:
+    """Return whether a job is one for this process: small CSV files, and nothing that needs SQL."""
+    data = job.data
+    source = next(iter(data.sources.values()))
+    needs_sql = data.query is not None or data.transform is not None or bool(data.expect)
+    needs_sql = needs_sql or bool(data.privacy.columns) or data.privacy.k_anonymity is not None
+    if len(data.sources) != 1 or needs_sql or data.master is not None:
+        return False
+    paths = next(iter(files.values())).paths
+    is_plain = isinstance(source, CsvSource) and source.malformed == "fail" and not _has_partitions(files)
+    return is_plain and sum(path.stat().st_size for path in paths) <= _MAX_BYTES
+
+
+def prepare_rows(
+    job: Job, files: Mapping[str, SourceFiles], pipeline: RowPipeline, secret: Secret | None, scratch: Path
+) -> PreparedRows:
+    """Read, fit and write.
+
+    Args:
+        job: The job, for which `can_do` is True.
+        files: The files of its source.
+        pipeline: The rules of the job.
+        secret: The key of the shards.
+        scratch: A directory for packed rows.
+
+    Raises:
+        NotPossibleError: The columns are not those of a job for this process.
+        FarandoleError: Something is wrong with the source or the job.
+        RuntimeError: The same, packed for transport out of Spark's workers.
+    """
+    data = job.data
+    (name, source), found = next(iter(data.sources.items())), next(iter(files.values()))
+    assert isinstance(source, CsvSource)
+    reader, tasks = make_reader(None, name, source, found, data.wanted_source_types)
+    used = sorted(data.used_columns)
+    types = {column: reader.types.get(column, "") for column in used}
+    _check_columns(types, data.wanted_types)
+    unfitted = Preprocessing.from_spec(data).with_types(types)
+    inspected = pipeline.inspected_types(types)
+    read = row_function(reader, tasks, strict=True)
+    batches = (_with_partition_columns(batch, used, job) for batch in read(_numbers(tasks)))
+    rows, seen = _unpack_statistics(pack_rows(unfitted, inspected, scratch)(batches))
+    pipeline.check_findings(seen.detector)
+    counts = split_counts(seen.split_rows, data.split)
+    preprocessing, statistics = fit_by(lambda partly: _observe(rows, partly), unfitted, seen.observations)
+    warnings = tuple(find_losses(preprocessing, seen.observations))
+    directory = parse_location(data.output)
+    plan = plan_shards(preprocessing, counts, data.shards)
+    pieces = deal_to_shards(preprocessing, plan.shards_of_split, scratch)(rows)
+    write = write_shards(preprocessing, directory, plan.positions, plan.block_rows, secret)
+    written = [row for batch in write(pieces) for row in batch.to_pylist()]
+    return PreparedRows(preprocessing, statistics, splits_of(written, plan, counts), warnings)
+
+
+def _has_partitions(files: Mapping[str, SourceFiles]) -> bool:
+    """Return whether folders name columns, as in `year=2013/month=1`."""
+    return any("=" in part for found in files.values() if found.base for path in found.paths for part in path.parts)
+
+
+def _check_columns(types: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for column, kind in types.items():
+        if kind not in HASHED_TYPES or column.lower().startswith(RESERVED_PREFIX):
+            raise NotPossibleError(column)
+        if kind == "string" and column in wanted:
+            raise NotPossibleError(column)  # Spark converts it
+
+
+def _numbers(tasks: Tasks) -> Iterator[pa.RecordBatch]:
+    """Yield what Spark hands to the task of each number."""
+    for number in range(len(tasks)):
+        yield pa.record_batch({"id": pa.array([number], pa.int64())})
+
+
+def _with_partition_columns(batch: pa.RecordBatch, used: list[str], job: Job) -> pa.RecordBatch:
+    """Select the columns of the dataset, in the form in which Spark hands them on, and add the partition columns."""
+    columns = [_as_spark_does(batch.column(column)) for column in used]
+    selected = pa.record_batch(columns, names=used)
+    first, second, split = partition_columns(selected, job.data.split)
+    return pa.record_batch([*columns, first, second, split], names=[*used, *ORDER, SPLIT])
+
+
+def _as_spark_does(column: pa.Array) -> pa.Array:
+    if pa.types.is_floating(column.type):  # -0.0 becomes 0.0
+        values = column.to_numpy(zero_copy_only=False) + 0
+        return pa.array(values, column.type, mask=column.is_null().to_numpy(zero_copy_only=False), from_pandas=False)
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us", "UTC"))
+    return column
+
+
+def _unpack_statistics(packed: Iterator[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], PassStatistics]:
+    """Separate packed rows from the statistics of the pass that packed them."""
+    rows, seen = [], PassStatistics()
+    for batch in packed:
+        statistics = batch.column("seen")[0].as_py()
+        if statistics is None:
+            rows.append(batch.select(["rows"]))
+        else:
+            seen.merge(pickle.loads(statistics))
+    return rows, seen
+
+
+def _observe(rows: list[pa.RecordBatch], preprocessing: Preprocessing) -> PassStatistics:
+    seen = PassStatistics()
+    for batch in observe_rows(preprocessing)(rows):
+        seen.merge(pickle.loads(batch.column("seen")[0].as_py()))
+    return seen

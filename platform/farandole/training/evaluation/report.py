@@ -1,0 +1,156 @@
+"""Report that helps to judge the metrics of a model: baselines, intervals, figures by class, notes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from farandole.shards import Dataset, LabelColumn
+from farandole.spec import Job, is_function_reference
+from farandole.training.evaluation.baselines import BOOSTING, BoostingProcess, trivial_name, trivial_outputs
+from farandole.training.evaluation.bootstrap import intervals
+from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.judgement import MIN_ROWS, Evidence, explain_failure, find_overfitting, gate_metric
+from farandole.training.evaluation.metrics import class_figures, compute_metrics
+from farandole.training.losses import constant_loss
+from farandole.training.result import TrainingResult
+
+_RECENT = 0.2
+_MAX_CLASSES = 100
+"""Of more classes, no figures are reported one by one."""
+
+
+@dataclass
+class Report:
+    """The report on a model.
+
+    Args:
+        baselines: Name of a baseline to its metrics on the test split.
+        intervals: Split to metric to the ends of its 95% interval.
+        classes: Class to precision, recall, F1 and rows, on the test split.
+        test_rows_digest: Identifies the test rows: results with different digests cannot be compared.
+        notes: Sentences about what to keep in mind.
+    """
+
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
+    test_rows_digest: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `evaluation` part of the result document."""
+        return asdict(self)
+
+
+class Reporter:
+    """Makes the report on a model, on rank zero.
+
+    Args:
+        job: The job.
+        dataset: The dataset.
+        test: The evaluation of the test split; None if it is empty.
+        boosting: The boosting baseline; None if there is none.
+    """
+
+    def __init__(
+        self, job: Job, dataset: Dataset, test: EvaluationResult | None, boosting: BoostingProcess | None
+    ) -> None:
+        self.job, self._dataset, self._test, self._boosting = job, dataset, test, boosting
+        self._label = dataset.manifest.columns.target
+        self.report = Report()
+
+    def describe(self, result: TrainingResult) -> None:
+        """Fill the report with what is known without waiting."""
+        note = find_overfitting(result.epochs, result.best_epoch, keeps_best=self.job.train.keep == "best")
+        self.report.notes += [note] if note else []
+        test = self._test
+        if test is None:
+            return
+        outputs, label = test.outputs.numpy(), test.label.numpy()
+        self.report.test_rows_digest = rows_digest(self._label, label)
+        self.report.intervals["test"] = intervals(self.job.metrics, outputs, label, self._label)
+        if self._label.kind != "regression" and len(self._label.classes) <= _MAX_CLASSES:
+            figures = class_figures(test.outputs, test.label, self._label)
+            self.report.classes = {
+                name: {key: value for key, value in figure.items() if key != "predicted"}
+                for name, figure in figures.items()
+            }
+        if self.job.train.baseline != "off" and self._dataset.manifest.rows("train"):
+            trivial = trivial_outputs(self._dataset, len(test.label))
+            self.report.baselines[trivial_name(self._label)] = self._measure(trivial)
+
+    def add_boosting(self, timeout_s: float) -> None:
+        """Add the boosting baseline, if it has ended or ends in time."""
+        if self._boosting is None or self._test is None or BOOSTING in self.report.baselines:
+            return
+        outputs = self._boosting.outputs(timeout_s)
+        if outputs is not None and len(outputs) == len(self._test.label):
+            self.report.baselines[BOOSTING] = self._measure(outputs)
+
+    def find_failure(self, steps: int, train_losses: list[tuple[int, float]], timeout_s: float) -> str | None:
+        """Explain why the model should not be registered; returns None if it beats the trivial baseline.
+
+        Args:
+            steps: Optimizer steps.
+            train_losses: Steps and training losses.
+            timeout_s: How long to wait for the boosting baseline, if it would help to find the cause.
+        """
+        if self._test is None or len(self._test.label) < MIN_ROWS:
+            return None
+        metric, name = gate_metric(self.job), trivial_name(self._label)
+        model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
+        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
+        if explain_failure(metric, name, model, self.report.baselines, evidence) is None:
+            return None
+        self.add_boosting(timeout_s)
+        return explain_failure(metric, name, model, self.report.baselines, evidence)
+
+    def _measure(self, outputs: torch.Tensor) -> dict[str, float]:
+        """Compute the built-in metrics, and the one that decides about the registration."""
+        assert self._test is not None
+        names = [name for name in self.job.metrics if not is_function_reference(name)]
+        wanted = tuple(dict.fromkeys([*names, gate_metric(self.job)]))
+        return compute_metrics(wanted, outputs, self._test.label, self._label)
+
+    def _trivial_loss(self) -> float | None:
+        statistics = self._dataset.manifest.statistics.get(self._label.column, {})
+        outputs = trivial_outputs(self._dataset, 1)
+        return constant_loss(self.job, self._label, outputs[0].numpy(), statistics)
+
+
+def recent_loss(train_losses: list[tuple[int, float]]) -> float | None:
+    """Return the mean loss of the last fifth of the steps; None if no loss was logged.
+
+    Args:
+        train_losses: Steps, and the mean losses of the steps since the previous pair.
+    """
+    if not train_losses:
+        return None
+    last, total, weight = train_losses[-1][0], 0.0, 0
+    starts = [0, *(step for step, _ in train_losses[:-1])]
+    for start, (step, loss) in zip(reversed(starts), reversed(train_losses), strict=True):
+        total, weight = total + loss * (step - start), weight + step - start
+        if weight >= _RECENT * last:
+            break
+    return total / max(1, weight)
+
+
+def rows_digest(label: LabelColumn, values: np.ndarray) -> str:
+    """Return a digest of the rows of a split, from their labels in stored order.
+
+    The order of rows follows from a hash of their content, so other rows, or the same ones with other columns, have
+    another digest. Of numbers only the ranks count: how they were scaled depends on the training rows.
+
+    Args:
+        label: The label's column.
+        values: The labels `[B]`.
+    """
+    ranks = np.unique(values, return_inverse=True)[1] if label.kind == "regression" else values
+    digest = hashlib.sha256(f"{label.column}\0{label.kind}\0{list(label.classes)}\0".encode())
+    digest.update(np.ascontiguousarray(ranks, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:12]

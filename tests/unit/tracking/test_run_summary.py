@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farandole.jobdir.directory import save_spec
+from farandole.spec import Job, parse_job
+from farandole.tracking.run_link import RunLink
+from farandole.tracking.run_summary import changed_params, describe_column, name_run
+
+RAW: dict[str, Any] = {
+    "name": "taxi",
+    "data": {
+        "sources": {"trips": {"path": "/data/trips.csv", "columns": {"fare": "double", "zone": "string"}}},
+        "features": {"fare": {"kind": "numeric", "log": True}, "zone": {"kind": "categorical"}},
+        "label": {"column": "paid", "kind": "binary"},
+    },
+    "model": {"builder": "farandole.models.mlp:build", "options": {"hidden": [8]}},
+}
+
+
+def _job(**train: Any) -> Job:
+    return parse_job({**RAW, "train": train})
+
+
+def _link(command: str | None = None, parent: str | None = None) -> RunLink:
+    return RunLink("key", 1_800_000_000_000, "sqlite:///a.db", parent, command)
+
+
+def test_only_fields_that_differ_from_their_defaults_are_params() -> None:
+    assert changed_params(_job(epochs=3, optimizer={"learning_rate": 0.5})) == {
+        "data.sources.trips": "/data/trips.csv",
+        "data.features": "fare (numeric), zone (categorical)",
+        "data.label": "paid (binary)",
+        "model.builder": "farandole.models.mlp:build",
+        "model.options.hidden": "[8]",
+        "train.epochs": "3",
+        "train.optimizer.learning_rate": "0.5",
+    }
+
+
+def test_where_a_job_runs_and_is_recorded_is_not_a_param() -> None:
+    raw = {**RAW, "tracking": {"experiment": "mine"}, "backend": {"kubernetes": {"namespace": "ours"}}}
+    assert changed_params(parse_job(raw)) == changed_params(_job())
+
+
+def test_a_run_is_named_by_its_time(tmp_path: Path) -> None:
+    assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", name_run(_job(), tmp_path / "taxi-2", _link()))
+
+
+@pytest.mark.parametrize(
+    ("command", "changes"),
+    [
+        ("farandole run taxi.yaml --set train.epochs=3 --set=train.optimizer.learning_rate=0.1",
+         "epochs=3, learning_rate=0.1"),
+        ("farandole run 'a b.yaml' --set 'data.query=SELECT  fare\nFROM trips WHERE fare > 0'",
+         "query=SELECT fare FROM trips…"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_by_what_its_command_changes(tmp_path: Path, command: str, changes: str) -> None:
+    assert name_run(_job(), tmp_path / "taxi-2", _link(command)).partition(" · ")[2] == changes
+
+
+def test_a_run_is_named_by_what_differs_from_the_job_before_it(tmp_path: Path) -> None:
+    for name, job in (("taxi-20260101-1", _job(epochs=9)), ("taxi-20260102-1", _job(epochs=2))):
+        (tmp_path / name).mkdir()
+        save_spec(tmp_path / name, job)
+    directory = tmp_path / "taxi-20260103-1"
+    assert name_run(_job(epochs=2), directory, _link()).partition(" · ")[2] == ""
+    assert name_run(_job(epochs=4), directory, _link()).partition(" · ")[2] == "epochs=4"
+    assert name_run(_job(), directory, _link()).partition(" · ")[2] == "epochs=default"
+
+
+def test_a_trial_is_named_by_its_number_and_values(tmp_path: Path) -> None:
+    save_spec(tmp_path, _job())
+    trial = parse_job({**RAW, "name": "taxi-trial-7", "train": {"optimizer": {"learning_rate": 0.25}}})
+    link = _link("farandole sweep taxi.yaml", str(tmp_path))
+    assert name_run(trial, tmp_path / "taxi-trial-7-1", link) == "trial 7 · learning_rate=0.25"
+
+
+def test_names_are_short(tmp_path: Path) -> None:
+    changes = " ".join(f"--set data.features.feature_{number}.column={'x' * 50}" for number in range(9))
+    assert len(name_run(_job(), tmp_path / "taxi-2", _link(f"farandole run taxi.yaml {changes}"))) <= 70
+
+
+def test_columns_have_the_types_of_mlflow() -> None:
+    assert describe_column("a", "bigint") == {"type": "long", "name": "a", "required": False}
+    assert describe_column("a", "decimal(8,2)")["type"] == "double"
+    assert describe_column("a", "timestamp_ntz")["type"] == "datetime"
+    nested = {"type": "array", "items": {"type": "double"}}
+    assert describe_column("a", "array<array<double>>") == {
+        "type": "array", "items": nested, "name": "a", "required": False,
+    }  # fmt: skip

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farandole.errors import UnavailableError
+from farandole.tracking.store import VIEW_TAG, TrackingStore
+from farandole.tracking.ui import _environment, runs_page, serve_ui
+
+EXPERIMENTS = [
+    {"experiment_id": "0", "name": "Default"},
+    {"experiment_id": "7", "name": "flights", "tags": [{"key": VIEW_TAG, "value": "{}"}]},
+]
+
+
+class Store(BaseHTTPRequestHandler):
+    """MLflow's answers to the two questions of `runs_page`."""
+
+    def do_POST(self) -> None:
+        """Answer with all experiments, or with the newest run."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answer: dict[str, Any] = {"runs": [{"info": {"experiment_id": "7"}}]}
+        if self.path.endswith("experiments/search"):
+            answer = {"experiments": EXPERIMENTS}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Start a server that answers like MLflow; yield its address."""
+    with HTTPServer(("127.0.0.1", 0), Store) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_page_is_that_of_the_newest_run_with_its_view(server: str) -> None:
+    page = f"{server}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=farandole"
+    assert runs_page(server, None) == runs_page(f"{server}/", "flights") == page
+
+
+def test_an_experiment_without_a_view_has_the_usual_one(server: str) -> None:
+    assert runs_page(server, "Default") == f"{server}/#/experiments/0/runs?workflowType=machine_learning"
+
+
+def test_without_the_experiment_or_the_server_the_page_lists_all_experiments(server: str) -> None:
+    assert runs_page(server, "none") == f"{server}/#/experiments"
+    assert runs_page("http://127.0.0.1:1", None) == "http://127.0.0.1:1/#/experiments"
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UnavailableError, match=f"--port {port}: Address already in use on 127.0.0.1; choose"):
+            serve_ui(TrackingStore("sqlite:///a.db", None), "127.0.0.1", port, None, pytest.fail)
+
+
+def test_the_server_gets_the_store_and_writes_artifacts_beside_it(tmp_path: Path) -> None:
+    environment = _environment(TrackingStore("sqlite:////a/mlflow.db", "/a b/artifacts"))
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////a/mlflow.db"
+    assert environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "file:///a%20b/artifacts"
+    assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == "file:///a%20b/artifacts"

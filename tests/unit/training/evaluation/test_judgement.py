@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farandole.spec import Job
+from farandole.training.evaluation.judgement import Evidence, explain_failure, find_overfitting, gate_metric
+
+GOOD = Evidence(steps=1000, train_loss=0.5, trivial_loss=1.0)
+
+
+def explain(model: float, evidence: Evidence = GOOD, **boosting: float) -> str | None:
+    baselines = {"mean": {"rmse": 2.0}} | ({"hist_gradient_boosting": boosting} if boosting else {})
+    return explain_failure("rmse", "mean", {"rmse": model}, baselines, evidence)
+
+
+@pytest.mark.parametrize("rmse", [1.99, 0.0])
+def test_model_that_beats_the_mean_has_not_failed(rmse: float) -> None:
+    assert explain(rmse) is None
+
+
+@pytest.mark.parametrize("rmse", [2.0, 5580.4, math.nan, math.inf])
+def test_model_that_does_not_beat_the_mean_has_failed(rmse: float) -> None:
+    text = explain(rmse)
+    assert text is not None
+    assert text.startswith("on the test rows its rmse is ")
+    assert "and predicting the mean has 2" in text
+
+
+def test_higher_is_better_for_most_metrics() -> None:
+    baselines = {"prior": {"roc_auc": 0.5}}
+    assert explain_failure("roc_auc", "prior", {"roc_auc": 0.51}, baselines, GOOD) is None
+    text = explain_failure("roc_auc", "prior", {"roc_auc": 0.5}, baselines, GOOD)
+    assert text is not None
+    assert "predicting the frequencies of the classes has 0.5" in text
+
+
+def test_metric_that_is_not_defined_decides_nothing() -> None:
+    assert explain_failure("roc_auc", "prior", {}, {"prior": {}}, GOOD) is None
+    assert explain_failure("rmse", "mean", {"rmse": 9.0}, {}, GOOD) is None
+
+
+@pytest.mark.parametrize(
+    ("evidence", "boosting", "cause"),
+    [
+        (GOOD, {"rmse": 2.1}, "the features say little about the label, since HistGradientBoosting is not better"),
+        (GOOD, {"rmse": 1.0}, "has learned its training rows (training loss 0.5, that of the baseline 1), but nothing"),
+        (GOOD, {}, "it over-fits, or the test rows differ from the training rows"),
+        (Evidence(12, 0.99, 1.0), {"rmse": 1.0}, "12 steps were too few to learn anything"),
+        (Evidence(5000, 0.99, 1.0), {}, "the network did not learn its training rows"),
+        (Evidence(12, 40.0, 1.0), {}, "the learning rate is too high (training loss 40, that of the baseline 1)"),
+        (Evidence(12, math.inf, 1.0), {}, "the learning rate is too high"),
+        (Evidence(12, None, 1.0), {}, "too few steps, a learning rate that does not suit the loss, or over-fitting"),
+        (Evidence(12, 0.5, None), {}, "too few steps, a learning rate that does not suit the loss, or over-fitting"),
+    ],
+)
+def test_likely_cause_is_named(evidence: Evidence, boosting: dict[str, float], cause: str) -> None:
+    text = explain(2.5, evidence, **boosting)
+    assert text is not None
+    assert cause in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "metric"),
+    [
+        ("binary", {}, "roc_auc"),
+        ("multiclass", {}, "accuracy"),
+        ("multiclass", {"class_weights": "balanced"}, "macro_f1"),
+        ("regression", {}, "rmse"),
+        ("regression", {"metrics": ["network:first_output", "mae"]}, "mae"),
+        ("regression", {"metrics": ["network:first_output"]}, "rmse"),
+    ],
+)
+def test_first_built_in_metric_decides(
+    make_job: Callable[..., Job], kind: str, train: dict[str, Any], metric: str
+) -> None:
+    assert gate_metric(make_job(kind, train=train)) == metric
+
+
+def losses(*values: float) -> list[dict[str, float]]:
+    return [{"roc_auc": 0.5, "log_loss": value} for value in values]
+
+
+def test_overfitting_is_pointed_out_with_epochs_and_values() -> None:
+    text = find_overfitting(losses(0.47, *[0.5] * 18, 0.65), 1, keeps_best=True)
+    assert text is not None
+    assert text.startswith("over-fitting: the best epoch was 1 of 20, whose weights are kept;")
+    assert "log_loss on validation rose from 0.47 to 0.65 since" in text
+    last = find_overfitting(losses(0.47, 0.65), 1, keeps_best=False)
+    assert last is not None
+    assert "but the weights of the last one are kept (train.keep)" in last
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best"),
+    [
+        (losses(0.5, 0.4), 2),
+        (losses(0.5, 0.52), 1),
+        (losses(0.5, math.nan), 1),
+        ([], None),
+        ([{"accuracy": 0.5}] * 3, 1),
+    ],
+)
+def test_small_changes_are_not_overfitting(epochs: list[dict[str, float]], best: int | None) -> None:
+    assert find_overfitting(epochs, best, keeps_best=True) is None

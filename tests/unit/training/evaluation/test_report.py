@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from farandole.shards import Dataset
+from farandole.spec import Job
+from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.metrics import compute_metrics
+from farandole.training.evaluation.report import Reporter, recent_loss, rows_digest
+from farandole.training.result import TrainingResult
+from farandole.training.timing import TimeSplit
+from tests.support.labels import BINARY, REGRESSION
+from tests.support.made_data import ROWS, Made
+
+RESULT = TrainingResult(
+    workers=1,
+    steps=9,
+    rows_per_s=1.0,
+    weights_digest="abc",
+    validation={},
+    epochs=[{"log_loss": 0.5}, {"log_loss": 0.9}],
+    best_epoch=1,
+    time_split=TimeSplit(),
+    time_by_rank=(TimeSplit(),),
+)
+
+
+def reporter(job: Job, made: Made, sign: float) -> Reporter:
+    """Return a reporter on outputs that are `sign` times the true answer."""
+    dataset = Dataset(made.path)
+    column, reader = dataset.manifest.columns.target, dataset.split("test")
+    stored = np.concatenate([reader.block(number)["label"] for number in range(len(reader.block_rows))])
+    if column.kind == "regression":
+        label = torch.from_numpy(column.in_units(stored))
+        outputs = sign * label[:, None]
+    else:
+        label = torch.from_numpy(stored)
+        outputs = sign * torch.nn.functional.one_hot(label.long()).float()[:, -column.num_outputs :] - sign / 2
+    metrics = compute_metrics(job.metrics, outputs, label, column)
+    return Reporter(job, dataset, EvaluationResult(outputs, label, metrics), None)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("binary", "prior"), ("multiclass", "prior"), ("regression", "mean")])
+def test_report_describes_the_test_split(
+    make_job: Callable[..., Job], made: Callable[..., Made], kind: str, name: str
+) -> None:
+    job = make_job(kind)
+    good, bad = (reporter(job, made(kind), sign) for sign in (1.0, -1.0))
+    for each in (good, bad):
+        each.describe(RESULT)
+        report = each.report.to_dict()
+        assert set(report["baselines"][name]) == set(job.metrics)
+        assert set(report["intervals"]["test"]) <= set(job.metrics)
+        if kind == "regression":
+            assert report["baselines"][name]["r2"] == pytest.approx(0, abs=0.1)
+        else:
+            assert sum(figure["rows"] for figure in report["classes"].values()) == ROWS["test"]
+            assert set(report["classes"]) == set(Dataset(made(kind).path).manifest.columns.target.classes)
+    assert good.find_failure(9, [(9, 0.1)], timeout_s=0) is None
+    failure = bad.find_failure(9, [(9, 0.1)], timeout_s=0)
+    assert failure is not None
+    assert "it over-fits, or the test rows differ" in failure
+    assert good.report.test_rows_digest == bad.report.test_rows_digest
+
+
+def test_overfitting_becomes_a_note(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    each = reporter(make_job(), made(), 1.0)
+    each.describe(RESULT)
+    (note,) = each.report.notes
+    assert "log_loss on validation rose from 0.5 to 0.9" in note
+
+
+def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    each = reporter(make_job(train__baseline="off"), made(), -1.0)
+    each.describe(RESULT)
+    assert each.report.baselines == {}
+    assert each.find_failure(9, [(9, 0.1)], timeout_s=0) is None
+
+
+def test_without_test_rows_only_notes_are_reported(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
+    each = Reporter(make_job(), Dataset(made().path), None, None)
+    each.describe(RESULT)
+    assert each.report.test_rows_digest is None
+    assert each.find_failure(9, [], timeout_s=0) is None
+
+
+def test_digest_identifies_the_rows_and_not_the_scale_of_their_labels() -> None:
+    values = np.random.default_rng(0).normal(size=100)
+    digest = rows_digest(REGRESSION, values)
+    assert rows_digest(REGRESSION, values * 1.0000001 + 3e-9) == digest
+    assert rows_digest(REGRESSION, values[1:]) != digest
+    assert rows_digest(REGRESSION, values[::-1]) != digest
+    classes = (values > 0).astype(np.int32)
+    assert rows_digest(BINARY, classes) != rows_digest(BINARY, 1 - classes)
+    assert len(digest) == 12
+
+
+def test_recent_loss_is_the_mean_of_the_last_fifth_of_the_steps() -> None:
+    assert recent_loss([]) is None
+    assert recent_loss([(10, 2.0)]) == 2.0
+    assert recent_loss([(50, 9.0), (98, 1.0), (100, 3.0)]) == pytest.approx((48 * 1.0 + 2 * 3.0) / 50)
