@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.pages.descriptions import describe_split, describe_transform
-from farandole.pages.page import Page, format_number, render
+from farandole.pages.page import Page, format_number, format_time, render
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import SPLITS
 
@@ -123,7 +123,9 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
     if "distinct" in found:
         frequent = found.get("most_frequent", [])[:_MAX_BARS]
         lengths = bar_lengths([count for _, count in frequent])
-        view["numbers"] = [
+        if "missing" in found:
+            view["numbers"].append(_missing(found["missing"], found["rows"] + found["missing"]))
+        view["numbers"] += [
             ("rows with a value", format_number(found["rows"])),
             ("distinct values", format_number(found["distinct"])),
         ]
@@ -133,8 +135,8 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
         ]
         view["more"] = found["distinct"] - len(frequent)
     elif found:
-        rows, missing = found.get("rows", 0), found.get("missing", 0)
-        view["numbers"] = [("missing", f"{missing:,} of {rows:,} ({missing / max(1, rows):.1%})")]
+        view["numbers"] = [_missing(found.get("missing", 0), found.get("rows", 0))]
+        view["numbers"] += [(word, format_time(found[word])) for word in ("earliest", "latest") if word in found]
         view["numbers"] += [(title, format_number(found[key])) for key, title in _NUMBERS.items() if key in found]
         bins = found.get("histogram")
         if bins and bins["counts"]:
@@ -143,6 +145,10 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
             view["outside"] = [(word, bins[word]) for word in ("below", "above") if bins.get(word)]
             view["summary"] = f"{sum(bins['counts']):,} values between {view['edges'][0]} and {view['edges'][1]}"
     return view
+
+
+def _missing(missing: int, rows: int) -> tuple[str, str]:
+    return "missing", f"{missing:,} of {rows:,} ({missing / max(1, rows):.1%})"
 
 
 _NUMBERS = {"min": "minimum", "p50": "median", "mean": "mean", "deviation": "deviation", "max": "maximum"}

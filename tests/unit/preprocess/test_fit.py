@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -103,6 +104,34 @@ def test_features_that_lose_distinct_values_are_listed(declare: Declare) -> None
     assert text.startswith("features.plain: column x: 2 distinct values of the training rows become 1 as float32")
 
 
+def test_statistics_count_missing_categories_and_give_the_range_of_dates(declare: Declare) -> None:
+    features = {
+        "c": {"kind": "categorical"},
+        "h": {"kind": "categorical", "encoding": "hash", "buckets": 4},
+        "t": {"kind": "time", "parts": ["month"]},
+    }
+    preprocessing = declare(features, {"c": "string", "h": "string", "t": "timestamp"})
+    days = [datetime.datetime(2024, 5, 2, 13), None, datetime.datetime(2023, 1, 9)]
+    rows = pa.record_batch(
+        {
+            "c": pa.array(["a", None, "a"]),
+            "h": pa.array([None, None, "x"]),
+            "t": pa.array(days, pa.timestamp("us")),
+            "y": pa.array(["n", "p", "n"]),
+        }
+    )
+    parts = merge([observed(preprocessing, rows.slice(0, 1)), observed(preprocessing, rows.slice(1))])
+    found = statistics(preprocessing, parts)
+    assert found["c"] == {"rows": 2, "distinct": 1, "most_frequent": [["a", 2]], "missing": 1}
+    assert found["h"] == {"rows": 3, "missing": 2}
+    assert found["t"] == {
+        "rows": 3,
+        "missing": 1,
+        "earliest": "2023-01-09T00:00:00",
+        "latest": "2024-05-02T13:00:00",
+    }
+
+
 def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
     classes = [f"class {number:02d}" for number in range(30)]
     preprocessing = declare(FEATURES, TYPES)
@@ -111,3 +140,19 @@ def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
     found = statistics(preprocessing, observed(preprocessing, batch([1.0] * 60, classes * 2, classes * 2)))
     assert len(found["c"]["most_frequent"]) == 10
     assert found["y"]["most_frequent"] == [[name, 2] for name in classes]
+
+
+def test_integers_beyond_float64_are_counted(declare: Declare) -> None:
+    preprocessing = declare({"x": {"kind": "numeric"}}, {"x": "bigint"})
+    rows = pa.record_batch({"x": [2**60, 2**60 + 1, None, 2**53 + 1, 7], "y": ["n", "p", "n", "p", "n"]})
+    observations = observed(preprocessing, rows)
+    (text,) = find_losses(learn(preprocessing, observations), observations)
+    assert text.startswith("features.x: column x: 2 integers of the training rows are beyond 2^53 and were rounded")
+    assert set(statistics(preprocessing, observations)) == {"x", "y"}
+
+
+def test_integers_that_float64_holds_are_not_reported(declare: Declare) -> None:
+    preprocessing = declare({"x": {"kind": "numeric"}}, {"x": "bigint"})
+    rows = pa.record_batch({"x": [2**53, -(2**53), 2**60], "y": ["n", "p", "n"]})
+    observations = observed(preprocessing, rows)
+    assert set(observations.summaries) == {"x"}
