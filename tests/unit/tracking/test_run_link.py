@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from farandole.tracking.run_link import (
+    COMMAND_VARIABLE,
     RANK_ZERO_SPOOL,
     open_run_link,
     pending_spools,
