@@ -40,7 +40,13 @@ def init(
         typer.Option("--output", metavar="DIR", help="The folder for job.yaml. Default: named like the data."),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="binary, multiclass or regression. Default: guessed.")
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="binary, multiclass or regression. Default: guessed.",
+            autocompletion=lambda incomplete: [kind for kind in _KINDS if kind.startswith(incomplete)],
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The job's name.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a job file that is there.")] = False,
