@@ -29,7 +29,8 @@ from farandole.ingest.readers.directory_columns import (
     find_directory_columns,
 )
 from farandole.ingest.readers.file_schemas import check_header, check_parquet
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type, unify_schemas
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
 from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
 from farandole.ingest.sources.files import SourceFiles
@@ -206,8 +207,9 @@ def sample_json(path: str, files: SourceFiles) -> Sample:
     """
     raw: dict[str, Any] = {"format": "json", "path": path}
     source = JsonSource.model_validate(raw)
-    types = _json_types(files)
-    reader = JsonReader(source, types, {name: arrow_json_type(kind) for name, kind in types.items()})
+    schema = _json_schema(files)
+    reader = inferred_reader(source, schema)
+    types = {name: reader.types[name] for name in schema.names}
     directories = find_directory_columns(SOURCE, source, files, {})
     read = _read(reader, files, directories, splittable=True)
     notes = []
@@ -247,8 +249,11 @@ def sample_source(name: str, source: Source, files: SourceFiles) -> list[Column]
     if isinstance(source, RecordSource):
         return _columns(_read(BinaryReader(source), files, None, splittable=False), None)
     if isinstance(source, JsonSource):
-        found = source.columns or _json_types(files)
-        reader = JsonReader(source, found, {member: arrow_json_type(kind) for member, kind in found.items()})
+        if source.columns:
+            arrow_types = {member: arrow_json_type(kind) for member, kind in source.columns.items()}
+            reader = JsonReader(source, source.columns, arrow_types)
+        else:
+            reader = inferred_reader(source, _json_schema(files))
         directories = find_directory_columns(name, source, files, {})
         return _columns(_read(reader, files, directories, splittable=True), None if source.columns else {})
     assert isinstance(source, CsvSource), "images have no table"
@@ -281,12 +286,14 @@ def _columns(read: _Texts, patterns: Mapping[str, str | None] | None) -> list[Co
     return columns
 
 
-def _json_types(files: SourceFiles) -> dict[str, str]:
+def _json_schema(files: SourceFiles) -> pa.Schema:
     ranges, _, _ = _ranges(files.paths, splittable=True)
     schema = unify_schemas(files.paths[0], [infer_types(byte_range) for byte_range in ranges])
     if not len(schema):
-        raise DataError(f"{files.paths[0]}: no line holds a member; give a file with one JSON object on each line")
-    return {member.name: sql_type(member.type) for member in schema}
+        raise DataError(
+            f"{files.paths[0]}: no object holds a member; give a file with one JSON object on each line, or one array"
+        )
+    return schema
 
 
 def _with_times(

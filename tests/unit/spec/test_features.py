@@ -51,6 +51,8 @@ from farandole.spec import Bucket, Categorical, Clip, Image, Label, Numeric, Spe
         (Time, {"kind": "time", "parts": ["hour"], "scale": "none"}, "scale has no effect on `encoding: cyclic`"),
         (Label, {"column": "y", "kind": "multiclass", "positive": "a"}, "positive has no effect on a multiclass label"),
         (Label, {"column": "y", "kind": "regression", "positive": 1}, "positive has no effect on a regression label"),
+        (Label, {"column": "y", "kind": "binary", "transform": "log"}, "transform: only for `kind: regression`"),
+        (Label, {"column": "y", "kind": "multiclass", "scale": "none"}, "scale: only for `kind: regression`"),
     ],
 )
 def test_contradictory_declarations_are_rejected(spec: type[Spec], fields: dict[str, Any], problem: str) -> None:

@@ -24,14 +24,8 @@ from farandole.ingest.readers.directory_columns import (
 )
 from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
-from farandole.ingest.readers.json_reader import (
-    JsonReader,
-    arrow_json_type,
-    find_members,
-    infer_types,
-    sql_type,
-    unify_schemas,
-)
+from farandole.ingest.readers.json_reader import JsonReader, find_members
+from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
 from farandole.ingest.readers.lossless_types import choose_type, common_spellings, find_spellings
 from farandole.ingest.readers.row_batch import MalformedRowError, RowReader
 from farandole.ingest.sources.files import SourceFiles, ensure_local
@@ -188,19 +182,16 @@ def _json_reader(
     wanted: Mapping[str, str],
 ) -> tuple[RowReader, Tasks]:
     tasks = _tasks(session, name, source, files.paths, splittable=True)
-    if source.columns:
-        types = dict(source.columns)
-        if any(path.stat().st_size for path in files.paths):
-            _check_members(session, name, source.columns, tasks)
-        members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
-    else:
-        types = _infer_json(session, name, tasks)
-        members = set(types)
-    check_no_collision(files.paths[0], sorted(members), directories)
-    arrow_types = {member: arrow_json_type(kind) for member, kind in types.items()}
     if not source.columns:
-        types = {member: wanted.get(member, kind) if kind == "string" else kind for member, kind in types.items()}
-    return JsonReader(source, types, arrow_types), tasks
+        reader = inferred_reader(source, _infer_json(session, name, tasks), wanted)
+        check_no_collision(files.paths[0], reader.types, directories)
+        return reader, tasks
+    if any(path.stat().st_size for path in files.paths):
+        _check_members(session, name, source.columns, tasks)
+    members = _members_of(session, tasks, frozenset(directories.types)) if directories.types else set()
+    check_no_collision(files.paths[0], sorted(members), directories)
+    types = dict(source.columns)
+    return JsonReader(source, types, {member: arrow_json_type(kind) for member, kind in types.items()}), tasks
 
 
 def _tasks(
@@ -259,7 +250,7 @@ def _infer_csv(
     }
 
 
-def _infer_json(session: SparkSession | None, name: str, tasks: Tasks) -> dict[str, str]:
+def _infer_json(session: SparkSession | None, name: str, tasks: Tasks) -> pa.Schema:
     def infer(byte_range: ByteRange) -> Iterator[str]:
         yield json.dumps([str(byte_range.path), infer_types(byte_range).serialize().to_pybytes().hex()])
 
@@ -267,8 +258,8 @@ def _infer_json(session: SparkSession | None, name: str, tasks: Tasks) -> dict[s
     schemas = [pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(schema))) for _, schema in sorted(found)]
     schema = unify_schemas(tasks[0][0].path, schemas)
     if not len(schema):
-        raise DataError(f"data.sources.{name}: no line holds a member; check the files")
-    return {field.name: sql_type(field.type) for field in sorted(schema, key=lambda field: field.name)}
+        raise DataError(f"data.sources.{name}: the files hold no object with a member; check them")
+    return schema
 
 
 def _check_members(session: SparkSession | None, name: str, columns: Mapping[str, str], tasks: Tasks) -> None:
