@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from farandole.errors import DataError
+from farandole.events import format_count
 from farandole.guessing.columns import Column
 from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
@@ -398,7 +399,8 @@ def _describe_malformed(read: _Texts, raw: dict[str, Any]) -> str:
             " cannot be read: fix the file"
         )
     name = re.sub(r".*/", "", first.position)
-    return f"{len(read.malformed):,} rows cannot be read and are left out ({name}: {first.reason})"
+    count = format_count(len(read.malformed), "row")
+    return f"{count} cannot be read, to be left out ({name}: {first.reason})"
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
