@@ -117,6 +117,8 @@ install --no-deps --force-reinstall "$wheel"
 say "making the archive of Spark's classes (half a minute)"
 .venv/bin/python -m farandole.ingest.class_archive </dev/null >build/class_archive.log 2>&1 ||
     tail -n 1 build/class_archive.log >&2
+# In the same way, a new MLflow store is created from its final schema, without MLflow's 60 migrations.
+.venv/bin/python -m farandole.tracking.new_store </dev/null >build/new_store.log 2>&1 || tail -n 1 build/new_store.log >&2
 
 printf '%s' "$wanted" >"$stamp"
 say "done; .venv is ready"

@@ -13,6 +13,7 @@ import yaml
 
 from farandole.errors import FarandoleError
 from farandole.spec import Job, load_job
+from tests.support.messages import foreign_words
 from tests.support.ingest_inputs import HEADER, SMALL, MakeJob, Prepare, Refuse, Write, nycflights
 from tests.support.paths import ROOT
 
@@ -117,6 +118,7 @@ def refuse(prepare: Prepare) -> Refuse:
         assert type(error).exit_code == exit_code, str(error)
         for foreign in ("java", "at org.apache", "Traceback", "SQLSTATE", "spark.sql.", "Py4J"):
             assert foreign not in str(error)
+        assert foreign_words(str(error)) == [], str(error)
         output = Path(job.data.output)
         assert not (output / "manifest.json").exists()
         assert not list(output.rglob("*.tmp"))

@@ -110,9 +110,7 @@ def test_feature_that_the_files_lack_is_a_problem(make_job: MakeJob, tmp_path: P
 
 def test_password_of_the_store_is_hidden(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada:s3cret@db/mlflow")
-    assert (
-        plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment small")
-    )
+    assert plan(make_job()).to_dict()["steps"][3]["text"].endswith("small in postgresql://db/mlflow, experiment small")
 
 
 def test_more_threads_than_cores_are_reported(make_job: MakeJob) -> None:

@@ -49,13 +49,16 @@ def head(
     directory: Directory,
     rows: Annotated[int, typer.Option("--rows", "-n", metavar="N", min=1, help="How many rows.")] = 5,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split.")] = "train",
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Show tokens as text, categories by their values, the label's class.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows of a split, as models see them."""
     from farandole.cli import datasets
     from farandole.shards import Dataset
 
-    datasets.show_rows(Dataset(directory), split, rows, as_json=as_json)
+    datasets.show_rows(Dataset(directory), split, rows, decode=decode, as_json=as_json)
 
 
 @app.command(cls=PlainCommand)

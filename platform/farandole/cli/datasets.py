@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from farandole.cli.console import Column, make_console, print_table, print_text
+from farandole.cli.decoding import Decoder
 from farandole.errors import UserError
+from farandole.pages.page import format_number, format_time
 from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, Group, Manifest
 
@@ -60,22 +62,36 @@ def write_page(directory: str, file: Path, *, as_json: bool) -> None:
     print(json.dumps({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
 
 
-def show_rows(dataset: Dataset, split: str, rows: int, *, as_json: bool) -> None:
-    """Show the first rows of a split: numbers and ids as they are; images, texts and tensors summarized."""
+def show_rows(dataset: Dataset, split: str, rows: int, *, decode: bool = False, as_json: bool) -> None:
+    """Show the first rows of a split: numbers and ids as they are; images, texts and tensors summarized.
+
+    Args:
+        dataset: The dataset.
+        split: Name of the split.
+        rows: Number of rows.
+        decode: Show tokens as text, ids as the values that they stand for, and the label's class by its name.
+        as_json: Whether to print a document.
+    """
     schema = dataset.manifest.columns
+    decoder = Decoder(dataset.manifest) if decode else None
     found: list[dict[str, Any]] = []
     for row in itertools.islice(_rows(dataset, split), rows):
         values: dict[str, Any] = {}
         for group in schema.groups:
-            values |= _cells(group, row[group.name])
-        found.append(values | ({LABEL: row[LABEL].item()} if schema.label else {}))
+            cells = decoder.cells(group, row[group.name]) if decoder is not None else None
+            values |= _cells(group, row[group.name]) if cells is None else cells
+        if schema.label:
+            label = row[LABEL].item()
+            values[LABEL] = decoder.label(label) if decoder is not None else label
+        found.append(values)
     if as_json:
         print(json.dumps({"split": split, "rows": found}, indent=2))
         return
-    columns = [Column("feature", style="bold"), *(Column(str(number), is_number=True) for number in range(len(found)))]
-    cells = [[name, *(_cell(row[name]) for row in found)] for name in (found[0] if found else ())]
+    columns = [Column("feature", style="bold")]
+    columns += [Column(str(number), is_text=decode, is_number=not decode) for number in range(len(found))]
+    lines = [[name, *(_cell(row[name]) for row in found)] for name in (found[0] if found else ())]
     title = f"{split}, the first {len(found)} of {dataset.manifest.rows(split):,} rows"
-    print_table(make_console(), columns, cells, title=title)
+    print_table(make_console(), columns, lines, title=title)
 
 
 def _cells(group: Group, values: np.ndarray) -> dict[str, Any]:
@@ -166,12 +182,30 @@ def _statistics(manifest: Manifest) -> _Table:
         if "distinct" in found:
             first = [f"{value} {count:,}" for value, count in found["most_frequent"][:3]]
             more = ["…"] if found["distinct"] > len(first) else []
-            rows.append([column, "", "", "", "", "", f"{found['distinct']:,}: {', '.join([*first, *more])}"])
+            values = f"{found['distinct']:,}: {', '.join([*first, *more])}"
+            missing = found.get("missing")
+            share = "" if missing is None else f"{missing / max(1, found['rows'] + missing):.1%}"
+            rows.append([column, share, "", "", "", "", values])
         else:
             numbers = [f"{found[key]:,.4g}" if key in found else "" for key in ("min", "p50", "mean", "max")]
-            rows.append([column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, ""])
+            span = f"{format_time(found['earliest'])} to {format_time(found['latest'])}" if "earliest" in found else ""
+            rows.append([column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, span])
+    rows += _tokens(manifest)
     columns = [Column("column", style="bold"), *_numbers("missing", "min", "median", "mean", "max")]
     return _Table("statistics of the training split", [*columns, Column("values", is_text=True)], rows)
+
+
+def _tokens(manifest: Manifest) -> list[list[str]]:
+    """Return a row for each text: how many tokens the training split has."""
+    rows = []
+    for transform in manifest.preprocessing.get("transforms", []):
+        if transform.get("tokens_per_row"):
+            each, count = transform["tokens_per_row"], manifest.rows("train")
+            packed = transform["spec"].get("mode") == "pack"
+            total = count * transform["spec"]["length"] if packed else each * count
+            text = f"about {format_number(round(total))} tokens, {each:,.1f} in a text"
+            rows.append([f"{transform['name']}: tokens", "", "", "", "", "", text])
+    return rows
 
 
 def _lineage(manifest: Manifest) -> _Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,21 +40,29 @@ def init(
         typer.Option("--output", metavar="DIR", help="The folder for job.yaml. Default: named like the data."),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="binary, multiclass or regression. Default: guessed.")
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="binary, multiclass or regression. Default: guessed.",
+            autocompletion=lambda incomplete: [kind for kind in _KINDS if kind.startswith(incomplete)],
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The job's name.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a job file that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Look at data and write a job file that trains a first model on them."""
-    from farandole.guessing.guess import guess, look
+    from farandole.guessing.guess import guess
     from farandole.guessing.job_text import default_directory, write_job_file
 
+    if name is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?", name):
+        raise SpecError(f"--name {name}: use lower-case letters, digits and `-`, at most 53 characters")
     if kind is not None and kind not in _KINDS:
         raise SpecError(f"--kind {kind}: is not known; use {', '.join(_KINDS)}")
-    raw = look(data)
+    raw = look_at(data)
     if label is None and raw.sample is not None and sys.stdin.isatty() and not as_json:
-        label = _ask_label(raw)
+        label = ask_label(raw)
     found = guess(raw, label=label, kind=kind, name=name)
     path = write_job_file(found, output or default_directory(found), force=force)
     if as_json:
@@ -64,7 +73,16 @@ def init(
         _show(found, path)
 
 
-def _ask_label(raw: RawData) -> str:
+def look_at(data: str) -> RawData:
+    """Find out what files hold, and show the progress of downloads."""
+    from farandole.cli.progress import event_display
+    from farandole.guessing.guess import look
+
+    with event_display() as on_event:
+        return look(data, on_event)
+
+
+def ask_label(raw: RawData) -> str:
     """Ask which column is the label; the most likely one is the default."""
     from farandole.guessing.labels import find_label
 

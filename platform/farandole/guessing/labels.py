@@ -12,22 +12,14 @@ from farandole.errors import DataError, closest_match
 from farandole.guessing.columns import Column
 from farandole.guessing.features import has_id_name, is_row_number
 
-_NAMES = (
-    ("target", "label", "y", "class", "outcome", "response", "output"),
-    (
-        "churn",
-        "survived",
-        "default",
-        "status",
-        "diagnosis",
-        "species",
-        "quality",
-        "result",
-        "fraud",
-        "income",
-        "approved",
-    ),
-    ("price", "value", "score", "rating", "sales", "amount", "cost", "salary", "medv", "mpg", "delay", "duration"),
+_NAMES = tuple(
+    line.split()
+    for line in (
+        "target label y class outcome response output",
+        "churn survived default diagnosis fraud attrition deny approved purchase",
+        "status species quality result income price sales salary wage wages medv",
+        "value score rating amount cost mpg tip delay duration",
+    )
 )
 """Words in the names of labels, the most certain first."""
 _POSITIVE = (
@@ -48,6 +40,8 @@ _POSITIVE = (
 )
 _MAX_INTEGERS = 20
 _FEW_INTEGERS = 10
+_MAX_GAPPED = 4
+"""Whole numbers that leave gaps, such as 4, 6 and 8 cylinders, are classes up to this many."""
 _MAX_CLASSES = 200
 LEAST_ROWS = 20
 """The number of rows that a first model needs."""
@@ -182,6 +176,9 @@ def _few_integers(column: Column) -> bool:
     """Return whether whole numbers are classes: few, and, if not very few, none of them rare as large counts are."""
     if column.distinct > _MAX_INTEGERS or column.present < 5 * column.distinct:
         return False
+    values = [float(str(value)) for value, _ in column.top]
+    if column.distinct > _MAX_GAPPED and max(values) - min(values) >= column.distinct:
+        return False  # 0, 1, 2, 3, 7, 12 are counts
     rarest = min(count for _, count in column.top)
     return column.distinct <= _FEW_INTEGERS or rarest >= 0.01 * column.present
 

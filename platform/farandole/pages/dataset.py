@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.pages.descriptions import describe_split, describe_transform
-from farandole.pages.page import Page, format_number, render
+from farandole.pages.page import Page, format_number, format_time, render
 from farandole.shards import Manifest, read_manifest
 from farandole.spec import SPLITS
 
@@ -25,6 +25,8 @@ _OTHER_SECTIONS = {
 """Parts of a manifest that are shown unchanged, with their titles."""
 CHART_WIDTH, CHART_HEIGHT = 300, 72
 """Size of a histogram, in units of its drawing."""
+_MAX_BARS = 10
+"""Values of a column that the page shows; the manifest lists all classes of a label."""
 _MIN_BAR_HEIGHT = 1.0
 """Height of the bar of a bin with few values, so that it is visible."""
 
@@ -119,9 +121,11 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
     """Return the statistics of a column as numbers, and as bars: `bins` for numbers, `values` for categories."""
     view: dict[str, Any] = {"numbers": [], "bins": [], "values": [], "summary": "", "edges": []}
     if "distinct" in found:
-        frequent = found.get("most_frequent", [])
+        frequent = found.get("most_frequent", [])[:_MAX_BARS]
         lengths = bar_lengths([count for _, count in frequent])
-        view["numbers"] = [
+        if "missing" in found:
+            view["numbers"].append(_missing(found["missing"], found["rows"] + found["missing"]))
+        view["numbers"] += [
             ("rows with a value", format_number(found["rows"])),
             ("distinct values", format_number(found["distinct"])),
         ]
@@ -131,8 +135,8 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
         ]
         view["more"] = found["distinct"] - len(frequent)
     elif found:
-        rows, missing = found.get("rows", 0), found.get("missing", 0)
-        view["numbers"] = [("missing", f"{missing:,} of {rows:,} ({missing / max(1, rows):.1%})")]
+        view["numbers"] = [_missing(found.get("missing", 0), found.get("rows", 0))]
+        view["numbers"] += [(word, format_time(found[word])) for word in ("earliest", "latest") if word in found]
         view["numbers"] += [(title, format_number(found[key])) for key, title in _NUMBERS.items() if key in found]
         bins = found.get("histogram")
         if bins and bins["counts"]:
@@ -141,6 +145,10 @@ def _statistics(found: dict[str, Any]) -> dict[str, Any]:
             view["outside"] = [(word, bins[word]) for word in ("below", "above") if bins.get(word)]
             view["summary"] = f"{sum(bins['counts']):,} values between {view['edges'][0]} and {view['edges'][1]}"
     return view
+
+
+def _missing(missing: int, rows: int) -> tuple[str, str]:
+    return "missing", f"{missing:,} of {rows:,} ({missing / max(1, rows):.1%})"
 
 
 _NUMBERS = {"min": "minimum", "p50": "median", "mean": "mean", "deviation": "deviation", "max": "maximum"}

@@ -38,6 +38,11 @@ def render(template: str, view: dict[str, Any]) -> Page:
     return Page(environment.get_template(template).render(view))
 
 
+def format_time(text: str) -> str:
+    """Format a time in ISO 8601 for people: `2026-11-30 12:00:00`, `2026-11-30`."""
+    return text.replace("T", " ")[:19]
+
+
 def format_number(value: float) -> str:
     """Format a number for people: `12,345`, `0.25`, `1.2e-09`."""
     if float(value).is_integer() and abs(value) < 1e15:

@@ -7,6 +7,7 @@ while not preprocessing.fitted:
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -27,14 +28,59 @@ LABEL_KEY = ":label"
 `NAME:MEASURE`, and no name has a colon or is empty."""
 _MOST_FREQUENT = 10
 """The number of values that the statistics of a category list."""
+_MAX_CLASSES = 1000
+"""The number of classes that the statistics of the label list: with all of them, nobody has to count."""
+
+
+@dataclass
+class ColumnFacts:
+    """Facts of one raw column of any type.
+
+    Args:
+        rows: Number of rows.
+        missing: Number of rows without a value.
+        earliest: The first time; None: it holds no times.
+        latest: The last time.
+    """
+
+    rows: int = 0
+    missing: int = 0
+    earliest: datetime.date | None = None
+    latest: datetime.date | None = None
+
+    def add(self, values: pa.Array) -> None:
+        """Include more rows."""
+        self.rows += len(values)
+        self.missing += values.null_count
+        if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
+            self._extend(pc.min(values).as_py(), pc.max(values).as_py())
+
+    def merge(self, other: ColumnFacts) -> None:
+        """Include the rows of another part."""
+        self.rows += other.rows
+        self.missing += other.missing
+        self._extend(other.earliest, other.latest)
+
+    def _extend(self, earliest: datetime.date | None, latest: datetime.date | None) -> None:
+        if earliest is not None and latest is not None:
+            self.earliest = earliest if self.earliest is None else min(self.earliest, earliest)
+            self.latest = latest if self.latest is None else max(self.latest, latest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts for the manifest, times as ISO 8601."""
+        found: dict[str, Any] = {"rows": self.rows, "missing": self.missing}
+        if self.earliest is not None and self.latest is not None:
+            found |= {"earliest": self.earliest.isoformat(), "latest": self.latest.isoformat()}
+        return found
 
 
 @dataclass
 class Observations:
-    """Measurements of one pass: summaries of numbers, counts of categories, by feature and measure."""
+    """Measurements of one pass: summaries of numbers, counts of categories, by feature and measure; facts by column."""
 
     summaries: dict[str, Summary] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    columns: dict[str, ColumnFacts] = field(default_factory=dict)
 
     def add(self, preprocessing: Preprocessing, batch: pa.RecordBatch) -> None:
         """Measure raw rows.
@@ -42,6 +88,8 @@ class Observations:
         Raises:
             DataError: A label is missing, or a column has the wrong type.
         """
+        for column in preprocessing.columns:
+            self.columns.setdefault(column, ColumnFacts()).add(batch.column(column))
         for transform in preprocessing.transforms:
             if transform.fitted:
                 continue
@@ -86,6 +134,8 @@ class Observations:
             self.summaries.setdefault(key, Summary()).merge(summary)
         for key, counts in other.counts.items():
             self.counts.setdefault(key, Counter()).update(counts)
+        for column, facts in other.columns.items():
+            self.columns.setdefault(column, ColumnFacts()).merge(facts)
 
 
 def merge(parts: Iterable[Observations]) -> Observations:
@@ -117,7 +167,7 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
 
     Returns:
         Column, or `COLUMN.MEASURE`, to a summary or to the number of distinct values and the most frequent ones. Only
-        the values of categories are listed; pieces of texts are not.
+        the values of categories are listed; pieces of texts are not. Of times, the first and the last one.
     """
     found: dict[str, dict[str, Any]] = {}
     for transform in preprocessing.transforms:
@@ -126,11 +176,15 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
                 key = f"{transform.column}.{measure}" if measure else transform.column
                 found.setdefault(key, measurement.to_dict())
             elif measure == VALUES:
-                found.setdefault(transform.column, _frequent(measurement))
+                missing = observations.columns.get(transform.column, ColumnFacts()).missing
+                found.setdefault(transform.column, {**_frequent(measurement), "missing": missing})
     if preprocessing.label is not None and LABEL_KEY in observations.counts:
-        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY]))
+        found.setdefault(preprocessing.label.column, _frequent(observations.counts[LABEL_KEY], _MAX_CLASSES))
     if preprocessing.label is not None and LABEL_KEY in observations.summaries:
         found.setdefault(preprocessing.label.column, observations.summaries[LABEL_KEY].to_dict())
+    for column, facts in observations.columns.items():
+        if column not in found and (facts.earliest is not None or not _has_measures(found, column)):
+            found[column] = facts.to_dict()
     return found
 
 
@@ -152,8 +206,12 @@ def find_losses(preprocessing: Preprocessing, observations: Observations) -> lis
     return [text for text in found if text is not None]
 
 
-def _frequent(counts: Counter[str]) -> dict[str, Any]:
-    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_FREQUENT]
+def _has_measures(found: dict[str, dict[str, Any]], column: str) -> bool:
+    return any(name.startswith(f"{column}.") for name in found)
+
+
+def _frequent(counts: Counter[str], limit: int = _MOST_FREQUENT) -> dict[str, Any]:
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
     return {"rows": sum(counts.values()), "distinct": len(counts), "most_frequent": [list(pair) for pair in top]}
 
 

@@ -234,7 +234,7 @@ def _convert_typed(found: pa.Array, sql_type: str, known: Set[str]) -> pa.Array:
         return convert_text(_all_fit(found.cast(pa.string()), sql_type), sql_type)[0]
     if pa.types.is_integer(wanted) and pa.types.is_floating(kind):
         if pc.any(pc.greater_equal(pc.abs(found), _MAX_EXACT)).as_py():
-            raise ValueError("numbers from 2**53 on are not exact with a point; send them as integers or texts")
+            raise ValueError("integers from 2**53 on are not exact in a column with gaps; send them as texts")
         return found.cast(wanted)
     return found.cast(wanted, safe=not pa.types.is_floating(wanted))
 

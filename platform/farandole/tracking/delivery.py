@@ -19,6 +19,7 @@ from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VAR
 
+from farandole.tracking.new_store import create_store
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
 from farandole.tracking.store import VIEW_TAG, TrackingStore
@@ -144,6 +145,7 @@ class Delivery:
         problem = find_problem(self._store)
         if problem is not None:
             raise UnusableStoreError(problem)
+        create_store(self._store.uri)
         return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
 
     @property

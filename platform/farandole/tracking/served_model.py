@@ -95,7 +95,7 @@ def _parse_csv(csv_input: Any, schema: Any = None) -> pd.DataFrame:
     The server has an error for columns of any type, and pandas would turn `007` into 7, and categories such as `None`
     into missing values.
     """
-    if schema is None or not all(isinstance(column.type, AnyType) for column in schema.inputs):
+    if not _takes_any_type(schema):
         return _PARSE_CSV(csv_input, schema=schema)
     try:
         return pd.read_csv(csv_input, dtype=str, keep_default_na=False, na_filter=False)
@@ -103,7 +103,31 @@ def _parse_csv(csv_input: Any, schema: Any = None) -> pd.DataFrame:
         raise MlflowException(f"the body of the request is not CSV: {error}", error_code=BAD_REQUEST) from error
 
 
-_PARSE_CSV = getattr(scoring_server.parse_csv_input, "original", scoring_server.parse_csv_input)
-_parse_csv.original = _PARSE_CSV  # type: ignore[attr-defined]  # a process may load several models
-scoring_server.parse_csv_input = _parse_csv
+def _parse_instances(inp_dict: dict[str, Any], schema: Any = None) -> Any:
+    """Read `instances` or `inputs` in the body of a request, of which the objects may lack members.
+
+    The server would move the values of a column up to fill its gaps, into the rows of other objects.
+    """
+    rows = inp_dict.get("instances")
+    if _takes_any_type(schema) and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        names = dict.fromkeys(name for row in rows for name in row)
+        inp_dict = {**inp_dict, "instances": [{name: row.get(name) for name in names} for row in rows]}
+    return _PARSE_INSTANCES(inp_dict, schema=schema)
+
+
+def _takes_any_type(schema: Any) -> bool:
+    return schema is not None and all(isinstance(column.type, AnyType) for column in schema.inputs)
+
+
+def _replace(name: str, function: Any) -> Any:
+    """Replace a function of the scoring server, of this process alone; return the server's own."""
+    original = getattr(scoring_server, name)
+    original = getattr(original, "original", original)  # a process may load several models
+    function.original = original
+    setattr(scoring_server, name, function)
+    return original
+
+
+_PARSE_CSV = _replace("parse_csv_input", _parse_csv)
+_PARSE_INSTANCES = _replace("parse_tf_serving_input", _parse_instances)
 mlflow.models.set_model(ServedModel())

@@ -215,13 +215,21 @@ def count_labels(dataset: Dataset, gang: World) -> list[int]:
 
     Uses the manifest's statistics if they list all classes; otherwise each rank reads its share of the blocks.
     """
-    label = dataset.manifest.columns.target
-    statistics = dataset.manifest.statistics.get(label.column, {})
-    listed = dict(statistics.get("most_frequent", ()))
-    if statistics.get("rows") == dataset.manifest.rows("train") == sum(listed.get(name, 0) for name in label.classes):
-        return [listed.get(name, 0) for name in label.classes]
+    listed, label = listed_class_counts(dataset), dataset.manifest.columns.target
+    if listed is not None:
+        return listed
     reader, counts = dataset.split("train"), Counter[int]()
     for number in range(gang.rank, len(reader.block_rows), gang.size):
         counts.update(reader.block(number)[LABEL].tolist())
     sums = world.all_reduce_sum([float(counts[index]) for index in range(len(label.classes))], "label.counts")
     return [round(count) for count in sums]
+
+
+def listed_class_counts(dataset: Dataset) -> list[int] | None:
+    """Return the training rows of each class by the manifest's statistics; None if these do not list all classes."""
+    label = dataset.manifest.columns.target
+    statistics = dataset.manifest.statistics.get(label.column, {})
+    listed = dict(statistics.get("most_frequent", ()))
+    if statistics.get("rows") == dataset.manifest.rows("train") == sum(listed.get(name, 0) for name in label.classes):
+        return [listed.get(name, 0) for name in label.classes]
+    return None

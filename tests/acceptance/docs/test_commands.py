@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _UI = "farandole ui"
 _ID = re.compile(r"flights-\d{8}-\d{6}-[0-9a-f]{4}")
-_ORDER = ("README.md", "docs/data.md", "docs/training.md", "docs/submitted_jobs.md")
+_ORDER = ("docs/first_job.md", "README.md", "docs/data.md", "docs/training.md", "docs/submitted_jobs.md")
 """Documents with commands, in an order in which they build on each other."""
 
 
@@ -81,6 +81,7 @@ def test_every_command_of_the_documents_works(user_home: Path) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         output[command.split()[1]] = done.stdout
+    assert "seats: regression" in output["init"]
     trained = json.loads(output["train"])
     assert trained["training"]["workers"] == 1
     assert trained["dataset"]["reused"] is True

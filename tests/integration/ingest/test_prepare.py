@@ -151,6 +151,7 @@ def test_only_training_rows_are_learned_from(write: Write, make_job: MakeJob, pr
         "rows": 40,
         "distinct": 3,
         "most_frequent": [["a", 14], ["b", 13], ["c", 13]],
+        "missing": 0,
     }
     assert set(columns(prepared.path, "train")["categorical"].ravel().tolist()) == {2, 3, 4}
     for split in ("validation", "test"):

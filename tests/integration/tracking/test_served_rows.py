@@ -189,6 +189,18 @@ def test_the_scoring_server_accepts_the_rows_of_the_source(served: Served, form:
     np.testing.assert_allclose(predicted, served.expected, rtol=1e-5)
 
 
+def test_a_member_that_an_object_lacks_is_missing_in_its_own_row(served: Served) -> None:
+    rows = [{"x": 1.0, "kind": "b"}, {"x": 2.0}, {"kind": "nan"}]
+    full = [{**dict.fromkeys(TYPES), **row} for row in rows]
+    answers = []
+    for body in ([{**dict.fromkeys(set(TYPES) - {"x", "kind"}), **row} for row in rows], full):
+        status, answer = _post(served, "application/json", json.dumps({"instances": body}))
+        assert status == 200, answer
+        answers.append([row["probability"] for row in json.loads(answer)["predictions"]])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 3
+
+
 def test_a_value_that_does_not_fit_is_rejected_with_its_column(served: Served) -> None:
     with pytest.raises(MlflowException) as caught:
         _post(served, "text/csv", ROWS.replace("2.25", "much"))

@@ -169,11 +169,13 @@ def test_word_for_none_is_a_category_among_words(tmp_path: Path) -> None:
         (lambda source, _: source.choice("abcd"), {"kind": "multiclass"}),
         (lambda source, _: str(source.randint(3, 8)), {"kind": "multiclass"}),
         (lambda source, _: f"{source.randint(3, 8)}.0", {"kind": "multiclass"}),
+        (lambda source, _: source.choice("468"), {"kind": "multiclass"}),
+        (lambda source, _: source.choice(["0", "1", "2", "3", "7", "12"]), {"kind": "regression"}),
         (lambda source, _: str(source.randint(0, 500)), {"kind": "regression"}),
         (lambda source, _: f"{source.random():.4f}", {"kind": "regression"}),
         (lambda source, _: f"€{source.randint(10, 999)}.90", {"kind": "regression"}),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_kind_of_the_label_follows_from_its_values(tmp_path: Path, row: Row, expected: dict[str, str]) -> None:
     path = write_table(

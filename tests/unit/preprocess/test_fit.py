@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from farandole.errors import DataError
-from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, summary
+from farandole.preprocess import LABEL_KEY, Observations, Preprocessing, find_losses, learn, merge, statistics, summary
+from farandole.preprocess.label import label_from_spec
+from farandole.spec import Label
 
 Declare = Callable[..., Preprocessing]
 FEATURES: dict[str, Any] = {
@@ -98,3 +102,41 @@ def test_features_that_lose_distinct_values_are_listed(declare: Declare) -> None
     observations = observed(preprocessing, rows)
     (text,) = find_losses(learn(preprocessing, observations), observations)
     assert text.startswith("features.plain: column x: 2 distinct values of the training rows become 1 as float32")
+
+
+def test_statistics_count_missing_categories_and_give_the_range_of_dates(declare: Declare) -> None:
+    features = {
+        "c": {"kind": "categorical"},
+        "h": {"kind": "categorical", "encoding": "hash", "buckets": 4},
+        "t": {"kind": "time", "parts": ["month"]},
+    }
+    preprocessing = declare(features, {"c": "string", "h": "string", "t": "timestamp"})
+    days = [datetime.datetime(2024, 5, 2, 13), None, datetime.datetime(2023, 1, 9)]
+    rows = pa.record_batch(
+        {
+            "c": pa.array(["a", None, "a"]),
+            "h": pa.array([None, None, "x"]),
+            "t": pa.array(days, pa.timestamp("us")),
+            "y": pa.array(["n", "p", "n"]),
+        }
+    )
+    parts = merge([observed(preprocessing, rows.slice(0, 1)), observed(preprocessing, rows.slice(1))])
+    found = statistics(preprocessing, parts)
+    assert found["c"] == {"rows": 2, "distinct": 1, "most_frequent": [["a", 2]], "missing": 1}
+    assert found["h"] == {"rows": 3, "missing": 2}
+    assert found["t"] == {
+        "rows": 3,
+        "missing": 1,
+        "earliest": "2023-01-09T00:00:00",
+        "latest": "2024-05-02T13:00:00",
+    }
+
+
+def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
+    classes = [f"class {number:02d}" for number in range(30)]
+    preprocessing = declare(FEATURES, TYPES)
+    label = Label.model_validate({"column": "y", "kind": "multiclass"})
+    preprocessing = dataclasses.replace(preprocessing, label=label_from_spec(label))
+    found = statistics(preprocessing, observed(preprocessing, batch([1.0] * 60, classes * 2, classes * 2)))
+    assert len(found["c"]["most_frequent"]) == 10
+    assert found["y"]["most_frequent"] == [[name, 2] for name in classes]

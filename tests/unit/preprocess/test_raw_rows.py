@@ -112,7 +112,7 @@ def test_whole_numbers_with_gaps_arrive_as_floats_and_stay_whole(numbers: list[i
 
 
 def test_inexact_whole_numbers_are_refused() -> None:
-    with pytest.raises(DataError, match=r"column c: is not bigint \(numbers from 2\*\*53 on are not exact"):
+    with pytest.raises(DataError, match=r"column c: is not bigint \(integers from 2\*\*53 on are not exact"):
         convert_column("c", pd.Series([2.0**53, None]), "bigint")
 
 

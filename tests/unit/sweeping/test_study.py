@@ -14,6 +14,15 @@ def test_longer_sweep_continues_a_finished_one(tmp_path: Path) -> None:
     assert len(run_study(Study(tmp_path, sweep_spec(trials=5), "maximize"), 100)) == 2
 
 
+def test_a_sweep_in_a_folder_of_any_name_is_stored_and_continued(tmp_path: Path) -> None:
+    folder = tmp_path / "per%20cent #1? ü+"
+    folder.mkdir()
+    run_study(Study(folder, sweep_spec(trials=2), "maximize"), 100)
+    assert len(run_study(Study(folder, sweep_spec(trials=3), "maximize"), 100)) == 1
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_best_trial_is_the_best_complete_one(tmp_path: Path) -> None:
     for direction, expected in (("maximize", 1), ("minimize", 0)):
         (tmp_path / direction).mkdir()

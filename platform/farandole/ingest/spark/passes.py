@@ -95,7 +95,7 @@ def fit_by(
     Returns:
         The fitted preprocessing, and the statistics of the observed columns.
     """
-    column_statistics: dict[str, dict[str, Any]] = {}
+    column_statistics = statistics(preprocessing, observations)
     while not preprocessing.fitted:
         column_statistics = statistics(preprocessing, observations) | column_statistics
         preprocessing = learn(preprocessing, observations)

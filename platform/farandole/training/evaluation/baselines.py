@@ -21,10 +21,12 @@ from farandole.jobdir.layout import BASELINE
 from farandole.shards import LABEL, Dataset, LabelColumn
 from farandole.spec import Job
 from farandole.training.evaluation.boosting import is_suitable
+from farandole.training.losses import listed_class_counts
 
 MEAN, PRIOR, BOOSTING = "mean", "prior", "hist_gradient_boosting"
 """Names of the baselines in result documents and MLflow."""
 _THREADS = 4
+_SAMPLE_ROWS = 100_000
 _POLL_S = 0.05
 
 
@@ -123,15 +125,31 @@ def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
 
     Logits of the frequencies of the classes, or the mean in the label's own units.
     """
-    label, reader = dataset.manifest.columns.target, dataset.split("train")
-    blocks = (reader.block(number)[LABEL] for number in range(len(reader.block_rows)))
+    label = dataset.manifest.columns.target
     if label.kind == "regression":
-        sums = [(label.in_units(block).sum(), len(block)) for block in blocks]
-        output = np.array([sum(total for total, _ in sums) / max(1, sum(count for _, count in sums))])
+        output = np.array([_label_mean(dataset, label)])
     else:
-        counts = sum(
-            (np.bincount(block, minlength=len(label.classes)) for block in blocks), np.zeros(len(label.classes))
-        )
-        logs = np.log(np.maximum(counts, 0.5) / max(1, counts.sum()))
+        counts = listed_class_counts(dataset)
+        if counts is None:
+            counts = np.bincount(_some_labels(dataset), minlength=len(label.classes)).tolist()
+        logs = np.log(np.maximum(counts, 0.5) / max(1, sum(counts)))
         output = logs[1:] - logs[:1] if label.kind == "binary" else logs
     return torch.from_numpy(np.tile(output, (rows, 1)))
+
+
+def _label_mean(dataset: Dataset, label: LabelColumn) -> float:
+    """Return the mean of the training labels, from the statistics of the manifest if they have it."""
+    known = dataset.manifest.statistics.get(label.column, {}).get("mean")
+    return float(label.in_units(_some_labels(dataset)).mean() if known is None else known)
+
+
+def _some_labels(dataset: Dataset) -> np.ndarray:
+    """Return the labels of the first training rows, which are a sample: reading all of them means reading all rows."""
+    reader, found, rows = dataset.split("train"), [], 0
+    for number in range(len(reader.block_rows)):
+        found.append(np.array(reader.block(number)[LABEL]))
+        reader.release(number)
+        rows += len(found[-1])
+        if rows >= _SAMPLE_ROWS:
+            break
+    return np.concatenate(found)

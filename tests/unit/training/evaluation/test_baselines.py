@@ -8,6 +8,7 @@ import torch
 
 from farandole.shards import Dataset
 from farandole.spec import Job
+from farandole.training.evaluation import baselines
 from farandole.training.evaluation.baselines import boosting_process, trivial_name, trivial_outputs
 from tests.support.made_data import ROWS, Made
 
@@ -30,6 +31,17 @@ def test_trivial_outputs_are_the_mean_and_the_frequencies(made: MakeMade) -> Non
         shares = [(raw.astype(str).str.lower() == name).mean() for name in label.classes]
         found = outputs[0].sigmoid() if kind == "binary" else outputs[0].softmax(0)
         assert found.tolist() == pytest.approx(shares[-len(found) :])
+
+
+def test_a_sample_is_read_where_the_manifest_has_no_statistics_of_the_label(
+    made: MakeMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "_SAMPLE_ROWS", 300)
+    for kind in ("binary", "multiclass", "regression"):
+        dataset = Dataset(made(kind).path)
+        known = trivial_outputs(dataset, 1)
+        dataset.manifest = dataset.manifest.model_copy(update={"statistics": {}})
+        torch.testing.assert_close(trivial_outputs(dataset, 1), known, rtol=0.3, atol=0.3)
 
 
 def test_boosting_runs_beside_the_block_and_its_result_is_reused(

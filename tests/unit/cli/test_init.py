@@ -1,0 +1,97 @@
+"""`farandole init` as a command: its output fits a terminal, asks only there, and is one document for scripts."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from farandole.cli import init as command
+from farandole.cli import main as cli
+from farandole.errors import SpecError
+from farandole.spec import load_job
+from tests.support.odd_tables import write_table
+
+
+def _row(source: random.Random, number: int) -> str:
+    label = source.randint(0, 1)
+    return f"{number + 1},{source.random():.3f},{source.choice(['', 'a', 'b'])},{label * 5},{'NY'[label]}"
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return write_table(tmp_path / "trips.csv", "rownames,fare,zone,paid,tip", _row, 400)
+
+
+def _run(*arguments: str) -> str:
+    done = CliRunner().invoke(cli.app, ["init", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0
+    return str(done.stdout)
+
+
+def test_guesses_are_shown_within_80_columns(table: Path) -> None:
+    lines = _run("trips.csv", "--label", "tip").splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert lines[0] == "trips: trips/job.yaml"
+    assert "400 rows of csv" in text
+    assert "tip: binary (two values: N and Y)" in text
+    assert "rownames: numbers the rows" in text
+    assert "paid alone predicts tip (accuracy 1.000)" in text
+    assert text.rstrip().endswith("trips/job.yaml")
+    assert list(load_job(Path("trips/job.yaml")).data.features) == ["fare", "zone", "paid"]
+
+
+def test_label_is_guessed_where_nobody_can_be_asked(table: Path) -> None:
+    text = _run("trips.csv", "--output", "out")
+    assert "tip: binary" in text
+    (others,) = (line for line in text.splitlines() if "or --label" in line)
+    assert {word.strip(",") for word in others.split()[2:]} == {"paid", "zone", "fare"}
+    assert Path("out/job.yaml").exists()
+
+
+def test_label_is_asked_for_on_a_terminal(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.sys.stdin, "isatty", lambda: True)
+    raw = command.look_at(str(table))
+    monkeypatch.setattr(command.typer, "prompt", lambda text, default, err: "fare" if default == "tip" else "")
+    assert command.ask_label(raw) == "fare"
+
+
+def test_document_holds_the_guesses(table: Path) -> None:
+    document = json.loads(_run("trips.csv", "--label", "tip", "--json"))
+    assert document["job_file"] == str(table.parent / "trips" / "job.yaml")
+    assert document["label"]["kind"] == "binary"
+    assert document["features"]["zone"]["kind"] == "categorical"
+    assert document["left_out"] == {"rownames": "numbers the rows"}
+    assert document["leaks"] == [{"column": "paid", "accuracy": 1.0}]
+
+
+def test_kind_and_name_win_over_guesses(table: Path) -> None:
+    _run("trips.csv", "--label", "paid", "--kind", "regression", "--name", "mine")
+    job = load_job(Path("mine/job.yaml"))
+    assert job.name == "mine"
+    assert job.data.label is not None
+    assert job.data.label.kind == "regression"
+    with pytest.raises(SpecError, match=r"--kind ordinal: is not known; use binary, multiclass, regression"):
+        _run("trips.csv", "--kind", "ordinal")
+    with pytest.raises(SpecError, match=r"--name My Job: "):
+        _run("trips.csv", "--label", "tip", "--name", "My Job")
+
+
+def test_existing_job_file_is_kept(table: Path) -> None:
+    _run("trips.csv", "--label", "tip")
+    with pytest.raises(SpecError, match=r"exists already; add --force to replace it"):
+        _run("trips.csv", "--label", "tip")
+    assert "fare" in _run("trips.csv", "--label", "fare", "--force")
+
+
+def test_help_names_every_option(table: Path) -> None:
+    text = _run("--help")
+    for option in ("DATA", "--label", "--output", "--kind", "--name", "--force", "--json"):
+        assert option in text
+    assert max(map(len, text.splitlines())) <= 80
