@@ -13,8 +13,8 @@ import yaml
 
 from farandole.errors import FarandoleError
 from farandole.spec import Job, load_job
-from tests.support.messages import foreign_words
 from tests.support.ingest_inputs import HEADER, SMALL, MakeJob, Prepare, Refuse, Write, nycflights
+from tests.support.messages import foreign_words
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from farandole.preprocess.label import ClassLabel, NumberLabel
 from farandole.preprocess.numeric import NumericTransform
 from farandole.preprocess.preprocessing import Preprocessing
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES, Transform
+from farandole.preprocess.transform import ROUNDED, VALUES, Transform
 
 LABEL_KEY = ":label"
 """The key of the label's values, and the start of the keys `:label:MEASURE`. A feature's keys are its name and
@@ -172,6 +172,8 @@ def statistics(preprocessing: Preprocessing, observations: Observations) -> dict
     found: dict[str, dict[str, Any]] = {}
     for transform in preprocessing.transforms:
         for measure, measurement in observations.of(transform).items():
+            if measure == ROUNDED:
+                continue
             if isinstance(measurement, Summary):
                 key = f"{transform.column}.{measure}" if measure else transform.column
                 found.setdefault(key, measurement.to_dict())
@@ -195,15 +197,26 @@ def find_losses(preprocessing: Preprocessing, observations: Observations) -> lis
         preprocessing: The preprocessing, fitted.
         observations: The observations of the first pass, which are those of the raw values.
     """
-    found = []
+    found: list[str | None] = []
     for transform in preprocessing.transforms:
         summary = observations.summaries.get(transform.name)
         if isinstance(transform, NumericTransform) and summary is not None:
-            found.append(transform.find_loss(summary))
+            rounded = observations.summaries.get(_key(transform, ROUNDED))
+            found += [transform.find_loss(summary), _describe_rounded(transform.origin, rounded)]
     label, summary = preprocessing.label, observations.summaries.get(LABEL_KEY)
     if isinstance(label, NumberLabel) and summary is not None:
-        found.append(label.find_loss(summary))
+        rounded = observations.summaries.get(_label_key(ROUNDED))
+        found += [label.find_loss(summary), _describe_rounded(f"label: column {label.column}", rounded)]
     return [text for text in found if text is not None]
+
+
+def _describe_rounded(origin: str, rounded: Summary | None) -> str | None:
+    if rounded is None:
+        return None
+    return (
+        f"{origin}: {round(rounded.mean * rounded.rows):,} integers of the training rows are beyond 2^53 and were"
+        " rounded to the nearest float64; subtract a constant in the query, or use `kind: categorical` for codes"
+    )
 
 
 def _has_measures(found: dict[str, dict[str, Any]], column: str) -> bool:

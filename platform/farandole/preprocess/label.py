@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
-from farandole.preprocess.transform import VALUES
-from farandole.preprocess.values import as_numbers, as_text
+from farandole.preprocess.transform import ROUNDED, VALUES
+from farandole.preprocess.values import as_numbers, as_text, rounded_integers
 from farandole.shards import LabelColumn, LabelScale
 from farandole.spec import Label
 
@@ -154,7 +154,11 @@ class NumberLabel:
             DataError: A label is missing, or negative although its logarithm is wanted.
         """
         numbers = self._numbers(values)
-        return {VALUES: numbers, _LOG: np.log1p(numbers)} if self.spec.transform == "log" else {VALUES: numbers}
+        found: dict[str, np.ndarray | pa.Array] = {VALUES: numbers}
+        if self.spec.transform == "log":
+            found[_LOG] = np.log1p(numbers)
+        rounded = rounded_integers(values)
+        return found if rounded is None else {**found, ROUNDED: rounded}
 
     def learn(self, measurements: Mapping[str, Summary]) -> NumberLabel:
         """Return the label with its scale.

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.preprocess.summary import MAX_COUNTED, Summary
-from farandole.preprocess.transform import VALUES, ColumnsTransform, Measurements
-from farandole.preprocess.values import as_numbers, nearest_value
+from farandole.preprocess.transform import ROUNDED, VALUES, ColumnsTransform, Measurements
+from farandole.preprocess.values import as_numbers, nearest_value, rounded_integers
 from farandole.spec import Numeric
 
 _SMOOTH_LIMIT = 3.0
@@ -47,7 +47,7 @@ class NumericTransform(ColumnsTransform):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of its columns in the group."""
-        return (self.name, f"{self.name}_missing") if self.spec.indicator else (self.name,)
+        return self.spec.columns(self.name)
 
     @property
     def fitted(self) -> bool:
@@ -57,7 +57,10 @@ class NumericTransform(ColumnsTransform):
     def observe(self, values: pa.Array) -> dict[str, np.ndarray | pa.Array]:
         """Return the numbers that this pass must summarise."""
         numbers = as_numbers(self.column, values)
-        return {VALUES: self._before_scale(numbers) - self.shift if self.first_pass_done else numbers}
+        if self.first_pass_done:
+            return {VALUES: self._before_scale(numbers) - self.shift}
+        rounded = rounded_integers(values)
+        return {VALUES: numbers} if rounded is None else {VALUES: numbers, ROUNDED: rounded}
 
     def learn(self, measurements: Measurements) -> NumericTransform:
         """Return the transform with the results of the pass.

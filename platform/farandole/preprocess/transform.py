@@ -18,6 +18,9 @@ from farandole.spec import Spec
 VALUES = ""
 """The measure of a column's own values; other measures (such as the lengths of texts) have names."""
 
+ROUNDED = "rounded"
+"""The measure that is 1 for integers that float64 rounds; it exists only if there are some."""
+
 Measurements = Mapping[str, Summary | Counter[str]]
 """Results of one pass over the training split: measure to its summary or its counts. Without rows it is empty."""
 

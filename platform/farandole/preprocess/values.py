@@ -13,6 +13,8 @@ from farandole.errors import DataError
 
 _SHOWN = 60
 """The number of characters of a value that an error shows."""
+_MAX_EXACT = 2**53
+"""The largest integer up to which float64 holds all integers."""
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "tinyint": pa.int8(),
@@ -87,6 +89,18 @@ def _parse_numbers(column: str, text: pa.StringArray) -> pa.DoubleArray:
             " list it in `null_values` of the source, otherwise convert it in the query, or use `kind: categorical`"
         )
     return trimmed.cast(pa.float64())
+
+
+def rounded_integers(values: pa.Array) -> np.ndarray | None:
+    """Mark the integers that float64 rounds, 1.0 or 0.0 `[rows]`; None if there are none (of up to 2**53)."""
+    if not pa.types.is_integer(values.type) or values.type.bit_width < 64:
+        return None
+    limits = pc.min_max(values)
+    ends = (limits["min"].as_py(), limits["max"].as_py())
+    if ends[0] is None or max(-ends[0], ends[1]) <= _MAX_EXACT:
+        return None
+    marks = np.array([value is not None and int(float(value)) != value for value in values.to_pylist()], np.float64)
+    return marks if marks.any() else None
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:

@@ -140,3 +140,19 @@ def test_statistics_of_the_label_list_all_classes(declare: Declare) -> None:
     found = statistics(preprocessing, observed(preprocessing, batch([1.0] * 60, classes * 2, classes * 2)))
     assert len(found["c"]["most_frequent"]) == 10
     assert found["y"]["most_frequent"] == [[name, 2] for name in classes]
+
+
+def test_integers_beyond_float64_are_counted(declare: Declare) -> None:
+    preprocessing = declare({"x": {"kind": "numeric"}}, {"x": "bigint"})
+    rows = pa.record_batch({"x": [2**60, 2**60 + 1, None, 2**53 + 1, 7], "y": ["n", "p", "n", "p", "n"]})
+    observations = observed(preprocessing, rows)
+    (text,) = find_losses(learn(preprocessing, observations), observations)
+    assert text.startswith("features.x: column x: 2 integers of the training rows are beyond 2^53 and were rounded")
+    assert set(statistics(preprocessing, observations)) == {"x", "y"}
+
+
+def test_integers_that_float64_holds_are_not_reported(declare: Declare) -> None:
+    preprocessing = declare({"x": {"kind": "numeric"}}, {"x": "bigint"})
+    rows = pa.record_batch({"x": [2**53, -(2**53), 2**60], "y": ["n", "p", "n"]})
+    observations = observed(preprocessing, rows)
+    assert set(observations.summaries) == {"x"}

@@ -50,6 +50,8 @@ from farandole.spec import (
         (Train, {"shard_optimizer": True, "optimizer": {"name": "adafactor"}}, "cannot be sharded"),
         (Train, {"shard_optimizer": True, "horovod": {"adasum": True}}, "needs sums"),
         (Train, {"horovod": {"predivide_factor": 2}}, "no effect without `compression: fp16`"),
+        (Train, {"keep": "first"}, "best"),
+        (Train, {"baseline": "trees"}, "trivial"),
         (Train, {"checkpoint": {"keep": 0}}, "greater than or equal to 1"),
         (Resources, {"workers": 0}, "greater than or equal to 1"),
         (Resources, {"gpus": 2}, "less than or equal to 1"),
@@ -148,3 +150,8 @@ def test_lowest_value_of_an_error_metric_is_the_best(metric: str, best_is: str, 
 def test_directory_can_be_a_relative_path_or_a_uri() -> None:
     assert str(checkpoint_job(directory="there").train.checkpoint.directory).endswith("/there")
     assert checkpoint_job(directory="s3://bucket/there").train.checkpoint.directory == "s3://bucket/there"
+
+
+@pytest.mark.parametrize(("written", "meant"), [(False, "off"), (True, "auto"), ("off", "off"), ("trivial", "trivial")])
+def test_baseline_may_be_what_yaml_makes_of_off(written: object, meant: str) -> None:
+    assert Train.model_validate({"baseline": written}).baseline == meant
