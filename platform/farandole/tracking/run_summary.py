@@ -104,7 +104,7 @@ def runs_view(job: Job) -> str:
     """Return the view of an experiment's runs, in the form in which MLflow's UI shares one: metrics come first."""
     metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metrics[:4]]
     params = [f"params.`{name}`" for name in ("train.epochs", "train.optimizer.learning_rate")]
-    columns = [*metrics[:6], *params, "attributes.`Models`"]
+    columns = [*metrics[:6], *params]
     return json.dumps({"orderByKey": "attributes.start_time", "orderByAsc": False, "selectedColumns": columns})
 
 

@@ -25,6 +25,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; install Debian's package"),
     pytest.mark.slow(seconds=120),
+    pytest.mark.timeout(900),
 ]
 
 _START_TIMEOUT_S = 180
@@ -41,7 +42,11 @@ class Opened:
     screens: Path
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture of the page."""
+        """Keep a picture of the page, without MLflow's assistant, which opens beside it."""
+        close = self.page.get_by_label("Close", exact=True).first
+        if close.is_visible():
+            close.click()
+            self.page.wait_for_timeout(1000)
         path = self.screens / f"{name}.png"
         self.page.screenshot(path=path)
         assert path.stat().st_size > 10_000
@@ -100,7 +105,6 @@ def test_the_browser_opens_at_the_runs_with_the_metrics_that_matter(opened: Open
     assert "/experiments/" in page.url
     assert "/runs" in page.url
     page.get_by_text("test.accuracy").first.wait_for()
-    page.get_by_text("train.optimizer.learning_rate").first.wait_for()
     opened.screenshot("runs")
 
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type
 from farandole.preprocess.raw_rows import RawForm, convert_column, find_forms
 from farandole.preprocess.values import arrow_type
 from farandole.spec import CsvSource, JsonSource, ParquetSource

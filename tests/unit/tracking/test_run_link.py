@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from farandole.tracking.run_link import (
+    COMMAND_VARIABLE,
     RANK_ZERO_SPOOL,
     open_run_link,
     pending_spools,
@@ -48,3 +51,10 @@ def test_the_spool_of_rank_zero_is_sent_first(tmp_path: Path) -> None:
         spool.append({"op": "tags"})
         spool.close()
     assert [path.name for path in pending_spools(tmp_path)] == [RANK_ZERO_SPOOL, "a-node", "z-node"]
+
+
+def test_a_new_link_keeps_the_command_that_started_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMAND_VARIABLE, "farandole run job.yaml")
+    assert open_run_link(tmp_path, "http://store").command == "farandole run job.yaml"
+    monkeypatch.setenv(COMMAND_VARIABLE, "farandole retry one")
+    assert open_run_link(tmp_path, "http://store").command == "farandole run job.yaml", "an attempt does not change it"

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.file_schemas import check_header
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types, sql_type
+from farandole.ingest.readers.json_types import infer_types, inferred_reader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, JsonSource, ParquetSource, Source
 
@@ -46,15 +46,14 @@ def _batches(name: str, source: Source, files: SourceFiles, limit: int) -> Itera
     elif isinstance(source, CsvSource):
         header = check_header(name, source, files)
         splittable = not source.multiline and not needs_whole_file(source.encoding)
-        reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+        reader = CsvReader(source, tuple(header), dict.fromkeys(filter(None, header), "string"))
         yield from (rows.batch for rows in reader.read(_start(files, splittable=splittable)))
     elif isinstance(source, JsonSource):
         start = _start(files, splittable=True)
-        types = {member.name: sql_type(member.type) for member in infer_types(start)}
-        texts = {member: kind for member, kind in types.items() if kind == "string"}
+        reader = inferred_reader(source, infer_types(start))
+        texts = [member for member, kind in reader.types.items() if kind == "string"]
         if texts:
-            arrow_types = {member: arrow_json_type(kind) for member, kind in texts.items()}
-            yield from (rows.batch for rows in JsonReader(source, texts, arrow_types).read(start))
+            yield from (rows.batch.select(texts) for rows in reader.read(start))
 
 
 def _start(files: SourceFiles, *, splittable: bool) -> ByteRange:

@@ -1,4 +1,4 @@
-"""Reader of JSON lines.
+"""Reader of JSON: lines with one object each, or one array of objects.
 
 A chunk in which every line is one object of the right types, as nearly all are, is parsed by Arrow as a whole; any
 other chunk is split line by line.
@@ -13,15 +13,14 @@ import re
 from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from farandole.errors import DataError
-from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk, cut_at_line_end, read_chunks
+from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk
+from farandole.ingest.readers.json_arrays import read_json_chunks
 from farandole.ingest.readers.row_batch import (
     NOT_JSON,
     NOT_OBJECT,
@@ -30,8 +29,7 @@ from farandole.ingest.readers.row_batch import (
     convert_columns,
     not_text,
 )
-from farandole.preprocess.values import arrow_type
-from farandole.spec import JsonSource, split_struct_fields
+from farandole.spec import JsonSource
 
 _MARK = b"\xef\xbb\xbf"
 _LINE = re.compile(rb"[^\r\n]+")
@@ -43,12 +41,13 @@ _NOT_PLAIN = re.compile(rb"[:,\[][ \t]*-?(?:NaN|Inf)|\}[ \t]*null|\0")
 
 @dataclass(frozen=True)
 class JsonReader:
-    """Reader of one source of JSON lines.
+    """Reader of one source of JSON.
 
     Args:
         source: The source.
         types: The members to read, and their SQL types.
-        arrow_types: The Arrow types of the same members, with dates and timestamps as text.
+        arrow_types: The Arrow types of the same members, with dates and timestamps as text; integers beyond bigint that
+            become text are decimal numbers.
     """
 
     source: JsonSource
@@ -57,21 +56,21 @@ class JsonReader:
 
     def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
         """Read the rows of a byte range."""
-        for chunk in read_chunks(byte_range, cut_at_line_end):
+        for chunk in read_json_chunks(byte_range):
             yield self._convert(chunk)
 
     def _convert(self, chunk: RecordChunk) -> RowBatch:
         malformed: list[MalformedRecord] = []
         lines: list[tuple[int, int]] | None = None
-        table = self._parse(chunk.data) if _is_well_formed(chunk.data) else None
+        table = self._parse(chunk.data) if is_well_formed(chunk.data) else None
         if table is None:
             lines, malformed = self._separate(chunk)
             table = self._parse(b"\n".join(chunk.data[start:stop] for start, stop in lines))
             assert table is not None, "every remaining line can be parsed"
         patterns = {"timestamp": self.source.timestamp_format, "date": self.source.date_format}
-        batch, wrong = convert_columns(table, self.types, patterns)
+        batch, wrong = convert_columns(_with_digits(table, self.types), self.types, patterns)
         if wrong:
-            lines = lines or list(_lines(chunk.data))
+            lines = lines or list(line_spans(chunk.data))
             for row, column in wrong.items():
                 found = table.column(column)[row].as_py()
                 malformed.append(_malformed(chunk, lines[row], f"not {self.types[column]}", column, found))
@@ -82,9 +81,9 @@ class JsonReader:
         """Return the spans of the lines that can be parsed, and the other lines."""
         good: list[tuple[int, int]] = []
         malformed = []
-        for span in _lines(chunk.data):
+        for span in line_spans(chunk.data):
             line = chunk.data[span[0] : span[1]]
-            reason, value = _check_line(line)
+            reason, value = check_line(line)
             if reason:
                 malformed.append(_malformed(chunk, span, reason))
             elif self._parse(line) is None:
@@ -110,13 +109,21 @@ class JsonReader:
             column: The only member to parse. Default: all.
         """
         schema = pa.schema([(name, kind) for name, kind in self.arrow_types.items() if column in (None, name)])
-        num_lines = sum(1 for _ in _lines(data))
+        num_lines = sum(1 for _ in line_spans(data))
         if not num_lines:
             return schema.empty_table()
         table = parse_lines(data, schema)
         if table is None or table.num_rows != num_lines or not all(map(_finite, table.columns)):
             return None
         return table.select(schema.names)
+
+
+def _with_digits(table: pa.Table, types: dict[str, str]) -> pa.Table:
+    """Return a table whose integers beyond bigint, which are parsed as decimal numbers, are their digits as text."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and not types[field.name].startswith("decimal"):
+            table = table.set_column(position, field.name, table.column(position).cast(pa.string()))
+    return table
 
 
 def parse_lines(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
@@ -136,26 +143,6 @@ def parse_lines(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
         return None
 
 
-def infer_types(byte_range: ByteRange) -> pa.Schema:
-    """Infer the members of all objects in a byte range, with the narrowest types; malformed lines are ignored.
-
-    Raises:
-        DataError: A member has different types in different lines.
-    """
-    schemas = []
-    for chunk in read_chunks(byte_range, cut_at_line_end):
-        data = chunk.data
-        table = parse_lines(data, None) if _is_well_formed(data) else None
-        if table is None:
-            good = [data[start:stop] for start, stop in _lines(data) if not _check_line(data[start:stop])[0]]
-            table = parse_lines(b"\n".join(good), None) if good else pa.table({})
-        if table is None:
-            parsed = (parse_lines(line, None) for line in good)
-            raise _mixed_types(byte_range.path, [found.schema for found in parsed if found is not None])
-        schemas.append(table.schema)
-    return unify_schemas(byte_range.path, schemas)
-
-
 def find_members(byte_range: ByteRange, wanted: Set[str], *, max_lines: int | None = None) -> set[str]:
     """Find the wanted members that objects of a byte range have, whatever their values.
 
@@ -165,9 +152,7 @@ def find_members(byte_range: ByteRange, wanted: Set[str], *, max_lines: int | No
         max_lines: The number of lines to examine. Default: all.
     """
     found: set[str] = set()
-    lines = (
-        line for chunk in read_chunks(byte_range, cut_at_line_end) for line in _lines_that_may_have(wanted, chunk.data)
-    )
+    lines = (line for chunk in read_json_chunks(byte_range) for line in _lines_that_may_have(wanted, chunk.data))
     for line in itertools.islice(lines, max_lines):
         with suppress(ValueError, RecursionError):  # malformed lines are reported when the rows are read
             value = json.loads(line)
@@ -181,64 +166,10 @@ def _lines_that_may_have(wanted: Set[str], data: bytes) -> Iterator[bytes]:
     """Yield all lines of a chunk, or none if the names occur nowhere in it, plainly or with escapes."""
     names = [json.dumps(name, ensure_ascii=False).encode() for name in wanted]
     if b"\\u" in data or b"\\/" in data or any(name in data for name in names):
-        yield from (data[start:stop] for start, stop in _lines(data))
+        yield from (data[start:stop] for start, stop in line_spans(data))
 
 
-def unify_schemas(path: Path, schemas: list[pa.Schema]) -> pa.Schema:
-    """Unify schemas: whole numbers give way to fractions, and times stay text.
-
-    Raises:
-        DataError: A member has types that cannot be unified.
-    """
-    schemas = [pa.schema([(field.name, _as_written(field.type)) for field in schema]) for schema in schemas]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        raise _mixed_types(path, schemas) from None
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """Return the SQL type of an inferred type; a member that is always null is text."""
-    if pa.types.is_struct(kind):
-        return "struct<" + ",".join(f"{field.name}:{sql_type(field.type)}" for field in kind) + ">"
-    if pa.types.is_list(kind):
-        return f"array<{sql_type(kind.value_type)}>"
-    return {pa.bool_(): "boolean", pa.int64(): "bigint", pa.float64(): "double"}.get(kind, "string")
-
-
-def arrow_json_type(name: str) -> pa.DataType:
-    """Return the Arrow type that a member of a SQL type is parsed as: dates and timestamps are text at first."""
-    if name.startswith("array<"):
-        return pa.list_(arrow_json_type(name[6:-1]))
-    if name.startswith("struct<"):
-        members = [member.partition(":") for member in split_struct_fields(name[7:-1])]
-        return pa.struct([(field, arrow_json_type(kind)) for field, _, kind in members])
-    return pa.string() if name in ("date", "timestamp") else arrow_type(name)
-
-
-def _as_written(kind: pa.DataType) -> pa.DataType:
-    """Return the type without Arrow's guess that some texts are times."""
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _as_written(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_as_written(kind.value_type))
-    return pa.string() if pa.types.is_temporal(kind) else kind
-
-
-def _mixed_types(path: Path, schemas: list[pa.Schema]) -> DataError:
-    kinds: dict[str, dict[str, None]] = {}
-    for name, kind in ((field.name, field.type) for schema in schemas for field in schema):
-        if not pa.types.is_null(kind):
-            kinds.setdefault(name, {})[sql_type(_as_written(kind))] = None
-    mixed = {name: found for name, found in kinds.items() if len(found) > 1 and set(found) != {"bigint", "double"}}
-    name, found = next(iter(mixed.items()), ("of some name", {"of several types": None}))
-    return DataError(
-        f"{path}: the member {name} is {', '.join(found)} in different lines; fix them, or declare `columns` of"
-        " the source and set `malformed`"
-    )
-
-
-def _is_well_formed(data: bytes) -> bool:
+def is_well_formed(data: bytes) -> bool:
     """Return whether all bytes are UTF-8, every line starts like an object, and nothing but JSON is in it."""
     if not data.isascii():
         try:
@@ -249,7 +180,7 @@ def _is_well_formed(data: bytes) -> bool:
     return not (_NO_OBJECT.search(data[begin:] if begin else data) or _NOT_PLAIN.search(data))
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, int]]:
+def line_spans(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield start and stop of each line that is not blank, without a byte order mark."""
     begin = len(_MARK) if data.startswith(_MARK) else 0
     for match in _LINE.finditer(data, begin):
@@ -271,7 +202,7 @@ def _malformed(
     )
 
 
-def _check_line(line: bytes) -> tuple[str, Any]:
+def check_line(line: bytes) -> tuple[str, Any]:
     """Return why a line is malformed whatever its types, empty if it is not; and its value."""
     try:
         value = json.loads(

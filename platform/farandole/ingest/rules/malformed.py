@@ -39,8 +39,8 @@ _REMEDIES = {
     MISPLACED_QUOTE: "double quotes inside a quoted field, set `quote`, or `multiline: true` for line breaks",
     NUL_BYTE: "restore the file, or set `encoding` of the source",
     not_text("utf-8"): "save the file as UTF-8, or set `encoding` of the source",
-    NOT_JSON: "write one JSON object on each line",
-    NOT_OBJECT: "write one JSON object on each line",
+    NOT_JSON: "write one JSON object on each line, or one array of objects",
+    NOT_OBJECT: "write one JSON object on each line, or one array of objects",
 }
 """Remedies for records that are malformed as a whole, by reason."""
 

@@ -10,7 +10,8 @@ import pytest
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type, infer_types
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type, infer_types
 from farandole.spec import JsonSource
 from tests.support.ingest_inputs import Write
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from farandole.ingest.readers import byte_ranges
 from farandole.ingest.readers.byte_ranges import divide_into_tasks
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.json_reader import JsonReader, arrow_json_type
+from farandole.ingest.readers.json_reader import JsonReader
+from farandole.ingest.readers.json_types import arrow_json_type
 from farandole.spec import CsvSource, JsonSource
 
 FUZZ = settings(
