@@ -127,8 +127,9 @@ class CsvSource(RowSource):
     """A file, a directory or a glob, on this machine or in an object store (`s3://bucket/…`), or `package://NAME/FILE`
     for data that is part of an installed Python package."""
     columns: dict[str, ColumnType] | None = None
-    """Column name to type. Only these columns are read. Default: all columns, each with the narrowest type that fits
-    all of its values; this reads the files twice."""
+    """Column name to type, of the files and of directories such as `year=2013`. Only these columns are read. Default:
+    all columns, each with the narrowest type that keeps all of its values as they are written (`00501` and `1.10` stay
+    text), or else the type that its features and the label need; this reads the files twice."""
     encoding: Encoding = "utf-8"
     """The encoding of the text, for example `latin-1`, `cp1252` or `utf-16`."""
     null_values: tuple[str, ...] = ()
@@ -150,7 +151,7 @@ class CsvSource(RowSource):
 
 
 class JsonSource(RowSource):
-    """JSON lines in UTF-8: one object on each line.
+    """JSON in UTF-8: one object on each line, or files that are one array of objects.
 
     A member that a line does not have is missing in that row; a declared member that no line has is an error.
     """
@@ -161,8 +162,8 @@ class JsonSource(RowSource):
     """A file, a directory or a glob, on this machine or in an object store (`s3://bucket/…`), or `package://NAME/FILE`
     for data that is part of an installed Python package."""
     columns: dict[str, JsonColumnType] | None = None
-    """Member name to type; other members are not read. Default: all members, with types inferred from all lines; this
-    reads the files twice."""
+    """Member name to type, also of directories such as `year=2013`; other members are not read. Default: all members,
+    with types that keep all values (integers beyond bigint become text); this reads the files twice."""
     timestamp_format: TimePattern | None = None
     """Spark's pattern for timestamp columns, for example `yyyy-MM-dd HH:mm:ss`. Default: ISO 8601."""
     date_format: TimePattern | None = None

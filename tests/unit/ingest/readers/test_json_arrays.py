@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "two commas": ('[\n{"a": 1},\n,{"a": 2}]', "line 3: the array has a comma and no object beside it"),
     "a comma at the start": ('[,{"a": 2}]', "line 1: the array has a comma and no object beside it"),
     "text behind it": ('[\n{"a": 1}\n]\n\n{"a": 2}', "line 5: text follows the end of the array"),
-    "another bracket": ('[\n{"a": 1}\n}', "line 3: a `}` where the array must go on or end"),
+    "another bracket": ('[\n{"a": 1}\n}', "line 3: a `}` where the array must continue or end"),
 }
 
 
