@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ _ROW_NUMBERS = {
     "nr",
     "idx",
 }
+_ACCENTS = dict.fromkeys(range(768, 880))
+"""The combining characters that follow a letter when its accent is written apart."""
 _MOSTLY_MISSING = 0.99
 _MOSTLY_DISTINCT = 0.9
 _MANY = 50
@@ -140,7 +143,7 @@ class FeatureNames:
 
     def make(self, column: str) -> str:
         """Return an identifier for a column that no other column has."""
-        name = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "column"
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", without_accents(column)).strip("_") or "column"
         if column.isidentifier() and column.isascii():
             name = column
         name = f"column_{name}" if name[0].isdigit() else name
@@ -149,6 +152,11 @@ class FeatureNames:
             candidate, number = f"{name}_{number}", number + 1
         self._taken.add(candidate.lower())
         return candidate
+
+
+def without_accents(text: str) -> str:
+    """Return text without accents: `größe` is `grosse`; other scripts stay as they are."""
+    return unicodedata.normalize("NFKD", text.replace("ß", "ss")).translate(_ACCENTS)
 
 
 _Found = list[tuple[str, dict[str, Any], str]]

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.json_types import infer_types, inferred_reader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, JsonSource, ParquetSource, Source
@@ -46,7 +46,7 @@ def _batches(name: str, source: Source, files: SourceFiles, limit: int) -> Itera
     elif isinstance(source, CsvSource):
         header = check_header(name, source, files)
         splittable = not source.multiline and not needs_whole_file(source.encoding)
-        reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+        reader = CsvReader(source, tuple(header), dict.fromkeys(filter(None, header), "string"))
         yield from (rows.batch for rows in reader.read(_start(files, splittable=splittable)))
     elif isinstance(source, JsonSource):
         start = _start(files, splittable=True)

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from farandole.errors import DataError, closest_match
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case, neutral_name
-from farandole.ingest.spark.dataframes import plain_message
+from farandole.ingest.spark.error_transport import plain_message
 from farandole.privacy import redact
 from farandole.spec import Allowed, Condition, Data, Expectation, Nulls, Pattern, Range, Rows, Unique
 

@@ -10,8 +10,8 @@ import pytest
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.json_reader import JsonReader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource
