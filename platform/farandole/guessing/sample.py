@@ -265,8 +265,8 @@ def sample_source(name: str, source: Source, files: SourceFiles) -> list[Column]
     types = source.columns or dict.fromkeys(headers.columns, "string")
     directories = find_directory_columns(name, source, files, {})
     types = {column: kind for column, kind in types.items() if column not in directories.types}
-    reader = CsvReader(source, headers.first, types, headers.others)
-    read = _read(reader, files, directories, splittable=splittable)
+    rows = CsvReader(source, headers.first, types, headers.others)
+    read = _read(rows, files, directories, splittable=splittable)
     patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
     return _columns(read, None if source.columns else patterns)
 

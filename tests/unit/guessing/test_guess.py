@@ -493,3 +493,16 @@ def test_job_is_named_like_its_data(path: str, name: str) -> None:
 def test_same_files_give_the_same_guesses(tmp_path: Path) -> None:
     path = write_table(tmp_path / "t.csv", "x,y", _two)
     assert job_text(_guess(path), tmp_path) == job_text(_guess(path), tmp_path)
+
+
+def test_first_column_without_a_name_is_not_used(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "r.csv", '"","speed","y"', lambda source, number: f'"{number + 1}",{_two(source, number)}'
+    )
+    assert _kinds(_guess(path, "y")) == {"speed": "numeric"}
+    assert list(_job(path, "y").data.features) == ["speed"]
+
+
+def test_json_array_is_read_like_lines(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps([{"x": number / 3, "y": number % 2 == 0} for number in range(60)]))
+    assert _kinds(_guess(tmp_path / "t.json", "y")) == {"x": "numeric"}

@@ -103,7 +103,9 @@ def _read_array(byte_range: ByteRange) -> Iterator[RecordChunk]:
             cuts, stop = _find_structure(rest)
             if stop is not None and rest[stop : stop + 1] != b"]":
                 line = 1 + lines + count_lines(rest[:stop])
-                raise DataError(f"{path}: line {line}: a `}}` where the array must continue or end; write the file again")
+                raise DataError(
+                    f"{path}: line {line}: a `}}` where the array must continue or end; write the file again"
+                )
             end = stop if stop is not None else int(cuts[-1]) if len(cuts) else None
             if end is not None:
                 chunk = _chunk(byte_range, rest[: end + 1], cuts[cuts <= end], lines)

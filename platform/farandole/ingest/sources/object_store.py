@@ -135,7 +135,7 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     Args:
         field_path: The field of the job file, for errors.
         uri: The URI.
-        file_format: The format of the files, for errors.
+        file_format: The format of the files.
 
     Raises:
         DataError: There are no files, or the URI cannot be used.
@@ -151,7 +151,7 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     name = unquote(parts.path).strip("/")
     single = storage.stat(name) if name else None
     if single is not None:
-        if is_hidden(Path(PurePosixPath(name).name)):
+        if is_hidden(Path(PurePosixPath(name).name)) and file_format == "parquet":
             raise DataError(f"{field_path}: {uri}: Spark skips files whose names start with `_` or `.`; rename it")
         return ObjectStoreFiles(storage, (single,), None)
     if glob.has_magic(name):

@@ -46,7 +46,7 @@ def test_damage_inside_a_file_is_left_to_the_checksums(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"crc", b"abc\0\0\0\2\0abcd", b"crc\0\0\0\0\0", b"crc\0\0\0\2\0abc"])
-def test_what_is_no_checksum_file_is_outdated(tmp_path: Path, content: bytes) -> None:
+def test_anything_but_checksums_is_outdated(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part-0.parquet"
     path.write_bytes(b"x" * 100)
     checksum_path(path).write_bytes(content)
