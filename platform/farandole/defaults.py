@@ -32,8 +32,7 @@ TABULAR = "farandole.models.tabular:build"
 
 LabelKind = Literal["binary", "multiclass", "regression"]
 
-_LEARNING_RATES: dict[LabelKind, float] = {"binary": 0.02, "multiclass": 0.02, "regression": 0.03}
-"""RealMLP (arXiv 2407.04491), section 3, has a higher rate for regression too."""
+_LEARNING_RATE = 0.02
 _WEIGHT_DECAY = 0.02
 _BETAS = [0.9, 0.95]
 """RealMLP (arXiv 2407.04491), section 3: the second moment follows the gradient faster than torch's 0.999."""
@@ -47,7 +46,7 @@ _EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 40, "regression": 3
 """Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner. …"""
 _MANY_ROWS, _MAX_EPOCHS_OF_MANY_ROWS = 8_000, 24
 """… Above this number of rows, the epochs of two classes grow with its root. …"""
-_SMALL_ROWS, _MAX_EPOCHS_OF_SMALL_ROWS = 4_000, 80
+_SMALL_ROWS, _MAX_EPOCHS_OF_SMALL_ROWS = 2_000, 80
 """… Below this one, those of a regression grow with the root of what is missing: an epoch has few steps then."""
 _DROPOUT: dict[LabelKind, float] = {"binary": 0.1, "multiclass": 0.0, "regression": 0.0}
 _SMOOTHING: dict[LabelKind, float] = {"binary": 0.0, "multiclass": 0.1, "regression": 0.0}
@@ -129,9 +128,7 @@ def _plain() -> Train:
 
 def _tabular(table: Table, job: Job) -> Train:
     smoothing = 0.0 if is_function_reference(job.train.loss) else _SMOOTHING[table.label]
-    optimizer = Optimizer(
-        learning_rate=_LEARNING_RATES[table.label], weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS}
-    )
+    optimizer = Optimizer(learning_rate=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS})
     return Train(
         epochs=epochs_for(table.rows, table.label),
         global_batch_size=batch_for(table.rows),
