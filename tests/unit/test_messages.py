@@ -35,10 +35,10 @@ def _templates(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
         elif isinstance(node, ast.JoinedStr):
-            text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         is_pattern = "\\" in text or "|" in text
         if len(text.split()) > 2 and not is_pattern and not any(mark in text for mark in _FOREIGN_TEXTS):
-            yield node.lineno, text
+            yield getattr(node, "lineno", 0), text
 
 
 def test_no_template_of_a_message_has_words_of_other_programs() -> None:

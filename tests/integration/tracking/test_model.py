@@ -151,9 +151,12 @@ def test_requirements_are_not_compared_with_what_they_are_copied_from(monkeypatc
     """MLflow lists the modules of all installed packages for that, which takes a second at the end of each job."""
     monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
     listed: list[str] = []
-    monkeypatch.setattr(
-        requirements_utils.importlib_metadata, "packages_distributions", lambda: listed.append("all") or {}
-    )
+
+    def list_all() -> dict[str, list[str]]:
+        listed.append("all")
+        return {}
+
+    monkeypatch.setattr("mlflow.utils.requirements_utils.importlib_metadata.packages_distributions", list_all)
     with _requirements_not_compared():
         requirements_utils.warn_dependency_requirement_mismatches(["mlflow==1.0", "torch==1.0"])
     assert not listed

@@ -1,4 +1,4 @@
-"""What the shell completes."""
+"""Completions of the shell."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class CsvHeaders:
     @property
     def unreadable(self) -> dict[str, str]:
         """The names that columns without a name may be given, and why they cannot be used."""
-        reasons = {}
+        reasons: dict[str, str] = {}
         for index, column in enumerate(self.first):
             if not column:
                 reason = f"{self.path}: column {index + 1} has no name; write one into the first line"
@@ -102,7 +102,7 @@ def _check_names(name: str, path: Path, source: CsvSource, header: tuple[str, ..
         if not column:
             raise DataError(f"data.sources.{name}.columns: a column without a name cannot be read; name it in {path}")
         if not counts[column]:
-            close = closest_match(column, header)
+            close = closest_match(column, list(header))
             hint = f"did you mean {close}?" if close else f"the header has {_join(header)}"
             raise DataError(f"{path}: the header has no column {column}, declared in data.sources.{name}; {hint}")
     repeated = sorted(
@@ -161,4 +161,4 @@ def _read_first_line(stream: Any, encoding: str) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return ", ".join(name or "(no name)" for name in names[:12]) + (", …" if len(names) > 12 else "")

@@ -50,10 +50,10 @@ def _batches(name: str, source: Source, files: SourceFiles, limit: int) -> Itera
         yield from (rows.batch for rows in reader.read(_start(files, splittable=splittable)))
     elif isinstance(source, JsonSource):
         start = _start(files, splittable=True)
-        reader = inferred_reader(source, infer_types(start))
-        texts = [member for member, kind in reader.types.items() if kind == "string"]
+        members = inferred_reader(source, infer_types(start))
+        texts = [member for member, kind in members.types.items() if kind == "string"]
         if texts:
-            yield from (rows.batch.select(texts) for rows in reader.read(start))
+            yield from (rows.batch.select(texts) for rows in members.read(start))
 
 
 def _start(files: SourceFiles, *, splittable: bool) -> ByteRange:

@@ -148,8 +148,8 @@ def make_reader(
     """
     if isinstance(source, ImageSource):
         images = _images(name, files)
-        reader = image_reader(files, check=source.malformed != "fail")
-        return reader, _tasks(session, name, source, images, splittable=False)
+        images_reader = image_reader(files, check=source.malformed != "fail")
+        return images_reader, _tasks(session, name, source, images, splittable=False)
     if isinstance(source, RecordSource):
         return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
     assert isinstance(source, CsvSource | JsonSource)
