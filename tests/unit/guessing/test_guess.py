@@ -119,6 +119,21 @@ def test_names_become_identifiers_that_differ(tmp_path: Path) -> None:
     assert [feature.column or name for name, feature in features.items()] == header.split(",")[:-1]
 
 
+def test_names_differ_from_those_of_columns_that_features_make(tmp_path: Path) -> None:
+    """Rename a column called like the indicator of another, whichever comes first; else the job would be refused."""
+    header = "x,x_missing,z_missing,z,y"
+
+    def row(source: Any, _: int) -> str:
+        gaps = [source.choice(["", "1.5", "2.5"]) for _ in range(2)]
+        numbers = [f"{source.random():.3f}" for _ in range(2)]
+        return f"{gaps[0]},{numbers[0]},{numbers[1]},{gaps[1]},{source.choice('ab')}"
+
+    path = write_table(tmp_path / "t.csv", header, row)
+    features = _job(path, "y").data.features  # it is valid
+    assert [feature.column or name for name, feature in features.items()] == header.split(",")[:-1]
+    assert [*features] == ["x", "x_missing_2", "z_missing", "z_2"]
+
+
 # Null values --------------------------------------------------------------------------------------------------
 
 

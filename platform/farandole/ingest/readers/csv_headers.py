@@ -161,4 +161,4 @@ def _read_first_line(stream: Any, encoding: str) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return ", ".join(name or "(no name)" for name in names[:12]) + (", …" if len(names) > 12 else "")
