@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo jobs test test-unit test-acceptance test-all lint lock reference clean deploy undeploy images-check
+.PHONY: help setup demo notebook jobs test test-unit test-acceptance test-all lint lock reference clean deploy undeploy images-check
 
 bin := .venv/bin
 
@@ -13,6 +13,10 @@ setup: ## Make .venv: the locked packages and Horovod (the first time on a machi
 
 demo: setup ## Run the example job: New York's flights, from raw CSV to a registered model
 	$(bin)/farandole run jobs/flights/job.yaml
+
+notebook: setup ## Open the first notebook in JupyterLab; installs it the first time
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock "farandole[notebook]"
+	$(bin)/jupyter lab notebooks/01_prepare_flights.ipynb
 
 jobs: setup ## Run all example jobs for three seeds and compare them with their bars: a table
 	$(bin)/python jobs/measure.py

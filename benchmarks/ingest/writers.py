@@ -23,7 +23,7 @@ import pyarrow.dataset as pads
 
 from benchmarks.ingest.flights import flights_job
 from benchmarks.loader.peers import stub_torchvision
-from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark.dataframes import needed_columns, query_frame
 from farandole.ingest.spark.row_frames import SourceReaders

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
         cancel as cancel,
     )
     from farandole.api import (
+        init as init,
+    )
+    from farandole.api import (
         jobs as jobs,
     )
     from farandole.api import (
@@ -126,6 +129,7 @@ _SOURCES = {
     "UserError": "farandole.errors",
     "cancel": "farandole.api",
     "dataset_page": "farandole.pages",
+    "init": "farandole.api",
     "jobs": "farandole.api",
     "load_job": "farandole.spec",
     "logs": "farandole.api",

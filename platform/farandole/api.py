@@ -41,6 +41,38 @@ def source_files(path: str) -> tuple[Path, ...]:
     return find_files("files", CsvSource(path=path)).fetch().paths
 
 
+def init(
+    data: str,
+    *,
+    label: str | None = None,
+    kind: str | None = None,
+    name: str | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Look at data and write a job file that trains a first model on them.
+
+    Args:
+        data: A CSV, Parquet or JSON file, a folder of such files or of images, a glob, or a URI.
+        label: The column to predict. Default: the likeliest one.
+        kind: `binary`, `multiclass` or `regression`. Default: by the values of the label.
+        name: The job's name. Default: that of the data.
+        output: The folder of the job file. Default: one in the current directory, named like the job.
+        force: Whether to replace a job file that is there.
+
+    Returns:
+        The job file.
+
+    Raises:
+        UserError: The data cannot be read, nothing can be learned from them, or there is a job file already.
+    """
+    from farandole.guessing.guess import guess, look
+    from farandole.guessing.job_text import default_directory, write_job_file
+
+    found = guess(look(data), label=label, kind=kind, name=name)
+    return write_job_file(found, default_directory(found) if output is None else Path(output), force=force)
+
+
 def prepare(job: Job, on_event: EventHandler = ignore_event, *, force: bool = False) -> PreparedDataset:
     """Create the job's dataset, or reuse it where nothing has changed.
 

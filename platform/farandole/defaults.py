@@ -42,8 +42,15 @@ _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
 _ROWS_IN_ALL = 900_000
 """Rows of all epochs together: about 20 s on two cores."""
-_EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 20, "regression": 30}
-"""Epochs where that leaves time for them: noisy classes are learned by heart sooner than a number."""
+_EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 40, "regression": 30}
+"""Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner. …"""
+_MANY_ROWS, _MAX_EPOCHS_OF_MANY_ROWS = 8_000, 24
+"""… Above this number of rows, the epochs of two classes grow with its root. …"""
+_SMALL_ROWS, _MAX_EPOCHS_OF_SMALL_ROWS = 2_000, 80
+"""… Below this one, those of a regression grow with the root of what is missing: an epoch has few steps then."""
+_DROPOUT: dict[LabelKind, float] = {"binary": 0.1, "multiclass": 0.0, "regression": 0.0}
+_SMOOTHING: dict[LabelKind, float] = {"binary": 0.0, "multiclass": 0.1, "regression": 0.0}
+"""Smoothed labels keep the log loss of several classes, which chooses their best epoch, in step with the accuracy."""
 _MIN_EPOCHS, _MIN_STEPS = 3, 200
 """The least, of large tables and of small ones."""
 _MIN_PATIENCE = 5
@@ -54,7 +61,7 @@ _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
 _MIN_INTERVALS, _MAX_INTERVALS = 4, 16
-"""Intervals of the encoding of a number: sqrt(rows) / 3, so that small tables have enough rows in each."""
+"""Intervals of the encoding of a number: sqrt(rows) / 2, so that small tables have enough rows in each."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def resolve_for(job: Job, table: Table | None) -> Job:
         return _filled(job, _plain(), {})
     if table is None:
         return job
-    filled = _filled(job, _tabular(table, job), tabular_options(table.rows))
+    filled = _filled(job, _tabular(table, job), tabular_options(table.rows, table.label))
     resources = job.resources
     if resources.cpus is None and not resources.gpus and filled.train.batch_rows <= _SERIAL_BATCH * resources.workers:
         resources = resources.model_copy(update={"cpus": 1})
@@ -120,13 +127,14 @@ def _plain() -> Train:
 
 
 def _tabular(table: Table, job: Job) -> Train:
+    smoothing = 0.0 if is_function_reference(job.train.loss) else _SMOOTHING[table.label]
     optimizer = Optimizer(learning_rate=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, options={"betas": _BETAS})
     return Train(
         epochs=epochs_for(table.rows, table.label),
         global_batch_size=batch_for(table.rows),
         optimizer=optimizer,
         schedule=Schedule(name="cosine", warmup=0.05),
-        label_smoothing=0.0,
+        label_smoothing=smoothing,
         early_stopping=_early_stopping(table, job),
     )
 
@@ -143,10 +151,11 @@ def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
     return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows, table.label) // 3))
 
 
-def tabular_options(rows: int) -> dict[str, Any]:
-    """Return the options of the tabular network that depend on the number of training rows."""
-    intervals = min(max(round(math.sqrt(rows) / 3), _MIN_INTERVALS), _MAX_INTERVALS)
-    return {"members": _MEMBERS_OF_FEW_ROWS if rows < _FEW_ROWS else _MEMBERS, "intervals": intervals}
+def tabular_options(rows: int, label: LabelKind) -> dict[str, Any]:
+    """Return the options of the tabular network that depend on the table."""
+    intervals = min(max(round(math.sqrt(rows) / 2), _MIN_INTERVALS), _MAX_INTERVALS)
+    members = _MEMBERS_OF_FEW_ROWS if rows < _FEW_ROWS else _MEMBERS
+    return {"members": members, "intervals": intervals, "dropout": _DROPOUT[label]}
 
 
 def chosen_values(job: Job, resolved: Job) -> dict[str, Any]:
@@ -180,8 +189,14 @@ def batch_for(rows: int) -> int:
 
 def epochs_for(rows: int, label: LabelKind) -> int:
     """Return the number of passes over the training split."""
-    wanted = max(_EPOCHS[label], math.ceil(_MIN_STEPS / math.ceil(max(rows, 1) / batch_for(rows))))
-    return max(min(wanted, round(_ROWS_IN_ALL / max(rows, 1))), _MIN_EPOCHS)
+    rows = max(rows, 1)
+    wanted = _EPOCHS[label]
+    if label == "binary" and rows > _MANY_ROWS:
+        wanted = min(round(wanted * math.sqrt(rows / _MANY_ROWS)), _MAX_EPOCHS_OF_MANY_ROWS)
+    elif label == "regression" and rows < _SMALL_ROWS:
+        wanted = min(round(wanted * math.sqrt(_SMALL_ROWS / rows)), _MAX_EPOCHS_OF_SMALL_ROWS)
+    wanted = max(wanted, math.ceil(_MIN_STEPS / math.ceil(rows / batch_for(rows))))
+    return max(min(wanted, round(_ROWS_IN_ALL / rows)), _MIN_EPOCHS)
 
 
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:

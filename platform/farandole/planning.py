@@ -15,7 +15,7 @@ from farandole.events import format_count
 from farandole.guessing.resolve import resolve_guesses
 from farandole.ingest.cache_key import compute_cache_key
 from farandole.ingest.prepared import find_manifest, is_current
-from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems

@@ -9,10 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from farandole.cli.completion import datasets as known_datasets
 from farandole.cli.help import GroupedCommands, PlainCommand
 
 Directory = Annotated[
-    str, typer.Argument(metavar="DIR", help="The dataset directory, a path or a URI (s3://…).", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DIR",
+        help="The dataset directory, a path or a URI (s3://…).",
+        show_default=False,
+        autocompletion=known_datasets,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -89,7 +96,12 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 @app.command(cls=PlainCommand)
 def diff(
     first: Directory,
-    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another dataset directory.", show_default=False)],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="OTHER", help="Another dataset directory.", show_default=False, autocompletion=known_datasets
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show the differences between two datasets; exit code 1 if there are any."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farandole.cli.completion import job_ids
 from farandole.cli.help import PlainCommand
 from farandole.cli.pipeline import AsJson, JobFile, Overrides
 from farandole.errors import SpecError, closest_match
@@ -22,18 +23,7 @@ _INTERRUPTED = 130
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
-def _known_ids(incomplete: str) -> list[str]:
-    """Return the jobs that were submitted from here, for the shell's completion."""
-    from farandole.backends.records import JobDatabase
-    from farandole.storage import home
-
-    records = JobDatabase(home())
-    return [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []
-
-
-JobId = Annotated[
-    str, typer.Argument(metavar="ID", help="The job's id.", show_default=False, autocompletion=_known_ids)
-]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False, autocompletion=job_ids)]
 BackendOption = Annotated[
     str | None,
     typer.Option(
@@ -213,7 +203,9 @@ def retry(
 
 
 def scale(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False)],
+    job_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of a running job.", show_default=False, autocompletion=job_ids)
+    ],
     workers: Annotated[int, typer.Argument(metavar="N", help="The new number of workers.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:

@@ -10,13 +10,22 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.completion import job_files
+from farandole.cli.completion import overrides as field_overrides
 from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError
 
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
+JobFile = Annotated[
+    Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False, autocompletion=job_files)
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, for example train.epochs=2. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field, for example train.epochs=2. Repeatable.",
+        autocompletion=field_overrides,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
 RegisterAnyway = Annotated[

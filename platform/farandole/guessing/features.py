@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from farandole.guessing.columns import Column
 from farandole.guessing.pictures import IMAGES_OPENED, image_spec
+from farandole.spec import Bucket, Categorical, Numeric, Time
+from farandole.spec.features import Feature
 
 _ID_WORDS = {
     "id",
@@ -44,6 +48,9 @@ _ROW_NUMBERS = {
     "nr",
     "idx",
 }
+_FEATURE: TypeAdapter[Feature] = TypeAdapter(Feature)
+_ACCENTS = dict.fromkeys(range(768, 880))
+"""The combining characters that follow a letter when its accent is written apart."""
 _MOSTLY_MISSING = 0.99
 _MOSTLY_DISTINCT = 0.9
 _MANY = 50
@@ -104,7 +111,7 @@ def guess_features(
             left_out.append(LeftOut(column.name, found))
             continue
         for suffix, spec, note in found:
-            name = names.make(column.name + suffix)
+            name = names.make(column.name + suffix, spec)
             named = {"kind": spec["kind"]} | ({} if name == column.name else {"column": column.name}) | spec
             features.append(FeatureGuess(name, column.name, named, note))
     return features, left_out
@@ -131,6 +138,8 @@ def drop_texts(
 class FeatureNames:
     """Names of features, made of the names of columns: identifiers that differ in more than case.
 
+    They also differ from the names of the columns that features make, such as `x_missing`.
+
     Args:
         taken: Names that are in use.
     """
@@ -138,17 +147,34 @@ class FeatureNames:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = {"label", *(name.lower() for name in taken)}
 
-    def make(self, column: str) -> str:
-        """Return an identifier for a column that no other column has."""
-        name = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "column"
+    def make(self, column: str, spec: Mapping[str, Any]) -> str:
+        """Return an identifier for a column that no other column has.
+
+        Args:
+            column: The name that it is made of.
+            spec: The feature as the job file says it.
+        """
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", without_accents(column)).strip("_") or "column"
         if column.isidentifier() and column.isascii():
             name = column
         name = f"column_{name}" if name[0].isdigit() else name
         candidate, number = name, 2
-        while candidate.lower() in self._taken:
+        while (made := _made_names(candidate, spec)) & self._taken:
             candidate, number = f"{name}_{number}", number + 1
-        self._taken.add(candidate.lower())
+        self._taken |= made
         return candidate
+
+
+def _made_names(name: str, spec: Mapping[str, Any]) -> set[str]:
+    """Return the name of a feature and those of the columns that it makes, in lower case."""
+    feature = _FEATURE.validate_python(spec)
+    columns = feature.columns(name) if isinstance(feature, Numeric | Categorical | Bucket | Time) else ()
+    return {made.lower() for made in (name, *columns)}
+
+
+def without_accents(text: str) -> str:
+    """Return text without accents: `größe` is `grosse`; other scripts stay as they are."""
+    return unicodedata.normalize("NFKD", text.replace("ß", "ss")).translate(_ACCENTS)
 
 
 _Found = list[tuple[str, dict[str, Any], str]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from farandole.errors import DataError
 from farandole.events import EventHandler, ignore_event
-from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features
+from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features, without_accents
 from farandole.guessing.labels import LEAST_ROWS, LabelGuess, guess_label
 from farandole.guessing.leaks import Leak, find_leaks
 from farandole.guessing.pictures import Pictures, holds_images, look_at_images
@@ -175,7 +175,7 @@ def job_name(path: str) -> str:
     parts = [part for part in path.split("/") if part and not glob.has_magic(part)]
     stem = _COMPRESSED.sub("", parts[-1]) if parts else ""
     stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", stem)
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:53].strip("-") or "job"
+    return re.sub(r"[^a-z0-9]+", "-", without_accents(stem).lower()).strip("-")[:53].strip("-") or "job"
 
 
 def _format_of(files: SourceFiles) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from farandole.errors import SpecError, explain_os_error
+from farandole.events import format_count
 from farandole.guessing.guess import Guess
 from farandole.process.atomic import write_atomic
 from farandole.storage import is_uri
@@ -164,11 +165,11 @@ def _query_lines(guess: Guess) -> list[str]:
 
 
 def _query_note(guess: Guess) -> str:
-    reasons = ["texts become numbers"] if "EXCEPT" in (guess.query or "") else []
+    reasons = ["some values become numbers, or missing"] if "EXCEPT" in (guess.query or "") else []
     if guess.label.missing:
-        reasons.append(f"{guess.label.missing:,} rows have no label")
+        reasons.append(f"{format_count(guess.label.missing, 'row')} without a label")
     if guess.label.rare:
-        reasons.append(f"{len(guess.label.rare)} classes have too few rows")
+        reasons.append(f"of {format_count(len(guess.label.rare), 'label')} there are too few rows")
     return ", ".join(reasons)
 
 

@@ -27,8 +27,13 @@ AMONG_NUMBERS = (
     "Missing",
     "MISSING",
     "#DIV/0!",
+    "inf",
+    "-inf",
+    "Inf",
+    "-Inf",
 )
 """Texts that are missing values where all others are numbers, times or booleans."""
+_KNOWN = pa.array(AMONG_NUMBERS, pa.string())
 _SENTINEL = re.compile(r"-9{2,5}(\.0+)?")
 _CODES = re.compile(r"[A-Z]{2}")
 _LEAST_CODES = 30
@@ -42,7 +47,7 @@ def find_null_values(texts: Mapping[str, pa.StringArray]) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for values in texts.values():
-        present = [text for text in AMONG_NUMBERS if pc.any(pc.equal(values, text)).as_py()]
+        present = pc.unique(values.filter(pc.is_in(values, value_set=_KNOWN))).to_pylist()
         if not present:
             continue
         rest = _without(values, present)
@@ -74,7 +79,8 @@ def _sentinels(texts: Mapping[str, pa.StringArray], nulls: tuple[str, ...]) -> l
     """Return numbers such as -999 that mark missing values: in each column that has them, all others are far away."""
     verdicts: dict[str, bool] = {}
     for values in texts.values():
-        candidates = [text for text in pc.unique(values).to_pylist() if text and _SENTINEL.fullmatch(text)]
+        begun = values.filter(pc.fill_null(pc.starts_with(values, "-9"), False))
+        candidates = [text for text in pc.unique(begun).to_pylist() if _SENTINEL.fullmatch(text)]
         for text in candidates if len(candidates) < 3 else []:
             rest = _without(values, [*nulls, *candidates])
             far = False

@@ -9,11 +9,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from farandole.errors import DataError
+from farandole.events import format_count
 from farandole.guessing.columns import Column
 from farandole.guessing.dialect import find_dialect
 from farandole.guessing.nulls import find_null_values, without_nulls
@@ -21,16 +23,17 @@ from farandole.guessing.times import TimePatterns, find_time_patterns, is_iso_ti
 from farandole.guessing.written_numbers import find_written_numbers, is_switch
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
+from farandole.ingest.readers.csv_headers import check_header, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.directory_columns import (
     DirectoryColumns,
     DirectoryReader,
     find_directory_columns,
 )
-from farandole.ingest.readers.file_schemas import check_header, check_parquet
 from farandole.ingest.readers.json_reader import JsonReader
 from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
 from farandole.ingest.readers.lossless_types import NUMBER, choose_type, find_spellings
+from farandole.ingest.readers.parquet_footers import check_parquet
 from farandole.ingest.readers.row_batch import MalformedRecord, RowReader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.preprocess.text_types import convert_text
@@ -43,6 +46,8 @@ _MAX_BYTES = 128 << 20
 _PIECE_BYTES = 4 << 20
 _MAX_MALFORMED = 0.05
 _NO_PATTERNS: Mapping[str, str | None] = {}
+_FINITE = "IF(abs({0}) = DOUBLE('Infinity'), NULL, {0})"
+"""SQL expression of a number that is not infinite."""
 _COMPRESSION = 6
 """How many times larger compressed text becomes, about."""
 
@@ -95,7 +100,7 @@ def sample_parquet(source: ParquetSource, files: SourceFiles) -> Sample:
     Raises:
         DataError: They are damaged, or differ in their columns.
     """
-    check_parquet(SOURCE, source, files)
+    unreadable = check_parquet(SOURCE, source, files).unreadable
     directories = find_directory_columns(SOURCE, source, files, {})
     groups: list[tuple[Path, pq.ParquetFile, int, int]] = []
     total = 0
@@ -112,8 +117,22 @@ def sample_parquet(source: ParquetSource, files: SourceFiles) -> Sample:
     if not tables or not total:
         raise DataError(f"{files.paths[0]}: holds no rows; give a file with rows")
     table = pa.concat_tables(tables, promote_options="permissive")
-    columns = tuple(Column.from_values(name, table.column(name)) for name in table.column_names)
-    return Sample({"format": "parquet"}, columns, None, every == 1, total)
+    names = (name for name in table.column_names if name not in unreadable)
+    columns = tuple(Column.from_values(name, table.column(name)) for name in names)
+    infinite = [column for column in columns if pa.types.is_floating(column.values.type) and _is_infinite(column).any()]
+    conversions = {column.name: _FINITE.format(quote_name(column.name)) for column in infinite}
+    columns = tuple(_without_infinite(column) if column.name in conversions else column for column in columns)
+    notes = tuple(f"{name}: its infinite numbers are read as missing" for name in conversions)
+    return Sample({"format": "parquet"}, columns, None, every == 1, total, notes, conversions)
+
+
+def _is_infinite(column: Column) -> np.ndarray:
+    return np.asarray(np.isinf(column.numbers))
+
+
+def _without_infinite(column: Column) -> Column:
+    values = pa.array(np.where(_is_infinite(column), np.nan, column.numbers))
+    return Column.from_values(column.name, values)
 
 
 def _with_directories(table: pa.Table, directories: DirectoryColumns, path: Path) -> pa.Table:
@@ -140,20 +159,21 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
         raw["columns"] = {f"column_{number}": "string" for number in range(1, dialect.num_columns + 1)}
     source = CsvSource.model_validate(raw)
     header = check_header(SOURCE, source, files)
-    reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+    named = dict.fromkeys(filter(None, header), "string")
+    reader = CsvReader(source, tuple(header), named)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     directories = find_directory_columns(SOURCE, source, files, {})
     read = _read(reader, files, directories, splittable=splittable)
     notes = []
     if read.malformed:
         raw["malformed"] = "drop"
-        lenient = CsvReader(CsvSource.model_validate(raw), tuple(header), dict.fromkeys(header, "string"))
+        lenient = CsvReader(CsvSource.model_validate(raw), tuple(header), named)
         read = _read(lenient, files, directories, splittable=splittable)
         notes += [_describe_malformed(read, raw)]
     table = pa.Table.from_batches(read.batches) if read.batches else None
     if table is None or not len(table):
         raise DataError(f"{files.paths[0]}: holds no rows below its header; give a file with rows")
-    texts = {name: _one_array(table.column(name)) for name in header}
+    texts = {name: _one_array(table.column(name)) for name in named}
     nulls = find_null_values(texts)
     if nulls:
         raw["null_values"] = list(nulls)
@@ -256,12 +276,13 @@ def sample_source(name: str, source: Source, files: SourceFiles) -> list[Column]
         directories = find_directory_columns(name, source, files, {})
         return _columns(_read(reader, files, directories, splittable=True), None if source.columns else {})
     assert isinstance(source, CsvSource), "images have no table"
-    header = check_header(name, source, files)
+    headers = read_headers(name, source, files)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
-    types = source.columns or dict.fromkeys(header, "string")
+    types = source.columns or dict.fromkeys(headers.columns, "string")
     directories = find_directory_columns(name, source, files, {})
     types = {column: kind for column, kind in types.items() if column not in directories.types}
-    read = _read(CsvReader(source, tuple(header), types), files, directories, splittable=splittable)
+    rows = CsvReader(source, headers.first, types, headers.others)
+    read = _read(rows, files, directories, splittable=splittable)
     patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
     return _columns(read, None if source.columns else patterns)
 
@@ -394,7 +415,8 @@ def _describe_malformed(read: _Texts, raw: dict[str, Any]) -> str:
             " cannot be read: fix the file"
         )
     name = re.sub(r".*/", "", first.position)
-    return f"{len(read.malformed):,} rows cannot be read and are left out ({name}: {first.reason})"
+    count = format_count(len(read.malformed), "row")
+    return f"{count} cannot be read, to be left out ({name}: {first.reason})"
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

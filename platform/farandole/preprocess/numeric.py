@@ -47,7 +47,7 @@ class NumericTransform(ColumnsTransform):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of its columns in the group."""
-        return (self.name, f"{self.name}_missing") if self.spec.indicator else (self.name,)
+        return self.spec.columns(self.name)
 
     @property
     def fitted(self) -> bool:

@@ -27,6 +27,7 @@ from farandole.preprocess.transform import Transform
 from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group, Schema
 from farandole.spec import Data, Feature
+from farandole.spec.features import raw_column
 
 _TRANSFORMS: dict[str, type[Transform]] = {
     "numeric": NumericTransform,
@@ -227,7 +228,7 @@ class RowStream:
 
 
 def _transform_from_spec(name: str, feature: Feature) -> Transform:
-    return _TRANSFORMS[_kind_of(feature)](name, feature.column or name, feature)
+    return _TRANSFORMS[_kind_of(feature)](name, raw_column(name, feature), feature)
 
 
 def _kind_of(feature: Feature) -> str:

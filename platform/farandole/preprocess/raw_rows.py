@@ -258,8 +258,18 @@ def _as_times(found: pa.Array, wanted: pa.DataType) -> pa.Array:
         raise TypeError(f"values are {kind}, and a number may count days, seconds or more; send texts in ISO 8601")
     if pa.types.is_timestamp(kind) and kind.tz and pa.types.is_date(wanted):
         found = pc.local_timestamp(found)
+    if pa.types.is_timestamp(found.type) and found.type.unit == "ns":
+        found = _round_to_microseconds(found)
     unit = pa.timestamp("us", kind.tz if pa.types.is_timestamp(found.type) and found.type.tz else None)
     return found.cast(unit, safe=False).cast(wanted, safe=False)
+
+
+def _round_to_microseconds(found: pa.TimestampArray) -> pa.TimestampArray:
+    """Round nanoseconds half up, as the reader of Parquet files does."""
+    nanoseconds = pc.fill_null(found.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    microseconds = nanoseconds // 1000 + (nanoseconds % 1000 >= 500)
+    missing = pc.is_null(found).to_numpy(zero_copy_only=False)
+    return pa.array(microseconds, pa.int64(), mask=missing).cast(pa.timestamp("us", found.type.tz))
 
 
 def _spell(found: pa.Array, known: Set[str]) -> pa.StringArray:

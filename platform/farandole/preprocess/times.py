@@ -60,10 +60,7 @@ class TimeTransform(ColumnsTransform):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of its columns in the group."""
-        names = [f"{self.name}_{part}" for part in self.spec.parts]
-        if self.spec.encoding == "category":
-            return tuple(names)
-        return tuple(f"{name}_{wave}" for name in names for wave in ("sin", "cos"))
+        return self.spec.columns(self.name)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, non_default_fields
-from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups
+from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups, raw_column
 from farandole.spec.privacy import Drop, Generalise, KeyReference, Privacy
 from farandole.spec.shorthand import (
     AutoFeatures,
@@ -297,7 +297,7 @@ class Data(Spec):
     @property
     def used_columns(self) -> dict[str, str]:
         """Each raw column that the dataset is made from, and the field that refers to it."""
-        used = {feature.column or name: f"data.features.{name}" for name, feature in self.features.items()}
+        used = {raw_column(name, feature): f"data.features.{name}" for name, feature in self.features.items()}
         if self.label is not None:
             used.setdefault(self.label.column, "data.label.column")
         for column in self.split.by:
@@ -313,7 +313,7 @@ class Data(Spec):
         """The SQL types that columns of text must become because everything that uses them needs numbers or times."""
         wanted: dict[str, set[str]] = {}
         for name, feature in self.features.items():
-            wanted.setdefault(feature.column or name, set()).add(_WANTED_TYPES.get(feature.kind, "string"))
+            wanted.setdefault(raw_column(name, feature), set()).add(_WANTED_TYPES.get(feature.kind, "string"))
         if self.label is not None:
             wanted.setdefault(self.label.column, set()).add(_WANTED_TYPES.get(self.label.kind, "string"))
         for column, policy in self.privacy.columns.items():
@@ -352,7 +352,7 @@ class Data(Spec):
                 field = used[column].removeprefix("data.")
                 raise ValueError(f"privacy.columns.{column}: is dropped, yet {field} needs it; choose another policy")
         for name, feature in self.features.items():
-            column = feature.column or name
+            column = raw_column(name, feature)
             if column in texts and feature.kind not in ("categorical", "text"):
                 raise ValueError(
                     f"features.{name}: is {feature.kind}, yet privacy.columns.{column} ({texts[column]}) turns its"

@@ -74,6 +74,10 @@ class Numeric(Spec):
         """Return the groups that the feature of this name belongs to, and the content kind of each."""
         return {self.group: "numbers"}
 
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Return the names of its columns in the group."""
+        return (name, f"{name}_missing") if self.indicator else (name,)
+
 
 def _category_groups(group: str | None, *, onehot: bool) -> dict[str, str]:
     """Return the group of a category and its content: ids, or one-hot columns."""
@@ -103,6 +107,10 @@ class Categorical(Spec):
     def groups(self, name: str) -> dict[str, str]:
         """Return the groups that the feature of this name belongs to, and the content kind of each."""
         return _category_groups(self.group, onehot=self.encoding == "onehot")
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Return the names of its columns in the group, except those that name a value."""
+        return (f"{name}_missing",) if self.encoding == "onehot" else (name,)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -136,6 +144,10 @@ class Bucket(Spec):
     def groups(self, name: str) -> dict[str, str]:
         """Return the groups that the feature of this name belongs to, and the content kind of each."""
         return _category_groups(self.group, onehot=self.encoding == "onehot")
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Return the names of its columns in the group, except those that name a value."""
+        return (f"{name}_missing",) if self.encoding == "onehot" else (name,)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -188,6 +200,12 @@ class Time(Spec):
         """Return the groups that the feature of this name belongs to, and the content kind of each."""
         category = self.encoding == "category"
         return {self.group or ("categorical" if category else "dense"): "ids" if category else "numbers"}
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Return the names of its columns in the group."""
+        names = [f"{name}_{part}" for part in self.parts]
+        waves = ("_sin", "_cos") if self.encoding == "cyclic" else ("",)
+        return tuple(f"{part}{wave}" for part in names for wave in waves)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -329,8 +347,14 @@ class Image(Spec):
 Feature = Annotated[Numeric | Categorical | Bucket | Time | Text | Image | Tensor, Field(discriminator="kind")]
 """One declared feature."""
 
+_RESERVED_PREFIX = "_farandole_"
 _SHARED = ("numbers", "ids")
 """Contents of groups that several features may share, as columns."""
+
+
+def raw_column(name: str, feature: Feature) -> str:
+    """Return the raw column that a feature is made of; a column's name may be empty text."""
+    return name if feature.column is None else feature.column
 
 
 def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
@@ -340,7 +364,8 @@ def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
         features: Name to feature.
 
     Raises:
-        ValueError: Features that cannot be columns of one tensor share a group, or a group is called `label`.
+        ValueError: Features that cannot be columns of one tensor share a group, two columns of a group have the same
+            name, or a group has a reserved name.
     """
     owners: dict[str, tuple[str, str]] = {}
     for name, feature in features.items():
@@ -358,12 +383,35 @@ def feature_groups(features: dict[str, Feature]) -> dict[str, str]:
                     f"features.{name}: group {group} belongs to features.{owner}; texts, images and tensors cannot"
                     " share a group; name another group"
                 )
+        if any(group.startswith(_RESERVED_PREFIX) for group in feature.groups(name)):
+            raise ValueError(f"features.{name}: names of groups that begin with {_RESERVED_PREFIX} are reserved")
         if isinstance(feature, Text) and feature.mode == "pack" and len(features) > 1:
             raise ValueError(
                 f"features.{name}: `mode: pack` joins rows, so it must be the only feature; remove"
                 f" {', '.join(other for other in features if other != name)}, or use `mode: pad`"
             )
+    _check_columns(features)
     return {group: kind for group, (_, kind) in owners.items()}
+
+
+def _check_columns(features: dict[str, Feature]) -> None:
+    """Check that no two columns of a group have the same name.
+
+    Raises:
+        ValueError: A feature is named like a column that another one makes.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    for name, feature in features.items():
+        if isinstance(feature, Numeric | Categorical | Bucket | Time):
+            (group,) = feature.groups(name)
+            for column in feature.columns(name):
+                owner = owners.setdefault((group, column), name)
+                if owner != name:
+                    maker = owner if column != owner else name
+                    raise ValueError(
+                        f"features.{name}: group {group} would have two columns {column}: features.{maker} makes one"
+                        f" too; rename features.{name} (`column:` names the raw column)"
+                    )
 
 
 class Label(Spec):

@@ -274,10 +274,22 @@ class SweepLoop:
         trial.value = float(event.metrics[self.metric])
         is_hopeless = self.study.report(number, event.epoch, trial.value) and event.epoch < event.epochs
         text = f"trial {number}: epoch {event.epoch} of {event.epochs}, {self._shown(trial.value)}"
-        self.on_event(Progress("sweep", len(self.study.trials), self.spec.num_trials, "trials", text))
+        left_s = self._left_s(trial, event)
+        self.on_event(
+            Progress("sweep", len(self.study.trials), self.spec.num_trials, "trials", text, left_s=round(left_s, 1))
+        )
         if is_hopeless and not trial.is_pruned:
             trial.is_pruned = True
             self.jobs.cancel(number)
+
+    def _left_s(self, trial: _RunningTrial, event: EpochMetrics) -> float:
+        """Estimate the seconds until the end of the sweep, when a trial has finished an epoch."""
+        now_s = time.monotonic()
+        ended_s = [each.seconds for each in self.study.trials if each.seconds]
+        passed_s = [now_s - each.started_s for each in self._running.values()]
+        pace_s = (now_s - trial.started_s) * event.epochs / max(1, event.epoch)
+        waiting = max(0, self.spec.num_trials - len(self.study.trials) - len(passed_s))
+        return estimate_left_s(ended_s or [pace_s], passed_s, waiting, self.spec.parallel)
 
     def _end(self, number: int, end: TrialEnded) -> None:
         """Record how a trial ended, in the study and in MLflow."""
@@ -315,6 +327,20 @@ class SweepLoop:
 
     def _shown(self, value: float) -> str:
         return f"{self.metric} {format_metric(value)}"
+
+
+def estimate_left_s(ended_s: list[float], passed_s: list[float], waiting: int, parallel: int) -> float:
+    """Return the seconds until all trials have ended, if each takes as long as those so far.
+
+    Args:
+        ended_s: Seconds that the trials so far took; at least one.
+        passed_s: Seconds since the start of each trial that runs.
+        waiting: Number of trials that have not started.
+        parallel: Number of trials that run at once.
+    """
+    whole_s = sum(ended_s) / len(ended_s)
+    rest_s = waiting * whole_s + sum(max(0.0, whole_s - each) for each in passed_s)
+    return rest_s / max(1, min(parallel, waiting + len(passed_s)))
 
 
 @dataclass

@@ -6,6 +6,8 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
+from mlflow.utils import requirements_utils
 from torch import nn
 
 from farandole.preprocess import Preprocessing, find_forms
@@ -33,7 +36,11 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     example = _json_example(preprocessing)
-    with tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory(prefix="farandole-model-") as scratch,
+        warnings.catch_warnings(),
+        _requirements_not_compared(),
+    ):
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
         folder = Path(scratch)
         (folder / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
@@ -56,6 +63,24 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
         )
     return problem
+
+
+@contextmanager
+def _requirements_not_compared() -> Iterator[None]:
+    """Keep MLflow from listing the modules of all installed packages, which takes a second.
+
+    It does so to compare the requirements with what is installed, of which they are a copy. A version of MLflow without
+    this cache is not affected.
+    """
+    cache = "_MODULES_TO_PACKAGES"
+    if getattr(requirements_utils, cache, ...) is not None:
+        yield
+        return
+    setattr(requirements_utils, cache, {})
+    try:
+        yield
+    finally:
+        setattr(requirements_utils, cache, None)
 
 
 def _json_example(preprocessing: Preprocessing) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 from farandole.errors import SpecError
 from farandole.events import format_metric
 from farandole.jobdir.directory import load_job, previous_job
+from farandole.jobdir.layout import sweeps_folder
 from farandole.shards import Manifest
 from farandole.spec import Job, non_default_content
 from farandole.tracking.provenance import flatten
@@ -63,6 +64,8 @@ def name_run(job: Job, directory: Path, link: RunLink) -> str:
     """
     trial = _TRIAL.search(job.name)
     label = time.strftime("%b %d %H:%M:%S", time.localtime(link.started_ms / 1000))
+    if directory.parent == sweeps_folder():
+        label = f"sweep {label}"
     if trial is not None and link.parent is not None:
         label = f"trial {trial[1]}"
         changes = _differences(_load(Path(link.parent)), job)

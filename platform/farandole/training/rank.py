@@ -37,7 +37,7 @@ from farandole.training.world import World
 if TYPE_CHECKING:
     from farandole.tracking.recorder import ModelCard, Recorder
 
-_BOOSTING_TIMEOUT_S = 20.0
+_BOOSTING_TIMEOUT_S = 30.0
 """How long a finished training waits for the boosting baseline."""
 _NOT_IN_IDENTITY = {
     "epochs",

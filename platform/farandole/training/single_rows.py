@@ -60,9 +60,9 @@ def _has_single_row(rows: int, workers: int, pieces: int) -> bool:
 def _accepts_one_row(dataset: Dataset, model: nn.Module, device: torch.device) -> bool:
     """Return whether the network computes one row in training. Images have many values per channel, so that it may."""
     batch = next(iter(EvaluationLoader(dataset, "train", batch_rows=1, read_ahead=0))).to(device)
-    tried = copy.deepcopy(model).train()  # the running means of the model stay as they are
     random = torch.get_rng_state()
     try:
+        tried = copy.deepcopy(model).train()  # the running means of the model stay as they are
         with torch.no_grad():
             tried(**batch.features)
     except ValueError as error:

@@ -108,7 +108,11 @@ def test_the_python_of_a_document_works(user_home: Path, name: str, expected: st
 
 
 def test_the_make_targets_of_the_readme_do_what_it_says() -> None:
-    for target, expected in (("demo", "farandole run jobs/flights/job.yaml"), ("test", "python -m pytest")):
+    for target, expected in (
+        ("demo", "farandole run jobs/flights/job.yaml"),
+        ("test", "python -m pytest"),
+        ("notebook", "jupyter lab"),
+    ):
         assert f"make {target}" in README
         shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert "setup/environment.sh" in shown

@@ -10,9 +10,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.utils import requirements_utils
 from sklearn import metrics as sk
 
 from farandole.spec import Job
+from farandole.tracking.model import _requirements_not_compared
 from tests.support.made_data import Made
 from tests.support.recorded_run import RecordedRun, train_in_process
 
@@ -143,3 +145,19 @@ def test_a_network_that_cannot_be_exported_is_logged_with_its_code_and_a_warning
 def test_only_a_registered_model_has_a_version(models: dict[str, tuple[RecordedRun, Any]]) -> None:
     assert models["binary"][0].result["model"]["uri"] == "models:/binary/1"
     assert models["regression"][0].result["model"]["uri"].startswith("models:/m-")
+
+
+def test_requirements_are_not_compared_with_what_they_are_copied_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow lists the modules of all installed packages for that, which takes a second at the end of each job."""
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
+    listed: list[str] = []
+
+    def list_all() -> dict[str, list[str]]:
+        listed.append("all")
+        return {}
+
+    monkeypatch.setattr("mlflow.utils.requirements_utils.importlib_metadata.packages_distributions", list_all)
+    with _requirements_not_compared():
+        requirements_utils.warn_dependency_requirement_mismatches(["mlflow==1.0", "torch==1.0"])
+    assert not listed
+    assert requirements_utils._MODULES_TO_PACKAGES is None  # elsewhere, MLflow works as ever

@@ -11,6 +11,7 @@ import mlflow
 import pytest
 
 from farandole.spec import Job
+from farandole.training import rank
 from tests.support.recorded_run import RecordedRun, train_in_process
 
 MakeJob = Callable[..., Job]
@@ -19,6 +20,7 @@ MakeJob = Callable[..., Job]
 def train(home: Path, make_job: MakeJob, **changes: Any) -> RecordedRun:
     """Train a regression, whose model is to be registered."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank, "_BOOSTING_TIMEOUT_S", 240.0)  # other tests have a higher priority
         return train_in_process(make_job("regression", **changes), home, patch)
 
 

@@ -190,7 +190,7 @@ def test_the_scoring_server_accepts_the_rows_of_the_source(served: Served, form:
 
 
 def test_a_member_that_an_object_lacks_is_missing_in_its_own_row(served: Served) -> None:
-    rows = [{"x": 1.0, "kind": "b"}, {"x": 2.0}, {"kind": "nan"}]
+    rows: list[dict[str, Any]] = [{"x": 1.0, "kind": "b"}, {"x": 2.0}, {"kind": "nan"}]
     full = [{**dict.fromkeys(TYPES), **row} for row in rows]
     answers = []
     for body in ([{**dict.fromkeys(set(TYPES) - {"x", "kind"}), **row} for row in rows], full):

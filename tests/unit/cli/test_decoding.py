@@ -15,7 +15,8 @@ from farandole.spec import Text
 
 def _decoder(label: LabelColumn | None = None, **transforms: dict[str, Any]) -> Decoder:
     preprocessing = {"transforms": [{"name": name, **transform} for name, transform in transforms.items()]}
-    manifest = Manifest.model_construct(columns=Schema(groups=(), label=label), preprocessing=preprocessing)
+    columns = Schema(groups=(), label=label)
+    manifest = Manifest.model_construct(columns=columns, preprocessing=preprocessing)  # type: ignore[call-arg]
     return Decoder(manifest)
 
 

@@ -56,9 +56,9 @@ def test_label_is_guessed_where_nobody_can_be_asked(table: Path) -> None:
 
 
 def test_label_is_asked_for_on_a_terminal(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     raw = command.look_at(str(table))
-    monkeypatch.setattr(command.typer, "prompt", lambda text, default, err: "fare" if default == "tip" else "")
+    monkeypatch.setattr("typer.prompt", lambda text, default, err: "fare" if default == "tip" else "")
     assert command.ask_label(raw) == "fare"
 
 

@@ -73,7 +73,7 @@ def test_every_example_of_a_job_file_is_valid(text: str, tmp_path: Path) -> None
     if not set(part) <= set(Job.model_fields):
         pytest.skip("this is not a part of a job file")
     raw = part if "name" in part else _merge(_base(), part)
-    if "privacy" in raw["data"]:  # an example about people, whose columns the base does not have
+    if "privacy" in raw.get("data", {}):  # an example about people, whose columns the base does not have
         raw["data"] = {**raw["data"], "features": {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}}}
     job = parse_job(raw, folder=tmp_path)
     for section, fields in part.items():

@@ -119,6 +119,21 @@ def test_names_become_identifiers_that_differ(tmp_path: Path) -> None:
     assert [feature.column or name for name, feature in features.items()] == header.split(",")[:-1]
 
 
+def test_names_differ_from_those_of_columns_that_features_make(tmp_path: Path) -> None:
+    """Rename a column called like the indicator of another, whichever comes first; else the job would be refused."""
+    header = "x,x_missing,z_missing,z,y"
+
+    def row(source: Any, _: int) -> str:
+        gaps = [source.choice(["", "1.5", "2.5"]) for _ in range(2)]
+        numbers = [f"{source.random():.3f}" for _ in range(2)]
+        return f"{gaps[0]},{numbers[0]},{numbers[1]},{gaps[1]},{source.choice('ab')}"
+
+    path = write_table(tmp_path / "t.csv", header, row)
+    features = _job(path, "y").data.features  # it is valid
+    assert [feature.column or name for name, feature in features.items()] == header.split(",")[:-1]
+    assert [*features] == ["x", "x_missing_2", "z_missing", "z_2"]
+
+
 # Null values --------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +376,7 @@ def test_rows_that_cannot_be_read_are_dropped_and_mentioned(tmp_path: Path) -> N
     )
     found = _guess(path, "y")
     assert found.source["malformed"] == "drop"
-    assert found.notes == ("1 rows cannot be read and are left out (t.csv: line 52: wrong number of fields)",)
+    assert found.notes == ("1 row cannot be read, to be left out (t.csv: line 52: wrong number of fields)",)
 
 
 def test_parquet_and_json_are_read(tmp_path: Path) -> None:
@@ -482,7 +497,7 @@ def test_job_file_does_not_go_into_the_folder_of_the_data(tmp_path: Path) -> Non
         ("/a/My Data (2).csv", "my-data-2"),
         ("/a/flights.csv.zip", "flights"),
         ("/a/b/*.parquet", "b"),
-        ("/a/größe.csv", "gr-e"),
+        ("/a/größe.csv", "grosse"),
         ("/a/___.csv", "job"),
     ],
 )
@@ -493,3 +508,27 @@ def test_job_is_named_like_its_data(path: str, name: str) -> None:
 def test_same_files_give_the_same_guesses(tmp_path: Path) -> None:
     path = write_table(tmp_path / "t.csv", "x,y", _two)
     assert job_text(_guess(path), tmp_path) == job_text(_guess(path), tmp_path)
+
+
+def test_first_column_without_a_name_is_not_used(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "r.csv", '"","speed","y"', lambda source, number: f'"{number + 1}",{_two(source, number)}'
+    )
+    assert _kinds(_guess(path, "y")) == {"speed": "numeric"}
+    assert list(_job(path, "y").data.features) == ["speed"]
+
+
+def test_json_array_is_read_like_lines(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps([{"x": number / 3, "y": number % 2 == 0} for number in range(60)]))
+    assert _kinds(_guess(tmp_path / "t.json", "y")) == {"x": "numeric"}
+
+
+def test_infinite_numbers_are_read_as_missing(tmp_path: Path) -> None:
+    numbers = [float("inf") if number == 3 else number / 4 for number in range(60)]
+    pq.write_table(pa.table({"x": numbers, "y": ["a", "b"] * 30}), tmp_path / "t.parquet")
+    found = _guess(tmp_path / "t.parquet", "y")
+    assert found.features[0].spec["indicator"]
+    assert found.query is not None
+    assert "IF(abs(`x`) = DOUBLE('Infinity'), NULL, `x`) AS `x`" in found.query
+    path = write_table(tmp_path / "t.csv", "x,y", lambda source, n: "inf,a" if n == 3 else _two(source, n))
+    assert _guess(path, "y").source["null_values"] == ["inf"]

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+import farandole
 from farandole.errors import SpecError, UserError
 from farandole.guessing.resolve import keeps_columns, resolve_from_manifest, resolve_guesses
 from farandole.preprocess import Preprocessing
-from farandole.spec import Job, parse_job
+from farandole.spec import Job, load_job, parse_job, save_job
 
 _ROWS = "".join(f"{number},{number % 7 + 0.5},{'ab'[number % 2]},{number % 3 == 0}\n" for number in range(60))
 
@@ -116,3 +117,16 @@ def test_training_takes_the_features_from_the_dataset(table: Path) -> None:
     again = resolve_from_manifest(job, _Manifest())  # type: ignore[arg-type]
     assert again.data.features == resolved.data.features
     assert again.data.label == resolved.data.label
+
+
+def test_open_job_survives_its_file(table: Path) -> None:
+    job = _job(table, features={"auto": True, "zone": False})
+    assert load_job(save_job(job, table.parent / "job.yaml")) == job
+
+
+def test_python_has_the_command_too(table: Path) -> None:
+    path = farandole.init(str(table), label="late", output=table.parent / "new")
+    assert path == table.parent / "new" / "job.yaml"
+    assert list(load_job(path).data.features) == ["fare", "zone"]
+    with pytest.raises(UserError, match="exists already"):
+        farandole.init(str(table), label="late", output=table.parent / "new")

@@ -159,6 +159,13 @@ def test_times_of_any_form_are_the_same_instant(values: Any) -> None:
     assert convert_column("t", values, "timestamp", form).to_pylist() == expected
 
 
+@pytest.mark.parametrize(("nanoseconds", "microseconds"), [(1499, 1), (1500, 2), (-500, 0), (-501, -1), (-1500, -1)])
+def test_nanoseconds_are_rounded_as_in_training(nanoseconds: int, microseconds: int) -> None:
+    values = pd.Series(np.array([nanoseconds, "NaT"], "datetime64[ns]"))
+    expected = pa.array([microseconds, None], pa.timestamp("us"))
+    assert _same(convert_column("t", values, "timestamp_ntz"), expected)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -66,7 +66,7 @@ def test_loss_must_suit_the_label(raw: dict[str, Any], problems: Problems, kind:
     ("kind", "metrics"),
     [
         ("binary", ("roc_auc", "average_precision", "accuracy", "log_loss")),
-        ("multiclass", ("accuracy", "log_loss")),
+        ("multiclass", ("accuracy", "log_loss", "macro_f1")),
         ("regression", ("rmse", "mae", "r2")),
     ],
 )

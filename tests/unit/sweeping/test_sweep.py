@@ -12,12 +12,12 @@ import pytest
 
 from farandole import pipeline
 from farandole.errors import SpecError, TrainingError
-from farandole.events import EpochMetrics, Event, Message, StageEnded
+from farandole.events import EpochMetrics, Event, Message, Progress, StageEnded
 from farandole.jobdir.directory import save_spec
 from farandole.jobdir.outcome import write_result
 from farandole.spec import Job, Sweep
 from farandole.sweeping.study import Study
-from farandole.sweeping.sweep import SweepLoop, require_sweep, run_sweep
+from farandole.sweeping.sweep import SweepLoop, estimate_left_s, require_sweep, run_sweep
 from farandole.sweeping.trial_jobs import TrialEnded
 
 MakeJob = Callable[..., Job]
@@ -185,6 +185,16 @@ def test_values_that_contradict_each_other_fail_without_a_job(make_job: MakeJob,
     swept = _sweep(job.model_copy(update={"sweep": sweep}), tmp_path, lambda job: _metrics(0.5))
     assert {trial.state for trial in swept.study.trials} == {"failed"}
     assert swept.trials.jobs == []
+
+
+def test_time_left_is_that_of_all_trials_together(make_job: MakeJob, tmp_path: Path) -> None:
+    assert estimate_left_s([10.0, 14.0], [4.0], 3, 1) == 3 * 12.0 + 8.0
+    assert estimate_left_s([12.0], [4.0, 6.0], 2, 2) == (2 * 12.0 + 8.0 + 6.0) / 2
+    assert estimate_left_s([12.0], [20.0], 0, 4) == 0.0
+    swept = _sweep(_job(make_job), tmp_path, lambda job: _metrics(0.5, 0.6))
+    progress = [event for event in swept.events if isinstance(event, Progress)]
+    assert len(progress) == 8
+    assert all(event.left_s is not None and event.total == 4 for event in progress)
 
 
 def test_no_trial_starts_after_the_time_limit(make_job: MakeJob, tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def test_a_trial_is_named_by_its_number_and_values(tmp_path: Path) -> None:
     assert name_run(trial, tmp_path / "taxi-trial-7-1", link) == "trial 7 · learning_rate=0.25"
 
 
+def test_a_sweep_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARANDOLE_HOME", str(tmp_path))
+    assert name_run(_job(), tmp_path / "sweeps" / "taxi-1", _link()).startswith("sweep ")
+
+
 def test_names_are_short(tmp_path: Path) -> None:
     changes = " ".join(f"--set data.features.feature_{number}.column={'x' * 50}" for number in range(9))
     assert len(name_run(_job(), tmp_path / "taxi-2", _link(f"farandole run taxi.yaml {changes}"))) <= 70

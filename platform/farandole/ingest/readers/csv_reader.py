@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -46,11 +47,13 @@ class CsvReader:
         source: The source: separator, quote, encoding and null values.
         header: The columns of the files, in order.
         types: The columns to read, and their SQL types.
+        other_headers: The columns of the files that have others, or the same in another order.
     """
 
     source: CsvSource
     header: tuple[str, ...]
     types: dict[str, str]
+    other_headers: dict[Path, tuple[str, ...]] = field(default_factory=dict)
 
     def read(self, byte_range: ByteRange) -> Iterator[RowBatch]:
         """Read the rows of a byte range."""
@@ -82,47 +85,52 @@ class CsvReader:
         self, chunk: RecordChunk, begin: int
     ) -> tuple[pa.Table, list[tuple[int, int]] | None, list[MalformedRecord]]:
         """Return the texts of the well-formed records, the spans of these records if known, and the other records."""
+        header = self.other_headers.get(chunk.byte_range.path, self.header)
         if self._is_well_formed(chunk.data, begin):
             try:
-                return self._parse_with_arrow(memoryview(chunk.data)[begin:]), None, []
+                return self._parse_with_arrow(memoryview(chunk.data)[begin:], header), None, []
             except pa.ArrowInvalid:
                 pass  # a row has too few or too many fields: find out which
         malformed, spans = [], []
         for start, stop in self._records(chunk.data, begin):
-            reason, found = self._find_defect(chunk.data[start:stop])
+            reason, found = self._find_defect(chunk.data[start:stop], len(header))
             if reason:
                 malformed.append(_malformed(chunk, start, stop, reason, None, found))
             else:
                 spans.append((start, stop))
         good = b"\n".join(chunk.data[start:stop] for start, stop in spans)
-        return self._parse_with_arrow(good), spans, malformed
+        return self._parse_with_arrow(good, header), spans, malformed
 
-    def _parse_with_arrow(self, data: bytes | memoryview) -> pa.Table:
+    def _parse_with_arrow(self, data: bytes | memoryview, header: tuple[str, ...]) -> pa.Table:
         """Return the declared columns as text, null where missing.
+
+        Arrow receives the columns' positions for names: in a header, names may be missing or repeated.
 
         Raises:
             ArrowInvalid: A row has another number of fields.
         """
-        strings = dict.fromkeys(self.types, pa.string())
+        positions = {name: str(position) for position, name in enumerate(header)}
+        chosen = [positions[name] for name in self.types]
         if not bytes(data[:1024]).strip(b"\r\n") and not bytes(data).strip(b"\r\n"):
             return pa.table({name: pa.array([], pa.string()) for name in self.types})
-        return pacsv.read_csv(
+        table = pacsv.read_csv(
             pa.py_buffer(data),
             read_options=pacsv.ReadOptions(
-                use_threads=False, column_names=list(self.header), block_size=max(len(data) + 1, 64)
+                use_threads=False, column_names=[*map(str, range(len(header)))], block_size=max(len(data) + 1, 64)
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter=self.source.separator, quote_char=self.source.quote, newlines_in_values=self.source.multiline
             ),
             convert_options=pacsv.ConvertOptions(
-                column_types=strings,
-                include_columns=list(self.types),
+                column_types=dict.fromkeys(chosen, pa.string()),
+                include_columns=chosen,
                 null_values=["", *self.source.null_values],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
                 check_utf8=False,  # the whole chunk has been decoded
             ),
         )
+        return table.rename_columns(list(self.types))
 
     def _is_well_formed(self, data: bytes, begin: int) -> bool:
         """Return whether all bytes are text and every quote is at a position that RFC 4180 allows."""
@@ -164,7 +172,7 @@ class CsvReader:
                 yield begin, stop
             begin = stop + (2 if data.startswith(b"\r\n", stop) else 1)
 
-    def _find_defect(self, record: bytes) -> tuple[str, str]:
+    def _find_defect(self, record: bytes, num_columns: int) -> tuple[str, str]:
         """Return why a record is malformed and the details; two empty strings if it is well-formed."""
         if b"\0" in record:
             return NUL_BYTE, ""
@@ -175,8 +183,8 @@ class CsvReader:
         if not self._record_pattern().fullmatch(record):
             return MISPLACED_QUOTE, ""
         fields = self._num_fields(record)
-        if fields != len(self.header):
-            return WRONG_FIELD_COUNT, f"{fields} fields where there are {len(self.header)} columns"
+        if fields != num_columns:
+            return WRONG_FIELD_COUNT, f"{fields} fields where there are {num_columns} columns"
         return "", ""
 
     def _num_fields(self, record: bytes) -> int:

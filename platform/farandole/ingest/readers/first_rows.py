@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import COMPRESSED_SUFFIXES, ByteRange, needs_whole_file
+from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.json_types import infer_types, inferred_reader
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, JsonSource, ParquetSource, Source
@@ -46,14 +46,14 @@ def _batches(name: str, source: Source, files: SourceFiles, limit: int) -> Itera
     elif isinstance(source, CsvSource):
         header = check_header(name, source, files)
         splittable = not source.multiline and not needs_whole_file(source.encoding)
-        reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+        reader = CsvReader(source, tuple(header), dict.fromkeys(filter(None, header), "string"))
         yield from (rows.batch for rows in reader.read(_start(files, splittable=splittable)))
     elif isinstance(source, JsonSource):
         start = _start(files, splittable=True)
-        reader = inferred_reader(source, infer_types(start))
-        texts = [member for member, kind in reader.types.items() if kind == "string"]
+        members = inferred_reader(source, infer_types(start))
+        texts = [member for member, kind in members.types.items() if kind == "string"]
         if texts:
-            yield from (rows.batch.select(texts) for rows in reader.read(start))
+            yield from (rows.batch.select(texts) for rows in members.read(start))
 
 
 def _start(files: SourceFiles, *, splittable: bool) -> ByteRange:

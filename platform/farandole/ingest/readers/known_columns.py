@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.readers.file_schemas import check_header
+from farandole.ingest.readers.csv_headers import read_headers
+from farandole.ingest.readers.parquet_footers import check_parquet
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, Data, ImageSource, ParquetSource, RecordSource, Source
 
@@ -69,16 +70,34 @@ def check_columns(data: Data, files: Mapping[str, SourceFiles]) -> None:
         DataError: Some cannot, or the header of a file does not fit the source.
     """
     columns: list[str] = []
+    unreadable: dict[str, str] = {}
     for name, source in data.sources.items():
         paths = files[name].paths  # files in an object store are not here before they are fetched
-        header = check_header(name, source, files[name]) if isinstance(source, CsvSource) and paths else None
+        header = None
+        if isinstance(source, CsvSource) and paths:
+            headers = read_headers(name, source, files[name])
+            header, unreadable = headers.columns, unreadable | headers.unreadable
+        elif isinstance(source, ParquetSource) and paths:
+            unreadable |= check_parquet(name, source, files[name]).unreadable
         found = known_columns(source, files[name], header) if paths else None
         if found is None:
             return
         columns += found
-    problems = missing_columns(data, columns)
+    problems = _unreadable_columns(data, unreadable) or missing_columns(data, columns)
     if problems:
         raise DataError("\n".join(problems))
+
+
+def _unreadable_columns(data: Data, unreadable: Mapping[str, str]) -> list[str]:
+    """Return a problem for each column that the dataset is made of and that nothing can read.
+
+    Args:
+        data: The data of the job.
+        unreadable: Column to file, reason and remedy.
+    """
+    if data.transform is not None or data.query is not None or data.is_guessed:
+        return []
+    return [f"{field}: {unreadable[column]}" for column, field in data.used_columns.items() if column in unreadable]
 
 
 def missing_columns(data: Data, columns: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from farandole.errors import DataError, closest_match
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case, neutral_name
-from farandole.ingest.spark.dataframes import plain_message
+from farandole.ingest.spark.error_transport import plain_message
 from farandole.privacy import redact
 from farandole.spec import Allowed, Condition, Data, Expectation, Nulls, Pattern, Range, Rows, Unique
 
@@ -147,7 +147,8 @@ def _with_conditions(
         DataError: The expression of a condition is wrong.
     """
     distinguish_case(frame.sparkSession, frame.columns)
-    values, checks = [], {}
+    values: list[Column] = []
+    checks: dict[str, _Check] = {}
     for field_path, expectation in expectations.items():
         if isinstance(expectation, Condition):
             is_broken = ~F.col(neutral_name(len(frame.columns) + len(values)))
@@ -170,7 +171,7 @@ def _compile(rows: NeutralFrame, field_path: str, expectation: Expectation) -> _
     columns = expectation.columns if isinstance(expectation, Unique) else (expectation.column,)
     for column in columns:
         if column not in rows.names:
-            close = closest_match(column, rows.names)
+            close = closest_match(column, list(rows.names))
             hint = f"did you mean {close}?" if close else f"there are {', '.join(rows.names)}"
             raise DataError(f"{field_path}: there is no column {column}; {hint}")
     missing = [_missing(rows, column) for column in columns]

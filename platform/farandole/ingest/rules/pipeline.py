@@ -9,7 +9,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from farandole.errors import FarandoleError
+from farandole.errors import DataError, FarandoleError
 from farandole.ingest.readers.first_rows import first_rows
 from farandole.ingest.rules.expectations import ExpectationResult, check_expectations
 from farandole.ingest.rules.privacy_gate import PrivacyGate, PrivacyRecord
@@ -127,16 +127,43 @@ class RowPipeline:
             DataError: The sources, the query, the transform, the expectations and the policies do not fit together.
         """
         rows = query_frame(session, self._job.data, readers)
+        self._note_files(readers, warn)
         if self._transform is not None:
             rows = self._transform.apply(rows)
         if self._job.data.query is not None or self._transform is not None:
             field_path = "data.query" if self._transform is None else "data.query and data.transform"
             for reason in find_unstable_parts(rows):
                 warn(f"{field_path}: {reason}, so the dataset cannot be made a second time")
+        self._check_readable(rows, readers)
         rows = with_wanted_types(rows, self._job.data.wanted_types)
         self._gate.check_columns(rows)
         self._expectations = tuple(check_expectations(rows, self._job.data, warn))
         return self._gate.protect(needed_columns(rows, self._job.data.used_columns))
+
+    def _note_files(self, readers: SourceReaders, warn: Callable[[str], None]) -> None:
+        """Warn of what the sources' files made necessary."""
+        data = self._job.data
+        names_all = data.query is None and data.transform is None
+        for column, file in readers.rounded.items():
+            if not names_all or column in data.used_columns:
+                warn(f"{file}: column {column} holds times in nanoseconds; they are rounded to microseconds")
+        for note in readers.notes:
+            warn(note)
+
+    def _check_readable(self, rows: DataFrame, readers: SourceReaders) -> None:
+        """Check that the job uses no column that was left out because nothing can read it.
+
+        Raises:
+            DataError: It does.
+        """
+        data = self._job.data
+        used = {**data.used_columns, **{name: f"data.privacy.columns.{name}" for name in data.privacy.columns}}
+        for number, expectation in enumerate(data.expect):
+            columns = getattr(expectation, "columns", (getattr(expectation, "column", None),))
+            used |= {column: f"data.expect.{number}" for column in columns if column is not None}
+        for column, field_path in used.items():
+            if column in readers.unreadable and column not in rows.columns:
+                raise DataError(f"{field_path}: {readers.unreadable[column]}")
 
     def inspected_columns(self, frame: DataFrame) -> tuple[str, ...]:
         """Return the columns of the result of `rows` that are inspected for personal data."""

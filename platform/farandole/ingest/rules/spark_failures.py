@@ -20,16 +20,15 @@ from farandole.errors import DataError, FarandoleError, PreparationError
 from farandole.ingest.readers.image_reader import ImageReader
 from farandole.ingest.readers.row_batch import MalformedRowError
 from farandole.ingest.rules.malformed import describe_malformed
+from farandole.ingest.sources.checksums import checksum_path
 from farandole.ingest.sources.files import SourceFiles
-from farandole.ingest.spark.dataframes import plain_message
-from farandole.ingest.spark.error_transport import SPARK_ERRORS, decode_error
+from farandole.ingest.spark.error_transport import SPARK_ERRORS, decode_error, headline, plain_message
 from farandole.ingest.spark.row_frames import make_reader
 from farandole.preprocess import Preprocessing
 from farandole.preprocess.image import ImageTransform
 from farandole.spec import ImageSource, Job, RowSource
 
-_CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] .+")
-"""Start of Spark's messages about a known condition: `[DIVIDE_BY_ZERO] Division by zero. …`."""
+_CHECKSUM = re.compile(r"Checksum error: (?P<uri>\S+) at (?P<offset>\d+)")
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?P<uri>\S+)\. (?P<why>.*)")
 
 
@@ -80,25 +79,35 @@ def explain_failure(error: Exception, session: SparkSession, job: Job, files: Ma
         )
     if "java.lang.OutOfMemoryError" in text:
         return _preparation_error(f"data.memory: {job.data.memory} was not enough; give Spark more", text)
-    return _explain_message(error, text)
+    return _explain_message(error, text, job)
 
 
 def _preparation_error(message: str, text: str) -> Explanation:
     return Explanation(PreparationError(message, detail=text))
 
 
-def _explain_message(error: Exception, text: str) -> Explanation:
+def _explain_message(error: Exception, text: str, job: Job) -> Explanation:
+    damaged = _CHECKSUM.search(text)
+    if damaged:
+        path = _local_path(damaged["uri"])
+        message = (
+            f"{path}: differs from its checksums in {checksum_path(path)} at byte {damaged['offset']}; it is damaged,"
+            " or a program changed it that writes no checksums: write the file again, or remove the .crc file if the"
+            " file is whole"
+        )
+        return Explanation(DataError(message, detail=text))
     unreadable = _UNREADABLE.search(text)
     if unreadable:
         why = plain_message(unreadable["why"]) or "its content is damaged"
         path = _local_path(unreadable["uri"])
         return Explanation(DataError(f"{path}: cannot be read: {why}; write the file again", detail=text))
     condition = error.getCondition() if isinstance(error, PySparkException) else None
-    reason = _headline(text)
+    reason = headline(text)
     if condition is None or condition.startswith(("INTERNAL_ERROR", "_LEGACY")) or "Job aborted" in reason:
         failed = PreparationError(f"data: Spark failed: {reason}; see --debug", detail=text)
         return Explanation(failed, quotes_spark=True)
-    return Explanation(DataError(f"data.query: {reason}", detail=text), quotes_spark=True)
+    field_path = "data.query" if job.data.query is not None else "data.transform" if job.data.transform else "data"
+    return Explanation(DataError(f"{field_path}: {reason}", detail=text), quotes_spark=True)
 
 
 def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str, SourceFiles]) -> list[str]:
@@ -119,10 +128,3 @@ def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str,
 def _local_path(uri: str) -> Path:
     """Return the local file that Spark names by a URI."""
     return Path(unquote(urlsplit(uri).path))
-
-
-def _headline(text: str) -> str:
-    """Return the first informative line of Spark's message, without the stack trace."""
-    condition = _CONDITION.search(text)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
-    return plain_message(condition[0] if condition else (lines or ["no message"])[0])[:400]

@@ -18,7 +18,8 @@ from pyspark.sql import DataFrame
 
 from farandole.errors import DataError
 from farandole.ingest.sources.transform_modules import transform_digest, transform_modules
-from farandole.ingest.spark.dataframes import check_deterministic, plain_message
+from farandole.ingest.spark.dataframes import check_deterministic
+from farandole.ingest.spark.error_transport import plain_message
 from farandole.spec import Job
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')

@@ -108,7 +108,10 @@ def find_files(name: str, source: Source) -> SourceFiles:
     for file in files:
         if not os.access(file, os.R_OK):
             raise DataError(f"{field_path}: {file}: this user may not read it; change its permissions")
-        if is_hidden(Path(file.name)):
+        if not _is_text(str(file)):
+            shown = str(file).encode(errors="replace").decode()
+            raise DataError(f"{field_path}: {shown}: the file's name is not UTF-8; rename it")
+        if is_hidden(Path(file.name)) and source.format == "parquet":
             raise DataError(f"{field_path}: {file}: Spark skips files whose names start with `_` or `.`; rename it")
     archive = next((file for file in files if file.suffix == ARCHIVE_SUFFIX), None)
     if base is not None and archive is not None and _has_meaning(source.format, archive.relative_to(base)):
@@ -186,6 +189,15 @@ def _find_remote_files(name: str, source: Source) -> SourceFiles:
 def _readable_now(field_path: str, files: list[Path]) -> tuple[Path, ...]:
     """Replace the archives that have been unpacked before by their members."""
     return tuple(member for file in files for member in cached_members(field_path, file))
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path is text, in which no Python stands in for bytes that are not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _package_file(field_path: str, uri: str) -> Path:

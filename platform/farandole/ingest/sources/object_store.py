@@ -68,7 +68,8 @@ class ObjectStoreFiles:
 
     def local_path(self, name: str) -> Path:
         """Return the path of the copy of a file or folder."""
-        return self.tree.joinpath(*PurePosixPath(urlsplit(self.storage.display_path(name)).path.lstrip("/")).parts)
+        root = urlsplit(self.storage.display_path("")).path.strip("/")
+        return self.tree.joinpath(*PurePosixPath(root).parts, *PurePosixPath(name).parts)
 
     def fetch(self, on_progress: Callable[[int, int], None]) -> None:
         """Download all files that are not on this machine yet.
@@ -134,7 +135,7 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     Args:
         field_path: The field of the job file, for errors.
         uri: The URI.
-        file_format: The format of the files, for errors.
+        file_format: The format of the files.
 
     Raises:
         DataError: There are no files, or the URI cannot be used.
@@ -150,7 +151,7 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
     name = unquote(parts.path).strip("/")
     single = storage.stat(name) if name else None
     if single is not None:
-        if is_hidden(Path(PurePosixPath(name).name)):
+        if is_hidden(Path(PurePosixPath(name).name)) and file_format == "parquet":
             raise DataError(f"{field_path}: {uri}: Spark skips files whose names start with `_` or `.`; rename it")
         return ObjectStoreFiles(storage, (single,), None)
     if glob.has_magic(name):
@@ -161,15 +162,31 @@ def find_in_object_store(field_path: str, uri: str, file_format: str) -> ObjectS
         found = [file for file in found if not is_hidden(Path(PurePosixPath(file.name).name))]
         if not found:
             raise DataError(f"{field_path}: {uri}: no file matches; fix the pattern")
+        _check_names(field_path, storage, found)
         base = None if file_format == "images" else "/".join(steps[:fixed])
         return ObjectStoreFiles(storage, tuple(found), base)
     listed = storage.list_tree(name)
     found = [file for file in listed if not is_hidden(Path(file.name.removeprefix(name).lstrip("/")))]
     if found:
+        _check_names(field_path, storage, found)
         return ObjectStoreFiles(storage, tuple(found), name)
     if listed:
         raise DataError(f"{field_path}: {uri}: the directory holds no data files; put {file_format} files into it")
     raise DataError(f"{field_path}: {uri}: there is no such file or directory; {_hint(storage, name)}")
+
+
+def _check_names(field_path: str, storage: ObjectStorage, files: list[StoredFile]) -> None:
+    """Check that the names of objects are possible on this machine, where two of them must not be the same file.
+
+    Raises:
+        DataError: A name has an empty step, or one that leads to another folder.
+    """
+    for file in files:
+        if any(step in ("", ".", "..") for step in file.name.split("/")):
+            raise DataError(
+                f"{field_path}: {storage.display_path(file.name)}: a step of the name is empty, `.` or `..`, which no"
+                " file on this machine can have; rename the object"
+            )
 
 
 def _hint(storage: ObjectStorage, name: str) -> str:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from farandole.errors import DataError, closest_match
-from farandole.ingest.readers.directory_columns import DirectoryColumns, check_no_collision
-from farandole.ingest.readers.file_schemas import check_parquet
-from farandole.ingest.sources.files import SourceFiles
 from farandole.ingest.spark.column_names import NeutralFrame, distinguish_case
-from farandole.ingest.spark.error_transport import ERROR_MARK
+from farandole.ingest.spark.error_transport import plain_message, raise_in_spark
+from farandole.ingest.spark.parquet_frames import parquet_frame
 from farandole.ingest.spark.partitioning import RESERVED_PREFIX
 from farandole.ingest.spark.row_frames import SourceReaders, row_frame
 from farandole.spec import Data, ParquetSource, Source
@@ -50,7 +44,8 @@ def query_frame(session: SparkSession, data: Data, readers: SourceReaders) -> Da
     try:
         frame = session.sql(data.query)
     except (ParseException, AnalysisException) as error:
-        raise DataError(f"data.query: {plain_message(str(error))}", detail=str(error)) from error
+        reason = readers.why_missing(str(error)) or plain_message(str(error))
+        raise DataError(f"data.query: {reason}", detail=str(error)) from error
     check_deterministic(frame, "data.query")
     return frame
 
@@ -91,10 +86,6 @@ _NOT_CONVERTED = (
     "if it means a missing value, list it in `null_values` of the source or write NULLIF in the query; otherwise"
     " convert it in the query, or use `kind: categorical`"
 )
-_URI, _PATH = "uri", "path"
-"""Names of columns beside neutral names."""
-_LOCAL = "^file:/*"
-"""What Spark writes before local paths, with one slash in a row's metadata and with three in a list of files."""
 _ORDER_PRESERVING = {"Project", "SubqueryAlias"}
 """Plans that keep the order of rows."""
 
@@ -178,13 +169,7 @@ def _converted(rows: NeutralFrame, name: str, kind: str) -> Column:
     noun = "a number" if kind == "double" else "a time"
     shown = F.concat(F.lit(f"column {name}: '"), F.substring(column, 1, _SHOWN))
     text = F.concat(shown, F.lit(f"' is not {noun}, as the features and the label need it; {_NOT_CONVERTED}"))
-    return F.when(column.isNull() | fits, column.cast(kind)).otherwise(_failure(text)).alias(rows.neutral(name))
-
-
-def _failure(message: Column) -> Column:
-    """Return an expression that fails the Spark job with a `DataError`."""
-    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), message.alias("message")))
-    return F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+    return F.when(column.isNull() | fits, column.cast(kind)).otherwise(raise_in_spark(text)).alias(rows.neutral(name))
 
 
 def source_frame(session: SparkSession, name: str, source: Source, readers: SourceReaders) -> DataFrame:
@@ -194,79 +179,5 @@ def source_frame(session: SparkSession, name: str, source: Source, readers: Sour
         DataError: The files do not have the declared columns.
     """
     if isinstance(source, ParquetSource):
-        return _parquet_frame(session, name, source, readers)
+        return parquet_frame(session, name, source, readers)
     return row_frame(session, source, *readers.reader(name))
-
-
-def _parquet_frame(session: SparkSession, name: str, source: ParquetSource, readers: SourceReaders) -> DataFrame:
-    files, directories = readers.files[name], readers.directories(name)
-    check_parquet(name, source, files)
-    try:
-        # Without a `basePath`, Spark reads no columns off the directories: it takes `1D` for a number.
-        frame = session.read.option("mergeSchema", "false").parquet(*_escaped_paths(files))
-    except AnalysisException as error:
-        raise DataError(f"data.sources.{name}: {plain_message(str(error))}", detail=str(error)) from error
-    found = [*frame.columns, *directories.types]
-    for column in source.columns or ():
-        if column not in found:
-            close = closest_match(column, found)
-            hint = f"did you mean {close}?" if close else f"they have {', '.join(found)}"
-            raise DataError(f"data.sources.{name}.columns: the files have no column {column}; {hint}")
-    check_no_collision(files.paths[0], frame.columns, directories)
-    rows, uri = NeutralFrame(frame), frame.metadataColumn("_metadata")["file_path"]
-    wanted = [column for column in source.columns or frame.columns if column not in directories.types]
-    columns = [_valid_text(rows, column, uri) for column in wanted]
-    if not directories.types:
-        return rows.frame.select(*columns).toDF(*wanted)
-    return _with_directories(rows.frame.select(*columns, uri.alias(_URI)), frame, directories).toDF(
-        *wanted, *directories.types
-    )
-
-
-def _with_directories(rows: DataFrame, frame: DataFrame, directories: DirectoryColumns) -> DataFrame:
-    """Replace the URI of each row's file, the last column, by the values of its directories.
-
-    Args:
-        rows: The rows.
-        frame: The frame that reads the files.
-        directories: The columns of the directories.
-    """
-    uris = frame.inputFiles()
-    values = [directories.values(Path(unquote(urlsplit(uri).path))) for uri in uris]
-    columns = [pa.concat_arrays([of_file[column] for of_file in values]) for column in directories.types]
-    names = [f"directory{position}" for position in range(len(columns))]
-    paths = pa.array([re.sub(_LOCAL, "", uri) for uri in uris], pa.string())
-    by_path = rows.sparkSession.createDataFrame(pa.table([paths, *columns], names=[_PATH, *names]))
-    path = F.regexp_replace(_URI, _LOCAL, "")
-    joined = rows.join(F.broadcast(by_path), path == F.col(_PATH), "left")
-    unknown = _failure(F.concat(F.lit("a row comes from an unknown file: "), path))
-    kept = [F.when(F.col(_PATH).isNull(), unknown).otherwise(F.col(name)) for name in names]
-    return joined.select(*rows.columns[:-1], *kept)
-
-
-def _valid_text(rows: NeutralFrame, name: str, uri: Column) -> Column:
-    """Return a column with a check: text that is not UTF-8, which Parquet does not verify, fails the Spark job.
-
-    Args:
-        rows: The rows.
-        name: The column.
-        uri: The URI of a row's file; input_file_name() counts as a function whose value changes.
-    """
-    column = rows.column(name)
-    if not isinstance(rows.type_of(name), T.StringType):
-        return column
-    path = F.url_decode(F.replace(F.regexp_replace(uri, "^file:(//)?", ""), F.lit("+"), F.lit("%2B")))
-    text = F.concat(path, F.lit(f": column {name}: holds text that is not UTF-8; write the file again"))
-    return F.when(column.isNull() | F.is_valid_utf8(column), column).otherwise(_failure(text)).alias(rows.neutral(name))
-
-
-def _escaped_paths(files: SourceFiles) -> list[str]:
-    """Escape paths for Spark, which reads them as patterns."""
-    return [re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path)) for path in files.paths]
-
-
-def plain_message(text: str) -> str:
-    """Return Spark's message without the plan, the codes and the advice to change settings."""
-    text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
-    text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
-    return re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text)

@@ -1,4 +1,4 @@
-"""Transport of Farandole's errors out of Spark's Python workers.
+"""Transport of Farandole's errors out of Spark, and Spark's own errors in plain words.
 
 Spark passes an error on as text only. `ErrorTransport` packs an error of Farandole into a line of JSON in this text,
 from which `decode_error` restores it on the driver.
@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 
 from farandole.errors import ERRORS, FarandoleError, PreparationError
 from farandole.ingest.readers.row_batch import MalformedRowError
@@ -24,6 +27,15 @@ SPARK_ERRORS = (PySparkException, Py4JError, ConnectionError)
 
 ERROR_MARK = "@farandole-error "
 """Prefix of a packed error in the text of a failure."""
+
+_CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] .+")
+"""Start of Spark's messages about a known condition: `[DIVIDE_BY_ZERO] Division by zero. …`."""
+_CODE = re.compile(r"^\[[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*\] ")
+_CALL = re.compile(r"An error occurred while calling [\w.$:]+")
+_JAVA_CLASS = re.compile(r"^(Caused by: |: )?([\w$]+\.)+[\w$]*(Exception|Error|Throwable)(: |$)")
+_LOST_TASK = re.compile(
+    r"^Job aborted due to stage failure: .*?most recent failure: Lost task .*?\(TID \d+\) \(.*?\): "
+)
 
 _TYPES: dict[str, type[FarandoleError]] = {**ERRORS, MalformedRowError.__name__: MalformedRowError}
 
@@ -66,3 +78,30 @@ def decode_error(text: str) -> FarandoleError | None:
         return None
     data, _ = json.JSONDecoder().raw_decode(rest)
     return _TYPES[data["kind"]](data["message"], detail=text)
+
+
+def raise_in_spark(message: Column) -> Column:
+    """Return an expression that fails the Spark job with a `DataError`."""
+    packed = F.to_json(F.struct(F.lit("DataError").alias("kind"), message.alias("message")))
+    return F.raise_error(F.concat(F.lit(ERROR_MARK), packed))
+
+
+def plain_message(text: str) -> str:
+    """Return Spark's message without the plan, the codes and the advice to change settings."""
+    text = text.split("\n\nJVM stacktrace")[0].split(";\n")[0].split("\n== ")[0]
+    text = re.sub(r" ?SQLSTATE: \w+", "", " ".join(text.split())).replace(".;", ";")
+    return _CODE.sub("", re.sub(r" ?[^.]*\"spark\.[\w.]+\"[^.]*\.", "", text))
+
+
+def headline(text: str) -> str:
+    """Return the first informative line of Spark's message, without stack traces and the names of Java's classes."""
+    condition = _CONDITION.search(text)
+    if condition:
+        return plain_message(condition[0])[:400]
+    lines = [line.strip() for line in text.splitlines() if not line.strip().startswith(("at ", "... "))]
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    for line in [*reversed(causes), *lines]:
+        reason = _LOST_TASK.sub("", _CALL.sub("", _JAVA_CLASS.sub("", line))).strip(" .:")
+        if reason:
+            return plain_message(_JAVA_CLASS.sub("", reason))[:400]
+    return "no message"

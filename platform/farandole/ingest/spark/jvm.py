@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,16 @@ def is_plain_spark() -> bool:
     return sys.platform == "linux" and not has_settings and _java() is not None
 
 
+def java_release() -> int | None:
+    """Return the release of Java that its installation names, without starting it; None: it names none."""
+    java = _java()
+    release = _release_file(java) if java is not None else None
+    if release is None or not release.exists():
+        return None
+    found = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def start_jvm(memory: str, options: Sequence[str], log: IO[bytes] | int) -> Jvm:
     """Start the process; it is ready as soon as `Jvm.connection` returns.
 
@@ -168,11 +179,15 @@ def class_archive() -> Path | None:
     java = _java()
     if java is None or _spark_home() is None:
         return None
-    release = Path(java).resolve().parents[1] / "release"
+    release = _release_file(java)
     facts = [release.read_text(encoding="utf-8") if release.exists() else str(Path(java).resolve())]
     facts += [f"{path} {(stat := path.stat()).st_size} {stat.st_mtime_ns // 10**9}" for path in _jars()]
     digest = hashlib.sha256(json.dumps([facts, _OPTIONS]).encode()).hexdigest()[:16]
     return Path(sys.prefix, "share", "farandole", f"spark-classes-{digest}.jsa")
+
+
+def _release_file(java: str) -> Path:
+    return Path(java).resolve().parents[1] / "release"
 
 
 def _variables(connection: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from farandole.errors import DataError
 from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import ByteRange, divide_into_tasks, needs_whole_file
+from farandole.ingest.readers.csv_headers import CsvHeaders, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.directory_columns import (
     DirectoryColumns,
@@ -22,7 +23,6 @@ from farandole.ingest.readers.directory_columns import (
     check_no_collision,
     find_directory_columns,
 )
-from farandole.ingest.readers.file_schemas import check_header
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import JsonReader, find_members
 from farandole.ingest.readers.json_types import arrow_json_type, infer_types, inferred_reader, unify_schemas
@@ -73,6 +73,12 @@ class SourceReaders:
         wanted: Mapping[str, str] = _NOTHING_WANTED,
     ) -> None:
         self.files = files
+        self.unreadable: dict[str, str] = {}
+        """The columns that were left out because nothing can read them: column to file, reason and remedy."""
+        self.rounded: dict[str, str] = {}
+        """The columns whose times in nanoseconds are rounded to microseconds: column to its first file."""
+        self.notes: list[str] = []
+        """What else the user should know about the files."""
         self._wanted = wanted
         self._session = session
         self._sources = sources
@@ -85,10 +91,19 @@ class SourceReaders:
             DataError: The files do not have the declared columns, or no types fit them.
         """
         if name not in self._readers:
-            source = self._sources[name]
+            source, files = self._sources[name], self.files[name]
             assert isinstance(source, RowSource)
-            self._readers[name] = make_reader(self._session, name, source, self.files[name], self._wanted)
+            self._readers[name] = make_reader(self._session, name, source, files, self._wanted)
+            reader = self._readers[name][0]
+            inner = reader.reader if isinstance(reader, DirectoryReader) else reader
+            if isinstance(inner, CsvReader):
+                self.unreadable |= CsvHeaders(inner.header, path=files.paths[0]).unreadable
         return self._readers[name]
+
+    def why_missing(self, message: str) -> str | None:
+        """Return why a column is missing that Spark's message names in backticks; None: there is no such reason."""
+        named = (reason for column, reason in self.unreadable.items() if f"`{column}`" in message)
+        return next(named, None)
 
     def directories(self, name: str) -> DirectoryColumns:
         """Return the columns of the directories of a Parquet source.
@@ -133,8 +148,8 @@ def make_reader(
     """
     if isinstance(source, ImageSource):
         images = _images(name, files)
-        reader = image_reader(files, check=source.malformed != "fail")
-        return reader, _tasks(session, name, source, images, splittable=False)
+        images_reader = image_reader(files, check=source.malformed != "fail")
+        return images_reader, _tasks(session, name, source, images, splittable=False)
     if isinstance(source, RecordSource):
         return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
     assert isinstance(source, CsvSource | JsonSource)
@@ -165,12 +180,12 @@ def _csv_reader(
     directories: DirectoryColumns,
     wanted: Mapping[str, str],
 ) -> tuple[RowReader, Tasks]:
-    header = check_header(name, source, files)
-    check_no_collision(files.paths[0], header, directories)
+    headers = read_headers(name, source, files)
+    check_no_collision(files.paths[0], headers.columns, directories)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     tasks = _tasks(session, name, source, files.paths, splittable=splittable)
-    types = dict(source.columns) if source.columns else _infer_csv(session, source, header, tasks, wanted)
-    return CsvReader(source, tuple(header), types), tasks
+    types = dict(source.columns) if source.columns else _infer_csv(session, source, headers, tasks, wanted)
+    return CsvReader(source, headers.first, types, headers.others), tasks
 
 
 def _json_reader(
@@ -229,10 +244,11 @@ def _images(name: str, files: SourceFiles) -> tuple[Path, ...]:
 
 
 def _infer_csv(
-    session: SparkSession | None, source: CsvSource, header: list[str], tasks: Tasks, wanted: Mapping[str, str]
+    session: SparkSession | None, source: CsvSource, headers: CsvHeaders, tasks: Tasks, wanted: Mapping[str, str]
 ) -> dict[str, str]:
     """Infer the narrowest type that keeps all values of each column as they are written."""
-    reader = CsvReader(source, tuple(header), dict.fromkeys(header, "string"))
+    header = headers.columns
+    reader = CsvReader(source, headers.first, dict.fromkeys(header, "string"))
     patterns = {"timestamp": source.timestamp_format, "date": source.date_format}
 
     def find(byte_range: ByteRange) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from farandole.errors import UnavailableError
 from farandole.ingest.spark import jvm
-from farandole.ingest.spark.java import require_java
+from farandole.ingest.spark.java import MIN_JAVA, require_java
 from farandole.spec import Job
 
 _LOG_NAME = "spark.log"
@@ -72,7 +72,8 @@ def spark_session(job: Job, *, is_small: bool = False) -> Iterator[SparkSession]
         with _errors_not_logged(), _own_python(session):
             yield session
         return
-    require_java()
+    if (jvm.java_release() or 0) < MIN_JAVA:
+        require_java()  # starts Java to ask for its version
     with tempfile.TemporaryDirectory(prefix="farandole-spark-") as scratch, _errors_not_logged():
         session = _start(f"farandole {job.name}", job.data.master, job.data.memory, Path(scratch), is_small=is_small)
         configure_session(session, job)

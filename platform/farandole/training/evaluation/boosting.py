@@ -1,7 +1,7 @@
 """Process of the baseline of tables: scikit-learn's HistGradientBoosting with its defaults, on the dataset's shards.
 
 `python -m farandole.training.evaluation.boosting` reads one JSON document from its standard input: `directory` and
-`key` of the dataset, and the `output` file. It runs beside the training at the lowest priority, writes the predictions
+`key` of the dataset, and the `output` file. It runs beside the training at a low priority, writes the predictions
 of the test rows, and ends with its parent.
 """
 
@@ -31,7 +31,8 @@ MAX_CLASSES = 50
 """Each class is a model of its own: with more of them, the baseline would take longer than the training."""
 _MAX_CATEGORIES = 255
 """Ids that scikit-learn accepts as categories; a feature with more of them counts as a number."""
-_LOWEST_PRIORITY = 19
+_NICENESS = 10
+"""Low enough to leave the cores to the training, and not so low that other programs of the machine could starve it."""
 _MIN_PROBABILITY = 1e-7
 
 
@@ -45,7 +46,7 @@ def is_suitable(schema: Schema) -> bool:
 def main() -> None:
     """Fit the baseline, and write its outputs for the test rows."""
     signal_on_parent_death(signal.SIGKILL)
-    os.nice(_LOWEST_PRIORITY)
+    os.nice(_NICENESS)
     _be_first_victim_of_the_kernel()
     request = json.load(sys.stdin)
     key = KeyReference.model_validate(request["key"]) if request["key"] else None

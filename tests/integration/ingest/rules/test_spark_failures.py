@@ -107,7 +107,7 @@ def test_malformed_timestamp_is_reported(
     [
         ("", "{path}: is empty; data.sources.rows needs a first line with the column names"),
         ("id,size,colour,bought\n" + SMALL, "{path}: the header has no column color, declared in data.sources.rows;"),
-        ("id,size,size,bought\n" + SMALL, "{path}: the header names size twice; fix the first line"),
+        ("id,size,size,color,bought\n" + SMALL, "{path}: the header names size twice; fix the first line"),
         (HEADER, "data: the sources and the query give no rows; look at the files and at the query's WHERE"),
         (HEADER.replace("id", "\xefd").encode("latin-1"), "{path}: the header is not UTF-8 text ("),
     ],
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_as_declared_is_refused(
 def test_files_with_different_headers_are_refused(write: Write, make_job: MakeJob, refuse: Refuse) -> None:
     write("d/a.csv")
     second = write("d/b.csv", "id,size,bought,color\n0,0,0,a\n")
-    assert str(refuse(make_job(rows={"path": "d", "format": "csv"}))).startswith(
+    assert str(refuse(make_job(rows={"path": "d", "format": "csv", "columns": ...}))).startswith(
         f"{second}: the header is id, size, bought, color, that of a.csv is id, size, color, bought;"
     )
 
@@ -192,10 +192,10 @@ def test_a_parquet_file_without_a_declared_column_is_refused(make_job: MakeJob, 
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("SELEC * FROM rows", "data.query: [PARSE_SYNTAX_ERROR] Syntax error at or near 'SELEC'. (line 1, pos 0)"),
+        ("SELEC * FROM rows", "data.query: Syntax error at or near 'SELEC'. (line 1, pos 0)"),
         (
             "SELECT sise FROM rows",
-            "data.query: [UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name"
+            "data.query: A column, variable, or function parameter with name"
             " `sise` cannot be resolved. Did you mean one of the following? [`id`, `size`, `color`,",
         ),
         ("SELECT *, rand() AS r FROM rows", "data.query: uses a function whose value changes"),
@@ -206,11 +206,11 @@ def test_a_parquet_file_without_a_declared_column_is_refused(make_job: MakeJob, 
         ),
         (
             "SELECT id / (id - id) AS size, color, bought FROM rows",
-            "data.query: [DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0",
+            "data.query: Division by zero. Use `try_divide` to tolerate divisor being 0",
         ),
         (
             "SELECT cast(color AS int) AS size, color, bought FROM rows",
-            'data.query: [CAST_INVALID_INPUT] The value \'a\' of the type "STRING" cannot be cast to "INT"',
+            'data.query: The value \'a\' of the type "STRING" cannot be cast to "INT"',
         ),
         (
             "SELECT color AS size, color, bought FROM rows",
@@ -328,7 +328,7 @@ def test_output_that_cannot_be_created_is_reported(write: Write, make_job: MakeJ
         (
             "An error occurred while calling o1.collect\n: X: [SOME_RULE.SUB] It broke. SQLSTATE: 12345\n\tat X",
             PreparationError,
-            "data: Spark failed: [SOME_RULE.SUB] It broke.; see --debug",
+            "data: Spark failed: It broke.; see --debug",
         ),
         (
             'x @farandole-error {"kind": "DataError", "message": "label: no"}\n\tat X',

@@ -180,10 +180,22 @@ def test_missing_remote_files_are_reported_like_local_ones(s3: Folder) -> None:
         "none/a.csv": "there is no such file or directory; fix the path",
         "d/*.tsv": "no file matches; fix the pattern",
         "e": "the directory holds no data files; put csv files into it",
-        "e/_SUCCESS": "Spark skips files whose names start with",
     }.items():
         with pytest.raises(DataError, match=f"data.sources.rows.path: .*: {text}"):
             find_files("rows", CsvSource(path=f"{s3.uri}/{uri}"))
+    with pytest.raises(DataError, match=r"data\.sources\.rows\.path: .*: Spark skips files whose names start with"):
+        find_files("rows", ParquetSource(path=f"{s3.uri}/e/_SUCCESS"))
+    assert find_files("rows", CsvSource(path=f"{s3.uri}/e/_SUCCESS")).remote is not None
+
+
+def test_objects_of_any_name_have_copies_of_their_own(s3: Folder, farandole_home: Path) -> None:
+    names = ["a#1.csv", "a#2.csv", "a?1.csv", "p%41.csv", "pA.csv", "10:30.csv", "a b+c.csv", "[é].csv"]
+    for number, name in enumerate(names):
+        s3.put(f"odd/{name}", str(number).encode())
+    files = find_files("rows", CsvSource(path=f"{s3.uri}/odd")).fetch()
+    assert {path.name: path.read_text() for path in files.paths} == {
+        name: str(number) for number, name in enumerate(names)
+    }
 
 
 def test_file_is_downloaded_once_for_each_change(proxy: FaultyProxy, s3: Folder, farandole_home: Path) -> None:

@@ -18,10 +18,10 @@ from farandole.ingest.sources.files import find_files
 from farandole.ingest.spark.dataframes import (
     find_unstable_parts,
     needed_columns,
-    plain_message,
     query_frame,
     source_frame,
 )
+from farandole.ingest.spark.error_transport import plain_message
 from farandole.ingest.spark.row_frames import SourceReaders
 from farandole.ingest.spark.session import configure_session
 from farandole.spec import CsvSource, Data, ParquetSource, Source, parse_job
@@ -291,9 +291,9 @@ def test_without_a_query_the_only_source_is_the_frame(session: SparkSession, wri
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("SELEC * FROM rows", "data.query: [PARSE_SYNTAX_ERROR] Syntax error at or near 'SELEC'. (line 1, pos 0)"),
-        ("SELECT k, y FROM rows", "data.query: [UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function"),
-        ("SELECT * FROM row", "data.query: [TABLE_OR_VIEW_NOT_FOUND] The table or view `row` cannot be found."),
+        ("SELEC * FROM rows", "data.query: Syntax error at or near 'SELEC'. (line 1, pos 0)"),
+        ("SELECT k, y FROM rows", "data.query: A column, variable, or function"),
+        ("SELECT * FROM row", "data.query: The table or view `row` cannot be found."),
         ("SELECT k, x, x FROM rows", "data.query: gives x twice; name one of them with AS"),
         (
             "SELECT k, rand() AS x FROM rows",
@@ -337,8 +337,9 @@ def test_plain_message_has_no_codes_plans_and_advice_to_change_settings() -> Non
         "== SQL (line 1, position 8) ==\nSELECT id/0"
     )
     assert plain_message(text) == (
-        "[DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead."
+        "Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead."
     )
+    assert plain_message("[RULE.SUB_RULE] Column `[ABC] x` is wrong.") == "Column `[ABC] x` is wrong."
 
 
 # What passes ------------------------------------------------------------------------------------------------

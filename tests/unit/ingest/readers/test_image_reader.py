@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from farandole.ingest.readers.image_reader import find_image_defect
+from farandole.ingest.readers.byte_ranges import ByteRange
+from farandole.ingest.readers.image_reader import ImageReader, find_image_defect
+from farandole.preprocess.image import ImageTransform
+from farandole.spec import Image as ImageSpec
 
 
 def png(width: int = 8, height: int = 8) -> bytes:
@@ -37,3 +42,20 @@ def claiming(width: int, height: int) -> bytes:
 )
 def test_image_that_cannot_be_decoded_has_a_reason(content: bytes, expected: str) -> None:
     assert find_image_defect(content) == expected
+
+
+def test_image_that_a_feature_rejects_has_the_reason_of_the_feature(tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(png(width=40, height=40))
+    spec = ImageSpec.model_validate({"kind": "image", "size": [4, 4], "max_pixels": 100})
+    feature = ImageTransform("image", "image", spec)
+    reader = ImageReader(tmp_path, check=True, features=(feature,))
+    (found,) = reader.read(ByteRange(tmp_path / "large.png"))
+    (record,) = found.malformed
+    assert record.file.endswith("large.png")
+    assert record.reason == "40 x 40 pixels are more than max_pixels, 100"
+
+
+def test_image_of_32_bits_has_a_reason() -> None:
+    content = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(content, "TIFF")
+    assert find_image_defect(content.getvalue()) == "pixels of 32 bits; save it with 8 or 16"

@@ -9,7 +9,7 @@ import pytest
 from farandole.errors import DataError
 from farandole.ingest.sources.files import find_files
 from farandole.ingest.sources.fingerprint import FileFingerprint
-from farandole.spec import CsvSource
+from farandole.spec import CsvSource, ParquetSource
 from tests.support.ingest_inputs import Write, nycflights
 
 
@@ -82,11 +82,16 @@ def test_a_glob_without_a_match_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "*.csv").endswith("*.csv: no file matches; fix the pattern")
 
 
-def test_a_file_that_spark_would_skip_is_refused(write: Write) -> None:
-    path = write("_rows.csv")
-    assert refused(path) == (
-        f"data.sources.rows.path: {path}: Spark skips files whose names start with `_` or `.`; rename it"
-    )
+def test_a_file_that_spark_would_skip_is_refused_if_spark_reads_it(write: Write) -> None:
+    path = write("_rows.parquet")
+    with pytest.raises(DataError, match=f"{path}: Spark skips files whose names start with `_` or `.`; rename it"):
+        find_files("rows", ParquetSource(path=str(path)))
+    assert find_files("rows", csv(path)).paths == (path,)
+
+
+def test_a_file_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).write_text("a\n1\n")
+    assert refused(tmp_path) == f"data.sources.rows.path: {tmp_path}/caf?.csv: the file's name is not UTF-8; rename it"
 
 
 @pytest.mark.parametrize("path", ["https://host/a.csv", "ftp://host/a.csv"])

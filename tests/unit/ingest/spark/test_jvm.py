@@ -68,6 +68,12 @@ def test_spark_that_the_user_configures_is_not_plain(java: Path, monkeypatch: py
     assert not jvm.is_plain_spark()
 
 
+def test_release_of_java_is_known_without_starting_it(java: Path) -> None:
+    assert jvm.java_release() == 17
+    (java / "release").unlink()
+    assert jvm.java_release() is None
+
+
 def test_there_is_no_archive_without_java(java: Path) -> None:
     (java / "bin" / "java").unlink()
     assert jvm.class_archive() is None

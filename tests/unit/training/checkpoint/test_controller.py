@@ -95,7 +95,7 @@ class Harness:
 
     def _log(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
-            if not name.startswith("time."):  # durations differ between trainings
+            if not name.endswith("_ms"):  # durations differ between trainings
                 self.logged.setdefault(name, {})[step] = value
 
 

@@ -44,10 +44,10 @@ def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
 
 def test_best_weights_are_kept_without_an_early_end() -> None:
     stopping = stopper()
-    weights = {"w": torch.zeros(1), "extra": {"seen": 3}}
+    weight = torch.zeros(1)
     for rmse in (1.0, 2.0, 3.0, math.nan):
-        stopping.add_validation({"rmse": rmse}, weights)
-        weights["w"] += 1  # training changes the weights in place
+        stopping.add_validation({"rmse": rmse}, {"w": weight, "extra": {"seen": 3}})
+        weight += 1  # training changes the weights in place
     assert not stopping.should_stop
     assert stopping.best_epoch == 1
     assert stopping.best_weights == {"w": torch.zeros(1), "extra": {"seen": 3}}

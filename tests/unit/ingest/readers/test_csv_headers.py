@@ -4,14 +4,12 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from farandole.errors import DataError
-from farandole.ingest.readers.file_schemas import check_header, check_parquet
+from farandole.ingest.readers.csv_headers import check_header, read_headers
 from farandole.ingest.sources.files import SourceFiles
-from farandole.spec import CsvSource, ParquetSource
+from farandole.spec import CsvSource
 from tests.support.ingest_inputs import HEADER, SMALL, Write
 
 
@@ -75,20 +73,56 @@ def test_declared_column_that_the_header_lacks_is_reported_with_the_closest_name
 def test_files_with_different_headers_are_refused(write: Write) -> None:
     first, second = write("a.csv", "a,b\n"), write("b.csv", "b,a\n")
     assert header_refused(first, second) == (
-        f"{second}: the header is b, a, that of a.csv is a, b;"
-        " all files of a source need the same columns in the same order"
+        f"{second}: the header is b, a, that of a.csv is a, b; all files of a source need the same columns in the same"
+        " order, or declare in `columns` of data.sources.rows those that you use"
     )
 
 
-def test_a_header_that_names_a_column_twice_is_refused(write: Write) -> None:
+def test_declared_columns_alone_are_compared(write: Write) -> None:
+    paths = write("a.csv", "a,b\n"), write("b.csv", "b,c,a\n"), write("c.csv", ",a,c,c\n")
+    files = SourceFiles("rows", paths)
+    headers = read_headers("rows", csv(paths[0], columns={"a": "int"}), files)
+    assert headers.first == ("a", "b")
+    assert headers.others == {paths[1]: ("b", "c", "a"), paths[2]: ("", "a", "c", "c")}
+    assert header_refused(*paths, columns={"b": "int"}).startswith(f"{paths[2]}: the header has no column b, declared")
+
+
+def test_a_header_that_names_a_column_twice_is_refused_if_it_is_read(write: Write) -> None:
     path = write("a.csv", "a,b,a\n")
-    assert header_refused(path) == f"{path}: the header names a twice; fix the first line"
+    assert header_refused(path) == (
+        f"{path}: the header names a twice; fix the first line, or declare the other columns in `columns` of"
+        " data.sources.rows"
+    )
+    assert header_refused(path, columns={"a": "int"}) == f"{path}: the header names a twice; fix the first line"
+    assert read_headers("rows", csv(path, columns={"b": "int"}), SourceFiles("rows", (path,))).first == ("a", "b", "a")
 
 
-@pytest.mark.parametrize("header", ["a,,b", ",,", "a, ,b", "   ", '""'])
-def test_a_header_with_an_unnamed_column_is_refused(write: Write, header: str) -> None:
-    path = write("a.csv", f"{header}\nx,y,z\n1,2,3\n")
-    assert "has a column without a name; fix the first line" in header_refused(path)
+@pytest.mark.parametrize(
+    ("header", "named", "names"),
+    [
+        (",x,y", ["x", "y"], {"", "Unnamed: 0", "...1"}),
+        ("a,,b,", ["a", "b"], {"", "Unnamed: 1", "...2", "Unnamed: 3", "...4"}),
+        ('""', [], {"", "Unnamed: 0", "...1"}),
+        ("a, ,b", ["a", " ", "b"], set()),
+    ],
+)
+def test_columns_without_a_name_are_left_out_with_a_reason(
+    write: Write, header: str, named: list[str], names: set[str]
+) -> None:
+    path = write("a.csv", f"{header}\n1,2,3,4\n")
+    headers = read_headers("rows", csv(path), SourceFiles("rows", (path,)))
+    assert headers.columns == named
+    assert headers.unreadable.keys() == names
+    if names:
+        assert headers.unreadable[""].endswith("has no name; write one into the first line")
+        assert header_refused(path, columns={"": "int"}) == (
+            f"data.sources.rows.columns: a column without a name cannot be read; name it in {path}"
+        )
+
+
+def test_replacement_character_in_a_header_is_text(write: Write) -> None:
+    path = write("a.csv", "a\ufffd,b\n1,2\n")
+    assert check_header("rows", csv(path), SourceFiles("rows", (path,))) == ["a\ufffd", "b"]
 
 
 def test_a_header_that_is_not_utf_8_is_refused(write: Write) -> None:
@@ -129,48 +163,9 @@ def test_truncated_compressed_header_is_refused(write: Write) -> None:
     assert header_refused(path).startswith(f"{path}: cannot be read (")
 
 
-# Parquet ----------------------------------------------------------------------------------------------------
-
-
-def parquet_refused(*paths: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        check_parquet("rows", ParquetSource(path=str(paths[0])), SourceFiles("rows", paths))
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("keep", [0, 3, 300], ids=["empty", "three bytes", "cut short"])
-def test_a_damaged_parquet_file_is_refused(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"a": list(range(1000))}), path)
-    path.write_bytes(path.read_bytes()[:keep])
-    message = parquet_refused(path)
-    assert message.startswith(f"{path}: is not a whole Parquet file (")
-    assert message.endswith("; write it again")
-
-
-def test_a_parquet_file_with_other_columns_is_refused(tmp_path: Path) -> None:
-    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
-    pq.write_table(pa.table({"a": [1], "b": [2]}), first)
-    pq.write_table(pa.table({"a": [1]}), second)
-    assert parquet_refused(first, second) == (
-        f"{second}: the columns are a, those of 1.parquet are a, b; all files of a source need the same columns"
-    )
-
-
-def test_parquet_files_may_have_their_columns_in_another_order(tmp_path: Path) -> None:
-    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
-    pq.write_table(pa.table({"a": [1], "b": [2]}), first)
-    pq.write_table(pa.table({"b": [1], "a": [2]}), second)
-    files = SourceFiles("rows", (first, second))
-    check_parquet("rows", ParquetSource(path=str(first)), files)  # raises where types differ
-    assert files.paths == (first, second)
-
-
 HEADERS: dict[str, tuple[str | bytes, str]] = {
     "an empty file": ("", "is empty"),
     "a repeated name": ("a,b,a\n", "names a twice"),
-    "an empty name": ("a,,b\n", "has a column without a name"),
-    "a separator at the end of the header": ("a,b,\n", "has a column without a name"),
     "a line break in a name": ('a,"b\nc"\n', "has a line break in a quoted name"),
     "a column that is not there": ("b,c\n", "has no column a"),
     "NUL bytes in the header": ("a\0,b\n", "is not UTF-8 text"),

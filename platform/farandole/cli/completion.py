@@ -1,0 +1,101 @@
+"""Completion of the shell: job files, fields of the job file, datasets and ids.
+
+Typer installs it for bash, zsh and fish: `farandole --install-completion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_SUFFIXES = (".yaml", ".yml")
+_MAX_DEPTH = 4
+
+
+def job_files(incomplete: str) -> list[str]:
+    """Return the folders and YAML files that a path may be completed to."""
+    return list(_paths(incomplete, lambda path: path.suffix in _SUFFIXES))
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Return the datasets of `$FARANDOLE_HOME`, and the folders that a path may be completed to."""
+    from farandole.storage import home
+
+    known = [str(path.parent) for path in sorted((home() / "datasets").glob("*/manifest.json"))]
+    found = [path for path in known if path.startswith(incomplete) or Path(path).name.startswith(incomplete)]
+    return [*found, *(path for path in _paths(incomplete, lambda path: False) if path not in found)]
+
+
+def _paths(incomplete: str, is_wanted: Any) -> Iterator[str]:
+    """Yield the folders, with a slash at the end, and the wanted files that begin with a text."""
+    head, slash, tail = incomplete.rpartition("/")
+    folder = Path(f"{head}{slash}" or ".").expanduser()
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(tail) or (path.name.startswith(".") and not tail):
+                continue
+            if path.is_dir():
+                yield f"{head}{slash}{path.name}/"
+            elif is_wanted(path):
+                yield f"{head}{slash}{path.name}"
+
+
+def job_ids(incomplete: str) -> list[str]:
+    """Return the jobs of this machine, the newest first: submitted ones, and those of the foreground."""
+    from farandole.backends.records import JobDatabase
+    from farandole.jobdir.foreground import foreground_directories
+    from farandole.storage import home
+
+    records = JobDatabase(home())
+    submitted = records.ids() if records.path.exists() else []
+    foreground = sorted((path.name for path in foreground_directories()), reverse=True)
+    return [job_id for job_id in dict.fromkeys([*submitted, *foreground]) if job_id.startswith(incomplete)]
+
+
+def overrides(incomplete: str) -> list[str]:
+    """Return the fields that a text may be completed to, with `=`; behind it, the values that a field may have."""
+    from farandole.spec import Job
+
+    schema = Job.model_json_schema()
+    field, equals, value = incomplete.partition("=")
+    if not equals:
+        return [f"{name}=" for name, _ in _fields(schema, schema, "", 0) if name.startswith(field)]
+    for name, part in _fields(schema, schema, "", 0):
+        if name == field:
+            return [f"{field}={each}" for each in _values(schema, part) if each.startswith(value)]
+    return []
+
+
+def _fields(
+    schema: dict[str, Any], part: dict[str, Any], prefix: str, depth: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the path and the schema of every field with a value of its own; of nested fields, the innermost."""
+    seen: set[str] = set()
+    for variant in _variants(schema, part):
+        for name, inner in variant.get("properties", {}).items():
+            if name in seen:
+                continue
+            seen.add(name)
+            nested = list(_fields(schema, inner, f"{prefix}{name}.", depth + 1)) if depth < _MAX_DEPTH else []
+            yield from nested or [(f"{prefix}{name}", inner)]
+
+
+def _variants(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the schemas that a part refers to or chooses from."""
+    if "$ref" in part:
+        yield from _variants(schema, schema["$defs"][part["$ref"].rpartition("/")[2]])
+        return
+    choices = [choice for key in ("anyOf", "oneOf", "allOf") for choice in part.get(key, ())]
+    if not choices:
+        yield part
+    for choice in choices:
+        yield from _variants(schema, choice)
+
+
+def _values(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[str]:
+    for variant in _variants(schema, part):
+        yield from map(str, variant.get("enum", [variant["const"]] if "const" in variant else []))
+        if variant.get("type") == "boolean":
+            yield from ("true", "false")

@@ -1,0 +1,46 @@
+"""Completions of the shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farandole.cli.completion import datasets, job_files, job_ids, overrides
+from farandole.jobdir.foreground import foreground_job
+from tests.support.queued import shell_job
+
+
+def test_job_files_and_folders_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("job.yaml", "jobs/flights.yml", "notes.txt", ".hidden.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert job_files("") == ["job.yaml", "jobs/"]
+    assert job_files("jobs/") == ["jobs/flights.yml"]
+    assert job_files(f"{tmp_path}/jo") == [f"{tmp_path}/job.yaml", f"{tmp_path}/jobs/"]
+    assert job_files("none/x") == []
+
+
+def test_fields_and_then_their_values_are_completed() -> None:
+    assert "train.epochs=" in overrides("train.ep")
+    assert "train.optimizer.learning_rate=" in overrides("train.optimizer.")
+    assert "resources.workers=" in overrides("resources.w")
+    assert set(overrides("train.optimizer.name=adam")) >= {"train.optimizer.name=adam", "train.optimizer.name=adamw"}
+    assert overrides("data.split.train=") == []
+    assert overrides("trian.") == []
+
+
+def test_datasets_are_completed_by_path_and_by_name(farandole_home: Path) -> None:
+    dataset = farandole_home / "datasets" / "flights"
+    dataset.mkdir(parents=True)
+    assert datasets("fli") == []
+    (dataset / "manifest.json").touch()
+    assert datasets("fli") == [str(dataset)]
+    assert str(dataset) in datasets(str(farandole_home / "datasets"))
+
+
+def test_ids_of_jobs_in_the_foreground_are_completed() -> None:
+    with foreground_job(shell_job(), lambda event: None) as here:
+        assert job_ids("ti") == [here.directory.name]
+    assert job_ids("x") == []
