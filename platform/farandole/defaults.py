@@ -43,7 +43,11 @@ _MIN_BATCH, _MAX_BATCH = 32, 1024
 _ROWS_IN_ALL = 900_000
 """Rows of all epochs together: about 20 s on two cores."""
 _EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 40, "regression": 30}
-"""Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner."""
+"""Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner. …"""
+_MANY_ROWS, _MAX_EPOCHS_OF_MANY_ROWS = 8_000, 24
+"""… Above this number of rows, the epochs of two classes grow with its root. …"""
+_SMALL_ROWS, _MAX_EPOCHS_OF_SMALL_ROWS = 2_000, 80
+"""… Below this one, those of a regression grow with the root of what is missing: an epoch has few steps then."""
 _DROPOUT: dict[LabelKind, float] = {"binary": 0.1, "multiclass": 0.0, "regression": 0.0}
 _SMOOTHING: dict[LabelKind, float] = {"binary": 0.0, "multiclass": 0.1, "regression": 0.0}
 """Smoothed labels keep the log loss of several classes, which chooses their best epoch, in step with the accuracy."""
@@ -57,7 +61,7 @@ _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
 _MIN_INTERVALS, _MAX_INTERVALS = 4, 16
-"""Intervals of the encoding of a number: sqrt(rows) / 3, so that small tables have enough rows in each."""
+"""Intervals of the encoding of a number: sqrt(rows) / 2, so that small tables have enough rows in each."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
 
 def tabular_options(rows: int, label: LabelKind) -> dict[str, Any]:
     """Return the options of the tabular network that depend on the table."""
-    intervals = min(max(round(math.sqrt(rows) / 3), _MIN_INTERVALS), _MAX_INTERVALS)
+    intervals = min(max(round(math.sqrt(rows) / 2), _MIN_INTERVALS), _MAX_INTERVALS)
     members = _MEMBERS_OF_FEW_ROWS if rows < _FEW_ROWS else _MEMBERS
     return {"members": members, "intervals": intervals, "dropout": _DROPOUT[label]}
 
@@ -185,8 +189,14 @@ def batch_for(rows: int) -> int:
 
 def epochs_for(rows: int, label: LabelKind) -> int:
     """Return the number of passes over the training split."""
-    wanted = max(_EPOCHS[label], math.ceil(_MIN_STEPS / math.ceil(max(rows, 1) / batch_for(rows))))
-    return max(min(wanted, round(_ROWS_IN_ALL / max(rows, 1))), _MIN_EPOCHS)
+    rows = max(rows, 1)
+    wanted = _EPOCHS[label]
+    if label == "binary" and rows > _MANY_ROWS:
+        wanted = min(round(wanted * math.sqrt(rows / _MANY_ROWS)), _MAX_EPOCHS_OF_MANY_ROWS)
+    elif label == "regression" and rows < _SMALL_ROWS:
+        wanted = min(round(wanted * math.sqrt(_SMALL_ROWS / rows)), _MAX_EPOCHS_OF_SMALL_ROWS)
+    wanted = max(wanted, math.ceil(_MIN_STEPS / math.ceil(rows / batch_for(rows))))
+    return max(min(wanted, round(_ROWS_IN_ALL / rows)), _MIN_EPOCHS)
 
 
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:

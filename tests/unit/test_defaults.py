@@ -70,12 +70,19 @@ def test_values_are_possible_for_any_number_of_rows(rows: int) -> None:
     assert 3 <= epochs_for(rows, "regression") <= 200
 
 
-def test_more_rows_mean_larger_batches_and_fewer_epochs() -> None:
-    sizes = [150, 1500, 15_000, 150_000, 1_500_000]
-    batches = [batch_for(rows) for rows in sizes]
-    epochs = [epochs_for(rows, "binary") for rows in sizes]
+def test_more_rows_mean_larger_batches_and_at_last_fewer_epochs() -> None:
+    batches = [batch_for(rows) for rows in (150, 1500, 15_000, 150_000, 1_500_000)]
     assert batches == sorted(batches)
+    epochs = [epochs_for(rows, "binary") for rows in (40_000, 100_000, 300_000, 1_500_000)]
     assert epochs == sorted(epochs, reverse=True)
+
+
+def test_small_tables_have_enough_steps() -> None:
+    assert epochs_for(150, "binary") * -(-150 // batch_for(150)) >= 200
+
+
+def test_noisy_classes_get_more_epochs_where_more_rows_are_to_be_learned() -> None:
+    assert epochs_for(4_000, "binary") < epochs_for(40_000, "binary")
 
 
 @pytest.mark.parametrize(("label", "metric"), [("binary", None), ("regression", None), ("multiclass", "log_loss")])

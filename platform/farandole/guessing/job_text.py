@@ -165,7 +165,7 @@ def _query_lines(guess: Guess) -> list[str]:
 
 
 def _query_note(guess: Guess) -> str:
-    reasons = ["texts become numbers"] if "EXCEPT" in (guess.query or "") else []
+    reasons = ["some values become numbers, or missing"] if "EXCEPT" in (guess.query or "") else []
     if guess.label.missing:
         reasons.append(f"{format_count(guess.label.missing, 'row')} without a label")
     if guess.label.rare:

@@ -27,6 +27,10 @@ AMONG_NUMBERS = (
     "Missing",
     "MISSING",
     "#DIV/0!",
+    "inf",
+    "-inf",
+    "Inf",
+    "-Inf",
 )
 """Texts that are missing values where all others are numbers, times or booleans."""
 _KNOWN = pa.array(AMONG_NUMBERS, pa.string())

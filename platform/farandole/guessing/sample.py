@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -45,6 +46,8 @@ _MAX_BYTES = 128 << 20
 _PIECE_BYTES = 4 << 20
 _MAX_MALFORMED = 0.05
 _NO_PATTERNS: Mapping[str, str | None] = {}
+_FINITE = "IF(abs({0}) = DOUBLE('Infinity'), NULL, {0})"
+"""SQL expression of a number that is not infinite."""
 _COMPRESSION = 6
 """How many times larger compressed text becomes, about."""
 
@@ -116,7 +119,20 @@ def sample_parquet(source: ParquetSource, files: SourceFiles) -> Sample:
     table = pa.concat_tables(tables, promote_options="permissive")
     names = (name for name in table.column_names if name not in unreadable)
     columns = tuple(Column.from_values(name, table.column(name)) for name in names)
-    return Sample({"format": "parquet"}, columns, None, every == 1, total)
+    infinite = [column for column in columns if pa.types.is_floating(column.values.type) and _is_infinite(column).any()]
+    conversions = {column.name: _FINITE.format(quote_name(column.name)) for column in infinite}
+    columns = tuple(_without_infinite(column) if column.name in conversions else column for column in columns)
+    notes = tuple(f"{name}: its infinite numbers are read as missing" for name in conversions)
+    return Sample({"format": "parquet"}, columns, None, every == 1, total, notes, conversions)
+
+
+def _is_infinite(column: Column) -> np.ndarray:
+    return np.asarray(np.isinf(column.numbers))
+
+
+def _without_infinite(column: Column) -> Column:
+    values = pa.array(np.where(_is_infinite(column), np.nan, column.numbers))
+    return Column.from_values(column.name, values)
 
 
 def _with_directories(table: pa.Table, directories: DirectoryColumns, path: Path) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
@@ -27,6 +28,27 @@ Bound = bool | int | float | str
 
 _WANTED_TYPES = {"numeric": "double", "bucket": "double", "regression": "double", "time": "timestamp"}
 """The SQL types that kinds of features and labels need; the other kinds use texts as they are written."""
+
+
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_COLUMN = r"(?:\w+\.)?(`[^`]+`|[A-Za-z_]\w*)"
+_OPERATOR = r"(?:<=(?!>)|>=|<(?![=>])|(?<!<)(?<!<=)>|[-+*/%])"
+_CALCULATIONS = (
+    rf"{_COLUMN}\s*{_OPERATOR}",
+    rf"{_OPERATOR}\s*{_COLUMN}",
+    rf"{_COLUMN}\s+(?:NOT\s+)?BETWEEN\b",
+    rf"\b(?:MIN|MAX|SUM|AVG|MEAN|STDDEV|GREATEST|LEAST|ABS|ROUND|LN|LOG|SQRT|EXP)\s*\(\s*{_COLUMN}",
+    rf"\b(?:GREATEST|LEAST)\s*\([^()]*,\s*{_COLUMN}",
+    rf"\bORDER\s+BY\s+{_COLUMN}",
+    rf"\bORDER\s+BY\s+[^()]*?,\s*{_COLUMN}",
+)
+
+
+def calculated_columns(query: str) -> frozenset[str]:
+    """Return the names that a query calculates with, compares by their order, or sorts by, and perhaps some more."""
+    text = _QUOTED.sub(" ", query)
+    found = (match for pattern in _CALCULATIONS for match in re.finditer(pattern, text, re.IGNORECASE))
+    return frozenset(match[1].strip("`") for match in found)
 
 
 class _Expectation(Spec):
@@ -308,8 +330,12 @@ class Data(Spec):
 
     @property
     def wanted_source_types(self) -> dict[str, str]:
-        """The same for the columns of the sources, whose values nothing changes: no query, and no transform."""
-        return self.wanted_types if self.query is None and self.transform is None else {}
+        """The same for the columns of the sources; with a query, `number` for those that it calculates with."""
+        if self.transform is not None:
+            return {}
+        if self.query is None:
+            return self.wanted_types
+        return dict.fromkeys(calculated_columns(self.query), "number")
 
     def _check_privacy(self) -> None:
         """Check that the sources keep no personal data back, and that features can use what the policies leave."""

@@ -94,12 +94,29 @@ _RULES = (
 """Beginnings of the types of other errors, and the rule."""
 
 
+_PATTERNS = (
+    (r"^[a-z0-9]([a-z0-9-]", "must be lower-case letters a to z, digits and `-`, for example `my-job-2`"),
+    (r"^[a-z0-9]([-a-z0-9", "must be lower-case letters a to z, digits, `-` and `.`, as Kubernetes names things"),
+    (r"^\d+[kmgt]$", "must be a whole number and a unit, for example `512m` or `4g`"),
+    (r"^\d+(\.\d+)?(m|k", "must be a number and a unit of Kubernetes, for example `500m` or `4Gi`"),
+    (r"^[A-Za-z_][\w.]*:", "must be `module:function`, for example `clean:clean_rows`"),
+    (r"^[A-Za-z_][A-Za-z0-9_]*$", "must be letters a to z, digits and `_`, and begin with a letter"),
+    (r"^[\t -~]$", "must be one ASCII character"),
+    (r"^/[^:]+$", "must be a path that begins with `/`"),
+    (r"^[A-Z]{2}$", "must be a country's code of two capital letters, for example `DE`"),
+)
+"""Beginnings of patterns, and the rule in words."""
+
+
 def _rule(details: ErrorDetails, value: Any) -> str:
     """Return the rule that a value breaks, and what to write."""
     error_type, context = details["type"], details.get("ctx", {})
     if error_type in _LIMITS:
         name, rule = _LIMITS[error_type]
         limit = context.get(name)
+        words = next((words for start, words in _PATTERNS if str(limit).startswith(start)), None)
+        if error_type == "string_pattern_mismatch" and words is not None:
+            return words
         return rule.format(f"{limit:g}" if isinstance(limit, float) else limit)
     found = next((rule for starts, rule in _RULES if error_type.startswith(starts)), None)
     if found is None:

@@ -521,3 +521,14 @@ def test_first_column_without_a_name_is_not_used(tmp_path: Path) -> None:
 def test_json_array_is_read_like_lines(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps([{"x": number / 3, "y": number % 2 == 0} for number in range(60)]))
     assert _kinds(_guess(tmp_path / "t.json", "y")) == {"x": "numeric"}
+
+
+def test_infinite_numbers_are_read_as_missing(tmp_path: Path) -> None:
+    numbers = [float("inf") if number == 3 else number / 4 for number in range(60)]
+    pq.write_table(pa.table({"x": numbers, "y": ["a", "b"] * 30}), tmp_path / "t.parquet")
+    found = _guess(tmp_path / "t.parquet", "y")
+    assert found.features[0].spec["indicator"]
+    assert found.query is not None
+    assert "IF(abs(`x`) = DOUBLE('Infinity'), NULL, `x`) AS `x`" in found.query
+    path = write_table(tmp_path / "t.csv", "x,y", lambda source, n: "inf,a" if n == 3 else _two(source, n))
+    assert _guess(path, "y").source["null_values"] == ["inf"]

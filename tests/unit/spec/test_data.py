@@ -21,6 +21,7 @@ from farandole.spec import (
     Unique,
     parse_job,
 )
+from farandole.spec.data import calculated_columns
 
 Problems = Callable[[dict[str, Any]], list[str]]
 
@@ -167,3 +168,16 @@ def test_expectations_survive_a_round_trip(raw: dict[str, Any]) -> None:
 def test_options_without_a_transform_are_rejected(raw: dict[str, Any], problems: Problems) -> None:
     raw["data"]["transform_options"] = {"a": 1}
     assert problems(raw) == ["job: data: transform_options has no effect without `transform`; remove it"]
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        ("SELECT close > open AS up FROM t", {"close", "open"}),
+        ("SELECT t.`my price`/2, a<=b, c <> d, e = f, g <=> h FROM t", {"my price", "a", "b"}),
+        ("SELECT max(a), greatest(b, c) FROM t WHERE d BETWEEN 1 AND 2 ORDER BY e, f", {"a", "b", "c", "d", "e", "f"}),
+        ("SELECT zip, version FROM t WHERE zip = '00501' AND name = 'a > b' -- x > y", set()),
+    ],
+)
+def test_columns_that_a_query_calculates_with_are_found(query: str, columns: set[str]) -> None:
+    assert calculated_columns(query) == columns

@@ -18,6 +18,7 @@ from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange, RecordChunk
 from farandole.ingest.readers.json_arrays import read_json_chunks
 from farandole.ingest.readers.json_reader import JsonReader, check_line, is_well_formed, line_spans, parse_lines
+from farandole.ingest.readers.lossless_types import NUMBER
 from farandole.preprocess.values import arrow_type
 from farandole.spec import JsonSource, split_struct_fields
 
@@ -91,7 +92,8 @@ def inferred_reader(source: JsonSource, schema: pa.Schema, wanted: Mapping[str, 
     arrow_types = {
         field.name: field.type if field.type == _DIGITS else arrow_json_type(types[field.name]) for field in fields
     }
-    chosen = {name: (wanted or {}).get(name, kind) if kind == "string" else kind for name, kind in types.items()}
+    used = {name: kind for name, kind in (wanted or {}).items() if kind != NUMBER}
+    chosen = {name: used.get(name, kind) if kind == "string" else kind for name, kind in types.items()}
     return JsonReader(source, chosen, arrow_types)
 
 

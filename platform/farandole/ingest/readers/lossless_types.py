@@ -64,8 +64,11 @@ def choose_type(spellings: Spellings | None, wanted: str | None = None) -> str:
 
     Args:
         spellings: The spellings of all texts.
-        wanted: The type that everything that uses the column needs. Default: its texts as they are.
+        wanted: The type that everything that uses the column needs, or `NUMBER`: a double, if the texts are plain
+            numbers. Default: its texts as they are.
     """
+    if wanted == NUMBER:  # by a query that calculates: codes such as `00501` stay text
+        wanted = "double" if spellings and NUMBER in spellings else None
     if spellings is None:
         return wanted or _TYPES[0]
     kinds = {spelling.partition(" ")[0] for spelling in spellings}

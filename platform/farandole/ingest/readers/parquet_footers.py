@@ -19,7 +19,7 @@ _UNREADABLE = {
     "TIME": "times of day (TIME), which Spark cannot read; write them as text or as numbers of seconds",
     "FLOAT16": "16-bit numbers (FLOAT16), which Spark cannot read; write them as float32",
     "UUID": "UUIDs, which Spark cannot read; write them as text",
-    "INTERVAL": "intervals (INTERVAL), which Spark cannot read; write them as numbers",
+    "INTERVAL": "intervals, which Spark cannot read; write them as numbers",
 }
 """Logical types that Spark cannot read, and the remedy."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from farandole.errors import DataError
 from farandole.ingest.readers.byte_ranges import ByteRange
-from farandole.ingest.readers.csv_headers import check_header
+from farandole.ingest.readers.csv_headers import check_header, read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
 from farandole.ingest.readers.json_reader import JsonReader
 from farandole.ingest.sources.files import SourceFiles
@@ -174,3 +174,11 @@ def test_truncated_compressed_file_is_reported(write: Write, cut: int) -> None:
     with pytest.raises(DataError) as caught:
         read_csv(path, {"a": "int"})
     assert str(caught.value).startswith(f"{path}: cannot be read (")
+
+
+def test_files_with_their_columns_in_another_order_are_read_by_name(write: Write) -> None:
+    paths = (write("a.csv", "a,b\nx,1\n"), write("b.csv", ",b,c,c,a\n0,2,3,4,y\n0,2\n"))
+    source = CsvSource(path=str(paths[0].parent), format="csv", columns={"a": "string"})
+    headers = read_headers("rows", source, SourceFiles("rows", paths))
+    reader = CsvReader(source, headers.first, {"a": "string"}, headers.others)
+    assert [_all(reader, path) for path in paths] == [(["x"], []), (["y"], [(3, FIELDS, None)])]

@@ -165,6 +165,8 @@ def test_plain_numbers_are_recognised_although_no_type_keeps_them(texts: list[st
 def test_column_becomes_what_its_uses_need_only_if_it_would_be_text() -> None:
     assert choose_type(find_spellings(pa.array(["1.10"])), "double") == "double"
     assert choose_type(find_spellings(pa.array(["1", "2"])), "double") == "bigint"
+    assert choose_type(find_spellings(pa.array(["9.50", "10.20"])), NUMBER) == "double"
+    assert choose_type(find_spellings(pa.array(["00501"])), NUMBER) == "string"
     assert choose_type(find_spellings(pa.array(["2013-01-05"])), "timestamp") == "date"
     assert choose_type(find_spellings(pa.array(["2013-01-05T10:00:00+02:00"])), "timestamp") == "timestamp"
 
