@@ -14,6 +14,7 @@ import numpy as np
 from farandole.cli.console import Column, make_console, print_table, print_text
 from farandole.cli.decoding import Decoder
 from farandole.errors import UserError
+from farandole.events import format_metric
 from farandole.pages.page import format_number, format_time
 from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, Group, Manifest
@@ -109,7 +110,7 @@ def _cell(value: Any) -> str:
         first = " ".join(_cell(number) for number in value["first"])
         more = " …" if math.prod(value["shape"]) > len(value["first"]) else ""
         return f"[{shape}]\n{_cell(value['min'])} to {_cell(value['max'])}\n{first}{more}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return format_metric(value) if isinstance(value, float) else str(value)
 
 
 def show_differences(first: str, second: str, differences: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -187,7 +188,7 @@ def _statistics(manifest: Manifest) -> _Table:
             share = "" if missing is None else f"{missing / max(1, found['rows'] + missing):.1%}"
             rows.append([column, share, "", "", "", "", values])
         else:
-            numbers = [f"{found[key]:,.4g}" if key in found else "" for key in ("min", "p50", "mean", "max")]
+            numbers = [format_metric(found[key]) if key in found else "" for key in ("min", "p50", "mean", "max")]
             span = f"{format_time(found['earliest'])} to {format_time(found['latest'])}" if "earliest" in found else ""
             rows.append([column, f"{found['missing'] / max(1, found['rows']):.1%}", *numbers, span])
     rows += _tokens(manifest)
