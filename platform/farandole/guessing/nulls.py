@@ -33,7 +33,6 @@ AMONG_NUMBERS = (
     "-Inf",
 )
 """Texts that are missing values where all others are numbers, times or booleans."""
-_KNOWN = pa.array(AMONG_NUMBERS, pa.string())
 _SENTINEL = re.compile(r"-9{2,5}(\.0+)?")
 _CODES = re.compile(r"[A-Z]{2}")
 _LEAST_CODES = 30
@@ -45,9 +44,10 @@ def find_null_values(texts: Mapping[str, pa.StringArray]) -> tuple[str, ...]:
     Args:
         texts: Column to its values, null where the field is empty.
     """
+    known = pa.array(AMONG_NUMBERS, pa.string())  # the first array imports pandas, which takes a second
     found: dict[str, None] = {}
     for values in texts.values():
-        present = pc.unique(values.filter(pc.is_in(values, value_set=_KNOWN))).to_pylist()
+        present = pc.unique(values.filter(pc.is_in(values, value_set=known))).to_pylist()
         if not present:
             continue
         rest = _without(values, present)
