@@ -79,7 +79,7 @@ def test_partition_is_packed_and_its_training_rows_are_observed(unfitted: Prepro
     seen = seen_in(last)
     assert seen.split_rows == {0: 3, 1: 1, 2: 1}
     assert seen.observations.summaries["size"].rows == 3
-    assert seen.observations.counts["label:"] == {"0": 1, "1": 2}
+    assert seen.observations.counts[":label"] == {"0": 1, "1": 2}
 
 
 def test_later_pass_observes_the_same_rows_as_the_first(unfitted: Preprocessing) -> None:
