@@ -154,7 +154,8 @@ def test_killed_worker_ends_the_job_with_its_rank_and_signal(start: Start) -> No
     assert running.process.wait(END_S) == 1
     assert running.gone(), running.left()
     lines = [line for line in running.words().splitlines() if line.startswith("farandole: ")]
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1] == "farandole: `farandole --debug …` shows more")
+    assert len(lines) == 2
+    assert lines[1].endswith("job.yaml --resume` starts it again")
     assert lines[0].startswith("farandole: train: worker 1 was killed by signal 9, SIGKILL (")
 
 
