@@ -14,7 +14,7 @@ def test_backend_is_found_by_its_name() -> None:
     assert get_backend("local").name == "local"
     with pytest.raises(SpecError, match=r"--backend: locla: there is no such backend; did you mean local\?"):
         get_backend("locla")
-    with pytest.raises(SpecError, match="the backends are local, hosts, kubernetes"):
+    with pytest.raises(SpecError, match="the backends are local, hosts, foreground, kubernetes"):
         get_backend("mainframe")
 
 
