@@ -159,7 +159,12 @@ def _column(name: str, leaves: list[Any]) -> ParquetColumn:
 def _leaf_types(name: str, leaves: list[Any]) -> Iterator[str]:
     for leaf in leaves:
         path = leaf.path.removeprefix(name).removeprefix(".")
-        yield f"{path} {leaf.physical_type} {leaf.logical_type}".removesuffix(" None").strip()
+        yield f"{path} {_in_words(leaf.physical_type)} {leaf.logical_type}".removesuffix(" None").strip()
+
+
+def _in_words(physical_type: str) -> str:
+    """Return the name of a type of Parquet for people: `byte array` of `BYTE_ARRAY`."""
+    return physical_type.lower().replace("_", " ")
 
 
 def _num_leaves(kind: pa.DataType) -> int:

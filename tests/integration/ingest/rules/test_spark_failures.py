@@ -175,7 +175,7 @@ def test_a_parquet_file_with_another_type_than_the_others_is_named(
     parquet(tmp_path / "d" / "1.parquet")
     path = parquet(tmp_path / "d" / "2.parquet", size=["x"] * 60)
     assert str(refuse(make_job(rows={"path": "d", **PARQUET}))) == (
-        f"{path}: column size is BYTE_ARRAY String, in 1.parquet it is DOUBLE; all files of a source need the same"
+        f"{path}: column size is byte array String, in 1.parquet it is double; all files of a source need the same"
         " types: write the file again"
     )
 
