@@ -66,7 +66,13 @@ def test_a_job_succeeds_without_its_server_and_is_sent_later(
     assert run.data.params["train.epochs"] == "2"
     for name, value in document["training"]["metrics"]["test"].items():
         assert run.data.metrics[f"test.{name}"] == pytest.approx(value)
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"dataset", "environment", "plots"}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "dataset",
+        "environment",
+        "evaluation",
+        "job",
+        "plots",
+    }
     version = client.get_model_version("small", "1")
     folder = mlflow.artifacts.download_artifacts(version.source, dst_path=str(tmp_path / "m"), tracking_uri=server.uri)
     assert mlflow.pyfunc.load_model(folder).predict(rows.drop(columns="label")).equals(local)
