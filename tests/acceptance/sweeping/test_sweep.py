@@ -77,7 +77,8 @@ def test_trial_below_the_median_is_ended_early(finished: Finished) -> None:
     assert [trial.state for trial in finished.result.trials] == ["complete", "complete", "pruned", "pruned"]
     for trial in finished.result.trials:
         history = finished.client.get_metric_history(str(trial.mlflow_run_id), "validation.roc_auc")
-        assert max(history, key=lambda point: point.step).value == pytest.approx(trial.value)
+        last = sorted(history, key=lambda point: (point.step, point.timestamp))[-1]  # that of the kept weights
+        assert last.value == pytest.approx(trial.value)
         run = finished.client.get_run(str(trial.mlflow_run_id))
         models = run.outputs.model_outputs if run.outputs else []
         assert len(models) == (1 if trial.state == "complete" else 0)

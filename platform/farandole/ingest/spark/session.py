@@ -25,6 +25,8 @@ from farandole.ingest.spark import jvm
 from farandole.ingest.spark.java import MIN_JAVA, require_java
 from farandole.spec import Job
 
+_STDERR = 2
+"""The descriptor of standard error: a notebook replaces `sys.stderr` by an object that has none."""
 _LOG_NAME = "spark.log"
 _LOG_PROPERTIES = Path(__file__).with_name("log4j2.properties")
 
@@ -212,7 +214,7 @@ def _connect_jvm(settings: Mapping[str, str]) -> None:
     options = shlex.split(settings["spark.driver.extraJavaOptions"])
     if _recorded_archive is not None:
         options += [f"-XX:ArchiveClassesAtExit={_recorded_archive}"]
-    started = jvm.start_jvm(settings["spark.driver.memory"], options, sys.stderr.fileno())
+    started = jvm.start_jvm(settings["spark.driver.memory"], options, _STDERR)
     port, secret = started.connection()
     variables = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
     os.environ.update(variables)
