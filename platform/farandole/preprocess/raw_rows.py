@@ -193,9 +193,10 @@ def _days_of_midnights(text: pa.StringArray) -> tuple[pa.Array, np.ndarray | Non
 
 
 def _decode(text: pa.StringArray) -> pa.Array:
-    """Decode bytes, which JSON holds as base64."""
+    """Decode bytes, which JSON holds as base64, perhaps in lines as MIME writes it."""
     try:
-        decoded = [None if value is None else base64.b64decode(value, validate=True) for value in text.to_pylist()]
+        lines = ["".join(value.split()) if value is not None else None for value in text.to_pylist()]
+        decoded = [None if line is None else base64.b64decode(line, validate=True) for line in lines]
     except binascii.Error as error:
         raise ValueError(f"a text is not base64: {error}") from error
     return pa.array(decoded, pa.binary())

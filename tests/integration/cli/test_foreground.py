@@ -22,7 +22,7 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     marks = tmp_path / "marks"
     marks.mkdir()
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = write_job(model=model, train__epochs=3, resources__workers=1, train__checkpoint={"every_steps": 2})
+    job = write_job(model=model, train__epochs=8, resources__workers=1, train__checkpoint={"every_steps": 2})
     command = [FARANDOLE, "train", str(job), "--set", "train.seed=3"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
         wait_until(lambda: any(each["checkpoint"] for each in document("jobs")))

@@ -43,7 +43,7 @@ def test_all_mistakes_of_a_job_file_are_reported_together_with_remedies(home: Pa
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 3
-    assert f"farandole: {job}: train.epoch: unknown key; did you mean `epochs`?" in lines
+    assert any(f"farandole: {job}: train.epoch: unknown key; did you mean `epochs`? (line " in line for line in lines)
     assert any("train.global_batch_size: 0: " in line for line in lines)
     assert any("resources.workers: 'two': " in line for line in lines)
 

@@ -361,6 +361,7 @@ def test_manifest_records_the_split_rule_and_the_sources(write: Write, make_job:
         "test": 0.2,
         "by": [],
         "column": None,
+        "time": None,
         "seed": 0,
     }
     assert manifest["sources"] == [

@@ -58,7 +58,8 @@ class Gang:
 
 def _spec(make_job: MakeJob, model: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     mlp = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}
-    job = make_job(train={**PLAIN, **changes}, model=model or mlp)
+    # Rounding decides which of two like epochs is the best, so the last weights are compared.
+    job = make_job(train={"keep": "last", **PLAIN, **changes}, model=model or mlp)
     return job.model_dump(mode="json")
 
 

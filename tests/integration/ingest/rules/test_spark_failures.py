@@ -214,7 +214,7 @@ def test_a_parquet_file_without_a_declared_column_is_refused(make_job: MakeJob, 
         ),
         (
             "SELECT color AS size, color, bought FROM rows",
-            "column size: string is not a number, yet its feature is numeric; declare it as double, cast it in",
+            "column size: 'a' is not a number, as the features and the label need it; if it means a missing value,",
         ),
         (
             "SELECT size, map(color, 1) AS color, bought FROM rows",
