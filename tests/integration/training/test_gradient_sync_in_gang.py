@@ -102,7 +102,8 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
             yield of
 
 
-TOLERANCE = {"bf16": 5e-3, "fp16": 2e-3, "compressed": 2e-3}
+TOLERANCE = {"bf16": 2e-2, "fp16": 2e-3, "compressed": 2e-3}
+"""bf16 has 8 bits of precision, and Adam divides by the size of the gradient: of a rare category's, rounding decides."""
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, *COMPLEX])
