@@ -103,7 +103,7 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
 
 
 TOLERANCE = {"bf16": 2e-2, "fp16": 2e-3, "compressed": 2e-3}
-"""bf16 has 8 bits of precision, and Adam divides by the size of the gradient: of a rare category's, rounding decides."""
+"""bf16 has 8 bits, and Adam divides by the size of the gradient: of a rare category's, rounding decides."""
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, *COMPLEX])
