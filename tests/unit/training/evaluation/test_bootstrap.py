@@ -80,3 +80,12 @@ def test_labels_that_float32_cannot_hold_have_correct_intervals() -> None:
     outputs = (label + random.normal(0, 3, 200))[:, None]
     low, high = intervals(("r2",), outputs, label, REGRESSION)["r2"]
     assert low < sk.r2_score(label - 1.7e9, outputs[:, 0] - 1.7e9) < high
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.kind)
+def test_interval_of_many_rows_lies_around_their_metric(column: LabelColumn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "MAX_ROWS", 50)
+    outputs, label = sample(column, rows=2000)
+    whole = compute_metrics(METRICS[column.kind], outputs.double(), label, column)
+    for name, (low, high) in intervals(METRICS[column.kind], outputs.numpy(), label.numpy(), column).items():
+        assert low <= whole[name] <= high
