@@ -58,16 +58,16 @@ class Gang:
 
 def _spec(make_job: MakeJob, model: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     mlp = {"builder": "farandole.models.mlp:build", "options": {"hidden": [16, 8], "dropout": 0.0}}
-    # Rounding decides which of two like epochs is the best, so the last weights are compared.
-    job = make_job(train={"keep": "last", **PLAIN, **changes}, model=model or mlp)
+    job = make_job(train={**PLAIN, **changes}, model=model or mlp)
     return job.model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
 def specs(module_home: Path, make_module_job: MakeJob) -> dict[str, dict[str, Any]]:
     network = {"builder": "network:build_complex", "options": {}}
-    found = {name: _spec(make_module_job, **changes) for name, changes in VARIANTS.items()}
-    return found | {name: _spec(make_module_job, network, **changes) for name, changes in COMPLEX.items()}
+    # Rounding decides which of two like epochs is the best, so the last weights are compared.
+    found = {name: _spec(make_module_job, keep="last", **changes) for name, changes in VARIANTS.items()}
+    return found | {name: _spec(make_module_job, network, keep="last", **changes) for name, changes in COMPLEX.items()}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def alone(specs: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFac
             yield of
 
 
-TOLERANCE = {"bf16": 2e-2, "fp16": 2e-3, "compressed": 2e-3}
+TOLERANCE = {"bf16": 5e-2, "fp16": 2e-3, "compressed": 2e-3}
 """bf16 has 8 bits, and Adam divides by the size of the gradient: of a rare category's, rounding decides."""
 
 
