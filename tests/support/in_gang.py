@@ -50,7 +50,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": ADAMW},
     "adamw_sharded": {"optimizer": ADAMW, "shard_optimizer": True},
     "profiled": {"profile": True},
-    "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
+    "stopped": {
+        "keep": "best",
+        "epochs": 6,
+        "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True},
+    },
 }
 """Settings in `train` of each training."""
 

@@ -66,7 +66,7 @@ def _spec(make_job: MakeJob, model: dict[str, Any] | None = None, **changes: Any
 def specs(module_home: Path, make_module_job: MakeJob) -> dict[str, dict[str, Any]]:
     network = {"builder": "network:build_complex", "options": {}}
     # Rounding decides which of two like epochs is the best, so the last weights are compared.
-    found = {name: _spec(make_module_job, keep="last", **changes) for name, changes in VARIANTS.items()}
+    found = {name: _spec(make_module_job, **{"keep": "last", **changes}) for name, changes in VARIANTS.items()}
     return found | {name: _spec(make_module_job, network, keep="last", **changes) for name, changes in COMPLEX.items()}
 
 
