@@ -23,7 +23,7 @@ from farandole.spec import Job, parse_job
 
 _POLL_S = 0.2
 _SETTLE_S = 600.0
-_RUNNER = "farandole.backends.local.runner"
+RUNNER = "farandole.backends.local.runner"
 _FINALIZER = "farandole.backends.local.mlflow_finalizer"
 
 LEDGER_JOB = """
@@ -72,7 +72,7 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 def is_runner(process: psutil.Process) -> bool:
     """Return whether a process is the runner of a queue."""
-    return _RUNNER in command_line(process)
+    return RUNNER in command_line(process)
 
 
 def is_finalizer(process: psutil.Process) -> bool:

@@ -36,7 +36,7 @@ class FarandoleError(Exception):
         super().__init__(message)
         self.detail = detail
         self.next_step: str | None = None
-        """What continues a job that failed, as a sentence with a command; set by whoever runs the job."""
+        """Command that continues a failed job, in a sentence; set by the code that runs the job."""
 
 
 class UserError(FarandoleError):

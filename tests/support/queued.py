@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.queue.scratch_queue import is_runner, processes_of
+from benchmarks.queue.scratch_queue import RUNNER, command_line, is_runner, processes_of
 from farandole.backends.local.backend import LocalBackend
 from farandole.spec import Job, parse_job
 
@@ -47,6 +47,12 @@ def wait_for_state(backend: LocalBackend, job_id: str, *states: str) -> None:
 def runners_of(home: Path) -> list[psutil.Process]:
     """Return the runners of a home."""
     return [process for process in processes_of(home) if is_runner(process)]
+
+
+def others_of(home: Path) -> list[psutil.Process]:
+    """Return the processes of a home that are no runners; one without a command line is disappearing."""
+    lines = [(process, command_line(process)) for process in processes_of(home)]
+    return [process for process, line in lines if line and RUNNER not in line]
 
 
 def only_runner(home: Path) -> psutil.Process:

@@ -42,7 +42,7 @@ _PLAIN = {
     "│": "|",
     "\u00a0": " ",
 }
-"""What stands for a character that the terminal's encoding lacks; all others become escapes such as `\\u4e2d`."""
+"""Replacement of characters that the terminal's encoding lacks; all others become escapes such as `\\u4e2d`."""
 _GAP = "  "
 _MIN_FLEXIBLE = 28
 """A column of text that is narrower than this is hard to read; the table becomes a list."""

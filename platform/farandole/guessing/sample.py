@@ -49,7 +49,7 @@ _NO_PATTERNS: Mapping[str, str | None] = {}
 _FINITE = "IF(abs({0}) = DOUBLE('Infinity'), NULL, {0})"
 """SQL expression of a number that is not infinite."""
 _COMPRESSION = 6
-"""How many times larger compressed text becomes, about."""
+"""Approximate factor by which compressed text grows."""
 
 
 @dataclass(frozen=True)

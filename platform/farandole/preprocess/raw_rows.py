@@ -30,7 +30,7 @@ _MAX_EXACT = 2**53
 _READ_AS = {"tinyint": "int", "smallint": "int", "timestamp_ntz": "timestamp"}
 """Types that only Parquet files have: the type that a text of them is read as."""
 _WHOLE_WITH_POINT = r"^([+-]?[0-9]+)\.0+$"
-"""How pandas writes whole numbers of a column with gaps."""
+"""Form in which pandas writes integers of a column with missing values."""
 _SHOWN = 60
 
 

@@ -232,7 +232,7 @@ class Data(Spec):
     `farandole init` does; `{auto: true, notes: {kind: text, length: 64}, id: false}` guesses the others, and leaves
     the column `id` out."""
     label: Annotated[Label, Field(json_schema_extra=allow_label_name)] | None = None
-    """What the model learns to predict. `label: price` is short for `label: {column: price}`. A dataset without a label
+    """The column to predict. `label: price` is short for `label: {column: price}`. A dataset without a label
     can only be used by your own scripts."""
     split: Split = Split()
     """Which rows train, validate and test."""

@@ -280,7 +280,7 @@ class Train(Spec):
     optimizer: Optimizer = Optimizer()
     """How gradients update the weights."""
     schedule: Annotated[Annotated[Schedule, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
-    """How the learning rate changes. `auto`: see `epochs`; constant for other builders."""
+    """The learning rate over the steps. `auto`: see `epochs`; constant for other builders."""
     augment: Annotated[dict[Identifier, Augment], Field(json_schema_extra=IDENTIFIERS_ONLY)] = Field(
         default_factory=dict
     )
@@ -315,9 +315,10 @@ class Train(Spec):
     metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
     baseline: Annotated[Literal["auto", "trivial", "off"], BeforeValidator(_as_switch)] = "auto"
-    """What the model is compared with on the test split. `trivial`: the mean, or the frequencies of the classes; a
-    model that does not beat it is not registered. `auto`: for tables also scikit-learn's HistGradientBoosting with its
-    defaults, on at most 100,000 training rows, in a process beside the training. `off`: nothing."""
+    """Models that the result is compared with on the test split. `trivial`: the mean, or the frequencies of the
+    classes; a model that does not beat it is not registered. `auto`: for tables also scikit-learn's
+    HistGradientBoosting with its defaults, on at most 100,000 training rows, in a process beside the training. `off`:
+    nothing."""
     early_stopping: Annotated[Annotated[EarlyStopping | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
     """When training ends before its last epoch; `null`: never. `auto`: see `epochs`; never for other builders."""
     ema: Ema | None = None

@@ -14,7 +14,7 @@ from farandole.tracking.store import TrackingStore
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _IN_MEMORY = ("", ".", ":memory:")
 _PASSING_REFUSALS = ("starting up", "shutting down", "too many", "recovery mode", "remaining connection slots")
-"""What PostgreSQL says when it answers and will accept the connection later."""
+"""Messages of a PostgreSQL server that will accept the connection later."""
 _MYSQL_REFUSALS = (1044, 1045, 1049)
 """MySQL's codes for a user without rights, a wrong password and an unknown database."""
 

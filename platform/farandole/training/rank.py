@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from farandole.tracking.recorder import ModelCard, Recorder
 
 _BOOSTING_TIMEOUT_S = 30.0
-"""How long a finished training waits for the boosting baseline."""
+"""Seconds that a finished training waits for the boosting baseline."""
 _NOT_IN_IDENTITY = {
     "epochs",
     "checkpoint",
@@ -183,6 +183,8 @@ def _record_results(
 
     job, manifest = trainer.job, trainer.dataset.manifest
     _record_measurements(trainer, result, test, recorder)
+    reporter.add_boosting(_BOOSTING_TIMEOUT_S)  # before the description, which the registered version keeps
+    _record_report(reporter, result, recorder)
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
     step = result.steps if result.best_epoch is None else result.steps * result.best_epoch // len(result.epochs)
     described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
@@ -196,8 +198,6 @@ def _record_results(
         register_as if failure is None else None,
         card,
     )
-    _record_report(reporter, result, recorder)
-    recorder.describe(job, manifest, metrics | reporter.report.baselines)
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
         send_message(Message(text, level="warning"))
@@ -239,7 +239,7 @@ def _record_measurements(
 
 def _find_failure(reporter: Reporter, result: TrainingResult, recorder: Recorder, register_as: str) -> str | None:
     """Return why the model is not registered, and say so; None if it is."""
-    failure = reporter.find_failure(result.steps, recorder.history.get("train.loss", []), _BOOSTING_TIMEOUT_S)
+    failure = reporter.find_failure(result.steps, recorder.history.get("train.loss", []))
     if failure is None:
         return None
     tracking = reporter.job.tracking
@@ -252,8 +252,7 @@ def _find_failure(reporter: Reporter, result: TrainingResult, recorder: Recorder
 
 
 def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorder) -> None:
-    """Record the baselines, of which boosting may still be running, and what helps to judge the metrics."""
-    reporter.add_boosting(_BOOSTING_TIMEOUT_S)
+    """Record the baselines, and the notes and figures that help to judge the metrics."""
     report = reporter.report
     for name, metrics in report.baselines.items():
         recorder.log_points({f"baseline.{name}.{metric}": value for metric, value in metrics.items()}, result.steps)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from farandole.tracking.recorder import Recorder
 
 _RUN_ID_TIMEOUT_S = 10.0
-"""How long the script waits for its MLflow run. Later, its own calls of `mlflow` create runs of their own."""
+"""Seconds that the script waits for its MLflow run. Later, its own calls of `mlflow` create runs of their own."""
 
 
 def run_script(job: Job, directory: Path, switch: StopSwitch) -> None:

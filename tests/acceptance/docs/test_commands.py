@@ -39,9 +39,18 @@ def user_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("user")
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that looks like the checkout: commands write files into the folder where they run."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in ROOT.iterdir():
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
 @contextmanager
-def _running(command: str, home: Path) -> Iterator[None]:
-    process = subprocess.Popen(command.split(), cwd=ROOT, env=_variables(home), stderr=subprocess.DEVNULL)
+def _running(command: str, home: Path, folder: Path) -> Iterator[None]:
+    process = subprocess.Popen(command.split(), cwd=folder, env=_variables(home), stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
@@ -69,7 +78,7 @@ def test_no_other_document_has_commands() -> None:
 
 @pytest.mark.slow(seconds=240)
 @pytest.mark.timeout(1200)
-def test_every_command_of_the_documents_works(user_home: Path) -> None:
+def test_every_command_of_the_documents_works(user_home: Path, checkout: Path) -> None:
     output: dict[str, str] = {}
     for command in [command for name in _ORDER for command in commands(name)]:
         if command == _UI:
@@ -77,7 +86,12 @@ def test_every_command_of_the_documents_works(user_home: Path) -> None:
         if "submit" in output:  # the document shows the id of some job
             command = _ID.sub(output["submit"].strip(), command)
         done = subprocess.run(
-            ["bash", "-c", command], cwd=ROOT, env=_variables(user_home), capture_output=True, text=True, check=False
+            ["bash", "-c", command],
+            cwd=checkout,
+            env=_variables(user_home),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         output[command.split()[1]] = done.stdout
@@ -91,7 +105,7 @@ def test_every_command_of_the_documents_works(user_home: Path) -> None:
     assert output["retry"] == output["submit"]
     assert "models:/flights/2" in output["logs"].splitlines()[-1]
     assert "succeeded" in output["status"]
-    with _running(_UI, user_home):
+    with _running(_UI, user_home, checkout):
         assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=180)
 
 

@@ -50,7 +50,7 @@ SUMMARY = TrainingSummary(
 DATASET = DatasetSummary("/data/small", "1" * 64, {"train": 800, "test": 200}, reused=True)
 Capture = pytest.CaptureFixture[str]
 GOLDEN = Path(__file__).parent / "golden"
-"""What `--json` prints: scripts of users rely on these documents, so they never change."""
+"""Documents that `--json` prints: scripts of users rely on these documents, so they never change."""
 
 
 def _training(capsys: Capture, **changes: object) -> str:

@@ -35,7 +35,7 @@ from farandole.spec import Job
 from farandole.storage import home
 
 _GRACE_S = 30.0
-"""How much longer than its workers a whole job may take to end: Spark, MLflow."""
+"""Seconds that a whole job may take to end beyond its workers: Spark, MLflow."""
 _POLL_S = 0.1
 
 

@@ -26,7 +26,7 @@ from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
 
 _GRACE_S = 30.0
-"""How much longer than its workers a whole job may take to end: Spark, MLflow."""
+"""Seconds that a whole job may take to end beyond its workers: Spark, MLflow."""
 _POLL_S = 0.1
 
 

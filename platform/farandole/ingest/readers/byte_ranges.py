@@ -23,7 +23,7 @@ mebibyte, as Spark counts, made 79 tasks of 5,000 small images."""
 _MIN_RANGE_BYTES, _MAX_RANGE_BYTES = 4 << 20, 64 << 20
 
 DAMAGE = "\udc80"
-"""What bytes become that cannot be decoded: half of a surrogate pair, which no text contains, unlike U+FFFD."""
+"""Replacement of bytes that cannot be decoded: half of a surrogate pair, which no text contains, unlike U+FFFD."""
 DAMAGED_BYTES = DAMAGE.encode(errors="surrogatepass")
 """The same in a chunk; strict decoders of UTF-8 refuse it."""
 MARK_DAMAGE = "farandole-mark-damage"

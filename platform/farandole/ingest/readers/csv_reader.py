@@ -35,7 +35,7 @@ from farandole.spec import CsvSource
 
 _MARK = b"\xef\xbb\xbf"
 _UNKNOWN = "\ufffd".encode()
-"""What a record shows for bytes that could not be decoded."""
+"""Text that a record shows for bytes that could not be decoded."""
 _LINE_ENDS = (10, 13)
 
 

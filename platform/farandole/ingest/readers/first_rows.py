@@ -17,7 +17,7 @@ from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, JsonSource, ParquetSource, Source
 
 _BYTES = 2 << 20
-"""How much of the first file is read, where a part of it can be."""
+"""Bytes of the first file that are read, if it can be read in parts."""
 
 
 def first_rows(name: str, source: Source, files: SourceFiles, limit: int) -> pa.RecordBatch | None:

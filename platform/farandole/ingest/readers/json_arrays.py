@@ -28,7 +28,7 @@ from farandole.ingest.readers.byte_ranges import (
 
 _MARK = b"\xef\xbb\xbf"
 _SNIFFED_BYTES = 1 << 20
-"""How much of a file is read to find out whether it is an array; a line may be longer."""
+"""Bytes that are read to decide whether a file is an array; a line may be longer."""
 _BEGIN = re.compile(rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*\[")
 _BLANK = re.compile(rb"[ \t]*")
 _MISSING = re.compile(rb"(?:\A|\n)[ \t]*\n")

@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\.?[0-9][\w.+-]*")
 _ALLOW = Allow(policy="allow")
 _ROWS = "_farandole_rows"
 _MIN_FIRST_SHARE, _MIN_FIRST_ROWS = 0.01, 5
-"""How often the first rows must look personal before that is reported without the others."""
+"""Share and number of the first rows that must look personal to be reported without reading the others."""
 
 
 @dataclass(frozen=True)

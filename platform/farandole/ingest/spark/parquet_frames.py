@@ -33,7 +33,7 @@ _WITHOUT_CHECKSUMS = {
 _URI, _PATH = "uri", "path"
 """Names of columns beside neutral names."""
 _LOCAL = "^file:/*"
-"""What Spark writes before local paths, with one slash in a row's metadata and with three in a list of files."""
+"""Prefix of local paths in Spark, with one slash in a row's metadata and with three in a list of files."""
 _NO_PATTERNS = {"__globPaths__": "false"}
 """Option with which Spark takes one path as it is; of several paths that look like patterns, it would read each file
 several times."""

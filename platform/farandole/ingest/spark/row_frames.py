@@ -78,7 +78,7 @@ class SourceReaders:
         self.rounded: dict[str, str] = {}
         """The columns whose times in nanoseconds are rounded to microseconds: column to its first file."""
         self.notes: list[str] = []
-        """What else the user should know about the files."""
+        """Further notes on the files for the user."""
         self._wanted = wanted
         self._session = session
         self._sources = sources

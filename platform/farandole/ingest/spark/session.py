@@ -47,7 +47,7 @@ QUERY_SETTINGS = {
 _recorded_archive: Path | None = None
 """The archive of classes that the next Java process writes when it ends; only set-up sets it."""
 _stop_timeout_s = 10.0
-"""How long Spark's Java process may take to end."""
+"""Seconds that Spark's Java process may take to end."""
 
 _QUICK_COMPILER = " -XX:TieredStopAtLevel=1"
 

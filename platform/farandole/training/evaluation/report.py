@@ -92,22 +92,18 @@ class Reporter:
         if outputs is not None and len(outputs) == len(self._test.label):
             self.report.baselines[BOOSTING] = self._measure(outputs)
 
-    def find_failure(self, steps: int, train_losses: list[tuple[int, float]], timeout_s: float) -> str | None:
+    def find_failure(self, steps: int, train_losses: list[tuple[int, float]]) -> str | None:
         """Explain why the model should not be registered; returns None if it beats the trivial baseline.
 
         Args:
             steps: Optimizer steps.
             train_losses: Steps and training losses.
-            timeout_s: How long to wait for the boosting baseline, if it would help to find the cause.
         """
         if self._test is None or len(self._test.label) < MIN_ROWS:
             return None
         metric, name = gate_metric(self.job), trivial_name(self._label)
         model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
         evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
-        if explain_failure(metric, name, model, self.report.baselines, evidence) is None:
-            return None
-        self.add_boosting(timeout_s)
         return explain_failure(metric, name, model, self.report.baselines, evidence)
 
     def _measure(self, outputs: torch.Tensor) -> dict[str, float]:

@@ -9,11 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.queue.scratch_queue import processes_of
 from farandole.backends.local.backend import LocalBackend
 from farandole.errors import SpecError, UnavailableError
 from farandole.spec import parse_job
-from tests.support.queued import MakeBackend, only_runner, runners_of, shell_job, wait_for_state, wait_until
+from tests.support.queued import MakeBackend, only_runner, others_of, shell_job, wait_for_state, wait_until
 
 
 def test_submitted_job_is_stored_with_its_spec_before_submit_returns(local: MakeBackend, farandole_home: Path) -> None:
@@ -57,9 +56,7 @@ def test_cancel_ends_a_job_and_everything_that_it_started(
     wait_until((tmp_path / "began").exists)
     backend.cancel(waiting)
     backend.cancel(running)
-    assert not [process for process in processes_of(farandole_home) if process.name() in {"sh", "sleep"}]
-    # The process that forked the next runner may live a moment longer.
-    wait_until(lambda: all(process in runners_of(farandole_home) for process in processes_of(farandole_home)))
+    assert not others_of(farandole_home)
     assert (tmp_path / "saved").exists()
     assert [job.reason for job in backend.list()] == ["cancelled while it waited", "cancelled while it ran"]
     assert [job.state for job in backend.list()] == ["cancelled"] * 2

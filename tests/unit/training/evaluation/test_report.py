@@ -60,8 +60,8 @@ def test_report_describes_the_test_split(
         else:
             assert sum(figure["rows"] for figure in report["classes"].values()) == ROWS["test"]
             assert set(report["classes"]) == set(Dataset(made(kind).path).manifest.columns.target.classes)
-    assert good.find_failure(9, [(9, 0.1)], timeout_s=0) is None
-    failure = bad.find_failure(9, [(9, 0.1)], timeout_s=0)
+    assert good.find_failure(9, [(9, 0.1)]) is None
+    failure = bad.find_failure(9, [(9, 0.1)])
     assert failure is not None
     assert "it over-fits, or the test rows differ" in failure
     assert good.report.test_rows_digest == bad.report.test_rows_digest
@@ -78,14 +78,14 @@ def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Cal
     each = reporter(make_job(train__baseline="off"), made(), -1.0)
     each.describe(RESULT)
     assert each.report.baselines == {}
-    assert each.find_failure(9, [(9, 0.1)], timeout_s=0) is None
+    assert each.find_failure(9, [(9, 0.1)]) is None
 
 
 def test_without_test_rows_only_notes_are_reported(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
     each = Reporter(make_job(), Dataset(made().path), None, None)
     each.describe(RESULT)
     assert each.report.test_rows_digest is None
-    assert each.find_failure(9, [], timeout_s=0) is None
+    assert each.find_failure(9, []) is None
 
 
 def test_digest_identifies_the_rows_and_not_the_scale_of_their_labels() -> None:
