@@ -5,19 +5,14 @@ PostgreSQL, SeaweedFS as S3, and MLflow with passwords; and jobs of authorized a
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,107 +20,16 @@ import pytest
 from mlflow import MlflowClient
 from pyarrow import fs
 
-from farandole.process.parent_death import signal_on_parent_death
 from tests.support.k8s_manifests import Object, dashboard_metrics, find, pod_template, render, secrets
-from tests.support.machine_pod import MachinePod, machine_pod, program_path
+from tests.support.machine_pod import machine_pod, program_path
 from tests.support.made_data import Made, WriteJob
 from tests.support.postgresql import PostgreSQL, running_postgresql
 from tests.support.recorded_training import train
+from tests.support.service_stack import Stack, free_port, health_address, running_container, template_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
-_START_S = 300
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The running services.
-
-    Args:
-        objects: All objects of the overlay, and the Secrets.
-        database: PostgreSQL.
-        storage: Address of S3.
-        mlflow: Address of MLflow.
-        server: Container of MLflow.
-        directory: Directory of volumes and logs.
-    """
-
-    objects: list[Object]
-    database: PostgreSQL
-    storage: str
-    mlflow: str
-    server: MachinePod
-    directory: Path
-
-    def secret(self, name: str) -> dict[str, str]:
-        """Return the values of a Secret."""
-        values: dict[str, str] = find(self.objects, "Secret", name)["stringData"]
-        return values
-
-    def request(self, user: str, password: str, route: str, host: str | None = None) -> int:
-        """Send a request to MLflow as a user; returns the status of the answer."""
-        request = urllib.request.Request(self.mlflow + route)
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-        if host is not None:
-            request.add_header("Host", host)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def bucket(self, name: str) -> list[str]:
-        """List the objects of a bucket."""
-        keys = self.secret("seaweedfs")
-        files = fs.S3FileSystem(
-            access_key=keys["admin-access-key"],
-            secret_key=keys["admin-secret-key"],
-            endpoint_override=self.storage,
-            region="us-east-1",
-        )
-        return [each.path for each in files.get_file_info(fs.FileSelector(name, recursive=True))]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
-
-
-@contextmanager
-def _running(pod: MachinePod, health: str, log: Path) -> Iterator[None]:
-    """Run the container in its own process group, and wait until it answers."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            pod.command, env=pod.environment, stdout=output, stderr=output, cwd=log.parent, start_new_session=True,
-            preexec_fn=lambda: signal_on_parent_death(signal.SIGTERM),
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                with urllib.request.urlopen(health, timeout=5):
-                    break
-            except OSError:
-                last_lines = log.read_text(errors="replace")[-3000:]
-                assert process.poll() is None, last_lines
-                assert time.monotonic() < deadline, last_lines
-                time.sleep(0.2)
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _template(objects: list[Object], kind: str, name: str) -> Object:
-    template = pod_template(find(objects, kind, name, "farandole-system"))
-    assert template is not None
-    return template
-
-
-def _health(template: Object, port: int) -> str:
-    return f"http://127.0.0.1:{port}{template['spec']['containers'][0]['startupProbe']['httpGet']['path']}"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +40,7 @@ def objects() -> list[Object]:
 @pytest.fixture(scope="module")
 def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
     """Start PostgreSQL with the manifest's arguments of `initdb`, and run the image's initial script."""
-    template = _template(objects, "StatefulSet", "postgresql")
+    template = template_of(objects, "StatefulSet", "postgresql")
     environment = {each["name"]: each.get("value", "") for each in template["spec"]["containers"][0]["env"]}
     with running_postgresql(*environment["POSTGRES_INITDB_ARGS"].split()) as server:
         pod = machine_pod(
@@ -151,15 +55,15 @@ def database(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def metrics_port() -> int:
     """Return the port of SeaweedFS's metrics."""
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="module")
 def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start SeaweedFS and create its buckets; returns its address."""
-    template, directory = _template(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
+    template, directory = template_of(objects, "StatefulSet", "seaweedfs"), tmp_path_factory.mktemp("seaweedfs")
     parts = ("master", "volume", "filer", "s3")
-    ports = {part: _free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
+    ports = {part: free_port() for part in (*parts, *(f"{part}.grpc" for part in parts))}
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
         arguments={"-s3.port": str(ports["s3"]), "-metricsPort": str(metrics_port), "-s3.ip.bind": "127.0.0.1"},
@@ -169,9 +73,9 @@ def storage(objects: list[Object], metrics_port: int, tmp_path_factory: pytest.T
     pod.command.extend(f"-{part}.localSocket={directory / part}.sock" for part in ("filer", "s3"))
     address = f"http://127.0.0.1:{ports['s3']}"
     try:
-        with _running(pod, _health(template, ports["s3"]), directory / "log"):
+        with running_container(pod, health_address(template, ports["s3"]), directory / "log"):
             buckets = machine_pod(
-                _template(objects, "Job", "seaweedfs-buckets"), objects, directory, path=program_path(BIN),
+                template_of(objects, "Job", "seaweedfs-buckets"), objects, directory, path=program_path(BIN),
                 environment={"AWS_ENDPOINT_URL_S3": address},
             )  # fmt: skip
             runs = [buckets.run() for _ in range(2)]
@@ -190,17 +94,17 @@ def stack(
     objects: list[Object], database: PostgreSQL, storage: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """Start MLflow, and add the user of the jobs."""
-    template, directory = _template(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
-    port = _free_port()
+    template, directory = template_of(objects, "Deployment", "mlflow"), tmp_path_factory.mktemp("mlflow")
+    port = free_port()
     pod = machine_pod(
         template, objects, directory, path=program_path(BIN),
         environment={**database.environment, "AWS_ENDPOINT_URL_S3": storage},
         arguments={"--port": str(port), "--host": "127.0.0.1"},
     )  # fmt: skip
-    with _running(pod, _health(template, port), directory / "log"):
+    with running_container(pod, health_address(template, port), directory / "log"):
         address = f"http://127.0.0.1:{port}"
         user = machine_pod(
-            _template(objects, "Job", "mlflow-first-user"), objects, directory, path=program_path(BIN),
+            template_of(objects, "Job", "mlflow-first-user"), objects, directory, path=program_path(BIN),
             environment={"MLFLOW_TRACKING_URI": address},
         )  # fmt: skip
         first, second = user.run(), user.run()
@@ -306,7 +210,7 @@ def test_recorded_model_is_served(
     """The container of `serving` downloads the model, and accepts raw rows."""
     template = pod_template(find(stack.objects, "Deployment", "serving", "farandole"))
     assert template is not None
-    port = _free_port()
+    port = free_port()
     pod = machine_pod(
         template, stack.objects, tmp_path, path=program_path(BIN),
         environment={"MLFLOW_TRACKING_URI": stack.mlflow, "AWS_ENDPOINT_URL_S3": stack.storage},
@@ -314,7 +218,7 @@ def test_recorded_model_is_served(
     )  # fmt: skip
     rows = made("binary").raw["test"].drop(columns="label").head(4)
     body = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))})
-    with _running(pod, _health(template, port), tmp_path / "log"):
+    with running_container(pod, health_address(template, port), tmp_path / "log"):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body.encode())
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -410,7 +314,7 @@ def test_passwords_appear_in_no_command_line_or_log(stack: Stack) -> None:
 
 
 def test_upgrade_job_keeps_a_current_schema(stack: Stack, tmp_path: Path) -> None:
-    template = _template(stack.objects, "CronJob", "mlflow-upgrade")
+    template = template_of(stack.objects, "CronJob", "mlflow-upgrade")
     pod = machine_pod(template, stack.objects, tmp_path, path=program_path(BIN), environment=stack.database.environment)
     before = stack.database.query("SELECT version_num FROM alembic_version", "mlflow")
     done = pod.run()
@@ -423,7 +327,7 @@ def test_upgrade_job_keeps_a_current_schema(stack: Stack, tmp_path: Path) -> Non
 
 def test_backup_is_restored_completely(stack: Stack, tmp_path: Path) -> None:
     """Rows added after the backup are gone, and deleted rows are back."""
-    template = _template(stack.objects, "CronJob", "postgresql-backup")
+    template = template_of(stack.objects, "CronJob", "postgresql-backup")
     programs = program_path(stack.database.programs)
     pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)
     none = pod.run("sh", "/scripts/restore.sh")
@@ -449,7 +353,7 @@ def test_backup_is_restored_completely(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_old_backups_are_removed_and_failed_ones_not_kept(stack: Stack, tmp_path: Path) -> None:
-    template = _template(stack.objects, "CronJob", "postgresql-backup")
+    template = template_of(stack.objects, "CronJob", "postgresql-backup")
     programs = program_path(stack.database.programs)
     pod = machine_pod(template, stack.objects, tmp_path, path=programs, environment=stack.database.environment)
     backups = pod.mounts["/backups"]

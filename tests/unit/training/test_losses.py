@@ -64,7 +64,9 @@ def test_loss_of_an_empty_batch_is_zero_with_a_gradient(kind: LabelColumn) -> No
 @pytest.mark.parametrize(("kind", "shape"), [(BINARY, (3, 1)), (MULTICLASS, (3, 4)), (REGRESSION, (3, 1))])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_outputs_of_the_expected_shape_pass(kind: LabelColumn, shape: tuple[int, int], dtype: torch.dtype) -> None:
-    check_outputs(torch.zeros(shape, dtype=dtype), 3, kind)
+    outputs = torch.zeros(shape, dtype=dtype)
+    check_outputs(outputs, 3, kind)
+    assert row_losses(loss_function("auto", kind), outputs.float(), torch.zeros(3)).shape == (3,)
 
 
 @pytest.mark.parametrize(

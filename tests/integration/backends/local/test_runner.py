@@ -12,7 +12,16 @@ import pytest
 
 from benchmarks.queue.scratch_queue import processes_of
 from farandole.process.orphans import GANG_VARIABLE
-from tests.support.queued import MakeBackend, only_runner, runners_of, shell_job, state_of, wait_for_state, wait_until
+from tests.support.queued import (
+    MakeBackend,
+    only_runner,
+    others_of,
+    runners_of,
+    shell_job,
+    state_of,
+    wait_for_state,
+    wait_until,
+)
 
 
 def test_job_runs_without_its_submitter(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
@@ -61,12 +70,15 @@ def test_reason_of_a_failure_is_reported(local: MakeBackend, tmp_path: Path) -> 
     assert backend.status(missing.id).reason.startswith("could not be started: [Errno 2] No such file or directory")
 
 
-def test_processes_that_a_job_leaves_behind_end_with_it(local: MakeBackend, tmp_path: Path) -> None:
+def test_processes_that_a_job_leaves_behind_end_with_it(
+    local: MakeBackend, farandole_home: Path, tmp_path: Path
+) -> None:
     backend = local(f"setsid sleep 600 & echo $! > {tmp_path}/child; sleep 0.2")
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
     child = int((tmp_path / "child").read_text())
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    assert not others_of(farandole_home)
 
 
 def test_two_slots_run_two_jobs_at_once(local: MakeBackend, farandole_home: Path, tmp_path: Path) -> None:
