@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import SpecError, closest_match
+from farandole.errors import SpecError, TrainingError, closest_match, remedy_of
 from farandole.jobdir.layout import SPEC, jobs_folder
 from farandole.process.atomic import write_atomic
 from farandole.spec import Job, parse_job
@@ -33,6 +33,21 @@ def create_directory(folder: Path, name: str) -> Path:
 def create_job_directory(job: Job) -> Path:
     """Create the directory of a new job."""
     return create_directory(jobs_folder(), job.name)
+
+
+def require_job_directory(job: Job) -> Path:
+    """Create the directory of a job that starts now.
+
+    Raises:
+        TrainingError: It cannot be created.
+    """
+    try:
+        return create_job_directory(job)
+    except OSError as error:
+        path, remedy = error.filename or jobs_folder(), remedy_of(error) or "make sure that you may write there"
+        raise TrainingError(
+            f"{path}: {error.strerror or error}; {remedy}, or set FARANDOLE_HOME to another directory"
+        ) from error
 
 
 def newest_directory(folder: Path, name: str) -> Path | None:

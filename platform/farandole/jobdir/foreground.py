@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import FarandoleError, SpecError, TrainingError, UserError, remedy_of
+from farandole.errors import FarandoleError, SpecError, UserError
 from farandole.events import Event, EventHandler
 from farandole.jobdir.checkpoints import newest_checkpoint
-from farandole.jobdir.directory import create_job_directory, save_spec
+from farandole.jobdir.directory import require_job_directory, save_spec
 from farandole.jobdir.layout import FOREGROUND, FOREGROUND_LOCK, LOG, jobs_folder
 from farandole.jobdir.locks import is_foreground_job
 from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, write_result
@@ -84,7 +84,7 @@ def foreground_job(
         SpecError: The job to continue is still running.
         TrainingError: The directory cannot be written.
     """
-    directory = directory or _create_directory(job)
+    directory = directory or require_job_directory(job)
     lock = try_lock(directory / FOREGROUND_LOCK)
     if lock is None:
         raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
@@ -119,16 +119,6 @@ def next_step(directory: Path, command: str) -> str:
     if checkpoint is None:
         return f"`{command}` starts it again"
     return f"`{command}` continues it from its checkpoint after step {checkpoint.step:,}"
-
-
-def _create_directory(job: Job) -> Path:
-    try:
-        return create_job_directory(job)
-    except OSError as error:
-        path, remedy = error.filename or jobs_folder(), remedy_of(error) or "make sure that you may write there"
-        raise TrainingError(
-            f"{path}: {error.strerror or error}; {remedy}, or set FARANDOLE_HOME to another directory"
-        ) from error
 
 
 def _start(directory: Path, job: Job, resume: str) -> ForegroundRecord:

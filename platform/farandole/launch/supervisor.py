@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full, remedy_of
+from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
 from farandole.events import EventHandler, Message, format_count, ignore_event
-from farandole.jobdir.directory import create_job_directory, newest_job_directory, save_spec
-from farandole.jobdir.layout import jobs_folder, newest_attempt
+from farandole.jobdir.directory import newest_job_directory, require_job_directory, save_spec
+from farandole.jobdir.layout import newest_attempt
 from farandole.jobdir.locks import training_lock
 from farandole.jobdir.scaling import clear_scale_request, requested_workers
 from farandole.jobdir.status import StatusWriter, resume_command
@@ -75,19 +75,9 @@ def train(
         require_policies(job.data, manifest)
         load_key(manifest, job.data.output, job.data.shard_key)  # fail here rather than in every worker
     if directory is None:
-        directory = newest_job_directory(job) if resume else _create_directory(job)
+        directory = newest_job_directory(job) if resume else require_job_directory(job)
     with training_lock(directory):
         return Supervisor(job, directory, register, on_event).run()
-
-
-def _create_directory(job: Job) -> Path:
-    try:
-        return create_job_directory(job)
-    except OSError as error:
-        path, remedy = error.filename or jobs_folder(), remedy_of(error) or "make sure that you may write there"
-        raise TrainingError(
-            f"{path}: {error.strerror or error}; {remedy}, or set FARANDOLE_HOME to another directory"
-        ) from error
 
 
 @dataclass

@@ -362,7 +362,7 @@ def test_home_that_cannot_be_written_is_reported_with_the_remedy(
 
     for name in ("read_manifest", "require_policies", "load_key"):
         monkeypatch.setattr(f"farandole.launch.supervisor.{name}", lambda *_: None)
-    monkeypatch.setattr("farandole.launch.supervisor.create_job_directory", fail)
+    monkeypatch.setattr("farandole.jobdir.directory.create_job_directory", fail)
     with pytest.raises(TrainingError) as caught:
         train(_job())
     text = f"/home/x/jobs: {os.strerror(number)}; {remedy}, or set FARANDOLE_HOME to another directory"

@@ -13,7 +13,8 @@ from typing import Any, Self
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment
 from farandole.backends.local.status import running_reason, training_fields
-from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
+from farandole.backends.machine import MachineBackend
+from farandole.backends.protocol import AnyBackend, JobStatus, SubmittedJob
 from farandole.errors import SpecError, closest_match
 from farandole.jobdir.directory import load_job
 from farandole.jobdir.foreground import (
@@ -39,7 +40,7 @@ _GRACE_S = 30.0
 _POLL_S = 0.1
 
 
-class ForegroundBackend:
+class ForegroundBackend(MachineBackend):
     """Backend that lists and controls the jobs in the foreground of this machine; nothing can be submitted to it."""
 
     name: AnyBackend = "foreground"
@@ -48,24 +49,6 @@ class ForegroundBackend:
     def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
         """Return the backend of this machine; its location is always empty."""
         return cls()
-
-    @classmethod
-    def location_of(cls, job: Job) -> dict[str, Any]:
-        """Return an empty location: this machine."""
-        return {}
-
-    @property
-    def location(self) -> dict[str, Any]:
-        """An empty location: this machine."""
-        return {}
-
-    def localize(self, job: Job) -> LocalizedJob:
-        """Return the job unchanged: its process is this one."""
-        return LocalizedJob(job)
-
-    def render(self, job: Job) -> list[dict[str, Any]]:
-        """Return no objects: a job is a process."""
-        return []
 
     def check(self, job: Job) -> list[str]:
         """Return that nothing can be submitted here."""

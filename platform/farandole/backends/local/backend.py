@@ -13,7 +13,8 @@ from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.local.spawn import inherited_environment
 from farandole.backends.local.status import job_status
 from farandole.backends.local.submit import create_job, requested_slots
-from farandole.backends.protocol import AnyBackend, JobStatus, LocalizedJob, SubmittedJob
+from farandole.backends.machine import MachineBackend
+from farandole.backends.protocol import AnyBackend, JobStatus, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, closest_match
 from farandole.jobdir.directory import load_job
@@ -30,7 +31,7 @@ _GRACE_S = 30.0
 _POLL_S = 0.1
 
 
-class LocalBackend:
+class LocalBackend(MachineBackend):
     """Backend that runs each job as a detached process of this machine, when a slot of the queue is free.
 
     A backend that launches its jobs from here in another way is a subclass with a `name`, and perhaps a `module`, whose
@@ -67,24 +68,6 @@ class LocalBackend:
     def connect(cls, location: Mapping[str, Any], *, slots: int | None = None) -> Self:
         """Return the backend of this machine; its location is always empty."""
         return cls(slots=slots)
-
-    @classmethod
-    def location_of(cls, job: Job) -> dict[str, Any]:
-        """Return an empty location: this machine."""
-        return {}
-
-    @property
-    def location(self) -> dict[str, Any]:
-        """An empty location: this machine."""
-        return {}
-
-    def localize(self, job: Job) -> LocalizedJob:
-        """Return the job unchanged: its processes see what this one sees."""
-        return LocalizedJob(job)
-
-    def render(self, job: Job) -> list[dict[str, Any]]:
-        """Return no objects: a job is a process."""
-        return []
 
     def check(self, job: Job) -> list[str]:
         """Return no problems: `farandole plan` and `farandole doctor` report what this machine lacks."""
