@@ -18,6 +18,7 @@ from farandole.ingest.prepared import find_manifest, is_current
 from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.sources.files import SourceFiles, find_files
+from farandole.ingest.sources.small import needs_spark
 from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, Train
@@ -292,9 +293,10 @@ def _prepare_step(job: Job, files: dict[str, SourceFiles], found: Manifest | Non
     """
     inputs = [entry for source in files.values() for entry in source.fingerprint]
     size_mb = sum(entry.bytes for entry in inputs) / 1e6
+    engine = f"with Spark on {job.data.master or 'local[*]'}" if needs_spark(job.data, files) else "without Spark"
     text = (
-        f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} with Spark on"
-        f" {job.data.master or 'local[*]'} and write shards to {job.data.output}"
+        f"read {format_count(len(inputs), 'file')} ({size_mb:,.1f} MB) of {', '.join(job.data.sources)} {engine} and"
+        f" write shards to {job.data.output}"
     )
     lenient = [name for name, source in job.data.sources.items() if getattr(source, "malformed", "fail") != "fail"]
     if lenient:

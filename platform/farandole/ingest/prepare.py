@@ -21,6 +21,7 @@ from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.sources.fingerprint import FileFingerprint
+from farandole.ingest.sources.small import needs_spark
 from farandole.ingest.spark.error_transport import SPARK_ERRORS
 from farandole.ingest.spark.partitioning import split_counts, with_partition_columns
 from farandole.ingest.spark.passes import fit_preprocessing, packed_rows, write_splits
@@ -127,7 +128,7 @@ def _prepare_without_spark(
 ) -> Manifest | None:
     """Prepare a small dataset in this process; None: it is not small and simple, or Spark has to explain a failure."""
     is_running = SparkSession.getActiveSession() is not None  # as in a notebook
-    if is_running or not without_spark.can_do(job, files):
+    if is_running or needs_spark(job.data, files):
         return None
     on_event(Progress("prepare", 0, 0, "tasks", "reading the sources"))
     secret = read_key(job.data.shard_key, "data.shards.encryption.key") if job.data.shard_key else None

@@ -27,9 +27,6 @@ from farandole.shards import ShardInfo
 from farandole.spec import CsvSource, Job
 from farandole.storage import parse_location
 
-_MAX_BYTES = 16 * 2**20
-"""Maximum size of the files. Beyond it, Spark's many cores begin to pay for its start."""
-
 
 class NotPossibleError(Exception):
     """Only Spark can prepare this job."""
@@ -52,26 +49,13 @@ class PreparedRows:
     warnings: tuple[str, ...] = ()
 
 
-def can_do(job: Job, files: Mapping[str, SourceFiles]) -> bool:
-    """Return whether a job is one for this process: small CSV files, and nothing that needs SQL."""
-    data = job.data
-    source = next(iter(data.sources.values()))
-    needs_sql = data.query is not None or data.transform is not None or bool(data.expect)
-    needs_sql = needs_sql or bool(data.privacy.columns) or data.privacy.k_anonymity is not None
-    if len(data.sources) != 1 or needs_sql or data.master is not None:
-        return False
-    paths = next(iter(files.values())).paths
-    is_plain = isinstance(source, CsvSource) and source.malformed == "fail" and not _has_partitions(files)
-    return is_plain and sum(path.stat().st_size for path in paths) <= _MAX_BYTES
-
-
 def prepare_rows(
     job: Job, files: Mapping[str, SourceFiles], pipeline: RowPipeline, secret: Secret | None, scratch: Path
 ) -> PreparedRows:
     """Read, fit and write.
 
     Args:
-        job: The job, for which `can_do` is True.
+        job: The job, which does not need Spark.
         files: The files of its source.
         pipeline: The rules of the job.
         secret: The key of the shards.
@@ -104,11 +88,6 @@ def prepare_rows(
     write = write_shards(preprocessing, directory, plan.positions, plan.block_rows, secret)
     written = [row for batch in write(pieces) for row in batch.to_pylist()]
     return PreparedRows(preprocessing, statistics, splits_of(written, plan, counts), warnings)
-
-
-def _has_partitions(files: Mapping[str, SourceFiles]) -> bool:
-    """Return whether folders name columns, as in `year=2013/month=1`."""
-    return any("=" in part for found in files.values() if found.base for path in found.paths for part in path.parts)
 
 
 def _check_columns(types: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -12,7 +12,6 @@ from pyspark.sql import SparkSession
 
 from farandole.errors import DataError
 from farandole.events import Event, Progress
-from farandole.ingest import without_spark
 from farandole.ingest.prepare import prepare
 from farandole.spec import Job, parse_job
 
@@ -105,25 +104,6 @@ def test_bytes_are_those_of_spark(
     assert without.manifest.row_counts == with_spark.manifest.row_counts
     for shard in (shard for shards in without.manifest.splits.values() for shard in shards):
         assert (folder / "without" / shard.file).read_bytes() == (folder / "with" / shard.file).read_bytes()
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"query": "SELECT * FROM rows"},
-        {"master": "local[1]"},
-        {"expect": [{"column": "count", "kind": "nulls", "max_share": 0.5}]},
-        {"privacy": {"columns": {"text": {"policy": "drop"}}}, "features": {"count": {"kind": "numeric"}}},
-        {"sources": {"rows": {"path": "rows.csv", "malformed": "drop"}}},
-    ],
-    ids=["query", "master", "expectation", "policy", "malformed"],
-)
-def test_rest_is_left_to_spark(data: dict[str, Any], folder: Path) -> None:
-    from farandole.ingest.sources.files import find_files
-
-    job = _job(folder, "out", **data)
-    files = {name: find_files(name, source) for name, source in job.data.sources.items()}
-    assert not without_spark.can_do(job, files)
 
 
 def test_failure_is_explained_as_by_spark(folder: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
