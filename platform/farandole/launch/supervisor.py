@@ -103,9 +103,9 @@ class Supervisor:
     _remote_hosts: set[str] = field(default_factory=set, init=False)
     """Other hosts on which workers have run."""
     _is_connected: bool = field(default=False, init=False)
-    """Whether the workers of the current attempt have connected to each other, according to the status."""
+    """True once the status says that the workers of the current attempt have connected to each other."""
     _has_stepped: bool = field(default=False, init=False)
-    """Whether the current attempt has completed a step, according to the history."""
+    """True once the history says that the current attempt has completed a step."""
 
     def __post_init__(self) -> None:
         self._status = StatusWriter(self.directory, self.on_event)

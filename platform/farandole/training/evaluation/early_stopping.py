@@ -8,6 +8,9 @@ from typing import Any
 from farandole.spec import EarlyStopping as EarlyStoppingSpec
 from farandole.training.checkpoint.staging import flatten, unflatten
 
+_TIE_METRIC = "log_loss"
+"""The metric that decides between epochs with the same value of the chosen one."""
+
 
 class BestTracker:
     """Best value of a metric. Every rank sees the same values, so all ranks draw the same conclusions.
@@ -64,13 +67,25 @@ class EarlyStopping:
 
     def add_validation(self, metrics: dict[str, float], weights: dict[str, Any]) -> None:
         """Record the validation of these weights, a state dict."""
+        has_won_tie = self._has_won_tie(metrics)
         self.history.append(dict(metrics))
-        if not self._best.add(metrics.get(self.metric)):
+        if not self._best.add(metrics.get(self.metric)) and not has_won_tie:
             return
         self.best_epoch = len(self.history)
         if self._keep_weights:
             tree, tensors = flatten(weights)  # tied weights are copied once, and other states than tensors are kept
             self.best_weights = unflatten(tree, [tensor.to("cpu", copy=True) for tensor in tensors])
+
+    def _has_won_tie(self, metrics: dict[str, float]) -> bool:
+        """Return whether an epoch as good as the best one is more certain.
+
+        A rank or a share of hits reaches its highest value while the network still learns: an AUC of 1 says nothing of
+        the threshold.
+        """
+        best = self.best_metrics
+        return metrics.get(self.metric, math.nan) == self._best.value and metrics.get(_TIE_METRIC, math.nan) < best.get(
+            _TIE_METRIC, math.nan
+        )
 
     @property
     def should_stop(self) -> bool:

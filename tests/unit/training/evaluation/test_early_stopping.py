@@ -53,6 +53,16 @@ def test_best_weights_are_kept_without_an_early_end() -> None:
     assert stopping.best_weights == {"w": torch.zeros(1), "extra": {"seen": 3}}
 
 
+def test_log_loss_decides_between_epochs_with_the_same_value() -> None:
+    stopping = EarlyStopping(EarlyStoppingSpec(patience=3), "roc_auc", "max", keep_weights=True)
+    for step, (area, loss) in enumerate(((0.9, 0.1), (1.0, 0.6), (1.0, 0.4), (1.0, 0.5), (0.8, 0.01))):
+        stopping.add_validation({"roc_auc": area, "log_loss": loss}, {"w": torch.tensor([float(step)])})
+    assert stopping.best_epoch == 3
+    assert stopping.best_weights == {"w": torch.tensor([2.0])}
+    assert stopping.best_value == 1.0
+    assert stopping.should_stop  # a tie is no improvement
+
+
 def test_tied_weights_are_copied_once() -> None:
     stopping, tied = stopper(), torch.ones(2)
     stopping.add_validation({"rmse": 1.0}, {"first": tied, "second": tied})
