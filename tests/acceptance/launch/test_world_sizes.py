@@ -137,7 +137,16 @@ def test_job_directory_holds_spec_logs_and_checkpoints_but_no_environment(
     by_workers: dict[int, RecordedTraining],
 ) -> None:
     trained = by_workers[2].trained
-    kept = {"job.json", "mlflow_run_id", "checkpoints", "logs", "status.json", "events.jsonl", "tracking"}
+    kept = {
+        "job.json",
+        "mlflow_run_id",
+        "checkpoints",
+        "logs",
+        "status.json",
+        "events.jsonl",
+        "tracking",
+        "baseline.npz",
+    }
     assert {path.name for path in trained.directory.iterdir()} == kept
     assert len(list((trained.directory / "checkpoints").iterdir())) == 2
     assert trained.directory.name == trained.id
