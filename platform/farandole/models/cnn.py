@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.layers import hidden_layers, require_single_group, to_planes
+from farandole.models.layers import Dropout, hidden_layers, require_single_group, to_planes
 from farandole.shards import Group, Schema
 
 
@@ -61,7 +61,7 @@ class Cnn(nn.Module):
         self.encoder = ImageEncoder(group, channels)
         width = hidden[-1] if hidden else self.encoder.width
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             hidden_layers(self.encoder.width, hidden, dropout=dropout, activation="relu", norm=False),
             nn.Linear(width, schema.target.num_outputs),
         )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.models.cnn import ImageEncoder
-from farandole.models.layers import Embeddings, hidden_layers
+from farandole.models.layers import Dropout, Embeddings, hidden_layers
 from farandole.models.rnn import SeriesEncoder
 from farandole.models.text import TextEncoder
 from farandole.shards import Group, Schema
@@ -36,7 +36,7 @@ class Fusion(nn.Module):
                 self.codes[f"group_{group.name}"] = code
             total += width if group.name in encoders else group.size
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             hidden_layers(total, hidden, dropout=dropout, activation="gelu", norm=True),
             nn.Linear(hidden[-1] if hidden else total, schema.target.num_outputs),
         )

@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
 }
 """Activation functions by name."""
+_LEVELS = 2**16
+"""Number of levels of the random numbers that decide what dropout keeps."""
 
 
 def require_single_group(schema: Schema, kind: str, builder: str) -> Group:
@@ -61,9 +63,31 @@ def hidden_layers(width: int, sizes: Sequence[int], *, dropout: float, activatio
         layers.append(nn.Linear(width, size))
         if norm:
             layers.append(nn.LayerNorm(size))
-        layers += [ACTIVATIONS[activation](), nn.Dropout(dropout)]
+        layers += [ACTIVATIONS[activation](), Dropout(dropout)]
         width = size
     return nn.Sequential(*layers)
+
+
+class Dropout(nn.Dropout):
+    """Dropout by `drop_activations`, which is quicker on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `[B, …]` to the same shape."""
+        return drop_activations(x, self.p) if self.training and 0 < self.p < 1 else super().forward(x)
+
+
+def drop_activations(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """Set a share of activations to zero and scale the others, as dropout does (Srivastava et al. 2014).
+
+    On a CPU, torch draws a 64-bit number for each activation, which takes longer than the matrix products of a small
+    network. This draws 16 bits for each, so that the rate is a multiple of 1/65536.
+    """
+    if x.device.type != "cpu":
+        return nn.functional.dropout(x, rate)
+    dropped = min(round(rate * _LEVELS), _LEVELS - 1)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _LEVELS // 2
+    return x * (keep * (_LEVELS / (_LEVELS - dropped))).to(x.dtype)
 
 
 class Embeddings(nn.Module):

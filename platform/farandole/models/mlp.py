@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.layers import Embeddings, hidden_layers, scale_pixels
+from farandole.models.layers import Dropout, Embeddings, hidden_layers, scale_pixels
 from farandole.shards import Schema
 
 
@@ -40,7 +40,7 @@ class Mlp(nn.Module):
                 width += embeddings.width
             else:
                 width += group.size
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
         layers = hidden_layers(width, hidden, dropout=dropout, activation=activation, norm=norm)
         self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1] if hidden else width, schema.target.num_outputs))
 

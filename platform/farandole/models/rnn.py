@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.layers import hidden_layers, require_single_group
+from farandole.models.layers import Dropout, hidden_layers, require_single_group
 from farandole.shards import Group, Schema
 
 CELLS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -64,7 +64,7 @@ class Rnn(nn.Module):
         self.encoder = SeriesEncoder(group, cell, size, layers, dropout)
         width = hidden[-1] if hidden else self.encoder.width
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             hidden_layers(self.encoder.width, hidden, dropout=dropout, activation="relu", norm=False),
             nn.Linear(width, schema.target.num_outputs),
         )

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.layers import scale_pixels
+from farandole.models.layers import drop_activations, scale_pixels
 from farandole.shards import Group, Schema
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
@@ -35,8 +35,6 @@ _MAX_ENCODED = 4096
 _MIN_INTERVALS = 2
 _SCALE_RATE = 6.0
 """Factor of the learning rate of the inputs' scales (RealMLP, section 3)."""
-_LEVELS = 256
-"""Number of levels of the random bytes that decide what dropout keeps."""
 
 
 class Tabular(nn.Module):
@@ -253,20 +251,6 @@ def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
     if x.ndim == 2:  # a network without hidden layers
         x = x.expand(members, *x.shape)
     return torch.baddbmm(bias.view(members, 1, outputs), x, weight)
-
-
-def drop_activations(x: torch.Tensor, rate: float) -> torch.Tensor:
-    """Set a share of activations to zero and scale the others, as dropout does (Srivastava et al. 2014).
-
-    On a CPU, torch draws a 64-bit number for each activation, which takes longer than the matrix products here. This
-    draws a byte for each, so that the rate is a multiple of 1/256.
-    """
-    if x.device.type != "cpu":
-        return F.dropout(x, rate)
-    dropped = round(rate * _LEVELS)
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-    return x * (keep * (_LEVELS / (_LEVELS - dropped)))
 
 
 def _encoder(group: Group, intervals: int) -> nn.Module:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from farandole.errors import ModelError
-from farandole.models.layers import hidden_layers, require_single_group
+from farandole.models.layers import Dropout, hidden_layers, require_single_group
 from farandole.shards import Group, Schema
 
 
@@ -23,7 +23,7 @@ class Block(nn.Module):
         self.mixed = nn.Linear(width, 3 * width)
         self.attended = nn.Linear(width, width)
         self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Map states `[B, T, W]` to states `[B, T, W]`; tokens attend where the bool mask `[B, T]` is true."""
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.tokens.weight, std=0.1)
         self.places = nn.Parameter(torch.randn(group.shape[0], width) * 0.02) if layers else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = width
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ class TextNetwork(nn.Module):
         self.head = nn.Sequential(
             nn.LayerNorm(width),
             hidden_layers(width, hidden, dropout=dropout, activation="gelu", norm=False),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden[-1] if hidden else width, schema.target.num_outputs),
         )
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from farandole.errors import ModelError
+from farandole.models.layers import Dropout
 from farandole.models.mlp import build
 from farandole.shards import Group, LabelColumn, Schema
 
@@ -55,7 +56,7 @@ def test_images_and_tensors_are_flattened(kind: str, value_type: str) -> None:
 def test_activation_and_norm_are_options() -> None:
     model: Any = build(Schema(groups=(DENSE,), label=BINARY), hidden=(2,), activation="gelu", norm=False)
     kinds = [type(layer) for layer in model.layers]
-    assert kinds == [nn.Linear, nn.GELU, nn.Dropout, nn.Linear]
+    assert kinds == [nn.Linear, nn.GELU, Dropout, nn.Linear]
     with pytest.raises(ModelError, match=r"activation: 'sin' is unknown; use one of relu, gelu"):
         build(Schema(groups=(DENSE,), label=BINARY), activation="sin")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from farandole.errors import ModelError
-from farandole.models.tabular import MemberLinear, Numbers, SharedLinear, build, drop_activations
+from farandole.models.tabular import MemberLinear, Numbers, SharedLinear, build
 from farandole.shards import Group, LabelColumn, Schema
 
 DENSE = Group(name="dense", kind="numbers", features=("a", "b", "c"))
@@ -115,13 +115,6 @@ def test_sample_of_rows_fits_the_encodings() -> None:
     model = network()
     model.initialize_inputs(**BATCH)
     assert model.encoders["group_dense"].slopes.any(dim=1).all()
-
-
-def test_dropout_keeps_the_mean_and_drops_the_share() -> None:
-    torch.manual_seed(0)
-    kept = drop_activations(torch.ones(1001, 101), 0.25)
-    assert (kept == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
-    assert kept.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(("kind", "value_type"), [("image", "uint8"), ("tensor", "float64")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ _FUSED = ("adamw", "adam", "sgd", "adagrad")
 """Optimizers of which torch has a fused implementation on CPU and GPU, which reads the memory once."""
 _IMPLEMENTATION_OPTIONS = ("fused", "foreach", "differentiable", "capturable", "maximize")
 """Options that select torch's implementation; if one is given, the choice is the user's."""
+
+_WRAPPED_METHODS = ("step", "zero_grad", "add_param_group", "state_dict", "load_state_dict")
 
 
 def parameter_groups(spec: Optimizer, model: nn.Module) -> list[dict[str, Any]]:
@@ -55,7 +58,20 @@ def build_optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.opti
     is_users_choice = any(option in options for option in _IMPLEMENTATION_OPTIONS)
     if spec.name in _FUSED and not is_users_choice and dtypes == {torch.float32}:
         options["fused"] = True
+    chosen = _CLASSES[spec.name]
+    optimizer_class = chosen if options.get("differentiable") else _without_compiler(chosen)
     try:
-        return _CLASSES[spec.name](groups, lr=spec.rate, **options)  # type: ignore[call-arg]
+        return optimizer_class(groups, lr=spec.rate, **options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise SpecError(f"train.optimizer.options: {spec.options}: {error}; see torch's {spec.name}") from error
+
+
+def _without_compiler(base: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return a subclass whose methods do not import torch's compiler.
+
+    Torch wraps them to exclude them from compiled code, and the wrappers import the compiler at their first call: 800
+    modules, almost two seconds of processor time in each worker. Steps here are never part of compiled code.
+    """
+    methods = {name: inspect.unwrap(getattr(base, name)) for name in _WRAPPED_METHODS}
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(base.__name__, (base,), methods)

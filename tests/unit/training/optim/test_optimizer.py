@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -41,7 +43,7 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_creates_torchs_optimizer_with_its_learning_rate(name: str) -> None:
     optimizer = built(Optimizer.model_validate({"name": name, "learning_rate": 0.25}), network())
-    assert type(optimizer) is NAMES[name]
+    assert type(optimizer).__mro__[1] is NAMES[name]
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
@@ -92,3 +94,42 @@ def test_fused_implementation_is_the_default_for_float32() -> None:
     assert built(Optimizer(), network()).param_groups[0]["fused"] is True
     assert not built(Optimizer(options={"foreach": True}), network()).param_groups[0]["fused"]
     assert not built(Optimizer(), network().double()).param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_are_those_of_torchs_optimizer(name: str) -> None:
+    results = []
+    for build in (lambda model: built(Optimizer.model_validate({"name": name}), model), None):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+        spec = Optimizer.model_validate({"name": name})
+        groups = parameter_groups(spec, model)
+        optimizer = build(model) if build else NAMES[name](groups, lr=spec.rate)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(5, 3)).square().sum().backward()
+            optimizer.step()
+        results.append([parameter.detach().clone() for parameter in model.parameters()])
+    for own, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_steps_do_not_import_torchs_compiler() -> None:
+    script = """
+import sys, torch
+from farandole.spec import Optimizer
+from farandole.training.optim.optimizer import build_optimizer, parameter_groups
+model, spec = torch.nn.Linear(3, 2), Optimizer()
+optimizer = build_optimizer(spec, parameter_groups(spec, model))
+model(torch.ones(5, 3)).sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+optimizer.zero_grad()
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_optimizer_that_is_differentiated_remains_torchs_own() -> None:
+    spec = Optimizer.model_validate({"name": "sgd", "options": {"differentiable": True}})
+    assert type(built(spec, network())) is torch.optim.SGD
