@@ -8,11 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 
+from benchmarks.end_to_end import frames
 from benchmarks.ingest.flights import flights_archive
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SMALL_ROWS = 1000
+_LABEL = "f.arr_delay > 15 AS late"
+_BUCKET = (
+    "(f.day * 7919L + f.month * 1299709L + f.hour * 104729L + f.minute * 15485863L + f.flight * 32452843L)"
+    f" % {frames.BUCKETS}"
+)
+_SPLIT = (
+    f"CASE WHEN {_BUCKET} < {frames.TRAIN_BUCKETS} THEN 'train'"
+    f" WHEN {_BUCKET} < {frames.TEST_BUCKET} THEN 'validation' ELSE 'test' END AS part"
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,21 @@ class EndToEndCase:
 
 
 def _write_flights(folder: Path) -> Path:
-    """Copy the raw files, for the baselines, and the example job, which reads those of the package."""
+    """Copy the raw files, for the baselines, and the example job, which reads those of the package.
+
+    The split is a column, which the baselines calculate as well: so all are compared on the same test rows.
+    """
     archive = flights_archive()
     for path in (archive, archive.with_name("weather.csv"), archive.with_name("planes.csv")):
         shutil.copyfile(path, folder / path.name)
-    return Path(shutil.copyfile(_ROOT / "jobs" / "flights" / "job.yaml", folder / "flights.yaml"))
+    job = yaml.safe_load((_ROOT / "jobs" / "flights" / "job.yaml").read_text(encoding="utf-8"))
+    data = job["data"]
+    data["sources"]["flights"]["columns"]["flight"] = "int"
+    data["query"] = data["query"].replace(_LABEL, f"{_LABEL},\n  {_SPLIT}")
+    data["split"] = {"column": "part"}
+    path = folder / "flights.yaml"
+    path.write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
+    return path
 
 
 def _write_small(folder: Path) -> Path:
@@ -51,11 +72,12 @@ def _write_small(folder: Path) -> Path:
     plan = random.choice(["free", "basic", "pro"], _SMALL_ROWS, p=[0.5, 0.3, 0.2])
     chance = 1 / (1 + np.exp(0.06 * (age - 40) + 0.4 * (visits - 4) - 1.5 * (plan == "free")))
     left = random.random(_SMALL_ROWS) < chance
-    lines = ["age,income,visits,balance,city,plan,left"]
+    part = random.choice(["train", "validation", "test"], _SMALL_ROWS, p=[0.8, 0.1, 0.1])
+    lines = ["age,income,visits,balance,city,plan,left,part"]
     for index in range(_SMALL_ROWS):
         shown = "" if index % 13 == 0 else income[index]
-        cells = (age[index], shown, visits[index], balance[index], city[index], plan[index], int(left[index]))
-        lines.append(",".join(map(str, cells)))
+        known = (age[index], shown, visits[index], balance[index], city[index], plan[index])
+        lines.append(",".join(map(str, (*known, int(left[index]), part[index]))))
     (folder / "small.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     job = folder / "small.yaml"
     job.write_text(_SMALL_JOB, encoding="utf-8")
@@ -75,7 +97,7 @@ data:
     city: {kind: categorical}
     plan: {kind: categorical}
   label: {column: left, kind: binary}
-  split: {train: 0.8, validation: 0.1, test: 0.1, seed: 17}
+  split: {column: part}
 model:
   builder: farandole.models.mlp:build
   options: {hidden: [128, 64], dropout: 0.1, embedding_dropout: 0.2}

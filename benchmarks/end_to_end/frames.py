@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_SPLIT_SEED = 17
+BUCKETS, TRAIN_BUCKETS, TEST_BUCKET = 1009, 807, 908
+"""The flights are divided by the remainder of a number made of their day, time and flight number.
+
+Remainders below the second figure are training rows, those from the third on are test rows.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class _Columns:
     numbers: pd.DataFrame
     categories: pd.DataFrame
     label: pd.Series
+    part: pd.Series
     logarithms: tuple[str, ...] = ()
     indicators: tuple[str, ...] = ()
     clips: dict[str, tuple[float, float]] | None = None
@@ -62,6 +67,7 @@ def read_table(case: str, folder: Path) -> TableData:
 def _flights(folder: Path) -> _Columns:
     hours = ["origin", "time_hour"]
     columns = ["year", "month", "day", "hour", "minute", "sched_arr_time", "arr_delay", "carrier", "origin", "dest"]
+    columns += ["flight"]
     flights = pd.read_csv(folder / "flights.csv.zip", usecols=[*columns, "tailnum", "distance", "time_hour"])
     weather = pd.read_csv(folder / "weather.csv").drop(columns=["year", "month", "day", "hour"])
     planes = pd.read_csv(folder / "planes.csv", usecols=["tailnum", "year", "seats"])
@@ -96,10 +102,14 @@ def _flights(folder: Path) -> _Columns:
     categories["day_of_year"] = departure.dt.dayofyear
     categories["weekday"] = departure.dt.weekday
     categories["hour"] = departure.dt.hour
+    bucket = joined.day * 7919 + joined.month * 1299709 + joined.hour * 104729
+    bucket = (bucket + joined.minute * 15485863 + joined.flight * 32452843) % BUCKETS
+    part = pd.cut(bucket, [-1, TRAIN_BUCKETS - 1, TEST_BUCKET - 1, BUCKETS], labels=["train", "validation", "test"])
     return _Columns(
         numbers,
         categories,
         joined.arr_delay > 15,
+        part,
         logarithms=("distance", "wind_speed", "seats"),
         indicators=("temp", "wind_gust", "pressure", "plane_year"),
         clips={
@@ -115,7 +125,11 @@ def _flights(folder: Path) -> _Columns:
 def _small(folder: Path) -> _Columns:
     rows = pd.read_csv(folder / "small.csv")
     return _Columns(
-        rows[["age", "income", "visits", "balance"]], rows[["city", "plan"]], rows.left, indicators=("income",)
+        rows[["age", "income", "visits", "balance"]],
+        rows[["city", "plan"]],
+        rows.left,
+        rows.part,
+        indicators=("income",),
     )
 
 
@@ -124,10 +138,8 @@ _READERS: dict[str, Callable[[Path], _Columns]] = {"flights": _flights, "small":
 
 def _transform(columns: _Columns) -> TableData:
     """Fit on the training rows and transform all rows."""
-    rows = len(columns.label)
-    order = np.random.default_rng(_SPLIT_SEED).permutation(rows)
-    first, second = int(0.8 * rows), int(0.9 * rows)
-    parts = (order[:first], order[first:second], order[second:])
+    train, validation, test = (np.flatnonzero(columns.part == name) for name in ("train", "validation", "test"))
+    parts = (train, validation, test)
     numbers = [_numbers(name, values, columns, parts[0]) for name, values in columns.numbers.items()]
     codes, cardinalities = [], []
     for name, values in columns.categories.items():
