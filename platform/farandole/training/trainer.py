@@ -102,6 +102,7 @@ class Trainer:
         self._total_steps = spec.num_epochs * self._loader.steps
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
+        self._weights_step = 0
         self._is_average_final = False
         self._checkpoints = build.make_checkpoint_controller(
             job,
@@ -350,10 +351,11 @@ class Trainer:
         if self._average is not None:
             self._average.swap()
             self._is_average_final = True
-        best = self._early_stopping
-        if best is None or best.best_weights is None or best.best_epoch == len(best.history):
+        self._weights_step, best = self.steps_done, self._early_stopping
+        if best is None or best.best_weights is None or best.best_epoch in (None, len(best.history)):
             return
         self.model.load_state_dict(best.best_weights)
+        self._weights_step = self._loader.steps * best.best_epoch
         self.validation = best.best_metrics
         # At the same step as the last epoch's: what a tracking store shows as newest belongs to the model's weights.
         self.log({f"validation.{name}": value for name, value in self.validation.items()}, self.steps_done)
@@ -370,6 +372,7 @@ class Trainer:
             validation=self.validation,
             epochs=self._early_stopping.history if self._early_stopping is not None else [],
             best_epoch=self._early_stopping.best_epoch if self._early_stopping is not None else None,
+            weights_step=self._weights_step,
             time_split=self.time_split.copy(),
             time_by_rank=tuple(time_by_rank),
         )

@@ -66,7 +66,7 @@ class Reporter:
 
     def describe(self, result: TrainingResult) -> None:
         """Fill the report with what is known without waiting."""
-        note = find_overfitting(result.epochs, result.best_epoch, keeps_best=self.job.train.keep == "best")
+        note = find_overfitting(result.epochs, result.best_epoch, keeps_best=result.weights_step < result.steps)
         self.report.notes += [note] if note else []
         test = self._test
         if test is None:

@@ -24,6 +24,7 @@ RESULT = TrainingResult(
     validation={},
     epochs=[{"log_loss": 0.5}, {"log_loss": 0.9}],
     best_epoch=1,
+    weights_step=4,
     time_split=TimeSplit(),
     time_by_rank=(TimeSplit(),),
 )
