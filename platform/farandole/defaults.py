@@ -161,11 +161,14 @@ def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
     """Return when training ends early, and by which metric the best epoch is chosen.
 
     On few validation rows the accuracy and the ROC AUC are the same in many epochs, or reach their highest value while
-    the network still learns: the log loss shows the differences.
+    the network still learns: the log loss shows the differences. A loss of the user, or one that weights the classes,
+    does not lead to probabilities, so that the log loss of two classes says little there.
     """
     if not table.has_validation or is_function_reference(job.metrics[0]):
         return None
-    metric = "log_loss" if "log_loss" in job.metrics else job.metrics[0]
+    predicts_shares = job.train.class_weights is None and not is_function_reference(job.train.loss)
+    by_loss = "log_loss" in job.metrics and (predicts_shares or table.label == "multiclass")
+    metric = "log_loss" if by_loss else job.metrics[0]
     return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows, table.label) // 3))
 
 

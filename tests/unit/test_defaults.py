@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from farandole.defaults import TABULAR, LabelKind, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
+from farandole.defaults import TABULAR, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
 from farandole.shards import read_manifest
 from farandole.spec import EarlyStopping, Ema, Job, with_overrides
 
@@ -86,12 +86,17 @@ def test_noisy_classes_get_more_epochs_where_more_rows_are_to_be_learned() -> No
 
 
 @pytest.mark.parametrize(
-    ("metrics", "metric"), [(["roc_auc", "log_loss"], "log_loss"), (["roc_auc", "accuracy"], "roc_auc")]
+    ("train", "metric"),
+    [
+        ({"metrics": ["roc_auc", "log_loss"]}, "log_loss"),
+        ({"metrics": ["roc_auc", "accuracy"]}, "roc_auc"),
+        ({"metrics": ["roc_auc", "log_loss"], "class_weights": "balanced"}, "roc_auc"),
+    ],
 )
-def test_best_epoch_of_classes_is_chosen_by_the_log_loss_if_it_is_measured(
-    make_job: MakeJob, metrics: list[str], metric: str
+def test_best_epoch_of_classes_is_chosen_by_the_log_loss_where_it_says_something(
+    make_job: MakeJob, train: dict[str, object], metric: str
 ) -> None:
-    stopping = resolve_for(_tabular(make_job, metrics=metrics), Table(500, "binary")).train.early_stopping
+    stopping = resolve_for(_tabular(make_job, **train), Table(500, "binary")).train.early_stopping
     assert isinstance(stopping, EarlyStopping)
     assert stopping.metric == metric
 
