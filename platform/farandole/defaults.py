@@ -43,7 +43,7 @@ _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
 _ROWS_IN_ALL = 900_000
 """Rows of all epochs together: about 20 s on two cores."""
-_EPOCHS: dict[LabelKind, int] = {"binary": 20, "multiclass": 40, "regression": 30}
+_EPOCHS: dict[LabelKind, int] = {"binary": 16, "multiclass": 40, "regression": 30}
 """Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner. …"""
 _MANY_ROWS, _MAX_EPOCHS_OF_MANY_ROWS = 8_000, 24
 """… Above this number of rows, the epochs of two classes grow with its root. …"""
