@@ -36,7 +36,7 @@ def test_impossible_names_and_kinds_write_nothing(
     good = api.init(str(path), label="y")
     text = good.read_text()
     with pytest.raises(SpecError, match=message):
-        api.init(str(path), label="y", force=True, **options)  # type: ignore[arg-type]
+        api.init(str(path), label="y", force=True, **options)
     assert good.read_text() == text
     assert sorted(each.name for each in tmp_path.rglob("*")) == ["here", "job.yaml", "t", "t.csv"]
 
