@@ -317,7 +317,9 @@ class Trainer:
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.num_epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
             reason = (
-                f"{metric} no longer improves on {format_metric(best)}" if best is not None else f"there is no {metric}"
+                f"{metric} no longer improves on {format_metric(best)}"
+                if best is not None
+                else f"{metric} is not a number"
             )
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 
