@@ -64,7 +64,7 @@ def test_validation_in_mlflow_is_that_of_the_weights_of_the_model(learned: Recor
     assert 1 <= document["best_epoch"] <= document["epochs"] == 6
 
 
-@pytest.mark.parametrize(("restores_best", "notes"), [(True, "whose weights are kept"), (False, "of the last one")])
+@pytest.mark.parametrize(("restores_best", "notes"), [(True, "are kept;"), (False, "of the last epoch are kept")])
 def test_the_model_is_linked_to_the_step_of_its_weights(
     home: Path, make_job: MakeJob, restores_best: bool, notes: str
 ) -> None:
