@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,17 +45,19 @@ def observe(
     folder: Path,
     variables: Mapping[str, str],
     part_of: Callable[[str], str | None] = lambda line: None,
+    timeout_s: float = _TIMEOUT_S,
 ) -> Observed:
-    """Run a command to its end.
+    """Run a command to its end; whatever it has started ends with it.
 
     Args:
         command: The command.
         folder: Its working directory.
         variables: Variables beside those of this process.
         part_of: Returns the part that begins with a line of standard error; None: none does.
+        timeout_s: Seconds after which it is killed.
 
     Raises:
-        TrainingError: It failed.
+        TrainingError: It failed, or did not end in time.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _STORE_VARIABLES}
     started_s = time.time()
@@ -64,8 +69,28 @@ def observe(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that its group holds what it starts, and nothing else
     )
     lines: queue.Queue[tuple[str, str, float]] = queue.Queue()
+    readers = _start_readers(process, lines)
+    is_late, used = _wait(process, timeout_s)
+    ended_s = time.time()
+    for reader in readers:
+        reader.join(timeout=10)
+    out, err, begun = _sort(lines, started_s, part_of)
+    if is_late or process.returncode:
+        last = (err or out or ["no output"])[-1].strip()
+        ending = f"did not end within {timeout_s:g} s" if is_late else f"ended with {process.returncode}"
+        raise TrainingError(f"{' '.join(command[:4])} {ending}: {last}", detail="".join(err))
+    return Observed(
+        ended_s - started_s, used.ru_utime + used.ru_stime, _durations(begun, started_s, ended_s), "".join(out)
+    )
+
+
+def _start_readers(
+    process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str, float]]
+) -> list[threading.Thread]:
+    """Collect the lines of standard output and standard error, each with its time."""
     assert process.stdout is not None
     assert process.stderr is not None
     readers = [
@@ -74,24 +99,33 @@ def observe(
     ]
     for reader in readers:
         reader.start()
-    watchdog = threading.Timer(_TIMEOUT_S, process.kill)
+    return readers
+
+
+def _wait(process: subprocess.Popen[str], timeout_s: float) -> tuple[bool, resource.struct_rusage]:
+    """Wait for a process and end its group; return whether it had to be killed, and the resources that it used."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill_group(process)
+
+    watchdog = threading.Timer(timeout_s, stop)
+    watchdog.daemon = True
     watchdog.start()
     try:
         _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         watchdog.cancel()
-        process.kill()
-    ended_s = time.time()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    for reader in readers:
-        reader.join(timeout=10)
-    out, err, begun = _sort(lines, started_s, part_of)
-    if process.returncode:
-        last = (err or out or ["no output"])[-1].strip()
-        raise TrainingError(f"{' '.join(command[:4])} ended with {process.returncode}: {last}", detail="".join(err))
-    return Observed(
-        ended_s - started_s, used.ru_utime + used.ru_stime, _durations(begun, started_s, ended_s), "".join(out)
-    )
+        # Processes that it leaves behind would disturb the next measurement, and hold its pipes open.
+        _kill_group(process)
+    return late.is_set() and process.returncode != 0, used
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(name: str, stream: IO[str], lines: queue.Queue[tuple[str, str, float]]) -> None:

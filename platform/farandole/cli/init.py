@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farandole.cli import completion
 from farandole.cli.help import PlainCommand
-from farandole.errors import SpecError
 
 if TYPE_CHECKING:
     from farandole.guessing.guess import Guess, RawData
 
-_KINDS = ("binary", "multiclass", "regression")
 _SHOWN = 8
 """Columns that are listed by name."""
 
@@ -45,7 +43,7 @@ def init(
             "--kind",
             metavar="KIND",
             help="binary, multiclass or regression. Default: guessed.",
-            autocompletion=lambda incomplete: [kind for kind in _KINDS if kind.startswith(incomplete)],
+            autocompletion=completion.kinds_of_labels,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The job's name.")] = None,
@@ -53,13 +51,10 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Look at data and write a job file that trains a first model on them."""
-    from farandole.guessing.guess import guess
+    from farandole.guessing.guess import check_options, guess
     from farandole.guessing.job_text import default_directory, write_job_file
 
-    if name is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?", name):
-        raise SpecError(f"--name {name}: use lower-case letters, digits and `-`, at most 53 characters")
-    if kind is not None and kind not in _KINDS:
-        raise SpecError(f"--kind {kind}: is not known; use {', '.join(_KINDS)}")
+    check_options(kind, name)
     raw = look_at(data)
     if label is None and raw.sample is not None and sys.stdin.isatty() and not as_json:
         label = ask_label(raw)

@@ -100,7 +100,9 @@ def _judgement(trained: TrainedModel) -> list[tuple[str, str]]:
         boosting = ["boosting: scikit-learn's HistGradientBoosting with its defaults"] * (len(baselines) > len(trivial))
         rows.append(("compared with", "\n".join([*trivial, *boosting])))
     if training.best_epoch is not None and training.epochs > 1:
-        rows.append(("best epoch", f"{training.best_epoch} of {training.epochs}"))
+        is_last_kept = training.best_epoch < training.epochs and training.weights_step == training.steps
+        kept = "; the model has the weights of the last one" if is_last_kept else ""
+        rows.append(("best epoch", f"{training.best_epoch} of {training.epochs}{kept}"))
     rows += [("note", note) for note in training.evaluation.get("notes", ())]
     if trained.not_registered is not None:
         text = f"no, it is not better than the baseline: {trained.not_registered}"

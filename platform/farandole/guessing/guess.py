@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DataError
+from farandole.errors import DataError, SpecError
 from farandole.events import EventHandler, format_count, ignore_event
 from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features, without_accents
 from farandole.guessing.labels import LEAST_ROWS, LabelGuess, guess_label
@@ -21,7 +21,7 @@ from farandole.guessing.sampling.parquet_sample import sample_parquet
 from farandole.guessing.sampling.sample import SOURCE, Sample
 from farandole.guessing.splits import SplitGuess, guess_split, split_shares
 from farandole.ingest.sources.files import SourceFiles, find_files
-from farandole.spec import CsvSource, ParquetSource
+from farandole.spec import METRICS, CsvSource, ParquetSource, is_job_name
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -157,8 +157,10 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         name: The job's name. Default: that of the file.
 
     Raises:
+        SpecError: A job cannot have this name, or its label this kind.
         DataError: There is no label, nothing is left to learn from, or there are too few rows.
     """
+    check_options(kind, name)
     name = name or job_name(data.path)
     if data.pictures is not None:
         return _guess_images(data.path, data.pictures, name, label)
@@ -196,6 +198,22 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         notes=(*_describe_dropped(target, is_whole=sample.is_whole), *sample.notes),
         needs_types=sample.needs_types,
     )
+
+
+def check_options(kind: str | None, name: str | None) -> None:
+    """Check what a user said about a job, which needs no look at the data.
+
+    Args:
+        kind: The label's kind; None: it is guessed.
+        name: The job's name; None: it is that of the data.
+
+    Raises:
+        SpecError: A job cannot have this name, or its label this kind.
+    """
+    if name is not None and not is_job_name(name):
+        raise SpecError(f"--name {name}: use lower-case letters, digits and `-`, at most 53 characters")
+    if kind is not None and kind not in METRICS:
+        raise SpecError(f"--kind {kind}: is not known; use {', '.join(METRICS)}")
 
 
 def job_name(path: str) -> str:

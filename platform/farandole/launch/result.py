@@ -25,6 +25,8 @@ class TrainingSummary:
         recoveries: Each recovery from a failure: `attempt`, `kind`, `from_step`, `seconds`.
         epochs: Epochs after which the model was validated.
         best_epoch: The epoch with the best validation, from 1; None without validations.
+        weights_step: The step whose weights are the model's: fewer than `steps` where an earlier epoch was the best and
+            its weights are kept; None if the job runs a script.
         evaluation: What helps to judge the metrics: `baselines` (name to the metrics of a baseline on the test split),
             `intervals` (split to metric to the ends of its 95% interval), `classes` (class to precision, recall, F1 and
             rows, on the test split), `test_rows_digest` and `notes`.
@@ -43,6 +45,7 @@ class TrainingSummary:
     recoveries: list[dict[str, Any]]
     epochs: int = 0
     best_epoch: int | None = None
+    weights_step: int | None = None
     evaluation: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

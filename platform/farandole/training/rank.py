@@ -186,9 +186,8 @@ def _record_results(
     reporter.add_boosting(_BOOSTING_TIMEOUT_S)  # before the description, which the registered version keeps
     _record_report(reporter, result, recorder)
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
-    step = result.steps if result.best_epoch is None else result.steps * result.best_epoch // len(result.epochs)
     described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
-    card = _model_card(job, manifest, step, metrics, described)
+    card = _model_card(job, manifest, result.weights_step, metrics, described)
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None

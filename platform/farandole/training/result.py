@@ -20,6 +20,7 @@ class TrainingResult:
         validation: Metrics of the validation split, by name, of the final weights.
         epochs: Metrics of the validation split after each epoch.
         best_epoch: Number of the epoch with the best validation, from 1; None without validations.
+        weights_step: The step after which the network had the final weights.
         time_split: Time of this rank by activity.
         time_by_rank: Time of every rank by activity.
         test: Metrics of the test split, by name.
@@ -34,6 +35,7 @@ class TrainingResult:
     validation: dict[str, float]
     epochs: list[dict[str, float]]
     best_epoch: int | None
+    weights_step: int
     time_split: TimeSplit
     time_by_rank: tuple[TimeSplit, ...]
     test: dict[str, float] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class TrainingResult:
             "metrics": {"test": self.test, "validation": self.validation},
             "epochs": len(self.epochs),
             "best_epoch": self.best_epoch,
+            "weights_step": self.weights_step,
             "evaluation": self.evaluation,
             "time_split": self.time_split.rounded(),
             "time_by_rank": [split.rounded() for split in time_by_rank],

@@ -23,7 +23,7 @@ from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import weights_digest
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
-from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.evaluator import EvaluationResult, check_evaluation
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.schedule import learning_rate_factor
 from farandole.training.precision import LossScaler
@@ -79,6 +79,7 @@ class Trainer:
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
         check_single_rows(job, self.dataset, self.model, self.gang, self.device)
+        check_evaluation(self.dataset, self.model, self.device)
         if spec.channels_last:
             build.use_channels_last(self.model, self.on_event)
         self._grad_sync = build.make_grad_sync(job, self.model, self.gang)
@@ -102,6 +103,7 @@ class Trainer:
         self._total_steps = spec.num_epochs * self._loader.steps
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
+        self._weights_step = 0
         self._is_average_final = False
         self._checkpoints = build.make_checkpoint_controller(
             job,
@@ -316,7 +318,9 @@ class Trainer:
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.num_epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
             reason = (
-                f"{metric} no longer improves on {format_metric(best)}" if best is not None else f"there is no {metric}"
+                f"{metric} no longer improves on {format_metric(best)}"
+                if best is not None
+                else f"{metric} is not a number"
             )
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 
@@ -350,10 +354,11 @@ class Trainer:
         if self._average is not None:
             self._average.swap()
             self._is_average_final = True
-        best = self._early_stopping
-        if best is None or best.best_weights is None or best.best_epoch == len(best.history):
+        self._weights_step, best = self.steps_done, self._early_stopping
+        if best is None or best.best_weights is None or best.best_epoch in (None, len(best.history)):
             return
         self.model.load_state_dict(best.best_weights)
+        self._weights_step = self._loader.steps * best.best_epoch
         self.validation = best.best_metrics
         # At the same step as the last epoch's: what a tracking store shows as newest belongs to the model's weights.
         self.log({f"validation.{name}": value for name, value in self.validation.items()}, self.steps_done)
@@ -370,6 +375,7 @@ class Trainer:
             validation=self.validation,
             epochs=self._early_stopping.history if self._early_stopping is not None else [],
             best_epoch=self._early_stopping.best_epoch if self._early_stopping is not None else None,
+            weights_step=self._weights_step,
             time_split=self.time_split.copy(),
             time_by_rank=tuple(time_by_rank),
         )

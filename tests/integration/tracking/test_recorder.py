@@ -74,8 +74,13 @@ def test_metrics_are_logged_by_step(recorded: RecordedRun) -> None:
     run_id, metrics = recorded.run.info.run_id, recorded.run.data.metrics
     losses = recorded.client.get_metric_history(run_id, "train.loss")
     assert sorted(point.step for point in losses) == list(range(1, 33))
-    assert {point.step for point in recorded.client.get_metric_history(run_id, "validation.roc_auc")} == {16, 32}
     training = recorded.result["training"]
+    points = recorded.client.get_metric_history(run_id, "validation.roc_auc")
+    final = [] if training["weights_step"] == 32 else [32]
+    # Each epoch, the weights of an earlier one at the end, and the model: at its own step, with the value found there.
+    assert sorted(point.step for point in points) == sorted([16, 32, *final, training["weights_step"]])
+    at_the_model = [point.value for point in points if point.step == training["weights_step"]]
+    assert at_the_model == pytest.approx([training["metrics"]["validation"]["roc_auc"]] * 2)
     for split in ("validation", "test"):
         assert {f"{split}.{name}" for name in recorded.job.metrics} <= set(metrics)
         for name, value in training["metrics"][split].items():
@@ -139,7 +144,7 @@ def test_the_model_is_registered_under_the_job_name(recorded: RecordedRun) -> No
 def test_the_logged_model_is_linked_to_its_dataset_metrics_and_step(recorded: RecordedRun) -> None:
     (output,) = recorded.run.outputs.model_outputs
     training = recorded.result["training"]
-    assert output.step == training["steps"] * training["best_epoch"] // training["epochs"]
+    assert output.step == training["weights_step"] == 16 * training["best_epoch"]
     model = recorded.client.get_logged_model(output.model_id)
     assert model.name == "small"
     (given,) = recorded.run.inputs.dataset_inputs

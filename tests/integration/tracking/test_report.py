@@ -64,6 +64,32 @@ def test_validation_in_mlflow_is_that_of_the_weights_of_the_model(learned: Recor
     assert 1 <= document["best_epoch"] <= document["epochs"] == 6
 
 
+@pytest.mark.parametrize(("restores_best", "notes"), [(True, "are kept;"), (False, "of the last epoch are kept")])
+def test_the_model_is_linked_to_the_step_of_its_weights(
+    home: Path, make_job: MakeJob, restores_best: bool, notes: str
+) -> None:
+    """A learning rate that is far too high makes later epochs worse."""
+    changes = {
+        "epochs": 4,
+        "early_stopping": {"restore_best": restores_best, "patience": 9},
+        "optimizer": {"name": "sgd", "learning_rate": 10.0},
+        "metrics": ["log_loss"],
+        "baseline": "off",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        recorded = train_in_process(make_job(train=changes, name="worse"), home, patch, register=False)
+    training = recorded.result["training"]
+    step = training["weights_step"]
+    assert training["best_epoch"] < 4
+    assert step == (training["steps"] // 4 * training["best_epoch"] if restores_best else training["steps"])
+    (output,) = recorded.run.outputs.model_outputs
+    assert output.step == step
+    history = recorded.client.get_metric_history(recorded.run.info.run_id, "validation.log_loss")
+    values = [point.value for point in history if point.step == step]
+    assert values == pytest.approx([training["metrics"]["validation"]["log_loss"]] * 2)
+    assert any(notes in note for note in training["evaluation"]["notes"])
+
+
 def test_runs_on_the_same_test_rows_have_the_same_digest(learned: RecordedRun, unlearned: RecordedRun) -> None:
     tags = [recorded.run.data.tags["farandole.test_rows_digest"] for recorded in (learned, unlearned)]
     assert tags[0] == tags[1] == learned.result["training"]["evaluation"]["test_rows_digest"]

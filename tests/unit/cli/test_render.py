@@ -107,6 +107,15 @@ def _trial(number: int, value: float | None, state: str = "complete") -> Trial:
     return Trial(number, state, value, values, f"small-x-trial-{number:03d}", None, 12.3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("weights_step", "shown"),
+    [(10, "best epoch 1 of 4 speed"), (40, "best epoch 1 of 4; the model has the weights of the last one speed")],
+)
+def test_training_shows_whose_weights_the_model_has(capsys: Capture, weights_step: int, shown: str) -> None:
+    text = _training(capsys, epochs=4, best_epoch=1, weights_step=weights_step)
+    assert shown in text.replace("rows 800 train, 200 test ", "")
+
+
 def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys: Capture) -> None:
     trials = (_trial(0, 0.5), _trial(1, None, "failed"), _trial(2, 0.9, "pruned"), _trial(3, 0.8123456))
     result = SweepResult(

@@ -131,7 +131,7 @@ def test_the_weights_of_the_best_epoch_are_kept(harness: Harness, make_job: Make
     train = {
         "epochs": 5,
         "global_batch_size": BATCH_ROWS,
-        "optimizer": {"name": "sgd", "learning_rate": 30.0},
+        "optimizer": {"name": "sgd", "learning_rate": 10.0},
         "metrics": ["log_loss"],
         **changes,
     }
@@ -141,6 +141,7 @@ def test_the_weights_of_the_best_epoch_are_kept(harness: Harness, make_job: Make
     best = min(range(5), key=losses.__getitem__)
     assert best < 4
     assert harness.result.best_epoch == best + 1
+    assert harness.result.weights_step == STEPS * (best + 1)
     assert harness.result.validation == {"log_loss": losses[best]}
     evaluated = trainer.evaluate("validation")
     assert evaluated is not None
@@ -151,10 +152,13 @@ def test_the_weights_of_the_best_epoch_are_kept(harness: Harness, make_job: Make
     assert harness.result.weights_digest == weights_digest(trainer.model.state_dict())
 
 
-def test_the_last_weights_are_kept_if_configured(harness: Harness, make_job: MakeJob) -> None:
-    train = {"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], "keep": "last"}
+@pytest.mark.parametrize("changes", [{"keep": "last"}, {"early_stopping": {"restore_best": False, "patience": 9}}])
+def test_the_last_weights_are_kept_if_configured(harness: Harness, make_job: MakeJob, changes: dict[str, Any]) -> None:
+    train = {"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 30.0}, "metrics": ["log_loss"], **changes}
     harness.fit(make_job(train=train))
     assert harness.result is not None
+    assert harness.result.best_epoch in (1, 2)
+    assert harness.result.weights_step == harness.result.steps
     assert harness.result.validation == harness.result.epochs[-1]
     assert len(harness.logged["validation.log_loss"]) == 3
 

@@ -5,6 +5,7 @@ Boosting runs in a process of its own beside the training. A failure of that pro
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,14 +13,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from farandole.jobdir.layout import BASELINE
+from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, LabelColumn
 from farandole.spec import Job
+from farandole.storage import home
 from farandole.training.evaluation.boosting import is_suitable
 from farandole.training.losses import listed_class_counts
 
@@ -70,7 +75,8 @@ def boosting_process(job: Job, dataset: Dataset, directory: Path) -> Iterator[Bo
     Args:
         job: The job.
         dataset: The dataset.
-        directory: The job's directory, in which the result outlives an attempt.
+        directory: The job's directory, in which the result outlives an attempt. Unless the dataset is encrypted, it is
+            also kept for other jobs on the same dataset.
     """
     rows = dataset.manifest.row_counts
     if (
@@ -82,19 +88,40 @@ def boosting_process(job: Job, dataset: Dataset, directory: Path) -> Iterator[Bo
         yield None
         return
     output = directory / BASELINE
-    running = BoostingProcess(None if output.exists() else _start(job, output), output)
+    kept = kept_outputs(dataset) if job.data.shard_key is None else None
+    if kept is not None and not output.exists():
+        _take(kept, output)
+    running = BoostingProcess(None if output.exists() else _start(job, output, kept), output)
     try:
         yield running
     finally:
         running.end()
 
 
-def _start(job: Job, output: Path) -> subprocess.Popen[bytes] | None:
+def kept_outputs(dataset: Dataset) -> Path:
+    """Return where the outputs for a dataset are kept for other jobs: they do not depend on the job."""
+    return home() / "cache" / "baselines" / f"{dataset.manifest.digest}-{version('scikit-learn')}.npz"
+
+
+def _take(kept: Path, output: Path) -> None:
+    """Write what another job kept, if it is there and whole, to this job's directory."""
+    try:
+        content = kept.read_bytes()
+        with np.load(io.BytesIO(content)) as found:
+            is_whole = "outputs" in found
+    except (OSError, ValueError, BadZipFile):
+        return
+    if is_whole:
+        write_atomic(output, content)
+
+
+def _start(job: Job, output: Path, kept: Path | None) -> subprocess.Popen[bytes] | None:
     key = job.data.shard_key
     request = {
         "directory": job.data.output,
         "key": key.model_dump(mode="json") if key is not None else None,
         "output": str(output),
+        "kept": str(kept) if kept is not None else None,
     }
     threads = str(min(_THREADS, len(os.sched_getaffinity(0))))
     # Threads that wait for each other must not spin: the training needs the cores.

@@ -1,8 +1,8 @@
 """Process of the baseline of tables: scikit-learn's HistGradientBoosting with its defaults, on the dataset's shards.
 
 `python -m farandole.training.evaluation.boosting` reads one JSON document from its standard input: `directory` and
-`key` of the dataset, and the `output` file. It runs beside the training at a low priority, writes the predictions
-of the test rows, and ends with its parent.
+`key` of the dataset, the `output` file, and the file in which the result is `kept` for other jobs, or null. It runs
+beside the training at a low priority, writes the predictions of the test rows, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from farandole.process.atomic import atomic_file
+from farandole.process.atomic import atomic_file, write_atomic
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.shards import LABEL, Dataset, LabelColumn, Schema
 from farandole.spec.privacy import KeyReference
@@ -34,6 +34,7 @@ _MAX_CATEGORIES = 255
 _NICENESS = 10
 """Low enough to leave the cores to the training, and not so low that other programs of the machine could starve it."""
 _MIN_PROBABILITY = 1e-7
+_MAX_KEPT = 100
 
 
 def is_suitable(schema: Schema) -> bool:
@@ -51,8 +52,21 @@ def main() -> None:
     request = json.load(sys.stdin)
     key = KeyReference.model_validate(request["key"]) if request["key"] else None
     outputs, rows = fit_and_predict(Dataset(parse_location(request["directory"]), key))
-    with atomic_file(Path(request["output"])) as draft, draft.open("wb") as file:
+    output = Path(request["output"])
+    with atomic_file(output) as draft, draft.open("wb") as file:
         np.savez(file, outputs=outputs, rows=rows)
+    if request["kept"]:
+        _keep(output, Path(request["kept"]))
+
+
+def _keep(output: Path, kept: Path) -> None:
+    """Copy the result to where other jobs find it, and remove the oldest ones; a full disk is not a reason to fail."""
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, output.read_bytes())
+        by_age = sorted(kept.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in by_age[_MAX_KEPT:]:
+            old.unlink(missing_ok=True)
 
 
 def fit_and_predict(dataset: Dataset) -> tuple[np.ndarray, int]:

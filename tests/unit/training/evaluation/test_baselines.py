@@ -9,7 +9,7 @@ import torch
 from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training.evaluation import baselines
-from farandole.training.evaluation.baselines import boosting_process, trivial_name, trivial_outputs
+from farandole.training.evaluation.baselines import boosting_process, kept_outputs, trivial_name, trivial_outputs
 from tests.support.made_data import ROWS, Made
 
 MakeJob = Callable[..., Job]
@@ -58,6 +58,47 @@ def test_boosting_runs_beside_the_block_and_its_result_is_reused(
         found = again.outputs(timeout_s=0)
         assert found is not None
         assert torch.equal(found, outputs)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FARANDOLE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_boosting_is_not_computed_again_for_another_job_on_the_same_dataset(
+    make_job: MakeJob, made: MakeMade, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, dataset = make_job(), Dataset(made().path)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for directory in (first, second, third):
+        directory.mkdir()
+    with boosting_process(job, dataset, first) as running:
+        assert running is not None
+        outputs = running.outputs(timeout_s=120)
+    assert outputs is not None
+    assert kept_outputs(dataset).is_relative_to(own_home)
+    started: list[Path] = []
+    monkeypatch.setattr(baselines, "_start", lambda job, output, kept: started.append(output))
+    with boosting_process(job, dataset, second) as again:
+        assert again is not None
+        found = again.outputs(timeout_s=0)
+    assert found is not None
+    assert torch.equal(found, outputs)
+    assert not started
+    kept_outputs(dataset).write_bytes(b"half of a fi")
+    with boosting_process(job, dataset, third):
+        assert started == [third / "baseline.npz"]
+
+
+def test_outputs_for_an_encrypted_dataset_are_not_kept(
+    make_job: MakeJob, made: MakeMade, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Path | None] = []
+    monkeypatch.setattr(baselines, "_start", lambda job, output, path: kept.append(path))
+    encrypted = {"size_mib": 1, "encryption": {"key": {"environment": "SHARD_KEY"}}}
+    with boosting_process(make_job(data__shards=encrypted), Dataset(made().path), tmp_path):
+        assert kept == [None]
 
 
 def test_boosting_that_fails_or_is_not_ready_has_no_outputs(make_job: MakeJob, made: MakeMade, tmp_path: Path) -> None:

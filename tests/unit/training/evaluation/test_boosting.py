@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,7 +64,8 @@ def test_class_that_the_sample_lacks_has_a_small_probability(made: MakeMade, mon
 
 
 def test_process_writes_its_outputs_and_prints_nothing(made: MakeMade, tmp_path: Path) -> None:
-    request = {"directory": str(made().path), "key": None, "output": str(tmp_path / "out.npz")}
+    kept = tmp_path / "cache" / "kept.npz"
+    request = {"directory": str(made().path), "key": None, "output": str(tmp_path / "out.npz"), "kept": str(kept)}
     done = subprocess.run(
         [sys.executable, "-m", "farandole.training.evaluation.boosting"],
         input=json.dumps(request).encode(),
@@ -73,6 +75,18 @@ def test_process_writes_its_outputs_and_prints_nothing(made: MakeMade, tmp_path:
     assert done.stdout == b""
     with np.load(tmp_path / "out.npz") as found:
         assert found["outputs"].shape == (ROWS["test"], 1)
+    assert kept.read_bytes() == (tmp_path / "out.npz").read_bytes()
+
+
+def test_only_the_newest_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "_MAX_KEPT", 2)
+    output = tmp_path / "out.npz"
+    output.write_bytes(b"result")
+    for age, name in enumerate(("c", "b", "a"), start=1):
+        boosting._keep(output, tmp_path / "kept" / f"{name}.npz")
+        os.utime(tmp_path / "kept" / f"{name}.npz", (age, age))
+    boosting._keep(output, tmp_path / "kept" / "new.npz")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.npz", "new.npz"]
 
 
 TABLE: dict[str, Any] = {

@@ -24,6 +24,7 @@ RESULT = TrainingResult(
     validation={},
     epochs=[{"log_loss": 0.5}, {"log_loss": 0.9}],
     best_epoch=1,
+    weights_step=4,
     time_split=TimeSplit(),
     time_by_rank=(TimeSplit(),),
 )
@@ -71,7 +72,7 @@ def test_overfitting_becomes_a_note(make_job: Callable[..., Job], made: Callable
     each = reporter(make_job(), made(), 1.0)
     each.describe(RESULT)
     (note,) = each.report.notes
-    assert "log_loss on validation rose from 0.5 to 0.9" in note
+    assert "log_loss on validation rose from 0.5 after epoch 1 to 0.9 after epoch 2" in note
 
 
 def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
