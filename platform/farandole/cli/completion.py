@@ -60,6 +60,13 @@ def job_ids(incomplete: str) -> list[str]:
     return list(dict.fromkeys([*submitted, *foreground_job_ids(incomplete)]))
 
 
+def kinds_of_labels(incomplete: str) -> list[str]:
+    """Return the kinds of labels that a text may be completed to."""
+    from farandole.spec import METRICS
+
+    return [kind for kind in METRICS if kind.startswith(incomplete)]
+
+
 def overrides(incomplete: str) -> list[str]:
     """Return the fields that a text may be completed to, with `=`; behind it, the values that a field may have."""
     from farandole.spec import Job

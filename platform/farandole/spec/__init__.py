@@ -24,7 +24,7 @@ from farandole.spec.data import (
 )
 from farandole.spec.features import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variables
-from farandole.spec.job import Job
+from farandole.spec.job import Job, is_job_name
 from farandole.spec.job_file import job_text, load_job, non_default_content, parse_job, save_job
 from farandole.spec.overrides import with_overrides
 from farandole.spec.privacy import (
@@ -69,6 +69,7 @@ from farandole.spec.train import (
     Train,
     is_function_reference,
     metric_direction,
+    metric_key,
 )
 
 __all__ = [
@@ -145,9 +146,11 @@ __all__ = [
     "Unique",
     "horovod_variables",
     "is_function_reference",
+    "is_job_name",
     "job_text",
     "load_job",
     "metric_direction",
+    "metric_key",
     "non_default_content",
     "parse_host",
     "parse_job",

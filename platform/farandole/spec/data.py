@@ -188,6 +188,11 @@ class Split(Spec):
             raise ValueError(f"{names} have no effect where split.column decides; remove them")
         return self
 
+    @property
+    def time_shares(self) -> tuple[float, float]:
+        """The fractions of the rows, in the order of `time`, before the validation split and before the test split."""
+        return self.train, min(self.train + self.validation, 1.0)  # the sum may be rounded up
+
 
 class Encryption(Spec):
     """Encryption of shards at rest, by AES-256-GCM. The manifest, with vocabularies and statistics, stays readable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,18 +16,24 @@ from farandole.spec.features import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction
+from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction, metric_key
 
+_NAME = r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$"
 _SCRIPT_FIELDS = frozenset({"script", "args", "checkpoint"})
 """The fields of `train` that concern a script of the user's; all others are settings of the trainer."""
 _NO_DATA = Data.model_construct(sources={}, features={})
 """The data of a job whose script reads its own."""
 
 
+def is_job_name(text: str) -> bool:
+    """Return whether a job can have this name."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 class Job(Spec):
     """One job: the data, the model, the training, the resources, and where runs are recorded."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     """Lower-case letters, digits and `-`, at most 53: it also names Kubernetes objects."""
     data: Data
     """From raw files to a dataset directory."""
@@ -210,6 +217,11 @@ class Job(Spec):
     def metrics(self) -> tuple[str, ...]:
         """The metrics to measure, in the order in which they are shown."""
         return self.train.metrics or (METRICS.get(self.data.label.kind, ()) if self.data.label else ())
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """The names under which the values of these metrics are stored."""
+        return tuple(metric_key(metric) for metric in self.metrics)
 
 
 def _has_sources(data: Any) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farandole.cli.completion import datasets, job_files, job_ids, overrides
+from farandole.cli.completion import datasets, job_files, job_ids, kinds_of_labels, overrides
 from farandole.jobdir.foreground import foreground_job
 from tests.support.queued import shell_job
 
@@ -44,3 +44,8 @@ def test_ids_of_jobs_in_the_foreground_are_completed() -> None:
     with foreground_job(shell_job(), lambda event: None) as here:
         assert job_ids("ti") == [here.directory.name]
     assert job_ids("x") == []
+
+
+def test_kinds_of_labels_are_completed() -> None:
+    assert kinds_of_labels("") == ["binary", "multiclass", "regression"]
+    assert kinds_of_labels("m") == ["multiclass"]

@@ -15,7 +15,8 @@ from farandole.training.evaluation.baselines import BOOSTING, BoostingProcess, t
 from farandole.training.evaluation.bootstrap import intervals
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.judgement import MIN_ROWS, Evidence, explain_failure, find_overfitting, gate_metric
-from farandole.training.evaluation.metrics import class_figures, compute_metrics
+from farandole.training.evaluation.metrics import FALLBACK_METRIC, class_figures, compute_metrics
+from farandole.training.evaluation.rare_classes import explain_missing_metrics, is_undefined
 from farandole.training.losses import constant_loss
 from farandole.training.result import TrainingResult
 
@@ -67,7 +68,8 @@ class Reporter:
     def describe(self, result: TrainingResult) -> None:
         """Fill the report with what is known without waiting."""
         note = find_overfitting(result.epochs, result.best_epoch, keeps_best=result.weights_step < result.steps)
-        self.report.notes += [note] if note else []
+        missing = [explain_missing_metrics(self.job, self._dataset, split) for split in ("validation", "test")]
+        self.report.notes += [text for text in (note, *missing) if text]
         test = self._test
         if test is None:
             return
@@ -101,7 +103,7 @@ class Reporter:
         """
         if self._test is None or len(self._test.label) < MIN_ROWS:
             return None
-        metric, name = gate_metric(self.job), trivial_name(self._label)
+        metric, name = self._gate_metric(), trivial_name(self._label)
         model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
         evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
         return explain_failure(metric, name, model, self.report.baselines, evidence)
@@ -110,8 +112,16 @@ class Reporter:
         """Compute the built-in metrics, and the one that decides about the registration."""
         assert self._test is not None
         names = [name for name in self.job.metrics if not is_function_reference(name)]
-        wanted = tuple(dict.fromkeys([*names, gate_metric(self.job)]))
+        wanted = tuple(dict.fromkeys([*names, self._gate_metric()]))
         return compute_metrics(wanted, outputs, self._test.label, self._label)
+
+    def _gate_metric(self) -> str:
+        """Return the metric that decides about the registration: one that the test rows define."""
+        metric = gate_metric(self.job)
+        # A network that weights its classes has a higher log loss on purpose.
+        if self.job.train.class_weights is None and is_undefined(metric, self._dataset, "test"):
+            return FALLBACK_METRIC
+        return metric
 
     def _trivial_loss(self) -> float | None:
         statistics = self._dataset.manifest.statistics.get(self._label.column, {})

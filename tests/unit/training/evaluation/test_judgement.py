@@ -87,11 +87,20 @@ def losses(*values: float) -> list[dict[str, float]]:
 def test_overfitting_is_pointed_out_with_epochs_and_values() -> None:
     text = find_overfitting(losses(0.47, *[0.5] * 18, 0.65), 1, keeps_best=True)
     assert text is not None
-    assert text.startswith("over-fitting: the best epoch was 1 of 20, whose weights are kept;")
-    assert "log_loss on validation rose from 0.47 to 0.65 since" in text
+    assert text.startswith(
+        "over-fitting: log_loss on validation rose from 0.47 after epoch 1 to 0.65 after epoch 20; the weights of epoch"
+        " 1 are kept;"
+    )
     last = find_overfitting(losses(0.47, 0.65), 1, keeps_best=False)
     assert last is not None
-    assert "but the weights of the last one are kept (train.keep)" in last
+    assert "the weights of the last epoch are kept (train.keep)" in last
+
+
+def test_overfitting_is_measured_from_the_lowest_error_whatever_chose_the_epoch() -> None:
+    text = find_overfitting(losses(0.9, 0.53, 1.424, 2.785), 3, keeps_best=True)
+    assert text is not None
+    assert "rose from 0.53 after epoch 2 to 2.785 after epoch 4; the weights of epoch 3 are kept" in text
+    assert find_overfitting(losses(0.9, 0.53, 1.424), 3, keeps_best=True) is not None
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_overfitting_becomes_a_note(make_job: Callable[..., Job], made: Callable
     each = reporter(make_job(), made(), 1.0)
     each.describe(RESULT)
     (note,) = each.report.notes
-    assert "log_loss on validation rose from 0.5 to 0.9" in note
+    assert "log_loss on validation rose from 0.5 after epoch 1 to 0.9 after epoch 2" in note
 
 
 def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
