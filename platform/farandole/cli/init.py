@@ -97,7 +97,7 @@ def _show(found: Guess, path: Path) -> None:
     from farandole.cli.render import command
 
     rows: list[tuple[str, Any]] = list(_rows(found))
-    rows += [("warning", Text(warning, style="yellow")) for warning in _warnings(found)]
+    rows += [("warning", Text(warning, style="yellow")) for warning in found.warnings]
     rows.append(("next", Text(f"{command()} run {_relative(path)}", style="green")))
     print_values(make_console(), rows, title=f"{found.name}: {_relative(path)}")
 
@@ -119,15 +119,6 @@ def _rows(found: Guess) -> list[tuple[str, str]]:
     if len(found.left_out) > _SHOWN:
         rows.append(("", f"and {len(found.left_out) - _SHOWN} more"))
     return [*rows, ("split", found.split.reason)]
-
-
-def _warnings(found: Guess) -> list[str]:
-    leaks = [
-        f"{leak.column} alone predicts {found.label.column} ({leak.measure} {leak.score:.3f}); remove it if it is known"
-        " only later"
-        for leak in found.leaks
-    ]
-    return [*leaks, *found.notes]
 
 
 def _names(names: Any) -> str:

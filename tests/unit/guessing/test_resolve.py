@@ -9,7 +9,7 @@ import pytest
 
 import farandole
 from farandole.errors import SpecError, UserError
-from farandole.guessing.resolve import keeps_columns, resolve_from_manifest, resolve_guesses
+from farandole.guessing.resolve import resolve_from_manifest, resolve_guesses
 from farandole.preprocess import Preprocessing
 from farandole.spec import Job, load_job, parse_job, save_job
 
@@ -74,21 +74,6 @@ def test_query_that_changes_columns_is_refused(table: Path) -> None:
 def test_query_that_leaves_out_rows_is_accepted(table: Path) -> None:
     resolved = resolve_guesses(_job(table, features="auto", query="SELECT * FROM trips WHERE fare > 1"))
     assert list(resolved.job.data.features) == ["fare", "zone"]
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("SELECT * FROM data WHERE y IS NOT NULL", True),
-        ("select *\nfrom `data`\nwhere y NOT IN ('a union b')", True),
-        ("SELECT *, 1 AS one FROM data WHERE y = 1", False),
-        ("SELECT * FROM data JOIN other WHERE a = b", False),
-        ("SELECT * FROM data WHERE y = 1 UNION ALL SELECT * FROM data", False),
-        ("SELECT * FROM other WHERE y = 1", False),
-    ],
-)
-def test_queries_that_keep_columns(query: str, expected: bool) -> None:
-    assert keeps_columns(query, "data") is expected
 
 
 def test_policy_that_makes_text_of_a_column_makes_its_feature_a_category(table: Path) -> None:

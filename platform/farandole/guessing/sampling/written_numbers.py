@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 _SIGNS = r"[$€£¥₹%]|USD|EUR|GBP|CHF"
 _BEFORE, _AFTER = rf"\s*(?:{_SIGNS})?\s*[-+]?\s*(?:{_SIGNS})?\s*", rf"\s*(?:{_SIGNS})?\s*"
-_WITH_POINT = re.compile(rf"{_BEFORE}(\d{{1,3}}(,\d{{3}})+|\d+)(\.\d+)?{_AFTER}")
+_WITH_POINT = re.compile(rf"{_BEFORE}(\d{{1,3}}([, '\u00a0\u202f]\d{{3}})+|\d+)(\.\d+)?{_AFTER}")
 _WITH_COMMA = re.compile(rf"{_BEFORE}(\d{{1,3}}([. '\u00a0\u202f]\d{{3}})+|\d+)(,\d+)?{_AFTER}")
+_FORMS = {".": _WITH_POINT, ",": _WITH_COMMA}
+_GROUPED = r"^\s*[-+]?[1-9][0-9]{0,2}\.[0-9]{3}\s*$"
 _SWITCHES = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 
 
@@ -28,6 +30,16 @@ class WrittenNumbers:
     sql: str
 
 
+def decimal_marks(values: pa.StringArray) -> tuple[str, ...]:
+    """Return the decimal marks, `.` and `,`, with which all texts of a column are numbers.
+
+    Args:
+        values: The texts, null where missing.
+    """
+    distinct = [text for text in pc.unique(values).to_pylist() if text is not None]
+    return tuple(mark for mark, form in _FORMS.items() if distinct and all(map(form.fullmatch, distinct)))
+
+
 def find_written_numbers(values: pa.StringArray, *, comma_first: bool) -> WrittenNumbers | None:
     """Return the numbers that all texts of a column are; None if one is not a number.
 
@@ -35,21 +47,23 @@ def find_written_numbers(values: pa.StringArray, *, comma_first: bool) -> Writte
         values: The texts, null where missing.
         comma_first: Whether `1,234` is read as 1.234, as in files that separate fields by semicolons.
     """
-    distinct = [text for text in pc.unique(values).to_pylist() if text is not None]
-    if not distinct:
+    marks = decimal_marks(values)
+    if not marks:
         return None
-    forms = [(_WITH_COMMA, ","), (_WITH_POINT, ".")]
-    for pattern, point in forms if comma_first else reversed(forms):
-        if all(map(pattern.fullmatch, distinct)):
-            return _convert(values, point)
-    return None
+    return _convert(values, marks[-1] if comma_first else marks[0])
 
 
-def _convert(values: pa.StringArray, point: str) -> WrittenNumbers:
-    kept = f"[^0-9{point}+-]"
+def holds_grouped_numbers(values: pa.StringArray) -> bool:
+    """Return whether all points in a column of numbers may separate thousands, as in 343 and 62.503."""
+    with_point = values.filter(pc.fill_null(pc.match_substring(values, "."), False))
+    return bool(len(with_point)) and bool(pc.all(pc.match_substring_regex(with_point, _GROUPED)).as_py())
+
+
+def _convert(values: pa.StringArray, mark: str) -> WrittenNumbers:
+    kept = f"[^0-9{mark}+-]"
     plain = pc.replace_substring_regex(values, kept, "")
     sql = f"regexp_replace({{}}, '{kept}', '')"
-    if point == ",":
+    if mark == ",":
         plain = pc.replace_substring(plain, ",", ".")
         sql = f"replace({sql}, ',', '.')"
     return WrittenNumbers(plain.cast(pa.float64()), f"CAST({sql} AS DOUBLE)")
