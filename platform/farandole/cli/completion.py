@@ -42,16 +42,22 @@ def _paths(incomplete: str, is_wanted: Any) -> Iterator[str]:
                 yield f"{head}{slash}{path.name}"
 
 
+def foreground_job_ids(incomplete: str) -> list[str]:
+    """Return the jobs in the foreground of this machine, the newest first."""
+    from farandole.jobdir.foreground import foreground_directories
+
+    found = sorted((path.name for path in foreground_directories()), reverse=True)
+    return [job_id for job_id in found if job_id.startswith(incomplete)]
+
+
 def job_ids(incomplete: str) -> list[str]:
     """Return the jobs of this machine, the newest first: submitted ones, and those of the foreground."""
     from farandole.backends.records import JobDatabase
-    from farandole.jobdir.foreground import foreground_directories
     from farandole.storage import home
 
     records = JobDatabase(home())
-    submitted = records.ids() if records.path.exists() else []
-    foreground = sorted((path.name for path in foreground_directories()), reverse=True)
-    return [job_id for job_id in dict.fromkeys([*submitted, *foreground]) if job_id.startswith(incomplete)]
+    submitted = [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []
+    return list(dict.fromkeys([*submitted, *foreground_job_ids(incomplete)]))
 
 
 def kinds_of_labels(incomplete: str) -> list[str]:

@@ -69,6 +69,7 @@ from farandole.spec.train import (
     Train,
     is_function_reference,
     metric_direction,
+    metric_key,
 )
 
 __all__ = [
@@ -149,6 +150,7 @@ __all__ = [
     "job_text",
     "load_job",
     "metric_direction",
+    "metric_key",
     "non_default_content",
     "parse_host",
     "parse_job",

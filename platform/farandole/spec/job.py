@@ -16,7 +16,7 @@ from farandole.spec.features import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction
+from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction, metric_key
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$"
 _SCRIPT_FIELDS = frozenset({"script", "args", "checkpoint"})
@@ -217,6 +217,11 @@ class Job(Spec):
     def metrics(self) -> tuple[str, ...]:
         """The metrics to measure, in the order in which they are shown."""
         return self.train.metrics or (METRICS.get(self.data.label.kind, ()) if self.data.label else ())
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """The names under which the values of these metrics are stored."""
+        return tuple(metric_key(metric) for metric in self.metrics)
 
 
 def _has_sources(data: Any) -> bool:

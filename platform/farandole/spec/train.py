@@ -46,6 +46,11 @@ def is_function_reference(name: str) -> bool:
     return ":" in name
 
 
+def metric_key(metric: str) -> str:
+    """Return the name under which the values of a metric are stored: MLflow rejects a colon in a name."""
+    return metric.replace(":", ".")
+
+
 def metric_direction(metric: str, direction: str | None, field_path: str) -> str:
     """Return whether higher (`max`) or lower (`min`) values of a metric are better.
 

@@ -105,7 +105,7 @@ def describe_run(
 
 def runs_view(job: Job) -> str:
     """Return the view of an experiment's runs, in the form in which MLflow's UI shares one: metrics come first."""
-    metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metrics[:4]]
+    metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metric_keys[:4]]
     params = [f"params.`{name}`" for name in ("train.epochs", "train.optimizer.learning_rate")]
     columns = [*metrics[:6], *params]
     return json.dumps({"orderByKey": "attributes.start_time", "orderByAsc": False, "selectedColumns": columns})

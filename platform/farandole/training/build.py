@@ -9,7 +9,7 @@ from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import LABEL, Dataset
-from farandole.spec import Job, is_function_reference, metric_direction
+from farandole.spec import Job, is_function_reference, metric_direction, metric_key
 from farandole.storage import Location
 from farandole.training.checkpoint import (
     BestMetric,
@@ -21,7 +21,7 @@ from farandole.training.checkpoint import (
 from farandole.training.consensus import Consensus
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator
-from farandole.training.evaluation.metrics import FALLBACK_METRIC, measure, metric_functions, metric_key
+from farandole.training.evaluation.metrics import FALLBACK_METRIC, measure, metric_functions
 from farandole.training.evaluation.rare_classes import is_coarse, is_undefined
 from farandole.training.losses import class_weights, loss_function, output_bias
 from farandole.training.model_builder import user_code_error
@@ -226,7 +226,7 @@ def make_checkpoint_controller(
     """
     spec = job.train.checkpoint
     metric = spec.best_metric or job.metrics[0]
-    best = BestMetric(metric, spec.is_lower_better(metric)) if spec.keep_best else None
+    best = BestMetric(metric_key(metric), spec.is_lower_better(metric)) if spec.keep_best else None
     backend = open_backend(location)
     manager = CheckpointManager(backend, identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
     return CheckpointController(spec, manager, gang, device, trained, loader, Consensus(gang), switch, on_event)

@@ -126,7 +126,7 @@ def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys
     rows = [line.split() for line in shown.splitlines() if line[:1].isdigit()]
     assert [row[0] for row in rows] == ["3", "0", "2", "1"]
     assert rows[0][1:3] == ["0.8123", "0.01235"]
-    assert "sync small-x" in shown
+    assert "sync small-x" in " ".join(shown.split())
     show_sweep(JOB, result, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["id", "directory", "metric", "direction", "trials", "best", "mlflow_run_id"]

@@ -288,10 +288,11 @@ def test_interrupted_training_saves_its_state(directory: Path) -> None:
         _run(directory, Launcher(directory, script), on_event)
     status = _status(directory)
     assert (status.state, status.reason) == ("cancelled", "interrupted after step 5 was saved")
+    assert status.step == 5
     texts = [event.text for event in events if isinstance(event, Message)]
     assert texts == [
         "stopping: the training saves a checkpoint; press Ctrl-C again to stop at once",
-        "step 5 is saved; `farandole train --resume` resumes from there",
+        f"step 5 is saved; `farandole retry {directory.name}` resumes from there",
     ]
 
 

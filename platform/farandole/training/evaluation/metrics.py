@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from farandole.shards import LabelColumn
-from farandole.spec import Job, is_function_reference
+from farandole.spec import Job, is_function_reference, metric_key
 from farandole.training.evaluation import ranking
 from farandole.training.losses import loss_function
 from farandole.training.model_builder import import_user_function, user_code_error
@@ -89,11 +89,6 @@ def macro_f1(figures: dict[str, dict[str, float]]) -> float:
     """Return the mean F1 of the classes that occur or are predicted, all with the same weight."""
     found = [figure["f1"] for figure in figures.values() if figure["rows"] or figure["predicted"]]
     return sum(found) / max(1, len(found))
-
-
-def metric_key(name: str) -> str:
-    """Return the name under which a metric is logged: MLflow rejects a colon in a name."""
-    return name.replace(":", ".")
 
 
 def metric_functions(job: Job) -> dict[str, SplitMetric]:

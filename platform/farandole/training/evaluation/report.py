@@ -87,10 +87,12 @@ class Reporter:
             self.report.baselines[trivial_name(self._label)] = self._measure(trivial)
 
     def add_boosting(self, timeout_s: float) -> None:
-        """Add the boosting baseline, if it has ended or ends in time."""
+        """Add the boosting baseline if it has ended or ends in time, otherwise a note about it."""
         if self._boosting is None or self._test is None or BOOSTING in self.report.baselines:
             return
         outputs = self._boosting.outputs(timeout_s)
+        if self._boosting.problem is not None:
+            self.report.notes.append(f"the comparison with boosting is missing: {self._boosting.problem}")
         if outputs is not None and len(outputs) == len(self._test.label):
             self.report.baselines[BOOSTING] = self._measure(outputs)
 

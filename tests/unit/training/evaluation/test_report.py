@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from farandole.shards import Dataset
 from farandole.spec import Job
+from farandole.training.evaluation.baselines import BoostingProcess
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.metrics import compute_metrics
 from farandole.training.evaluation.report import Reporter, recent_loss, rows_digest
@@ -30,7 +32,7 @@ RESULT = TrainingResult(
 )
 
 
-def reporter(job: Job, made: Made, sign: float) -> Reporter:
+def reporter(job: Job, made: Made, sign: float, boosting: BoostingProcess | None = None) -> Reporter:
     """Return a reporter on outputs that are `sign` times the true answer."""
     dataset = Dataset(made.path)
     column, reader = dataset.manifest.columns.target, dataset.split("test")
@@ -42,7 +44,7 @@ def reporter(job: Job, made: Made, sign: float) -> Reporter:
         label = torch.from_numpy(stored)
         outputs = sign * torch.nn.functional.one_hot(label.long()).float()[:, -column.num_outputs :] - sign / 2
     metrics = compute_metrics(job.metrics, outputs, label, column)
-    return Reporter(job, dataset, EvaluationResult(outputs, label, metrics), None)
+    return Reporter(job, dataset, EvaluationResult(outputs, label, metrics), boosting)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("binary", "prior"), ("multiclass", "prior"), ("regression", "mean")])
@@ -73,6 +75,19 @@ def test_overfitting_becomes_a_note(make_job: Callable[..., Job], made: Callable
     each.describe(RESULT)
     (note,) = each.report.notes
     assert "log_loss on validation rose from 0.5 after epoch 1 to 0.9 after epoch 2" in note
+
+
+def test_boosting_that_failed_becomes_a_note(
+    make_job: Callable[..., Job], made: Callable[..., Made], tmp_path: Path
+) -> None:
+    (tmp_path / "boosting.log").write_text("Traceback\nValueError: too few members\n")
+    boosting = BoostingProcess(None, tmp_path / "missing.npz", tmp_path / "boosting.log")
+    each = reporter(make_job(), made(), 1.0, boosting)
+    each.add_boosting(0)
+    assert each.report.notes == [
+        "the comparison with boosting is missing: boosting failed: ValueError: too few members; see"
+        f" {tmp_path / 'boosting.log'}"
+    ]
 
 
 def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
