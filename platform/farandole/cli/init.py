@@ -10,6 +10,7 @@ import typer
 
 from farandole.cli import completion
 from farandole.cli.help import PlainCommand
+from farandole.errors import closest_match
 
 if TYPE_CHECKING:
     from farandole.guessing.guess import Guess, RawData
@@ -78,16 +79,23 @@ def look_at(data: str) -> RawData:
 
 
 def ask_label(raw: RawData) -> str:
-    """Ask which column is the label; the most likely one is the default."""
+    """Ask which column is the label, until there is one of that name; the most likely one is the default."""
+    from farandole.cli.console import make_console, print_text, print_values
     from farandole.guessing.labels import find_label
 
     assert raw.sample is not None, "images have one label"
     likely, others = find_label(raw.sample.columns)
     known = raw.sample.names
-    print(f"columns: {', '.join(known[:40])}{', …' if len(known) > 40 else ''}", file=sys.stderr)
-    if others:
-        print(f"perhaps: {', '.join((likely, *others))}", file=sys.stderr)
-    return str(typer.prompt("label (what to predict)", default=likely, err=True)).strip()
+    console = make_console(stderr=True)
+    perhaps = [("perhaps", _names((likely, *others)))] if others else []
+    print_values(console, [("columns", f"{len(known)}: {_names(known)}"), *perhaps])
+    while True:
+        answer = str(typer.prompt("label (what to predict)", default=likely, err=True)).strip()
+        if answer in known:
+            return answer
+        close = closest_match(answer, list(known))
+        hint = f"did you mean {close}?" if close else f"press Enter for {likely}"
+        print_text(console, f"{answer}: there is no such column; {hint}", indent=2)
 
 
 def _show(found: Guess, path: Path) -> None:
