@@ -57,7 +57,10 @@ def head(
     rows: Annotated[int, typer.Option("--rows", "-n", metavar="N", min=1, help="How many rows.")] = 5,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split.")] = "train",
     decode: Annotated[
-        bool, typer.Option("--decode", help="Show tokens as text, categories by their values, the label's class.")
+        bool,
+        typer.Option(
+            "--decode", help="Show tokens as text, categories by their values, the label by its class or in its unit."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

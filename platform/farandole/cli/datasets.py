@@ -71,7 +71,7 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, decode: bool = False, 
         dataset: The dataset.
         split: Name of the split.
         rows: Number of rows.
-        decode: Show tokens as text, ids as the values that they stand for, and the label's class by its name.
+        decode: Show tokens as text, ids as the values that they stand for, and the label by its class or in its unit.
         as_json: Whether to print a document.
     """
     schema = dataset.manifest.columns
