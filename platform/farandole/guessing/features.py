@@ -31,6 +31,7 @@ _ID_WORDS = {
     "rownum",
     "hash",
     "pk",
+    "nr",
 }
 _ROW_NUMBERS = {
     "rownames",

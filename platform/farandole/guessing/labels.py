@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from farandole.errors import DataError, closest_match
+from farandole.events import format_count
 from farandole.guessing.columns import Column
 from farandole.guessing.features import has_id_name, is_row_number, name_problem
 
@@ -83,6 +84,9 @@ def find_label(columns: Sequence[Column]) -> tuple[str, tuple[str, ...]]:
         (column for column in columns if _can_be_label(column)),
         key=lambda column: (_rank_of_name(column), -columns.index(column)),
     )
+    if not ranked and columns and columns[0].rows < LEAST_ROWS:
+        rows = format_count(columns[0].rows, "row")
+        raise DataError(f"{rows}: too few to train, to validate and to test; give at least {LEAST_ROWS}")
     if not ranked:
         shown = ", ".join(column.name for column in columns[:12])
         raise DataError(f"none of the columns ({shown}) can be a label; name one with --label")

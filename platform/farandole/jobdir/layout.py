@@ -99,6 +99,11 @@ def launcher_log(logs: Path) -> Path:
     return logs / "launcher.log"
 
 
+def boosting_log(directory: Path) -> Path:
+    """Return the file with the errors and warnings of the boosting baseline."""
+    return directory / LOGS / "boosting.log"
+
+
 def worker_logs(directory: Path) -> list[tuple[int, int, Path]]:
     """Return attempt, rank and path of the logs of all workers, sorted by attempt and rank."""
     found = [(_LOG.search(str(path)), path) for path in (directory / LOGS).glob(f"{_ATTEMPT}*/rank-*.log")]

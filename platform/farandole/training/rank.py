@@ -258,8 +258,9 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
     if report.test_rows_digest is not None:
         recorder.set_tags({"farandole.test_rows_digest": report.test_rows_digest})
     recorder.log_json(report.to_dict(), "evaluation/report.json")
+    if report.notes:
+        recorder.set_tags({"farandole.note": "\n".join(report.notes)})
     for note in report.notes:
-        recorder.set_tags({"farandole.note": note})
         send_message(Message(note, "warning"))
 
 

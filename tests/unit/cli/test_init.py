@@ -94,6 +94,18 @@ def test_document_holds_the_guesses(table: Path) -> None:
     assert document["leaks"] == [{"column": "paid", "accuracy": 1.0}]
 
 
+def test_what_is_left_out_is_a_warning(table: Path) -> None:
+    table.write_text(table.read_text() + "401,0.5,a,,\n402,0.5,a,,rare\n")
+    lines = _run("trips.csv", "--label", "tip").splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "warning 1 row without a value of tip, to be left out" in text
+    assert "warning a class of tip with too few rows to learn, to be left out: rare (1 row)" in text
+    document = json.loads(_run("trips.csv", "--label", "tip", "--json", "--force"))
+    assert document["dropped"] == {"rows_without_label": 1, "classes": {"rare": 1}}
+    assert "1 row without a value of tip, to be left out" in document["warnings"]
+
+
 def test_kind_and_name_win_over_guesses(table: Path) -> None:
     _run("trips.csv", "--label", "paid", "--kind", "regression", "--name", "mine")
     job = load_job(Path("mine/job.yaml"))

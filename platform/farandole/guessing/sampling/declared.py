@@ -17,7 +17,7 @@ from farandole.ingest.readers.binary_reader import BinaryReader
 from farandole.ingest.readers.byte_ranges import needs_whole_file
 from farandole.ingest.readers.csv_headers import read_headers
 from farandole.ingest.readers.csv_reader import CsvReader
-from farandole.ingest.readers.directory_columns import find_directory_columns
+from farandole.ingest.readers.directory_columns import find_directory_columns, without_directory_columns
 from farandole.ingest.readers.json_reader import JsonReader
 from farandole.ingest.readers.json_types import arrow_json_type, inferred_reader
 from farandole.ingest.sources.files import SourceFiles
@@ -62,12 +62,13 @@ def sample_source(name: str, source: Source, files: SourceFiles) -> DeclaredColu
 
 
 def _json_columns(name: str, source: JsonSource, files: SourceFiles) -> list[Column]:
+    directories = find_directory_columns(name, source, files, {})
+    source = without_directory_columns(name, source, directories.types)
     if source.columns:
         arrow_types = {member: arrow_json_type(kind) for member, kind in source.columns.items()}
         reader = JsonReader(source, source.columns, arrow_types)
     else:
         reader = inferred_reader(source, json_schema(files))
-    directories = find_directory_columns(name, source, files, {})
     read = read_rows(reader, files.paths, directories, splittable=True)
     return _columns(read, None if source.columns else {})
 

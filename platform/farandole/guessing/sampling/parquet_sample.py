@@ -107,7 +107,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({error}); write the file again") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read ({reason}); write the file again") from error
 
 
 def _is_infinite(column: Column) -> np.ndarray:

@@ -9,10 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _SIGNS = r"[$€£¥₹%]|USD|EUR|GBP|CHF"
-_BEFORE, _AFTER = rf"\s*(?:{_SIGNS})?\s*[-+]?\s*(?:{_SIGNS})?\s*", rf"\s*(?:{_SIGNS})?\s*"
-_WITH_POINT = re.compile(rf"{_BEFORE}(\d{{1,3}}([, '\u00a0\u202f]\d{{3}})+|\d+)(\.\d+)?{_AFTER}")
-_WITH_COMMA = re.compile(rf"{_BEFORE}(\d{{1,3}}([. '\u00a0\u202f]\d{{3}})+|\d+)(,\d+)?{_AFTER}")
-_FORMS = {".": _WITH_POINT, ",": _WITH_COMMA}
+_UNIT = rf"\s*(?:{_SIGNS})?\s*"
+
+
+def _form(groups: str, fraction: str) -> re.Pattern[str]:
+    """Return the pattern of numbers: `-$1,234.50`, or `($1,234.50)` as accountants write it."""
+    digits = rf"(?:\d{{1,3}}(?:[{groups}]\d{{3}})+|\d+)(?:{fraction}\d+)?"
+    return re.compile(rf"{_UNIT}[-+]?{_UNIT}{digits}{_UNIT}|\s*\({_UNIT}{digits}{_UNIT}\)\s*")
+
+
+_SPACES = " '\u00a0\u202f"
+_FORMS = {".": _form(f",{_SPACES}", r"\."), ",": _form(f".{_SPACES}", ",")}
 _GROUPED = r"^\s*[-+]?[1-9][0-9]{0,2}\.[0-9]{3}\s*$"
 _SWITCHES = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 
@@ -60,13 +67,14 @@ def holds_grouped_numbers(values: pa.StringArray) -> bool:
 
 
 def _convert(values: pa.StringArray, mark: str) -> WrittenNumbers:
+    plain, sql = values, "{}"
+    if pc.any(pc.match_substring(values, "(")).as_py():
+        plain, sql = pc.replace_substring(plain, "(", "-"), "replace({}, '(', '-')"
     kept = f"[^0-9{mark}+-]"
-    plain = pc.replace_substring_regex(values, kept, "")
-    sql = f"regexp_replace({{}}, '{kept}', '')"
+    plain, sql = pc.replace_substring_regex(plain, kept, ""), f"regexp_replace({sql}, '{kept}', '')"
     if mark == ",":
-        plain = pc.replace_substring(plain, ",", ".")
-        sql = f"replace({sql}, ',', '.')"
-    return WrittenNumbers(plain.cast(pa.float64()), f"CAST({sql} AS DOUBLE)")
+        plain, sql = pc.replace_substring(plain, ",", "."), f"replace({sql}, ',', '.')"
+    return WrittenNumbers(pc.utf8_ltrim(plain, "+").cast(pa.float64()), f"CAST({sql} AS DOUBLE)")
 
 
 def is_switch(values: pa.StringArray) -> bool:
