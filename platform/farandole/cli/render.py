@@ -14,6 +14,7 @@ from rich.text import Text
 
 from farandole.cli.console import Column, make_console, mark, print_table, print_text, print_values
 from farandole.events import format_count, format_duration, format_metric, format_rate
+from farandole.process.json_text import json_text
 
 if TYPE_CHECKING:
     from farandole.cli.doctor import Finding
@@ -35,7 +36,7 @@ _PARENTS = re.compile(r"^(train\.optimizer|train|model\.options)\.|\.name$")
 
 def print_json(document: Any) -> None:
     """Print a result document on standard output."""
-    print(json.dumps(document, indent=2))
+    print(json_text(document, indent=2))
 
 
 # The pipeline -------------------------------------------------------------------------------------------------
@@ -77,10 +78,12 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
 
 def _show_metrics(training: TrainingSummary) -> None:
     """Print a table with a row for each metric, and columns for the splits, the interval and the baselines."""
-    splits = [split for split in ("test", "validation") if training.metrics.get(split)]
+    splits = [split for split in ("test", "validation", "script") if training.metrics.get(split)]
     names = list(dict.fromkeys(name for split in splits for name in training.metrics[split]))
     if not names:
-        print_text(make_console(), "no metrics: there are no test or validation rows")
+        is_script = "script" in training.metrics
+        reason = "the script reported none (farandole.report)" if is_script else "there are no test or validation rows"
+        print_text(make_console(), f"no metrics: {reason}")
         return
     intervals = training.evaluation.get("intervals", {}).get("test", {})
     baselines: dict[str, dict[str, float]] = training.evaluation.get("baselines", {})

@@ -1,7 +1,7 @@
 """The job file, validated before anything starts.
 
-One module for each part of the job file, and six for the file as a whole (`job`, `job_file`, `overrides`, `shorthand`,
-`validation_errors`, `yaml_reader`): hence 20 files.
+One module for each part of the job file, one for the rules of several features, and six for the file as a whole (`job`,
+`job_file`, `overrides`, `shorthand`, `validation_errors`, `yaml_reader`): hence 21 files.
 """
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment

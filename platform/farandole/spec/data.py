@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from farandole.spec.base import PathText, Spec, non_default_fields
-from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label, feature_groups, raw_column
+from farandole.spec.feature_groups import feature_groups, raw_column
+from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label
 from farandole.spec.privacy import Drop, Generalise, KeyReference, Privacy
 from farandole.spec.shorthand import (
     AutoFeatures,

@@ -12,7 +12,7 @@ from farandole.errors import SpecError, closest_match
 from farandole.spec.backend import Backend
 from farandole.spec.base import Spec, non_default_fields
 from farandole.spec.data import Data
-from farandole.spec.features import feature_groups
+from farandole.spec.feature_groups import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,29 @@ def test_plan_lists_its_problems_first(capsys: Capture) -> None:
 def _trial(number: int, value: float | None, state: str = "complete") -> Trial:
     values = {"train.optimizer.learning_rate": 0.0123456}
     return Trial(number, state, value, values, f"small-x-trial-{number:03d}", None, 12.3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"script": {"loss": 0.25, "rate": math.nan}}, "metric script loss 0.25 rate nan rows"),
+        ({"script": {}}, "no metrics: the script reported none (farandole.report) rows"),
+        ({"test": {}, "validation": {}}, "no metrics: there are no test or validation rows rows"),
+    ],
+)
+def test_training_shows_what_a_script_reported(
+    capsys: Capture, metrics: dict[str, dict[str, float]], shown: str
+) -> None:
+    assert shown in _training(capsys, metrics=metrics).replace("─", "").replace("  ", " ")
+
+
+def test_document_has_null_for_a_metric_that_is_not_a_number(capsys: Capture) -> None:
+    summary = replace(SUMMARY, metrics={"script": {"loss": math.nan}})
+    trained = TrainedModel("small", "small-1", Path("/jobs/small-1"), DATASET, summary, "")
+    show_training(Path("job.yaml"), JOB, trained, as_json=True)
+    text = capsys.readouterr().out
+    assert "NaN" not in text
+    assert json.loads(text)["training"]["metrics"] == {"script": {"loss": None}}
 
 
 @pytest.mark.parametrize(

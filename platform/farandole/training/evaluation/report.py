@@ -9,12 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from farandole.shards import Dataset, LabelColumn
+from farandole.shards import LABEL, Dataset
 from farandole.spec import Job, is_function_reference
-from farandole.training.evaluation.baselines import BOOSTING, BoostingProcess, trivial_name, trivial_outputs
+from farandole.training.evaluation.baselines import (
+    BOOSTING,
+    BoostingProcess,
+    sample_labels,
+    trivial_name,
+    trivial_outputs,
+)
 from farandole.training.evaluation.bootstrap import intervals
 from farandole.training.evaluation.evaluator import EvaluationResult
-from farandole.training.evaluation.judgement import MIN_ROWS, Evidence, explain_failure, find_overfitting, gate_metric
+from farandole.training.evaluation.judgement import (
+    MIN_ROWS,
+    Evidence,
+    explain_failure,
+    find_label_problem,
+    find_overfitting,
+    gate_metric,
+)
 from farandole.training.evaluation.metrics import FALLBACK_METRIC, class_figures, compute_metrics
 from farandole.training.evaluation.rare_classes import explain_missing_metrics, is_undefined
 from farandole.training.losses import constant_loss
@@ -23,6 +36,8 @@ from farandole.training.result import TrainingResult
 _RECENT = 0.2
 _MAX_CLASSES = 100
 """Of more classes, no figures are reported one by one."""
+_MAX_HASHED_BYTES = 256 * 2**20
+"""Features that enter the digest of the test rows: about a second of one core."""
 
 
 @dataclass
@@ -74,7 +89,7 @@ class Reporter:
         if test is None:
             return
         outputs, label = test.outputs.numpy(), test.label.numpy()
-        self.report.test_rows_digest = rows_digest(self._label, label)
+        self.report.test_rows_digest = rows_digest(self._dataset, "test")
         self.report.intervals["test"] = intervals(self.job.metrics, outputs, label, self._label)
         if self._label.kind != "regression" and len(self._label.classes) <= _MAX_CLASSES:
             figures = class_figures(test.outputs, test.label, self._label)
@@ -107,7 +122,10 @@ class Reporter:
             return None
         metric, name = self._gate_metric(), trivial_name(self._label)
         model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
-        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
+        problem = None
+        if self._label.kind == "regression" and self._dataset.manifest.rows("train"):
+            problem = find_label_problem(self._label.in_units(sample_labels(self._dataset)))
+        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss(), problem)
         return explain_failure(metric, name, model, self.report.baselines, evidence)
 
     def _measure(self, outputs: torch.Tensor) -> dict[str, float]:
@@ -148,17 +166,43 @@ def recent_loss(train_losses: list[tuple[int, float]]) -> float | None:
     return total / max(1, weight)
 
 
-def rows_digest(label: LabelColumn, values: np.ndarray) -> str:
-    """Return a digest of the rows of a split, from their labels in stored order.
+def rows_digest(dataset: Dataset, split: str) -> str:
+    """Return a digest of the rows of a split, from their labels and features in stored order.
 
-    The order of rows follows from a hash of their content, so other rows, or the same ones with other columns, have
-    another digest. Of numbers only the ranks count: how they were scaled depends on the training rows.
-
-    Args:
-        label: The label's column.
-        values: The labels `[B]`.
+    The order of rows follows from a hash of their content. Of numbers only the ranks count, and of ids only which rows
+    share one: scales and vocabularies depend on the training rows. (So do the values in place of missing ones, whose
+    ranks may change.) Features count until `_MAX_HASHED_BYTES`.
     """
-    ranks = np.unique(values, return_inverse=True)[1] if label.kind == "regression" else values
-    digest = hashlib.sha256(f"{label.column}\0{label.kind}\0{list(label.classes)}\0".encode())
-    digest.update(np.ascontiguousarray(ranks, dtype=np.int64).tobytes())
+    schema, reader, hashed = dataset.manifest.columns, dataset.split(split), 0
+    label = schema.target
+    columns = [(group.name, group.kind, list(group.features)) for group in schema.groups]
+    digest = hashlib.sha256(f"{label.column}\0{label.kind}\0{list(label.classes)}\0{columns}\0".encode())
+    for number in range(len(reader.block_rows)):
+        block = reader.block(number)
+        digest.update(_ranks(block[LABEL]) if label.kind == "regression" else _bytes(block[LABEL].astype(np.int64)))
+        for group in schema.groups if hashed < _MAX_HASHED_BYTES else ():
+            values = block[group.name]
+            hashed += values.nbytes
+            if group.kind in ("numbers", "ids"):
+                canonical = _ranks if group.kind == "numbers" else _first_rows
+                for column in values.T:
+                    digest.update(canonical(column))
+            else:
+                digest.update(_bytes(values))
+        reader.release(number)
     return digest.hexdigest()[:12]
+
+
+def _ranks(values: np.ndarray) -> bytes:
+    """Return the ranks of numbers, equal ones with the same rank."""
+    return _bytes(np.unique(values, return_inverse=True)[1].astype(np.int64))
+
+
+def _first_rows(ids: np.ndarray) -> bytes:
+    """Return, for each id, the first row with the same one."""
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    return _bytes(first[inverse].astype(np.int64))
+
+
+def _bytes(values: np.ndarray) -> bytes:
+    return np.ascontiguousarray(values).tobytes()
