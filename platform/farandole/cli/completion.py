@@ -167,7 +167,7 @@ def _fields(
     seen: set[str] = set()
     for variant in _variants(schema, part):
         for name, inner in variant.get("properties", {}).items():
-            if name in seen:
+            if name in seen or inner.get("x-internal"):
                 continue
             seen.add(name)
             nested = list(_fields(schema, inner, f"{prefix}{name}.", depth + 1)) if depth < _MAX_DEPTH else []

@@ -35,7 +35,7 @@ def ui(
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="The port to listen on.")] = 5000,
+    port: Annotated[int, typer.Option(metavar="N", help="The port to listen on.")] = 5000,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
     """Open MLflow's UI in the browser, at the runs of a job or else at the newest ones."""

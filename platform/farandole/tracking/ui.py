@@ -31,6 +31,7 @@ _SHOWN_LINES = 15
 _EVERYTHING: dict[str, Any] = {"max_results": 1000}
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 """Errors of an address that this machine does not have, whichever the port."""
+_LAST_PORT = 65_535
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """For a server of this machine, which no proxy reaches."""
 
@@ -48,7 +49,7 @@ def serve_ui(
         on_ready: Called with the address of the experiment's runs once the UI answers.
 
     Raises:
-        SpecError: The host is not an address of this machine.
+        SpecError: The host is not an address of this machine, or the port is not one.
         UnavailableError: The port is in use, or MLflow does not start.
     """
     _check_address(host, port)
@@ -121,6 +122,8 @@ def _post(send: Callable[..., Any], address: str, route: str, body: dict[str, An
 
 def _check_address(host: str, port: int) -> None:
     """Check that a server can listen; a name like `localhost` may stand for several addresses."""
+    if not 1 <= port <= _LAST_PORT:
+        raise SpecError(f"--port {port}: is not a port; choose one from 1 to {_LAST_PORT}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -79,7 +79,7 @@ def test_contradictory_options_are_rejected(farandole_home: Path) -> None:
         (("status", "a-1", "--backend", "lokal"), "--backend: lokal: there is no such backend; did you mean local?"),
         (
             ("status", "a-1", "--backend", "local", "--namespace", "people"),
-            "--context, --namespace: these are options of kubernetes, and --backend is local; leave them out",
+            "--namespace: this is an option of kubernetes, and --backend is local; leave it out",
         ),
     ):
         done = farandole(*arguments)

@@ -50,8 +50,8 @@ def test_doctor_exits_with_3_and_a_remedy_if_something_is_missing(home: Path, mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--port", "0"), "Invalid value for '--port': Input should be greater than or equal to 1"),
-        (("--port", "80000"), "Invalid value for '--port': Input should be less than or equal to 65535"),
+        (("--port", "0"), "--port 0: is not a port; choose one from 1 to 65535"),
+        (("--port", "80000"), "--port 80000: is not a port; choose one from 1 to 65535"),
         (("--host", "192.0.2.1"), "--host 192.0.2.1: Cannot assign requested address; use an address of this machine"),
     ],
 )

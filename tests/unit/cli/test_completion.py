@@ -45,6 +45,11 @@ def test_fields_and_then_their_values_are_completed() -> None:
     assert overrides("trian.") == []
 
 
+def test_fields_that_only_programs_write_are_not_completed() -> None:
+    assert overrides("data.auto_features") == []
+    assert overrides("folder") == []
+
+
 def test_datasets_are_completed_by_path_and_by_name(farandole_home: Path) -> None:
     dataset = farandole_home / "datasets" / "flights"
     dataset.mkdir(parents=True)
