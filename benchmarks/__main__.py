@@ -5,45 +5,48 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from benchmarks import tables
+from benchmarks.options import (
+    AsJson,
+    AsMarkdown,
+    BenchCommand,
+    PeersPython,
+    Quick,
+    Repeats,
+    cases_of,
+    number,
+    systems_of,
+)
+from farandole.cli.console import prepare_output
+from farandole.cli.help import GroupedCommands
 from farandole.cli.pipeline import JobFile, Overrides
 from farandole.errors import FarandoleError, SpecError
+from farandole.events import EventHandler
 
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
-]
-AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the tables in Markdown, as in BENCHMARKS.md.")]
-Systems = Annotated[
-    list[str] | None,
-    typer.Option("--system", metavar="NAME", help="Measure only this system. Repeatable. Default: all installed ones."),
-]
-PeersPython = Annotated[
-    str, typer.Option(metavar="PATH", help="The interpreter in which the peers are installed, if it is not this one.")
-]
-Repeats = Annotated[int, typer.Option(min=1, help="Runs of each system; the fastest one counts.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Few rows, once: to check that it works, not to compare.")]
+Names = list[str] | None
+Bench = TypeVar("Bench")
 
 app = typer.Typer(
+    cls=GroupedCommands,
     help="Measure loading, preparing, training, starting, saving, recovering and queueing, and compare with peers.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain lists, which fit narrow terminals
 )
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def loader(
-    cases: Annotated[
-        list[str] | None,
-        typer.Option("--case", metavar="NAME", help="One of table, table10, images, tokens. Repeatable. Default: all."),
-    ] = None,
-    systems: Systems = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows of each case.", show_default="the case's own")] = None,
-    peer_rows: Annotated[int, typer.Option(min=1, help="Maximum rows that a peer reads; peers are slow.")] = 50_000,
+    cases: Annotated[Names, cases_of("loader.cases:CASES")] = None,
+    systems: Annotated[Names, systems_of("loader.bench:OWN_SYSTEMS", "loader.bench:PEERS")] = None,
+    rows: Annotated[int | None, number("Rows of each case. Default: the case's own.")] = None,
+    peer_rows: Annotated[int, number("Maximum rows that a peer reads; peers are slow.")] = 50_000,
     repeats: Repeats = 3,
     peers_python: PeersPython = sys.executable,
     quick: Quick = False,
@@ -52,12 +55,9 @@ def loader(
 ) -> None:
     """Measure shuffled batches of 1,024 rows: rows/s, first batch, resume, memory."""
     from benchmarks.loader.bench import LoaderBench, bench_loader
-    from benchmarks.loader.cases import CASES
-    from farandole.cli.progress import event_display
 
-    _require_one_format(as_json, as_markdown)
     bench = LoaderBench(
-        cases=cases or tuple(CASES),
+        cases=cases or (),
         systems=systems or (),
         rows=rows,
         peer_rows=peer_rows,
@@ -65,18 +65,16 @@ def loader(
         peers_python=peers_python,
         quick=quick,
     )
-    with event_display() as on_event:
-        document = bench_loader(bench, on_event)
-    tables.show(document, tables.LOADER, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_loader, bench, tables.LOADER, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def ingest(
-    systems: Systems = None,
-    times: Annotated[int, typer.Option(min=1, help="Repetitions of the 336,776 flights of 2013.")] = 10,
-    peer_times: Annotated[int, typer.Option(min=1, help="Maximum repetitions for peers; peers are slow.")] = 1,
+    systems: Annotated[Names, systems_of("ingest.bench:OWN_SYSTEMS", "ingest.bench:PEERS")] = None,
+    times: Annotated[int, number("Repetitions of the 336,776 flights of 2013.")] = 10,
+    peer_times: Annotated[int, number("Maximum repetitions for peers; peers are slow.")] = 1,
     repeats: Repeats = 3,
-    memory: Annotated[str, typer.Option(help="Memory of Spark's driver.")] = "2g",
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of Spark's driver.")] = "2g",
     peers_python: PeersPython = sys.executable,
     quick: Quick = False,
     as_json: AsJson = False,
@@ -84,9 +82,7 @@ def ingest(
 ) -> None:
     """Measure the preparation of a CSV of flights, compared with Spark's Parquet: rows/s, memory."""
     from benchmarks.ingest.bench import IngestBench, bench_ingest
-    from farandole.cli.progress import event_display
 
-    _require_one_format(as_json, as_markdown)
     bench = IngestBench(
         systems=systems or (),
         times=times,
@@ -96,57 +92,37 @@ def ingest(
         peers_python=peers_python,
         quick=quick,
     )
-    with event_display() as on_event:
-        document = bench_ingest(bench, on_event)
-    tables.show(document, tables.INGEST, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_ingest, bench, tables.INGEST, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def train(
-    cases: Annotated[
-        list[str] | None,
-        typer.Option("--case", metavar="NAME", help="One of flights_mlp, mnist_cnn, mlp10m. Repeatable. Default: all."),
-    ] = None,
-    systems: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--system", metavar="NAME", help="One of farandole, horovod, ddp, single. Repeatable. Default: all."
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of each gang.")] = 2,
-    gpus: Annotated[int, typer.Option(min=0, max=1, help="GPUs of each process.")] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Gangs of each system, in turn; the median counts.")] = 3,
+    cases: Annotated[Names, cases_of("train.cases:TRAINING_CASES")] = None,
+    systems: Annotated[Names, systems_of("train.bench:SYSTEMS", default="all")] = None,
+    workers: Annotated[int, number("Processes of each gang.")] = 2,
+    gpus: Annotated[int, number("GPUs of each process.", least=0, most=1)] = 0,
+    repeats: Annotated[int, number("Gangs of each system, in turn; the median counts.")] = 3,
     quick: Quick = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Measure training steps, compared with a hand-written Horovod loop, torch's DDP and one process."""
-    from benchmarks.train.bench import SYSTEMS, TrainBench, bench_train
-    from benchmarks.train.cases import TRAINING_CASES
-    from farandole.cli.progress import event_display
+    from benchmarks.train.bench import TrainBench, bench_train
 
-    _require_one_format(as_json, as_markdown)
     bench = TrainBench(
-        cases=cases or tuple(TRAINING_CASES),
-        systems=systems or tuple(SYSTEMS),
-        workers=workers,
-        gpus=gpus,
-        repeats=repeats,
-        quick=quick,
+        cases=cases or (), systems=systems or (), workers=workers, gpus=gpus, repeats=repeats, quick=quick
     )
-    with event_display() as on_event:
-        document = bench_train(bench, on_event)
-    tables.show(document, tables.TRAIN, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_train, bench, tables.TRAIN, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def checkpoint(
-    every_steps: Annotated[int, typer.Option(min=4, help="Steps between two checkpoints.")] = 50,
-    pairs: Annotated[int, typer.Option(min=1, help="Stretches of steps with a checkpoint, and without one.")] = 5,
-    workers: Annotated[int, typer.Option(min=1, help="Ranks of the gang.")] = 2,
+    every_steps: Annotated[int, number("Steps between two checkpoints.", least=4)] = 50,
+    pairs: Annotated[int, number("Stretches of steps with a checkpoint, and without one.")] = 5,
+    workers: Annotated[int, number("Ranks of the gang.")] = 2,
     directory: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where checkpoints are written.", show_default="that of temporary files"),
+        typer.Option(metavar="DIR", help="Where checkpoints are written. Default: the directory of temporary files."),
     ] = None,
     synchronous: Annotated[bool, typer.Option("--synchronous", help="Let the training wait for the disk.")] = False,
     quick: Quick = False,
@@ -155,9 +131,7 @@ def checkpoint(
 ) -> None:
     """Measure the steps of a 10-million-parameter network with and without checkpoints."""
     from benchmarks.checkpoint.bench import CheckpointBench, bench_checkpoint
-    from farandole.cli.progress import event_display
 
-    _require_one_format(as_json, as_markdown)
     small = {"every_steps": 4, "pairs": 1, "hidden": 64} if quick else {}
     bench = CheckpointBench(
         **{"every_steps": every_steps, "pairs": pairs, **small},
@@ -165,148 +139,137 @@ def checkpoint(
         directory=directory,
         asynchronous=not synchronous,
     )
-    with event_display() as on_event:
-        document = bench_checkpoint(bench, on_event)
-    tables.show(document, tables.CHECKPOINT, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_checkpoint, bench, tables.CHECKPOINT, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def recover(
     job_file: JobFile,
     overrides: Overrides = None,
-    kills: Annotated[int, typer.Option(min=1, help="Number of workers to kill, one after the other.")] = 20,
-    within: Annotated[float, typer.Option(min=0, help="Maximum seconds from a first step to the next kill.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Seed of the random moments and workers.")] = 0,
+    kills: Annotated[int, number("Number of workers to kill, one after the other.")] = 20,
+    within: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Maximum seconds from a first step to the next kill.")
+    ] = 5.0,
+    seed: Annotated[int, number("Seed of the random moments and workers.", least=None)] = 0,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Kill random workers of a training: seconds to the next step, and whether the weights are the same."""
     from benchmarks.jobs.recover import RecoverBench, bench_recover
-    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
-    _require_one_format(as_json, as_markdown)
-    job = load_job(job_file, overrides or ())
-    with event_display() as on_event:
-        document = bench_recover(RecoverBench(job, kills, within, seed), on_event)
-    tables.show(document, tables.RECOVER, as_json=as_json, as_markdown=as_markdown)
+    bench = RecoverBench(load_job(job_file, overrides or ()), kills, within, seed)
+    _measure(bench_recover, bench, tables.RECOVER, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def start(
     job_file: JobFile,
     overrides: Overrides = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Starts of each system; the median counts.")] = 5,
+    repeats: Annotated[int, number("Starts of each system; the median counts.")] = 5,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Measure the seconds to the first step of a job's training, compared with a bare script under horovodrun."""
     from benchmarks.jobs.start import StartBench, bench_start
-    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
-    _require_one_format(as_json, as_markdown)
-    job = load_job(job_file, overrides or ())
-    with event_display() as on_event:
-        document = bench_start(StartBench(job, repeats), on_event)
-    tables.show(document, tables.START, as_json=as_json, as_markdown=as_markdown)
+    bench = StartBench(load_job(job_file, overrides or ()), repeats)
+    _measure(bench_start, bench, tables.START, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command(name="end_to_end")
+@app.command(cls=BenchCommand, name="end_to_end")
 def end_to_end(
-    cases: Annotated[
-        list[str] | None,
-        typer.Option("--case", metavar="NAME", help="One of flights, small. Repeatable. Default: all."),
-    ] = None,
-    systems: Systems = None,
+    cases: Annotated[Names, cases_of("end_to_end.cases:END_TO_END_CASES")] = None,
+    systems: Annotated[Names, systems_of("end_to_end.bench:SYSTEMS")] = None,
     before: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Another checkout of Farandole, set up by `make setup`, to compare with."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds of all systems in turn; medians count.")] = 3,
+    repeats: Annotated[int, number("Rounds of all systems in turn; medians count.")] = 3,
     peers_python: PeersPython = sys.executable,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Measure raw files to registered model beside pandas with boosting, a DDP loop, and Ray: parts of the time."""
     from benchmarks.end_to_end.bench import EndToEndBench, bench_end_to_end
-    from benchmarks.end_to_end.cases import END_TO_END_CASES
-    from farandole.cli.progress import event_display
 
-    _require_one_format(as_json, as_markdown)
     bench = EndToEndBench(
-        cases=cases or tuple(END_TO_END_CASES),
-        systems=systems or (),
-        before=before,
-        peers_python=peers_python,
-        repeats=repeats,
+        cases=cases or (), systems=systems or (), before=before, peers_python=peers_python, repeats=repeats
     )
-    with event_display() as on_event:
-        document = bench_end_to_end(bench, on_event)
-    tables.show(document, tables.END_TO_END, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_end_to_end, bench, tables.END_TO_END, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command(name="tables")
+@app.command(cls=BenchCommand, name="tables")
 def compare_tables(
     names: Annotated[
         str | None,
-        typer.Option("--tables", metavar="NAMES", help="Names of tables, joined by commas. Default: twelve tables."),
+        typer.Option(
+            "--tables",
+            metavar="NAMES",
+            help="Some of {defaults.cases:TABLE_CASES}, joined by commas. Default: the first twelve.",
+        ),
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Compare the first model of `farandole init` and `farandole run` with boosted trees on public tables."""
-    from benchmarks.defaults.bench import PUBLISHED, TablesBench, bench_tables
-    from farandole.cli.progress import event_display
+    from benchmarks.defaults.bench import TablesBench, bench_tables
 
-    _require_one_format(as_json, as_markdown)
-    bench = TablesBench(tables=names.split(",") if names else PUBLISHED, overrides=overrides or ())
-    with event_display() as on_event:
-        document = bench_tables(bench, on_event)
-    tables.show_together(document, tables.TABLES, "tables", as_json=as_json, as_markdown=as_markdown)
+    bench = TablesBench(tables=names.split(",") if names else (), overrides=overrides or ())
+    _measure(bench_tables, bench, tables.TABLES, as_json=as_json, as_markdown=as_markdown, title="tables")
 
 
-@app.command()
+@app.command(cls=BenchCommand)
 def queue(
     job_file: Annotated[
         Path | None,
-        typer.Argument(metavar="[JOB.yaml]", help="Also kill processes of this job's training.", show_default=False),
+        typer.Argument(metavar="JOB.yaml", help="Also kill processes of this job's training.", show_default=False),
     ] = None,
     overrides: Overrides = None,
-    submissions: Annotated[int, typer.Option(min=0, help="Number of jobs to submit at once.")] = 200,
-    submitters: Annotated[int, typer.Option(min=1, help="Number of processes that submit.")] = 8,
-    slots: Annotated[int, typer.Option(min=1, help="Number of jobs that run at once.")] = 4,
-    kills: Annotated[int, typer.Option(min=0, help="Number of submitters, runners, jobs and children to kill.")] = 50,
-    job_kills: Annotated[int, typer.Option(min=0, help="Number of processes of the real job to kill.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the random moments and victims.")] = 0,
+    submissions: Annotated[int, number("Number of jobs to submit at once.", least=0)] = 200,
+    submitters: Annotated[int, number("Number of processes that submit.")] = 8,
+    slots: Annotated[int, number("Number of jobs that run at once.")] = 4,
+    kills: Annotated[int, number("Number of submitters, runners, jobs and children to kill.", least=0)] = 50,
+    job_kills: Annotated[int, number("Number of processes of the real job to kill.", least=0)] = 4,
+    seed: Annotated[int, number("Seed of the random moments and victims.", least=None)] = 0,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """Submit jobs from many processes, kill random ones, follow a log: lost jobs, orphans, delays."""
     from benchmarks.queue.bench import QueueBench, bench_queue
-    from farandole.cli.progress import event_display
     from farandole.spec import load_job
 
-    _require_one_format(as_json, as_markdown)
-    job = None if job_file is None else load_job(job_file, overrides or ())
     bench = QueueBench(
         submissions=submissions,
         submitters=submitters,
         slots=slots,
         kills=kills,
-        job=job,
+        job=None if job_file is None else load_job(job_file, overrides or ()),
         job_kills=job_kills,
         seed=seed,
     )
-    with event_display() as on_event:
-        document = bench_queue(bench, on_event)
-    tables.show(document, tables.QUEUE, as_json=as_json, as_markdown=as_markdown)
+    _measure(bench_queue, bench, tables.QUEUE, as_json=as_json, as_markdown=as_markdown)
 
 
-def _require_one_format(as_json: bool, as_markdown: bool) -> None:
+def _measure(
+    measure: Callable[[Bench, EventHandler], dict[str, Any]],
+    bench: Bench,
+    columns: tuple[tables.Column, ...],
+    *,
+    as_json: bool,
+    as_markdown: bool,
+    title: str = "",
+) -> None:
+    """Run a benchmark, with its progress on standard error, and print its document."""
+    from farandole.cli.progress import event_display
+
     if as_json and as_markdown:
         raise SpecError("--json, --markdown: the document can only have one format; leave one of them out")
+    with event_display() as on_event:
+        document = measure(bench, on_event)
+    tables.show(document, columns, as_json=as_json, as_markdown=as_markdown, title=title)
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -315,6 +278,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """Run a benchmark; turn errors into a message on standard error and an exit code."""
+    prepare_output()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(prog_name="python -m benchmarks")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.machine import importable
 from farandole.errors import SpecError, UnavailableError, closest_match
 from farandole.events import EventHandler, Message
 
 
-def check_names(option: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Require that all names are known.
+def select_names(option: str, requested: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the requested names; if there are none, all that are known.
 
     Raises:
         SpecError: A name is unknown.
     """
-    for name in names:
-        if name not in known:
-            close = closest_match(name, list(known))
-            hint = f"did you mean {close}?" if close else f"choose among {', '.join(known)}"
+    choices = list(known)
+    for name in requested:
+        if name not in choices:
+            close = closest_match(name, choices)
+            hint = f"did you mean {close}?" if close else f"choose among {', '.join(choices)}"
             raise SpecError(f"{option}: {name}: unknown; {hint}")
+    return list(requested) or choices
 
 
 def select_systems(
@@ -39,8 +41,8 @@ def select_systems(
         UnavailableError: A requested system is not installed.
     """
     known = [*own, *peers]
-    check_names("--system", requested, known)
-    wanted = [name for name in known if name in (requested or known)]
+    chosen = select_names("--system", requested, known)
+    wanted = [name for name in known if name in chosen]
     found = importable({name: peers[name] for name in wanted if name in peers}, python)
     missing = [name for name in wanted if name in peers and name not in found]
     if missing and requested:

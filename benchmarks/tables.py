@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+
+from farandole.cli.console import Column as ConsoleColumn
+from farandole.cli.console import make_console, print_table, print_text
 
 Result = dict[str, Any]
 
@@ -65,7 +66,7 @@ _COMMON = (
     Column("version", lambda result, case: result["version"], wide=True),
     Column("rows", _figure("rows", ","), wide=True),
     Column("rows/s", _figure("rows_per_s", ",")),
-    Column("MB/s", _figure("mb_per_s", ",.0f")),
+    Column("MB/s", _figure("mb_per_s", ",.0f"), wide=True),
 )
 LOADER = (
     *_COMMON,
@@ -74,7 +75,7 @@ LOADER = (
     Column("times slower", _ratio("farandole", inverse=True)),
     Column("first epoch rows/s", _figure("first_epoch_rows_per_s", ","), wide=True),
     Column("open ms", _figure("open_ms", ",.0f"), wide=True),
-    Column("first batch ms", _figure("first_batch_ms", ",.1f")),
+    Column("first batch ms", _figure("first_batch_ms", ",.1f"), wide=True),
     Column("resume ms", _figure("resume_ms", ",.1f")),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f"), wide=True),
     Column("beyond torch MB", _figure("beyond_torch_mb", ",.0f")),
@@ -86,7 +87,7 @@ INGEST = (
     Column("times slower", _ratio("farandole", inverse=True)),
     Column("s", _figure("seconds", ",.1f")),
     Column("processor s", _figure("cpu_s", ",.1f")),
-    Column("s with start of Spark", _figure("with_start_s", ",.1f")),
+    Column("s with start of Spark", _figure("with_start_s", ",.1f"), wide=True),
     Column("written MB", _figure("written_mb", ",.0f"), wide=True),
     Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
 )
@@ -185,40 +186,61 @@ def _number_of(found: list[str] | None) -> str:
     return "" if found is None else str(len(found))
 
 
-def show(document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool) -> None:
-    """Print the document of a benchmark in one of its formats."""
+def show(
+    document: dict[str, Any], columns: tuple[Column, ...], *, as_json: bool, as_markdown: bool, title: str = ""
+) -> None:
+    """Print the document of a benchmark in one of its formats.
+
+    Args:
+        document: The document.
+        columns: The columns of its tables.
+        as_json: Whether to print the document itself.
+        as_markdown: Whether to print tables in Markdown.
+        title: The heading of one table with all cases, which have one system each. Default: a table for each case.
+    """
     if as_json:
         print(json.dumps(document, indent=2))
+        return
+    console = make_console()
+    shown = [column for column in columns if as_markdown or not column.wide]
+    for heading, results in _tables(document["results"], title):
+        rows = [[column.text(result, results) for column in shown] for result in results.values()]
+        used = [index for index in range(len(shown)) if any(row[index] for row in rows)]
+        titles, cells = [shown[index].title for index in used], [[row[index] for index in used] for row in rows]
+        print()
+        if as_markdown:
+            _print_markdown(heading, titles, cells)
+        else:
+            print_table(console, _console_columns(titles), cells, title=heading)
+    summary = [describe_summary(document["summary"])] if "summary" in document else []
+    bullet = "- " if as_markdown else ""
+    for lines in filter(None, (summary, [bullet + line for line in _legend(document)])):
+        print()
+        for line in lines:
+            _print_line(console, line, as_markdown=as_markdown)
+
+
+def _print_line(console: Console, line: str, *, as_markdown: bool) -> None:
+    if as_markdown:
+        print(line)
+    else:
+        print_text(console, line, indent=2)
+
+
+def _tables(results: list[Result], title: str) -> Iterator[tuple[str, dict[str, Result]]]:
+    """Yield the heading and the results of each table."""
+    if title:
+        yield title, {result["case"]: result for result in results}
         return
     # Ratios between cases of different sizes are allowed: rows per second do not depend on the number of rows.
     cases: dict[str, dict[str, Result]] = {}
-    for result in document["results"]:
+    for result in results:
         cases.setdefault(result["case"].split(" x ")[0], {})[result["system"]] = result
-    for case, results in cases.items():
-        rows = [[column.text(result, results) for column in columns] for result in results.values()]
-        shown = [index for index, column in enumerate(columns) if as_markdown or not column.wide]
-        used = [index for index in shown if any(row[index] for row in rows)]
-        titles = [columns[index].title for index in used]
-        cells = [[row[index] for index in used] for row in rows]
-        (_print_markdown if as_markdown else _print_table)(case, titles, cells)
-    systems = {result["system"]: result["about"] for result in document["results"]}
-    _print_legend(systems, document["machine"], as_markdown=as_markdown)
+    yield from cases.items()
 
 
-def show_together(
-    document: dict[str, Any], columns: tuple[Column, ...], title: str, *, as_json: bool, as_markdown: bool
-) -> None:
-    """Print the document of a benchmark that measures one system, with all cases in one table and a summary."""
-    if as_json:
-        print(json.dumps(document, indent=2))
-        return
-    shown = [column for column in columns if as_markdown or not column.wide]
-    cells = [[column.text(result, {}) for column in shown] for result in document["results"]]
-    (_print_markdown if as_markdown else _print_table)(title, [column.title for column in shown], cells)
-    print()
-    print(describe_summary(document["summary"]))
-    systems = {result["system"]: result["about"] for result in document["results"]}
-    _print_legend(systems, document["machine"], as_markdown=as_markdown)
+def _console_columns(titles: list[str]) -> list[ConsoleColumn]:
+    return [ConsoleColumn(title, is_number=number > 0) for number, title in enumerate(titles)]
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
@@ -230,27 +252,20 @@ def describe_summary(summary: dict[str, Any]) -> str:
     )
 
 
-def _print_table(case: str, titles: list[str], cells: list[list[str]]) -> None:
-    table = Table(title=case, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _print_markdown(case: str, titles: list[str], cells: list[list[str]]) -> None:
-    print(f"\n### {case}\n")
+def _print_markdown(heading: str, titles: list[str], cells: list[list[str]]) -> None:
+    print(f"### {heading}\n")
     print(f"| {' | '.join(titles)} |")
     print(f"|---|{'---:|' * (len(titles) - 1)}")
     for row in cells:
         print(f"| {' | '.join(row)} |")
 
 
-def _print_legend(systems: dict[str, str], machine: dict[str, Any], *, as_markdown: bool) -> None:
-    bullet = "- " if as_markdown else ""
-    print()
-    for system, about in systems.items():
-        print(f"{bullet}{system}: {about}")
+def _legend(document: dict[str, Any]) -> list[str]:
+    """Return a line about each system, and one about the machine."""
+    systems = {result["system"]: result["about"] for result in document["results"]}
+    machine = document["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "pyarrow", "pyspark"))
-    print(f"{bullet}machine: {machine['cores']} cores, {machine['cpu']}, load {machine['load_1min']}; {versions}")
+    return [
+        *(f"{system}: {about}" for system, about in systems.items()),
+        f"machine: {machine['cores']} cores, {machine['cpu']}, load {machine['load_1min']}; {versions}",
+    ]

@@ -14,7 +14,7 @@ from benchmarks.defaults.cases import TABLE_CASES, TableCase
 from benchmarks.defaults.trees import METRICS, score_trees
 from benchmarks.end_to_end.observed_command import last_document, observe
 from benchmarks.machine import describe_machine
-from benchmarks.selection import check_names
+from benchmarks.selection import select_names
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.shards import read_manifest
 
@@ -30,11 +30,11 @@ class TablesBench:
     """Options of the comparison.
 
     Args:
-        tables: Names of the tables.
+        tables: Names of the tables; empty: the published ones.
         overrides: Fields of the job files that differ from what `farandole init` wrote, as for `--set`.
     """
 
-    tables: Sequence[str] = PUBLISHED
+    tables: Sequence[str] = ()
     overrides: Sequence[str] = ()
 
 
@@ -46,9 +46,8 @@ def bench_tables(bench: TablesBench, on_event: EventHandler = ignore_event) -> d
         TrainingError: A command failed.
         UnavailableError: The package of a table is not installed.
     """
-    check_names("--tables", bench.tables, tuple(TABLE_CASES))
     results = []
-    for name in bench.tables:
+    for name in select_names("--tables", bench.tables or PUBLISHED, TABLE_CASES):
         with tempfile.TemporaryDirectory(prefix="farandole-tables-") as folder:
             result = _compare(name, TABLE_CASES[name], Path(folder), bench.overrides)
         results.append(result)

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.end_to_end.cases import END_TO_END_CASES, EndToEndCase
 from benchmarks.end_to_end.observed_command import Observed, last_document, observe
 from benchmarks.machine import describe_machine
-from benchmarks.selection import check_names, select_systems
+from benchmarks.selection import select_names, select_systems
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message, ignore_event
 
@@ -55,14 +55,14 @@ class EndToEndBench:
     """Options of the end-to-end benchmark.
 
     Args:
-        cases: Names of the cases.
+        cases: Names of the cases; empty: all.
         systems: Names of the systems; empty: all that can run.
         before: Another checkout of Farandole, in which `make setup` was run; None: there is none.
         peers_python: The interpreter of Ray.
         repeats: Rounds.
     """
 
-    cases: Sequence[str] = tuple(END_TO_END_CASES)
+    cases: Sequence[str] = ()
     systems: Sequence[str] = ()
     before: Path | None = None
     peers_python: str = sys.executable
@@ -93,10 +93,10 @@ def bench_end_to_end(bench: EndToEndBench, on_event: EventHandler = ignore_event
         SpecError: A case or a system does not exist, or the other checkout is missing.
         TrainingError: A command failed.
     """
-    check_names("--case", bench.cases, tuple(END_TO_END_CASES))
+    cases = select_names("--case", bench.cases, END_TO_END_CASES)
     systems = _systems(bench, on_event)
     results = []
-    for name in bench.cases:
+    for name in cases:
         case = END_TO_END_CASES[name]
         runs: dict[str, _Runs] = {system: _Runs() for system in systems}
         for number in range(bench.repeats):

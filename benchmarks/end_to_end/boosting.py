@@ -5,9 +5,7 @@ Run as `python -m benchmarks.end_to_end.boosting CASE FOLDER STORE`.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+from benchmarks.end_to_end.baseline import read_arguments, score
 from benchmarks.end_to_end.stopwatch import begin, finish
 
 _MOST_CATEGORIES = 255
@@ -19,11 +17,10 @@ def main() -> None:
     begin("imports")
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
     from benchmarks.end_to_end.frames import read_table
 
-    case, folder, store = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    case, folder, store = read_arguments()
     begin("reading and features")
     table = read_table(case, folder)
     train, _, test = table.parts
@@ -34,13 +31,7 @@ def main() -> None:
     model = HistGradientBoostingClassifier(categorical_features=categorical, random_state=1)
     model.fit(features[train], table.label[train])
     begin("evaluation")
-    probability = model.predict_proba(features[test])[:, 1]
-    label = table.label[test]
-    metrics = {
-        "roc_auc": float(roc_auc_score(label, probability)),
-        "accuracy": float(accuracy_score(label, probability > 0.5)),
-        "log_loss": float(log_loss(label, probability)),
-    }
+    metrics = score(table.label[test], model.predict_proba(features[test])[:, 1])
     begin("logging and registering")
     import mlflow
 

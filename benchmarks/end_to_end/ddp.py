@@ -6,14 +6,11 @@ Run as `python -m benchmarks.end_to_end.ddp CASE FOLDER STORE`.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.stopwatch import begin, finish
-
-WORKERS = 2
+from benchmarks.end_to_end.baseline import read_arguments
+from benchmarks.end_to_end.stopwatch import begin
 
 
 def main() -> None:
@@ -22,9 +19,9 @@ def main() -> None:
     import torch.multiprocessing as mp
 
     from benchmarks.end_to_end.frames import read_table
-    from benchmarks.end_to_end.handwritten import to_tensors
+    from benchmarks.end_to_end.handwritten import WORKERS, to_tensors
 
-    case, folder, store = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    case, folder, store = read_arguments()
     begin("reading and features")
     table = read_table(case, folder)
     tensors = to_tensors(table)
@@ -42,28 +39,22 @@ def run_rank(rank: int, meeting: str, case: str, store: str, tensors: dict[str, 
 
     from benchmarks.end_to_end import handwritten
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // WORKERS))
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
+    workers = handwritten.WORKERS
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
     history: list[tuple[int, dict[str, float]]] = []
 
     def on_epoch(network: nn.Module, steps: int, loss: float) -> None:
         if rank == 0:
-            plain = network.module
-            assert isinstance(plain, nn.Module)
-            history.append((steps, {"loss": loss, **handwritten.evaluate(plain, tensors, "validation")}))
+            history.append((steps, handwritten.validate(network, tensors, loss)))
 
     if rank == 0:
         begin("training")
-    trained = handwritten.train(tensors, cardinalities, rank, WORKERS, DistributedDataParallel, on_epoch)
+    trained = handwritten.train(tensors, cardinalities, rank, workers, DistributedDataParallel, on_epoch)
     dist.destroy_process_group()
     if rank == 0:
         begin("evaluation")
-        network = trained.module
-        assert isinstance(network, nn.Module)
-        metrics = handwritten.evaluate(network, tensors, "test")
-        begin("logging and registering")
-        handwritten.log_to_mlflow(store, f"{case}-ddp", network, history, metrics)
-        finish(metrics)
+        handwritten.conclude(store, f"{case}-ddp", handwritten.plain(trained), tensors, history)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.end_to_end.baseline import score
 from benchmarks.end_to_end.frames import TableData
+from benchmarks.end_to_end.stopwatch import begin, finish
 
+WORKERS = 2
 EPOCHS, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 8, 4096, 0.01, 0.01, 0.15
 
 
@@ -93,18 +96,31 @@ def to_tensors(table: TableData) -> dict[str, torch.Tensor]:
 
 def evaluate(network: nn.Module, tensors: dict[str, torch.Tensor], part: str) -> dict[str, float]:
     """Return the metrics of a part of the rows."""
-    from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
-
     chosen = tensors[part]
     network.eval()
     with torch.no_grad():
         probability = network(tensors["numbers"][chosen], tensors["codes"][chosen]).double().sigmoid().numpy()
-    label = tensors["label"][chosen].numpy()
-    return {
-        "roc_auc": float(roc_auc_score(label, probability)),
-        "accuracy": float(accuracy_score(label, probability > 0.5)),
-        "log_loss": float(log_loss(label, probability)),
-    }
+    return score(tensors["label"][chosen].numpy(), probability)
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """Return a network without what wraps it for several ranks."""
+    inner = getattr(network, "module", network)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def validate(network: nn.Module, tensors: dict[str, torch.Tensor], loss: float) -> dict[str, float]:
+    """Return what an epoch logs: its last loss, and the metrics of the validation rows."""
+    return {"loss": loss, **evaluate(plain(network), tensors, "validation")}
+
+
+def conclude(store: str, name: str, network: nn.Module, tensors: dict[str, torch.Tensor], history: list[Any]) -> None:
+    """Evaluate a network on the test rows, log it, register it, and announce its metrics."""
+    metrics = evaluate(network, tensors, "test")
+    begin("logging and registering")
+    log_to_mlflow(store, name, network, history, metrics)
+    finish(metrics)
 
 
 def log_to_mlflow(store: str, name: str, network: nn.Module, history: list[Any], metrics: dict[str, float]) -> None:

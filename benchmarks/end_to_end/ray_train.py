@@ -5,14 +5,12 @@ Run as `python -m benchmarks.end_to_end.ray_train CASE FOLDER STORE`.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.stopwatch import begin, finish
-
-WORKERS = 2
+from benchmarks.end_to_end.baseline import read_arguments
+from benchmarks.end_to_end.stopwatch import begin
 
 
 def main() -> None:
@@ -26,7 +24,7 @@ def main() -> None:
     from benchmarks.end_to_end import handwritten
     from benchmarks.end_to_end.frames import read_table
 
-    case, folder, store = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    case, folder, store = read_arguments()
     begin("reading and features")
     table = read_table(case, folder)
     tensors = handwritten.to_tensors(table)
@@ -36,7 +34,7 @@ def main() -> None:
         trainer = TorchTrainer(
             run_rank,
             train_loop_config={"tensors": ray.put(tensors), "cardinalities": table.cardinalities},
-            scaling_config=ray.train.ScalingConfig(num_workers=WORKERS, use_gpu=False),
+            scaling_config=ray.train.ScalingConfig(num_workers=handwritten.WORKERS, use_gpu=False),
             run_config=ray.train.RunConfig(name=case, storage_path=results),
         )
         result = trainer.fit()
@@ -44,10 +42,7 @@ def main() -> None:
         network = handwritten.Network(tensors["numbers"].shape[1], table.cardinalities)
         with result.checkpoint.as_directory() as kept:
             network.load_state_dict(torch.load(Path(kept, "weights.pt"), weights_only=True))
-    metrics = handwritten.evaluate(network, tensors, "test")
-    begin("logging and registering")
-    handwritten.log_to_mlflow(store, f"{case}-ray", network, [], metrics)
-    finish(metrics)
+    handwritten.conclude(store, f"{case}-ray", network, tensors, [])
 
 
 def run_rank(config: dict[str, Any]) -> None:
@@ -65,14 +60,11 @@ def run_rank(config: dict[str, Any]) -> None:
 
     def on_epoch(network: nn.Module, steps: int, loss: float) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
+            checkpoint, values = None, {"loss": loss}
             if context.get_world_rank() == 0:
-                plain = getattr(network, "module", network)
-                values = {"loss": loss, **handwritten.evaluate(plain, tensors, "validation")}
-                torch.save(plain.state_dict(), Path(folder, "weights.pt"))
+                values = handwritten.validate(network, tensors, loss)
+                torch.save(handwritten.plain(network).state_dict(), Path(folder, "weights.pt"))
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
-            else:
-                values = {"loss": loss}
             ray.train.report(values, checkpoint=checkpoint)
 
     rank, size = context.get_world_rank(), context.get_world_size()

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.loader.cases import ARRAYS, CASES, write_case
 from benchmarks.machine import describe_machine, run_module
-from benchmarks.selection import check_names, select_systems
+from benchmarks.selection import select_names, select_systems
 from farandole.events import EventHandler, Progress, StageEnded, StageStarted, ignore_event
 
 OWN_SYSTEMS = ("memcpy", "memcpy_batches", "farandole", "torch")
@@ -30,7 +30,7 @@ class LoaderBench:
     """Options of the loader benchmark.
 
     Args:
-        cases: Names of `CASES`.
+        cases: Names of `CASES`; empty: all.
         systems: Names of systems; empty: all that are installed.
         rows: Rows of each case; None: the default of the case.
         peer_rows: Maximum rows that a peer reads: peers need minutes for a million. Their rows per second count.
@@ -39,7 +39,7 @@ class LoaderBench:
         quick: Whether to read few rows, once, only to check that it works.
     """
 
-    cases: Sequence[str] = tuple(CASES)
+    cases: Sequence[str] = ()
     systems: Sequence[str] = ()
     rows: int | None = None
     peer_rows: int = 50_000
@@ -59,12 +59,12 @@ def bench_loader(bench: LoaderBench, on_event: EventHandler = ignore_event) -> d
         SpecError: A case or a system does not exist.
         UnavailableError: A requested system is not installed.
     """
-    check_names("--case", bench.cases, list(CASES))
+    cases = select_names("--case", bench.cases, CASES)
     peers = {name: name for name in PEERS}
     systems = select_systems(bench.systems, OWN_SYSTEMS, peers, bench.peers_python, on_event)
     on_event(StageStarted("bench", f"loader: {', '.join(systems)}"))
     results: list[dict[str, Any]] = []
-    for name in bench.cases:
+    for name in cases:
         with tempfile.TemporaryDirectory(prefix="farandole-benchmark-") as scratch:
             results += _measure_case(name, systems, bench, Path(scratch), on_event)
     on_event(StageEnded("bench", f"{len(results)} results"))

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, repository_on_python_path
-from benchmarks.selection import check_names
+from benchmarks.selection import select_names
 from benchmarks.train.cases import TRAINING_CASES, TrainingCase
 from farandole.errors import TrainingError, UnavailableError
 from farandole.events import EventHandler, Progress, StageEnded, StageStarted, ignore_event
@@ -38,16 +38,16 @@ class TrainBench:
     """Options of the training benchmark.
 
     Args:
-        cases: Names of `TRAINING_CASES`.
-        systems: Names of `SYSTEMS`.
+        cases: Names of `TRAINING_CASES`; empty: all.
+        systems: Names of `SYSTEMS`; empty: all.
         workers: Processes of each gang.
         gpus: GPUs of each process, 0 or 1.
         repeats: Gangs of each system, in turn with the others.
         quick: Whether to make few steps, once, only to check that it works.
     """
 
-    cases: Sequence[str] = tuple(TRAINING_CASES)
-    systems: Sequence[str] = tuple(SYSTEMS)
+    cases: Sequence[str] = ()
+    systems: Sequence[str] = ()
     workers: int = 2
     gpus: int = 0
     repeats: int = 3
@@ -66,8 +66,11 @@ def bench_train(bench: TrainBench, on_event: EventHandler = ignore_event) -> dic
         UnavailableError: There are fewer GPUs than processes that need one.
         TrainingError: A gang failed.
     """
-    check_names("--case", bench.cases, list(TRAINING_CASES))
-    check_names("--system", bench.systems, list(SYSTEMS))
+    bench = replace(
+        bench,
+        cases=select_names("--case", bench.cases, TRAINING_CASES),
+        systems=select_names("--system", bench.systems, SYSTEMS),
+    )
     if bench.gpus:
         _require_gpus(bench.workers)
     on_event(StageStarted("bench", f"train: {', '.join(bench.systems)}, {bench.workers} workers"))

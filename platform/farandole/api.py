@@ -12,8 +12,13 @@ from farandole.backends.records import JobDatabase, JobRecord
 from farandole.backends.registry import backend_for_job, get_backend
 from farandole.errors import UnavailableError
 from farandole.events import EventHandler, Message, ignore_event
-from farandole.jobdir.directory import newest_job_directory
-from farandole.jobdir.foreground import ForegroundJob, foreground_job
+from farandole.jobdir.foreground import (
+    ForegroundJob,
+    foreground_directory_of,
+    foreground_job,
+    newest_foreground_directory,
+    was_submitted,
+)
 from farandole.jobdir.layout import job_directory
 from farandole.jobdir.locks import is_foreground_job
 from farandole.jobdir.scaling import scale as scale_here
@@ -96,7 +101,7 @@ def train(
     on_event: EventHandler = ignore_event,
     *,
     register: bool = False,
-    resume: bool = False,
+    resume: bool | str = False,
     resume_command: str = "",
 ) -> TrainedModel:
     """Train the job's model on the dataset that `data.output` holds.
@@ -105,8 +110,8 @@ def train(
         job: The job.
         on_event: Receives the progress of the training, and a warning where the dataset is out of date.
         register: Whether to add a version to the registered model.
-        resume: Continue the newest job of this name instead of starting a new one.
-        resume_command: The command that continues the job, for `farandole status`.
+        resume: Continue a job instead of starting a new one: True for the newest of this name, or an id.
+        resume_command: The command that continues the job, for `farandole status`; the job's id is appended.
 
     Raises:
         UserError: The job, its dataset or its model cannot be used.
@@ -128,7 +133,7 @@ def run(
     on_event: EventHandler = ignore_event,
     *,
     force: bool = False,
-    resume: bool = False,
+    resume: bool | str = False,
     resume_command: str = "",
 ) -> RunResult:
     """Prepare the dataset, train, evaluate, and register the model; for errors see `prepare` and `train`.
@@ -137,8 +142,8 @@ def run(
         job: The job.
         on_event: Receives the events of all stages.
         force: Prepare the dataset even if nothing has changed.
-        resume: Continue the newest job of this name instead of starting a new one.
-        resume_command: The command that continues the job, for `farandole status`.
+        resume: Continue a job instead of starting a new one: True for the newest of this name, or an id.
+        resume_command: The command that continues the job, for `farandole status`; the job's id is appended.
     """
     from farandole import pipeline
 
@@ -150,10 +155,18 @@ def run(
 
 
 def _foreground_job(
-    job: Job, on_event: EventHandler, resume: bool, resume_command: str
+    job: Job, on_event: EventHandler, resume: bool | str, resume_command: str
 ) -> AbstractContextManager[ForegroundJob]:
-    directory = newest_job_directory(job) if resume else None
+    directory = _directory_to_resume(job, resume) if resume else None
     return foreground_job(job, on_event, directory=directory, resume=resume_command)
+
+
+def _directory_to_resume(job: Job, resume: bool | str) -> Path:
+    job_id = newest_foreground_directory(job.name).name if isinstance(resume, bool) else resume
+    records = JobDatabase(home())
+    if records.path.exists() and job_id in records.ids():
+        raise was_submitted(job_id)
+    return foreground_directory_of(job_id, job.name)
 
 
 def sweep(job: Job, on_event: EventHandler = ignore_event, *, resume: bool = False) -> SweepResult:

@@ -151,7 +151,6 @@ def train(
     on_event: EventHandler = ignore_event,
     *,
     register: bool = False,
-    resume: bool = False,
     directory: Path | None = None,
 ) -> TrainedModel:
     """Train the job's model on its dataset; see `farandole.launch.supervisor.train` for arguments and errors.
@@ -163,7 +162,7 @@ def train(
 
     manifest = prepared.manifest if prepared is not None else None
     job = checked.job if manifest is None else resolve(_resolve_from_dataset(checked.job, manifest), manifest)
-    trained = train_model(job, on_event, manifest=manifest, register=register, resume=resume, directory=directory)
+    trained = train_model(job, on_event, manifest=manifest, register=register, directory=directory)
     return replace(trained, dataset=DatasetSummary(**prepared.to_dict()) if prepared is not None else None)
 
 

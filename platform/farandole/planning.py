@@ -317,8 +317,14 @@ def _script_step(job: Job) -> TrainStep:
     workers = job.resources.workers
     threads = job.resources.threads(len(os.sched_getaffinity(0)), workers)
     command = " ".join([str(job.train.script), *job.train.args])
-    text = f"run {command} on {format_count(workers, 'worker')} with {format_count(threads, 'thread')} each"
-    return TrainStep(text, workers=workers, threads=threads)
+    return TrainStep(f"run {command} on {_workers(job, threads)}", workers=workers, threads=threads)
+
+
+def _workers(job: Job, threads: int) -> str:
+    """Return the workers, with the threads and GPUs of each."""
+    workers, gpus = job.resources.workers, job.resources.gpus
+    parts = format_count(threads, "thread") + (f" and {format_count(gpus, 'GPU')}" if gpus else "")
+    return f"{format_count(workers, 'worker')} with {parts}" + (" each" if workers > 1 else "")
 
 
 def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, SourceFiles]) -> TrainStep:
@@ -327,11 +333,8 @@ def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, Sou
     cores = len(os.sched_getaffinity(0))
     threads = resources.threads(cores, resources.workers)
     text = (
-        f"train {job.network.builder} for {_epochs(spec)} with {_batch(spec)} rows per step on"
-        f" {format_count(resources.workers, 'worker')} with {format_count(threads, 'thread')} each"
+        f"train {job.network.builder} for {_epochs(spec)} with {_batch(spec)} rows per step on {_workers(job, threads)}"
     )
-    if resources.gpus:
-        text += f" and {format_count(resources.gpus, 'GPU')} each"
     if spec.augment:
         text += f", augmenting {', '.join(spec.augment)} at random"
     if resources.workers * threads > cores:
@@ -342,9 +345,6 @@ def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, Sou
         steps = spec.num_epochs * (whole + (rest > 0 and spec.tail == "weight"))
         text += f": {steps:,} steps"
     chosen = chosen_values(unresolved, job)
-    if chosen:
-        text += f"; auto: {', '.join(f'{field} {value}' for field, value in chosen.items())}"
-        text += "" if manifest else " (from an estimate of the rows)"
     return TrainStep(text, workers=resources.workers, threads=threads, steps=steps, chosen=chosen or None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +118,9 @@ def test_damaged_checkpoint_is_skipped_with_a_warning(
     state = bytearray((newest / "state.pt").read_bytes())
     state[len(state) // 2] ^= 1
     (newest / "state.pt").write_bytes(state)
-    os.utime(directory)
     recorder = EventRecorder([])
 
-    resumed = train(restarted.job, recorder, resume=True)
+    resumed = train(restarted.job, recorder, directory=directory)
 
     assert resumed.directory == directory
     assert f"{newest}: does not match its digest; skipped" in recorder.warnings
@@ -134,11 +132,10 @@ def test_resuming_with_other_data_starts_again_in_the_same_mlflow_run(
     restarted: Restarted, module_home: Path, make_module_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FARANDOLE_HOME", str(module_home))
-    os.utime(restarted.trained.directory)
     recorder = EventRecorder([])
     job = make_module_job(seed=1, train__epochs=1, resources__workers=1)
 
-    resumed = train(job, recorder, resume=True)
+    resumed = train(job, recorder, directory=restarted.trained.directory)
 
     assert resumed.directory == restarted.trained.directory
     assert sum("belongs to another dataset, model or training setting" in text for text in recorder.warnings) >= 1

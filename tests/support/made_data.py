@@ -44,6 +44,10 @@ FEATURES: dict[str, Any] = {
 }
 
 
+Split = dict[str, pd.DataFrame]
+"""Raw rows by split."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A small dataset and its raw rows.
@@ -61,13 +65,14 @@ class Made:
     manifest: Manifest
 
 
-def make_dataset(directory: Path, kind: str, seed: int = 0) -> Made:
+def make_dataset(directory: Path, kind: str, seed: int = 0, edit: Callable[[Split], None] | None = None) -> Made:
     """Write a CSV file and the dataset that its preparation could have made.
 
     Args:
         directory: The directory for both.
         kind: `binary`, `multiclass` or `regression`.
         seed: The seed of the random rows.
+        edit: Changes the rows of the splits in place.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rows = _rows(kind, seed)
@@ -86,6 +91,8 @@ def make_dataset(directory: Path, kind: str, seed: int = 0) -> Made:
     for name in SPLITS:
         split[name] = rows.iloc[start : start + ROWS[name]].reset_index(drop=True)
         start += ROWS[name]
+    if edit is not None:
+        edit(split)
     return Made(path, split, data, _write(path, Data.model_validate(data), split))
 
 

@@ -101,13 +101,29 @@ def build_fixed(schema: Schema) -> nn.Module:
     return nn.Identity()
 
 
-def build_two_wide(schema: Schema) -> nn.Module:
+def build_two_wide(schema: Schema, mode: str = "training") -> nn.Module:
+    """Build a network whose outputs have a wrong shape in one of its modes, `training` or `evaluation`."""
+
     class TwoWide(Network):
         def forward(self, **groups: torch.Tensor) -> torch.Tensor:
             outputs = super().forward(**groups)
-            return torch.cat([outputs, outputs], dim=1)
+            return torch.cat([outputs, outputs], dim=1) if self.training == (mode == "training") else outputs
 
     return TwoWide(schema)
+
+
+def build_with_steps(schema: Schema, pools: bool = False, members: int | None = None) -> nn.Module:
+    """Build a network whose outputs have an axis of steps in training, and in evaluation unless it pools them."""
+
+    class Steps(Network):
+        def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(**groups)
+            return outputs if pools and not self.training else outputs.unsqueeze(1).expand(-1, 3, -1)
+
+    network = Steps(schema)
+    if members is not None:
+        network.members = members  # type: ignore[assignment]
+    return network
 
 
 def build_diverging(schema: Schema) -> nn.Module:

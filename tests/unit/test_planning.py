@@ -29,6 +29,12 @@ def test_valid_job_has_no_problems_and_four_steps(make_job: MakeJob) -> None:
     assert register["text"].startswith("add a version to the registered model small in sqlite:///")
 
 
+def test_single_worker_has_no_others_to_be_compared_with(make_job: MakeJob) -> None:
+    step = plan(make_job(resources__workers=1, resources__cpus=1)).steps[1]
+    assert "rows per step on 1 worker with 1 thread" in step.text
+    assert "each" not in step.text
+
+
 def test_job_without_a_model_is_prepared_and_not_trained(make_job: MakeJob) -> None:
     job = make_job(model=None)
     document = plan(job).to_dict()

@@ -47,7 +47,7 @@ _GAP = "  "
 _MIN_FLEXIBLE = 28
 """A column of text that is narrower than this is hard to read; the table becomes a list."""
 _MIN_VALUE = 30
-"""Values that have less room than this beside their names are shown below them."""
+"""Values that have less room than this beside their names, and need more, are shown below them."""
 
 Value = str | Text
 """Text of one style: plain, or styled as a whole."""
@@ -121,21 +121,22 @@ def print_text(console: Console, text: str, *, indent: int = 0, style: str = "",
             _print(console, shown)
 
 
-def print_values(console: Console, rows: Sequence[tuple[str, Value]], *, title: Value = "") -> None:
+def print_values(console: Console, rows: Sequence[tuple[str, Value]], *, title: Value = "", indent: int = 0) -> None:
     """Print names and values: side by side, or one below the other where there is little room.
 
     Args:
         console: Where to print.
         rows: Names and values; a value may have several lines.
         title: A line above them, under which they are indented.
+        indent: Indentation of all lines.
     """
-    indent = 0
     if title:
-        print_text(console, str(title), indent=2, style="bold")
-        indent = 2
+        print_text(console, " " * indent + str(title), indent=indent + 2, style="bold")
+        indent += 2
     width = max((cell_len(name) for name, _ in rows), default=0)
     beside = indent + width + len(_GAP)
-    if console.width - beside >= _MIN_VALUE:
+    longest = max((cell_len(line) for _, value in rows for line in str(value).splitlines()), default=0)
+    if console.width - beside >= min(_MIN_VALUE, longest):
         for name, value in rows:
             _print_beside(console, name, value, indent, width)
         return
@@ -146,10 +147,13 @@ def print_values(console: Console, rows: Sequence[tuple[str, Value]], *, title: 
 
 
 def _print_beside(console: Console, name: str, value: Value, indent: int, width: int) -> None:
-    """Print a value beside its name; one with a word that has no room there is shown below, further to the left."""
+    """Print a value beside its name; one with a word that has no room there is shown below, further to the left.
+
+    A word that is longer than the whole line is shown there as well: it exceeds the terminal by less.
+    """
     beside = indent + width + len(_GAP)
     longest = max((cell_len(word) for word in str(value).split()), default=0)
-    is_below = console.width - beside < longest <= console.width - indent - 2
+    is_below = longest > console.width - beside and indent + 2 < beside
     start = indent + 2 if is_below else beside
     head = Text(" " * indent).append(name, style="bold")
     lines = _lines(value, console.width - start) or [Text("")]

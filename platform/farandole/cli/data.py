@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from farandole.cli.completion import datasets as known_datasets
 from farandole.cli.help import GroupedCommands, PlainCommand
+from farandole.process.json_text import json_text
 
 Directory = Annotated[
     str,
@@ -57,7 +57,10 @@ def head(
     rows: Annotated[int, typer.Option("--rows", "-n", metavar="N", min=1, help="How many rows.")] = 5,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split.")] = "train",
     decode: Annotated[
-        bool, typer.Option("--decode", help="Show tokens as text, categories by their values, the label's class.")
+        bool,
+        typer.Option(
+            "--decode", help="Show tokens as text, categories by their values, the label by its class or in its unit."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +80,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 
     problems = verify_dataset(directory)
     if as_json:
-        print(json.dumps({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
+        print(json_text({"path": str(directory), "problems": [problem.to_dict() for problem in problems]}, indent=2))
     for problem in problems:
         name = "manifest" if problem.shard is None else open_storage(directory).display_path(problem.shard)
         block = "" if problem.block is None else f": record batch {problem.block}"

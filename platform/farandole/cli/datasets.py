@@ -17,6 +17,7 @@ from farandole.errors import UserError
 from farandole.events import format_metric
 from farandole.pages.page import format_number, format_time
 from farandole.process.atomic import write_atomic
+from farandole.process.json_text import json_text
 from farandole.shards import LABEL, Dataset, Group, Manifest
 
 _MAX_FILES = 12
@@ -26,7 +27,7 @@ _FIRST_VALUES = 8
 def show(directory: str, manifest: Manifest, *, as_json: bool) -> None:
     """Show everything that a manifest contains."""
     if as_json:
-        print(json.dumps({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
+        print(json_text({"path": str(directory), **manifest.model_dump(mode="json")}, indent=2))
         return
     console = make_console()
     print_text(console, str(directory), style="bold")
@@ -60,7 +61,7 @@ def write_page(directory: str, file: Path, *, as_json: bool) -> None:
         write_atomic(file, page)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror or error}); choose another path") from error
-    print(json.dumps({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
+    print(json_text({"path": str(directory), "page": str(file)}, indent=2) if as_json else file)
 
 
 def show_rows(dataset: Dataset, split: str, rows: int, *, decode: bool = False, as_json: bool) -> None:
@@ -70,7 +71,7 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, decode: bool = False, 
         dataset: The dataset.
         split: Name of the split.
         rows: Number of rows.
-        decode: Show tokens as text, ids as the values that they stand for, and the label's class by its name.
+        decode: Show tokens as text, ids as the values that they stand for, and the label by its class or in its unit.
         as_json: Whether to print a document.
     """
     schema = dataset.manifest.columns
@@ -86,7 +87,7 @@ def show_rows(dataset: Dataset, split: str, rows: int, *, decode: bool = False, 
             values[LABEL] = decoder.label(label) if decoder is not None else label
         found.append(values)
     if as_json:
-        print(json.dumps({"split": split, "rows": found}, indent=2))
+        print(json_text({"split": split, "rows": found}, indent=2))
         return
     columns = [Column("feature", style="bold")]
     columns += [Column(str(number), is_text=decode, is_number=not decode) for number in range(len(found))]
@@ -116,7 +117,7 @@ def _cell(value: Any) -> str:
 def show_differences(first: str, second: str, differences: list[dict[str, Any]], *, as_json: bool) -> None:
     """Show the differences between two datasets."""
     if as_json:
-        print(json.dumps({"first": str(first), "second": str(second), "differences": differences}, indent=2))
+        print(json_text({"first": str(first), "second": str(second), "differences": differences}, indent=2))
         return
     if not differences:
         print(f"{first} and {second} have the same content")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farandole.cli import completion
 from farandole.cli.help import PlainCommand
-from farandole.errors import SpecError
+from farandole.errors import closest_match
 
 if TYPE_CHECKING:
     from farandole.guessing.guess import Guess, RawData
 
-_KINDS = ("binary", "multiclass", "regression")
 _SHOWN = 8
 """Columns that are listed by name."""
 
@@ -45,7 +44,7 @@ def init(
             "--kind",
             metavar="KIND",
             help="binary, multiclass or regression. Default: guessed.",
-            autocompletion=lambda incomplete: [kind for kind in _KINDS if kind.startswith(incomplete)],
+            autocompletion=completion.kinds_of_labels,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The job's name.")] = None,
@@ -53,13 +52,10 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Look at data and write a job file that trains a first model on them."""
-    from farandole.guessing.guess import guess
+    from farandole.guessing.guess import check_options, guess
     from farandole.guessing.job_text import default_directory, write_job_file
 
-    if name is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?", name):
-        raise SpecError(f"--name {name}: use lower-case letters, digits and `-`, at most 53 characters")
-    if kind is not None and kind not in _KINDS:
-        raise SpecError(f"--kind {kind}: is not known; use {', '.join(_KINDS)}")
+    check_options(kind, name)
     raw = look_at(data)
     if label is None and raw.sample is not None and sys.stdin.isatty() and not as_json:
         label = ask_label(raw)
@@ -83,16 +79,23 @@ def look_at(data: str) -> RawData:
 
 
 def ask_label(raw: RawData) -> str:
-    """Ask which column is the label; the most likely one is the default."""
+    """Ask which column is the label, until there is one of that name; the most likely one is the default."""
+    from farandole.cli.console import make_console, print_text, print_values
     from farandole.guessing.labels import find_label
 
     assert raw.sample is not None, "images have one label"
     likely, others = find_label(raw.sample.columns)
     known = raw.sample.names
-    print(f"columns: {', '.join(known[:40])}{', …' if len(known) > 40 else ''}", file=sys.stderr)
-    if others:
-        print(f"perhaps: {', '.join((likely, *others))}", file=sys.stderr)
-    return str(typer.prompt("label (what to predict)", default=likely, err=True)).strip()
+    console = make_console(stderr=True)
+    perhaps = [("perhaps", _names((likely, *others)))] if others else []
+    print_values(console, [("columns", f"{len(known)}: {_names(known)}"), *perhaps])
+    while True:
+        answer = str(typer.prompt("label (what to predict)", default=likely, err=True)).strip()
+        if answer in known:
+            return answer
+        close = closest_match(answer, list(known))
+        hint = f"did you mean {close}?" if close else f"press Enter for {likely}"
+        print_text(console, f"{answer}: there is no such column; {hint}", indent=2)
 
 
 def _show(found: Guess, path: Path) -> None:
@@ -102,7 +105,7 @@ def _show(found: Guess, path: Path) -> None:
     from farandole.cli.render import command
 
     rows: list[tuple[str, Any]] = list(_rows(found))
-    rows += [("warning", Text(warning, style="yellow")) for warning in _warnings(found)]
+    rows += [("warning", Text(warning, style="yellow")) for warning in found.warnings]
     rows.append(("next", Text(f"{command()} run {_relative(path)}", style="green")))
     print_values(make_console(), rows, title=f"{found.name}: {_relative(path)}")
 
@@ -124,15 +127,6 @@ def _rows(found: Guess) -> list[tuple[str, str]]:
     if len(found.left_out) > _SHOWN:
         rows.append(("", f"and {len(found.left_out) - _SHOWN} more"))
     return [*rows, ("split", found.split.reason)]
-
-
-def _warnings(found: Guess) -> list[str]:
-    leaks = [
-        f"{leak.column} alone predicts {found.label.column} ({leak.measure} {leak.score:.3f}); remove it if it is known"
-        " only later"
-        for leak in found.leaks
-    ]
-    return [*leaks, *found.notes]
 
 
 def _names(names: Any) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farandole.cli.completion import job_ids
+from farandole.cli.completion import backends, job_ids, one_of
 from farandole.cli.help import PlainCommand
 from farandole.cli.pipeline import AsJson, JobFile, Overrides
 from farandole.errors import SpecError, closest_match
@@ -30,6 +30,7 @@ BackendOption = Annotated[
         "--backend",
         metavar="NAME",
         help="local, hosts or kubernetes. Default: the one that the job was submitted to from here.",
+        autocompletion=backends,
     ),
 ]
 Context = Annotated[
@@ -52,7 +53,12 @@ def submit(
     overrides: Overrides = None,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", metavar="NAME", help="local, hosts or kubernetes. Default: the job file's, local."),
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="local, hosts or kubernetes. Default: the job file's, local.",
+            autocompletion=backends,
+        ),
     ] = None,
     priority: Annotated[
         int | None,
@@ -105,7 +111,12 @@ def submit(
 def jobs(
     state: Annotated[
         list[str] | None,
-        typer.Option("--state", metavar="STATE", help=f"Only jobs in this state: {', '.join(_STATES)}. Repeatable."),
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help=f"Only jobs in this state: {', '.join(_STATES)}. Repeatable.",
+            autocompletion=one_of(*_STATES),
+        ),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, help="Maximum number of jobs, newest first.")
@@ -116,6 +127,7 @@ def jobs(
             "--backend",
             metavar="NAME",
             help="local, hosts or kubernetes. Default: all to which jobs were submitted from here.",
+            autocompletion=backends,
         ),
     ] = None,
     context: Context = None,

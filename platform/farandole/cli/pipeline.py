@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli.completion import job_files
+from farandole.cli.completion import backends, foreground_job_ids, job_files
 from farandole.cli.completion import overrides as field_overrides
 from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError
@@ -35,6 +35,16 @@ Force = Annotated[bool, typer.Option("--force", help="Prepare the dataset even i
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the newest job of this name from its last checkpoint.")
 ]
+ResumeId = Annotated[
+    str | None,
+    typer.Option(
+        "--resume-id",
+        metavar="ID",
+        help="Continue this job instead of the newest one of its name.",
+        show_default=False,
+        autocompletion=foreground_job_ids,
+    ),
+]
 
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 """User and password in a URI, which no file and no screen shows."""
@@ -52,6 +62,7 @@ def run(
     as_json: AsJson = False,
     force: Force = False,
     resume: Resume = False,
+    resume_id: ResumeId = None,
     register_anyway: RegisterAnyway = False,
 ) -> None:
     """Prepare, train, evaluate and register, in the foreground."""
@@ -63,16 +74,16 @@ def run(
     job = load_job(job_file, [*(overrides or ()), *_anyway(register_anyway)])
     with event_display() as on_event:
         command = _resume_command("run", job_file, overrides, *(["--register-anyway"] if register_anyway else []))
-        result = api.run(job, on_event, force=force, resume=resume, resume_command=command)
+        result = api.run(job, on_event, force=force, resume=resume_id or resume, resume_command=command)
     render.show_training(job_file, job, result.trained, as_json=as_json)
 
 
 def _resume_command(command: str, job_file: Path, overrides: list[str] | None, *options: str) -> str:
-    """Return the command that continues a job which fails: the same one, with `--resume`."""
+    """Return the command that continues a job which fails, from any directory, and without the job's id at its end."""
     from farandole.cli.render import command as program
 
     changes = [text for override in overrides or () for text in ("--set", _CREDENTIALS.sub("//", override))]
-    return shlex.join([program(), command, str(job_file), *changes, *options, "--resume"])
+    return shlex.join([program(), command, str(job_file.absolute()), *changes, *options, "--resume-id"])
 
 
 def prepare(job_file: JobFile, overrides: Overrides = None, as_json: AsJson = False, force: Force = False) -> None:
@@ -94,6 +105,7 @@ def train(
     as_json: AsJson = False,
     register: Annotated[bool, typer.Option("--register", help="Add a version to the registered model.")] = False,
     resume: Resume = False,
+    resume_id: ResumeId = None,
     register_anyway: RegisterAnyway = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write a torch trace and Horovod's timeline.")] = False,
 ) -> None:
@@ -108,7 +120,13 @@ def train(
     with event_display() as on_event:
         options = [*(["--register"] if register else []), *(["--register-anyway"] if register_anyway else [])]
         command = _resume_command("train", job_file, overrides, *options)
-        trained = api.train(job, on_event, register=register or register_anyway, resume=resume, resume_command=command)
+        trained = api.train(
+            job,
+            on_event,
+            register=register or register_anyway,
+            resume=resume_id or resume,
+            resume_command=command,
+        )
     render.show_training(job_file, job, trained, as_json=as_json)
 
 
@@ -116,7 +134,13 @@ def plan(
     job_file: JobFile,
     overrides: Overrides = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", metavar="NAME", help="List the objects that this backend would create.")
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="List the objects that this backend would create.",
+            autocompletion=backends,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from farandole.cli.console import Column, make_console, mark, print_table, print_text, print_values
 from farandole.events import format_count, format_duration, format_metric, format_rate
+from farandole.process.json_text import json_text
 
 if TYPE_CHECKING:
     from farandole.cli.doctor import Finding
@@ -26,11 +28,15 @@ if TYPE_CHECKING:
 
 _MAX_RANKS = 16
 """Workers that are shown one by one."""
+_IN_SENTENCE = frozenset({"train.epochs", "train.global_batch_size", "resources.cpus"})
+"""Chosen fields whose values are in the sentence of a training: `for 8 epochs with 64 rows per step`."""
+_PARENTS = re.compile(r"^(train\.optimizer|train|model\.options)\.|\.name$")
+"""Parts of the paths of chosen fields that are not shown."""
 
 
 def print_json(document: Any) -> None:
     """Print a result document on standard output."""
-    print(json.dumps(document, indent=2))
+    print(json_text(document, indent=2))
 
 
 # The pipeline -------------------------------------------------------------------------------------------------
@@ -72,10 +78,12 @@ def show_training(job_file: Path, job: Job, trained: TrainedModel, *, as_json: b
 
 def _show_metrics(training: TrainingSummary) -> None:
     """Print a table with a row for each metric, and columns for the splits, the interval and the baselines."""
-    splits = [split for split in ("test", "validation") if training.metrics.get(split)]
+    splits = [split for split in ("test", "validation", "script") if training.metrics.get(split)]
     names = list(dict.fromkeys(name for split in splits for name in training.metrics[split]))
     if not names:
-        print_text(make_console(), "no metrics: there are no test or validation rows")
+        is_script = "script" in training.metrics
+        reason = "the script reported none (farandole.report)" if is_script else "there are no test or validation rows"
+        print_text(make_console(), f"no metrics: {reason}")
         return
     intervals = training.evaluation.get("intervals", {}).get("test", {})
     baselines: dict[str, dict[str, float]] = training.evaluation.get("baselines", {})
@@ -157,17 +165,32 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_dict())
         return
+    from farandole.planning import TrainStep
+
     console = make_console()
     for problem in plan.problems:
         print_text(console, problem, indent=2, head=mark(console, ok=False))
     for number, step in enumerate(plan.steps, start=1):
-        print_text(console, f"{step.stage}: {step.text}", indent=3, head=Text(f"{number}.", style="bold"))
+        text = step.text if step.text.startswith(f"{step.stage} ") else f"{step.stage}: {step.text}"
+        print_text(console, text, indent=3, head=Text(f"{number}.", style="bold"))
+        if isinstance(step, TrainStep) and (chosen := _chosen(step.chosen or {})):
+            origin = "auto, from an estimate of the rows" if step.steps is None else "auto"
+            print_values(console, chosen, title=origin, indent=3)
     for each in plan.objects:
         print_text(console, f"   {each['kind']}/{each['metadata']['name']}", indent=5)
     if not plan.problems:
         is_read = any(step.stage == "guess" for step in plan.steps)
         text = "no problems found" + ("" if is_read else "; the data itself has not been read")
         print_text(console, text, indent=2, head=mark(console, ok=True))
+
+
+def _chosen(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the chosen values that change something and that the step's sentence does not have, with short names."""
+    return [
+        (_PARENTS.sub("", field), rounded(value))
+        for field, value in values.items()
+        if field not in _IN_SENTENCE and value not in (None, False, 0)
+    ]
 
 
 def show_scaling(job_id: str, workers: int, *, as_json: bool) -> None:

@@ -2,10 +2,9 @@
 
     guess        the one entry: a path in, everything that a job file needs out
     job_text     the guesses as a commented job file
-    sample       rows of the files, typed as the preparation types them
-    dialect      encoding, separator and header of a text file
-    nulls        texts that represent a missing value
-    times        the pattern that dates are written in
+    resolve      `features: auto` and `kind: auto` of a job
+    queries      the query that converts columns and leaves out rows
+    sampling     rows of the files, typed as the preparation types them
     columns      a column's numbers: missing, distinct, most frequent
     features     a column's feature, or why it is left out
     labels       which column is the label, and of which kind

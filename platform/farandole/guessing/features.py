@@ -31,6 +31,7 @@ _ID_WORDS = {
     "rownum",
     "hash",
     "pk",
+    "nr",
 }
 _ROW_NUMBERS = {
     "rownames",
@@ -59,7 +60,9 @@ _TEXT_WORDS = 6.0
 """Texts of this many words on average are read as texts."""
 _RARE = 20
 """Categories with more distinct values leave the rare ones out of their vocabulary."""
-_YEAR_S, _WEEK_S, _DAY_S = 365.25 * 86400, 7 * 86400, 86400
+_YEAR_S, _DAY_S = 365.25 * 86400, 86400
+_RESERVED_PREFIX = "_farandole_"
+"""The prefix of columns that the preparation adds."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ _Found = list[tuple[str, dict[str, Any], str]]
 
 
 def _guess_column(column: Column, trend: bool) -> _Found | str:
+    if problem := name_problem(column):
+        return problem
     if not column.present:
         return "all values are missing"
     if column.missing > _MOSTLY_MISSING * column.rows:
@@ -253,6 +258,15 @@ def _per_second(column: Column) -> float:
 def _guess_bytes(column: Column) -> _Found | str:
     found = image_spec(value.as_py() for value in column.values.drop_null().slice(0, IMAGES_OPENED))
     return "holds bytes that are not images" if found is None else [("", found, "")]
+
+
+def name_problem(column: Column) -> str | None:
+    """Return why the preparation cannot use a column of this name, and the remedy; None if it can."""
+    if not column.name:
+        return "has no name; write the files again with one"
+    if column.name.lower().startswith(_RESERVED_PREFIX):
+        return f"names that begin with {_RESERVED_PREFIX} are reserved; rename the column in a `query` to use it"
+    return None
 
 
 def is_row_number(column: Column) -> bool:

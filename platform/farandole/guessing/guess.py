@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import DataError
-from farandole.events import EventHandler, ignore_event
+from farandole.errors import DataError, SpecError
+from farandole.events import EventHandler, format_count, ignore_event
 from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features, without_accents
 from farandole.guessing.labels import LEAST_ROWS, LabelGuess, guess_label
 from farandole.guessing.leaks import Leak, find_leaks
 from farandole.guessing.pictures import Pictures, holds_images, look_at_images
-from farandole.guessing.sample import SOURCE, Sample, quote_name, sample_csv, sample_json, sample_parquet
+from farandole.guessing.queries import quote_name, quote_values, write_query
+from farandole.guessing.sampling.csv_sample import sample_csv
+from farandole.guessing.sampling.json_sample import sample_json
+from farandole.guessing.sampling.parquet_sample import sample_parquet
+from farandole.guessing.sampling.sample import SOURCE, Sample
 from farandole.guessing.splits import SplitGuess, guess_split, split_shares
 from farandole.ingest.sources.files import SourceFiles, find_files
-from farandole.spec import CsvSource, ParquetSource
+from farandole.spec import METRICS, CsvSource, ParquetSource, is_job_name
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -30,6 +34,8 @@ _SUFFIXES = {
     ".ndjson": "json",
     ".json": "json",
 }
+_MAX_CLASSES = 20
+"""Dropped classes that are listed by name."""
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|zip)$")
 TABLES, IMAGES, TEXTS, ALL_KINDS = (f"farandole.models.{name}:build" for name in ("tabular", "cnn", "text", "fusion"))
 
@@ -43,6 +49,7 @@ class Guess:
         path: The data: an absolute path or a URI.
         source: The source as the job file declares it, without path and columns.
         types: Column to SQL type, of the columns that the job file declares; None: it declares none.
+        needs_types: Whether the job file has to declare them, however many they are.
         rows: The number of rows, estimated if not all were looked at.
         is_whole: Whether all rows were looked at.
         label: The label.
@@ -50,9 +57,10 @@ class Guess:
         left_out: The columns that become no feature.
         split: The split.
         leaks: The columns that alone predict the label.
-        query: The query; None: all rows.
+        query: The query; None: all rows as they are.
+        replaced: The columns that the query replaces.
         builder: The model's builder.
-        notes: What else a user should know.
+        notes: What else a user should know, such as which rows are left out.
     """
 
     name: str
@@ -67,8 +75,20 @@ class Guess:
     split: SplitGuess
     leaks: tuple[Leak, ...] = ()
     query: str | None = None
+    replaced: tuple[str, ...] = ()
     builder: str = TABLES
     notes: tuple[str, ...] = ()
+    needs_types: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """Texts to read before the first training: leaks, what is left out, and what may be read wrong."""
+        leaks = [
+            f"{leak.column} alone predicts {self.label.column} ({leak.measure} {leak.score:.3f}); remove it if it is"
+            " known only later"
+            for leak in self.leaks
+        ]
+        return [*leaks, *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the guesses as plain data, for `farandole init --json`."""
@@ -77,12 +97,16 @@ class Guess:
             "rows": self.rows,
             "source": {"path": self.path} | self.source,
             "label": self.label.spec | {"reason": self.label.reason, "alternatives": list(self.label.alternatives)},
+            "dropped": {
+                "rows_without_label": self.label.missing,
+                "classes": {str(value): rows for value, rows in self.label.rare.items()},
+            },
             "features": {feature.name: feature.spec for feature in self.features},
             "left_out": {entry.column: entry.reason for entry in self.left_out},
             "split": self.split.spec | {"reason": self.split.reason},
             "leaks": [{"column": leak.column, leak.measure: leak.score} for leak in self.leaks],
             "builder": self.builder,
-            "notes": list(self.notes),
+            "warnings": self.warnings,
         }
 
 
@@ -133,8 +157,10 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         name: The job's name. Default: that of the file.
 
     Raises:
+        SpecError: A job cannot have this name, or its label this kind.
         DataError: There is no label, nothing is left to learn from, or there are too few rows.
     """
+    check_options(kind, name)
     name = name or job_name(data.path)
     if data.pictures is not None:
         return _guess_images(data.path, data.pictures, name, label)
@@ -146,17 +172,19 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
     features, left_out = guess_features(kept, trend=split.time is None)
     if split.group is not None:
         left_out.append(LeftOut(split.group, "names the groups of the split"))
+    left_out += [LeftOut(column, reason) for column, reason in sample.unreadable.items()]
     features, left_out = drop_texts(features, left_out)
     if not features:
         reasons = "; ".join(f"{entry.column}: {entry.reason}" for entry in left_out[:6]) or "there is no other column"
         raise DataError(f"{data.path}: no column is left to predict {target.column} from ({reasons})")
-    used = {feature.column for feature in features}
-    relevant = [column for column in sample.columns if column.name in used or column.name == target.column]
+    used = {feature.column for feature in features} | {target.column}
+    relevant = [column for column in sample.columns if column.name in used]
+    replaced = {name: sql for name, sql in sample.conversions.items() if name in used | set(split.columns)}
     return Guess(
         name=name,
         path=data.path,
         source=sample.source,
-        types=sample.types if sample.is_whole else None,
+        types=sample.types if sample.is_whole or sample.needs_types else None,
         rows=sample.rows,
         is_whole=sample.is_whole,
         label=target,
@@ -164,10 +192,28 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         left_out=tuple(left_out),
         split=split,
         leaks=tuple(find_leaks(relevant, target)),
-        query=_query(sample, target, used),
+        query=write_query(SOURCE, replaced, _conditions(sample, target)),
+        replaced=tuple(replaced),
         builder=_builder(features),
-        notes=sample.notes,
+        notes=(*_describe_dropped(target, is_whole=sample.is_whole), *sample.notes),
+        needs_types=sample.needs_types,
     )
+
+
+def check_options(kind: str | None, name: str | None) -> None:
+    """Check what a user said about a job, which needs no look at the data.
+
+    Args:
+        kind: The label's kind; None: it is guessed.
+        name: The job's name; None: it is that of the data.
+
+    Raises:
+        SpecError: A job cannot have this name, or its label this kind.
+    """
+    if name is not None and not is_job_name(name):
+        raise SpecError(f"--name {name}: use lower-case letters, digits and `-`, at most 53 characters")
+    if kind is not None and kind not in METRICS:
+        raise SpecError(f"--kind {kind}: is not known; use {', '.join(METRICS)}")
 
 
 def job_name(path: str) -> str:
@@ -210,12 +256,13 @@ def _guess_images(path: str, pictures: Pictures, name: str, label: str | None) -
         raise DataError(f"--label {label}: images have one label, the name of their folder; leave the option out")
     if rows < LEAST_ROWS:
         raise DataError(f"{path}: {rows} images are too few to train, validate and test; give at least {LEAST_ROWS}")
-    kept = len(counts) - len(pictures.rare)
+    rare = {name: counts[name] for name in pictures.rare}
+    kept = len(counts) - len(rare)
     if kept < 2:
         raise DataError(f"{path}: fewer than two of its {len(counts)} folders hold 5 images; give more images")
     kind = "binary" if kept == 2 else "multiclass"
-    target = LabelGuess("label", kind, f"{kept} folders", {"column": "label", "kind": kind}, rare=pictures.rare)
-    rare = f"SELECT *\nFROM {SOURCE}\nWHERE label NOT IN ({_sql_values(pictures.rare)})"
+    target = LabelGuess("label", kind, f"{kept} folders", {"column": "label", "kind": kind}, rare=rare)
+    conditions = [f"label NOT IN ({quote_values(rare)})"] if rare else []
     return Guess(
         name=name,
         path=path,
@@ -227,8 +274,9 @@ def _guess_images(path: str, pictures: Pictures, name: str, label: str | None) -
         features=(FeatureGuess("image", "image", pictures.spec),),
         left_out=(LeftOut("path", "names the file"),),
         split=SplitGuess(split_shares(rows), "the images have no order and no groups"),
-        query=rare if pictures.rare else None,
+        query=write_query(SOURCE, {}, conditions),
         builder=IMAGES,
+        notes=tuple(_describe_dropped(target, is_whole=True)),
     )
 
 
@@ -241,29 +289,23 @@ def _builder(features: list[FeatureGuess]) -> str:
     return TEXTS if kinds == ["text"] else IMAGES
 
 
-def _query(sample: Sample, label: LabelGuess, used: set[str]) -> str | None:
-    """Return the query that makes numbers of texts, and leaves out rows without a label or of a class with few rows."""
+def _conditions(sample: Sample, label: LabelGuess) -> list[str]:
+    """Return the SQL conditions of rows with a label, of a class with enough rows."""
     name, column = quote_name(label.column), sample.column(label.column)
     conditions = [f"{name} IS NOT NULL"] if label.missing else []
     if label.missing and column.kind == "number":
         conditions.append(f"NOT isnan({name})")
     if label.rare:
-        conditions.append(f"{name} NOT IN ({_sql_values(label.rare)})")
-    made = {other: sql for other, sql in sample.conversions.items() if other in used | {label.column}}
-    if not conditions and not made:
-        return None
-    selected = "*"
-    if made:
-        replaced = ", ".join(map(quote_name, made))
-        selected = f"* EXCEPT ({replaced}),\n" + ",\n".join(f"  {sql} AS {quote_name(of)}" for of, sql in made.items())
-    return f"SELECT {selected}\nFROM {SOURCE}" + (f"\nWHERE {' AND '.join(conditions)}" if conditions else "")
+        conditions.append(f"{name} NOT IN ({quote_values(label.rare)})")
+    return conditions
 
 
-def _sql_values(values: tuple[Any, ...]) -> str:
-    return ", ".join(_sql_value(value) for value in values)
-
-
-def _sql_value(value: Any) -> str:
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)
+def _describe_dropped(label: LabelGuess, *, is_whole: bool) -> list[str]:
+    """Return which rows and classes the query leaves out."""
+    seen = "" if is_whole else " of those that were looked at"
+    notes = [f"{format_count(label.missing, 'row')}{seen} without a value of {label.column}, to be left out"]
+    shown = ", ".join(f"{value} ({format_count(rows, 'row')})" for value, rows in [*label.rare.items()][:_MAX_CLASSES])
+    more = ", …" if len(label.rare) > _MAX_CLASSES else ""
+    classes = "a class" if len(label.rare) == 1 else f"{len(label.rare):,} classes"
+    notes += [f"{classes} of {label.column} with too few rows to learn{seen}, to be left out: {shown}{more}"]
+    return [note for note, count in zip(notes, (label.missing, len(label.rare)), strict=True) if count]

@@ -14,7 +14,10 @@ import yaml
 from farandole.errors import SpecError, explain_os_error
 from farandole.events import format_count
 from farandole.guessing.guess import Guess
+from farandole.guessing.resolve import resolve_guesses
 from farandole.process.atomic import write_atomic
+from farandole.spec import parse_job
+from farandole.spec.yaml_reader import read_yaml
 from farandole.storage import is_uri
 
 JOB_FILE = "job.yaml"
@@ -34,7 +37,7 @@ def job_text(guess: Guess, directory: Path) -> str:
         guess: The guesses.
         directory: The folder that the file will be in.
     """
-    lines = [
+    before = [
         f"# Guessed by `farandole init` from {guess.rows:,} rows{'' if guess.is_whole else ' (not all were read)'}.",
         "# Change what is wrong; `farandole plan` checks it, and docs/job_file.md lists every field.",
         f"name: {scalar(guess.name)}",
@@ -43,7 +46,8 @@ def job_text(guess: Guess, directory: Path) -> str:
         *_source_lines(guess, directory),
         *_query_lines(guess),
         *_left_out_lines(guess),
-        *_feature_lines(guess),
+    ]
+    after = [
         *_leak_lines(guess),
         f"  label: {_flow(guess.label.spec)} # {_comment(guess.label.reason)}",
         f"  split: {_flow(guess.split.spec)} # {_comment(guess.split.reason)}",
@@ -52,6 +56,8 @@ def job_text(guess: Guess, directory: Path) -> str:
         f"  builder: {guess.builder} # or your_module:function, beside this file",
         "# Epochs, batch size and learning rate follow from the number of rows: `farandole plan` shows them.",
     ]
+    budget = min(_MAX_FEATURE_LINES, MAX_LINES - len(before) - len(after) - 1)
+    lines = [*before, *_feature_lines(guess, budget), *after]
     assert len(lines) <= MAX_LINES, f"{len(lines)} lines"
     return "\n".join(lines) + "\n"
 
@@ -77,7 +83,9 @@ def _source_lines(guess: Guess, directory: Path) -> list[str]:
     types = _declared_types(guess)
     if types is not None:
         comment = " # only these are read; without the list, all are, and their types are guessed"
-        wrapped = _wrapped(types, "        ", _MAX_TYPE_LINES)
+        if guess.source.get("header") is False:
+            comment = " # the file has no header: these are its columns in their order"
+        wrapped = _wrapped(types, "        ", _MAX_TYPE_LINES, wide=guess.needs_types)
         if wrapped is not None:
             lines += [f"      columns: {{{comment}", *wrapped, "      }"]
     return lines
@@ -113,9 +121,10 @@ def _left_out_lines(guess: Guess) -> list[str]:
     ]
 
 
-def _feature_lines(guess: Guess) -> list[str]:
+def _feature_lines(guess: Guess, max_lines: int) -> list[str]:
+    """Return the features: one in each line, or several; if that takes too many lines, those that cannot be guessed."""
     entries = {feature.name: _short(feature.spec) for feature in guess.features}
-    if len(entries) <= _MAX_FEATURE_LINES:
+    if len(entries) <= max_lines:
         notes = {feature.name: feature.note for feature in guess.features}
         return [
             "  features:",
@@ -124,12 +133,17 @@ def _feature_lines(guess: Guess) -> list[str]:
                 for name, text in entries.items()
             ),
         ]
-    wrapped = _wrapped(entries, "    ", _MAX_FEATURE_LINES - 2, as_is=True)
-    if wrapped is None:
-        return [
-            f"  features: auto # {len(entries):,} of them, guessed again from the files: `farandole plan` shows them"
-        ]
-    return ["  features: {", *wrapped, "  }"]
+    wrapped = _wrapped(entries, "    ", max_lines - 2, as_is=True)
+    if wrapped is not None:
+        return ["  features: {", *wrapped, "  }"]
+    named = {feature.name: entries[feature.name] for feature in guess.features if feature.column in guess.replaced}
+    number = f"{len(entries) - len(named):,}"
+    if not named:
+        return [f"  features: auto # {number} of them, guessed again from the files: `farandole plan` shows them"]
+    wrapped = _wrapped(named, "    ", max_lines - 3, as_is=True, wide=True)
+    assert wrapped is not None, "wide lines hold everything"
+    comment = f"{number} more are guessed again from the files: `farandole plan` shows them"
+    return ["  features: {", f"    auto: true, # {comment}", *wrapped, "  }"]
 
 
 def _short(spec: Mapping[str, Any]) -> str:
@@ -137,15 +151,35 @@ def _short(spec: Mapping[str, Any]) -> str:
     return str(spec["kind"]) if len(spec) == 1 else _flow(spec)
 
 
-def _wrapped(entries: Mapping[str, str], indent: str, max_lines: int, *, as_is: bool = False) -> list[str] | None:
-    """Return the entries of a mapping in lines of a readable width; None if that takes too many lines."""
+def _wrapped(
+    entries: Mapping[str, str], indent: str, max_lines: int, *, as_is: bool = False, wide: bool = False
+) -> list[str] | None:
+    """Return the entries of a mapping in a few lines.
+
+    Args:
+        entries: Key to value.
+        indent: What each line begins with.
+        max_lines: The maximum number of lines.
+        as_is: Whether the values are YAML.
+        wide: Whether lines may be wider than is readable, if there are too many.
+
+    Returns:
+        The lines; None if there are too many.
+    """
+    texts = [f"{scalar(name)}: {value if as_is else scalar(value)}, " for name, value in entries.items()]
+    width = _WIDTH
+    while len(lines := _lines(texts, width - len(indent))) > max_lines and wide:
+        width *= 2
+    return [indent + line for line in lines] if len(lines) <= max_lines else None
+
+
+def _lines(texts: list[str], width: int) -> list[str]:
     lines = [""]
-    for name, value in entries.items():
-        text = f"{scalar(name)}: {value if as_is else scalar(value)}, "
-        if lines[-1] and len(indent + lines[-1] + text) > _WIDTH:
+    for text in texts:
+        if lines[-1] and len(lines[-1] + text) > width:
             lines.append("")
         lines[-1] += text
-    return [indent + line.rstrip() for line in lines] if len(lines) <= max_lines else None
+    return [line.rstrip() for line in lines]
 
 
 def _leak_lines(guess: Guess) -> list[str]:
@@ -165,7 +199,7 @@ def _query_lines(guess: Guess) -> list[str]:
 
 
 def _query_note(guess: Guess) -> str:
-    reasons = ["some values become numbers, or missing"] if "EXCEPT" in (guess.query or "") else []
+    reasons = ["some values become numbers, times or missing"] if guess.replaced else []
     if guess.label.missing:
         reasons.append(f"{format_count(guess.label.missing, 'row')} without a label")
     if guess.label.rare:
@@ -206,7 +240,8 @@ def write_job_file(guess: Guess, directory: Path, *, force: bool = False) -> Pat
         The path of the file.
 
     Raises:
-        SpecError: There is one already, the folder holds the data, or the file cannot be written.
+        SpecError: There is one already, the folder holds the data, the file cannot be written, or no command would
+            accept it.
     """
     directory = directory.absolute()
     path = directory / JOB_FILE
@@ -217,9 +252,11 @@ def write_job_file(guess: Guess, directory: Path, *, force: bool = False) -> Pat
         )
     if path.exists() and not force:
         raise SpecError(f"{path}: exists already; add --force to replace it, or choose another folder with --output")
+    text = job_text(guess, directory)
+    resolve_guesses(parse_job(read_yaml(text, str(path)).value, folder=directory, origin=str(path)))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, job_text(guess, directory))
+        write_atomic(path, text)
     except OSError as error:
         raise SpecError(f"--output {explain_os_error(error, directory)}") from error
     return path

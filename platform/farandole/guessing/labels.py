@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from farandole.errors import DataError, closest_match
+from farandole.events import format_count
 from farandole.guessing.columns import Column
-from farandole.guessing.features import has_id_name, is_row_number
+from farandole.guessing.features import has_id_name, is_row_number, name_problem
 
 _NAMES = tuple(
     line.split()
@@ -60,7 +61,7 @@ class LabelGuess:
         reason: Why of this kind.
         spec: The label as the job file says it.
         missing: Rows without a label.
-        rare: Classes with too few rows to learn, which are left out.
+        rare: Classes with too few rows to learn, which are left out, and their rows.
         alternatives: Other columns that could be the label, where nobody named it.
     """
 
@@ -69,7 +70,7 @@ class LabelGuess:
     reason: str
     spec: dict[str, Any]
     missing: int = 0
-    rare: tuple[Any, ...] = ()
+    rare: Mapping[Any, int] = field(default_factory=dict)
     alternatives: tuple[str, ...] = ()
 
 
@@ -83,6 +84,9 @@ def find_label(columns: Sequence[Column]) -> tuple[str, tuple[str, ...]]:
         (column for column in columns if _can_be_label(column)),
         key=lambda column: (_rank_of_name(column), -columns.index(column)),
     )
+    if not ranked and columns and columns[0].rows < LEAST_ROWS:
+        rows = format_count(columns[0].rows, "row")
+        raise DataError(f"{rows}: too few to train, to validate and to test; give at least {LEAST_ROWS}")
     if not ranked:
         shown = ", ".join(column.name for column in columns[:12])
         raise DataError(f"none of the columns ({shown}) can be a label; name one with --label")
@@ -110,6 +114,8 @@ def guess_label(columns: Sequence[Column], wanted: str | None = None, kind: str 
         close = closest_match(wanted, known)
         hint = f"did you mean {close}?" if close else f"they are {', '.join(known[:12])}"
         raise DataError(f"--label {wanted}: there is no such column; {hint}")
+    if problem := name_problem(column):
+        raise DataError(f"--label {column.name}: {problem}")
     if column.present < LEAST_ROWS:
         raise DataError(
             f"--label {column.name}: {column.present} rows have one, too few to train, to validate and to test; give at"
@@ -117,11 +123,11 @@ def guess_label(columns: Sequence[Column], wanted: str | None = None, kind: str 
         )
     found, reason = (kind, "as you said") if kind else label_kind(column)
     _check_kind(column, found)
-    rare = _rare_classes(column) if found != "regression" else ()
+    rare = _rare_classes(column) if found != "regression" else {}
     if found == "binary" and rare:
-        count = column.top[-1][1]
+        (value, rows), *_ = rare.items()
         raise DataError(
-            f"--label {column.name}: the class {rare[0]!r} has {count} rows, too few to train, to validate and to test;"
+            f"--label {column.name}: the class {value!r} has {rows} rows, too few to train, to validate and to test;"
             " give more of them, or choose another label"
         )
     if found == "multiclass" and column.distinct - len(rare) < 2:
@@ -192,9 +198,9 @@ def _check_kind(column: Column, kind: str) -> None:
         )
 
 
-def _rare_classes(column: Column) -> tuple[Any, ...]:
+def _rare_classes(column: Column) -> dict[Any, int]:
     entries = column.counts.to_pylist()
-    return tuple(entry["values"] for entry in entries if entry["counts"] < _LEAST_ROWS_OF_CLASS)
+    return {entry["values"]: entry["counts"] for entry in entries if entry["counts"] < _LEAST_ROWS_OF_CLASS}
 
 
 def _positive(column: Column) -> str | None:
@@ -208,6 +214,8 @@ def _positive(column: Column) -> str | None:
 
 def _can_be_label(column: Column) -> bool:
     if column.distinct < 2 or column.missing > 0.5 * column.rows or is_row_number(column) or has_id_name(column):
+        return False
+    if name_problem(column):
         return False
     try:
         label_kind(column)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ from farandole.guessing.columns import Column
 from farandole.guessing.features import FeatureGuess, LeftOut, drop_texts, guess_features
 from farandole.guessing.labels import label_kind
 from farandole.guessing.pictures import look_at_images
-from farandole.guessing.sample import sample_source
+from farandole.guessing.queries import replaced_columns
+from farandole.guessing.sampling.declared import sample_source
 from farandole.ingest.sources.files import find_files
 from farandole.shards import Manifest
 from farandole.spec import Drop, ImageSource, Job, parse_job
@@ -67,13 +67,8 @@ def resolve_guesses(job: Job) -> Resolved:
     data = job.data
     if not job.data.is_guessed:
         return Resolved(job)
-    field_path = "data.features: auto" if data.auto_features is not None else "data.label.kind: auto"
     name, source = next(iter(data.sources.items()))
-    changes_columns = data.query is not None and not keeps_columns(data.query, name)
-    if changes_columns or data.transform is not None:
-        cause = "data.query" if changes_columns else "data.transform"
-        remedy = "list the features" if data.auto_features is not None else "write binary, multiclass or regression"
-        raise SpecError(f"{field_path} guesses from the columns of the files, which {cause} changes; {remedy}")
+    replaced = _replaced_columns(job, name)
     files = find_files(name, source).fetch()
     features: list[FeatureGuess] = []
     left_out: list[LeftOut] = []
@@ -82,12 +77,16 @@ def resolve_guesses(job: Job) -> Resolved:
         kind = _guess_kind([Column("label", pa.array(pictures.classes))], job)
         features = [FeatureGuess("image", "image", pictures.spec)] if data.auto_features is not None else []
         return Resolved(_with_guesses(job, features, kind), tuple(features), (), kind)
-    columns = sample_source(name, source, files)
+    sample = sample_source(name, source, files)
+    columns = sample.columns
     kind = _guess_kind(columns, job)
     if data.auto_features is not None:
-        features, left_out = guess_features(_candidates(columns, job), data.features, trend=data.split.time is None)
+        features, left_out = guess_features(
+            _candidates(columns, job, replaced), data.features, trend=data.split.time is None
+        )
         if job.model is not None and job.model.builder.startswith("farandole.models.") and not _reads_texts(job):
             features, left_out = drop_texts(features, left_out, most_others=0)
+        left_out += [LeftOut(column, reason) for column, reason in sample.unreadable.items()]
     return Resolved(_with_guesses(job, features, kind), tuple(features), tuple(left_out), kind)
 
 
@@ -109,18 +108,31 @@ def resolve_from_manifest(job: Job, manifest: Manifest) -> Job:
     return _with_guesses(job, guessed, kind)
 
 
-def keeps_columns(query: str, source: str) -> bool:
-    """Return whether a query gives the columns of a source unchanged, and only leaves rows out.
+def _replaced_columns(job: Job, source: str) -> frozenset[str]:
+    """Return the columns of the files that the query replaces.
 
-    Args:
-        query: The query.
-        source: The source's name.
+    Raises:
+        SpecError: The query or a transform gives other columns than the files, or replaces one to be guessed from.
     """
-    found = re.fullmatch(rf"\s*SELECT\s+\*\s+FROM\s+`?{re.escape(source)}`?\s+WHERE\s(.*)", query, re.I | re.S)
-    if found is None:
-        return False
-    outside = re.sub(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"|`[^`]*`", "", found[1])
-    return not re.search(r"\b(SELECT|UNION|INTERSECT|EXCEPT|MINUS|GROUP|WINDOW|LATERAL|JOIN)\b", outside, re.I)
+    data = job.data
+    replaced = frozenset[str]() if data.query is None else replaced_columns(data.query, source)
+    is_auto = data.auto_features is not None
+    field_path = "data.features: auto" if is_auto else "data.label.kind: auto"
+    if replaced is None or data.transform is not None:
+        cause = "data.query" if replaced is None else "data.transform"
+        remedy = "list the features" if is_auto else "write binary, multiclass or regression"
+        raise SpecError(f"{field_path} guesses from the columns of the files, which {cause} changes; {remedy}")
+    if data.label is not None and data.label.kind == "auto" and data.label.column in replaced:
+        raise SpecError(
+            f"data.label.kind: auto guesses from column {data.label.column} of the files, which data.query changes;"
+            " write binary, multiclass or regression"
+        )
+    left_out = set(data.auto_features.leave_out) if data.auto_features is not None else replaced
+    for column in sorted(replaced - left_out - data.used_columns.keys()):
+        raise SpecError(
+            f"data.features: auto guesses from column {column} of the files, which data.query changes; name its feature"
+        )
+    return replaced
 
 
 def _reads_texts(job: Job) -> bool:
@@ -145,8 +157,8 @@ def _guess_kind(columns: list[Column], job: Job) -> str | None:
     return label_kind(column, "data.label")[0]
 
 
-def _candidates(columns: list[Column], job: Job) -> list[Column]:
-    """Return the columns that may become features.
+def _candidates(columns: list[Column], job: Job, replaced: frozenset[str]) -> list[Column]:
+    """Return the columns that may become features, without those that the query replaces.
 
     Raises:
         SpecError: A column to leave out does not exist.
@@ -157,7 +169,7 @@ def _candidates(columns: list[Column], job: Job) -> list[Column]:
     for name in data.auto_features.leave_out:
         if name not in names:
             raise SpecError(f"data.features.{name}: false leaves a column out, but {_no_column(name, columns)}")
-    used = set(data.used_columns) - {data.split.time} | set(data.auto_features.leave_out)
+    used = set(data.used_columns) - {data.split.time} | set(data.auto_features.leave_out) | replaced
     used |= {feature.column or name for name, feature in data.features.items()}
     used |= {name for name, policy in data.privacy.columns.items() if isinstance(policy, Drop)}
     return [column for column in columns if column.name not in used]

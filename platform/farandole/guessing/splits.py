@@ -19,6 +19,12 @@ _SUBJECT_WORDS = """
 """
 _SUBJECTS = frozenset(_SUBJECT_WORDS.split())
 """Words for those whose rows resemble each other, so that a model that has seen one row knows the others."""
+_MEASURE_WORDS = """
+    per count counts total sum mean avg average max min age spend spent amount price cost income revenue sales balance
+    score rate ratio share value days weeks months years hours minutes time since visits size weight height length
+"""
+_MEASURES = frozenset(_MEASURE_WORDS.split())
+"""Words in the names of columns that measure something about a person or thing, and do not name it."""
 _SMALL_ROWS = 400
 _LEAST_GROUPS = 20
 _LARGEST_GROUP = 0.1
@@ -85,7 +91,10 @@ def _is_group(column: Column) -> bool:
     if column.kind not in ("text", "integer") or column.missing or is_row_number(column):
         return False
     words = column.name_words
-    if not words or not set(words) & _SUBJECTS or not (has_id_name(column) or words[-1] in _SUBJECTS):
+    if not set(words) & _SUBJECTS or set(words) & _MEASURES:
+        return False
+    names_it = words[-1] in _SUBJECTS if column.kind == "text" else words[-1:] == words
+    if not (has_id_name(column) or names_it):
         return False
     if not _LEAST_GROUPS <= column.distinct <= 0.7 * column.rows:
         return False

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from farandole.errors import DataError, FarandoleError, PreparationError
@@ -21,7 +20,7 @@ from farandole.ingest.rules.malformed import exclude_malformed
 from farandole.ingest.rules.pipeline import RowPipeline
 from farandole.ingest.sources.files import SourceFiles, find_files, fingerprints
 from farandole.ingest.sources.fingerprint import FileFingerprint
-from farandole.ingest.sources.small import needs_spark
+from farandole.ingest.sources.small import is_small, needs_spark
 from farandole.ingest.spark.error_transport import SPARK_ERRORS
 from farandole.ingest.spark.partitioning import split_counts, with_partition_columns
 from farandole.ingest.spark.passes import fit_preprocessing, packed_rows, write_splits
@@ -43,9 +42,6 @@ from farandole.shards import (
 )
 from farandole.spec import SPLITS, Job, RowSource
 from farandole.storage import Location, open_storage, parse_location
-
-_MIB = 2**20
-_SMALL_BYTES = 16 * _MIB
 
 
 def prepare(
@@ -109,7 +105,7 @@ def _prepare_with_spark(
     on_event(Progress("prepare", 0, 0, "tasks", "starting Spark"))
     with (
         _searched(RowPipeline(job, files)) as pipeline,
-        spark_session(job, is_small=_is_small(files)) as session,
+        spark_session(job, is_small=is_small(files)) as session,
         reported_steps(session, on_event) as steps,
     ):
         try:
@@ -126,18 +122,23 @@ def _prepare_without_spark(
     previous: Manifest | None,
     on_event: EventHandler,
 ) -> Manifest | None:
-    """Prepare a small dataset in this process; None: it is not small and simple, or Spark has to explain a failure."""
+    """Prepare a small dataset in this process; None, before anything is written: it is not small and simple."""
     is_running = SparkSession.getActiveSession() is not None  # as in a notebook
     if is_running or needs_spark(job.data, files):
         return None
     on_event(Progress("prepare", 0, 0, "tasks", "reading the sources"))
     secret = read_key(job.data.shard_key, "data.shards.encryption.key") if job.data.shard_key else None
     read = fingerprints(files)
-    with RowPipeline(job, files) as pipeline, tempfile.TemporaryDirectory(prefix="farandole-rows-") as scratch:
+    with _searched(RowPipeline(job, files)) as pipeline, tempfile.TemporaryDirectory(prefix="farandole-rows-") as made:
+        scratch = Path(made)
         try:
-            rows = without_spark.prepare_rows(job, files, pipeline, secret, Path(scratch))
-        except (FarandoleError, without_spark.NotPossibleError, RuntimeError, OSError, pa.ArrowException):
+            rows = without_spark.prepare_rows(job, files, pipeline, secret, scratch)
+        except without_spark.NotPossibleError:
             return None
+        except FarandoleError as error:
+            raise pipeline.hide_values(error) from pipeline.visible_cause(error)
+        except OSError as error:
+            raise _file_error(files, scratch, directory, error) from error
         for text in rows.warnings:
             on_event(Message(text, level="warning"))
         return _complete(job, pipeline, rows, (), files, read, secret, cache_key, directory, previous)
@@ -288,14 +289,20 @@ def _dataset_directory(directory: Location) -> Iterator[None]:
         raise
 
 
+def _file_error(files: Mapping[str, SourceFiles], scratch: Path, directory: Location, error: OSError) -> FarandoleError:
+    """Return the error about a file of the sources, of the scratch directory, or else of the dataset directory."""
+    path = Path(str(error.filename))
+    if any(path in found.paths for found in files.values()):
+        return DataError(f"{path}: cannot be read ({error.strerror}); write the file again")
+    if path.is_relative_to(scratch):
+        return PreparationError(f"{path}: {error.strerror or error}; set TMPDIR to a directory that you may write to")
+    return _disk_error(directory, error)
+
+
 def _disk_error(directory: Location, error: OSError) -> PreparationError:
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space" if is_full else "choose a directory that you may write to"
     return PreparationError(f"data.output: {directory}: {error.strerror or error}; {remedy}")
-
-
-def _is_small(files: Mapping[str, SourceFiles]) -> bool:
-    return sum(entry.bytes for entry in fingerprints(files)) <= _SMALL_BYTES
 
 
 def _format_rows(manifest: Manifest) -> str:

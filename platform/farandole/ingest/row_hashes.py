@@ -5,6 +5,7 @@ A preparation without Spark must put each row where one with Spark puts it; see 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 
@@ -13,9 +14,13 @@ import pyarrow as pa
 import xxhash
 
 from farandole.spec import SPLITS, Split
+from farandole.spec.base import non_default_fields
 
 HASHED_TYPES = ("boolean", "int", "bigint", "float", "double", "string", "date", "timestamp")
 """SQL types of the columns that can be hashed here."""
+
+_SPLIT_FIELDS = frozenset({"train", "validation", "test", "by", "column", "time", "seed"})
+"""The fields of a split that `partition_columns` follows."""
 
 _SEED = 42
 _P1, _P2, _P3, _P4, _P5 = (
@@ -33,24 +38,82 @@ _FLAGS = 31
 """Number of null flags in one integer, as in the expression for Spark."""
 
 
-def partition_columns(batch: pa.RecordBatch, split: Split) -> tuple[pa.Array, pa.Array, pa.Array]:
+def partition_columns(
+    batch: pa.RecordBatch, split: Split, bounds: tuple[float, float] | None = None
+) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Return the two hashes by which rows are sorted, and the index of each row's split.
 
     Args:
         batch: The rows, columns of `HASHED_TYPES` in the order of the dataset's columns.
         split: The rule.
+        bounds: The result of `time_bounds` over all rows, if the rule is a time.
+
+    Raises:
+        NotImplementedError: The rule has a field that only Spark follows.
     """
+    unknown = set(non_default_fields(split, *type(split).model_fields)) - _SPLIT_FIELDS
+    if unknown:
+        raise NotImplementedError(f"data.split: {', '.join(sorted(unknown))}: only Spark splits rows by it")
     first, second = (row_hashes(number, batch.columns) for number in range(2))
     if split.column is not None:
-        indices = batch.column(split.column).dictionary_encode()
-        words = np.array([*(SPLITS.index(w) if w in SPLITS else -1 for w in indices.dictionary.to_pylist()), -1])
-        index = words[indices.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
+        index = _split_by_column(batch.column(split.column))
+    elif split.time is not None:
+        assert bounds is not None, "a split by time needs the bounds of all rows"
+        index = _split_by_time(moments(batch.column(split.time)), bounds)
     else:
-        columns = [batch.column(column) for column in split.by] or [pa.array(first), pa.array(second)]
-        hashed = row_hashes(f"split {split.seed}", columns).view(np.uint64)
-        share = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
-        index = np.where(share < split.train, 0, np.where(share < split.train + split.validation, 1, 2))
+        index = _split_by_share(split, [batch.column(name) for name in split.by] or [pa.array(first), pa.array(second)])
     return pa.array(first), pa.array(second), pa.array(index.astype(np.int32))
+
+
+def moments(column: pa.Array) -> np.ndarray:
+    """Return the numbers by which a column of times or numbers is ordered, float64 `[rows]`; NaN where it is null."""
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int32() if pa.types.is_date32(column.type) else pa.int64())
+    numbers: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def time_bounds(numbers: np.ndarray, split: Split) -> tuple[float, float] | None:
+    """Return the first moments of the validation split and of the test split: exact quantiles, as Spark's `percentile`.
+
+    Args:
+        numbers: The result of `moments` for all rows.
+        split: The rule.
+
+    Returns:
+        The bounds; None if no row has a moment.
+    """
+    ordered = np.sort(numbers[~np.isnan(numbers)])
+    if not len(ordered):
+        return None
+    first, second = (_percentile(ordered, share) if share < 1 else math.inf for share in split.time_shares)
+    return first, second
+
+
+def _percentile(ordered: np.ndarray, share: float) -> float:
+    position = (len(ordered) - 1) * share
+    lower, higher = math.floor(position), math.ceil(position)
+    low, high = float(ordered[lower]), float(ordered[higher])
+    # In exactly this order of operations, and not at all between equal values: the last bit decides about a row.
+    return low if low == high else (higher - position) * low + (position - lower) * high
+
+
+def _split_by_column(column: pa.Array) -> np.ndarray:
+    indices = column.dictionary_encode()
+    words = np.array([*(SPLITS.index(w) if w in SPLITS else -1 for w in indices.dictionary.to_pylist()), -1])
+    index: np.ndarray = words[indices.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
+    return index
+
+
+def _split_by_time(numbers: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    first, second = bounds
+    return np.where(np.isnan(numbers) | (numbers < first), 0, np.where(numbers < second, 1, 2))
+
+
+def _split_by_share(split: Split, columns: Sequence[pa.Array]) -> np.ndarray:
+    hashed = row_hashes(f"split {split.seed}", columns).view(np.uint64)
+    share = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return np.where(share < split.train, 0, np.where(share < split.train + split.validation, 1, 2))
 
 
 def row_hashes(key: int | str, columns: Sequence[pa.Array]) -> np.ndarray:

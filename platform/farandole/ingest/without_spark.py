@@ -1,7 +1,7 @@
 """Preparation of a small source in this process: the same bytes as with Spark, without its ten seconds of Java.
 
 It runs the very functions that Spark's Python workers run; only their scheduling and the hashes of rows, which Spark
-computes in Java, are different here. Whatever it cannot do or fails at is left to Spark, which also explains failures.
+computes in Java, are different here. Whatever it cannot do is left to Spark, before anything is written.
 """
 
 from __future__ import annotations
@@ -12,19 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from farandole.ingest.row_hashes import HASHED_TYPES, partition_columns
+from farandole.ingest.row_hashes import HASHED_TYPES, moments, partition_columns, time_bounds
 from farandole.ingest.rules.pipeline import RowPipeline
+from farandole.ingest.rules.spark_failures import explain_packed
 from farandole.ingest.sources.files import SourceFiles
-from farandole.ingest.spark.partitioning import ORDER, RESERVED_PREFIX, SPLIT, split_counts
+from farandole.ingest.spark.partitioning import (
+    ORDER,
+    RESERVED_PREFIX,
+    SPLIT,
+    check_time_type,
+    no_time_error,
+    split_counts,
+)
 from farandole.ingest.spark.passes import fit_by, plan_shards, splits_of
 from farandole.ingest.spark.row_frames import Tasks, make_reader, row_function
 from farandole.ingest.spark.tasks import PassStatistics, deal_to_shards, observe_rows, pack_rows, write_shards
 from farandole.preprocess import Preprocessing, find_losses
 from farandole.privacy import Secret
 from farandole.shards import ShardInfo
-from farandole.spec import CsvSource, Job
+from farandole.spec import CsvSource, Job, Split
 from farandole.storage import parse_location
 
 
@@ -64,8 +73,20 @@ def prepare_rows(
     Raises:
         NotPossibleError: The columns are not those of a job for this process.
         FarandoleError: Something is wrong with the source or the job.
-        RuntimeError: The same, packed for transport out of Spark's workers.
+        OSError: A file cannot be read or written.
     """
+    try:
+        return _prepare_rows(job, files, pipeline, secret, scratch)
+    except RuntimeError as error:
+        explained = explain_packed(str(error), None, job, files)
+        if explained is None:
+            raise  # not an error of the job, but a fault of the program
+        raise explained from error
+
+
+def _prepare_rows(
+    job: Job, files: Mapping[str, SourceFiles], pipeline: RowPipeline, secret: Secret | None, scratch: Path
+) -> PreparedRows:
     data = job.data
     (name, source), found = next(iter(data.sources.items())), next(iter(files.values()))
     assert isinstance(source, CsvSource)
@@ -76,7 +97,8 @@ def prepare_rows(
     unfitted = Preprocessing.from_spec(data).with_types(types)
     inspected = pipeline.inspected_types(types)
     read = row_function(reader, tasks, strict=True)
-    batches = (_with_partition_columns(batch, used, job) for batch in read(_numbers(tasks)))
+    bounds = _time_bounds(read(_numbers(tasks)), types, data.split)
+    batches = (_with_partition_columns(batch, used, data.split, bounds) for batch in read(_numbers(tasks)))
     rows, seen = _unpack_statistics(pack_rows(unfitted, inspected, scratch)(batches))
     pipeline.check_findings(seen.detector)
     counts = split_counts(seen.split_rows, data.split)
@@ -104,12 +126,29 @@ def _numbers(tasks: Tasks) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"id": pa.array([number], pa.int64())})
 
 
-def _with_partition_columns(batch: pa.RecordBatch, used: list[str], job: Job) -> pa.RecordBatch:
+def _time_bounds(rows: Iterator[pa.RecordBatch], types: Mapping[str, str], split: Split) -> tuple[float, float] | None:
+    """Read all rows for the bounds of a split by time; None: another rule splits the rows.
+
+    Raises:
+        DataError: The column holds neither times nor numbers, or no value at all.
+    """
+    if split.time is None:
+        return None
+    check_time_type(split, types[split.time])
+    bounds = time_bounds(np.concatenate([np.empty(0), *(moments(batch.column(split.time)) for batch in rows)]), split)
+    if bounds is None:
+        raise no_time_error(split)
+    return bounds
+
+
+def _with_partition_columns(
+    batch: pa.RecordBatch, used: list[str], split: Split, bounds: tuple[float, float] | None
+) -> pa.RecordBatch:
     """Select the columns of the dataset, in the form in which Spark hands them on, and add the partition columns."""
     columns = [_as_spark_does(batch.column(column)) for column in used]
     selected = pa.record_batch(columns, names=used)
-    first, second, split = partition_columns(selected, job.data.split)
-    return pa.record_batch([*columns, first, second, split], names=[*used, *ORDER, SPLIT])
+    first, second, index = partition_columns(selected, split, bounds)
+    return pa.record_batch([*columns, first, second, index], names=[*used, *ORDER, SPLIT])
 
 
 def _as_spark_does(column: pa.Array) -> pa.Array:

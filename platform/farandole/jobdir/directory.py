@@ -78,20 +78,6 @@ def _directories(folder: Path, name: str) -> list[Path]:
     return [path.parent for path in folder.glob(f"{name}-*/{SPEC}") if _name_in(path) == name]
 
 
-def newest_job_directory(job: Job) -> Path:
-    """Return the directory of the newest job of this name.
-
-    Raises:
-        SpecError: There is none.
-    """
-    # A job's directory changes with its state, while that of a sweep also changes with each trial.
-    directories = _directories(jobs_folder(), job.name)
-    found = max(directories, key=lambda directory: directory.stat().st_mtime_ns, default=None)
-    if found is None:
-        raise SpecError(f"--resume: no job named {job.name} has been started here; leave --resume out")
-    return found
-
-
 def find_job_directory(job_id: str) -> Path:
     """Return the directory of a job.
 

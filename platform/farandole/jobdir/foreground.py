@@ -12,18 +12,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from farandole.errors import FarandoleError, SpecError, UserError
+from farandole.errors import FarandoleError, SpecError, UserError, closest_match
 from farandole.events import Event, EventHandler
 from farandole.jobdir.checkpoints import newest_checkpoint
-from farandole.jobdir.directory import require_job_directory, save_spec
-from farandole.jobdir.layout import FOREGROUND, FOREGROUND_LOCK, LOG, jobs_folder
-from farandole.jobdir.locks import is_foreground_job
+from farandole.jobdir.directory import newest_directory, require_job_directory, save_spec
+from farandole.jobdir.layout import (
+    FINALIZER_LOCK,
+    FOREGROUND,
+    FOREGROUND_LOCK,
+    LOG,
+    RUNNER_LOCK,
+    job_directory,
+    jobs_folder,
+)
+from farandole.jobdir.locks import is_foreground_job, is_training, try_lock_job
 from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, write_result
 from farandole.jobdir.status import JobState, timestamp
 from farandole.process.atomic import remove_drafts, write_json
 from farandole.process.identity import ProcessIdentity
-from farandole.process.locks import is_locked, try_lock
+from farandole.process.locks import Lock, is_locked, lock_within, try_lock
 from farandole.spec import Job
+
+_GLANCE_S = 1.0
+"""How long a free lock may seem to be taken: other commands try it for a moment, to see whether the job runs."""
+_FINALIZER_S = 120.0
+"""How long the MLflow run of a killed job may take to be closed before the job can continue."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +91,14 @@ def foreground_job(
         job: The job.
         on_event: Receives the events of the job as well.
         directory: The directory of the job to continue. Default: a new one.
-        resume: The command that continues the job if it fails. Default: `farandole retry`.
+        resume: The command that continues the job if it fails; its id is appended. Default: `farandole retry`.
 
     Raises:
-        SpecError: The job to continue is still running.
+        SpecError: The job to continue is still running, or is in the queue.
         TrainingError: The directory cannot be written.
     """
     directory = directory or require_job_directory(job)
-    lock = try_lock(directory / FOREGROUND_LOCK)
-    if lock is None:
-        raise SpecError(f"--resume: {directory.name} is still running; wait for it, or end it first")
-    with lock:
+    with _stopped(directory):
         record = _start(directory, job, resume)
         with (directory / LOG).open("a", encoding="utf-8") as log:
             logger = EventLogger(directory, log)
@@ -106,6 +116,39 @@ def foreground_job(
                     error.next_step = next_step(directory, record.resume)
                 raise
         _end(directory, record, "succeeded", "completed")
+
+
+@contextmanager
+def _stopped(directory: Path) -> Iterator[None]:
+    """Hold the lock of a job in the foreground that does not run, for the length of the block.
+
+    Raises:
+        SpecError: It is still running, or is in the queue.
+    """
+    lock = lock_within(directory / FOREGROUND_LOCK, _GLANCE_S)
+    if lock is None:
+        raise _still_running(directory)
+    with lock:
+        if (directory / RUNNER_LOCK).exists():
+            raise was_submitted(directory.name)
+        if is_training(directory):
+            raise _still_running(directory)
+        closing = lock_within(directory / FINALIZER_LOCK, _FINALIZER_S)
+        if closing is None:
+            raise SpecError(
+                f"{directory.name}: another process still closes its MLflow run; wait until the MLflow server answers"
+            )
+        closing.release()
+        yield
+
+
+def _still_running(directory: Path) -> SpecError:
+    return SpecError(f"{directory.name}: is still running; wait for it, or end it first")
+
+
+def was_submitted(job_id: str) -> SpecError:
+    """Return the error for a job that only the queue starts."""
+    return SpecError(f"{job_id}: was submitted, so --resume does not start it; use `farandole retry {job_id}`")
 
 
 def next_step(directory: Path, command: str) -> str:
@@ -134,7 +177,7 @@ def _start(directory: Path, job: Job, resume: str) -> ForegroundRecord:
         "",
         starts + 1,
         ProcessIdentity.current(),
-        resume or f"farandole retry {directory.name}",
+        f"{resume or 'farandole retry'} {directory.name}",
     )
     _write(directory, record)
     append_log(directory, "starts in the foreground")
@@ -209,15 +252,100 @@ def foreground_directories() -> list[Path]:
     return [path.parent for path in jobs_folder().glob(f"*/{FOREGROUND}") if is_foreground_job(path.parent)]
 
 
-def release_to_queue(directory: Path) -> None:
-    """Forget that a job was started in the foreground: the queue runs it from now on.
+def find_foreground_directory(job_id: str) -> Path:
+    """Return the directory of a job in the foreground.
+
+    Raises:
+        SpecError: There is no such job.
+    """
+    directory = job_directory(job_id)
+    if not is_foreground_job(directory):
+        close = closest_match(job_id, [each.name for each in foreground_directories()])
+        hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
+        raise SpecError(f"{job_id}: there is no such job in the foreground; {hint}")
+    return directory
+
+
+def foreground_directory_of(job_id: str, name: str) -> Path:
+    """Return the directory of a job in the foreground that a job file of this name continues.
+
+    Args:
+        job_id: The job.
+        name: The name in the job file.
+
+    Raises:
+        SpecError: There is no such job, or it has another name.
+    """
+    directory = find_foreground_directory(job_id)
+    record = _readable(directory)
+    if record is not None and record.name != name:
+        raise SpecError(f"{job_id}: is a job of {record.name}, and the job file's name is {name}; use its own job file")
+    return directory
+
+
+def newest_foreground_directory(name: str) -> Path:
+    """Return the directory of the job of a name that was started last in the foreground.
+
+    Args:
+        name: The name in the job file.
+
+    Raises:
+        SpecError: There is none.
+    """
+    started = [
+        (record.started_at, directory)
+        for directory in foreground_directories()
+        if (record := _readable(directory)) is not None and record.name == name
+    ]
+    if started:
+        return max(started)[1]
+    submitted = newest_directory(jobs_folder(), name)
+    if submitted is not None:
+        raise was_submitted(submitted.name)
+    raise SpecError(f"--resume: no job named {name} has been started here; leave --resume out")
+
+
+def _readable(directory: Path) -> ForegroundRecord | None:
+    try:
+        return read_foreground(directory)
+    except (ValueError, TypeError, KeyError):
+        return None  # torn, or by another version
+
+
+@contextmanager
+def handed_over(directory: Path) -> Iterator[None]:
+    """Hand a job that was started in the foreground to the queue, in which the block puts it.
+
+    If the block raises, the job stays in the foreground. A process that is killed in between leaves a job that is in
+    both, and belongs to the queue once a runner has it.
 
     Raises:
         SpecError: It is still running, or has succeeded.
     """
-    record, _ = reconcile(directory)
-    if record.state not in ("failed", "cancelled"):
-        state = "has succeeded" if record.state == "succeeded" else "is still running"
-        raise SpecError(f"{directory.name}: {state}; only a job that failed or was cancelled can be retried")
-    (directory / FOREGROUND).unlink()
-    (directory / FOREGROUND_LOCK).unlink(missing_ok=True)
+    reconcile(directory)
+    with _stopped(directory):
+        record = read_foreground(directory)
+        if record is not None and record.state == "succeeded":
+            raise SpecError(f"{directory.name}: has succeeded; only a job that failed or was cancelled can be retried")
+        yield
+        (directory / RUNNER_LOCK).touch()
+        (directory / FOREGROUND).unlink(missing_ok=True)
+
+
+def try_lock_ended(directory: Path) -> Lock | None:
+    """Keep a job that has ended from being continued, submitted or not; None: it is being continued already.
+
+    Raises:
+        FileNotFoundError: The job's directory was removed.
+    """
+    if not is_foreground_job(directory):
+        return try_lock_job(directory)
+    lock = try_lock(directory / FINALIZER_LOCK)
+    if lock is None:
+        return None
+    process = lock_within(directory / FOREGROUND_LOCK, _GLANCE_S)
+    if process is None:
+        lock.release()
+        return None
+    process.release()
+    return lock

@@ -32,6 +32,8 @@ FOREGROUND = "foreground.json"
 """Start, process and end of a job in the foreground."""
 FOREGROUND_LOCK = "foreground.lock"
 """The lock that the process of a job in the foreground holds."""
+FINALIZER_LOCK = "finalizer.lock"
+"""The lock that is held while the MLflow run of a killed job in the foreground is closed."""
 LAUNCH_CONTEXT = "start.json"
 """The launch context of a waiting job. Only its user can read it; it is removed when the job starts."""
 SCALE_REQUEST = "scale.json"
@@ -95,6 +97,11 @@ def worker_log(logs: Path, rank: int) -> Path:
 def launcher_log(logs: Path) -> Path:
     """Return the file with the output of Horovod's launcher, in the folder of an attempt's logs."""
     return logs / "launcher.log"
+
+
+def boosting_log(directory: Path) -> Path:
+    """Return the file with the errors and warnings of the boosting baseline."""
+    return directory / LOGS / "boosting.log"
 
 
 def worker_logs(directory: Path) -> list[tuple[int, int, Path]]:

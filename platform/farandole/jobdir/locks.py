@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farandole.errors import SpecError
-from farandole.jobdir.layout import FOREGROUND, FOREGROUND_LOCK, RUNNER_LOCK
+from farandole.jobdir.layout import FOREGROUND, RUNNER_LOCK
 from farandole.process.locks import Lock, is_locked, try_lock
 
 
@@ -31,14 +31,14 @@ def is_training(directory: Path) -> bool:
 
 
 def is_foreground_job(directory: Path) -> bool:
-    """Return whether a job was started in the foreground, and has not been submitted since."""
+    """Return whether a job was started in the foreground, and no runner has had it since."""
     return (directory / FOREGROUND).exists() and not (directory / RUNNER_LOCK).exists()
 
 
 def try_lock_job(directory: Path) -> Lock | None:
-    """Become the runner of a submitted job, or the process of one in the foreground; None if another process is.
+    """Become the runner of a submitted job; None if another process is.
 
     Raises:
         FileNotFoundError: The job's directory was removed.
     """
-    return try_lock(directory / (FOREGROUND_LOCK if is_foreground_job(directory) else RUNNER_LOCK))
+    return try_lock(directory / RUNNER_LOCK)

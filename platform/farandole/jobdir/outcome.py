@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from farandole.events import EpochMetrics, Event, Progress, TimeLeft
 from farandole.jobdir.layout import LOG, OUTCOME, PROGRESS, RESULT
 from farandole.jobdir.status import timestamp
-from farandole.process.atomic import remove_drafts, write_json
+from farandole.process.atomic import remove_drafts, write_atomic, write_json
+from farandole.process.json_text import json_text
 
 _LOG_EVERY_S, _PROGRESS_EVERY_S = 10.0, 1.0
 
@@ -124,7 +125,7 @@ def read_outcome(directory: Path) -> str | None:
 
 def write_result(directory: Path, document: dict[str, Any]) -> None:
     """Write the result document."""
-    write_json(directory / RESULT, document, indent=2)
+    write_atomic(directory / RESULT, json_text(document, indent=2) + "\n")
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:

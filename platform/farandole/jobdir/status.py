@@ -137,13 +137,11 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
 
 def resume_command(directory: Path) -> str:
     """Return the command that resumes a job which has not succeeded."""
-    if (directory / RUNNER_LOCK).exists():
-        return f"farandole retry {directory.name}"
-    try:
-        foreground = json.loads((directory / FOREGROUND).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        foreground = {}
-    return foreground.get("resume") or "farandole train --resume"
+    foreground: dict[str, str] = {}
+    if not (directory / RUNNER_LOCK).exists():
+        with suppress(OSError, ValueError):
+            foreground = json.loads((directory / FOREGROUND).read_text(encoding="utf-8"))
+    return foreground.get("resume") or f"farandole retry {directory.name}"
 
 
 def timestamp() -> str:

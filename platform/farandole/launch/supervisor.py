@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from farandole.errors import FarandoleError, TrainingError, UnavailableError, explain_os_error, is_disk_full
 from farandole.events import EventHandler, Message, format_count, ignore_event
-from farandole.jobdir.directory import newest_job_directory, require_job_directory, save_spec
+from farandole.jobdir.directory import require_job_directory, save_spec
 from farandole.jobdir.layout import newest_attempt
 from farandole.jobdir.locks import training_lock
 from farandole.jobdir.scaling import clear_scale_request, requested_workers
@@ -50,7 +50,6 @@ def train(
     *,
     manifest: Manifest | None = None,
     register: bool = False,
-    resume: bool = False,
     directory: Path | None = None,
 ) -> TrainedModel:
     """Train the job's model on its dataset.
@@ -60,7 +59,6 @@ def train(
         on_event: Receives the events of the training. An exception that it raises ends the training.
         manifest: The dataset's manifest. Default: it is read.
         register: Whether to register a model version.
-        resume: Whether to resume the newest job of this name instead of starting a new one.
         directory: The job's directory. Default: a new one in `$FARANDOLE_HOME/jobs`.
 
     Raises:
@@ -75,7 +73,7 @@ def train(
         require_policies(job.data, manifest)
         load_key(manifest, job.data.output, job.data.shard_key)  # fail here rather than in every worker
     if directory is None:
-        directory = newest_job_directory(job) if resume else require_job_directory(job)
+        directory = require_job_directory(job)
     with training_lock(directory):
         return Supervisor(job, directory, register, on_event).run()
 
@@ -288,7 +286,8 @@ class Supervisor:
         saved = "" if attempt.stopped_step is None else f" after step {attempt.stopped_step} was saved"
         reason = str(error) if has_failed else f"interrupted{saved}"
         self._status.event("ended", state=state, attempt=attempt.number, reason=reason)
-        self._status.change(state=state, reason=reason)
+        steps = {} if attempt.stopped_step is None else {"step": attempt.stopped_step}
+        self._status.change(state=state, reason=reason, **steps)
         if not has_failed and attempt.stopped_step is not None:
             text = f"step {attempt.stopped_step} is saved; `{resume_command(self.directory)}` resumes from there"
             self.on_event(Message(text))

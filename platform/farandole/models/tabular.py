@@ -68,7 +68,7 @@ class Tabular(nn.Module):
         intervals: int,
     ) -> None:
         super().__init__()
-        self.kind = schema.target.kind
+        self.kind, self.members = schema.target.kind, members
         self.encoders = nn.ModuleDict(
             {f"group_{group.name}": _encoder(group, intervals) for group in schema.groups}  # any name is permitted
         )

@@ -27,7 +27,7 @@ from farandole.preprocess.transform import Transform
 from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group, Schema
 from farandole.spec import Data, Feature
-from farandole.spec.features import raw_column
+from farandole.spec.feature_groups import raw_column
 
 _TRANSFORMS: dict[str, type[Transform]] = {
     "numeric": NumericTransform,

@@ -109,6 +109,8 @@ def convert_column(
 
 def _as_arrow(values: Any) -> pa.Array:
     """Return the values as Arrow's array, or as texts if they are of several types."""
+    if isinstance(values, str | bytes | Mapping):  # Python would iterate over its characters or its keys
+        raise TypeError(f"a {type(values).__name__} is one value, and not a list of them")
     if str(getattr(values, "dtype", "")) == "category":
         values = values.astype(object)
     if isinstance(values, np.ndarray) and values.ndim != 1:
@@ -237,7 +239,20 @@ def _convert_typed(found: pa.Array, sql_type: str, known: Set[str]) -> pa.Array:
         if pc.any(pc.greater_equal(pc.abs(found), _MAX_EXACT)).as_py():
             raise ValueError("integers from 2**53 on are not exact in a column with gaps; send them as texts")
         return found.cast(wanted)
-    return found.cast(wanted, safe=not pa.types.is_floating(wanted))
+    return _as_floats(found, wanted) if pa.types.is_floating(wanted) else found.cast(wanted)
+
+
+def _as_floats(found: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Convert numbers to the nearest floating-point numbers.
+
+    Raises:
+        ValueError: A number is beyond the largest one of the type, and would become infinite.
+    """
+    numbers = found.cast(wanted, safe=False)
+    beyond = pc.and_(pc.is_inf(numbers), pc.invert(pc.is_inf(found.cast(pa.float64(), safe=False))))
+    if pc.any(beyond).as_py():
+        raise ValueError(f"{found.filter(beyond)[0].as_py()} is beyond the largest {wanted}")
+    return numbers
 
 
 def _all_fit(text: pa.StringArray, kind: str) -> pa.StringArray:
@@ -262,7 +277,11 @@ def _as_times(found: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(found.type) and found.type.unit == "ns":
         found = _round_to_microseconds(found)
     unit = pa.timestamp("us", kind.tz if pa.types.is_timestamp(found.type) and found.type.tz else None)
-    return found.cast(unit, safe=False).cast(wanted, safe=False)
+    times = found.cast(unit, safe=False)
+    converted = times.cast(wanted, safe=False)
+    if pa.types.is_date(wanted) and (later := times.filter(pc.not_equal(converted.cast(unit), times))):
+        raise ValueError(f"{later[0].as_py()} has a time of day")
+    return converted
 
 
 def _round_to_microseconds(found: pa.TimestampArray) -> pa.TimestampArray:
@@ -294,7 +313,10 @@ def _spelling(value: Any, known: Set[str]) -> str:
 def _as_lists(found: pa.Array, sql_type: str) -> pa.Array:
     if pa.types.is_string(found.type):
         found = pa.array([None if text is None else json.loads(text) for text in found.to_pylist()])
-    return found.cast(arrow_type(sql_type))
+    wanted = arrow_type(sql_type)
+    if pa.types.is_floating(wanted.value_type) and not pa.types.is_null(found.type):
+        _as_floats(found.flatten(), wanted.value_type)
+    return found.cast(wanted)
 
 
 def _without(values: pa.Array, missing: pa.Array) -> pa.Array:

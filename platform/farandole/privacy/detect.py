@@ -20,10 +20,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farandole.privacy.scanning import Candidate, replace_spans, scan, scan_cards
+
 _MIN_CONFIRMED = 0.5
 """The fraction of candidates that must be confirmed."""
 _CARD_NUMBERS = (10**13, 2**63 - 1)
 """Integers outside this range are not card numbers."""
+_MAX_PHONE_DIGITS = 15
 _MIN_BYTES = 6
 """Length of the shortest e-mail address; shorter texts are skipped. All other kinds are longer, except addresses like
 `::1`, which do not identify a machine."""
@@ -39,6 +42,8 @@ class PiiKind:
         confirm: Checks what the pattern found: True, False, or None if it is not a candidate after all.
         literal: A text that every candidate contains: rules out most values without the pattern.
         redact_unconfirmed: Whether `redact` also hides candidates that fail the check: a number with a typing error.
+        extent: Returns how much of what the pattern found belongs to the candidate.
+        is_card: Whether the candidates are windows of groups of digits; the pattern only finds the texts that have any.
     """
 
     name: str
@@ -46,6 +51,19 @@ class PiiKind:
     confirm: Callable[[str], bool | None]
     literal: str = ""
     redact_unconfirmed: bool = False
+    extent: Callable[[str], int] = len
+    is_card: bool = False
+
+    def candidates(self, text: str, pattern: str | None = None) -> Iterator[Candidate]:
+        """Yield the candidates in a text.
+
+        Args:
+            text: The text.
+            pattern: The pattern to find them by. Default: that of the kind.
+        """
+        if self.is_card:
+            return scan_cards(text, self.confirm)
+        return scan(pattern or self.pattern, text, self.confirm, self.extent)
 
 
 @dataclass(frozen=True)
@@ -146,12 +164,15 @@ class Detector:
 
 def redact(text: str) -> str:
     """Replace likely personal data in a text by the name of its kind: `[e-mail addresses]`."""
-    for kind in KINDS:
-        for candidate in list(_candidates(kind, text)):
-            result = kind.confirm(candidate)
-            if result or (result is False and kind.redact_unconfirmed):
-                text = text.replace(candidate, f"[{kind.name}]")
-    return text
+    return replace_spans(
+        text,
+        [
+            (found.start, found.end, f"[{kind.name}]")
+            for kind in KINDS
+            for found in kind.candidates(text)
+            if found.is_valid or kind.redact_unconfirmed
+        ],
+    )
 
 
 def _count(kind: PiiKind, counted: pa.StructArray, counts: _Counts) -> None:
@@ -161,16 +182,10 @@ def _count(kind: PiiKind, counted: pa.StructArray, counts: _Counts) -> None:
         texts, rows = texts.filter(contained), rows.filter(contained)
     matched = pc.match_substring_regex(texts, kind.pattern)
     for text, number in zip(texts.filter(matched).to_pylist(), rows.filter(matched).to_pylist(), strict=True):
-        results = [kind.confirm(candidate) for candidate in _candidates(kind, text)]
-        if True in results or False in results:
+        results = [found.is_valid for found in kind.candidates(text) if found.counts]
+        if results:
             counts.candidates[kind.name] = counts.candidates.get(kind.name, 0) + number
             counts.confirmed[kind.name] = counts.confirmed.get(kind.name, 0) + number * (True in results)
-
-
-def _candidates(kind: PiiKind, text: str) -> Iterator[str]:
-    """Yield each match of the pattern in a text: its first group, or all of it."""
-    for match in re.finditer(kind.pattern, text):
-        yield (match[1] if match.re.groups else match[0]).strip()
 
 
 # Checks of candidates ----------------------------------------------------------------------------------------------
@@ -215,12 +230,30 @@ def _iban(text: str) -> bool | None:
     return bool(iban.is_valid(compact[:length], check_country=False))
 
 
+def _iban_extent(text: str) -> int:
+    """Return the length of the IBAN at the start of a text that may continue with other words in capitals."""
+    wanted = iban_length(text[:2])
+    seen = 0
+    for position, character in enumerate(text):
+        seen += character != " "
+        if seen == wanted:
+            return position + 1
+    return len(text)
+
+
+def _phone_extent(text: str) -> int:
+    """Return the length of the phone number at the start of a text that may continue with other numbers."""
+    while sum(map(str.isdigit, text)) > _MAX_PHONE_DIGITS and (last := re.search(r"[ ()./-]+[0-9]+$", text)):
+        text = text[: last.start()]
+    return len(text)
+
+
 def _phone(text: str) -> bool | None:
     import phonenumbers
 
     text = text.lstrip(" \t\r\n(:")
     digits = re.sub(r"\D", "", text)
-    if not 8 <= len(digits) <= 15 or len(set(digits)) < 3:
+    if not 8 <= len(digits) <= _MAX_PHONE_DIGITS or len(set(digits)) < 3:
         return None
     if re.fullmatch(r"00\d+|\+?\d+\.\d+", text) is not None:  # a number with leading zeros, or with decimals
         return None
@@ -260,8 +293,10 @@ EMAIL = PiiKind(
     lambda text: True,
     literal="@",
 )
-IBAN = PiiKind("bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban)
-CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card)
+IBAN = PiiKind(
+    "bank accounts (IBAN)", r"(?:^|[^A-Za-z0-9])([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})", _iban, extent=_iban_extent
+)
+CARD = PiiKind("card numbers", r"(?:^|[^0-9])((?:[0-9][ -]?){13,18}[0-9])(?:$|[^0-9])", _card, is_card=True)
 PHONE = PiiKind(
     "phone numbers",
     r"((?:^|[\s(:])\+[1-9][0-9 ()./-]{6,18}[0-9]"  # international
@@ -270,6 +305,7 @@ PHONE = PiiKind(
     r"|^\s*\(?0[1-9][0-9]{1,4}\)?[ /-]{1,3}[1-9][0-9 -]{3,10}[0-9]\s*$)",  # national, with its leading zero
     _phone,
     redact_unconfirmed=True,
+    extent=_phone_extent,
 )
 IP_ADDRESS = PiiKind(
     "IP addresses", r"^([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})$", _ip_address

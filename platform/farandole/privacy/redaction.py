@@ -7,7 +7,6 @@ form is replaced even if its check digits are wrong, because a typing error does
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,11 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farandole.errors import DataError
-from farandole.privacy.detect import CARD, EMAIL, IBAN, IP_ADDRESS, NATIONAL_ID, PHONE, PiiKind, iban_length
+from farandole.privacy.detect import CARD, EMAIL, IBAN, IP_ADDRESS, NATIONAL_ID, PHONE, PiiKind
+from farandole.privacy.scanning import Span, replace_spans
 from farandole.spec import Redact
-
-Span = tuple[int, int, str]
-"""Start, end and token of a part of a text."""
 
 _NAME_LABELS = frozenset({"PERSON", "PER"})
 """Labels of people in spaCy's pipelines: OntoNotes' and WikiNER's."""
@@ -48,17 +45,15 @@ class _Form:
 
     def spans(self, text: str) -> Iterator[Span]:
         """Yield the parts of a text that are of the kind."""
-        for match in re.finditer(self.pattern, text):
-            is_valid = self.kind.confirm(match[1])
-            if is_valid or (is_valid is False and not self.is_check_required):
-                end = match.start(1) + (_iban_end(match[1]) if self.kind is IBAN else len(match[1]))
-                yield match.start(1), end, self.token
+        for found in self.kind.candidates(text, self.pattern):
+            if found.is_valid or not self.is_check_required:
+                yield found.start, found.end, self.token
 
 
 _FORMS = {
     "email": _Form(EMAIL, "[e-mail]", f"({EMAIL.pattern})"),
-    "iban": _Form(IBAN, "[IBAN]", r"\b([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})\b"),
-    "card": _Form(CARD, "[card]", r"\b((?:[0-9][ -]?){13,18}[0-9])\b"),
+    "iban": _Form(IBAN, "[IBAN]", IBAN.pattern),
+    "card": _Form(CARD, "[card]", CARD.pattern),
     "national_id": _Form(
         NATIONAL_ID,
         "[national ID]",
@@ -118,30 +113,8 @@ class Redactor:
             for index, found in enumerate(self._recognise(values)):
                 spans.setdefault(index, []).extend(found)
         for index, found in spans.items():
-            values[index] = _replace(values[index], found)
+            values[index] = replace_spans(values[index], found)
         return values
-
-
-def _replace(text: str, spans: Sequence[Span]) -> str:
-    """Replace parts of a text by their tokens; of parts that overlap, the first in `spans` decides."""
-    kept: list[Span] = []
-    for start, end, token in spans:
-        if all(end <= other_start or start >= other_end for other_start, other_end, _ in kept):
-            kept.append((start, end, token))
-    for start, end, token in sorted(kept, reverse=True):
-        text = text[:start] + token + text[end:]
-    return text
-
-
-def _iban_end(text: str) -> int:
-    """Return the length of the IBAN at the start of a text that may continue with other words in capitals."""
-    wanted = iban_length(text[:2])
-    seen = 0
-    for position, character in enumerate(text):
-        seen += character != " "
-        if seen == wanted:
-            return position + 1
-    return len(text)
 
 
 def _regional_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+_POLL_S = 0.02
 
 
 @dataclass
@@ -49,6 +52,22 @@ def try_lock(path: Path, *, create: bool = True) -> Lock | None:
         os.close(descriptor)
         return None
     return Lock(descriptor)
+
+
+def lock_within(path: Path, within_s: float) -> Lock | None:
+    """Lock a file or a directory exclusively as soon as it is free; return None if it was held for too long.
+
+    Args:
+        path: The file or directory. A missing file is created; a lock file stays after its release.
+        within_s: How long to wait.
+
+    Raises:
+        FileNotFoundError: Its directory does not exist.
+    """
+    deadline_s = time.monotonic() + within_s
+    while (lock := try_lock(path)) is None and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+    return lock
 
 
 def wait_for_lock(path: Path) -> Lock:

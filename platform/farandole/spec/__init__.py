@@ -1,7 +1,7 @@
 """The job file, validated before anything starts.
 
-One module for each part of the job file, and six for the file as a whole (`job`, `job_file`, `overrides`, `shorthand`,
-`validation_errors`, `yaml_reader`): hence 20 files.
+One module for each part of the job file, one for the rules of several features, and six for the file as a whole (`job`,
+`job_file`, `overrides`, `shorthand`, `validation_errors`, `yaml_reader`): hence 21 files.
 """
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
@@ -24,7 +24,7 @@ from farandole.spec.data import (
 )
 from farandole.spec.features import Bucket, Categorical, Clip, Feature, Image, Label, Numeric, Tensor, Text, Time
 from farandole.spec.horovod import IDLE_CYCLE_VARIABLE, Horovod, horovod_variables
-from farandole.spec.job import Job
+from farandole.spec.job import Job, is_job_name
 from farandole.spec.job_file import job_text, load_job, non_default_content, parse_job, save_job
 from farandole.spec.overrides import with_overrides
 from farandole.spec.privacy import (
@@ -69,6 +69,7 @@ from farandole.spec.train import (
     Train,
     is_function_reference,
     metric_direction,
+    metric_key,
 )
 
 __all__ = [
@@ -145,9 +146,11 @@ __all__ = [
     "Unique",
     "horovod_variables",
     "is_function_reference",
+    "is_job_name",
     "job_text",
     "load_job",
     "metric_direction",
+    "metric_key",
     "non_default_content",
     "parse_host",
     "parse_job",

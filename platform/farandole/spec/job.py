@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -9,24 +10,30 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from farandole.errors import SpecError, closest_match
 from farandole.spec.backend import Backend
-from farandole.spec.base import Spec, non_default_fields
+from farandole.spec.base import INTERNAL, Spec, non_default_fields
 from farandole.spec.data import Data
-from farandole.spec.features import feature_groups
+from farandole.spec.feature_groups import feature_groups
 from farandole.spec.resources import Resources
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
-from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction
+from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction, metric_key
 
+_NAME = r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$"
 _SCRIPT_FIELDS = frozenset({"script", "args", "checkpoint"})
 """The fields of `train` that concern a script of the user's; all others are settings of the trainer."""
 _NO_DATA = Data.model_construct(sources={}, features={})
 """The data of a job whose script reads its own."""
 
 
+def is_job_name(text: str) -> bool:
+    """Return whether a job can have this name."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 class Job(Spec):
     """One job: the data, the model, the training, the resources, and where runs are recorded."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     """Lower-case letters, digits and `-`, at most 53: it also names Kubernetes objects."""
     data: Data
     """From raw files to a dataset directory."""
@@ -42,7 +49,7 @@ class Job(Spec):
     """Where the job runs when it is submitted."""
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands ignore it."""
-    folder: str | None = None
+    folder: str | None = Field(default=None, json_schema_extra=INTERNAL)
     """The folder of the user's modules. Default: the job file's folder."""
 
     @model_validator(mode="before")
@@ -210,6 +217,11 @@ class Job(Spec):
     def metrics(self) -> tuple[str, ...]:
         """The metrics to measure, in the order in which they are shown."""
         return self.train.metrics or (METRICS.get(self.data.label.kind, ()) if self.data.label else ())
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """The names under which the values of these metrics are stored."""
+        return tuple(metric_key(metric) for metric in self.metrics)
 
 
 def _has_sources(data: Any) -> bool:

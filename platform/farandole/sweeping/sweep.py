@@ -27,7 +27,7 @@ from farandole.jobdir.layout import sweeps_folder
 from farandole.jobdir.outcome import read_result
 from farandole.pipeline import CheckedJob
 from farandole.process.locks import try_lock
-from farandole.spec import Job, Sweep, save_job, with_overrides
+from farandole.spec import Job, Sweep, metric_key, save_job, with_overrides
 from farandole.sweeping import plots
 from farandole.sweeping.study import Study
 from farandole.sweeping.trial import State, Trial
@@ -271,9 +271,13 @@ class SweepLoop:
     def _handle_metrics(self, number: int, event: EpochMetrics) -> None:
         """Record a trial's validation metric, and end the trial where the others do better."""
         trial = self._running[number]
-        trial.value = float(event.metrics[self.metric])
-        is_hopeless = self.study.report(number, event.epoch, trial.value) and event.epoch < event.epochs
-        text = f"trial {number}: epoch {event.epoch} of {event.epochs}, {self._shown(trial.value)}"
+        value = event.metrics.get(metric_key(self.metric))  # absent where the validation rows do not define it
+        is_hopeless = False
+        if value is not None:
+            trial.value = float(value)
+            is_hopeless = self.study.report(number, event.epoch, trial.value) and event.epoch < event.epochs
+        shown = f"no {self.metric}" if value is None else self._shown(value)
+        text = f"trial {number}: epoch {event.epoch} of {event.epochs}, {shown}"
         left_s = self._left_s(trial, event)
         self.on_event(
             Progress("sweep", len(self.study.trials), self.spec.num_trials, "trials", text, left_s=round(left_s, 1))
@@ -296,7 +300,7 @@ class SweepLoop:
         trial = self._running.pop(number)
         if end.state == "succeeded":
             trial.value = self._final_value(trial)
-        ended = trial.finish(number, end)
+        ended = trial.finish(number, end, self.metric)
         self.study.record(ended)
         if ended.state == "failed":
             self.on_event(Message(f"trial {number} failed: {ended.reason}", level="warning"))
@@ -316,8 +320,9 @@ class SweepLoop:
         document = read_result(trial.directory)
         if document is None:
             return trial.value
-        value: float | None = document["training"]["metrics"]["validation"].get(self.metric, trial.value)
-        return value
+        validation, key = document["training"]["metrics"]["validation"], metric_key(self.metric)
+        value: float | None = validation.get(key, trial.value)
+        return math.nan if value is None and key in validation else value  # JSON has no NaN
 
     def _give_up_if_hopeless(self) -> None:
         states = [trial.state for trial in self.study.trials]
@@ -353,7 +358,7 @@ class _RunningTrial:
     is_pruned: bool = False
     started_s: float = field(default_factory=time.monotonic)
 
-    def finish(self, number: int, end: TrialEnded) -> Trial:
+    def finish(self, number: int, end: TrialEnded, metric: str) -> Trial:
         """Return the trial as it ended."""
         has_value = self.value is not None and math.isfinite(self.value)
         has_succeeded = end.state == "succeeded"
@@ -362,7 +367,7 @@ class _RunningTrial:
             state = "pruned"
         reason = None
         if state == "failed":
-            reason = f"the metric was {self.value}; see {self.directory}" if has_succeeded else end.reason
+            reason = f"{_explain_value(metric, self.value)}; see {self.directory}" if has_succeeded else end.reason
         return Trial(
             number=number,
             state=state,
@@ -373,6 +378,13 @@ class _RunningTrial:
             seconds=round(time.monotonic() - self.started_s, 1),
             reason=reason,
         )
+
+
+def _explain_value(metric: str, value: float | None) -> str:
+    """Explain why a trial has no value to compare."""
+    if value is None:
+        return f"the validation rows have no {metric}, which may need rows of each class"
+    return f"{metric} was {value}"
 
 
 def _record_results(recorder: Recorder, study: Study, spec: Sweep, metric: str, best: Trial, best_file: Path) -> None:

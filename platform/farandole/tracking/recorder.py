@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from farandole.errors import SpecError, UnavailableError
 from farandole.events import EventHandler, Message, format_count, ignore_event
+from farandole.process.json_text import json_text
 from farandole.shards import Manifest
 from farandole.spec import Job, Tracking, job_text
 from farandole.storage import file_uri, is_uri
@@ -179,7 +180,7 @@ class Recorder:
 
     def log_json(self, value: dict[str, Any], path: str) -> None:
         """Log plain data as a JSON file."""
-        self.log_file(path, json.dumps(value, indent=1))
+        self.log_file(path, json_text(value, indent=1))
 
     def log_file(self, path: str, content: str | bytes) -> None:
         """Log a file, given its path within the run's artifacts and its content."""

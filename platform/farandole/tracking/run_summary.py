@@ -68,7 +68,8 @@ def name_run(job: Job, directory: Path, link: RunLink) -> str:
         label = f"sweep {label}"
     if trial is not None and link.parent is not None:
         label = f"trial {trial[1]}"
-        changes = _differences(_load(Path(link.parent)), job)
+        sweep = _load(Path(link.parent))
+        changes = _swept_values(sweep, job) or _differences(sweep, job)
     else:
         changes = list(_overrides(link.command)) or _differences(previous_job(directory, job.name), job)
     name = " · ".join([label, *([", ".join(changes)] if changes else [])])
@@ -105,7 +106,7 @@ def describe_run(
 
 def runs_view(job: Job) -> str:
     """Return the view of an experiment's runs, in the form in which MLflow's UI shares one: metrics come first."""
-    metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metrics[:4]]
+    metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metric_keys[:4]]
     params = [f"params.`{name}`" for name in ("train.epochs", "train.optimizer.learning_rate")]
     columns = [*metrics[:6], *params]
     return json.dumps({"orderByKey": "attributes.start_time", "orderByAsc": False, "selectedColumns": columns})
@@ -154,6 +155,20 @@ def _differences(before: Job | None, job: Job) -> list[str]:
         for field in dict.fromkeys([*new, *old])
         if old.get(field) != new.get(field)
     ]
+
+
+def _swept_values(sweep: Job | None, trial: Job) -> list[str]:
+    """Return the values that the sweep has drawn: a trial's other fields have values in place of `auto`."""
+    if sweep is None or sweep.sweep is None:
+        return []
+    document = trial.model_dump(mode="json")
+    return [_shown(field, _value_at(document, field.split("."))) for field in sweep.sweep.space]
+
+
+def _value_at(document: Any, path: list[str]) -> Any:
+    for part in path:
+        document = document.get(part, "default") if isinstance(document, dict) else "default"
+    return f"{document:.4g}" if isinstance(document, float) else document
 
 
 def _shown(field: str, value: Any) -> str:

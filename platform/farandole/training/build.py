@@ -9,7 +9,7 @@ from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
 from farandole.shards import LABEL, Dataset
-from farandole.spec import Job, is_function_reference, metric_direction
+from farandole.spec import Job, is_function_reference, metric_direction, metric_key
 from farandole.storage import Location
 from farandole.training.checkpoint import (
     BestMetric,
@@ -21,7 +21,8 @@ from farandole.training.checkpoint import (
 from farandole.training.consensus import Consensus
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator
-from farandole.training.evaluation.metrics import compute_metrics, metric_functions, metric_key
+from farandole.training.evaluation.metrics import FALLBACK_METRIC, measure, metric_functions
+from farandole.training.evaluation.rare_classes import is_coarse, is_undefined
 from farandole.training.losses import class_weights, loss_function, output_bias
 from farandole.training.model_builder import user_code_error
 from farandole.training.optim.ema import ExponentialMovingAverage
@@ -135,7 +136,7 @@ def make_evaluator(job: Job, dataset: Dataset, model: nn.Module, gang: World, de
         gang,
         device,
         job.train.precision,
-        lambda outputs, labels: compute_metrics(job.metrics, outputs, labels, label, user_metrics),
+        lambda outputs, labels: measure(job, outputs, labels, label, user_metrics),
     )
 
 
@@ -149,8 +150,10 @@ def make_plateau(job: Job, dataset: Dataset) -> ReduceOnPlateau | None:
     if spec.name != "plateau":
         return None
     _require_validation(dataset, "train.schedule: plateau")
-    metric = spec.metric or job.metrics[0]
-    return ReduceOnPlateau(spec, metric_key(metric), metric_direction(metric, spec.direction, "train.schedule"))
+    metric, direction = spec.metric or job.metrics[0], spec.direction
+    if is_undefined(metric, dataset, "validation"):
+        metric, direction = FALLBACK_METRIC, None
+    return ReduceOnPlateau(spec, metric_key(metric), metric_direction(metric, direction, "train.schedule"))
 
 
 def make_early_stopping(job: Job, dataset: Dataset, on_event: EventHandler) -> EarlyStopping | None:
@@ -176,12 +179,24 @@ def make_early_stopping(job: Job, dataset: Dataset, on_event: EventHandler) -> E
         )
         on_event(Message(text, level="warning"))
         return None
+    if is_undefined(metric, dataset, "validation") or (_is_by_default(job) and is_coarse(metric, dataset)):
+        metric, direction = FALLBACK_METRIC, None
     return EarlyStopping(
         spec,
         metric_key(metric),
         metric_direction(metric, direction, "train.early_stopping"),
         keep_weights=job.train.keep == "best" and (spec is None or spec.restore_best),
     )
+
+
+def _is_by_default(job: Job) -> bool:
+    """Return whether the user leaves open by which metric the best epoch is chosen, and the log loss is measured.
+
+    Where classes are weighted, the log loss rises on purpose.
+    """
+    spec, train = job.train.stopping, job.train
+    is_open = spec is None or (spec.metric is None and spec.direction is None)
+    return is_open and FALLBACK_METRIC in job.metrics and train.class_weights is None
 
 
 def make_checkpoint_controller(
@@ -211,7 +226,7 @@ def make_checkpoint_controller(
     """
     spec = job.train.checkpoint
     metric = spec.best_metric or job.metrics[0]
-    best = BestMetric(metric, spec.is_lower_better(metric)) if spec.keep_best else None
+    best = BestMetric(metric_key(metric), spec.is_lower_better(metric)) if spec.keep_best else None
     backend = open_backend(location)
     manager = CheckpointManager(backend, identity, keep=spec.keep, keep_best=spec.keep_best, best=best)
     return CheckpointController(spec, manager, gang, device, trained, loader, Consensus(gang), switch, on_event)

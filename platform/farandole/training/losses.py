@@ -116,14 +116,17 @@ def row_losses(loss: RowLoss, outputs: torch.Tensor, label: torch.Tensor) -> tor
     return loss(outputs.flatten(0, 1), label.repeat_interleave(members)).view(rows, members).mean(1)
 
 
-def check_outputs(outputs: object, rows: int, label: LabelColumn, *, can_be_ensemble: bool = False) -> None:
+def check_outputs(
+    outputs: object, rows: int, label: LabelColumn, *, members: int | None = None, mode: str = ""
+) -> None:
     """Check what a model returned for a batch.
 
     Args:
         outputs: The outputs.
         rows: Number of rows of the batch.
         label: The label's column.
-        can_be_ensemble: Whether they may have an axis of members between rows and outputs, as in training.
+        members: Size of the axis that they may have between rows and outputs: the members of an ensemble in training.
+        mode: How the model was called, for the error: ` in evaluation mode`.
 
     Raises:
         ModelError: The outputs are not a float tensor `[rows, num_outputs]`.
@@ -133,12 +136,12 @@ def check_outputs(outputs: object, rows: int, label: LabelColumn, *, can_be_ense
         f"return a float tensor of shape {list(expected)}: one row of {label.num_outputs} for each row of the batch"
     )
     if not isinstance(outputs, torch.Tensor):
-        raise ModelError(f"model.builder: forward returned {type(outputs).__name__}; {remedy}")
+        raise ModelError(f"model.builder: forward{mode} returned {type(outputs).__name__}; {remedy}")
     shape = tuple(outputs.shape)
-    if can_be_ensemble and len(shape) == 3 and shape[1]:
+    if members and len(shape) == 3 and shape[1] == members:
         shape = (shape[0], shape[2])
     if shape != expected or not outputs.is_floating_point():
-        raise ModelError(f"model.builder: forward returned {outputs.dtype} {list(outputs.shape)}; {remedy}")
+        raise ModelError(f"model.builder: forward{mode} returned {outputs.dtype} {list(outputs.shape)}; {remedy}")
 
 
 def class_weights(job: Job, dataset: Dataset, gang: World) -> torch.Tensor | None:

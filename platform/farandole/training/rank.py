@@ -229,7 +229,7 @@ def _record_measurements(
     final["train.rows_per_s"] = result.rows_per_s
     final |= {f"time.{name}": value for name, value in result.time_split.rounded().items()}
     recorder.log_metrics(final, result.steps)
-    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metrics[0]), "training_curves")
+    recorder.log_figure(plots.plot_training_curves(recorder.history, job.metric_keys[0]), "training_curves")
     if job.train.profile and trainer.profiles is not None:
         for path in sorted(trainer.profiles.iterdir()):
             recorder.log_file(f"profile/{path.name}", path.read_bytes())
@@ -258,8 +258,9 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
     if report.test_rows_digest is not None:
         recorder.set_tags({"farandole.test_rows_digest": report.test_rows_digest})
     recorder.log_json(report.to_dict(), "evaluation/report.json")
+    if report.notes:
+        recorder.set_tags({"farandole.note": "\n".join(report.notes)})
     for note in report.notes:
-        recorder.set_tags({"farandole.note": note})
         send_message(Message(note, "warning"))
 
 
@@ -270,7 +271,9 @@ def _model_card(
     from farandole.tracking.recorder import ModelCard, dataset_identity
 
     flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
-    tags = {name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metrics) if name in flat}
+    tags = {
+        name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metric_keys) if name in flat
+    }
     dataset = dataset_identity(manifest, job.data.output)
     return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 

@@ -1,11 +1,12 @@
 """Functions for training scripts of the user: `Checkpoint` and `report`.
 
-Outside a job, when the script is run by `python train.py`, checkpoints go to the folder `checkpoints` beside it and
-reports to standard output, so a script can be developed without a job.
+Outside a job, when the script is run by `python train.py`, checkpoints go to the folder `checkpoints` of the working
+directory and reports to standard output, so a script can be developed without a job.
 """
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from farandole.training.world import World
 if TYPE_CHECKING:
     from farandole.tracking.recorder import Recorder
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.Size, torch.dtype, torch.device)
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+_MAPPINGS, _SEQUENCES = (dict, OrderedDict, Counter), (list, tuple, set)
 _KEPT_OUTSIDE_A_JOB = 2
 
 
@@ -193,16 +196,22 @@ def _warn(session: ScriptSession, text: str) -> None:
 
 
 def _find_unsavable(value: Any, path: str) -> str | None:
-    """Return where a state holds an object that cannot be read back without running code; None: nowhere."""
-    if isinstance(value, Mapping):
-        children = [(f"{path}[{key!r}]", child) for key, child in value.items()]
-    elif isinstance(value, list | tuple | set):
-        children = [(f"{path}[{number}]", child) for number, child in enumerate(value)]
-    elif type(value) in _PLAIN or isinstance(value, torch.Tensor):
+    """Return where a state holds an object that cannot be read back without running code; None: nowhere.
+
+    A subclass is another type: torch does not read back a `defaultdict`, a named tuple, or a number of NumPy.
+    """
+    if type(value) in _MAPPINGS:
+        keys = (_find_unsavable(key, f"the key {key!r} of {path}") for key in value)
+        children = (_find_unsavable(child, f"{path}[{key!r}]") for key, child in value.items())
+        return next((found for found in (*keys, *children) if found), None)
+    if type(value) in _SEQUENCES:
+        children = (_find_unsavable(child, f"{path}[{number}]") for number, child in enumerate(value))
+        return next((found for found in children if found), None)
+    if type(value) in _TENSORS or (type(value) in _PLAIN and value != b""):  # torch does not read back empty bytes
         return None
-    else:
-        return (
-            f"{path} is of type {type(value).__name__}; save tensors and plain values: numbers, texts, dictionaries,"
-            " lists (for an array: torch.from_numpy(array))"
-        )
-    return next((found for found in (_find_unsavable(child, where) for where, child in children) if found), None)
+    shown = "empty bytes" if type(value) is bytes else f"of type {type(value).__name__}"
+    return (
+        f"{path} is {shown}, which cannot be read back; save tensors and plain values: numbers, texts, dictionaries,"
+        " lists (for an array: torch.from_numpy(array); for a number of NumPy: value.item(); for another mapping:"
+        " dict(value))"
+    )

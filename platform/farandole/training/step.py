@@ -91,7 +91,8 @@ class Stepper:
         """Compute the loss of each row of a batch on the device."""
         with autocast(self.spec.precision, self.device):
             outputs = self.forward(**batch.features)
-        check_outputs(outputs, batch.rows, self.label, can_be_ensemble=self.model.training)
+        members = getattr(self.model, "members", None) if self.model.training else None
+        check_outputs(outputs, batch.rows, self.label, members=members if isinstance(members, int) else None)
         return row_losses(self.loss, outputs.float(), batch.label)
 
     def _backward(self, batch: Batch) -> torch.Tensor:

@@ -23,7 +23,7 @@ from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import weights_digest
 from farandole.training.dataset_guard import check_unchanged, explain_dataset_change
-from farandole.training.evaluation.evaluator import EvaluationResult
+from farandole.training.evaluation.evaluator import EvaluationResult, check_evaluation
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.schedule import learning_rate_factor
 from farandole.training.precision import LossScaler
@@ -79,6 +79,7 @@ class Trainer:
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
         check_single_rows(job, self.dataset, self.model, self.gang, self.device)
+        check_evaluation(self.dataset, self.model, self.device)
         if spec.channels_last:
             build.use_channels_last(self.model, self.on_event)
         self._grad_sync = build.make_grad_sync(job, self.model, self.gang)
@@ -317,7 +318,9 @@ class Trainer:
         if self._early_stopping is not None and self._is_over and epoch + 1 < self.job.train.num_epochs:
             best, metric = self._early_stopping.best_value, self._early_stopping.metric
             reason = (
-                f"{metric} no longer improves on {format_metric(best)}" if best is not None else f"there is no {metric}"
+                f"{metric} no longer improves on {format_metric(best)}"
+                if best is not None
+                else f"{metric} is not a number"
             )
             self.on_event(Message(f"stopped early after epoch {epoch + 1}: {reason}"))
 

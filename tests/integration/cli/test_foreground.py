@@ -13,7 +13,7 @@ from tests.support.made_data import WriteJob
 from tests.support.queued import wait_until
 
 
-@pytest.mark.slow(seconds=40)
+@pytest.mark.slow(seconds=90)
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("ended")
 def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
@@ -22,7 +22,7 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     marks = tmp_path / "marks"
     marks.mkdir()
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = write_job(model=model, train__epochs=8, resources__workers=1, train__checkpoint={"every_steps": 2})
+    job = write_job(model=model, train__epochs=12, resources__workers=1, train__checkpoint={"every_steps": 2})
     command = [FARANDOLE, "train", str(job), "--set", "train.seed=3"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
         wait_until(lambda: any(each["checkpoint"] for each in document("jobs")))
@@ -37,17 +37,24 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
         training.wait()
     killed = document("status", status["id"])
     assert (killed["state"], killed["reason"]) == ("failed", f"its process {training.pid} was killed")
-    assert (
-        f"train {job} --set train.seed=3 --resume` continues it from its checkpoint after step"
-        in (killed["details"]["next"])
-    )
+    next_step = killed["details"]["next"]
+    resumed = f"train {job} --set train.seed=3 --resume-id {status['id']}"
+    assert f"{resumed}` continues it from its checkpoint after step" in next_step
     assert farandole("logs", status["id"]).stdout.splitlines()[-1].endswith("was killed")
+    # at once, while its MLflow run may still be closed, and from another directory
+    command = [FARANDOLE, *resumed.split()]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again:
+        wait_until(lambda: again.poll() is not None or document("status", status["id"])["attempt"] == 2)
+        assert again.poll() is None, again.communicate()[1]
+        assert document("status", status["id"])["details"]["starts"] == 2
+        again.kill()
+        again.communicate()
     retried = document("retry", status["id"])
     assert (retried["id"], retried["backend"]) == (status["id"], "local")
     wait_until(lambda: document("status", status["id"])["state"] not in ("queued", "running"), 300)
     ended = document("status", status["id"])
     assert ended["state"] == "succeeded", ended["reason"]
-    assert ended["attempt"] >= 2
+    assert ended["attempt"] >= 3
     assert [each["id"] for each in document("jobs")] == [status["id"]]
     run = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_run(ended["mlflow_run_id"])
     assert run.info.status == "FINISHED"

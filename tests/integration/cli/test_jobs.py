@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from farandole.backends.local.queue import Queue
+from farandole.backends.local.submit import create_job
 from farandole.backends.records import JobDatabase, JobRecord
+from farandole.spec import load_job
 from tests.support.command import FARANDOLE, document, farandole
 from tests.support.made_data import WriteJob
 from tests.support.queued import MakeBackend, shell_job, wait_for_state
@@ -76,7 +79,7 @@ def test_contradictory_options_are_rejected(farandole_home: Path) -> None:
         (("status", "a-1", "--backend", "lokal"), "--backend: lokal: there is no such backend; did you mean local?"),
         (
             ("status", "a-1", "--backend", "local", "--namespace", "people"),
-            "--context, --namespace: these are options of kubernetes, and --backend is local; leave them out",
+            "--namespace: this is an option of kubernetes, and --backend is local; leave it out",
         ),
     ):
         done = farandole(*arguments)
@@ -94,6 +97,20 @@ def test_shell_completes_ids_of_jobs_submitted_from_here(farandole_home: Path) -
         "COMP_CWORD": "2",
     }
     assert farandole(env=variables).stdout.split() == ["flights-2", "flights-1"]
+
+
+@pytest.mark.parametrize("options", [("--resume",), ("--resume-id", "ID")])
+def test_run_does_not_continue_a_submitted_job(home: Path, write_job: WriteJob, options: tuple[str, ...]) -> None:
+    job = write_job()
+    submitted = Queue(home)
+    directory = create_job(load_job(job), home, "small-20260101-000000-abcd")
+    submitted.submit(JobRecord(directory.name, "small", "local"), directory, ["true"])
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    done = farandole("run", job, *(directory.name if option == "ID" else option for option in options))
+    command = f"farandole retry {directory.name}"
+    message = f"farandole: {directory.name}: was submitted, so --resume does not start it; use `{command}`\n"
+    assert (done.returncode, done.stderr) == (2, message)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_ctrl_c_ends_the_command_and_not_the_job(local: MakeBackend) -> None:

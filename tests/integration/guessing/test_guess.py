@@ -18,7 +18,7 @@ from farandole.guessing.guess import guess, look
 from farandole.guessing.job_text import write_job_file
 from farandole.ingest.prepared import PreparedDataset
 from farandole.shards import Dataset
-from farandole.spec import Job, load_job
+from farandole.spec import ImageSource, Job, ParquetSource, load_job
 from tests.support.odd_tables import write_table
 
 if TYPE_CHECKING:
@@ -31,6 +31,25 @@ def _prepared(data: Path, label: str | None = None) -> tuple[Job, PreparedDatase
     """Return the job that is guessed for data, and its dataset."""
     job = load_job(write_job_file(guess(look(str(data)), label=label), data.parent / "job"))
     return job, pipeline.prepare(pipeline.check(job, ["prepare"]))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_declared_columns_of_directories_are_prepared(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    for year in (2019, 2020):
+        folder = tmp_path / "hive" / f"year={year}"
+        write_table(folder / "t.csv", "x,y", lambda source, _: f"{source.random():.3f},{source.choice('ab')}")
+        if kind == "jsonl":
+            lines = (line.split(",") for line in (folder / "t.csv").read_text(encoding="utf-8").splitlines()[1:])
+            objects = [json.dumps({"x": float(x), "y": y}) for x, y in lines]
+            (folder / "t.jsonl").write_text("\n".join(objects) + "\n", encoding="utf-8")
+            (folder / "t.csv").unlink()
+    job, prepared = _prepared(tmp_path / "hive", "y")
+    assert sum(prepared.manifest.row_counts.values()) == 400
+    assert prepared.manifest.statistics["year"]["max"] == 2020
+    (source,) = job.data.sources.values()
+    assert not isinstance(source, ImageSource | ParquetSource)
+    assert source.columns is not None
+    assert source.columns["year"] == "bigint"
 
 
 def test_table_with_everything_odd_is_prepared(spark: SparkSession, tmp_path: Path) -> None:

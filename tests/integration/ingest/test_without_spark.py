@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import errno
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from farandole.errors import DataError
+from farandole.errors import DataError, PreparationError
 from farandole.events import Event, Progress
 from farandole.ingest.prepare import prepare
 from farandole.spec import Job, parse_job
@@ -46,7 +50,30 @@ def folder(tmp_path: Path) -> Path:
         lines.append(",".join(cells))
     lines += lines[1:20]  # equal rows
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = list(csv.reader(lines))
+    _write_in_another_notation(tmp_path / "other.txt", table)
+    _write_files_of_different_columns(tmp_path / "parts", table)
     return tmp_path
+
+
+def _write_in_another_notation(path: Path, table: list[list[str]]) -> None:
+    with path.open("w", encoding="cp1252", newline="") as file:
+        writer = csv.writer(file, delimiter=";", quotechar="'")
+        for number, row in enumerate(table[1:]):
+            *others, text, day, moment, group, part, label = row
+            text = text.replace("日本語", "two\nlines; 'quoted' €")
+            day = ".".join(reversed(day.split("-"))) or "NA"
+            moment = moment[:19].replace("-", "/").replace("T", " ") or "-"
+            writer.writerow([*others, text or ["", "NA"][number % 2], day, moment, group, part, label])
+
+
+def _write_files_of_different_columns(folder: Path, table: list[list[str]]) -> None:
+    folder.mkdir()
+    header, half = table[0], len(table) // 2
+    with gzip.open(folder / "a.csv.gz", "wt", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(table[:half])
+    with (folder / "b.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*reversed(row), "more"] for row in [header, *table[half:]])
 
 
 def _job(folder: Path, output: str, **data: Any) -> Job:
@@ -73,12 +100,59 @@ def _job(folder: Path, output: str, **data: Any) -> Job:
 
 
 _COLUMNS = {**_TYPES, "text": "string", "day": "date", "moment": "timestamp", "label": "int"}
-_CASES: dict[str, dict[str, Any]] = {
-    "declared": {"columns": _COLUMNS},
-    "guessed": {},
-    "groups": {"columns": {**_COLUMNS, "group": "int"}, "split": {"by": ["group"], "seed": 3}},
-    "split column": {"columns": {**_COLUMNS, "part": "string"}, "split": {"column": "part"}},
+_IN_FILE_ORDER = {
+    **dict(list(_COLUMNS.items())[:-1]),
+    "group": "int",
+    "part": "string",
+    "label": "int",
 }
+_KEY = {"environment": "WITHOUT_SPARK_KEY"}
+_CASES: dict[str, dict[str, Any]] = {
+    "declared": {"source": {"columns": _COLUMNS}},
+    "guessed": {},
+    "groups": {"source": {"columns": {**_COLUMNS, "group": "int"}}, "split": {"by": ["group"], "seed": 3}},
+    "split column": {"source": {"columns": {**_COLUMNS, "part": "string"}}, "split": {"column": "part"}},
+    "time of a timestamp": {"split": {"time": "moment"}},
+    "time of a date": {"split": {"time": "day", "train": 0.55, "validation": 0.15, "test": 0.3}},
+    "time of few numbers": {"split": {"time": "group", "train": 0.7, "validation": 0.3, "test": 0.0}},
+    "time of 64-bit numbers": {"source": {"columns": _COLUMNS}, "split": {"time": "big"}},
+    "time of fractions": {
+        "source": {"columns": _COLUMNS},
+        "split": {"time": "short", "train": 0.2, "validation": 0.3, "test": 0.5},
+    },
+    "another notation": {
+        "source": {
+            "path": "other.txt",
+            "format": "csv",
+            "columns": _IN_FILE_ORDER,
+            "header": False,
+            "separator": ";",
+            "quote": "'",
+            "encoding": "cp1252",
+            "null_values": ["NA", "-"],
+            "multiline": True,
+            "date_format": "dd.MM.yyyy",
+            "timestamp_format": "yyyy/MM/dd HH:mm:ss",
+        }
+    },
+    "files of different columns": {"source": {"path": "parts", "format": "csv", "columns": _COLUMNS}},
+    "encrypted": {"shards": {"size_mib": 0.02, "block_mib": 0.005, "encryption": {"key": _KEY}}},
+    "no detection": {"privacy": {"detect": False, "detect_share": 0.5}, "partitions": 3, "memory": "1g"},
+    "padded texts": {"features": {"words": {"kind": "text", "column": "text", "length": 8}}},
+    "packed texts": {
+        "features": {"words": {"kind": "text", "column": "text", "length": 8, "mode": "pack"}},
+        "label": None,
+    },
+    "buckets and a regression": {
+        "features": {"part": {"kind": "categorical"}, "sizes": {"kind": "bucket", "column": "count", "quantiles": 4}},
+        "label": {"column": "label", "kind": "regression"},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(_KEY["environment"], "0f" * 32)
 
 
 @pytest.mark.parametrize("case", _CASES)
@@ -86,9 +160,9 @@ def test_bytes_are_those_of_spark(
     case: str, folder: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = dict(_CASES[case])
-    columns = changes.pop("columns", None)
-    source = {"path": str(folder / "rows.csv")} | ({"columns": columns} if columns else {})
-    with_spark = prepare(_job(folder, "with", sources={"rows": source}, **changes))
+    source = {"path": "rows.csv", **changes.pop("source", {})}
+    changes["sources"] = {"rows": source}
+    with_spark = prepare(_job(folder, "with", **changes))
     steps: list[str] = []
 
     def on_event(event: Event) -> None:
@@ -96,7 +170,7 @@ def test_bytes_are_those_of_spark(
             steps.append(event.text)
 
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
-    without = prepare(_job(folder, "without", sources={"rows": source}, **changes), on_event)
+    without = prepare(_job(folder, "without", **changes), on_event)
     assert "starting Spark" not in steps
     assert without.manifest.digest == with_spark.manifest.digest
     assert without.manifest.statistics == with_spark.manifest.statistics
@@ -106,14 +180,100 @@ def test_bytes_are_those_of_spark(
         assert (folder / "without" / shard.file).read_bytes() == (folder / "with" / shard.file).read_bytes()
 
 
-def test_failure_is_explained_as_by_spark(folder: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_spark(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return the function after whose call Spark must not start."""
+
+    def forbid() -> None:
+        def start(*_: object, **__: object) -> None:
+            raise AssertionError("Spark was started")
+
+        monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+        monkeypatch.setattr("farandole.ingest.prepare.spark_session", start)
+
+    return forbid
+
+
+_MALFORMED = [
+    "true,1,2",
+    *["true,many,2,0,0,t,2020-01-01,2020-01-01T00:00:00Z,1,train,1"] * 3,
+    *[f"true,1,big {row % 6},0,0,t,2020-01-01,2020-01-01T00:00:00Z,1,train,1" for row in range(9)],
+    'true,1,2,0,0,a "quote,2020-01-01,2020-01-01T00:00:00Z,1,train,1',
+    'true,1,2,0,0,"open,2020-01-01,2020-01-01T00:00:00Z,1,train,1',
+]
+_FAULTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "malformed rows": (_MALFORMED, {"source": {"columns": _COLUMNS}}),
+    "no label": (["true,1,2,0,0,t,2020-01-01,2020-01-01T00:00:00Z,1,train,"], {"source": {"columns": _COLUMNS}}),
+    "texts cannot order rows": ([], {"split": {"time": "text"}, "source": {"columns": _COLUMNS}}),
+    "another split": (["true,1,2,0,0,t,2020-01-01,2020-01-01T00:00:00Z,1,else,1"], {"split": {"column": "part"}}),
+    "a split without rows": ([], {"split": {"by": ["label"], "train": 0.999, "validation": 0.001, "test": 0.0}}),
+    "personal data": (
+        ["true,1,2,0,0,ada@example.org,2020-01-01,2020-01-01T00:00:00Z,1,train,1"] * 9,
+        {"source": {"columns": _COLUMNS}},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_fault_is_explained_as_by_spark_without_starting_it(
+    fault: str, folder: Path, spark: SparkSession, no_spark: Callable[[], None]
+) -> None:
+    lines, changes = _FAULTS[fault]
     path = folder / "rows.csv"
-    path.write_text(path.read_text(encoding="utf-8") + "true,1,2\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+    source = {"path": "rows.csv", **changes.get("source", {})}
+    changes = {**changes, "sources": {"rows": source}}
+    changes.pop("source", None)
     with pytest.raises(DataError) as expected:
-        prepare(_job(folder, "with"))
-    calls = iter([None])  # only `prepare` asks before it tries
-    real = SparkSession.getActiveSession
-    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: next(calls, real()))
+        prepare(_job(folder, "with", **changes))
+    no_spark()
     with pytest.raises(DataError) as found:
-        prepare(_job(folder, "without"))
+        prepare(_job(folder, "without", **changes))
     assert str(found.value) == str(expected.value)
+    assert not (folder / "without").exists()
+
+
+def test_column_without_any_time_is_reported(folder: Path, no_spark: Callable[[], None]) -> None:
+    (folder / "rows.csv").write_text("when,count,label\n,1,0\n,2,1\n", encoding="utf-8")
+    no_spark()
+    source = {"path": "rows.csv", "columns": {"when": "date", "count": "int", "label": "int"}}
+    features = {"count": {"kind": "numeric"}}
+    with pytest.raises(DataError, match=r"data\.split\.time: when: has no value in any row"):
+        prepare(_job(folder, "without", sources={"rows": source}, features=features, split={"time": "when"}))
+
+
+def test_directory_that_cannot_be_written_is_reported(
+    folder: Path, no_spark: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_spark()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder / "without" / "train"))
+
+    monkeypatch.setattr("farandole.ingest.without_spark.write_shards", refuse)
+    with pytest.raises(PreparationError, match=r"data\.output: .*Permission denied; choose a directory"):
+        prepare(_job(folder, "without"))
+
+
+def test_fault_of_the_program_is_neither_explained_nor_left_to_spark(
+    folder: Path, no_spark: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_spark()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("farandole.ingest.without_spark.plan_shards", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        prepare(_job(folder, "without"))
+
+
+def test_first_rows_are_searched_for_personal_data(folder: Path, no_spark: Callable[[], None]) -> None:
+    """A share of all rows that is allowed may be concentrated in the first ones."""
+    rows = ["mail,count,label", *[f"ada{row}@example.org,{row},0" for row in range(10_000)]]
+    rows += [f"none,{row},1" for row in range(10_100)]
+    (folder / "rows.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    no_spark()
+    features = {"count": {"kind": "numeric"}, "mail": {"kind": "categorical"}}
+    with pytest.raises(DataError, match=r"searched: the first 10,000 rows"):
+        prepare(_job(folder, "without", features=features, privacy={"detect_share": 0.5}))

@@ -11,6 +11,7 @@ import mlflow
 import pytest
 
 from farandole.spec import Job
+from farandole.tracking.store import VIEW_TAG
 from farandole.training import rank
 from tests.support.recorded_run import RecordedRun, train_in_process
 
@@ -64,7 +65,7 @@ def test_validation_in_mlflow_is_that_of_the_weights_of_the_model(learned: Recor
     assert 1 <= document["best_epoch"] <= document["epochs"] == 6
 
 
-@pytest.mark.parametrize(("restores_best", "notes"), [(True, "whose weights are kept"), (False, "of the last one")])
+@pytest.mark.parametrize(("restores_best", "notes"), [(True, "are kept;"), (False, "of the last epoch are kept")])
 def test_the_model_is_linked_to_the_step_of_its_weights(
     home: Path, make_job: MakeJob, restores_best: bool, notes: str
 ) -> None:
@@ -88,6 +89,19 @@ def test_the_model_is_linked_to_the_step_of_its_weights(
     values = [point.value for point in history if point.step == step]
     assert values == pytest.approx([training["metrics"]["validation"]["log_loss"]] * 2)
     assert any(notes in note for note in training["evaluation"]["notes"])
+
+
+def test_the_users_metric_is_a_tag_of_the_version_and_a_column_of_the_experiment(home: Path, make_job: MakeJob) -> None:
+    changes = {"epochs": 1, "metrics": ["network:first_output", "roc_auc"], "baseline": "off", "keep": "last"}
+    with pytest.MonkeyPatch.context() as patch:
+        recorded = train_in_process(make_job(train=changes, name="own"), home, patch)
+    version = recorded.client.get_model_version("own", "1")
+    assert version.tags["test.network.first_output"]
+    experiment = recorded.client.get_experiment(recorded.run.info.experiment_id)
+    columns = json.loads(experiment.tags[VIEW_TAG])["selectedColumns"]
+    names = {column.removeprefix("metrics.`").rstrip("`") for column in columns if column.startswith("metrics.")}
+    assert "validation.network.first_output" in names
+    assert names <= set(recorded.run.data.metrics)
 
 
 def test_runs_on_the_same_test_rows_have_the_same_digest(learned: RecordedRun, unlearned: RecordedRun) -> None:

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 
 from farandole import api
+from farandole.cli.render import show_training
 from farandole.errors import TrainingError
 from farandole.spec import Job, parse_job
 from tests.support.made_data import ROWS, Made
@@ -57,7 +58,9 @@ def script_job(folder: Path, text: str, **fields: object) -> Job:
 
 
 @pytest.mark.slow
-def test_script_resumes_after_a_crash_and_records_in_the_run_of_its_job(tmp_path: Path) -> None:
+def test_script_resumes_after_a_crash_and_records_in_the_run_of_its_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = script_job(tmp_path, LOOP, resources={"workers": 2, "max_restarts": 1}, tracking={"system_metrics": False})
     seen: list[str] = []
     result = api.run(job, lambda event: seen.append(str(event)))
@@ -67,6 +70,8 @@ def test_script_resumes_after_a_crash_and_records_in_the_run_of_its_job(tmp_path
     assert training.metrics["script"]["loss"] == pytest.approx(1 / 3)
     assert [line for line in seen if "starts at epoch" in line] == ["starts at epoch 0", "starts at epoch 2"]
     assert "epoch 3 of 3: loss 0.3333" in seen
+    show_training(Path("job.yaml"), job, result.trained, as_json=False)
+    assert ["loss", "0.3333"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/home/mlflow.db")
     run = mlflow.get_run(training.mlflow_run_id)
     assert run.info.status == "FINISHED"

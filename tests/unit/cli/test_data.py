@@ -159,3 +159,8 @@ def test_values_that_look_like_markup_are_shown_unchanged(copy: Path) -> None:
     shown = CliRunner().invoke(app, ["data", "inspect", str(copy)], catch_exceptions=False, env={"COLUMNS": "200"})
     assert "[/red]" in shown.stdout
     assert "[/b] :smile:" in shown.stdout
+
+
+def test_help_of_head_says_what_decoding_does_to_the_label() -> None:
+    shown = CliRunner().invoke(app, ["data", "head", "--help"], catch_exceptions=False).stdout
+    assert "the label by its class or in its unit" in " ".join(shown.replace("│", " ").split())

@@ -62,6 +62,29 @@ def test_label_is_asked_for_on_a_terminal(table: Path, monkeypatch: pytest.Monke
     assert command.ask_label(raw) == "fare"
 
 
+@pytest.mark.parametrize("width", [80, 50])
+def test_question_fits_the_terminal_and_is_asked_again_after_a_typo(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"column_number_{number}" for number in range(40)] + ["price"]
+    path = write_table(
+        tmp_path / "wide.csv", ",".join(names), lambda source, number: ",".join(f"{source.random():.3f}" for _ in names)
+    )
+    raw = command.look_at(str(path))
+    answers = ["pryce", "quite another", " price "]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("typer.prompt", lambda text, default, err: answers.pop(0))
+    capsys.readouterr()
+    assert command.ask_label(raw) == "price"
+    shown = capsys.readouterr().err
+    assert max(map(len, shown.splitlines())) <= width
+    text = " ".join(shown.split())
+    assert text.startswith("columns 41: column_number_0, column_number_1, ")
+    assert "column_number_7, … perhaps" in text
+    assert "pryce: there is no such column; did you mean price?" in text
+    assert "quite another: there is no such column; press Enter for price" in text
+
+
 def test_document_holds_the_guesses(table: Path) -> None:
     document = json.loads(_run("trips.csv", "--label", "tip", "--json"))
     assert document["job_file"] == str(table.parent / "trips" / "job.yaml")
@@ -69,6 +92,18 @@ def test_document_holds_the_guesses(table: Path) -> None:
     assert document["features"]["zone"]["kind"] == "categorical"
     assert document["left_out"] == {"rownames": "numbers the rows"}
     assert document["leaks"] == [{"column": "paid", "accuracy": 1.0}]
+
+
+def test_what_is_left_out_is_a_warning(table: Path) -> None:
+    table.write_text(table.read_text() + "401,0.5,a,,\n402,0.5,a,,rare\n")
+    lines = _run("trips.csv", "--label", "tip").splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "warning 1 row without a value of tip, to be left out" in text
+    assert "warning a class of tip with too few rows to learn, to be left out: rare (1 row)" in text
+    document = json.loads(_run("trips.csv", "--label", "tip", "--json", "--force"))
+    assert document["dropped"] == {"rows_without_label": 1, "classes": {"rare": 1}}
+    assert "1 row without a value of tip, to be left out" in document["warnings"]
 
 
 def test_kind_and_name_win_over_guesses(table: Path) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from farandole.backends.protocol import JobStatus
 from farandole.cli import main as cli
 from farandole.cli import render_jobs
+from farandole.cli.console import make_console, print_values
 from farandole.cli.doctor import Finding
 from farandole.cli.render import show_findings, show_plan, show_sweep, show_synced, show_training
 from farandole.cli.render_jobs import show_jobs, show_status
@@ -82,6 +83,20 @@ def _training() -> None:
     show_training(Path("job.yaml"), JOB, trained, as_json=False)
 
 
+_CHOSEN = {
+    "train.epochs": 12,
+    "train.global_batch_size": 32,
+    "train.optimizer.learning_rate": 0.0234567,
+    "train.optimizer.weight_decay": 0.02,
+    "train.schedule.name": "cosine",
+    "train.label_smoothing": 0.0,
+    "resources.cpus": 1,
+    "train.early_stopping.patience": 5,
+    "model.options.members": 16,
+    "model.options.dropout": 0.0,
+}
+
+
 def _plan() -> None:
     steps = (
         PrepareStep(
@@ -89,7 +104,12 @@ def _plan() -> None:
             action="prepare",
             output="/d",
         ),
-        TrainStep("train farandole.models.mlp:build for 8 epochs with 4096 rows per step", workers=2, threads=1),
+        TrainStep(
+            "train farandole.models.tabular:build for 12 epochs with 32 rows per step on 1 worker with 1 thread",
+            workers=1,
+            threads=1,
+            chosen=_CHOSEN,
+        ),
         EvaluateStep("evaluate roc_auc, accuracy on validation after each epoch", metrics=["roc_auc"]),
         RegisterStep(f"add a version to the registered model flights in sqlite:///{_HOME}/mlflow.db", model="flights"),
     )
@@ -98,6 +118,13 @@ def _plan() -> None:
     )
     show_plan(Plan((problem,), steps), as_json=False)
     show_plan(Plan((), steps[:1]), as_json=False)
+
+
+def _values() -> None:
+    """Show names and values that exceed the line whether they are below their names or beside."""
+    names = ", ".join(f"{'a-long-name-of-a-column-' * 2}{number}" for number in range(3))
+    print_values(make_console(), [("data", "600 rows of csv"), ("categorical", f"3: {names}")], title="wide: job.yaml")
+    print_values(make_console(), [("early_stopping.patience", "5"), ("members", "16")], title="auto", indent=3)
 
 
 def _jobs() -> None:
@@ -187,6 +214,7 @@ def _doctor() -> None:
 LAYOUTS: dict[str, Callable[[], None]] = {
     "training": _training,
     "plan": _plan,
+    "values": _values,
     "jobs": _jobs,
     "status": _status,
     "sweep": _sweep,
@@ -227,3 +255,13 @@ def test_help_lists_the_commands_in_groups() -> None:
     headings = [line for line in shown.splitlines() if line[:1].isalpha() and line.endswith(":")]
     assert headings[:3] == ["Options:", "Run a job:", "Follow and control jobs:"]
     assert "Commands:" not in headings
+
+
+def test_job_that_waits_has_no_row_for_its_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(_job("flights", state="queued", reason="waits: it is next", details={"starts": 0}), as_json=False)
+    assert "starts" not in capsys.readouterr().out
+
+
+def test_one_hidden_job_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs([_job("flights", state="queued", reason="waits")], 2, as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "1 more; --limit shows it"

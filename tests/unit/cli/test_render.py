@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,29 @@ def _trial(number: int, value: float | None, state: str = "complete") -> Trial:
 
 
 @pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"script": {"loss": 0.25, "rate": math.nan}}, "metric script loss 0.25 rate nan rows"),
+        ({"script": {}}, "no metrics: the script reported none (farandole.report) rows"),
+        ({"test": {}, "validation": {}}, "no metrics: there are no test or validation rows rows"),
+    ],
+)
+def test_training_shows_what_a_script_reported(
+    capsys: Capture, metrics: dict[str, dict[str, float]], shown: str
+) -> None:
+    assert shown in _training(capsys, metrics=metrics).replace("─", "").replace("  ", " ")
+
+
+def test_document_has_null_for_a_metric_that_is_not_a_number(capsys: Capture) -> None:
+    summary = replace(SUMMARY, metrics={"script": {"loss": math.nan}})
+    trained = TrainedModel("small", "small-1", Path("/jobs/small-1"), DATASET, summary, "")
+    show_training(Path("job.yaml"), JOB, trained, as_json=True)
+    text = capsys.readouterr().out
+    assert "NaN" not in text
+    assert json.loads(text)["training"]["metrics"] == {"script": {"loss": None}}
+
+
+@pytest.mark.parametrize(
     ("weights_step", "shown"),
     [(10, "best epoch 1 of 4 speed"), (40, "best epoch 1 of 4; the model has the weights of the last one speed")],
 )
@@ -126,7 +150,7 @@ def test_sweep_lists_the_best_trial_first_and_trials_without_a_value_last(capsys
     rows = [line.split() for line in shown.splitlines() if line[:1].isdigit()]
     assert [row[0] for row in rows] == ["3", "0", "2", "1"]
     assert rows[0][1:3] == ["0.8123", "0.01235"]
-    assert "sync small-x" in shown
+    assert "sync small-x" in " ".join(shown.split())
     show_sweep(JOB, result, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["id", "directory", "metric", "direction", "trials", "best", "mlflow_run_id"]

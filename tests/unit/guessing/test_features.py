@@ -49,6 +49,9 @@ def test_column_becomes_a_feature(tmp_path: Path, row: Row, kind: str) -> None:
         ("empty", lambda *_: "", "all values are missing"),
         ("rare", lambda _, number: "3" if number == 5 else "", "of the values are missing"),
         ("name", lambda _, number: f"Name {number}", "almost every row has another text"),
+        ("_farandole_z", lambda source, _: str(source.random()), "names that begin with _farandole_ are reserved"),
+        ("_FARANDOLE_split", lambda source, _: source.choice("uv"), "are reserved; rename the column in a `query`"),
+        ("Kunden-Nr", lambda _, number: str(5_000 + number), "an id"),
         ("account", lambda _, number: str(12_345_678_901_234_567_890 + number), "almost every row has another text"),
     ],
 )

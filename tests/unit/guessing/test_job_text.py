@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 from farandole.errors import SpecError
 from farandole.guessing.guess import job_name
 from farandole.guessing.job_text import MAX_LINES, job_text, write_job_file
+from farandole.guessing.resolve import resolve_guesses
+from farandole.spec import CsvSource
 from tests.support.guesses import guess_file, job_of, kinds_of, two_columns
 from tests.support.odd_tables import write_table
 
@@ -101,3 +105,61 @@ def test_infinite_numbers_are_read_as_missing(tmp_path: Path) -> None:
     assert "IF(abs(`x`) = DOUBLE('Infinity'), NULL, `x`) AS `x`" in found.query
     path = write_table(tmp_path / "t.csv", "x,y", lambda source, n: "inf,a" if n == 3 else two_columns(source, n))
     assert guess_file(path, "y").source["null_values"] == ["inf"]
+
+
+@pytest.mark.parametrize("columns", [4, 58, 500])
+def test_file_without_a_header_declares_all_columns(tmp_path: Path, columns: int) -> None:
+    path = write_table(
+        tmp_path / "spam.data", "", lambda source, _: ",".join(f"{source.random():.3f}" for _ in range(columns))
+    )
+    found = guess_file(path, "column_1")
+    assert len(job_text(found, tmp_path).splitlines()) <= MAX_LINES
+    source = job_of(path, "column_1").data.sources["data"]
+    assert isinstance(source, CsvSource)
+    assert source.columns is not None
+    assert list(source.columns) == [f"column_{number}" for number in range(1, columns + 1)]
+
+
+@pytest.mark.parametrize("written", [1, 90])
+def test_wide_table_names_the_features_of_converted_columns(tmp_path: Path, written: int) -> None:
+    header = ",".join(
+        [*(f"price_{number}" for number in range(written)), *(f"x_{number}" for number in range(90)), "y"]
+    )
+
+    def row(source: random.Random, _: int) -> str:
+        prices = [f'"${source.randint(1, 9)},234.50"' for _ in range(written)]
+        return ",".join([*prices, *(f"{source.random():.3f}" for _ in range(90)), source.choice(["a", "b", ""])])
+
+    path = write_table(tmp_path / "t.csv", header, row)
+    assert len(job_text(guess_file(path, "y"), tmp_path).splitlines()) <= MAX_LINES
+    job = job_of(path, "y")
+    assert job.data.auto_features is not None
+    assert list(job.data.features) == [f"price_{number}" for number in range(written)]
+    assert len(resolve_guesses(job).job.data.features) == written + 90
+
+
+def test_job_file_with_everything_has_at_most_sixty_lines(tmp_path: Path) -> None:
+    """Fill every part of a job file: options, columns, conversions, left-out columns, leaks and features."""
+    written = [f"price {number}" for number in range(5)]
+    constant = [f"constant {number}" for number in range(9)]
+    header = ";".join(["größe", "tag", "leak", *written, *constant, *(f"x {number}" for number in range(30)), "y"])
+
+    def row(source: random.Random, number: int) -> str:
+        label = source.choice(["a", "b", "c", ""])
+        cells = ["NA" if number == 4 else f"{source.random():.2f}", f"{1 + number % 28}.12.2024", label or "d"]
+        cells += [f"{source.randint(1, 9)}.{source.randint(100, 999)},5 €" for _ in written]
+        cells += ["1" for _ in constant] + [f"{source.random():.3f}" for _ in range(30)]
+        return ";".join([*cells, "rare" if number == 7 else label])
+
+    path = write_table(tmp_path / "t.csv", header, row, encoding="cp1252")
+    path.write_bytes(path.read_bytes() + b"1;2;3\n")
+    found = guess_file(path, "y")
+    assert len(job_text(found, tmp_path).splitlines()) <= MAX_LINES
+    assert len(resolve_guesses(job_of(path, "y")).job.data.features) == len(found.features)
+
+
+def test_job_file_that_no_command_accepts_is_not_written(tmp_path: Path) -> None:
+    found = guess_file(write_table(tmp_path / "t.csv", "x,y", two_columns), "y")
+    with pytest.raises(SpecError, match=r"job\.yaml: "):
+        write_job_file(dataclasses.replace(found, builder="no builder: at all"), tmp_path / "job")
+    assert not (tmp_path / "job").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from farandole.errors import DataError
-from tests.support.guesses import guess_file, job_of
+from tests.support.guesses import guess_file, job_of, two_columns
 from tests.support.odd_tables import Row, write_table
 
 
@@ -90,3 +90,10 @@ def test_rows_without_a_label_and_rare_classes_are_left_out_by_a_query(tmp_path:
     )
     query = job_of(path, "y").data.query
     assert query == "SELECT *\nFROM data\nWHERE `y` IS NOT NULL AND `y` NOT IN ('it\\'s')\n"
+
+
+def test_column_with_a_reserved_name_cannot_be_the_label(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv", "z,x,_farandole_y", lambda source, n: f"{n / 7},{two_columns(source, n)}")
+    with pytest.raises(DataError, match="--label _farandole_y: names that begin with _farandole_ are reserved; rename"):
+        guess_file(path, "_farandole_y")
+    assert guess_file(path).label.column in ("x", "z")

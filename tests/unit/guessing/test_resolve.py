@@ -9,7 +9,7 @@ import pytest
 
 import farandole
 from farandole.errors import SpecError, UserError
-from farandole.guessing.resolve import keeps_columns, resolve_from_manifest, resolve_guesses
+from farandole.guessing.resolve import resolve_from_manifest, resolve_guesses
 from farandole.preprocess import Preprocessing
 from farandole.spec import Job, load_job, parse_job, save_job
 
@@ -76,19 +76,29 @@ def test_query_that_leaves_out_rows_is_accepted(table: Path) -> None:
     assert list(resolved.job.data.features) == ["fare", "zone"]
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("SELECT * FROM data WHERE y IS NOT NULL", True),
-        ("select *\nfrom `data`\nwhere y NOT IN ('a union b')", True),
-        ("SELECT *, 1 AS one FROM data WHERE y = 1", False),
-        ("SELECT * FROM data JOIN other WHERE a = b", False),
-        ("SELECT * FROM data WHERE y = 1 UNION ALL SELECT * FROM data", False),
-        ("SELECT * FROM other WHERE y = 1", False),
-    ],
-)
-def test_queries_that_keep_columns(query: str, expected: bool) -> None:
-    assert keeps_columns(query, "data") is expected
+def test_query_that_replaces_columns_is_accepted_where_these_are_named(table: Path) -> None:
+    query = "SELECT * EXCEPT (fare), fare * 2 AS fare FROM trips"
+    with pytest.raises(SpecError, match=r"data.features: auto guesses from column fare .* changes; name its feature"):
+        resolve_guesses(_job(table, features="auto", query=query))
+    for features in ({"auto": True, "fare": "bucket"}, {"auto": True, "fare": False}):
+        assert "zone" in resolve_guesses(_job(table, features=features, query=query)).job.data.features
+
+
+def test_label_that_a_query_replaces_needs_a_kind(table: Path) -> None:
+    query = "SELECT * EXCEPT (late), NOT late AS late FROM trips WHERE fare > 1"
+    with pytest.raises(SpecError, match=r"data.label.kind: auto guesses from column late .* write binary, multiclass"):
+        resolve_guesses(_job(table, features="auto", query=query))
+    label = {"column": "late", "kind": "binary"}
+    assert list(resolve_guesses(_job(table, features="auto", query=query, label=label)).job.data.features) == [
+        "fare",
+        "zone",
+    ]
+
+
+def test_columns_without_a_name_are_mentioned(table: Path) -> None:
+    table.write_text("id,fare,,late\n" + _ROWS)
+    (entry,) = (entry for entry in resolve_guesses(_job(table, features="auto")).left_out if "column" in entry.column)
+    assert (entry.column, entry.reason) == ("(column 3)", "has no name; write one into the first line to use it")
 
 
 def test_policy_that_makes_text_of_a_column_makes_its_feature_a_category(table: Path) -> None:

@@ -14,7 +14,7 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farandole.ingest.row_hashes import partition_columns, row_hashes
+from farandole.ingest.row_hashes import moments, partition_columns, row_hashes, time_bounds
 from farandole.spec import Split
 
 TYPES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
@@ -91,3 +91,47 @@ def test_shares_are_met(share: float) -> None:
     batch = pa.record_batch({"x": pa.array(np.arange(20_000.0))})
     _, _, split = partition_columns(batch, Split(train=share, validation=0.0, test=1 - share))
     assert (np.asarray(split) == 0).mean() == pytest.approx(share, abs=0.02)
+
+
+def _time_splits(column: pa.Array, split: Split) -> list[int]:
+    bounds = time_bounds(moments(column), split)
+    _, _, index = partition_columns(pa.record_batch({"when": column}), split, bounds)
+    found: list[int] = index.to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float32(), pa.float64(), pa.date32(), pa.timestamp("us", "UTC")])
+def test_earliest_rows_train_and_latest_test(kind: pa.DataType) -> None:
+    numbers = pa.array([5, 1, 9, 3, None, 7, 2, 8, 4, 6, 10], pa.int32() if kind == pa.date32() else pa.int64())
+    splits = _time_splits(numbers.cast(kind), Split(train=0.5, validation=0.3, test=0.2, time="when"))
+    assert splits == [0, 0, 2, 0, 0, 1, 0, 1, 0, 1, 2]
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=60), st.randoms(use_true_random=False))
+def test_split_by_time_keeps_order_and_equal_times_together(numbers: list[int], random: Any) -> None:
+    split = Split(train=0.6, validation=0.2, test=0.2, time="when")
+    found = dict(zip(numbers, _time_splits(pa.array(numbers), split), strict=True))
+    ordered = [found[number] for number in sorted(numbers)]
+    assert ordered == sorted(ordered)
+    shuffled = random.sample(numbers, len(numbers))
+    assert [found[number] for number in shuffled] == _time_splits(pa.array(shuffled), split)
+
+
+def test_split_without_a_share_gets_not_even_the_latest_row() -> None:
+    numbers = pa.array([1, 2, 3, 4])
+    assert _time_splits(numbers, Split(train=0.5, validation=0.5, test=0.0, time="when")) == [0, 0, 1, 1]
+    assert _time_splits(numbers, Split(train=1.0, validation=0.0, test=0.0, time="when")) == [0, 0, 0, 0]
+
+
+def test_no_moment_gives_no_bounds() -> None:
+    assert time_bounds(moments(pa.array([None, None], pa.float64())), Split(time="when")) is None
+
+
+def test_rule_that_is_not_implemented_is_refused() -> None:
+    class LaterSplit(Split):
+        folds: int = 0
+
+    batch = pa.record_batch({"x": pa.array([1.0, 2.0])})
+    with pytest.raises(NotImplementedError, match="folds"):
+        partition_columns(batch, LaterSplit(folds=5))
+    assert len(partition_columns(batch, LaterSplit())[2]) == 2

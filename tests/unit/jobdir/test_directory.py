@@ -13,7 +13,6 @@ from farandole.jobdir.directory import (
     find_job_directory,
     load_job,
     newest_directory,
-    newest_job_directory,
     save_spec,
 )
 from farandole.jobdir.layout import jobs_folder, sweeps_folder
@@ -49,17 +48,6 @@ def test_job_is_found_by_its_id() -> None:
     assert find_job_directory(directory.name) == directory
     with pytest.raises(SpecError, match=f"there is no such job here; did you mean {directory.name}"):
         find_job_directory(directory.name + "x")
-
-
-def test_newest_job_is_the_one_whose_directory_changed_last() -> None:
-    job = shell_job()
-    with pytest.raises(SpecError, match=f"no job named {job.name} has been started here"):
-        newest_job_directory(job)
-    directories = [create_job_directory(job) for _ in range(3)]
-    for age_s, directory in zip((30, 10, 20), directories, strict=True):
-        save_spec(directory, job)
-        os.utime(directory, (1e9 - age_s, 1e9 - age_s))
-    assert newest_job_directory(job) == directories[1]
 
 
 def test_newest_sweep_is_the_one_whose_spec_was_written_last() -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,17 +17,21 @@ import pytest
 from farandole.errors import SpecError, TrainingError
 from farandole.events import EpochMetrics, Event, Progress, StageStarted
 from farandole.jobdir.checkpoints import newest_checkpoint
-from farandole.jobdir.directory import load_job
+from farandole.jobdir.directory import create_job_directory, load_job, save_spec
 from farandole.jobdir.foreground import (
+    find_foreground_directory,
     foreground_directories,
+    foreground_directory_of,
     foreground_job,
+    handed_over,
     is_running,
+    newest_foreground_directory,
     read_foreground,
     reconcile,
-    release_to_queue,
+    try_lock_ended,
 )
 from farandole.jobdir.layout import job_directory
-from farandole.jobdir.locks import is_foreground_job
+from farandole.jobdir.locks import is_foreground_job, training_lock, try_lock_job
 from farandole.jobdir.outcome import read_progress, read_result
 from farandole.process.atomic import draft_path
 from tests.support.queued import shell_job
@@ -35,7 +41,7 @@ import os, signal, sys
 from farandole.events import StageStarted
 from farandole.jobdir.foreground import foreground_job
 from tests.support.queued import shell_job
-with foreground_job(shell_job(), lambda event: None, resume="farandole run job.yaml --resume") as here:
+with foreground_job(shell_job(), lambda event: None, resume="farandole run job.yaml --resume-id") as here:
     here.on_event(StageStarted("prepare", "preparing"))
     print(here.directory, flush=True)
     sys.stdin.readline()
@@ -83,12 +89,13 @@ def test_job_leaves_its_state_progress_and_log() -> None:
 
 def test_failure_is_recorded_with_the_command_that_continues_the_job() -> None:
     error = TrainingError("worker 1 was killed")
-    with suppress(TrainingError), foreground_job(shell_job(), print, resume="farandole run x") as here:
+    with suppress(TrainingError), foreground_job(shell_job(), print, resume="farandole run x --resume-id") as here:
         (here.directory / "checkpoints" / "step-000000120").mkdir(parents=True)
         raise error
-    assert error.next_step == "`farandole run x` continues it from its checkpoint after step 120"
+    command = f"farandole run x --resume-id {here.directory.name}"
+    assert error.next_step == f"`{command}` continues it from its checkpoint after step 120"
     record, _ = reconcile(here.directory)
-    assert (record.state, record.reason, record.resume) == ("failed", "worker 1 was killed", "farandole run x")
+    assert (record.state, record.reason, record.resume) == ("failed", "worker 1 was killed", command)
 
 
 def test_input_error_has_no_next_command() -> None:
@@ -136,15 +143,120 @@ def test_continued_job_keeps_its_start_and_forgets_its_last_end() -> None:
         assert (now.started_at, now.starts, now.state) == (before.started_at, 2, "running")
 
 
-def test_job_in_the_foreground_becomes_one_of_the_queue() -> None:
-    with foreground_job(shell_job(), print) as here, pytest.raises(SpecError, match="is still running"):
-        release_to_queue(here.directory)
-    with pytest.raises(SpecError, match="has succeeded"):
-        release_to_queue(here.directory)
-    with pytest.raises(KeyboardInterrupt), foreground_job(shell_job(), print) as here:
+def _interrupted(name: str = "tiny") -> Path:
+    """Return the directory of a job in the foreground that was interrupted."""
+    with suppress(KeyboardInterrupt), foreground_job(shell_job(name), print) as here:
         raise KeyboardInterrupt
-    release_to_queue(here.directory)
-    assert not is_foreground_job(here.directory)
+    return here.directory
+
+
+def test_job_in_the_foreground_is_handed_over_to_the_queue_once_it_has_ended() -> None:
+    with (
+        foreground_job(shell_job(), print) as here,
+        pytest.raises(SpecError, match="is still running"),
+        handed_over(here.directory),
+    ):
+        pass
+    with pytest.raises(SpecError, match="has succeeded"), handed_over(here.directory):
+        pass
+    directory = _interrupted()
+    with handed_over(directory):
+        assert is_foreground_job(directory)
+        assert is_running(directory), "nobody else continues it meanwhile"
+    assert not is_foreground_job(directory)
+    with (
+        pytest.raises(SpecError, match=f"{directory.name}: was submitted, so .*; use `farandole retry"),
+        foreground_job(shell_job(), print, directory=directory),
+    ):
+        pass
+    assert not (directory / "foreground.json").exists()
+
+
+def test_job_stays_in_the_foreground_if_it_cannot_be_handed_over() -> None:
+    directory = _interrupted()
+    record = read_foreground(directory)
+    with pytest.raises(OSError, match="disk"), handed_over(directory):
+        raise OSError("disk")
+    assert read_foreground(directory) == record
+    assert is_foreground_job(directory)
+    assert not is_running(directory)
+
+
+def test_job_that_is_still_running_is_not_touched_by_another_start(other: subprocess.Popen[str]) -> None:
+    assert other.stdout is not None
+    directory = Path(other.stdout.readline().strip())
+    draft = draft_path(directory / "status.json")
+    draft.touch()
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    with pytest.raises(SpecError, match="is still running"), foreground_job(shell_job("x"), print, directory=directory):
+        pass
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_job_whose_directory_is_trained_in_is_not_touched() -> None:
+    directory = _interrupted()
+    with (
+        training_lock(directory),
+        pytest.raises(SpecError, match=f"{directory.name}: is still running; wait for it, or end it first"),
+        foreground_job(shell_job(), print, directory=directory),
+    ):
+        pass
+    record = read_foreground(directory)
+    assert record is not None
+    assert (record.state, record.starts) == ("cancelled", 1)
+
+
+def test_newest_job_is_the_one_that_was_started_last_whichever_directory_changed_last() -> None:
+    with pytest.raises(SpecError, match="--resume: no job named tiny has been started here; leave --resume out"):
+        newest_foreground_directory("tiny")
+    directories = [_interrupted() for _ in range(3)]
+    _interrupted("tiny-2")
+    torn = _interrupted()
+    (torn / "foreground.json").write_text("{torn")
+    for age_s, directory in zip((0, 30, 20), directories, strict=True):
+        os.utime(directory, (1e9 - age_s, 1e9 - age_s))
+    assert newest_foreground_directory("tiny") == directories[2]
+    with suppress(KeyboardInterrupt), foreground_job(shell_job(), print, directory=directories[0]):
+        raise KeyboardInterrupt
+    assert newest_foreground_directory("tiny") == directories[2]
+
+
+def test_submitted_job_is_not_the_newest_in_the_foreground() -> None:
+    submitted = create_job_directory(shell_job())
+    save_spec(submitted, shell_job())
+    with pytest.raises(SpecError, match=f"{submitted.name}: was submitted, .*use `farandole retry {submitted.name}`"):
+        newest_foreground_directory("tiny")
+    earlier = _interrupted()
+    assert newest_foreground_directory("tiny") == earlier
+
+
+def test_job_to_continue_is_found_by_its_id_and_has_the_name_of_the_job_file() -> None:
+    directory = _interrupted()
+    assert foreground_directory_of(directory.name, "tiny") == directory
+    with pytest.raises(SpecError, match=f"{directory.name}: is a job of tiny, and the job file's name is large; use"):
+        foreground_directory_of(directory.name, "large")
+    with pytest.raises(SpecError, match=f"no such job in the foreground; did you mean {directory.name}"):
+        find_foreground_directory(directory.name + "x")
+
+
+def test_job_continues_once_its_mlflow_run_is_closed() -> None:
+    directory = _interrupted()
+    lock = try_lock_ended(directory)
+    assert lock is not None
+    assert try_lock_ended(directory) is None
+    assert not is_running(directory), "the process that closes the MLflow run is not the job's"
+    threading.Timer(0.2, lock.release).start()
+    started_s = time.monotonic()
+    with foreground_job(shell_job(), print, directory=directory):
+        assert time.monotonic() - started_s > 0.15
+        assert try_lock_ended(directory) is None, "the MLflow run of a job that continues stays open"
+
+
+def test_queued_job_that_has_ended_is_kept_from_its_runner(tmp_path: Path) -> None:
+    lock = try_lock_ended(tmp_path)
+    assert lock is not None
+    assert try_lock_job(tmp_path) is None
+    lock.release()
 
 
 def test_newest_checkpoint_is_found_where_the_job_keeps_it(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_clearing_removes_outcome_result_and_drafts_and_keeps_the_log(tmp_path: 
     write_outcome(tmp_path, "the disk is full")
     EventLogger(tmp_path)(StageStarted("train", "starting 2 workers"))
     append_log(tmp_path, "failed: the disk is full")
+    write_result(tmp_path, {"loss": float("nan")})
+    assert read_result(tmp_path) == {"loss": None}
     write_result(tmp_path, {"job": "small"})
     draft_path(tmp_path / "status.json").touch()
     assert read_outcome(tmp_path) == "the disk is full"

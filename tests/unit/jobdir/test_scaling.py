@@ -37,7 +37,7 @@ def test_impossible_sizes_are_rejected(farandole_home: Path) -> None:
         scale(directory.name, 3)
     for state, found in (("running", "its supervisor has died"), ("succeeded", "its state is succeeded")):
         (directory / "status.json").write_text(json.dumps({"state": state}))
-        with pytest.raises(SpecError, match=f"and {found}; use `farandole train --resume`"):
+        with pytest.raises(SpecError, match=f"and {found}; use `farandole retry {directory.name}`"):
             scale(directory.name, 3)
     assert not (directory / "scale.json").exists()
 

@@ -70,6 +70,7 @@ def test_state_of_another_version_is_read(tmp_path: Path) -> None:
 
 
 def test_submitted_and_foreground_jobs_are_resumed_by_different_commands(tmp_path: Path) -> None:
-    assert resume_command(tmp_path) == "farandole train --resume"
+    (tmp_path / "foreground.json").write_text('{"resume": "farandole train job.yaml --resume-id a"}')
+    assert resume_command(tmp_path) == "farandole train job.yaml --resume-id a"
     (tmp_path / "runner.lock").touch()
     assert resume_command(tmp_path) == f"farandole retry {tmp_path.name}"

@@ -41,6 +41,7 @@ def test_prediction_is_the_mean_of_the_members(label: LabelColumn) -> None:
     model = network(label=label, dropout=0.0)
     torch.nn.init.normal_(model.head.weight)
     members = model(**BATCH).double()
+    assert members.shape[1] == model.members
     mean = model.eval()(**BATCH).double()
     if label.kind == "regression":
         torch.testing.assert_close(mean, members.mean(1), rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,15 @@ def test_dates_of_any_form_are_the_same_day(values: Any) -> None:
         ([[1, 2], [3]], "double", "column c: is not double"),
         ([[1]], "double", "column c: is not double"),
         (5, "double", "column c: is not double"),
+        ("abc", "string", "a str is one value, and not a list of them"),
+        (b"abc", "binary", "a bytes is one value"),
+        ({"a": 1}, "string", "a dict is one value"),
+        ([1e39, 1.0], "float", r"1e\+39 is beyond the largest float"),
+        (["1e39"], "float", "is not float"),
+        ([None, -1e39], "float", r"-1e\+39 is beyond the largest float"),
+        ([[1.0, 1e39]], "array<float>", r"1e\+39 is beyond the largest float"),
+        ([datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 1, 10)], "date", "2020-01-01 10:00:00 has a time"),
+        (pd.Series(pd.to_datetime(["2013-02-03 01:00"])).dt.tz_localize("UTC"), "date", "has a time of day"),
         ([b"\xff"], "string", "column c: is not string"),
         (["%"], "binary", "is not base64"),
         ([datetime.datetime(2013, 1, 1)], "double", "values are timestamp"),
@@ -204,6 +214,19 @@ def test_dates_of_any_form_are_the_same_day(values: Any) -> None:
 def test_a_value_that_does_not_fit_is_refused(values: Any, kind: str, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         convert_column("c", values, kind)
+
+
+def test_infinite_and_missing_numbers_stay() -> None:
+    assert convert_column("c", [math.inf, None, 3e38], "float").to_pylist() == [
+        math.inf,
+        None,
+        float(np.float32(3e38)),
+    ]
+    assert convert_column("c", [[1, None], None], "array<float>").to_pylist() == [[1.0, None], None]
+    assert convert_column("d", [datetime.datetime(2020, 1, 1), None], "date").to_pylist() == [
+        datetime.date(2020, 1, 1),
+        None,
+    ]
 
 
 def test_values_of_several_types_are_read_by_their_texts() -> None:

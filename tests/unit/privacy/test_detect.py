@@ -70,6 +70,34 @@ def test_other_values_are_left_alone(values: list[str]) -> None:
         assert redact(value) == value
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("card numbers", "room 12 4111 1111 1111 1111"),
+        ("card numbers", "2024-05-06 4111 1111 1111 1111 12 3"),
+        ("card numbers", "50 371449635398431"),
+        ("bank accounts (IBAN)", "AB12 DE89370400440532013000"),
+        ("bank accounts (IBAN)", "DE12 3456 GB29 NWBK 6016 1331 9268 19"),
+    ],
+)
+def test_number_before_does_not_hide_personal_data(kind: str, value: str) -> None:
+    assert found([value]) == [(kind, 1)]
+    assert f"[{kind}]" in redact(value)
+
+
+def test_series_of_numbers_are_not_card_numbers() -> None:
+    series = _numbers(300, lambda source: " ".join(str(source.randrange(1000, 10_000)) for _ in range(60)))
+    assert found(series) == []
+    short = _numbers(300, lambda source: " ".join(str(source.randrange(1, 1000)) for _ in range(12)))
+    assert found(short) == []
+
+
+@given(st.text("0123456789 -", max_size=20), st.sampled_from(["4111 1111 1111 1111", "371449635398431"]))
+def test_card_number_is_recognised_behind_any_numbers(before: str, card: str) -> None:
+    assert f"{card}" not in redact(f"{before} {card}")
+    assert found([f"{before} {card}"]) != []
+
+
 def _numbers(count: int, draw: Callable[[random.Random], str]) -> list[str]:
     source = random.Random(7)
     return [draw(source) for _ in range(count)]

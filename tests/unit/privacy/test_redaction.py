@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import spacy
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from farandole.errors import DataError
@@ -36,6 +36,17 @@ def redact(*texts: str | None, **fields: Any) -> list[str | None]:
         ("0044 20 7946 0958 rings", "[phone] rings"),
         ("from 192.168.1.14 at noon", "from [IP address] at noon"),
         ("SSN 536-90-4399, twice 536-90-4399", "SSN [national ID], twice [national ID]"),
+        ("pay 50 4111111111111111 now", "pay 50 [card] now"),
+        ("room 12 4111 1111 1111 1111", "room 12 [card]"),
+        ("on 2024-05-06 4111 1111 1111 1111", "on 2024-05-06 [card]"),
+        ("4111 1111 1111 1111 12 2024-05-06", "[card] 12 2024-05-06"),
+        ("order_4111111111111111_paid", "order_[card]_paid"),
+        ("é4111111111111111", "é[card]"),
+        ("IBAN AB12 DE89370400440532013000", "IBAN AB12 [IBAN]"),
+        ("+33 6 12 34 56 78 4111111111111111", "[phone] [card]"),
+        ("+1 212 555 0187 4111 1111 1111 1111", "[card]"),
+        ("+4917012345678 12345678", "[phone] 12345678"),
+        ("DE89 3704 0044 0532 0130 00 GB29 NWBK 6016 1331 9268 19", "[IBAN] [IBAN]"),
     ],
 )
 def test_findings_become_tokens_and_the_rest_stays(text: str, redacted: str) -> None:
@@ -81,6 +92,27 @@ def test_address_is_found_behind_any_text(before: str, gap: str) -> None:
     (redacted,) = redact(f"{before}{gap}ada@example.org")
     assert redacted is not None
     assert "ada@example.org" not in redacted
+
+
+_CARDS = ["4111 1111 1111 1111", "5500-0055-5555-5559", "371449635398431", "3056 930902 5904", "6011111111111117"]
+_IBANS = ["DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819", "FR1420041010050500013M02606"]
+_NUMBERS = st.text("0123456789 -.", max_size=60) | st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@given(_NUMBERS, st.sampled_from([" ", "-", "\n", "(", "é", "_"]), st.sampled_from(_CARDS), _NUMBERS)
+def test_card_number_is_found_between_any_numbers(before: str, gap: str, card: str, after: str) -> None:
+    (redacted,) = redact(f"{before}{gap}{card}{gap}{after}")
+    assume(card[4:] not in before and card[4:] not in after)
+    assert redacted is not None
+    assert card[4:] not in redacted
+
+
+@given(st.text("ABDEGR0123456789 ", max_size=60), st.sampled_from(_IBANS))
+def test_iban_is_found_behind_any_capitals(before: str, number: str) -> None:
+    (redacted,) = redact(f"{before} {number}")
+    assume(number[-8:] not in before)
+    assert redacted is not None
+    assert number[-8:] not in redacted
 
 
 @pytest.fixture(scope="module")

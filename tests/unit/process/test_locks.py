@@ -13,6 +13,7 @@ import pytest
 from farandole.process.locks import (
     boot_id,
     is_locked,
+    lock_within,
     share_lock,
     start_ticks,
     temporary_lock,
@@ -108,6 +109,16 @@ def test_temporary_lock_excludes_others_and_leaves_no_file(tmp_path: Path) -> No
         thread.join()
     assert most == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_that_is_free_soon_is_waited_for_and_another_is_not(tmp_path: Path) -> None:
+    held = try_lock(tmp_path / "lock")
+    assert held is not None
+    assert lock_within(tmp_path / "lock", 0.05) is None
+    threading.Timer(0.1, held.release).start()
+    lock = lock_within(tmp_path / "lock", 60)
+    assert lock is not None
+    lock.release()
 
 
 def test_process_is_identified_by_its_id_and_start_time() -> None:

@@ -75,6 +75,8 @@ def test_all_suitable_metrics_are_measured_by_default(raw: dict[str, Any], kind:
     assert parse_job(raw).metrics == metrics
     raw["train"] = {"metrics": [metrics[1]]}
     assert parse_job(raw).metrics == (metrics[1],)
+    raw["train"] = {"metrics": ["mymet:err", metrics[0]]}
+    assert parse_job(raw).metric_keys == ("mymet.err", metrics[0])
 
 
 def test_folder_that_is_not_text_is_rejected(raw: dict[str, Any]) -> None:

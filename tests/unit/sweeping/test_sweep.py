@@ -170,7 +170,39 @@ def test_trial_whose_metric_is_not_a_number_has_failed(make_job: MakeJob, tmp_pa
     swept = _sweep(_job(make_job, trials=1), tmp_path, lambda job: _metrics(float("nan")))
     (trial,) = swept.study.trials
     assert (trial.state, trial.value) == ("failed", None)
-    assert str(trial.reason).startswith("the metric was nan; see ")
+    assert str(trial.reason).startswith("roc_auc was nan; see ")
+
+
+def test_trial_whose_metric_is_never_measured_has_failed_with_a_reason(make_job: MakeJob, tmp_path: Path) -> None:
+    measured = iter([[{}, {"roc_auc": 0.5}], [{"log_loss": 0.1}, {}]])
+
+    def script(job: Job) -> list[Event | TrialEnded]:
+        metrics = next(measured)
+        epochs = [EpochMetrics(number, 2, values) for number, values in enumerate(metrics, start=1)]
+        return [*epochs, TrialEnded("succeeded", "reached its end")]
+
+    swept = _sweep(_job(make_job, trials=2), tmp_path, script)
+    first, second = swept.study.trials
+    assert (first.state, first.value) == ("complete", 0.5)
+    assert (second.state, second.value) == ("failed", None)
+    assert str(second.reason).startswith("the validation rows have no roc_auc, which may need rows of each class; see ")
+    assert any("trial 1: epoch 1 of 2, no roc_auc" in str(event) for event in swept.events)
+
+
+def test_own_metric_of_the_user_is_swept(make_job: MakeJob, tmp_path: Path) -> None:
+    spec = require_sweep(_job(make_job, trials=2))
+    study, trials = (
+        Study(tmp_path, spec, "minimize"),
+        ScriptedTrials(
+            tmp_path,
+            lambda job: [EpochMetrics(1, 1, {"mymet.err": job.train.optimizer.rate}), TrialEnded("succeeded", "")],
+        ),
+    )
+    (tmp_path / "trial-000").mkdir()
+    write_result(tmp_path / "trial-000", {"training": {"metrics": {"validation": {"mymet.err": 0.25}}}})
+    loop = SweepLoop(make_job(), spec, "small-x", "mymet:err", study, trials, Records(), lambda event: None)  # type: ignore[arg-type]
+    loop.run()
+    assert [trial.value for trial in study.trials] == [0.25, 0.01]
 
 
 def test_sweep_whose_first_trials_all_fail_ends(make_job: MakeJob, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from farandole.defaults import TABULAR, Table, resolve_for
 from farandole.jobdir.directory import save_spec
-from farandole.spec import Job, parse_job
+from farandole.spec import Job, parse_job, with_overrides
 from farandole.tracking.run_link import RunLink
 from farandole.tracking.run_summary import changed_params, describe_column, name_run
 
@@ -79,6 +80,26 @@ def test_a_trial_is_named_by_its_number_and_values(tmp_path: Path) -> None:
     trial = parse_job({**RAW, "name": "taxi-trial-7", "train": {"optimizer": {"learning_rate": 0.25}}})
     link = _link("farandole sweep taxi.yaml", str(tmp_path))
     assert name_run(trial, tmp_path / "taxi-trial-7-1", link) == "trial 7 · learning_rate=0.25"
+
+
+def test_a_trial_with_defaults_in_place_of_auto_is_named_by_what_the_sweep_has_drawn(tmp_path: Path) -> None:
+    space = {
+        "train.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},
+        "model.options.width": {"choices": [64, 128]},
+        "train.clip_norm": {"choices": [None, 1.0]},
+    }
+    raw = {**RAW, "model": {"builder": TABULAR}}
+    save_spec(tmp_path, parse_job({**raw, "sweep": {"space": space}}))
+    names = []
+    for number, (rate, width) in enumerate([(0.0123456, 64), (0.05, 128)]):
+        drawn = {"train.optimizer.learning_rate": rate, "model.options.width": width, "train.clip_norm": 1.0}
+        trial = with_overrides(parse_job({**raw, "name": f"taxi-trial-{number}"}), drawn)
+        resolved = resolve_for(trial, Table(rows=1000, label="binary"))
+        names.append(name_run(resolved, tmp_path / f"taxi-trial-{number}-1", _link(None, str(tmp_path))))
+    assert names == [
+        "trial 0 · learning_rate=0.01235, width=64, clip_norm=1",
+        "trial 1 · learning_rate=0.05, width=128, clip_norm=1",
+    ]
 
 
 def test_a_sweep_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,11 @@ def test_loss_of_an_ensemble_is_the_mean_of_its_members(kind: LabelColumn) -> No
     torch.testing.assert_close(row_losses(loss, outputs, label), loss(outputs, label))
 
 
-def test_axis_of_members_is_for_training_only() -> None:
-    check_outputs(torch.zeros(3, 8, 1), 3, BINARY, can_be_ensemble=True)
-    for outputs, can_be_ensemble in ((torch.zeros(3, 8, 1), False), (torch.zeros(3, 0, 1), True)):
+def test_axis_of_members_is_for_ensembles_that_declare_it() -> None:
+    check_outputs(torch.zeros(3, 8, 1), 3, BINARY, members=8)
+    for outputs, members in ((torch.zeros(3, 8, 1), None), (torch.zeros(3, 0, 1), 0), (torch.zeros(3, 8, 1), 4)):
         with pytest.raises(ModelError, match="forward returned"):
-            check_outputs(outputs, 3, BINARY, can_be_ensemble=can_be_ensemble)
+            check_outputs(outputs, 3, BINARY, members=members)
 
 
 # Class weights, smoothing, and user losses ----------------------------------------------------------

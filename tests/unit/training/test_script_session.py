@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +17,27 @@ from farandole.training import script_session
 from farandole.training.script_session import ScriptSession
 from farandole.training.stop import Stopped
 from farandole.training.world import World
+
+
+class Point(NamedTuple):
+    """A tuple with names."""
+
+    x: int
+    y: int
+
+
+class Rows(list[int]):
+    """A list of another type."""
+
+
+class Image(torch.Tensor):
+    """A tensor of another type."""
+
+
+class Colour(enum.Enum):
+    """A key."""
+
+    RED = 1
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +65,53 @@ def test_saved_state_is_loaded_by_the_next_start(tmp_path: Path) -> None:
     [
         ({"model": torch.nn.Linear(1, 1)}, r"state\['model'\] is of type Linear"),
         ({"a": [{"b": np.zeros(2)}]}, r"state\['a'\]\[0\]\['b'\] is of type ndarray"),
+        ({"counts": defaultdict(int, a=1)}, r"state\['counts'\] is of type defaultdict"),
+        ({"place": Point(1, 2)}, r"state\['place'\] is of type Point"),
+        ({"rows": Rows([1])}, r"state\['rows'\] is of type Rows"),
+        ({"by_row": {np.int64(3): 1.0}}, r"the key .*3.* of state\['by_row'\] is of type int64"),
+        ({"by_colour": {Colour.RED: 1.0}}, r"the key <Colour.RED: 1> of state\['by_colour'\] is of type Colour"),
+        ({"by_pair": {(1, np.int64(3)): 1.0}}, r"the key .* of state\['by_pair'\]\[1\] is of type int64"),
+        ({"seen": frozenset([1])}, r"state\['seen'\] is of type frozenset"),
+        ({"rate": np.float64(0.1)}, r"state\['rate'\] is of type float64"),
+        ({"empty": b""}, r"state\['empty'\] is empty bytes"),
+        ({"image": torch.zeros(1).as_subclass(Image)}, r"state\['image'\] is of type Image"),
     ],
 )
 def test_state_that_could_not_be_read_back_is_rejected(state: dict[str, Any], place: str) -> None:
-    with pytest.raises(ModelError, match=rf"farandole\.Checkpoint\.save: {place}; save tensors and plain values"):
+    with pytest.raises(
+        ModelError, match=rf"farandole\.Checkpoint\.save: {place}, which cannot be read back; save tensors"
+    ):
         Checkpoint.save(state, step=1)
     assert Checkpoint.load() is None
+
+
+def test_every_accepted_type_is_read_back() -> None:
+    state = {
+        "plain": [None, True, 1, 2**80, 0.5, 1j, "a", b"a", torch.Size([1]), torch.float16, torch.device("cpu")],
+        "counted": Counter("aab"),
+        "ordered": OrderedDict(b=(1, {2, 3})),
+        "keys": {1: 1, 0.5: 1, None: 1, (1, "a"): 1, b"a": 1, torch.float32: 1},
+        "model": torch.nn.Linear(2, 1).state_dict(),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "sparse": torch.eye(2).to_sparse(),
+    }
+    Checkpoint.save(state, step=1)
+    found = Checkpoint.load()
+    assert found is not None
+    assert {name: found.state[name] for name in ("plain", "counted", "ordered", "keys")} == {
+        name: state[name] for name in ("plain", "counted", "ordered", "keys")
+    }
+    assert torch.equal(found.state["parameter"], torch.ones(2))
+
+
+def test_checkpoint_that_cannot_be_read_back_is_skipped_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script_session, "_find_unsavable", lambda value, path: None)
+    Checkpoint.save({"place": Point(1, 2)}, step=1)
+    assert Checkpoint.load() is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("cannot be read back: it holds an object that is neither a tensor nor a plain value; skipped")
 
 
 def test_requested_stop_ends_the_script_when_it_has_saved(tmp_path: Path) -> None:

@@ -24,6 +24,31 @@ def test_outputs_of_a_wrong_shape_are_reported(harness: Harness, make_job: MakeJ
         harness.fit(job)
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, r"forward in evaluation mode returned torch\.float32 \[2, 3, 1\]; return .* shape \[2, 1\]"),
+        ({"members": 3}, r"forward in evaluation mode returned torch\.float32 \[2, 3, 1\]"),
+        ({"pools": True}, r"forward returned torch\.float32 \[64, 3, 1\]; return .* shape \[64, 1\]"),
+        ({"pools": True, "members": 4}, r"forward returned torch\.float32 \[64, 3, 1\]"),
+    ],
+)
+def test_axis_that_is_not_one_of_members_is_rejected_before_the_first_step(
+    harness: Harness, make_job: MakeJob, options: dict[str, Any], problem: str
+) -> None:
+    job = make_job(model={"builder": "network:build_with_steps", "options": options})
+    with pytest.raises(ModelError, match=problem):
+        harness.fit(job)
+    assert "train.loss" not in harness.logged
+
+
+def test_ensemble_that_declares_its_members_is_trained(harness: Harness, make_job: MakeJob) -> None:
+    options = {"pools": True, "members": 3}
+    harness.fit(make_job(model={"builder": "network:build_with_steps", "options": options}, train__epochs=1))
+    assert harness.result is not None
+    assert harness.result.validation["roc_auc"] > 0.5
+
+
 def test_clipped_gradient_limits_the_update(harness: Harness, make_job: MakeJob) -> None:
     sgd: dict[str, Any] = {"name": "sgd", "learning_rate": 1.0}
     job = make_job(train={"epochs": 1, "global_batch_size": ROWS["train"], "optimizer": sgd, "clip_norm": 0.001})

@@ -205,6 +205,19 @@ def test_checkpoints_follow_the_spec(harness: Harness, make_job: MakeJob) -> Non
     assert steps == [f"step-{4 * STEPS:09d}", f"step-{5 * STEPS:09d}"]  # the last epoch is always saved
 
 
+@pytest.mark.parametrize("best_is", ["highest", "lowest"])
+def test_checkpoint_with_the_best_value_of_the_users_metric_is_kept(
+    harness: Harness, make_job: MakeJob, best_is: str
+) -> None:
+    metric = "network:first_output"
+    checkpoint = {"keep": 1, "keep_best": 1, "best_metric": metric, "best_is": best_is}
+    harness.fit(make_job(train={"epochs": 4, "metrics": [metric], "checkpoint": checkpoint, "keep": "last"}))
+    points = harness.logged["validation.network.first_output"]
+    best = (max if best_is == "highest" else min)(points, key=lambda point: point[1])
+    steps = {int(path.name.removeprefix("step-")) for path in harness.directory.iterdir()}
+    assert steps == {best[0], points[-1][0]}
+
+
 def test_learning_rate_follows_global_batch_and_plateau(harness: Harness, make_job: MakeJob) -> None:
     train = {
         "epochs": 4,

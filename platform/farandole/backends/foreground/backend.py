@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,31 +12,25 @@ from typing import Any, Self
 from farandole.backends.local.backend import LocalBackend
 from farandole.backends.local.spawn import finalize_mlflow_run, inherited_environment
 from farandole.backends.local.status import running_reason, training_fields
-from farandole.backends.machine import MachineBackend
+from farandole.backends.machine import GRACE_S, MachineBackend, wait_for_end
 from farandole.backends.protocol import AnyBackend, JobStatus, SubmittedJob
-from farandole.errors import SpecError, closest_match
+from farandole.errors import SpecError
 from farandole.jobdir.directory import load_job
 from farandole.jobdir.foreground import (
     ForegroundRecord,
+    find_foreground_directory,
     foreground_directories,
     is_running,
     next_step,
     read_foreground,
     reconcile,
-    release_to_queue,
 )
-from farandole.jobdir.layout import job_directory
-from farandole.jobdir.locks import is_foreground_job
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.outcome import read_progress
 from farandole.jobdir.scaling import scale
 from farandole.jobdir.status import read_status
 from farandole.spec import Job
 from farandole.storage import home
-
-_GRACE_S = 30.0
-"""Seconds that a whole job may take to end beyond its workers: Spark, MLflow."""
-_POLL_S = 0.1
 
 
 class ForegroundBackend(MachineBackend):
@@ -64,26 +57,23 @@ class ForegroundBackend(MachineBackend):
 
     def status(self, job_id: str) -> JobStatus:
         """Return the state of a job."""
-        return _job_status(self._directory(job_id))
+        return _job_status(find_foreground_directory(job_id))
 
     def logs(self, job_id: str, *, rank: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines of a job's log, or of the output of one of its workers."""
-        directory = self._directory(job_id)
+        directory = find_foreground_directory(job_id)
         until = (lambda: not is_running(directory)) if follow else None
         return read_job_log(directory, until) if rank is None else read_rank_log(directory, rank, until)
 
     def cancel(self, job_id: str) -> None:
         """End a job as Ctrl-C does: the training saves a checkpoint."""
-        directory = self._directory(job_id)
+        directory = find_foreground_directory(job_id)
         record = read_foreground(directory)
         if record is None or not is_running(directory):
             return
-        kill_at_s = time.monotonic() + load_job(directory).resources.stop_timeout_s + _GRACE_S
+        within_s = load_job(directory).resources.stop_timeout_s + GRACE_S
         self._signal(directory, signal.SIGTERM)
-        while is_running(directory):
-            if time.monotonic() > kill_at_s:  # it is stopped, or it hangs
-                self._signal(directory, signal.SIGKILL)
-            time.sleep(_POLL_S)
+        wait_for_end(lambda: not is_running(directory), lambda: self._signal(directory, signal.SIGKILL), within_s)
 
     def _signal(self, directory: Path, number: signal.Signals) -> None:
         record = read_foreground(directory)
@@ -93,9 +83,8 @@ class ForegroundBackend(MachineBackend):
 
     def retry(self, job_id: str) -> SubmittedJob:
         """Resume a failed or cancelled job from its last checkpoint, as a job of the backend `local`."""
-        directory = self._directory(job_id)
+        directory = find_foreground_directory(job_id)
         _job_status(directory)  # its process may have been killed
-        release_to_queue(directory)
         return LocalBackend().adopt(directory)
 
     def scale(self, job_id: str, workers: int) -> None:
@@ -106,14 +95,6 @@ class ForegroundBackend(MachineBackend):
         """Return all jobs in the foreground, newest first."""
         found = [_job_status(directory) for directory in foreground_directories()]
         return sorted(found, key=lambda job: job.submitted_at, reverse=True)
-
-    def _directory(self, job_id: str) -> Path:
-        directory = job_directory(job_id)
-        if not is_foreground_job(directory):
-            close = closest_match(job_id, [each.name for each in foreground_directories()])
-            hint = f"did you mean {close}?" if close else "`farandole jobs` lists them"
-            raise SpecError(f"{job_id}: there is no such job in the foreground; {hint}")
-        return directory
 
 
 def _job_status(directory: Path) -> JobStatus:

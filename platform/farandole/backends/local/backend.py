@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,22 +12,19 @@ from farandole.backends.local.queue_entry import QueueEntry
 from farandole.backends.local.spawn import inherited_environment
 from farandole.backends.local.status import job_status
 from farandole.backends.local.submit import create_job, requested_slots
-from farandole.backends.machine import MachineBackend
+from farandole.backends.machine import GRACE_S, MachineBackend, wait_for_end
 from farandole.backends.protocol import AnyBackend, JobStatus, SubmittedJob
 from farandole.backends.records import JobRecord
 from farandole.errors import SpecError, closest_match
 from farandole.jobdir.directory import load_job
-from farandole.jobdir.launch_context import remove_abandoned_contexts, save_launch_context
+from farandole.jobdir.foreground import handed_over
+from farandole.jobdir.launch_context import remove_abandoned_contexts, remove_launch_context, save_launch_context
 from farandole.jobdir.layout import jobs_folder
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.scaling import scale
 from farandole.spec import Job
 from farandole.storage import home
 from farandole.tracking.run_link import read_run_id
-
-_GRACE_S = 30.0
-"""Seconds that a whole job may take to end beyond its workers: Spark, MLflow."""
-_POLL_S = 0.1
 
 
 class LocalBackend(MachineBackend):
@@ -83,31 +79,41 @@ class LocalBackend(MachineBackend):
             self._queue.set_slots(self._pool, slots)
         remove_abandoned_contexts(jobs_folder(), set(self._queue.database.ids()))
         directory = self.create_directory(job)
-        self._queue.submit(
-            JobRecord(directory.name, job.name, self.name),
-            directory,
-            self._command_for(directory),
-            priority=job.backend.priority,
-            stop_timeout_s=job.resources.stop_timeout_s + _GRACE_S,
-            pool=self._pool,
-            parent=self._parent,
-        )
+        self._enqueue(directory, job)
         self._queue.reconcile()
         return SubmittedJob(directory.name, self.name)
 
     def adopt(self, directory: Path) -> SubmittedJob:
-        """Store a job in the queue that was started in the foreground, with the environment of this process."""
+        """Store a job in the queue that was started in the foreground, with the environment of this process.
+
+        If that fails, the job stays in the foreground.
+
+        Raises:
+            SpecError: It is still running, or has succeeded.
+            UnavailableError: The queue cannot be used.
+        """
         job = load_job(directory)
-        save_launch_context(directory, inherited_environment(self._home))
+        with handed_over(directory):
+            if self._queue.find(directory.name) is None:  # otherwise an earlier retry was killed in between
+                save_launch_context(directory, inherited_environment(self._home))
+                try:
+                    self._enqueue(directory, job)
+                except BaseException:
+                    remove_launch_context(directory)
+                    raise
+        self._queue.reconcile()
+        return SubmittedJob(directory.name, self.name, read_run_id(directory))
+
+    def _enqueue(self, directory: Path, job: Job) -> None:
         self._queue.submit(
             JobRecord(directory.name, job.name, self.name),
             directory,
             self._command_for(directory),
             priority=job.backend.priority,
-            stop_timeout_s=job.resources.stop_timeout_s + _GRACE_S,
+            stop_timeout_s=job.resources.stop_timeout_s + GRACE_S,
+            pool=self._pool,
+            parent=self._parent,
         )
-        self._queue.reconcile()
-        return SubmittedJob(directory.name, self.name, read_run_id(directory))
 
     def status(self, job_id: str) -> JobStatus:
         """Return the state of a job."""
@@ -118,11 +124,7 @@ class LocalBackend(MachineBackend):
         """Yield the lines of a job's log, or of the output of one of its workers."""
         directory = self._entry(job_id).directory
 
-        def has_ended() -> bool:
-            self._queue.reconcile()
-            return self._entry(job_id).ended
-
-        until = has_ended if follow else None
+        until = (lambda: self._has_ended(job_id)) if follow else None
         return read_job_log(directory, until) if rank is None else read_rank_log(directory, rank, until)
 
     def cancel(self, job_id: str) -> None:
@@ -130,12 +132,11 @@ class LocalBackend(MachineBackend):
         self._queue.reconcile()
         entry = self._entry(job_id)
         self._queue.request_cancel(job_id)
-        kill_at_s = time.monotonic() + entry.stop_timeout_s + _GRACE_S
-        while not (entry := self._entry(job_id)).ended:
-            if time.monotonic() > kill_at_s:  # its runner is stopped or hangs: the whole job ends with it
-                self._queue.kill_runner(entry)
-            time.sleep(_POLL_S)
-            self._queue.reconcile()
+        wait_for_end(
+            lambda: self._has_ended(job_id),
+            lambda: self._queue.kill_runner(self._entry(job_id)),  # the whole job ends with it
+            entry.stop_timeout_s + GRACE_S,
+        )
 
     def retry(self, job_id: str) -> SubmittedJob:
         """Resume a failed or cancelled job from its last checkpoint, with the environment of this process."""
@@ -159,6 +160,10 @@ class LocalBackend(MachineBackend):
     def create_directory(self, job: Job) -> Path:
         """Create the job's directory, with its spec and its launch context."""
         return create_job(job, self._home)
+
+    def _has_ended(self, job_id: str) -> bool:
+        self._queue.reconcile()
+        return self._entry(job_id).ended
 
     def _command_for(self, directory: Path) -> Sequence[str]:
         if self._command is not None:

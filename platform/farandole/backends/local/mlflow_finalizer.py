@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.local.queue import Queue
-from farandole.jobdir.locks import try_lock_job
+from farandole.jobdir.foreground import try_lock_ended
 from farandole.jobdir.outcome import append_log
 from farandole.storage import home
 
@@ -28,11 +28,11 @@ def main() -> None:
     if arguments.job_is_locked:
         _close(arguments.directory, arguments.status)
         return
-    if os.fork():
-        os._exit(0)  # the caller does not have to wait
-    lock = try_lock_job(arguments.directory)
+    lock = try_lock_ended(arguments.directory)
     if lock is None:
-        return  # the job is being retried, and its MLflow run continues
+        return  # the job is being continued, and its MLflow run with it
+    if os.fork():
+        os._exit(0)  # the caller does not have to wait; the child holds the lock
     try:
         _close(arguments.directory, arguments.status)
     finally:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from farandole.errors import DataError, closest_match
 from farandole.ingest.readers.byte_ranges import DAMAGE, MARK_DAMAGE, mismatched_bom, open_decompressed
+from farandole.ingest.readers.directory_columns import directory_texts, without_directory_columns
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource
 
@@ -63,7 +64,7 @@ def read_headers(name: str, source: CsvSource, files: SourceFiles) -> CsvHeaders
     """Return the columns of CSV files, from their first lines.
 
     Fields are read by their positions in their file. Only declared columns are read, so where there are such, files may
-    have others too. Otherwise all files must agree.
+    have others too. Otherwise all files must agree. Declared columns of directories such as `year=2013` are in no file.
 
     Args:
         name: The source's name.
@@ -74,6 +75,8 @@ def read_headers(name: str, source: CsvSource, files: SourceFiles) -> CsvHeaders
         DataError: A file is empty or not in its encoding; its header lacks a declared column, or differs from the first
             file's although no columns are declared.
     """
+    if files.paths:
+        source = without_directory_columns(name, source, directory_texts(files.base, files.paths[0]))
     if not source.header:
         if source.columns is None:
             raise DataError(f"data.sources.{name}: without a header, `columns` must name the columns in file order")

@@ -6,9 +6,10 @@ directories of a source together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from farandole.ingest.sources.files import SourceFiles
 from farandole.preprocess.text_types import convert_text
 from farandole.preprocess.values import arrow_type
 from farandole.spec import CsvSource, JsonSource, ParquetSource
+
+_Source = TypeVar("_Source", bound=CsvSource | JsonSource)
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """The value that Hive and Spark write for a missing one."""
@@ -111,6 +114,25 @@ def find_directory_columns(
         elif not isinstance(source, ParquetSource) and column in source.columns:
             types[column] = source.columns[column]
     return DirectoryColumns(files.base, types, patterns)
+
+
+def without_directory_columns(name: str, source: _Source, columns: Collection[str]) -> _Source:
+    """Return a source without the declared columns that its directories have, which no file has.
+
+    Args:
+        name: The source's name.
+        source: The source.
+        columns: The columns of its directories.
+
+    Raises:
+        DataError: No declared column is left.
+    """
+    if source.columns is None or not any(column in columns for column in source.columns):
+        return source
+    declared = {column: kind for column, kind in source.columns.items() if column not in columns}
+    if not declared:
+        raise DataError(f"data.sources.{name}.columns: declares only columns of directories; add one of the files")
+    return cast(_Source, source.model_copy(update={"columns": declared}))
 
 
 def directory_texts(base: Path | None, path: Path) -> dict[str, str | None]:

@@ -60,6 +60,8 @@ def unify_schemas(path: Path, schemas: list[pa.Schema]) -> pa.Schema:
     Raises:
         DataError: A member has types that cannot be unified without loss.
     """
+    if not schemas:
+        return pa.schema([])  # empty files and arrays
     schemas = [
         pa.schema([pa.field(field.name, _as_written(field.type), metadata=field.metadata) for field in schema])
         for schema in schemas
@@ -195,9 +197,9 @@ def _rounded_integers(value: Any) -> Iterator[str]:
             yield from _rounded_integers(inner)
 
 
-def _inexact(place: str, name: str, found: str) -> DataError:
+def _inexact(position: str, name: str, found: str) -> DataError:
     return DataError(
-        f"{place}: the member {name} holds {found}, which a double would round, as other values need one; declare"
+        f"{position}: the member {name} holds {found}, which a double would round, as other values need one; declare"
         " `columns` of the source (decimal(p,s) keeps digits, double rounds), or write such integers in quotes"
     )
 

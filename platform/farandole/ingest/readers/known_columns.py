@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from farandole.errors import DataError, closest_match
 from farandole.ingest.readers.csv_headers import read_headers
+from farandole.ingest.readers.directory_columns import directory_texts
 from farandole.ingest.readers.parquet_footers import check_parquet
 from farandole.ingest.sources.files import SourceFiles
 from farandole.spec import CsvSource, Data, ImageSource, ParquetSource, RecordSource, Source
@@ -17,7 +18,6 @@ from farandole.spec import CsvSource, Data, ImageSource, ParquetSource, RecordSo
 _MAX_SHOWN = 12
 _GENERATED = re.compile(r"col\d*|key|value|pos|_\d+", re.IGNORECASE)
 """Names that Spark gives to columns of its own accord: of VALUES, explode, stack and the like."""
-_DIRECTORY = re.compile(r"([^=]+)=.*")
 
 
 def known_columns(source: Source, files: SourceFiles, header: list[str] | None) -> list[str] | None:
@@ -36,7 +36,9 @@ def known_columns(source: Source, files: SourceFiles, header: list[str] | None) 
         columns = [*source.columns, *(("file", "record") if isinstance(source, RecordSource) else ())]
     else:
         columns = header
-    return None if columns is None else [*columns, *_directory_columns(files)]
+    if columns is None or getattr(source, "columns", None):
+        return columns  # declared columns of directories are among them, and the others are not read
+    return [*columns, *(directory_texts(files.base, files.paths[0]) if files.paths else ())]
 
 
 def _parquet_columns(source: ParquetSource, files: SourceFiles) -> list[str] | None:
@@ -49,14 +51,6 @@ def _parquet_columns(source: ParquetSource, files: SourceFiles) -> list[str] | N
         return None  # a query can make columns of their fields
     columns = list(source.columns or schema.names)
     return columns if set(columns) <= set(schema.names) else None
-
-
-def _directory_columns(files: SourceFiles) -> list[str]:
-    """Return the columns that directories such as `year=2020` give."""
-    if files.base is None or not files.paths or not files.paths[0].is_relative_to(files.base):
-        return []
-    parts = files.paths[0].relative_to(files.base).parts[:-1]
-    return [match[1] for part in parts if (match := _DIRECTORY.fullmatch(part))]
 
 
 def check_columns(data: Data, files: Mapping[str, SourceFiles]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 from pyspark import StorageLevel
@@ -123,23 +125,52 @@ def exclude_malformed(
 
 
 def describe_malformed(
-    session: SparkSession, name: str, source: RowSource, reader: RowReader, tasks: Tasks, *, show_values: bool = True
+    session: SparkSession | None,
+    name: str,
+    source: RowSource,
+    reader: RowReader,
+    tasks: Tasks,
+    *,
+    show_values: bool = True,
 ) -> list[str]:
     """Describe the malformed records of a source, one text for each reason and column.
 
     Args:
-        session: The Spark session.
+        session: The Spark session; None: this process reads the source.
         name: The source's name.
         source: The source.
         reader: The source's reader.
         tasks: The byte ranges of each task.
         show_values: Whether the texts may show wrong values.
     """
+    reasons = _find_reasons(reader, tasks) if session is None else _reasons_by_spark(session, reader, tasks)
+    return [_describe(name, source, reason, show_values) for reason in reasons[:_MAX_DESCRIBED]]
+
+
+def _reasons_by_spark(session: SparkSession, reader: RowReader, tasks: Tasks) -> list[MalformedReason]:
     found = malformed_frame(session, reader, tasks).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        return [_describe(name, source, reason, show_values) for reason in _count(found)[1][:_MAX_DESCRIBED]]
+        return _count(found)[1]
     finally:
         found.unpersist()
+
+
+def _find_reasons(reader: RowReader, tasks: Tasks) -> list[MalformedReason]:
+    """Read a source in this process for the reasons why records are malformed, by their first positions."""
+    examples: dict[tuple[str, str | None], list[MalformedRecord]] = {}
+    values: dict[tuple[str, str | None], Counter[str]] = {}
+    for byte_range in chain.from_iterable(tasks):
+        for record in chain.from_iterable(rows.malformed for rows in reader.read(byte_range)):
+            key = record.reason, record.column
+            first = sorted([*examples.get(key, ()), record], key=lambda one: (one.file, one.line or 0, one.record))
+            examples[key] = first[:_NUM_EXAMPLES]
+            values.setdefault(key, Counter())[record.found] += 1
+    reasons = []
+    for (reason, column), counter in values.items():
+        frequent = sorted(counter, key=lambda found: (-counter[found], found))[: _NUM_VALUES + 1]
+        first = examples[reason, column]
+        reasons.append(MalformedReason(reason, column, counter.total(), tuple(first), tuple(frequent)))
+    return sorted(reasons, key=_sort_key)
 
 
 def _count(found: DataFrame) -> tuple[int, list[MalformedReason]]:

@@ -55,16 +55,9 @@ def explain_failure(error: Exception, session: SparkSession, job: Job, files: Ma
         files: The files of its sources.
     """
     text = str(error)
-    decoded = decode_error(text)
-    has_images = any(isinstance(source, ImageSource) for source in job.data.sources.values())
-    if isinstance(decoded, MalformedRowError) or (has_images and isinstance(decoded, DataError)):
-        try:
-            found = _describe_all_malformed(session, job, files)
-        except SPARK_ERRORS as second:
-            return Explanation(decode_error(str(second)) or decoded)
-        return Explanation(DataError("\n".join(found), detail=text) if found else decoded)
-    if decoded is not None:
-        return Explanation(decoded)
+    packed = explain_packed(text, session, job, files)
+    if packed is not None:
+        return Explanation(packed)
     if isinstance(error, ConnectionError | Py4JNetworkError):
         return _preparation_error(
             "data.memory: Spark's Java process ended (the kernel does this when memory runs out);"
@@ -80,6 +73,30 @@ def explain_failure(error: Exception, session: SparkSession, job: Job, files: Ma
     if "java.lang.OutOfMemoryError" in text:
         return _preparation_error(f"data.memory: {job.data.memory} was not enough; give Spark more", text)
     return _explain_message(error, text, job)
+
+
+def explain_packed(
+    text: str, session: SparkSession | None, job: Job, files: Mapping[str, SourceFiles]
+) -> FarandoleError | None:
+    """Return the error that a worker packed into the text of a failure, None if there is none.
+
+    If a record is malformed, the sources are read again, and the error describes all such records.
+
+    Args:
+        text: The text.
+        session: The session that reads the sources again; None: this process reads them.
+        job: The job.
+        files: The files of its sources.
+    """
+    decoded = decode_error(text)
+    has_images = any(isinstance(source, ImageSource) for source in job.data.sources.values())
+    if isinstance(decoded, MalformedRowError) or (has_images and isinstance(decoded, DataError)):
+        try:
+            found = _describe_all_malformed(session, job, files)
+        except SPARK_ERRORS as second:
+            return decode_error(str(second)) or decoded
+        return DataError("\n".join(found), detail=text) if found else decoded
+    return decoded
 
 
 def _preparation_error(message: str, text: str) -> Explanation:
@@ -110,7 +127,7 @@ def _explain_message(error: Exception, text: str, job: Job) -> Explanation:
     return Explanation(DataError(f"{field_path}: {reason}", detail=text), quotes_spark=True)
 
 
-def _describe_all_malformed(session: SparkSession, job: Job, files: Mapping[str, SourceFiles]) -> list[str]:
+def _describe_all_malformed(session: SparkSession | None, job: Job, files: Mapping[str, SourceFiles]) -> list[str]:
     """Describe the malformed records of all sources that allow none, by source, reason and column."""
     found = []
     show_values = not job.data.privacy.protected

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farandole.ingest.sources.files import SourceFiles
+from farandole.ingest.sources.files import SourceFiles, fingerprints
 from farandole.spec import CsvSource, Data
+from farandole.spec.base import Spec, non_default_fields
 
-_MAX_BYTES = 16 * 2**20
-"""Maximum size of the files. Beyond it, Spark's many cores begin to pay for its start."""
+_SMALL_BYTES = 16 * 2**20
+"""Maximum size of small sources. Beyond it, Spark's many cores begin to pay for its start."""
+
+# The fields that a preparation without Spark follows. A job that sets another field goes to Spark, also if the field is
+# added to the specification later. The fields of features, the label and encryption are not listed: the functions that
+# follow them are those of Spark's workers.
+_DATA = frozenset({"sources", "privacy", "auto_features", "features", "label", "split", "shards", "output"})
+_SPARK_ONLY = frozenset({"partitions", "memory"})
+"""Fields that are about Spark's resources, and never change the result."""
+_SOURCE = frozenset(
+    {
+        "format",
+        "path",
+        "columns",
+        "encoding",
+        "null_values",
+        "separator",
+        "quote",
+        "header",
+        "multiline",
+        "timestamp_format",
+        "date_format",
+    }
+)
+_PRIVACY = frozenset({"detect", "detect_share"})
+_SPLIT = frozenset({"train", "validation", "test", "by", "column", "time", "seed"})
+_SHARDS = frozenset({"size_mib", "block_mib", "encryption"})
 
 
 def needs_spark(data: Data, files: Mapping[str, SourceFiles]) -> bool:
@@ -19,12 +45,23 @@ def needs_spark(data: Data, files: Mapping[str, SourceFiles]) -> bool:
         files: The files of its sources. Of files that are not here yet, the size in the source counts.
     """
     source = next(iter(data.sources.values()))
-    needs_sql = data.query is not None or data.transform is not None or bool(data.expect)
-    needs_sql = needs_sql or bool(data.privacy.columns) or data.privacy.k_anonymity is not None
-    if len(data.sources) != 1 or len(files) != 1 or needs_sql or data.master is not None:
+    if len(data.sources) != 1 or len(files) != 1 or not isinstance(source, CsvSource):
         return True
-    is_plain = isinstance(source, CsvSource) and source.malformed == "fail" and not _has_partitions(files)
-    return not is_plain or _bytes(next(iter(files.values()))) > _MAX_BYTES
+    followed: tuple[tuple[Spec, frozenset[str]], ...] = (
+        (data, _DATA | _SPARK_ONLY),
+        (source, _SOURCE),
+        (data.privacy, _PRIVACY),
+        (data.split, _SPLIT),
+        (data.shards, _SHARDS),
+    )
+    if any(set(non_default_fields(part, *type(part).model_fields)) - fields for part, fields in followed):
+        return True
+    return _has_partitions(files) or _bytes(next(iter(files.values()))) > _SMALL_BYTES
+
+
+def is_small(files: Mapping[str, SourceFiles]) -> bool:
+    """Return whether the sources, as they are stored, are so small that starting Spark takes most of the time."""
+    return sum(entry.bytes for entry in fingerprints(files)) <= _SMALL_BYTES
 
 
 def _bytes(files: SourceFiles) -> int:

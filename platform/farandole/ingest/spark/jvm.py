@@ -32,6 +32,7 @@ _CONNECTION_VARIABLE = "_PYSPARK_DRIVER_CONN_INFO_PATH"
 _CONFIGURATION = ("SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "SPARK_DIST_CLASSPATH")
 """Variables by which a user configures another Spark or another start of it; then Spark's scripts have to run."""
 _POLL_S = 0.005
+_START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 10.0
 _OPEN_PACKAGES = (
     "java.base/java.lang",
@@ -63,7 +64,7 @@ _OPTIONS = (
 
 
 class JvmError(RuntimeError):
-    """The Java process ended before it could be reached."""
+    """The Java process ended before it could be reached, or cannot be reached in time."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,23 @@ class Jvm:
     process: subprocess.Popen[bytes]
     folder: Path
 
-    def connection(self) -> tuple[int, str]:
+    def connection(self, timeout_s: float = _START_TIMEOUT_S) -> tuple[int, str]:
         """Wait for the gateway, and return its port and its secret.
 
+        Args:
+            timeout_s: How long to wait; a start takes seconds, on a busy machine perhaps a minute.
+
         Raises:
-            JvmError: The process has ended.
+            JvmError: The process has ended, or has not sent them in time.
         """
         path = self.folder / "connection"
+        deadline = time.monotonic() + timeout_s
         try:
             while not path.exists():
                 if self.process.poll() is not None:
                     raise JvmError("Java process exited before sending its port number")
+                if time.monotonic() > deadline:
+                    raise JvmError(f"Java process has not sent its port number for {timeout_s:g} s")
                 time.sleep(_POLL_S)
             content = path.read_bytes()  # PySpark renames it into place: it is whole
         finally:

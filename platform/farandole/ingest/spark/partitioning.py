@@ -35,6 +35,22 @@ _FLAGS = 31
 """Number of null flags that are packed into the bits of one integer."""
 _PLAIN = (T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType, T.StringType, T.NullType)
 
+_ORDERED = frozenset(
+    {
+        "timestamp",
+        "timestamp_ntz",
+        "date",
+        "tinyint",
+        "smallint",
+        "int",
+        "bigint",
+        "float",
+        "double",
+        "decimal",
+    }
+)
+"""SQL types that order rows, without their parameters."""
+
 
 def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
     """Add the columns that decide the split, the shard and the position of each row.
@@ -58,6 +74,28 @@ def with_partition_columns(frame: DataFrame, split: Split) -> DataFrame:
     else:
         index = _split_by_share(split, [rows.neutral(column) for column in split.by])
     return rows.restore(ordered.selectExpr("*", f"{index} AS {SPLIT}"), *ORDER, SPLIT)
+
+
+def check_time_type(split: Split, kind: str) -> None:
+    """Check that a column can order the rows.
+
+    Args:
+        split: The rule, by time.
+        kind: The SQL type of its column.
+
+    Raises:
+        DataError: The column holds neither times nor numbers.
+    """
+    if kind.partition("(")[0] not in _ORDERED:
+        raise DataError(
+            f"data.split.time: {split.time}: holds {kind}, which does not order the rows; declare"
+            " it as date or timestamp, or cast it in the query"
+        )
+
+
+def no_time_error(split: Split) -> DataError:
+    """Return the error about a column that should order the rows and has no value."""
+    return DataError(f"data.split.time: {split.time}: has no value in any row; choose another column")
 
 
 def narrow_rows(frame: DataFrame) -> DataFrame | None:
@@ -171,23 +209,24 @@ def _split_by_time(frame: DataFrame, column: str, split: Split) -> str:
         DataError: The column holds neither times nor numbers.
     """
     name, kind = column, frame.schema[column].dataType
+    check_time_type(split, kind.simpleString())
     if isinstance(kind, T.TimestampType | T.TimestampNTZType):
         moment = f"CAST(unix_micros(CAST({name} AS TIMESTAMP)) AS DOUBLE)"
     elif isinstance(kind, T.DateType):
         moment = f"CAST(unix_date({name}) AS DOUBLE)"
-    elif isinstance(kind, T.NumericType):
-        moment = f"nanvl(CAST({name} AS DOUBLE), NULL)"
     else:
-        raise DataError(
-            f"data.split.time: {split.time}: holds {kind.simpleString()}, which does not order the rows; declare"
-            " it as date or timestamp, or cast it in the query"
-        )
-    shares = f"array({split.train!r}D, {split.train + split.validation!r}D)"
+        moment = f"nanvl(CAST({name} AS DOUBLE), NULL)"
+    shares = f"array({', '.join(f'{share!r}D' for share in split.time_shares)})"
     bounds = frame.selectExpr(f"percentile({moment}, {shares}) AS bounds").collect()[0]["bounds"]
     if bounds is None:
-        raise DataError(f"data.split.time: {split.time}: has no value in any row; choose another column")
-    first, second = (f"{bound!r}D" for bound in bounds)
-    return f"CASE WHEN {moment} IS NULL OR {moment} < {first} THEN 0 WHEN {moment} < {second} THEN 1 ELSE 2 END"
+        raise no_time_error(split)
+    # Without a share for what follows, the rows of the last moment belong to the split before, too.
+    conditions = (
+        f"{moment} < {bound!r}D" if share < 1 else "TRUE"
+        for bound, share in zip(bounds, split.time_shares, strict=True)
+    )
+    first, second = conditions
+    return f"CASE WHEN {moment} IS NULL OR {first} THEN 0 WHEN {second} THEN 1 ELSE 2 END"
 
 
 def _split_by_column(column: str) -> str:

@@ -22,6 +22,7 @@ from farandole.ingest.readers.directory_columns import (
     DirectoryReader,
     check_no_collision,
     find_directory_columns,
+    without_directory_columns,
 )
 from farandole.ingest.readers.image_reader import SUFFIXES, ImageReader
 from farandole.ingest.readers.json_reader import JsonReader, find_members
@@ -154,22 +155,12 @@ def make_reader(
         return BinaryReader(source), _tasks(session, name, source, files.paths, splittable=False)
     assert isinstance(source, CsvSource | JsonSource)
     directories = find_directory_columns(name, source, files, wanted)
-    inner = _without(name, source, directories)
+    inner = without_directory_columns(name, source, directories.types)
     if isinstance(inner, JsonSource):
         reader, tasks = _json_reader(session, name, inner, files, directories, wanted)
     else:
         reader, tasks = _csv_reader(session, name, inner, files, directories, wanted)
     return DirectoryReader(reader, directories) if directories.types else reader, tasks
-
-
-def _without(name: str, source: CsvSource | JsonSource, directories: DirectoryColumns) -> CsvSource | JsonSource:
-    """Return a source without the declared columns that its directories have."""
-    if source.columns is None or not directories.types:
-        return source
-    columns = {column: kind for column, kind in source.columns.items() if column not in directories.types}
-    if not columns:
-        raise DataError(f"data.sources.{name}.columns: declares only columns of directories; add one of the files")
-    return source.model_copy(update={"columns": columns})
 
 
 def _csv_reader(

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from py4j.java_gateway import JavaGateway
 from py4j.protocol import Py4JError
 from pyspark import SparkContext, StorageLevel
 from pyspark.errors import PySparkException
@@ -215,16 +216,25 @@ def _connect_jvm(settings: Mapping[str, str]) -> None:
     if _recorded_archive is not None:
         options += [f"-XX:ArchiveClassesAtExit={_recorded_archive}"]
     started = jvm.start_jvm(settings["spark.driver.memory"], options, _STDERR)
-    port, secret = started.connection()
+    try:
+        gateway = _gateway_to(*started.connection())
+        gateway.proc = started.process
+        SparkContext._ensure_initialized(gateway=gateway)
+    except BaseException:  # a notebook goes on, and would keep a process that nothing can reach
+        SparkContext._gateway = SparkContext._jvm = None
+        started.stop(_stop_timeout_s)
+        raise
+
+
+def _gateway_to(port: int, secret: str) -> JavaGateway:
+    """Return PySpark's gateway to a Java process that runs already."""
     variables = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
     os.environ.update(variables)
     try:
-        gateway = launch_gateway()  # type: ignore[no-untyped-call]
+        return launch_gateway()  # type: ignore[no-untyped-call]
     finally:
         for name in variables:
             del os.environ[name]
-    gateway.proc = started.process
-    SparkContext._ensure_initialized(gateway=gateway)
 
 
 @contextmanager

@@ -74,7 +74,10 @@ def read_state(path: Path, described: dict[str, Any]) -> dict[str, Any]:
             raise DamagedCheckpointError("does not match its digest")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # its text has several lines, for readers of torch's documentation
+        text = "cannot be read back: it holds an object that is neither a tensor nor a plain value"
+        raise DamagedCheckpointError(text) from error
+    except (ValueError, RuntimeError) as error:
         raise DamagedCheckpointError(f"cannot be read ({error})") from error
     return state
 

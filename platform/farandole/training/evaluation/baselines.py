@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from farandole.jobdir.layout import BASELINE
+from farandole.jobdir.layout import BASELINE, boosting_log
 from farandole.process.atomic import write_atomic
 from farandole.shards import LABEL, Dataset, LabelColumn
 from farandole.spec import Job
@@ -33,6 +33,7 @@ MEAN, PRIOR, BOOSTING = "mean", "prior", "hist_gradient_boosting"
 _THREADS = 4
 _SAMPLE_ROWS = 100_000
 _POLL_S = 0.05
+_MAX_REASON = 200
 
 
 class BoostingProcess:
@@ -41,22 +42,29 @@ class BoostingProcess:
     Args:
         process: The process; None if its result exists already.
         output: The file that it writes.
+        log: The file with its errors and warnings.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes] | None, output: Path) -> None:
-        self._process, self._output = process, output
+    def __init__(self, process: subprocess.Popen[bytes] | None, output: Path, log: Path) -> None:
+        self._process, self._output, self._log = process, output, log
+        self.problem: str | None = None
+        """Why there are no outputs, once they were asked for."""
 
     def outputs(self, timeout_s: float) -> torch.Tensor | None:
         """Return its outputs for the test rows, `[B, O]`; None if it failed, or does not end within `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while self._process is not None and self._process.poll() is None:
             if time.monotonic() > deadline_s:
+                self.problem = f"boosting was not ready {timeout_s:.0f} s after the end of the training"
                 return None
             time.sleep(_POLL_S)
         try:
             with np.load(self._output) as found:
+                self.problem = None
                 return torch.from_numpy(found["outputs"])
-        except (OSError, ValueError, KeyError):  # it failed
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            last = [line for line in self._errors().splitlines() if line.strip()][-1:] or [str(error)]
+            self.problem = f"boosting failed: {last[0].strip()[:_MAX_REASON]}; see {self._log}"
             return None
 
     def end(self) -> None:
@@ -64,6 +72,14 @@ class BoostingProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        if not self._errors():
+            self._log.unlink(missing_ok=True)
+
+    def _errors(self) -> str:
+        try:
+            return self._log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
 
 @contextmanager
@@ -91,7 +107,8 @@ def boosting_process(job: Job, dataset: Dataset, directory: Path) -> Iterator[Bo
     kept = kept_outputs(dataset) if job.data.shard_key is None else None
     if kept is not None and not output.exists():
         _take(kept, output)
-    running = BoostingProcess(None if output.exists() else _start(job, output, kept), output)
+    log = boosting_log(directory)
+    running = BoostingProcess(None if output.exists() else _start(job, output, kept, log), output, log)
     try:
         yield running
     finally:
@@ -115,7 +132,7 @@ def _take(kept: Path, output: Path) -> None:
         write_atomic(output, content)
 
 
-def _start(job: Job, output: Path, kept: Path | None) -> subprocess.Popen[bytes] | None:
+def _start(job: Job, output: Path, kept: Path | None, log: Path) -> subprocess.Popen[bytes] | None:
     key = job.data.shard_key
     request = {
         "directory": job.data.output,
@@ -127,13 +144,15 @@ def _start(job: Job, output: Path, kept: Path | None) -> subprocess.Popen[bytes]
     # Threads that wait for each other must not spin: the training needs the cores.
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "farandole.training.evaluation.boosting"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,  # the worker's own output is read by the launcher
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "farandole.training.evaluation.boosting"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # the worker's own output is read by the launcher
+                stderr=errors,
+                env=environment,
+            )
         assert process.stdin is not None
         with process.stdin:
             process.stdin.write(json.dumps(request).encode())
@@ -158,7 +177,7 @@ def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
     else:
         counts = listed_class_counts(dataset)
         if counts is None:
-            counts = np.bincount(_some_labels(dataset), minlength=len(label.classes)).tolist()
+            counts = np.bincount(sample_labels(dataset), minlength=len(label.classes)).tolist()
         logs = np.log(np.maximum(counts, 0.5) / max(1, sum(counts)))
         output = logs[1:] - logs[:1] if label.kind == "binary" else logs
     return torch.from_numpy(np.tile(output, (rows, 1)))
@@ -167,10 +186,10 @@ def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
 def _label_mean(dataset: Dataset, label: LabelColumn) -> float:
     """Return the mean of the training labels, from the statistics of the manifest if they have it."""
     known = dataset.manifest.statistics.get(label.column, {}).get("mean")
-    return float(label.in_units(_some_labels(dataset)).mean() if known is None else known)
+    return float(label.in_units(sample_labels(dataset)).mean() if known is None else known)
 
 
-def _some_labels(dataset: Dataset) -> np.ndarray:
+def sample_labels(dataset: Dataset) -> np.ndarray:
     """Return the labels of the first training rows, which are a sample: reading all of them means reading all rows."""
     reader, found, rows = dataset.split("train"), [], 0
     for number in range(len(reader.block_rows)):

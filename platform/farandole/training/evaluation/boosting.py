@@ -87,10 +87,18 @@ def fit_and_predict(dataset: Dataset) -> tuple[np.ndarray, int]:
         model = HistGradientBoostingRegressor(categorical_features=categorical, random_state=0)
         model.fit(features, label.in_units(labels))
     else:
-        model = HistGradientBoostingClassifier(categorical_features=categorical, random_state=0)
+        model = HistGradientBoostingClassifier(
+            categorical_features=categorical, random_state=0, early_stopping=_early_stopping(labels)
+        )
         model.fit(features, labels)
     parts = [_outputs(model, _matrix(schema, block), label) for block in _blocks(dataset, "test")]
     return np.concatenate(parts), len(labels)
+
+
+def _early_stopping(labels: np.ndarray) -> str | bool:
+    """Return scikit-learn's default, unless its stratified split would reject a class with a single row."""
+    counts = np.bincount(labels)
+    return "auto" if counts[counts > 0].min() > 1 else False
 
 
 def _outputs(model: Any, features: np.ndarray, label: LabelColumn) -> np.ndarray:

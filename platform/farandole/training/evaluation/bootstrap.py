@@ -44,12 +44,13 @@ def intervals(
     if rows < 2:
         return {}
     random = np.random.default_rng(0)
-    everything = weighted_metrics(names, outputs.astype(np.float64), label, column)
+    outputs = outputs.astype(np.float64)
+    everything, classes = weighted_metrics(names, outputs, label, column), occurring_classes(outputs, label, column)
     whole = {name: float(metric(np.ones((1, rows)))[0]) for name, metric in everything.items()}
     if rows > MAX_ROWS:
         chosen = np.sort(random.choice(rows, MAX_ROWS, replace=False))
         outputs, label = outputs[chosen], label[chosen]
-    metrics = weighted_metrics(names, outputs.astype(np.float64), label, column)
+    metrics = weighted_metrics(names, outputs, label, column, classes)
     replicates: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     for _ in range(0, REPLICATES, _AT_ONCE):
         weights = _draw(random, len(label))
@@ -72,8 +73,19 @@ def _draw(random: np.random.Generator, rows: int) -> np.ndarray:
     return np.bincount(drawn.ravel(), minlength=_AT_ONCE * rows).reshape(_AT_ONCE, rows).astype(np.float64)
 
 
+def occurring_classes(outputs: np.ndarray, label: np.ndarray, column: LabelColumn) -> np.ndarray:
+    """Return the numbers of the classes that some of these rows have, or are predicted to have."""
+    if column.kind == "regression":
+        return np.empty(0, dtype=np.int64)
+    return np.unique(np.concatenate([label.astype(np.int64), _predicted(outputs, column)]))
+
+
 def weighted_metrics(
-    names: tuple[str, ...], outputs: np.ndarray, label: np.ndarray, column: LabelColumn
+    names: tuple[str, ...],
+    outputs: np.ndarray,
+    label: np.ndarray,
+    column: LabelColumn,
+    classes: np.ndarray | None = None,
 ) -> dict[str, WeightedMetric]:
     """Return the built-in metrics of these rows as functions of the rows' weights.
 
@@ -82,11 +94,14 @@ def weighted_metrics(
         outputs: float64 `[B, O]`.
         label: `[B]`.
         column: The label's column.
+        classes: The classes of which a mean is taken; it is undefined if one of them does not occur. Default: those
+            that occur in these rows.
     """
     if column.kind == "regression":
         metrics = _regression_metrics(outputs[:, 0], label.astype(np.float64))
     else:
-        metrics = _class_metrics(outputs, label.astype(np.int64), column)
+        classes = occurring_classes(outputs, label, column) if classes is None else classes
+        metrics = _class_metrics(outputs, label.astype(np.int64), column, classes)
     return {name: metrics[name] for name in names if name in metrics}
 
 
@@ -101,21 +116,28 @@ def _regression_metrics(predicted: np.ndarray, label: np.ndarray) -> dict[str, W
     return {"rmse": lambda weights: np.sqrt(_mean(weights, squares)), "mae": lambda w: _mean(w, distances), "r2": r2}
 
 
-def _class_metrics(outputs: np.ndarray, label: np.ndarray, column: LabelColumn) -> dict[str, WeightedMetric]:
+def _predicted(outputs: np.ndarray, column: LabelColumn) -> np.ndarray:
+    """Return the predicted class of each row."""
+    predicted: np.ndarray = outputs[:, 0] > 0 if column.kind == "binary" else outputs.argmax(axis=1)
+    return predicted.astype(np.int64)
+
+
+def _class_metrics(
+    outputs: np.ndarray, label: np.ndarray, column: LabelColumn, classes: np.ndarray
+) -> dict[str, WeightedMetric]:
     if column.kind == "binary":
         signed = np.where(label == 1, outputs[:, 0], -outputs[:, 0])
         losses = np.logaddexp(0, -signed)
-        predicted = (outputs[:, 0] > 0).astype(np.int64)
     else:
         high = outputs.max(axis=1, keepdims=True)
         norms = high[:, 0] + np.log(np.exp(outputs - high).sum(axis=1))
         losses = norms - outputs[np.arange(len(label)), label]
-        predicted = outputs.argmax(axis=1)
+    predicted = _predicted(outputs, column)
     hits = (predicted == label).astype(np.float64)
     found: dict[str, WeightedMetric] = {
         "accuracy": lambda weights: _mean(weights, hits),
         "log_loss": lambda weights: _mean(weights, losses),
-        "macro_f1": lambda weights: _macro_f1(weights, predicted, label, len(column.classes)),
+        "macro_f1": lambda weights: _macro_f1(weights, predicted, label, classes),
     }
     return found | _ranking_metrics(outputs[:, 0], label) if column.kind == "binary" else found
 
@@ -146,13 +168,15 @@ def _ranking_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, Weighte
     return {"roc_auc": roc_auc, "average_precision": average_precision}
 
 
-def _macro_f1(weights: np.ndarray, predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+def _macro_f1(weights: np.ndarray, predicted: np.ndarray, label: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the mean F1 of the classes; NaN where one of them was not drawn, since the others have another mean."""
+
     def count(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(values, row, classes) for row in of])
+        return np.stack([np.bincount(values, row, int(classes.max()) + 1) for row in of])[:, classes]
 
     both = count(label, weights) + count(predicted, weights)
     f1 = _divide(2 * count(label, weights * (predicted == label)), both)  # NaN: the class does not occur
-    mean: np.ndarray = np.nanmean(f1, axis=1)
+    mean: np.ndarray = f1.mean(axis=1)
     return mean
 
 

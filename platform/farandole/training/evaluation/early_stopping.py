@@ -26,12 +26,10 @@ class BestTracker:
         self.num_waited = 0
 
     def add(self, value: float | None) -> bool:
-        """Add a value; returns whether it is the best so far. A missing value or NaN is not an improvement."""
-        if (
-            value is not None
-            and not math.isnan(value)
-            and (self.value is None or self._sign * (value - self.value) > self._min_change)
-        ):
+        """Add a value; returns whether it is the best so far. NaN is not an improvement; None is not counted."""
+        if value is None:
+            return False
+        if not math.isnan(value) and (self.value is None or self._sign * (value - self.value) > self._min_change):
             self.value, self.num_waited = value, 0
             return True
         self.num_waited += 1

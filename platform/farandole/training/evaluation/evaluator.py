@@ -12,8 +12,12 @@ from farandole.loading import EvaluationLoader
 from farandole.shards import Dataset, LabelColumn
 from farandole.training import heartbeat, world
 from farandole.training.dataset_guard import explain_dataset_change
+from farandole.training.losses import check_outputs
 from farandole.training.precision import autocast
 from farandole.training.world import World
+
+_MODE = " in evaluation mode"
+_TRIED_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Evaluator:
 
         Raises:
             DatasetError: The split cannot be read, or the dataset was prepared again.
+            ModelError: The network returns something of a wrong shape.
         """
         if not self.dataset.manifest.rows(split):
             return None
@@ -63,7 +68,9 @@ class Evaluator:
         with torch.no_grad(), autocast(self.precision, self.device), explain_dataset_change(self.dataset):
             for batch in EvaluationLoader(self.dataset, split, rank=self.gang.rank, size=self.gang.size):
                 on_device = batch.to(self.device)
-                outputs.append(self.model(**on_device.features).float().cpu())
+                found = self.model(**on_device.features)
+                check_outputs(found, batch.rows, label, mode=_MODE)
+                outputs.append(found.float().cpu())
                 labels.append(batch.label)
                 heartbeat.record_batch()
         no_outputs = torch.empty((0, label.num_outputs))
@@ -74,6 +81,30 @@ class Evaluator:
         if label.kind == "regression":
             all_outputs, all_labels = _in_units(label, all_outputs), _in_units(label, all_labels)
         return EvaluationResult(all_outputs, all_labels, self.compute_metrics(all_outputs, all_labels))
+
+
+def check_evaluation(dataset: Dataset, model: nn.Module, device: torch.device) -> None:
+    """Try the network in evaluation mode on a few training rows.
+
+    Otherwise outputs of a wrong shape would be found at the end of the first epoch, perhaps after hours.
+
+    Raises:
+        ModelError: The outputs have a wrong shape.
+    """
+    batch = next(iter(EvaluationLoader(dataset, "train", batch_rows=_TRIED_ROWS, read_ahead=0)), None)
+    if batch is None:
+        return
+    random, was_training = torch.get_rng_state(), model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            outputs = model(**batch.to(device).features)
+    except Exception:  # noqa: BLE001 - not about the shape: the first step or the evaluation reports it
+        return
+    finally:
+        model.train(was_training)
+        torch.set_rng_state(random)
+    check_outputs(outputs, batch.rows, dataset.manifest.columns.target, mode=_MODE)
 
 
 def _in_units(label: LabelColumn, values: torch.Tensor) -> torch.Tensor:

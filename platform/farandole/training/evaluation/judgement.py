@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from farandole.events import format_metric
 from farandole.spec import METRICS, Job, is_function_reference, metric_direction
@@ -18,7 +21,9 @@ _DIVERGED, _EXPLODED = 1.2, 10.0
 """Multiples of the trivial baseline's training loss. In the first steps, that of random weights is up to 10."""
 _TOO_HIGH = "the learning rate is too high ({}); lower train.optimizer.learning_rate"
 _WORSE = 0.1
-"""Relative rise of an error since the best epoch that is pointed out."""
+"""Relative rise of an error since its lowest value that is pointed out."""
+_EXTREME = 10.0
+"""Multiple of the range of the middle half of the labels, beyond which a label is extreme."""
 _TRIVIAL = {MEAN: "predicting the mean", "prior": "predicting the frequencies of the classes"}
 
 
@@ -30,11 +35,35 @@ class Evidence:
         steps: Optimizer steps.
         train_loss: The last training loss; None if none was logged.
         trivial_loss: The training loss of the trivial baseline; None if the loss is the user's own.
+        label_problem: Why no network would learn these labels; None if nothing is wrong with them.
     """
 
     steps: int
     train_loss: float | None
     trivial_loss: float | None
+    label_problem: str | None = None
+
+
+def find_label_problem(labels: np.ndarray) -> str | None:
+    """Describe labels of a regression that are all the same, or of which a few have the most weight.
+
+    Args:
+        labels: Labels of training rows, in the units of their column.
+    """
+    low, middle, high = np.percentile(labels, [25, 50, 75])
+    if labels.min() == labels.max():
+        return f"every label is {format_metric(float(middle))}; correct the query or the label"
+    reach = _EXTREME * (high - low)
+    extreme = np.abs(labels - middle) > reach
+    if not reach or not extreme.any() or labels.std() <= reach:
+        return None
+    furthest = float(labels[np.abs(labels - middle).argmax()])
+    return (
+        f"{int(extreme.sum())} of {len(labels)} labels are extreme, as far from the others as"
+        f" {format_metric(furthest)} where half of them lie between {format_metric(float(low))} and"
+        f" {format_metric(float(high))}, so that a squared error follows them alone; set train.loss: huber or mae, or"
+        " data.label.transform: log, or filter them out in the query"
+    )
 
 
 def gate_metric(job: Job) -> str:
@@ -74,6 +103,8 @@ def explain_failure(
 
 
 def _find_cause(metric: str, trivial: float, baselines: dict[str, dict[str, float]], evidence: Evidence) -> str:
+    if evidence.label_problem is not None:
+        return evidence.label_problem
     boosting = baselines.get(BOOSTING, {}).get(metric)
     if boosting is not None and not is_better(metric, boosting, trivial):
         return (
@@ -105,24 +136,24 @@ def _find_cause(metric: str, trivial: float, baselines: dict[str, dict[str, floa
 
 
 def find_overfitting(epochs: Sequence[dict[str, float]], best_epoch: int | None, *, keeps_best: bool) -> str | None:
-    """Describe how the validation became worse after the best epoch; returns None if it did not.
+    """Describe how the error on validation rose after its lowest value; returns None if it did not.
 
     Args:
         epochs: Metrics of the validation after each epoch.
-        best_epoch: Number of the best one, from 1.
+        best_epoch: Number of the best one, from 1; another metric than the error may have chosen it.
         keeps_best: Whether its weights are the model's.
     """
-    if best_epoch is None or best_epoch >= len(epochs):
+    if best_epoch is None:
         return None
-    best, last = epochs[best_epoch - 1], epochs[-1]
-    for error in (name for name in ("log_loss", "rmse") if name in best and name in last):
-        before, now = best[error], last[error]
-        if not now > (1 + _WORSE) * before:  # also NaN
+    for error in ("log_loss", "rmse"):
+        values = [metrics.get(error, math.nan) for metrics in epochs]
+        lowest = min(range(len(values)), key=lambda index: (math.isnan(values[index]), values[index]))
+        if not values[-1] > (1 + _WORSE) * values[lowest]:  # also NaN
             continue
-        kept = "whose weights are kept" if keeps_best else "but the weights of the last one are kept (train.keep)"
+        kept = f"epoch {best_epoch} are kept" if keeps_best else "the last epoch are kept (train.keep)"
         return (
-            f"over-fitting: the best epoch was {best_epoch} of {len(epochs)}, {kept}; {error} on validation rose from"
-            f" {format_metric(before)} to {format_metric(now)} since; use fewer train.epochs, more regularisation"
-            " (weight_decay, dropout), or more rows"
+            f"over-fitting: {error} on validation rose from {format_metric(values[lowest])} after epoch {lowest + 1} to"
+            f" {format_metric(values[-1])} after epoch {len(epochs)}; the weights of {kept}; use fewer train.epochs,"
+            " more regularisation (weight_decay, dropout), or more rows"
         )
     return None

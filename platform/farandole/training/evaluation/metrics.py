@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from farandole.shards import LabelColumn
-from farandole.spec import Job, is_function_reference
+from farandole.spec import Job, is_function_reference, metric_key
 from farandole.training.evaluation import ranking
 from farandole.training.losses import loss_function
 from farandole.training.model_builder import import_user_function, user_code_error
@@ -19,9 +19,10 @@ from farandole.training.model_builder import import_user_function, user_code_err
 SplitMetric = Callable[[torch.Tensor, torch.Tensor], Any]
 """Function from outputs `[B, O]` and label `[B]` of a whole split to a number."""
 
-_RANKING_METRICS = {"roc_auc", "average_precision"}
+RANKING_METRICS = frozenset({"roc_auc", "average_precision"})
 """Metrics that depend on the order of rows alone; they need rows of both classes."""
-
+FALLBACK_METRIC = "log_loss"
+"""The metric that takes the place of one that a split does not define."""
 
 _METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "roc_auc": ranking.roc_auc,
@@ -90,11 +91,6 @@ def macro_f1(figures: dict[str, dict[str, float]]) -> float:
     return sum(found) / max(1, len(found))
 
 
-def metric_key(name: str) -> str:
-    """Return the name under which a metric is logged: MLflow rejects a colon in a name."""
-    return name.replace(":", ".")
-
-
 def metric_functions(job: Job) -> dict[str, SplitMetric]:
     """Import the user's own metrics.
 
@@ -136,7 +132,7 @@ def compute_metrics(
         if user_metrics and name in user_metrics:
             computed[metric_key(name)] = _compute_user_metric(user_metrics[name], outputs, label, name)
             continue
-        if name in _RANKING_METRICS and len(torch.unique(label)) < 2:
+        if name in RANKING_METRICS and len(torch.unique(label)) < 2:
             continue
         if name == "r2" and len(label) < 2:
             continue
@@ -146,12 +142,26 @@ def compute_metrics(
             value = (predicted_classes(scores) == label).double().mean()
         elif name == "macro_f1":
             value = torch.tensor(macro_f1(class_figures(outputs, label, column)))
-        elif name in _RANKING_METRICS:
+        elif name in RANKING_METRICS:
             value = _METRICS[name](_to_ranks(outputs.squeeze(1)), label)
         else:
             value = _METRICS[name](scores, label)
         computed[name] = float(value)
     return computed
+
+
+def measure(
+    job: Job,
+    outputs: torch.Tensor,
+    label: torch.Tensor,
+    column: LabelColumn,
+    user_metrics: dict[str, SplitMetric] | None = None,
+) -> dict[str, float]:
+    """Compute the metrics of the job; also `FALLBACK_METRIC` where a split of a single class leaves one out."""
+    found = compute_metrics(job.metrics, outputs, label, column, user_metrics)
+    if all(name in found for name in job.metrics if name in RANKING_METRICS):
+        return found
+    return found | compute_metrics((FALLBACK_METRIC,), outputs, label, column)
 
 
 def _compute_user_metric(function: SplitMetric, outputs: torch.Tensor, label: torch.Tensor, name: str) -> float:

@@ -87,6 +87,11 @@ def test_column_may_name_the_split(spark: SparkSession) -> None:
     assert split_counts(counted(with_partition_columns(frame, split)), split) == [2, 1, 1]
 
 
+def test_a_split_by_time_without_a_test_share_has_no_test_row(frame: DataFrame) -> None:
+    split = Split(train=0.9, validation=0.1, test=0.0, time="id")
+    assert split_counts(counted(with_partition_columns(frame, split)), split) == [ROWS * 9 // 10, ROWS // 10, 0]
+
+
 def test_a_column_may_leave_validation_and_test_empty() -> None:
     split = Split(column="part")
     assert split_counts({0: 1}, split) == [1, 0, 0]

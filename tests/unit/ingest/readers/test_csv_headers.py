@@ -181,3 +181,15 @@ def test_malformed_header_is_reported(write: Write, name: str) -> None:
     refusal = header_refused(path, columns={"a": "string"})
     assert refusal.startswith(f"{path}: ")
     assert message in refusal
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_declared_columns_of_directories_are_in_no_header(tmp_path: Path, header: bool) -> None:
+    path = tmp_path / "year=2019" / "a.csv"
+    path.parent.mkdir()
+    path.write_text("x,y\n1,2\n" if header else "1,2\n", encoding="utf-8")
+    source = csv(tmp_path, format="csv", header=header, columns={"x": "int", "year": "bigint", "y": "int"})
+    assert read_headers("rows", source, SourceFiles("rows", (path,), tmp_path)).first == ("x", "y")
+    only = csv(tmp_path, format="csv", header=header, columns={"year": "bigint"})
+    with pytest.raises(DataError, match="declares only columns of directories; add one of the files"):
+        read_headers("rows", only, SourceFiles("rows", (path,), tmp_path))

@@ -31,6 +31,15 @@ def test_first_rows_of_csv_are_text(tmp_path: Path, name: str) -> None:
     assert found == {"a.b": ["0", "1", "2"], "mail": [f"u{number}@example.org" for number in range(3)]}
 
 
+def test_declared_columns_of_directories_do_not_prevent_the_search(tmp_path: Path) -> None:
+    path = tmp_path / "year=2019" / "a.csv"
+    path.parent.mkdir()
+    path.write_text("mail\nada@example.org\n", encoding="utf-8")
+    columns = {"mail": "string", "year": "bigint"}
+    source = CsvSource(format="csv", path=str(tmp_path), columns=columns)
+    assert read(source) == {"mail": ["ada@example.org"]}
+
+
 def test_first_rows_of_json_have_the_text_members(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"n": number, "t": f"t{number}"}) + "\n" for number in range(9)))

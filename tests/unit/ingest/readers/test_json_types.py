@@ -71,6 +71,12 @@ def test_integer_that_no_type_keeps_is_refused(write: Write, name: str) -> None:
     assert "columns" in str(caught.value)
 
 
+def test_empty_arrays_have_no_members(write: Write) -> None:
+    empty = write("empty.json", "[]\n")
+    assert read(empty) == ({}, [])
+    assert read(empty, write("one.json", '[{"a": 1}]')) == ({"a": "bigint"}, [{"a": 1}])
+
+
 def test_integers_and_fractions_of_different_files_are_unified_exactly(write: Write) -> None:
     wide, big = write("w.jsonl", lines("9007199254740993")), write("b.jsonl", lines("12345678901234567890"))
     plain, fraction = write("p.jsonl", lines("5")), write("f.jsonl", lines("0.5"))

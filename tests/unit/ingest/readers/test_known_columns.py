@@ -65,6 +65,18 @@ def test_parquet_footers_and_directories_count(tmp_path: Path) -> None:
     assert problem == "data.features.yaer: the files of the source have no column yaer; did you mean year?"
 
 
+def test_directory_columns_may_be_declared(tmp_path: Path) -> None:
+    folder = tmp_path / "rows" / "y%20ear=2020"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("size,late\n1,0\n")
+    source = {"path": str(tmp_path / "rows"), "format": "csv"}
+    columns = {"size": "int", "late": "int"}
+    assert _problems(_job(source, "size")) == []
+    assert _problems(_job({**source, "columns": {**columns, "y ear": "int"}}, "size")) == []
+    (problem,) = _problems(_job({**source, "columns": columns}, "size", split={"by": ["y ear"]}))
+    assert problem == "data.split.by: the files of the source have no column y ear; they have size, late"
+
+
 def test_query_may_make_columns(rows: dict[str, Any]) -> None:
     query = "SELECT size * 2 AS twice, late FROM rows"
     assert _problems(_job(rows, "twice", query=query)) == []

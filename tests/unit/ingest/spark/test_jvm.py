@@ -104,6 +104,16 @@ def test_process_that_ends_early_is_an_error(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_process_that_sends_nothing_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    folder = tmp_path / "connection-folder"
+    folder.mkdir()
+    started = Jvm(_process("input()"), folder)
+    with pytest.raises(JvmError, match=r"has not sent its port number for 0\.05 s"):
+        started.connection(timeout_s=0.05)
+    assert not folder.exists()
+    started.stop()
+
+
 def test_process_that_ignores_the_end_of_its_input_is_killed(tmp_path: Path) -> None:
     started = Jvm(_process("import time; time.sleep(600)"), tmp_path / "none")
     started.stop(timeout_s=0.1)

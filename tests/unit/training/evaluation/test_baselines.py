@@ -58,6 +58,8 @@ def test_boosting_runs_beside_the_block_and_its_result_is_reused(
         found = again.outputs(timeout_s=0)
         assert found is not None
         assert torch.equal(found, outputs)
+        assert again.problem is None
+    assert not list(tmp_path.glob("logs/*")), "there was nothing to report"
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +81,7 @@ def test_boosting_is_not_computed_again_for_another_job_on_the_same_dataset(
     assert outputs is not None
     assert kept_outputs(dataset).is_relative_to(own_home)
     started: list[Path] = []
-    monkeypatch.setattr(baselines, "_start", lambda job, output, kept: started.append(output))
+    monkeypatch.setattr(baselines, "_start", lambda job, output, kept, log: started.append(output))
     with boosting_process(job, dataset, second) as again:
         assert again is not None
         found = again.outputs(timeout_s=0)
@@ -95,7 +97,7 @@ def test_outputs_for_an_encrypted_dataset_are_not_kept(
     make_job: MakeJob, made: MakeMade, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[Path | None] = []
-    monkeypatch.setattr(baselines, "_start", lambda job, output, path: kept.append(path))
+    monkeypatch.setattr(baselines, "_start", lambda job, output, path, log: kept.append(path))
     encrypted = {"size_mib": 1, "encryption": {"key": {"environment": "SHARD_KEY"}}}
     with boosting_process(make_job(data__shards=encrypted), Dataset(made().path), tmp_path):
         assert kept == [None]
@@ -106,8 +108,13 @@ def test_boosting_that_fails_or_is_not_ready_has_no_outputs(make_job: MakeJob, m
     with boosting_process(job, dataset, tmp_path) as running:
         assert running is not None
         assert running.outputs(timeout_s=0) is None
+        assert running.problem == "boosting was not ready 0 s after the end of the training"
         assert running.outputs(timeout_s=120) is None
+        assert running.problem is not None
+        assert running.problem.startswith("boosting failed: farandole.errors.DatasetError: ")
+        assert running.problem.endswith(f"; see {tmp_path / 'logs' / 'boosting.log'}")
     assert not list(tmp_path.glob("*.npz"))
+    assert "Traceback" in (tmp_path / "logs" / "boosting.log").read_text()
 
 
 @pytest.mark.parametrize("baseline", ["trivial", "off", False])

@@ -63,6 +63,18 @@ def test_class_that_the_sample_lacks_has_a_small_probability(made: MakeMade, mon
     assert np.isfinite(outputs).all()
 
 
+def test_class_with_a_single_row_among_many_is_learned(made: MakeMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above 10,000 rows, scikit-learn's default is to stop early, by rows of a stratified split."""
+    dataset = Dataset(made("multiclass").path)
+    features, labels = boosting._training_rows(dataset)
+    features, labels = np.tile(features, (11, 1)), np.tile(np.minimum(labels, 1), 11)
+    labels[7] = 2
+    monkeypatch.setattr(boosting, "_training_rows", lambda dataset: (features, labels))
+    outputs, rows = fit_and_predict(dataset)
+    assert rows == len(labels) > 10_000
+    assert np.isfinite(outputs).all()
+
+
 def test_process_writes_its_outputs_and_prints_nothing(made: MakeMade, tmp_path: Path) -> None:
     kept = tmp_path / "cache" / "kept.npz"
     request = {"directory": str(made().path), "key": None, "output": str(tmp_path / "out.npz"), "kept": str(kept)}

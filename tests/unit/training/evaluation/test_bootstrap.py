@@ -74,6 +74,23 @@ def test_undefined_metrics_have_no_interval() -> None:
     assert intervals(("mine:cost",), outputs, label, BINARY) == {}
 
 
+@pytest.mark.parametrize(("rare_rows", "has_interval"), [(1, False), (2, False), (4, True)])
+def test_macro_f1_has_an_interval_only_if_each_class_is_drawn(rare_rows: int, has_interval: bool) -> None:
+    random = np.random.default_rng(0)
+    label = np.r_[np.zeros(rare_rows, dtype=np.int64), random.integers(1, 4, 300)]
+    predicted = np.where(random.random(len(label)) < 0.8, label, 1 + random.integers(0, 3, len(label)))
+    outputs = 4.0 * np.eye(4)[predicted]
+    found = intervals(METRICS["multiclass"], outputs, label, MULTICLASS)
+    assert set(found) == {"accuracy", "log_loss"} | ({"macro_f1"} if has_interval else set())
+
+
+def test_macro_f1_of_a_sample_without_a_class_has_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "MAX_ROWS", 50)
+    label = np.r_[0, np.tile([1, 2, 3], 1000)]
+    assert "macro_f1" not in intervals(("macro_f1",), 4.0 * np.eye(4)[label], label, MULTICLASS)
+    assert "macro_f1" in intervals(("macro_f1",), 4.0 * np.eye(4)[label[1:]], label[1:], MULTICLASS)
+
+
 def test_labels_that_float32_cannot_hold_have_correct_intervals() -> None:
     label = np.arange(1_700_000_000, 1_700_000_200, dtype=np.float64)
     random = np.random.default_rng(0)

@@ -16,6 +16,12 @@ def test_only_improvements_count(direction: str, values: tuple[float, ...]) -> N
     assert (best.value, best.num_waited) == (values[1], 2)
 
 
+def test_validation_without_the_metric_is_not_waited_for() -> None:
+    best = BestTracker("max")
+    assert [best.add(value) for value in (None, 0.5, None, math.nan)] == [False, True, False, False]
+    assert best.num_waited == 1
+
+
 def test_small_changes_and_nan_do_not_count() -> None:
     best = BestTracker("max", min_change=0.1)
     assert [best.add(value) for value in (0.5, 0.6, 0.65, math.nan, None)] == [True, False, True, False, False]
@@ -60,7 +66,7 @@ def test_log_loss_decides_between_epochs_with_the_same_value() -> None:
     assert stopping.best_epoch == 3
     assert stopping.best_weights == {"w": torch.tensor([2.0])}
     assert stopping.best_value == 1.0
-    assert stopping.should_stop  # a tie is no improvement
+    assert stopping.should_stop  # a tie is not an improvement
 
 
 def test_tied_weights_are_copied_once() -> None:

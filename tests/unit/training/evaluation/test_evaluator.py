@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
+from farandole.errors import ModelError
 from farandole.shards import Dataset, write_manifest
 from farandole.spec import Job
 from tests.support.made_data import Made
@@ -27,6 +29,19 @@ def test_empty_split_is_not_evaluated(
     assert trainer.validation == {}
     assert trainer.evaluate("validation") is None
     assert not any(name.startswith("validation.") for name in harness.logged)
+
+
+def test_outputs_of_a_wrong_shape_are_reported_before_training(harness: Harness, make_job: MakeJob) -> None:
+    job = make_job(model={"builder": "network:build_two_wide", "options": {"mode": "evaluation"}})
+    with pytest.raises(ModelError, match=r"forward in evaluation mode returned torch\.float32 \[2, 2\]; return .*2, 1"):
+        harness.trainer(job)
+
+
+def test_outputs_that_change_their_shape_are_reported(harness: Harness, make_job: MakeJob) -> None:
+    trainer = harness.trainer(make_job())
+    trainer.model.forward = lambda **groups: next(iter(groups.values()))[:, :0]  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match=r"forward in evaluation mode returned torch\.float32 \[150, 0\]"):
+        trainer.evaluate("test")
 
 
 def test_only_training_rows_are_augmented(harness: Harness, make_job: MakeJob, tmp_path: Path) -> None:

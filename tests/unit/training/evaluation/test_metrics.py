@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
 
 from farandole.errors import ModelError
-from farandole.spec import METRICS
-from farandole.training.evaluation.metrics import class_figures, compute_metrics, predictions
+from farandole.spec import METRICS, Job
+from farandole.training.evaluation.metrics import class_figures, compute_metrics, measure, predictions
 from farandole.training.model_builder import import_user_function
 from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
+
+
+def test_log_loss_is_measured_where_a_ranking_is_not_defined(make_job: Callable[..., Job]) -> None:
+    job, outputs = make_job(train__metrics=["roc_auc", "accuracy"]), torch.tensor([[-1.0], [-2.0]])
+    assert set(measure(job, outputs, torch.tensor([0, 1]), BINARY)) == {"roc_auc", "accuracy"}
+    assert set(measure(job, outputs, torch.tensor([0, 0]), BINARY)) == {"accuracy", "log_loss"}
+    assert measure(job, outputs[:0], torch.tensor([]), BINARY) == {}
 
 
 def test_binary_metrics_equal_those_of_scikit_learn() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import torch
 
 from farandole.shards import Dataset
 from farandole.spec import Job
+from farandole.training.evaluation.baselines import BoostingProcess
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.metrics import compute_metrics
 from farandole.training.evaluation.report import Reporter, recent_loss, rows_digest
 from farandole.training.result import TrainingResult
 from farandole.training.timing import TimeSplit
-from tests.support.labels import BINARY, REGRESSION
-from tests.support.made_data import ROWS, Made
+from tests.support.made_data import ROWS, Made, Split, make_dataset
 
 RESULT = TrainingResult(
     workers=1,
@@ -30,7 +31,7 @@ RESULT = TrainingResult(
 )
 
 
-def reporter(job: Job, made: Made, sign: float) -> Reporter:
+def reporter(job: Job, made: Made, sign: float, boosting: BoostingProcess | None = None) -> Reporter:
     """Return a reporter on outputs that are `sign` times the true answer."""
     dataset = Dataset(made.path)
     column, reader = dataset.manifest.columns.target, dataset.split("test")
@@ -42,7 +43,7 @@ def reporter(job: Job, made: Made, sign: float) -> Reporter:
         label = torch.from_numpy(stored)
         outputs = sign * torch.nn.functional.one_hot(label.long()).float()[:, -column.num_outputs :] - sign / 2
     metrics = compute_metrics(job.metrics, outputs, label, column)
-    return Reporter(job, dataset, EvaluationResult(outputs, label, metrics), None)
+    return Reporter(job, dataset, EvaluationResult(outputs, label, metrics), boosting)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("binary", "prior"), ("multiclass", "prior"), ("regression", "mean")])
@@ -72,7 +73,20 @@ def test_overfitting_becomes_a_note(make_job: Callable[..., Job], made: Callable
     each = reporter(make_job(), made(), 1.0)
     each.describe(RESULT)
     (note,) = each.report.notes
-    assert "log_loss on validation rose from 0.5 to 0.9" in note
+    assert "log_loss on validation rose from 0.5 after epoch 1 to 0.9 after epoch 2" in note
+
+
+def test_boosting_that_failed_becomes_a_note(
+    make_job: Callable[..., Job], made: Callable[..., Made], tmp_path: Path
+) -> None:
+    (tmp_path / "boosting.log").write_text("Traceback\nValueError: too few members\n")
+    boosting = BoostingProcess(None, tmp_path / "missing.npz", tmp_path / "boosting.log")
+    each = reporter(make_job(), made(), 1.0, boosting)
+    each.add_boosting(0)
+    assert each.report.notes == [
+        "the comparison with boosting is missing: boosting failed: ValueError: too few members; see"
+        f" {tmp_path / 'boosting.log'}"
+    ]
 
 
 def test_without_baselines_nothing_fails(make_job: Callable[..., Job], made: Callable[..., Made]) -> None:
@@ -89,15 +103,47 @@ def test_without_test_rows_only_notes_are_reported(make_job: Callable[..., Job],
     assert each.find_failure(9, []) is None
 
 
-def test_digest_identifies_the_rows_and_not_the_scale_of_their_labels() -> None:
-    values = np.random.default_rng(0).normal(size=100)
-    digest = rows_digest(REGRESSION, values)
-    assert rows_digest(REGRESSION, values * 1.0000001 + 3e-9) == digest
-    assert rows_digest(REGRESSION, values[1:]) != digest
-    assert rows_digest(REGRESSION, values[::-1]) != digest
-    classes = (values > 0).astype(np.int32)
-    assert rows_digest(BINARY, classes) != rows_digest(BINARY, 1 - classes)
+def test_digest_identifies_the_test_rows(made: Callable[..., Made], tmp_path: Path) -> None:
+    """Other features with the same labels are other rows; other training rows, which change scales, are not."""
+
+    def edited(name: str, edit: Callable[[Split], None]) -> str:
+        return rows_digest(Dataset(make_dataset(tmp_path / name, "binary", edit=edit).path), "test")
+
+    def change_number(split: Split) -> None:
+        split["test"].loc[5, "width"] = 30.0
+
+    def change_category(split: Split) -> None:
+        colours = split["test"]["colour"]
+        split["test"].loc[5, "colour"] = "red" if colours[5] != "red" else "green"
+
+    def change_label(split: Split) -> None:
+        split["test"].loc[5, "label"] = not split["test"]["label"][5]
+
+    def change_training_rows(split: Split) -> None:
+        split["train"]["row"] *= 2
+        split["train"].loc[:500, "colour"] = "blue"
+
+    digest = rows_digest(Dataset(made().path), "test")
     assert len(digest) == 12
+    assert rows_digest(Dataset(made().path), "validation") != digest
+    for edit in (change_number, change_category, change_label):
+        assert edited(edit.__name__, edit) != digest
+    assert edited("unchanged", lambda split: None) == digest
+    assert edited("trained", change_training_rows) == digest
+
+
+def test_digest_of_numbers_depends_on_their_ranks(made: Callable[..., Made], tmp_path: Path) -> None:
+    def scale(split: Split) -> None:
+        for rows in split.values():
+            rows["label"] = 3 * rows["label"] + 5
+
+    def swap(split: Split) -> None:
+        split["test"].loc[[3, 4], "label"] = split["test"]["label"][[4, 3]].to_numpy()
+
+    digest = rows_digest(Dataset(made("regression").path), "test")
+    for name, edit, is_equal in (("scaled", scale, True), ("swapped", swap, False)):
+        dataset = Dataset(make_dataset(tmp_path / name, "regression", edit=edit).path)
+        assert (rows_digest(dataset, "test") == digest) is is_equal
 
 
 def test_recent_loss_is_the_mean_of_the_last_fifth_of_the_steps() -> None:

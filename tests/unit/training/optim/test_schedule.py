@@ -92,6 +92,8 @@ def test_plateau_resumes_from_its_state() -> None:
         first.add_validation({"accuracy": value})
     second.load_state_dict(first.state_dict())
     for plateau in (first, second):
-        plateau.add_validation({})  # an undefined metric is not an improvement
+        plateau.add_validation({})  # a metric that is not measured decides nothing
+        assert plateau.factor == 1.0
+        plateau.add_validation({"accuracy": math.nan})  # this one is not an improvement
     assert first.factor == second.factor == 0.5
     assert first.state_dict() == second.state_dict()

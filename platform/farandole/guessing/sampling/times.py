@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,13 +49,13 @@ class TimePatterns:
         patterns: `date` and `timestamp` to the pattern.
         columns: Column to its type, of those that are written in one of the patterns.
         ambiguous: The columns that another pattern fits as well, such as those whose days are all below 13.
-        others: The columns that hold times in yet another pattern.
+        others: The columns that hold times in yet another pattern: column to its type and this pattern.
     """
 
     patterns: Mapping[str, str]
     columns: Mapping[str, str]
     ambiguous: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    others: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def find_time_patterns(texts: Mapping[str, pa.StringArray]) -> TimePatterns:
@@ -74,7 +74,7 @@ def find_time_patterns(texts: Mapping[str, pa.StringArray]) -> TimePatterns:
     patterns: dict[str, str] = {}
     columns: dict[str, str] = {}
     ambiguous: list[str] = []
-    others: list[str] = []
+    others: dict[str, tuple[str, str]] = {}
     for kind, found_of in fitting.items():
         votes = Counter(pattern for found in found_of.values() for pattern in found)
         if not votes:
@@ -84,10 +84,10 @@ def find_time_patterns(texts: Mapping[str, pa.StringArray]) -> TimePatterns:
         for column, found in found_of.items():
             if patterns[kind] in found:
                 columns[column] = kind
-                ambiguous += [column] if len(found) > 1 else []
             else:
-                others.append(column)
-    return TimePatterns(patterns, columns, tuple(ambiguous), tuple(others))
+                others[column] = kind, found[0]
+            ambiguous += [column] if len(found) > 1 else []
+    return TimePatterns(patterns, columns, tuple(ambiguous), others)
 
 
 def is_iso_time(values: pa.StringArray) -> bool:

@@ -13,11 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from farandole.errors import DataError
+from farandole.events import format_count
 from farandole.ingest.readers.byte_ranges import open_decompressed
 
 _HEAD_BYTES = 1 << 20
 _SEPARATORS = (",", ";", "\t", "|")
 _LINES = 200
+_SAME_WIDTH = 0.95
+"""The share of the rows of a table that have the same number of fields at least."""
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -64,6 +67,7 @@ def find_dialect(path: Path) -> Dialect:
     if len(head) == _HEAD_BYTES:  # the last line may be cut off
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     separator, rows = _find_separator(text)
+    _check_first_line(path, rows)
     return Dialect(
         encoding=encoding,
         separator=separator,
@@ -71,6 +75,23 @@ def find_dialect(path: Path) -> Dialect:
         multiline=any("\n" in field or "\r" in field for row in rows for field in row),
         num_columns=len(rows[0]) if rows else 0,
     )
+
+
+def _check_first_line(path: Path, rows: list[list[str]]) -> None:
+    """Check that the file begins with its table, and not with a title or comments.
+
+    Raises:
+        DataError: The first line has fewer fields than nearly all others.
+    """
+    widths = [len(row) for row in rows]
+    width, count = Counter(widths).most_common(1)[0] if rows else (0, 0)
+    above = next((number for number, found in enumerate(widths) if found == width), 0)
+    if not above or widths[0] > width or count < _SAME_WIDTH * len(rows[above:]):
+        return
+    found = f"{path}: line 1 has {format_count(widths[0], 'field')}, and the lines below have {width}"
+    if above == 1 and widths[0] == width - 1:
+        raise DataError(f"{found}; write the name that is missing into the first line")
+    raise DataError(f"{found}; remove {'the line' if above == 1 else f'the {above} lines'} above the table")
 
 
 def _find_encoding(path: Path, head: bytes) -> str:
@@ -100,7 +121,7 @@ def _find_separator(text: str) -> tuple[str, list[list[str]]]:
         widths = Counter(map(len, rows))
         width, count = widths.most_common(1)[0] if widths else (1, 0)
         score = (count / len(rows) if rows and width > 1 else 0.0, width)
-        if best is None or score > best[0]:
+        if best is None or score > best[0] or (score == best[0] and width > 1):  # commas are also parts of numbers
             best = score, separator, rows
     assert best is not None, "there are separators to try"
     return best[1], best[2]

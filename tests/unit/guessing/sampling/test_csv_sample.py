@@ -1,22 +1,17 @@
-"""Files of all forms, read as they are written."""
+"""Text files of all forms, read as they are written."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import random
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from farandole.errors import DataError
-from farandole.guessing.job_text import write_job_file
-from farandole.spec import load_job
+from farandole.spec import CsvSource
 from tests.support.guesses import guess_file, job_of, kinds_of, left_out_of, two_columns
 from tests.support.odd_tables import write_table
 
@@ -81,40 +76,12 @@ def test_rows_that_cannot_be_read_are_dropped_and_mentioned(tmp_path: Path) -> N
     assert found.notes == ("1 row cannot be read, to be left out (t.csv: line 52: wrong number of fields)",)
 
 
-def test_parquet_and_json_are_read(tmp_path: Path) -> None:
-    rows = [
-        {"x": n / 3, "word": "uv"[n % 2], "when": f"2024-01-{1 + n % 28:02d}", "y": n % 3 == 0, "part": {"a": 1}}
-        for n in range(90)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
-    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "array.json").write_text(json.dumps(rows))
-    for name in ("t.parquet", "t.jsonl"):
-        found = guess_file(tmp_path / name, "y")
-        assert {"x": "numeric", "word": "categorical"}.items() <= kinds_of(found).items()
-        assert "select its parts" in left_out_of(found)["part"]
-        assert found.label.kind == "binary"
-    assert kinds_of(guess_file(tmp_path / "t.jsonl", "y"))["when"] == "time"
-
-
 def test_columns_of_directories_become_features(tmp_path: Path) -> None:
     for year in (2023, 2024):
         write_table(tmp_path / "in" / f"year={year}" / "t.csv", "x,y", two_columns)
     found = guess_file(tmp_path / "in", "y")
     assert found.rows == 400
     assert kinds_of(found) == {"x": "numeric", "year": "numeric"}
-
-
-def test_folders_of_images_become_classes(tmp_path: Path) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for number in range(12):
-            Image.new("L", (30, 20), number).save(tmp_path / "in" / name / f"{number}.png")
-    found = guess_file(tmp_path / "in")
-    assert found.label.spec == {"column": "label", "kind": "binary"}
-    assert found.features[0].spec == {"kind": "image", "size": [20, 30], "mode": "gray"}
-    assert found.builder == "farandole.models.cnn:build"
-    assert load_job(write_job_file(found, tmp_path / "job")).network.builder == "farandole.models.cnn:build"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +94,15 @@ def test_folders_of_images_become_classes(tmp_path: Path) -> None:
         (b"x,x,y\n1,2,3\n", "the header names x twice"),
         (b"y\n" + b"".join(b"%d.5\n" % number for number in range(50)), "no column is left to predict y from"),
         (b"x,y\n" + b"1.5,2.5\n2.5,3.5\n" * 4, "--label y: 8 rows have one, too few to train"),
-        (b"x,y\n" + b"1,2,3\n" * 20, "line 2: wrong number of fields"),
+        (b"x,y\n" + b"1,2,3\n" * 20, "line 1 has 2 fields, and the lines below have 3; write the name that is missing"),
+        (
+            b"# made by hand\n#\nx,y\n" + b"1,2\n" * 20,
+            "line 1 has 1 field, and the lines below have 2; remove the 2 lines above",
+        ),
+        (b"x,y\n1,2\n", "1 row: too few to train, to validate and to test; give at least 20"),
         (b"PAR1 but no more", "is not a whole Parquet file"),
     ],
-    ids=["empty", "blank", "header", "binary", "twice", "one column", "few rows", "fields", "parquet"],
+    ids=["empty", "blank", "header", "binary", "twice", "one column", "few rows", "fields", "title", "row", "parquet"],
 )
 def test_file_without_a_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(content)
@@ -140,8 +112,45 @@ def test_file_without_a_table_is_refused(tmp_path: Path, content: bytes, message
         guess_file(next(tmp_path.iterdir()))
 
 
-def test_folder_of_several_formats_is_refused(tmp_path: Path) -> None:
-    write_table(tmp_path / "a.csv", "x,y", two_columns)
-    (tmp_path / "b.json").write_text('{"x": 1}\n')
-    with pytest.raises(DataError, match=r"several formats: csv \(a.csv\) and json \(b.json\); name one"):
-        guess_file(tmp_path)
+def test_line_breaks_in_quotes_are_found_wherever_they_begin(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "t.csv",
+        "x,note,y",
+        lambda source, number: (
+            f"{source.random():.3f},{'short' if number < 300 else chr(34) + 'two' + chr(10) + 'lines' + chr(34)},"
+            f"{source.choice('ab')}"
+        ),
+        500,
+    )
+    found = guess_file(path, "y")
+    assert found.source["multiline"] is True
+    assert "malformed" not in found.source
+    assert found.rows == 500
+
+
+def test_rows_are_dropped_one_by_one_where_line_breaks_do_not_explain_them(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "t.csv", "x,y", lambda source, number: '1,"2' if number == 250 else two_columns(source, number), 500
+    )
+    found = guess_file(path, "y")
+    assert found.source == {"format": "csv", "malformed": "drop"}
+    assert found.rows == 499
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv", "x,,y,", lambda source, _: f"{source.random():.3f},7,{source.choice('ab')},")
+    assert left_out_of(guess_file(path, "y")) == dict.fromkeys(
+        ("(column 2)", "(column 4)"), "has no name; write one into the first line to use it"
+    )
+
+
+def test_thousands_of_a_file_with_decimal_commas_are_declared_as_text(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "t.csv",
+        ";".join([*(f"einwohner {number}" for number in range(60)), "y"]),
+        lambda source, _: ";".join([*(source.choice(["343", "62.503"]) for _ in range(60)), source.choice("ab")]),
+    )
+    source = job_of(path, "y").data.sources["data"]
+    assert isinstance(source, CsvSource)
+    assert source.columns is not None
+    assert set(source.columns.values()) == {"string"}
