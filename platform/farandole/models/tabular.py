@@ -259,6 +259,7 @@ def _interval_bounds(values: torch.Tensor, intervals: int) -> torch.Tensor:
     A frequent value counts as one interval's share of the rows at most: of a column that is mostly 0, quantiles of all
     rows would be 0 too and leave few intervals for the other values.
     """
+    distinct: torch.Tensor
     distinct, counts = torch.unique(values, return_counts=True)
     if len(distinct) <= intervals + 1:
         return distinct
@@ -267,7 +268,8 @@ def _interval_bounds(values: torch.Tensor, intervals: int) -> torch.Tensor:
         weights = weights.clamp(max=float(weights.sum()) / intervals)
     places = weights.cumsum(0) - weights / 2
     wanted = torch.linspace(float(places[0]), float(places[-1]), intervals + 1, dtype=torch.float64)
-    return torch.unique(distinct[torch.searchsorted(places, wanted).clamp(max=len(distinct) - 1)])
+    bounds: torch.Tensor = torch.unique(distinct[torch.searchsorted(places, wanted).clamp(max=len(distinct) - 1)])
+    return bounds
 
 
 def _encoder(group: Group, intervals: int) -> nn.Module:
