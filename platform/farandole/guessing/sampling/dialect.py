@@ -121,7 +121,7 @@ def _find_separator(text: str) -> tuple[str, list[list[str]]]:
         widths = Counter(map(len, rows))
         width, count = widths.most_common(1)[0] if widths else (1, 0)
         score = (count / len(rows) if rows and width > 1 else 0.0, width)
-        if best is None or score > best[0]:
+        if best is None or score > best[0] or (score == best[0] and width > 1):  # commas are also parts of numbers
             best = score, separator, rows
     assert best is not None, "there are separators to try"
     return best[1], best[2]
