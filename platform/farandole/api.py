@@ -21,7 +21,6 @@ from farandole.jobdir.foreground import (
 )
 from farandole.jobdir.layout import job_directory
 from farandole.jobdir.locks import is_foreground_job
-from farandole.jobdir.scaling import scale as scale_here
 from farandole.spec import CsvSource, Job
 from farandole.storage import home
 
@@ -214,11 +213,12 @@ def find_backend(job_id: str, backend: str | None = None, location: dict[str, An
 
     Args:
         job_id: The job.
-        backend: The backend's name. Default: the one that the job was submitted to from this machine.
+        backend: The backend's name. Default: `foreground` for a job that was run on this machine, and otherwise the one
+            that it was submitted to from here.
         location: Where a backend that is named is (`context`, `namespace`).
 
     Raises:
-        SpecError: No backend is named, and no job with this id was submitted from here.
+        SpecError: No backend is named, and no job with this id was run or submitted here.
     """
     if backend is not None:
         return get_backend(backend, location)
@@ -264,12 +264,12 @@ def logs(
     backend: str | None = None,
     location: dict[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
+    """Yield the lines of a job's log; see `farandole.backends.protocol.Backend.logs`."""
     return find_backend(job_id, backend, location).logs(job_id, rank=rank, follow=follow)
 
 
 def cancel(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
-    """End a submitted job and everything that it started; a training saves a checkpoint first. Return its status."""
+    """End a job and everything that it started; a training saves a checkpoint first. Return its status."""
     chosen = find_backend(job_id, backend, location)
     chosen.cancel(job_id)
     return chosen.status(job_id)
@@ -292,7 +292,4 @@ def scale(job_id: str, workers: int, *, backend: str | None = None, location: di
     Raises:
         SpecError: The job is not training, cannot have this number of workers, or its backend cannot scale it.
     """
-    if backend is None and job_id not in JobDatabase(home()).ids():
-        scale_here(job_id, workers)  # not submitted, so perhaps a job in the foreground
-    else:
-        find_backend(job_id, backend, location).scale(job_id, workers)
+    find_backend(job_id, backend, location).scale(job_id, workers)

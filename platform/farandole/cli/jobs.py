@@ -29,7 +29,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="local, hosts or kubernetes. Default: the one that the job was submitted to from here.",
+        help="foreground, local, hosts or kubernetes. Default: the one that has the job, if it is from here.",
         autocompletion=backends,
     ),
 ]
@@ -126,7 +126,7 @@ def jobs(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="local, hosts or kubernetes. Default: all to which jobs were submitted from here.",
+            help="foreground, local, hosts or kubernetes. Default: all that have jobs from here.",
             autocompletion=backends,
         ),
     ] = None,
@@ -134,7 +134,7 @@ def jobs(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the submitted jobs, the newest first."""
+    """List the jobs, submitted or run in the foreground, the newest first."""
     from farandole import api
     from farandole.cli import render_jobs
     from farandole.cli.progress import event_display
