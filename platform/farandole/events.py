@@ -128,7 +128,7 @@ def ignore_event(event: Event) -> None:
 
 def format_metric(value: float) -> str:
     """Return a metric with four digits, or all digits of a large one: `0.8125`, `17.73`, `23,457`, `1.235e-05`."""
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}" if 999.95 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def format_count(count: int, noun: str) -> str:

@@ -53,6 +53,12 @@ def test_event_prints_as_a_line_for_the_reader() -> None:
 def test_metric_is_rounded_for_people() -> None:
     values = (0.81254, 17.73078727722168, 9999.7, 23456.78, 0.0000123456, float("nan"))
     assert [format_metric(value) for value in values] == ["0.8125", "17.73", "10,000", "23,457", "1.235e-05", "nan"]
+    assert [format_metric(value) for value in (999.94, 999.97, -999.97, 1000.4)] == [
+        "999.9",
+        "1,000",
+        "-1,000",
+        "1,000",
+    ]
 
 
 def test_count_has_separators_and_a_plural() -> None:

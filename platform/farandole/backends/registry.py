@@ -75,8 +75,12 @@ def select_backend(name: str | None, location: Mapping[str, Any]) -> tuple[str |
         return name, None
     owner = next(other for other, entry in _BACKENDS.items() if set(given) <= set(entry.location_keys))
     if name not in (None, owner):
-        options = ", ".join(f"--{key}" for key in _BACKENDS[owner].location_keys)
-        raise SpecError(f"{options}: these are options of {owner}, and --backend is {name}; leave them out")
+        options = ", ".join(f"--{key}" for key in given)
+        is_one = len(given) == 1
+        raise SpecError(
+            f"{options}: {'this is an option' if is_one else 'these are options'} of {owner}, and --backend is {name};"
+            f" leave {'it' if is_one else 'them'} out"
+        )
     return owner, dict(location)
 
 

@@ -5,13 +5,67 @@ Typer installs it for bash, zsh and fish: `farandole --install-completion`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from typer import _completion_shared
 
 _SUFFIXES = (".yaml", ".yml")
 _MAX_DEPTH = 4
+_BASH_SCRIPT = r"""
+%(complete_func)s() {
+    # COMP_WORDS holds `--set`, `backend.use`, `=`, `lo`; the command gets `--set`, `backend.use=lo`.
+    local rest=${COMP_LINE:0:COMP_POINT} words=() part blank index
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        blank=${rest%%%%[![:space:]]*}
+        rest=${rest#"$blank"}
+        part=${COMP_WORDS[index]}
+        # The cursor may be inside of the last word; what is behind it does not matter.
+        ((index == COMP_CWORD)) && part=$rest
+        rest=${rest#"$part"}
+        if [[ -n $blank || $index -eq 0 ]]; then
+            words+=("$part")
+        else
+            words[${#words[@]}-1]+=$part
+        fi
+    done
+
+    # Only this part of the last word is replaced by a completion.
+    local last=${words[${#words[@]}-1]} replaced=$part is_quoted= value
+    local special=$'[][[:space:]"\'\\\\$`&|;<>()*?{}!#]'
+    [[ $replaced == [\"\']* ]] && is_quoted=1
+    [[ $replaced == [=:] ]] && replaced=
+    local kept=${last%%"$replaced"}
+    [[ $kept == --*=* ]] && kept=${kept#*=} # the command completes the value of the option
+    COMPREPLY=()
+    while IFS= read -r value; do
+        [[ -n $value ]] || continue
+        value=${value#"$kept"}
+        [[ -z $is_quoted && $value =~ $special ]] && printf -v value '%%q' "$value"
+        COMPREPLY+=("$value")
+    done < <(
+        env COMP_WORDS="$(printf '%%s\n' "${words[@]}")" COMP_CWORD=$((${#words[@]} - 1)) \
+            %(autocomplete_var)s=complete_bash "$1" 2>/dev/null
+    )
+    # A folder and the name of a field are not whole words yet.
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/] ]]; then
+        compopt -o nospace
+    fi
+}
+
+complete -o default -F %(complete_func)s %(prog_name)s
+"""
+"""The completion in bash, which divides words at `=` and `:` and puts a space behind each completed word.
+
+Typer's script ignores both: it completes no `--set backend.use=lo`, and puts a space behind `houses/`.
+"""
+
+
+def use_bash_script() -> None:
+    """Let `--show-completion` and `--install-completion` use the script of this module for bash."""
+    _completion_shared._completion_scripts["bash"] = _BASH_SCRIPT
 
 
 def job_files(incomplete: str) -> list[str]:
@@ -44,7 +98,7 @@ def _paths(incomplete: str, is_wanted: Any) -> Iterator[str]:
 
 def foreground_job_ids(incomplete: str) -> list[str]:
     """Return the jobs in the foreground of this machine, the newest first."""
-    from farandole.jobdir.foreground import foreground_directories
+    from farandole.jobdir.locks import foreground_directories
 
     found = sorted((path.name for path in foreground_directories()), reverse=True)
     return [job_id for job_id in found if job_id.startswith(incomplete)]
@@ -58,6 +112,31 @@ def job_ids(incomplete: str) -> list[str]:
     records = JobDatabase(home())
     submitted = [job_id for job_id in records.ids() if job_id.startswith(incomplete)] if records.path.exists() else []
     return list(dict.fromkeys([*submitted, *foreground_job_ids(incomplete)]))
+
+
+def ids_to_send(incomplete: str) -> list[str]:
+    """Return the sweeps and jobs, the newest first, that have records which MLflow has not got yet."""
+    from farandole.jobdir.layout import jobs_folder, sweeps_folder
+    from farandole.tracking.run_link import pending_spools
+
+    found = [path for folder in (sweeps_folder(), jobs_folder()) for path in folder.glob(f"{incomplete}*")]
+    return [path.name for path in sorted(found, reverse=True) if pending_spools(path)]
+
+
+def backends(incomplete: str) -> list[str]:
+    """Return the backends that a text may be completed to."""
+    from farandole.spec import BackendName
+
+    return [name for name in get_args(BackendName) if name.startswith(incomplete)]
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Return a completion to fixed words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
 
 
 def kinds_of_labels(incomplete: str) -> list[str]:
@@ -88,7 +167,7 @@ def _fields(
     seen: set[str] = set()
     for variant in _variants(schema, part):
         for name, inner in variant.get("properties", {}).items():
-            if name in seen:
+            if name in seen or inner.get("x-internal"):
                 continue
             seen.add(name)
             nested = list(_fields(schema, inner, f"{prefix}{name}.", depth + 1)) if depth < _MAX_DEPTH else []

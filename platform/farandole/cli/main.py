@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from farandole.cli import data, init, jobs, pipeline, sweep, tools
+from farandole.cli.completion import use_bash_script
 from farandole.cli.console import make_console, prepare_output, print_text
 from farandole.cli.help import GroupedCommands
 from farandole.errors import FarandoleError
@@ -32,6 +33,7 @@ jobs.add_to(app)
 sweep.add_to(app)
 app.add_typer(data.app, name="data", rich_help_panel="Datasets")
 tools.add_to(app)
+use_bash_script()
 
 
 def _version(wanted: bool) -> None:

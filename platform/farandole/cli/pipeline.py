@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli.completion import foreground_job_ids, job_files
+from farandole.cli.completion import backends, foreground_job_ids, job_files
 from farandole.cli.completion import overrides as field_overrides
 from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError
@@ -134,7 +134,13 @@ def plan(
     job_file: JobFile,
     overrides: Overrides = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", metavar="NAME", help="List the objects that this backend would create.")
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="List the objects that this backend would create.",
+            autocompletion=backends,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

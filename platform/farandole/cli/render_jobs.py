@@ -57,7 +57,8 @@ def show_jobs(jobs: list[JobStatus], total: int, *, as_json: bool) -> None:
     print_table(console, columns, rows, heads=2)
     if total > len(jobs):
         print_text(console, "")
-        print_text(console, f"{total - len(jobs):,} more; --limit shows them", style="dim")
+        hidden = total - len(jobs)
+        print_text(console, f"{hidden:,} more; --limit shows {'it' if hidden == 1 else 'them'}", style="dim")
 
 
 def show_status(job: JobStatus, *, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def show_status(job: JobStatus, *, as_json: bool) -> None:
     rows.append(("submitted", _moment(job.submitted_at)))
     rows.append(("MLflow run", job.mlflow_run_id or "not created yet"))
     for name, value in job.details.items():
-        if name not in _SHOWN_ELSEWHERE and value not in (None, [], {}, "") and (name, value) != ("starts", 1):
+        if name not in _SHOWN_ELSEWHERE and value not in (None, [], {}, "") and (name != "starts" or value > 1):
             rows.append((name.replace("_", " "), _detail(value)))
     if "next" in job.details:
         rows.append(("next", job.details["next"]))

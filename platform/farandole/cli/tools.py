@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.completion import ids_to_send, job_files
 from farandole.cli.help import PlainCommand
 
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
@@ -29,7 +30,9 @@ def add_to(app: typer.Typer) -> None:
 def ui(
     job_file: Annotated[
         Path | None,
-        typer.Argument(metavar="JOB.yaml", help="Show the runs of this job.", show_default=False),
+        typer.Argument(
+            metavar="JOB.yaml", help="Show the runs of this job.", show_default=False, autocompletion=job_files
+        ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="The port to listen on.")] = 5000,
@@ -57,7 +60,10 @@ def ui(
 
 
 def sync(
-    job: Annotated[str | None, typer.Argument(metavar="ID", help="Only this job or sweep.", show_default=False)] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Only this job or sweep.", show_default=False, autocompletion=ids_to_send),
+    ] = None,
     uri: Annotated[
         str | None, typer.Option(metavar="URI", help="The store's address, if it has moved.", show_default=False)
     ] = None,
@@ -85,7 +91,13 @@ def schema() -> None:
 def doctor(
     hosts: Annotated[
         Path | None,
-        typer.Option("--hosts", metavar="JOB.yaml", help="Check the hosts of this job instead.", show_default=False),
+        typer.Option(
+            "--hosts",
+            metavar="JOB.yaml",
+            help="Check the hosts of this job instead.",
+            show_default=False,
+            autocompletion=job_files,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

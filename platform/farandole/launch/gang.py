@@ -104,8 +104,7 @@ def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
                 gang.run()
             except BaseException as error:
                 if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
-                    text = "stopping: the training saves a checkpoint; press Ctrl-C again to stop at once"
-                    options.on_event(Message(text))
+                    options.on_event(Message(f"stopping: {_next_save(job)}; press Ctrl-C again to stop at once"))
                     gang.stop()
                     gang.run()
                 raise
@@ -113,6 +112,14 @@ def run_gang(options: GangOptions, attempt: Attempt) -> Failure | None:
     if attempt.is_complete or has_stopped:
         return None
     return diagnose(attempt, logs, gang.problem, launcher.exit_code)
+
+
+def _next_save(job: Job) -> str:
+    """Return what a stop waits for: a script of the user may never save."""
+    if job.train.script is None:
+        return "the training saves a checkpoint"
+    timeout_s = job.resources.stop_timeout_s
+    return f"waiting up to {timeout_s:g} s for the script to save (farandole.Checkpoint.save)"
 
 
 def _worker_command(options: GangOptions, environment: Path) -> list[str]:

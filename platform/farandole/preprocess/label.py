@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -164,7 +165,7 @@ class NumberLabel:
         """Return the label with its scale.
 
         Raises:
-            DataError: The training split has no rows, or infinite labels.
+            DataError: The training split has no rows, infinite labels, or rows that all have the same label.
         """
         log = self.spec.transform == "log"
         summary = measurements.get(_LOG if log else VALUES, Summary())
@@ -175,6 +176,12 @@ class NumberLabel:
             )
         if not summary.present:
             raise DataError(f"{self._origin}: no training rows; fix the query or the split")
+        if summary.minimum == summary.maximum and summary.rows > 1:
+            value = math.expm1(summary.minimum) if log else summary.minimum
+            raise DataError(
+                f"{self._origin}: all {summary.rows} training rows are {value:g}, so there is nothing to predict; fix"
+                " the query or the label"
+            )
         if self.spec.scale == "none":
             return replace(self, scale=LabelScale(log=True) if log else None, fitted=True)
         # Equal labels may have a deviation above 0 by rounding. They become 0, or nearly.

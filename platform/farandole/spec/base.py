@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationInfo
 
 from farandole.storage import file_path, home, is_uri
 
@@ -30,6 +30,15 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
+
+
+INTERNAL: dict[str, JsonValue] = {"x-internal": True}
+"""Marks, in a field's schema, what job files hold only once they were written by a program; nothing suggests it."""
+
+
+def suggested_fields(model: type[BaseModel]) -> list[str]:
+    """Return the names of the fields that a user may write."""
+    return [name for name, field in model.model_fields.items() if field.json_schema_extra != INTERNAL]
 
 
 def non_default_fields(spec: Spec, *names: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from farandole.spec.base import PathText, Spec, non_default_fields
+from farandole.spec.base import INTERNAL, PathText, Spec, non_default_fields
 from farandole.spec.feature_groups import feature_groups, raw_column
 from farandole.spec.features import IDENTIFIERS_ONLY, Feature, Identifier, Label
 from farandole.spec.privacy import Drop, Generalise, KeyReference, Privacy
@@ -230,7 +230,7 @@ class Data(Spec):
     """Rules that the rows after the query and the transform must follow."""
     privacy: Privacy = Privacy()
     """How personal data is protected, by column, before anything is fitted, counted or written."""
-    auto_features: AutoFeatures | None = None
+    auto_features: AutoFeatures | None = Field(default=None, json_schema_extra=INTERNAL)
     """The long form of `features: auto`."""
     features: Annotated[dict[Identifier, Feature], Field(json_schema_extra=allow_short_features)]
     """Name to feature, in the order in which they appear in their tensors. `carat: numeric` is short for

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from farandole.errors import SpecError, closest_match
 from farandole.spec.backend import Backend
-from farandole.spec.base import Spec, non_default_fields
+from farandole.spec.base import INTERNAL, Spec, non_default_fields
 from farandole.spec.data import Data
 from farandole.spec.feature_groups import feature_groups
 from farandole.spec.resources import Resources
@@ -49,7 +49,7 @@ class Job(Spec):
     """Where the job runs when it is submitted."""
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands ignore it."""
-    folder: str | None = None
+    folder: str | None = Field(default=None, json_schema_extra=INTERNAL)
     """The folder of the user's modules. Default: the job file's folder."""
 
     @model_validator(mode="before")

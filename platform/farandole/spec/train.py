@@ -203,7 +203,8 @@ class EarlyStopping(Spec):
     """When training ends before its last epoch."""
 
     metric: Metric | None = None
-    """Which validation metric. Default: the first of the job's metrics."""
+    """Which validation metric. Default: the first of the job's metrics; in place of one that ranks rows, the log loss
+    where validation has fewer than 10 rows of a class."""
     direction: Literal["max", "min"] | None = None
     """Whether higher or lower values are better. Default: by the metric."""
     patience: Annotated[int, Field(ge=1)] = 3
@@ -316,8 +317,8 @@ class Train(Spec):
     `module:function`: they receive outputs and labels of a whole split, for a regression as float64 in the units of the
     label's column, and return a number."""
     keep: Literal["best", "last"] = "best"
-    """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or the first of the job's
-    metrics, are tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
+    """`best`: the weights of the epoch with the best validation, by `early_stopping.metric` or its default, are
+    tested and logged; this takes host memory for one more copy of the weights, also in checkpoints.
     `last`: those of the last epoch, as always where there are no validation rows."""
     baseline: Annotated[Literal["auto", "trivial", "off"], BeforeValidator(_as_switch)] = "auto"
     """Models that the result is compared with on the test split. `trivial`: the mean, or the frequencies of the

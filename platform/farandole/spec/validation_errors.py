@@ -9,7 +9,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from farandole.errors import closest_match
-from farandole.spec.base import SecretError
+from farandole.spec.base import SecretError, suggested_fields
 from farandole.spec.job import Job
 
 _UNION = (Union, types.UnionType)
@@ -125,7 +125,7 @@ def _rule(details: ErrorDetails, value: Any) -> str:
 
 
 def _describe_unknown_key(loc: tuple[int | str, ...]) -> str:
-    known = sorted({field for model in _models_at(Job, loc[:-1]) for field in model.model_fields})
+    known = sorted({field for model in _models_at(Job, loc[:-1]) for field in suggested_fields(model)})
     close = closest_match(str(loc[-1]), known)
     remedy = f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
     return f"unknown key; {remedy}"

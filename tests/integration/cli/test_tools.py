@@ -45,3 +45,17 @@ def test_doctor_exits_with_3_and_a_remedy_if_something_is_missing(home: Path, mo
     assert not found["MLflow store"]["ok"]
     assert found["MLflow store"]["remedy"]
     assert "s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--port", "0"), "--port 0: is not a port; choose one from 1 to 65535"),
+        (("--port", "80000"), "--port 80000: is not a port; choose one from 1 to 65535"),
+        (("--host", "192.0.2.1"), "--host 192.0.2.1: Cannot assign requested address; use an address of this machine"),
+    ],
+)
+def test_ui_that_cannot_listen_is_refused_at_once(farandole_home: Path, options: tuple[str, ...], message: str) -> None:
+    done = farandole("ui", "--no-browser", *options)
+    assert done.returncode == 2
+    assert message in done.stderr

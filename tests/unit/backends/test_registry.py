@@ -34,8 +34,10 @@ def test_location_selects_the_backend_that_has_such_a_location() -> None:
     location = {"context": None, "namespace": "people"}
     assert select_backend(None, location) == ("kubernetes", location)
     assert select_backend("kubernetes", location) == ("kubernetes", location)
-    with pytest.raises(SpecError, match="--context, --namespace: these are options of kubernetes, and --backend is lo"):
+    with pytest.raises(SpecError, match=r"^--namespace: this is an option of kubernetes, .* local; leave it out"):
         select_backend("local", location)
+    with pytest.raises(SpecError, match=r"--context, --namespace: these are options of kubernetes, .* leave them out"):
+        select_backend("local", {"context": "lab", "namespace": "people"})
 
 
 def test_local_backend_imports_no_heavy_library() -> None:

@@ -255,3 +255,13 @@ def test_help_lists_the_commands_in_groups() -> None:
     headings = [line for line in shown.splitlines() if line[:1].isalpha() and line.endswith(":")]
     assert headings[:3] == ["Options:", "Run a job:", "Follow and control jobs:"]
     assert "Commands:" not in headings
+
+
+def test_job_that_waits_has_no_row_for_its_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(_job("flights", state="queued", reason="waits: it is next", details={"starts": 0}), as_json=False)
+    assert "starts" not in capsys.readouterr().out
+
+
+def test_one_hidden_job_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs([_job("flights", state="queued", reason="waits")], 2, as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "1 more; --limit shows it"

@@ -296,6 +296,23 @@ def test_interrupted_training_saves_its_state(directory: Path) -> None:
     ]
 
 
+def test_interrupted_script_is_waited_for_with_a_message(directory: Path) -> None:
+    events: list[Event] = []
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        if event == EPOCH:
+            raise KeyboardInterrupt
+
+    job = _job(stop_timeout_s=47)
+    job = job.model_copy(update={"train": job.train.model_copy(update={"script": "train.py"})})
+    launcher = Launcher(directory, [*_start(), _print(EPOCH, rank=0), ("wait", "stop"), _exit()])
+    with pytest.raises(KeyboardInterrupt):
+        Supervisor(job, directory, False, on_event, launcher.command).run()
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert any("waiting up to 47 s for the script to save (farandole.Checkpoint.save); press" in text for text in texts)
+
+
 def test_second_interruption_kills_the_gang(directory: Path) -> None:
     def on_event(event: Event) -> None:
         if event == EPOCH:

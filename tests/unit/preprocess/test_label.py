@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from farandole.errors import DataError
@@ -144,8 +144,8 @@ def test_numbers_that_float32_cannot_distinguish_are_kept() -> None:
     assert np.abs(transform.schema.in_units(result) - values).max() < 1e-4
 
 
-def test_equal_labels_become_zero() -> None:
-    assert fitted([0.1] * 3).apply(pa.array([0.1, 1.1])).tolist() == pytest.approx([0, 1])
+def test_label_of_a_single_training_row_becomes_zero() -> None:
+    assert fitted([0.1]).apply(pa.array([0.1, 1.1])).tolist() == pytest.approx([0, 1])
 
 
 @given(
@@ -156,6 +156,7 @@ def test_equal_labels_become_zero() -> None:
 def test_label_in_units_is_the_raw_label(values: list[float], scale: str, transform: str) -> None:
     """The error is a rounding error of float32, relative to the spread of what is learned."""
     raw = np.abs(values) if transform == "log" else np.array(values)
+    assume(np.ptp(np.log1p(raw) if transform == "log" else raw) > 0)
     fit = fitted(raw.tolist(), scale=scale, transform=transform)
     found = fit.schema.in_units(fit.apply(pa.array(raw)))
     learned = np.log1p(raw) if transform == "log" else raw
@@ -198,6 +199,12 @@ def test_infinite_training_label_is_rejected() -> None:
 def test_training_split_without_rows_has_no_label_to_scale() -> None:
     with pytest.raises(DataError, match="column y: no training rows; fix the query or the split"):
         label("regression").learn({})
+
+
+@pytest.mark.parametrize("spec", [{}, {"scale": "none"}, {"transform": "log"}])
+def test_number_that_is_the_same_in_all_training_rows_is_rejected(spec: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=r"column y: all 3 training rows are 3\.5, so there is nothing to predict; fix"):
+        fitted([3.5] * 3, **spec)
 
 
 def test_label_of_an_older_dataset_is_not_scaled() -> None:

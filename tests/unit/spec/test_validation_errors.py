@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,17 @@ def test_unknown_key_is_reported_with_the_nearest_known_one(
     raw: dict[str, Any], problems: Problems, path: str, value: Any, problem: str
 ) -> None:
     assert f"job: {problem}" in problems(put(raw, path, value))
+
+
+def test_fields_that_only_programs_write_are_not_suggested(raw: dict[str, Any], problems: Problems) -> None:
+    for path, internal in (
+        ("data.columns", "auto_features"),
+        ("zzz", "folder"),
+        ("data.auto_feature", "auto_features"),
+    ):
+        (line,) = problems(put(copy.deepcopy(raw), path, 1))
+        assert "unknown key" in line
+        assert internal not in line.partition("unknown key")[2]
 
 
 def test_key_of_another_kind_of_feature_is_not_suggested(raw: dict[str, Any], problems: Problems) -> None:

@@ -43,7 +43,7 @@ def test_best_trial_is_the_best_complete_one(tmp_path: Path) -> None:
         assert study.trials[3].reason == "broke"
 
 
-def test_median_of_the_others_ends_a_trial_once_enough_haveended_trial(tmp_path: Path) -> None:
+def test_median_of_the_others_ends_a_trial_once_enough_have_ended(tmp_path: Path) -> None:
     study = Study(tmp_path, sweep_spec(trials=9, startup_trials=3), "maximize")
     hopeless = []
     for value in (0.8, 0.1, 0.9, 0.5, 0.85):

@@ -35,14 +35,14 @@ def find_decimal_marks(texts: Mapping[str, pa.StringArray], kinds: Mapping[str, 
         separator: The separator of the file's fields.
     """
     written = {column: decimal_marks(texts[column]) for column, kind in kinds.items() if kind == "string"}
+    commas = (",",) in written.values()
+    if separator == "," and not commas:
+        return DecimalMarks(comma_first=False)  # as in most files, and nothing else is known
     doubles = [column for column, kind in kinds.items() if kind == "double"]
     grouped = [column for column in doubles if holds_grouped_numbers(texts[column])]
     fractions = [column for column in doubles if column not in grouped and _first_with(texts[column], ".")]
-    commas = (",",) in written.values()
     points = (".",) in written.values() or bool(fractions)
     found = DecimalMarks(comma_first=commas or (separator == ";" and not points))
-    if separator == "," and not commas:
-        return found  # as in most files, and nothing else is known
     for column in grouped:
         if commas or (found.comma_first and _holds_digits_alone(texts[column])):
             found.thousands.append(column)

@@ -14,7 +14,7 @@ _UNIT = rf"\s*(?:{_SIGNS})?\s*"
 
 def _form(groups: str, fraction: str) -> re.Pattern[str]:
     """Return the pattern of numbers: `-$1,234.50`, or `($1,234.50)` as accountants write it."""
-    digits = rf"(?:\d{{1,3}}(?:[{groups}]\d{{3}})+|\d+)(?:{fraction}\d+)?"
+    digits = rf"(?:[1-9]\d{{0,2}}(?:[{groups}]\d{{3}})+|\d+)(?:{fraction}\d+)?"
     return re.compile(rf"{_UNIT}[-+]?{_UNIT}{digits}{_UNIT}|\s*\({_UNIT}{digits}{_UNIT}\)\s*")
 
 

@@ -177,7 +177,7 @@ def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
     else:
         counts = listed_class_counts(dataset)
         if counts is None:
-            counts = np.bincount(_some_labels(dataset), minlength=len(label.classes)).tolist()
+            counts = np.bincount(sample_labels(dataset), minlength=len(label.classes)).tolist()
         logs = np.log(np.maximum(counts, 0.5) / max(1, sum(counts)))
         output = logs[1:] - logs[:1] if label.kind == "binary" else logs
     return torch.from_numpy(np.tile(output, (rows, 1)))
@@ -186,10 +186,10 @@ def trivial_outputs(dataset: Dataset, rows: int) -> torch.Tensor:
 def _label_mean(dataset: Dataset, label: LabelColumn) -> float:
     """Return the mean of the training labels, from the statistics of the manifest if they have it."""
     known = dataset.manifest.statistics.get(label.column, {}).get("mean")
-    return float(label.in_units(_some_labels(dataset)).mean() if known is None else known)
+    return float(label.in_units(sample_labels(dataset)).mean() if known is None else known)
 
 
-def _some_labels(dataset: Dataset) -> np.ndarray:
+def sample_labels(dataset: Dataset) -> np.ndarray:
     """Return the labels of the first training rows, which are a sample: reading all of them means reading all rows."""
     reader, found, rows = dataset.split("train"), [], 0
     for number in range(len(reader.block_rows)):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from farandole.events import format_metric
 from farandole.spec import METRICS, Job, is_function_reference, metric_direction
 from farandole.training.evaluation.baselines import BOOSTING, MEAN
@@ -20,6 +22,8 @@ _DIVERGED, _EXPLODED = 1.2, 10.0
 _TOO_HIGH = "the learning rate is too high ({}); lower train.optimizer.learning_rate"
 _WORSE = 0.1
 """Relative rise of an error since its lowest value that is pointed out."""
+_EXTREME = 10.0
+"""Multiple of the range of the middle half of the labels, beyond which a label is extreme."""
 _TRIVIAL = {MEAN: "predicting the mean", "prior": "predicting the frequencies of the classes"}
 
 
@@ -31,11 +35,35 @@ class Evidence:
         steps: Optimizer steps.
         train_loss: The last training loss; None if none was logged.
         trivial_loss: The training loss of the trivial baseline; None if the loss is the user's own.
+        label_problem: Why no network would learn these labels; None if nothing is wrong with them.
     """
 
     steps: int
     train_loss: float | None
     trivial_loss: float | None
+    label_problem: str | None = None
+
+
+def find_label_problem(labels: np.ndarray) -> str | None:
+    """Describe labels of a regression that are all the same, or of which a few have the most weight.
+
+    Args:
+        labels: Labels of training rows, in the units of their column.
+    """
+    low, middle, high = np.percentile(labels, [25, 50, 75])
+    if labels.min() == labels.max():
+        return f"every label is {format_metric(float(middle))}; correct the query or the label"
+    reach = _EXTREME * (high - low)
+    extreme = np.abs(labels - middle) > reach
+    if not reach or not extreme.any() or labels.std() <= reach:
+        return None
+    furthest = float(labels[np.abs(labels - middle).argmax()])
+    return (
+        f"{int(extreme.sum())} of {len(labels)} labels are extreme, as far from the others as"
+        f" {format_metric(furthest)} where half of them lie between {format_metric(float(low))} and"
+        f" {format_metric(float(high))}, so that a squared error follows them alone; set train.loss: huber or mae, or"
+        " data.label.transform: log, or filter them out in the query"
+    )
 
 
 def gate_metric(job: Job) -> str:
@@ -75,6 +103,8 @@ def explain_failure(
 
 
 def _find_cause(metric: str, trivial: float, baselines: dict[str, dict[str, float]], evidence: Evidence) -> str:
+    if evidence.label_problem is not None:
+        return evidence.label_problem
     boosting = baselines.get(BOOSTING, {}).get(metric)
     if boosting is not None and not is_better(metric, boosting, trivial):
         return (

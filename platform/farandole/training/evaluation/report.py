@@ -11,10 +11,23 @@ import torch
 
 from farandole.shards import LABEL, Dataset
 from farandole.spec import Job, is_function_reference
-from farandole.training.evaluation.baselines import BOOSTING, BoostingProcess, trivial_name, trivial_outputs
+from farandole.training.evaluation.baselines import (
+    BOOSTING,
+    BoostingProcess,
+    sample_labels,
+    trivial_name,
+    trivial_outputs,
+)
 from farandole.training.evaluation.bootstrap import intervals
 from farandole.training.evaluation.evaluator import EvaluationResult
-from farandole.training.evaluation.judgement import MIN_ROWS, Evidence, explain_failure, find_overfitting, gate_metric
+from farandole.training.evaluation.judgement import (
+    MIN_ROWS,
+    Evidence,
+    explain_failure,
+    find_label_problem,
+    find_overfitting,
+    gate_metric,
+)
 from farandole.training.evaluation.metrics import FALLBACK_METRIC, class_figures, compute_metrics
 from farandole.training.evaluation.rare_classes import explain_missing_metrics, is_undefined
 from farandole.training.losses import constant_loss
@@ -109,7 +122,10 @@ class Reporter:
             return None
         metric, name = self._gate_metric(), trivial_name(self._label)
         model = compute_metrics((metric,), self._test.outputs, self._test.label, self._label)
-        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss())
+        problem = None
+        if self._label.kind == "regression" and self._dataset.manifest.rows("train"):
+            problem = find_label_problem(self._label.in_units(sample_labels(self._dataset)))
+        evidence = Evidence(steps, recent_loss(train_losses), self._trivial_loss(), problem)
         return explain_failure(metric, name, model, self.report.baselines, evidence)
 
     def _measure(self, outputs: torch.Tensor) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from farandole.guessing.guess import look
 from tests.support.guesses import guess_file
 from tests.support.odd_tables import write_table
 
@@ -20,8 +21,6 @@ def _read(tmp_path: Path, cells: list[str], others: list[str], separator: str = 
         ),
     )
     found = guess_file(path, "y")
-    from farandole.guessing.guess import look
-
     sample = look(str(path)).sample
     assert sample is not None
     return set(sample.column("x").numbers.tolist()), found.warnings
@@ -57,6 +56,7 @@ def test_numbers_that_can_be_read_in_two_ways_are_read_as_the_file_suggests(
         (["0.503", "62.503"], ["u", "v"], ";", {0.503, 62.503}),
         (["62.5", "62.503"], ["u", "v"], ";", {62.5, 62.503}),
         (["343", "585"], ["2,5", "3,75"], ";", {343.0, 585.0}),
+        (["0,484", "0,125", "1,234"], ["u", "v"], ";", {0.484, 0.125, 1.234}),
         (["$1,234", "$2,345"], ["u", "v"], ",", {1234.0, 2345.0}),
     ],
 )

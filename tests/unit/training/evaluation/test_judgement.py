@@ -4,10 +4,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from farandole.spec import Job
-from farandole.training.evaluation.judgement import Evidence, explain_failure, find_overfitting, gate_metric
+from farandole.training.evaluation.judgement import (
+    Evidence,
+    explain_failure,
+    find_label_problem,
+    find_overfitting,
+    gate_metric,
+)
 
 GOOD = Evidence(steps=1000, train_loss=0.5, trivial_loss=1.0)
 
@@ -49,6 +56,7 @@ def test_metric_that_is_not_defined_decides_nothing() -> None:
         (GOOD, {"rmse": 2.1}, "the features say little about the label, since HistGradientBoosting is not better"),
         (GOOD, {"rmse": 1.0}, "has learned its training rows (training loss 0.5, that of the baseline 1), but nothing"),
         (GOOD, {}, "it over-fits, or the test rows differ from the training rows"),
+        (Evidence(12, 0.5, 1.0, "every label is 3"), {"rmse": 2.1}, "the likely cause: every label is 3"),
         (Evidence(12, 0.99, 1.0), {"rmse": 1.0}, "12 steps were too few to learn anything"),
         (Evidence(5000, 0.99, 1.0), {}, "the network did not learn its training rows"),
         (Evidence(12, 40.0, 1.0), {}, "the learning rate is too high (training loss 40, that of the baseline 1)"),
@@ -78,6 +86,20 @@ def test_first_built_in_metric_decides(
     make_job: Callable[..., Job], kind: str, train: dict[str, Any], metric: str
 ) -> None:
     assert gate_metric(make_job(kind, train=train)) == metric
+
+
+def test_labels_that_are_all_the_same_or_extreme_are_the_cause() -> None:
+    labels = np.random.default_rng(0).normal(50, 5, 1000)
+    assert find_label_problem(labels) is None
+    assert find_label_problem(np.r_[labels, 95]) is None  # one that is far, but has little weight
+    assert find_label_problem(np.random.default_rng(0).exponential(3, 1000)) is None
+    assert find_label_problem(np.r_[np.zeros(900), np.arange(100)]) is None  # most labels are 0, as of counts
+    assert find_label_problem(np.full(9, 3.5)) == "every label is 3.5; correct the query or the label"
+    labels[:10] *= 1e5
+    text = find_label_problem(labels)
+    assert text is not None
+    assert text.startswith("10 of 1000 labels are extreme, as far from the others as ")
+    assert "set train.loss: huber or mae" in text
 
 
 def losses(*values: float) -> list[dict[str, float]]:
