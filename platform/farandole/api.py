@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from farandole.backends.protocol import Backend, JobStatus, SubmittedJob
 from farandole.backends.records import JobDatabase, JobRecord
@@ -21,7 +21,6 @@ from farandole.jobdir.foreground import (
 )
 from farandole.jobdir.layout import job_directory
 from farandole.jobdir.locks import is_foreground_job
-from farandole.jobdir.scaling import scale as scale_here
 from farandole.spec import CsvSource, Job
 from farandole.storage import home
 
@@ -209,44 +208,59 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
     return submitted
 
 
-def find_backend(job_id: str, backend: str | None = None, location: dict[str, Any] | None = None) -> Backend:
+class JobAddress(TypedDict, total=False):
+    """Where a job is that was not run or submitted here: arguments of every function for one job.
+
+    Args:
+        backend: The backend's name. Default: `foreground` for a job that was run on this machine, and otherwise the one
+            that it was submitted to from here.
+        location: Where a backend that is named is (`context`, `namespace`).
+    """
+
+    backend: str | None
+    location: dict[str, Any] | None
+
+
+def find_backend(job_id: str, **address: Unpack[JobAddress]) -> Backend:
     """Return the backend that has a job.
 
     Args:
         job_id: The job.
-        backend: The backend's name. Default: the one that the job was submitted to from this machine.
-        location: Where a backend that is named is (`context`, `namespace`).
+        **address: See `JobAddress`.
 
     Raises:
-        SpecError: No backend is named, and no job with this id was submitted from here.
+        SpecError: No backend is named, and no job with this id was run or submitted here.
     """
-    if backend is not None:
-        return get_backend(backend, location)
+    named = _named_backend(**address)
+    if named is not None:
+        return named
     if is_foreground_job(job_directory(job_id)):
         return get_backend("foreground")
     record = JobDatabase(home()).find(job_id)
     return get_backend(record.backend, record.location)
 
 
-def status(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
-    """Return the status of a job; for the other arguments see `find_backend`."""
-    return find_backend(job_id, backend, location).status(job_id)
+def _named_backend(backend: str | None = None, location: dict[str, Any] | None = None) -> Backend | None:
+    return None if backend is None else get_backend(backend, location)
 
 
-def jobs(
-    on_event: EventHandler = ignore_event, *, backend: str | None = None, location: dict[str, Any] | None = None
-) -> list[JobStatus]:
+def status(job_id: str, **address: Unpack[JobAddress]) -> JobStatus:
+    """Return the status of a job; for the other arguments see `JobAddress`."""
+    return find_backend(job_id, **address).status(job_id)
+
+
+def jobs(on_event: EventHandler = ignore_event, **address: Unpack[JobAddress]) -> list[JobStatus]:
     """Return the jobs, newest first: of one backend, or of all to which jobs were submitted from here.
 
     Jobs that were run in the foreground of this machine are among them.
 
     Args:
         on_event: Receives a warning for each backend that does not answer, where several are asked.
-        backend: The one backend to ask.
-        location: Where it is (`context`, `namespace`).
+        **address: The one backend to ask; see `JobAddress`.
     """
-    if backend is not None:
-        return get_backend(backend, location).list()
+    named = _named_backend(**address)
+    if named is not None:
+        return named.list()
     found: list[JobStatus] = []
     for name, where in [("foreground", {}), *JobDatabase(home()).locations()]:
         try:
@@ -256,43 +270,32 @@ def jobs(
     return sorted(found, key=lambda job: job.submitted_at, reverse=True)
 
 
-def logs(
-    job_id: str,
-    *,
-    rank: int | None = None,
-    follow: bool = False,
-    backend: str | None = None,
-    location: dict[str, Any] | None = None,
-) -> Iterator[str]:
-    """Yield the lines of a submitted job's log; see `farandole.backends.protocol.Backend.logs`."""
-    return find_backend(job_id, backend, location).logs(job_id, rank=rank, follow=follow)
+def logs(job_id: str, *, rank: int | None = None, follow: bool = False, **address: Unpack[JobAddress]) -> Iterator[str]:
+    """Yield the lines of a job's log; see `farandole.backends.protocol.Backend.logs`."""
+    return find_backend(job_id, **address).logs(job_id, rank=rank, follow=follow)
 
 
-def cancel(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> JobStatus:
-    """End a submitted job and everything that it started; a training saves a checkpoint first. Return its status."""
-    chosen = find_backend(job_id, backend, location)
+def cancel(job_id: str, **address: Unpack[JobAddress]) -> JobStatus:
+    """End a job and everything that it started; a training saves a checkpoint first. Return its status."""
+    chosen = find_backend(job_id, **address)
     chosen.cancel(job_id)
     return chosen.status(job_id)
 
 
-def retry(job_id: str, *, backend: str | None = None, location: dict[str, Any] | None = None) -> SubmittedJob:
+def retry(job_id: str, **address: Unpack[JobAddress]) -> SubmittedJob:
     """Continue a job that failed or was cancelled from its last checkpoint, under the same id and MLflow run."""
-    return find_backend(job_id, backend, location).retry(job_id)
+    return find_backend(job_id, **address).retry(job_id)
 
 
-def scale(job_id: str, workers: int, *, backend: str | None = None, location: dict[str, Any] | None = None) -> None:
+def scale(job_id: str, workers: int, **address: Unpack[JobAddress]) -> None:
     """Ask a running job, submitted or in the foreground, to continue with another number of workers.
 
     Args:
         job_id: The job.
         workers: The new number of workers, from the next checkpoint on.
-        backend: See `find_backend`.
-        location: See `find_backend`.
+        **address: See `JobAddress`.
 
     Raises:
         SpecError: The job is not training, cannot have this number of workers, or its backend cannot scale it.
     """
-    if backend is None and job_id not in JobDatabase(home()).ids():
-        scale_here(job_id, workers)  # not submitted, so perhaps a job in the foreground
-    else:
-        find_backend(job_id, backend, location).scale(job_id, workers)
+    find_backend(job_id, **address).scale(job_id, workers)

@@ -41,5 +41,5 @@ def test_waiting_job_is_not_scaled(local: MakeBackend) -> None:
     job_id = backend.submit(shell_job()).id
     with pytest.raises(SpecError, match=f"{job_id}: only a running job changes its size"):
         api.scale(job_id, 1)
-    with pytest.raises(SpecError, match="nowhere-1: there is no such job here"):
+    with pytest.raises(SpecError, match="nowhere-1: no job with this id was run or submitted here"):
         api.scale("nowhere-1", 1)

@@ -13,12 +13,14 @@ import pytest
 
 import farandole
 from farandole import api
-from farandole.errors import ModelError
+from farandole.errors import ModelError, SpecError
 from farandole.events import Event
+from farandole.jobdir.foreground import foreground_job
 from farandole.launch import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.pipeline import RunResult
 from farandole.spec import Job
 from tests.support.paths import PACKAGE
+from tests.support.queued import shell_job
 
 MakeJob = Callable[..., Job]
 GOLDEN = Path(__file__).parent / "golden"
@@ -91,3 +93,14 @@ def test_result_document_has_its_promised_keys(make_job: MakeJob) -> None:
     document = RunResult(job, prepared, trained).to_dict()
     assert document == json.loads((GOLDEN / "run.json").read_text(encoding="utf-8"))
     assert list(document) == ["job", "id", "directory", "dataset", "training", "model"]
+
+
+def test_every_command_finds_a_job_in_the_foreground_in_the_same_way(farandole_home: Path) -> None:
+    with foreground_job(shell_job(), lambda event: None) as here:
+        assert api.find_backend(here.directory.name).name == "foreground"
+        with pytest.raises(SpecError, match="only a running job changes its size, and it is not training"):
+            api.scale(here.directory.name, 1)
+    with pytest.raises(SpecError, match=rf"did you mean {here.directory.name}\?"):
+        api.scale(f"{here.directory.name}x", 1)
+    with pytest.raises(SpecError, match="is not the id of a job"):
+        api.status(f"../jobs/{here.directory.name}")

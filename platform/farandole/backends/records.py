@@ -17,6 +17,7 @@ from typing import Any
 
 from farandole.errors import SpecError, UnavailableError, closest_match
 from farandole.jobdir.layout import JOBS
+from farandole.jobdir.locks import foreground_directories
 from farandole.jobdir.status import timestamp
 from farandole.process.locks import wait_for_lock
 
@@ -106,18 +107,18 @@ class JobDatabase:
         """Return the record of a job.
 
         Raises:
-            SpecError: No job with this id was submitted from here.
+            SpecError: No job with this id was submitted from here; a job in the foreground is suggested as well.
         """
         with self.reading() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is not None:
             return _record(row)
-        close = closest_match(job_id, self.ids())
+        close = closest_match(job_id, [*self.ids(), *(each.name for each in foreground_directories())])
         hint = f"did you mean {close}?" if close else "`farandole jobs` lists them; or name its --backend"
         directory = self.home / JOBS / job_id
         if directory.is_dir():
-            hint = f"it was started in the foreground: see its folder {directory}"
-        raise SpecError(f"{job_id}: no job with this id was submitted from here; {hint}")
+            hint = f"its folder {directory} does not say how it was started"
+        raise SpecError(f"{job_id}: no job with this id was run or submitted here; {hint}")
 
     def all(self) -> list[JobRecord]:
         """Return all jobs, newest first."""

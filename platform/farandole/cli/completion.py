@@ -98,7 +98,7 @@ def _paths(incomplete: str, is_wanted: Any) -> Iterator[str]:
 
 def foreground_job_ids(incomplete: str) -> list[str]:
     """Return the jobs in the foreground of this machine, the newest first."""
-    from farandole.jobdir.foreground import foreground_directories
+    from farandole.jobdir.locks import foreground_directories
 
     found = sorted((path.name for path in foreground_directories()), reverse=True)
     return [job_id for job_id in found if job_id.startswith(incomplete)]

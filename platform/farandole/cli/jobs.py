@@ -16,6 +16,7 @@ from farandole.cli.pipeline import AsJson, JobFile, Overrides
 from farandole.errors import SpecError, closest_match
 
 if TYPE_CHECKING:
+    from farandole.api import JobAddress
     from farandole.backends.protocol import JobStatus
 
 _POLL_S = 1.0
@@ -29,7 +30,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="local, hosts or kubernetes. Default: the one that the job was submitted to from here.",
+        help="foreground, local, hosts or kubernetes. Default: the one that has the job, if it is from here.",
         autocompletion=backends,
     ),
 ]
@@ -126,7 +127,7 @@ def jobs(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="local, hosts or kubernetes. Default: all to which jobs were submitted from here.",
+            help="foreground, local, hosts or kubernetes. Default: all that have jobs from here.",
             autocompletion=backends,
         ),
     ] = None,
@@ -134,7 +135,7 @@ def jobs(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the submitted jobs, the newest first."""
+    """List the jobs, submitted or run in the foreground, the newest first."""
     from farandole import api
     from farandole.cli import render_jobs
     from farandole.cli.progress import event_display
@@ -144,9 +145,9 @@ def jobs(
             close = closest_match(wanted, list(_STATES))
             hint = f"did you mean {close}?" if close else f"the states are {', '.join(_STATES)}"
             raise SpecError(f"--state: {wanted}: there is no such state; {hint}")
-    name, location = _where(backend, context, namespace)
+    address = _address(backend, context, namespace)
     with event_display() as on_event:
-        found = api.jobs(on_event, backend=name, location=location)
+        found = api.jobs(on_event, **address)
     chosen = [job for job in found if not state or job.state in state]
     render_jobs.show_jobs(chosen[:limit], len(chosen), as_json=as_json)
 
@@ -162,8 +163,8 @@ def status(
     from farandole import api
     from farandole.cli import render_jobs
 
-    name, location = _where(backend, context, namespace)
-    render_jobs.show_status(api.status(job_id, backend=name, location=location), as_json=as_json)
+    address = _address(backend, context, namespace)
+    render_jobs.show_status(api.status(job_id, **address), as_json=as_json)
 
 
 def logs(
@@ -180,8 +181,8 @@ def logs(
     """Show a job's log: stages, progress and failures; or the output of one of its workers."""
     from farandole import api
 
-    name, location = _where(backend, context, namespace)
-    _print_lines(job_id, api.logs(job_id, rank=rank, follow=follow, backend=name, location=location))
+    address = _address(backend, context, namespace)
+    _print_lines(job_id, api.logs(job_id, rank=rank, follow=follow, **address))
 
 
 def cancel(
@@ -195,8 +196,8 @@ def cancel(
     from farandole import api
     from farandole.cli import render_jobs
 
-    name, location = _where(backend, context, namespace)
-    render_jobs.show_status(api.cancel(job_id, backend=name, location=location), as_json=as_json)
+    address = _address(backend, context, namespace)
+    render_jobs.show_status(api.cancel(job_id, **address), as_json=as_json)
 
 
 def retry(
@@ -210,8 +211,8 @@ def retry(
     from farandole import api
     from farandole.cli import render_jobs
 
-    name, location = _where(backend, context, namespace)
-    render_jobs.show_submitted(api.retry(job_id, backend=name, location=location), as_json=as_json)
+    address = _address(backend, context, namespace)
+    render_jobs.show_submitted(api.retry(job_id, **address), as_json=as_json)
 
 
 def scale(
@@ -229,11 +230,12 @@ def scale(
     render.show_scaling(job_id, workers, as_json=as_json)
 
 
-def _where(backend: str | None, context: str | None, namespace: str | None) -> tuple[str | None, dict[str, Any] | None]:
+def _address(backend: str | None, context: str | None, namespace: str | None) -> JobAddress:
     """Return the backend and the location that the options select."""
     from farandole.backends.registry import select_backend
 
-    return select_backend(backend, {"context": context, "namespace": namespace})
+    name, location = select_backend(backend, {"context": context, "namespace": namespace})
+    return {"backend": name, "location": location}
 
 
 def _wait(job_id: str, *, follow: bool) -> None:

@@ -166,6 +166,8 @@ def guess(data: RawData, *, label: str | None = None, kind: str | None = None, n
         return _guess_images(data.path, data.pictures, name, label)
     assert data.sample is not None, "data are a table or images"
     sample = data.sample
+    if label is not None and label in sample.unreadable:
+        raise DataError(f"--label {label}: {sample.unreadable[label]}")
     target = guess_label(sample.columns, label, kind)
     split = guess_split(sample.columns, target)
     kept = [column for column in sample.columns if column.name not in (target.column, split.group)]

@@ -25,16 +25,14 @@ from farandole.jobdir.layout import (
     job_directory,
     jobs_folder,
 )
-from farandole.jobdir.locks import is_foreground_job, is_training, try_lock_job
+from farandole.jobdir.locks import GLANCE_S, foreground_directories, is_foreground_job, is_training
 from farandole.jobdir.outcome import EventLogger, append_log, clear_outcome, write_result
 from farandole.jobdir.status import JobState, timestamp
 from farandole.process.atomic import remove_drafts, write_json
 from farandole.process.identity import ProcessIdentity
-from farandole.process.locks import Lock, is_locked, lock_within, try_lock
+from farandole.process.locks import is_locked, lock_within, try_lock
 from farandole.spec import Job
 
-_GLANCE_S = 1.0
-"""How long a free lock may seem to be taken: other commands try it for a moment, to see whether the job runs."""
 _FINALIZER_S = 120.0
 """How long the MLflow run of a killed job may take to be closed before the job can continue."""
 
@@ -125,7 +123,7 @@ def _stopped(directory: Path) -> Iterator[None]:
     Raises:
         SpecError: It is still running, or is in the queue.
     """
-    lock = lock_within(directory / FOREGROUND_LOCK, _GLANCE_S)
+    lock = lock_within(directory / FOREGROUND_LOCK, GLANCE_S)
     if lock is None:
         raise _still_running(directory)
     with lock:
@@ -247,11 +245,6 @@ def reconcile(directory: Path) -> tuple[ForegroundRecord, bool]:
         return replace(record, state="failed", reason=reason, since=timestamp()), True
 
 
-def foreground_directories() -> list[Path]:
-    """Return the directories of all jobs that were started in the foreground."""
-    return [path.parent for path in jobs_folder().glob(f"*/{FOREGROUND}") if is_foreground_job(path.parent)]
-
-
 def find_foreground_directory(job_id: str) -> Path:
     """Return the directory of a job in the foreground.
 
@@ -330,22 +323,3 @@ def handed_over(directory: Path) -> Iterator[None]:
         yield
         (directory / RUNNER_LOCK).touch()
         (directory / FOREGROUND).unlink(missing_ok=True)
-
-
-def try_lock_ended(directory: Path) -> Lock | None:
-    """Keep a job that has ended from being continued, submitted or not; None: it is being continued already.
-
-    Raises:
-        FileNotFoundError: The job's directory was removed.
-    """
-    if not is_foreground_job(directory):
-        return try_lock_job(directory)
-    lock = try_lock(directory / FINALIZER_LOCK)
-    if lock is None:
-        return None
-    process = lock_within(directory / FOREGROUND_LOCK, _GLANCE_S)
-    if process is None:
-        lock.release()
-        return None
-    process.release()
-    return lock

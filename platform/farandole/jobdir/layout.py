@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from farandole.errors import SpecError
 from farandole.storage import home
 
 JOBS, SWEEPS = "jobs", "sweeps"
@@ -69,7 +70,13 @@ def jobs_folder() -> Path:
 
 
 def job_directory(job_id: str) -> Path:
-    """Return where the directory of a job is, or would be."""
+    """Return where the directory of a job is, or would be.
+
+    Raises:
+        SpecError: The id is a path.
+    """
+    if "/" in job_id or job_id in ("", ".", ".."):
+        raise SpecError(f"{job_id or 'an empty text'}: is not the id of a job; `farandole jobs` lists them")
     return jobs_folder() / job_id
 
 

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farandole.errors import SpecError
-from farandole.jobdir.layout import FOREGROUND, RUNNER_LOCK
-from farandole.process.locks import Lock, is_locked, try_lock
+from farandole.jobdir.layout import FINALIZER_LOCK, FOREGROUND, FOREGROUND_LOCK, RUNNER_LOCK, jobs_folder
+from farandole.process.locks import Lock, is_locked, lock_within, try_lock
+
+GLANCE_S = 1.0
+"""How long a free lock may seem to be taken: other commands try it for a moment, to see whether the job runs."""
 
 
 @contextmanager
@@ -42,3 +45,27 @@ def try_lock_job(directory: Path) -> Lock | None:
         FileNotFoundError: The job's directory was removed.
     """
     return try_lock(directory / RUNNER_LOCK)
+
+
+def foreground_directories() -> list[Path]:
+    """Return the directories of all jobs that were started in the foreground."""
+    return [path.parent for path in jobs_folder().glob(f"*/{FOREGROUND}") if is_foreground_job(path.parent)]
+
+
+def try_lock_ended(directory: Path) -> Lock | None:
+    """Keep a job that has ended from being continued, submitted or not; None: it is being continued already.
+
+    Raises:
+        FileNotFoundError: The job's directory was removed.
+    """
+    if not is_foreground_job(directory):
+        return try_lock_job(directory)
+    lock = try_lock(directory / FINALIZER_LOCK)
+    if lock is None:
+        return None
+    process = lock_within(directory / FOREGROUND_LOCK, GLANCE_S)
+    if process is None:
+        lock.release()
+        return None
+    process.release()
+    return lock

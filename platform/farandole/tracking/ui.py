@@ -129,9 +129,9 @@ def _check_address(host: str, port: int) -> None:
     except (OSError, UnicodeError) as error:
         raise _wrong_host(host, error) from error
     errors = [_bind_error(family, address) for family, *_, address in found]
-    for error in errors:
-        if error is not None and error.errno not in _NOT_HERE:
-            raise UnavailableError(f"--port {port}: {error.strerror} on {host}; choose another port") from error
+    for refusal in errors:
+        if refusal is not None and refusal.errno not in _NOT_HERE:
+            raise UnavailableError(f"--port {port}: {refusal.strerror} on {host}; choose another port") from refusal
     if None not in errors:
         raise _wrong_host(host, errors[0])
 

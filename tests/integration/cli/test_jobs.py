@@ -70,7 +70,9 @@ def test_cancel_and_retry(local: MakeBackend) -> None:
 def test_unknown_id_is_reported(farandole_home: Path, command: str) -> None:
     done = farandole(command, "nowhere-1")
     assert done.returncode == 2
-    assert done.stderr.startswith("farandole: nowhere-1: no job with this id was submitted from here; `farandole jobs`")
+    assert done.stderr.startswith(
+        "farandole: nowhere-1: no job with this id was run or submitted here; `farandole jobs`"
+    )
 
 
 def test_contradictory_options_are_rejected(farandole_home: Path) -> None:

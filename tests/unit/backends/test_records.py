@@ -9,6 +9,8 @@ import pytest
 
 from farandole.backends.records import _MIGRATIONS, JobDatabase, JobRecord
 from farandole.errors import SpecError, UnavailableError
+from farandole.jobdir.foreground import foreground_job
+from tests.support.queued import shell_job
 
 _ADD_JOBS = """
 import sys
@@ -38,8 +40,15 @@ def test_unknown_id_is_reported_with_the_closest_match(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"flihgts-1: no job with this id .* here; did you mean flights-1\?"):
         database.find("flihgts-1")
     (tmp_path / "jobs" / "taxi-1").mkdir(parents=True)
-    with pytest.raises(SpecError, match=r"taxi-1: .*; it was started in the foreground: see its folder .*taxi-1"):
+    with pytest.raises(SpecError, match=r"taxi-1: .*; its folder .*taxi-1 does not say how it was started"):
         database.find("taxi-1")
+
+
+def test_job_in_the_foreground_is_suggested_as_well(farandole_home: Path) -> None:
+    with foreground_job(shell_job(), lambda event: None) as here:
+        pass
+    with pytest.raises(SpecError, match=rf"did you mean {here.directory.name}\?"):
+        JobDatabase(farandole_home).find(here.directory.name[:-1])
 
 
 def test_concurrent_processes_create_and_fill_one_database(tmp_path: Path) -> None:

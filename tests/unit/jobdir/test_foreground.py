@@ -20,7 +20,6 @@ from farandole.jobdir.checkpoints import newest_checkpoint
 from farandole.jobdir.directory import create_job_directory, load_job, save_spec
 from farandole.jobdir.foreground import (
     find_foreground_directory,
-    foreground_directories,
     foreground_directory_of,
     foreground_job,
     handed_over,
@@ -28,10 +27,15 @@ from farandole.jobdir.foreground import (
     newest_foreground_directory,
     read_foreground,
     reconcile,
-    try_lock_ended,
 )
 from farandole.jobdir.layout import job_directory
-from farandole.jobdir.locks import is_foreground_job, training_lock, try_lock_job
+from farandole.jobdir.locks import (
+    foreground_directories,
+    is_foreground_job,
+    training_lock,
+    try_lock_ended,
+    try_lock_job,
+)
 from farandole.jobdir.outcome import read_progress, read_result
 from farandole.process.atomic import draft_path
 from tests.support.queued import shell_job

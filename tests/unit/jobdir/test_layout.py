@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from farandole.errors import SpecError
 from farandole.jobdir.layout import attempt_logs, job_directory, launcher_log, newest_attempt, worker_log, worker_logs
 
 
@@ -33,3 +36,9 @@ def test_small_processes_do_not_load_the_spec() -> None:
     code = f"import sys, {modules}; print([name for name in ('pydantic', 'farandole.spec') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("wrong", ["../jobs/tiny-1", "/tmp/tiny-1", "", ".."])
+def test_path_is_not_an_id(wrong: str) -> None:
+    with pytest.raises(SpecError, match="is not the id of a job; `farandole jobs` lists them"):
+        job_directory(wrong)

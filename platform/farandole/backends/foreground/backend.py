@@ -19,12 +19,12 @@ from farandole.jobdir.directory import load_job
 from farandole.jobdir.foreground import (
     ForegroundRecord,
     find_foreground_directory,
-    foreground_directories,
     is_running,
     next_step,
     read_foreground,
     reconcile,
 )
+from farandole.jobdir.locks import foreground_directories
 from farandole.jobdir.logs import read_job_log, read_rank_log
 from farandole.jobdir.outcome import read_progress
 from farandole.jobdir.scaling import scale

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farandole.backends.local.queue import Queue
-from farandole.jobdir.foreground import try_lock_ended
+from farandole.jobdir.locks import try_lock_ended
 from farandole.jobdir.outcome import append_log
 from farandole.storage import home
 

@@ -31,7 +31,8 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
     Raises:
         DataError: They are empty, are not text, have bad headers, or hold too many rows that cannot be read.
     """
-    raw, read, directories = _read_best(path, files, find_dialect(files.paths[0]))
+    dialect = find_dialect(files.paths[0])
+    raw, read, directories = _read_best(path, files, dialect)
     notes = []
     if read.malformed:
         raw["malformed"] = "drop"
@@ -40,7 +41,8 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
     if not read.count:
         raise DataError(f"{files.paths[0]}: holds no rows below its header; give a file with rows")
     header = read_headers(SOURCE, CsvSource.model_validate(raw), files).first
-    typed = type_texts({name: read.column(name) for name in filter(None, header)}, separator=raw.get("separator", ","))
+    names = [name for name in header if name and name not in dialect.repeated]
+    typed = type_texts({name: read.column(name) for name in names}, separator=dialect.separator)
     columns = typed.columns + [Column.from_values(name, read.column(name)) for name in directories.types]
     del raw["path"]
     raw.pop("columns", None)
@@ -52,9 +54,13 @@ def sample_csv(path: str, files: SourceFiles) -> Sample:
         read.estimate,
         (*notes, *typed.notes),
         typed.conversions,
-        needs_types=typed.needs_types or raw.get("header") is False,
-        unreadable=unnamed_columns(header),
+        needs_types=typed.needs_types or bool(dialect.repeated) or not dialect.header,
+        unreadable=_repeated_columns(dialect) | unnamed_columns(header),
     )
+
+
+def _repeated_columns(dialect: Dialect) -> dict[str, str]:
+    return {name: f"the header names {name} twice; change the first line to use it" for name in dialect.repeated}
 
 
 def _read_best(path: str, files: SourceFiles, dialect: Dialect) -> tuple[dict[str, Any], SampledRows, DirectoryColumns]:
@@ -77,14 +83,18 @@ def _declaration(path: str, dialect: Dialect) -> dict[str, Any]:
     raw: dict[str, Any] = {"format": "csv", "path": path}
     raw |= {name: getattr(dialect, name) for name, usual in _DEFAULTS.items() if getattr(dialect, name) != usual}
     if not dialect.header:
-        raw["columns"] = {f"column_{number}": "string" for number in range(1, dialect.num_columns + 1)}
+        raw["columns"] = {f"column_{number}": "string" for number in range(1, len(dialect.first_line) + 1)}
+    elif dialect.repeated:
+        names = [name for name in dialect.first_line if name and name not in dialect.repeated]
+        raw |= {"columns": dict.fromkeys(names, "string")} if names else {}
     return raw
 
 
 def _read(raw: dict[str, Any], files: SourceFiles) -> tuple[SampledRows, DirectoryColumns]:
     source = CsvSource.model_validate(raw)
-    header = read_headers(SOURCE, source, files).first
+    headers = read_headers(SOURCE, source, files)
     directories = find_directory_columns(SOURCE, source, files, {})
-    reader = CsvReader(source, tuple(header), dict.fromkeys(filter(None, header), "string"))
+    types = source.columns or dict.fromkeys(headers.columns, "string")
+    reader = CsvReader(source, headers.first, types, headers.others)
     splittable = not source.multiline and not needs_whole_file(source.encoding)
     return read_rows(reader, files.paths, directories, splittable=splittable), directories

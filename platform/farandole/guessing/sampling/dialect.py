@@ -34,14 +34,20 @@ class Dialect:
         separator: The character between two fields.
         header: Whether its first line names the columns.
         multiline: Whether a quoted field contains a line break.
-        num_columns: The number of fields of its first line.
+        first_line: The fields of its first line.
     """
 
     encoding: str
     separator: str
     header: bool
     multiline: bool
-    num_columns: int
+    first_line: tuple[str, ...]
+
+    @property
+    def repeated(self) -> list[str]:
+        """The names that several columns have."""
+        counts = Counter(self.first_line) if self.header else {}
+        return [name for name, count in counts.items() if name and count > 1]
 
 
 def find_dialect(path: Path) -> Dialect:
@@ -73,7 +79,7 @@ def find_dialect(path: Path) -> Dialect:
         separator=separator,
         header=_has_header(rows),
         multiline=any("\n" in field or "\r" in field for row in rows for field in row),
-        num_columns=len(rows[0]) if rows else 0,
+        first_line=tuple(rows[0]) if rows else (),
     )
 
 

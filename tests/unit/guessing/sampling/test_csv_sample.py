@@ -91,7 +91,7 @@ def test_columns_of_directories_become_features(tmp_path: Path) -> None:
         (b"\n\n", "is empty"),
         (b"x,y\n", "holds no rows below its header"),
         (bytes(range(256)), "is not text; give a CSV, Parquet or JSON file, or a folder of images"),
-        (b"x,x,y\n1,2,3\n", "the header names x twice"),
+        (b"x,x,y\n" + b"1,2,3\n1,2,4\n" * 20, "the header names x twice"),
         (b"y\n" + b"".join(b"%d.5\n" % number for number in range(50)), "no column is left to predict y from"),
         (b"x,y\n" + b"1.5,2.5\n2.5,3.5\n" * 4, "--label y: 8 rows have one, too few to train"),
         (b"x,y\n" + b"1,2,3\n" * 20, "line 1 has 2 fields, and the lines below have 3; write the name that is missing"),
@@ -154,3 +154,22 @@ def test_thousands_of_a_file_with_decimal_commas_are_declared_as_text(tmp_path: 
     assert isinstance(source, CsvSource)
     assert source.columns is not None
     assert set(source.columns.values()) == {"string"}
+
+
+def test_columns_of_the_same_name_are_left_out(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "t.csv", "x,a,x,y", lambda source, n: f"1,{source.random():.3f},2,{two_columns(source, n)[-1]}"
+    )
+    found = guess_file(path, "y")
+    assert left_out_of(found) == {"x": "the header names x twice; change the first line to use it"}
+    source = job_of(path, "y").data.sources["data"]
+    assert isinstance(source, CsvSource)
+    assert source.columns == {"a": "double", "y": "string"}
+    with pytest.raises(DataError, match="--label x: the header names x twice; change the first line to use it"):
+        guess_file(path, "x")
+
+
+def test_header_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv", "x,x", two_columns)
+    with pytest.raises(DataError, match="the header names x twice; fix the first line"):
+        guess_file(path)
