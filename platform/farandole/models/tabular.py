@@ -34,8 +34,6 @@ _MAX_ENCODED = 512
 """A group of numbers has at most this many encoded columns: of many numbers, each has fewer intervals, or none. With
 more columns, the first layer learns the training rows by heart."""
 _MIN_INTERVALS = 2
-_ROUNDS = 8
-"""Each round lowers the weights of frequent values to an interval's share of what the round before left."""
 _SCALE_RATE = 6.0
 """Factor of the learning rate of the inputs' scales (RealMLP, section 3)."""
 
@@ -256,16 +254,15 @@ def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
 def _interval_bounds(values: torch.Tensor, intervals: int) -> torch.Tensor:
     """Return the bounds of at most this many intervals, in ascending order.
 
-    A frequent value counts as one interval's share of the rows at most: of a column that is mostly 0, quantiles of all
-    rows would be 0 too and leave few intervals for the other values.
+    A frequent value counts as one interval's share of the rows at most: of a column that is mostly 0, most quantiles of
+    all rows would be 0 too and leave few intervals for the other values. Nothing moves that share to them: with more
+    intervals, each would hold too few rows (docs/decisions/0032).
     """
     distinct: torch.Tensor
     distinct, counts = torch.unique(values, return_counts=True)
     if len(distinct) <= intervals + 1:
         return distinct
-    weights = counts.double()
-    for _ in range(_ROUNDS):
-        weights = weights.clamp(max=float(weights.sum()) / intervals)
+    weights = counts.double().clamp(max=len(values) / intervals)
     places = weights.cumsum(0) - weights / 2
     wanted = torch.linspace(float(places[0]), float(places[-1]), intervals + 1, dtype=torch.float64)
     bounds: torch.Tensor = torch.unique(distinct[torch.searchsorted(places, wanted).clamp(max=len(distinct) - 1)])
