@@ -20,6 +20,7 @@ from farandole.spec import (
     PLAIN_LEARNING_RATE,
     PLAIN_WEIGHT_DECAY,
     EarlyStopping,
+    Ema,
     Job,
     Optimizer,
     Schedule,
@@ -42,7 +43,7 @@ _MIN_BATCH, _MAX_BATCH = 32, 1024
 """… but within these limits: smaller batches cost more time per row, larger ones learn less per row."""
 _ROWS_IN_ALL = 900_000
 """Rows of all epochs together: about 20 s on two cores."""
-_EPOCHS: dict[LabelKind, int] = {"binary": 12, "multiclass": 40, "regression": 30}
+_EPOCHS: dict[LabelKind, int] = {"binary": 16, "multiclass": 40, "regression": 30}
 """Epochs where that leaves time for them: two classes, which are often noisy, are learned by heart sooner. …"""
 _MANY_ROWS, _MAX_EPOCHS_OF_MANY_ROWS = 8_000, 24
 """… Above this number of rows, the epochs of two classes grow with its root. …"""
@@ -57,11 +58,14 @@ _MIN_PATIENCE = 5
 _SERIAL_BATCH = 256
 """Steps of at most this many rows run in one thread: a second one waits at each of their many small operations, longer
 than it helps where other processes use the cores, such as the baseline."""
+_AVERAGED_SHARE, _MIN_AVERAGED_STEPS = 1 / 24, 2
+"""The average of the weights extends over this share of all steps: about an epoch of a table of a few thousand rows."""
 _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
-_MIN_INTERVALS, _MAX_INTERVALS = 4, 16
-"""Intervals of the encoding of a number: sqrt(rows) / 2, so that small tables have enough rows in each."""
+_MIN_INTERVALS, _MAX_INTERVALS = 4, 48
+"""Intervals of the encoding of a number: sqrt(rows) / 2, so that small tables have enough rows in each. The network
+takes fewer if there are many numbers."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def _plain() -> Train:
         schedule=Schedule(),
         label_smoothing=0.0,
         early_stopping=None,
+        ema=None,
     )
 
 
@@ -136,18 +141,34 @@ def _tabular(table: Table, job: Job) -> Train:
         schedule=Schedule(name="cosine", warmup=0.05),
         label_smoothing=smoothing,
         early_stopping=_early_stopping(table, job),
+        ema=_average(table, job.train),
     )
+
+
+def _average(table: Table, train: Train) -> Ema | None:
+    """Return the average over a fixed share of all steps; None if these are too few.
+
+    It makes the validation of an epoch in the middle, at a high learning rate, as steady as that of the last ones, so
+    that the best epoch is not a lucky one.
+    """
+    epochs = epochs_for(table.rows, table.label) if train.epochs == "auto" else train.epochs
+    batch = batch_for(table.rows) if train.global_batch_size == "auto" else train.global_batch_size
+    steps = epochs * math.ceil(table.rows / batch) * _AVERAGED_SHARE
+    return Ema(decay=round(1 - 1 / steps, 5)) if steps > _MIN_AVERAGED_STEPS else None
 
 
 def _early_stopping(table: Table, job: Job) -> EarlyStopping | None:
     """Return when training ends early, and by which metric the best epoch is chosen.
 
-    On few validation rows the accuracy is the same in many epochs, of which the first one would win: the log loss
-    of several classes shows their differences.
+    On few validation rows the accuracy and the ROC AUC are the same in many epochs, or reach their highest value while
+    the network still learns: the log loss shows the differences. A loss of the user, or one that weights the classes,
+    does not lead to probabilities, so that the log loss of two classes says little there.
     """
     if not table.has_validation or is_function_reference(job.metrics[0]):
         return None
-    metric = "log_loss" if table.label == "multiclass" and "log_loss" in job.metrics else None
+    predicts_shares = job.train.class_weights is None and not is_function_reference(job.train.loss)
+    by_loss = "log_loss" in job.metrics and (predicts_shares or table.label == "multiclass")
+    metric = "log_loss" if by_loss else job.metrics[0]
     return EarlyStopping(metric=metric, patience=max(_MIN_PATIENCE, epochs_for(table.rows, table.label) // 3))
 
 
@@ -177,6 +198,8 @@ def _flat(job: Job) -> dict[str, Any]:
         "train.label_smoothing": train.label_smoothing,
         "resources.cpus": job.resources.cpus,
         "train.early_stopping.patience": stopping if isinstance(stopping, str | None) else stopping.patience,
+        "train.early_stopping.metric": stopping if isinstance(stopping, str | None) else stopping.metric,
+        "train.ema.decay": train.ema if isinstance(train.ema, str | None) else train.ema.decay,
     }
     return values | {f"model.options.{name}": value for name, value in job.network.options.items()}
 
@@ -202,7 +225,7 @@ def epochs_for(rows: int, label: LabelKind) -> int:
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:
     """Return the job with the chosen values where its own are `auto`, and options that it does not set."""
     train, model = job.train, job.network
-    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing", "early_stopping")
+    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing", "early_stopping", "ema")
     update: dict[str, Any] = {name: getattr(chosen, name) for name in fields if getattr(train, name) == "auto"}
     update["optimizer"] = _filled_optimizer(train.optimizer, chosen.optimizer)
     filled = model.model_copy(update={"options": {**options, **model.options}})

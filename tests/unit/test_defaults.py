@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from farandole.defaults import TABULAR, LabelKind, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
+from farandole.defaults import TABULAR, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
 from farandole.shards import read_manifest
-from farandole.spec import EarlyStopping, Job, with_overrides
+from farandole.spec import EarlyStopping, Ema, Job, with_overrides
 
 MakeJob = Callable[..., Job]
 AUTO = {"epochs": "auto", "global_batch_size": "auto", "optimizer": {"name": "adamw"}}
@@ -85,15 +85,33 @@ def test_noisy_classes_get_more_epochs_where_more_rows_are_to_be_learned() -> No
     assert epochs_for(4_000, "binary") < epochs_for(40_000, "binary")
 
 
-@pytest.mark.parametrize(("label", "metric"), [("binary", None), ("regression", None), ("multiclass", "log_loss")])
-def test_best_epoch_of_several_classes_is_chosen_by_the_log_loss(
-    make_job: MakeJob, label: LabelKind, metric: str | None
+@pytest.mark.parametrize(
+    ("train", "metric"),
+    [
+        ({"metrics": ["roc_auc", "log_loss"]}, "log_loss"),
+        ({"metrics": ["roc_auc", "accuracy"]}, "roc_auc"),
+        ({"metrics": ["roc_auc", "log_loss"], "class_weights": "balanced"}, "roc_auc"),
+    ],
+)
+def test_best_epoch_of_classes_is_chosen_by_the_log_loss_where_it_says_something(
+    make_job: MakeJob, train: dict[str, object], metric: str
 ) -> None:
-    train = {"metrics": ["accuracy", "log_loss"]} if label == "multiclass" else {}
-    job = _tabular(make_job, **train)
-    stopping = resolve_for(job, Table(500, label)).train.early_stopping
+    stopping = resolve_for(_tabular(make_job, **train), Table(500, "binary")).train.early_stopping
     assert isinstance(stopping, EarlyStopping)
     assert stopping.metric == metric
+
+
+def test_weights_are_averaged_over_a_share_of_the_steps(make_job: MakeJob) -> None:
+    job = _tabular(make_job, epochs=48, global_batch_size=100)
+    average = resolve_for(job, Table(5000, "binary")).train.ema
+    assert isinstance(average, Ema)
+    assert average.decay == pytest.approx(1 - 1 / 100)
+    assert resolve_for(_tabular(make_job, epochs=1), Table(300, "binary")).train.ema is None
+
+
+def test_no_average_is_taken_if_the_job_says_so_or_for_another_builder(make_job: MakeJob) -> None:
+    assert resolve_for(_tabular(make_job, ema=None), Table(5000, "binary")).train.ema is None
+    assert resolve_for(make_job(train=AUTO), None).train.ema is None
 
 
 def test_training_does_not_end_early_without_validation_rows_or_by_a_metric_of_the_user(make_job: MakeJob) -> None:

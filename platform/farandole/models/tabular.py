@@ -30,9 +30,12 @@ _MAX_ONE_HOT = 9
 """Categories with at most this many ids become one-hot columns (RealMLP, section 3); ids include unknown, missing."""
 _EMBEDDING_SIZE = 8
 """Length of the embedding of other categories (RealMLP, section 3)."""
-_MAX_ENCODED = 4096
-"""A group of numbers has at most this many encoded columns: of many numbers, each has fewer intervals, or none."""
+_MAX_ENCODED = 512
+"""A group of numbers has at most this many encoded columns: of many numbers, each has fewer intervals, or none. With
+more columns, the first layer learns the training rows by heart."""
 _MIN_INTERVALS = 2
+_ROUNDS = 8
+"""Each round lowers the weights of frequent values to an interval's share of what the round before left."""
 _SCALE_RATE = 6.0
 """Factor of the learning rate of the inputs' scales (RealMLP, section 3)."""
 
@@ -169,9 +172,9 @@ class MemberLinear(nn.Module):
 class Numbers(nn.Module):
     """Numbers and their piecewise linear encodings (Gorishniy et al. 2022, arXiv 2203.05556, equation 1).
 
-    The values of a feature are cut into intervals with equally many rows. Entry t of its encoding grows from 0 to 1
-    while the number passes through interval t. A feature with few values has an interval between each two of them, and
-    entries that are always 0.
+    The values of a feature are cut into intervals with about equally many rows. Entry t of its encoding grows from 0 to
+    1 while the number passes through interval t. A feature with few values has an interval between each two of them,
+    and entries that are always 0.
 
     Args:
         size: F.
@@ -192,10 +195,7 @@ class Numbers(nn.Module):
         self.slopes.zero_()
         self.offsets.zero_()
         for feature, values in enumerate(x.double().unbind(1)):
-            bounds = torch.unique(values)
-            if len(bounds) > intervals + 1:
-                places = torch.linspace(0, len(values) - 1, intervals + 1, dtype=torch.float64).round().long()
-                bounds = torch.unique(values.sort().values[places])
+            bounds = _interval_bounds(values, intervals)
             slopes = 1 / (bounds[1:] - bounds[:-1])
             self.slopes[feature, : len(slopes)] = slopes
             self.offsets[feature, : len(slopes)] = -bounds[:-1] * slopes
@@ -251,6 +251,25 @@ def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
     if x.ndim == 2:  # a network without hidden layers
         x = x.expand(members, *x.shape)
     return torch.baddbmm(bias.view(members, 1, outputs), x, weight)
+
+
+def _interval_bounds(values: torch.Tensor, intervals: int) -> torch.Tensor:
+    """Return the bounds of at most this many intervals, in ascending order.
+
+    A frequent value counts as one interval's share of the rows at most: of a column that is mostly 0, quantiles of all
+    rows would be 0 too and leave few intervals for the other values.
+    """
+    distinct: torch.Tensor
+    distinct, counts = torch.unique(values, return_counts=True)
+    if len(distinct) <= intervals + 1:
+        return distinct
+    weights = counts.double()
+    for _ in range(_ROUNDS):
+        weights = weights.clamp(max=float(weights.sum()) / intervals)
+    places = weights.cumsum(0) - weights / 2
+    wanted = torch.linspace(float(places[0]), float(places[-1]), intervals + 1, dtype=torch.float64)
+    bounds: torch.Tensor = torch.unique(distinct[torch.searchsorted(places, wanted).clamp(max=len(distinct) - 1)])
+    return bounds
 
 
 def _encoder(group: Group, intervals: int) -> nn.Module:

@@ -327,8 +327,9 @@ class Train(Spec):
     nothing."""
     early_stopping: Annotated[Annotated[EarlyStopping | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
     """When training ends before its last epoch; `null`: never. `auto`: see `epochs`; never for other builders."""
-    ema: Ema | None = None
-    """An average of the weights that replaces them when training ends."""
+    ema: Annotated[Annotated[Ema | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """An average of the weights that replaces them when training ends; `null`: none. `auto`: see `epochs`; none for
+    other builders."""
     shard_optimizer: bool = False
     """Each worker keeps only the optimizer state of its part of the weights (ZeRO stage 1, Rajbhandari et al. 2020,
     section 5.1): with N workers 1/N of the memory. The result is the same."""
@@ -376,6 +377,11 @@ class Train(Spec):
     def stopping(self) -> EarlyStopping | None:
         """When training ends before its last epoch."""
         return None if self.early_stopping == "auto" else self.early_stopping
+
+    @property
+    def average(self) -> Ema | None:
+        """The average of the weights that replaces them."""
+        return None if self.ema == "auto" else self.ema
 
     @property
     def smoothing(self) -> float:

@@ -83,7 +83,7 @@ class Trainer:
         if spec.channels_last:
             build.use_channels_last(self.model, self.on_event)
         self._grad_sync = build.make_grad_sync(job, self.model, self.gang)
-        self._average = ExponentialMovingAverage(self.model, spec.ema.decay) if spec.ema else None
+        self._average = ExponentialMovingAverage(self.model, spec.average.decay) if spec.average else None
         self._scaler = LossScaler() if spec.precision == "fp16" else None
         self._plateau = build.make_plateau(job, self.dataset)
         self._early_stopping = build.make_early_stopping(job, self.dataset, self.on_event)

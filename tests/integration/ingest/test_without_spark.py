@@ -49,6 +49,11 @@ def folder(tmp_path: Path) -> Path:
                 cells[index] = ""
         lines.append(",".join(cells))
     lines += lines[1:20]  # equal rows
+    lines += [
+        "true,1,1,1.5,0.1,😀 é,0001-01-01,0001-01-01T00:00:00.000001Z,1,train,0",
+        "true,1,1,3.4e38,0.3,\x01\x7f,9999-12-31,9999-12-31T23:59:59.999999Z,1,train,1",
+        "true,1,1,1e-45,5e-324, \t ,1582-10-10,1969-12-31T23:59:59.999999Z,1,test,1",
+    ]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     table = list(csv.reader(lines))
     _write_in_another_notation(tmp_path / "other.txt", table)
@@ -57,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _write_in_another_notation(path: Path, table: list[list[str]]) -> None:
-    with path.open("w", encoding="cp1252", newline="") as file:
+    with path.open("w", encoding="cp1252", errors="replace", newline="") as file:
         writer = csv.writer(file, delimiter=";", quotechar="'")
         for number, row in enumerate(table[1:]):
             *others, text, day, moment, group, part, label = row

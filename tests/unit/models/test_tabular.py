@@ -107,6 +107,15 @@ def test_feature_of_few_values_has_an_interval_between_each_two() -> None:
     assert not encoded[0, 3:16].any()  # unused intervals, and a constant feature
 
 
+def test_frequent_value_leaves_intervals_for_the_others() -> None:
+    numbers = Numbers(1, 4)
+    numbers.initialize(torch.cat([torch.zeros(900), torch.arange(1.0, 101.0)]).unsqueeze(1))
+    encoded = numbers(torch.tensor([[0.0], [50.0], [100.0]]))[:, :4]
+    assert encoded[0].tolist() == [0.0] * 4
+    assert 0 < encoded[1].sum() < 4  # the middle of the rare values is in the middle of the intervals
+    assert encoded[2].tolist() == [1.0] * 4
+
+
 def test_many_numbers_are_read_without_an_encoding() -> None:
     wide = Group(name="dense", kind="numbers", features=tuple(f"f{i}" for i in range(5000)))
     assert network((wide,)).scale.shape == (5000,)

@@ -220,7 +220,7 @@ def _connect_jvm(settings: Mapping[str, str]) -> None:
         gateway = _gateway_to(*started.connection())
         gateway.proc = started.process
         SparkContext._ensure_initialized(gateway=gateway)
-    except BaseException:  # a notebook goes on, and would keep a process that nothing can reach
+    except BaseException:  # a notebook would keep a process that nothing can reach
         SparkContext._gateway = SparkContext._jvm = None
         started.stop(_stop_timeout_s)
         raise
