@@ -106,5 +106,5 @@ def test_scaling_an_unknown_job_is_rejected(home: Path) -> None:
     done = farandole("scale", "nowhere-1", "2")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"farandole: nowhere-1: there is no such job here; the jobs are the folders of {home}"
+        "farandole: nowhere-1: no job with this id was run or submitted here; `farandole jobs` lists them"
     )
