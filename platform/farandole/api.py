@@ -209,7 +209,7 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
 
 
 class JobAddress(TypedDict, total=False):
-    """Where a job is that was not run or submitted here: arguments of every function for one job.
+    """Address of a job that was not run or submitted here: arguments of every function for one job.
 
     Args:
         backend: The backend's name. Default: `foreground` for a job that was run on this machine, and otherwise the one

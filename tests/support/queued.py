@@ -50,7 +50,7 @@ def runners_of(home: Path) -> list[psutil.Process]:
 
 
 def others_of(home: Path) -> list[psutil.Process]:
-    """Return the processes of a home that are no runners; one without a command line is disappearing."""
+    """Return the processes of a home other than runners; one without a command line is disappearing."""
     lines = [(process, command_line(process)) for process in processes_of(home)]
     return [process for process, line in lines if line and RUNNER not in line]
 

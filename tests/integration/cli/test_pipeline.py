@@ -21,7 +21,8 @@ def test_plan_lists_the_steps_and_writes_nothing(home: Path, write_job: WriteJob
     done = farandole("plan", job)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if not line.startswith("   ")]
-    assert [line.partition(":")[0] for line in lines[:4]] == ["1. prepare", "2. train", "3. evaluate", "4. register"]
+    steps = [" ".join(line.split()[:2]).rstrip(":") for line in lines[:4]]
+    assert steps == ["1. prepare", "2. train", "3. evaluate", "4. register"]
     assert lines[4].startswith("✔ no problems found")
     assert _snapshot(tmp_path) == before
 
@@ -106,5 +107,5 @@ def test_scaling_an_unknown_job_is_rejected(home: Path) -> None:
     done = farandole("scale", "nowhere-1", "2")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"farandole: nowhere-1: there is no such job here; the jobs are the folders of {home}"
+        "farandole: nowhere-1: no job with this id was run or submitted here; `farandole jobs` lists them"
     )

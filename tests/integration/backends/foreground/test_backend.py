@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,3 +68,16 @@ def test_submitted_job_is_not_resumed_and_stays_as_it_is(local: MakeBackend, sta
     assert {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()} == before
     newest = api.jobs()[0]
     assert (newest.id, newest.state) == (ids[-1], state)
+
+
+def test_cancel_ends_a_job_and_kills_one_that_ignores_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import signal, time; from farandole.jobdir.foreground import foreground_job\n"
+    code += "from tests.support.queued import shell_job\n"
+    code += "with foreground_job(shell_job(), print) as here:\n"
+    code += "    signal.signal(signal.SIGTERM, signal.SIG_IGN); print(here.directory.name, flush=True); time.sleep(600)"
+    monkeypatch.setattr("farandole.backends.foreground.backend.GRACE_S", 0.5)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        job_id = process.stdout.readline().strip()
+        assert api.cancel(job_id).reason == f"its process {process.pid} was killed"
+        assert process.wait() == -signal.SIGKILL

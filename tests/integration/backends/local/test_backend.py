@@ -67,7 +67,7 @@ def test_cancel_ends_a_job_and_everything_that_it_started(
 def test_job_that_ignores_sigterm_is_killed_after_its_stop_timeout(
     local: MakeBackend, farandole_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farandole.backends.local.backend._GRACE_S", 0.5)
+    monkeypatch.setattr("farandole.backends.local.backend.GRACE_S", 0.5)
     backend = local(f"trap '' TERM; touch {tmp_path}/began; while true; do sleep 1; done")
     submitted = backend.submit(shell_job())
     wait_until((tmp_path / "began").exists)
@@ -80,7 +80,7 @@ def test_job_that_ignores_sigterm_is_killed_after_its_stop_timeout(
 def test_job_with_a_stopped_runner_can_be_cancelled(
     local: MakeBackend, farandole_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farandole.backends.local.backend._GRACE_S", 0.5)
+    monkeypatch.setattr("farandole.backends.local.backend.GRACE_S", 0.5)
     backend = local("sleep 600")
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "running")
