@@ -97,6 +97,8 @@ def _numbers(text: pa.StringArray) -> list[str]:
     plain = values.cast(pa.string())
     if largest < _MAX_NUMBER:  # Arrow writes whole numbers from 10 digits on with an exponent
         plain = pc.if_else(whole, pc.trunc(values).cast(pa.int64()).cast(pa.string()), plain)
+    else:  # Arrow writes 1e+15, and Python 1000000000000000.0: Python's way decides about such numbers
+        plain = pc.if_else(pc.and_(whole, pc.greater_equal(pc.abs(values), _MAX_NUMBER)), "", plain)
     spelled = {"double 1": plain, "double 1.0": pc.if_else(whole, pc.binary_join_element_wise(plain, "0", "."), plain)}
     found = [name for name, texts in spelled.items() if _is_spelled(text, texts, whole)]
     if pc.any(pc.and_(pc.equal(values, 0.0), pc.starts_with(text, "-"))).as_py():
