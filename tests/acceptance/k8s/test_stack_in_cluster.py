@@ -218,6 +218,7 @@ def test_submitted_job_uses_all_services(
         }
         job = cluster.job_file(
             tmp_path / "job", backend__kubernetes=part, resources__gpus=0,
+            train__epochs=4, train__optimizer={"learning_rate": 0.05},  # beats the baseline, so it is registered
             tracking={"uri": address, "system_metrics": False, "wait_s": 20},
         )  # fmt: skip
         (job.parent / "table.bin").write_bytes(
