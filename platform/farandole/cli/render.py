@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MAX_RANKS = 16
 """Workers that are shown one by one."""
+_NO_R2 = 5e-5
+"""An R2 below it is shown as 0."""
 _IN_SENTENCE = frozenset({"train.epochs", "train.global_batch_size", "resources.cpus"})
 """Chosen fields whose values are in the sentence of a training: `for 8 epochs with 64 rows per step`."""
 _PARENTS = re.compile(r"^(train\.optimizer|train|model\.options)\.|\.name$")
@@ -87,13 +89,13 @@ def _show_metrics(training: TrainingSummary) -> None:
         return
     intervals = training.evaluation.get("intervals", {}).get("test", {})
     baselines: dict[str, dict[str, float]] = training.evaluation.get("baselines", {})
-    cells = {split: [_metric(training.metrics[split].get(name)) for name in names] for split in splits}
+    cells = {split: [_metric(name, training.metrics[split].get(name)) for name in names] for split in splits}
     if intervals:
         ends = [" to ".join(map(format_metric, intervals.get(name, ()))) for name in names]
         cells = {"test": cells.pop("test"), "95% interval": ends} | cells
     for baseline, metrics in baselines.items():
         title = "boosting" if baseline == "hist_gradient_boosting" else "baseline"
-        cells[title] = [_metric(metrics.get(name)) for name in names]
+        cells[title] = [_metric(name, metrics.get(name)) for name in names]
     columns = [Column("metric", style="bold"), *(Column(title, is_number=True) for title in cells)]
     print_table(make_console(), columns, [list(row) for row in zip(names, *cells.values(), strict=True)])
 
@@ -118,8 +120,12 @@ def _judgement(trained: TrainedModel) -> list[tuple[str, str]]:
     return rows
 
 
-def _metric(value: float | None) -> str:
-    return "" if value is None else format_metric(value)
+def _metric(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    # Of the mean, as the baseline of a regression, R2 is 0 but for the difference between training and test rows.
+    is_zero = name == "r2" and abs(value) < _NO_R2
+    return format_metric(0.0 if is_zero else value)
 
 
 def _attempts(training: TrainingSummary) -> str:

@@ -81,6 +81,12 @@ def test_large_metrics_are_shown_without_an_exponent(capsys: Capture) -> None:
     assert "rmse 25,432 " in text
 
 
+def test_r2_of_the_mean_is_shown_as_0(capsys: Capture) -> None:
+    scores = {"test": {"r2": 0.81, "log_loss": 2.152e-05}, "validation": {}}
+    text = _training(capsys, metrics=scores, evaluation={"baselines": {"mean": {"r2": -9.628e-06, "log_loss": 1.0}}})
+    assert "r2 0.81 0 log_loss 2.152e-05 1" in text
+
+
 def test_straggler_is_named(capsys: Capture) -> None:
     text = _training(capsys, straggler={"rank": 1, "excess_s": 4.25, "share": 0.375})
     assert "straggler worker 1 computes 4.2 s longer than the others, who wait for it (38% of the time)" in text
