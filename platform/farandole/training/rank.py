@@ -18,6 +18,7 @@ from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
+from farandole.process.collection import paused_collection
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Dataset, Manifest, require_policies
 from farandole.spec import Job
@@ -192,11 +193,12 @@ def _record_results(
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None
     failure = _find_failure(reporter, result, recorder, register_as) if register_as is not None else None
-    problem = recorder.log_model(
-        lambda directory: save_model(trainer.model, preprocessing, job, directory),
-        register_as if failure is None else None,
-        card,
-    )
+    with paused_collection():  # saving imports torch's compiler
+        problem = recorder.log_model(
+            lambda directory: save_model(trainer.model, preprocessing, job, directory),
+            register_as if failure is None else None,
+            card,
+        )
     if problem is not None:
         text = f"the network cannot be exported, so the model is logged with its code ({problem})"
         send_message(Message(text, level="warning"))

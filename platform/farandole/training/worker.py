@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from farandole.errors import FarandoleError, TrainingError, explain_os_error, remedy_of
 from farandole.process import messages
+from farandole.process.collection import paused_collection
 from farandole.process.parent_death import signal_on_parent_death
 from farandole.process.signals import on_sigterm
 from farandole.training import heartbeat
@@ -35,18 +36,19 @@ def main() -> None:
     _enable_stack_dumps()
     try:
         _load_environment(arguments.environment)
-        # Not before: torch and NumPy read their variables when they are imported.
-        from farandole.spec import parse_job
+        with paused_collection():
+            # Not before: torch and NumPy read their variables when they are imported.
+            from farandole.spec import parse_job
 
-        job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
+            job = parse_job(json.loads(Path(arguments.job).read_text(encoding="utf-8")), origin=arguments.job)
+            if job.train.script is not None:
+                from farandole.training.script_job import run_script
+            else:
+                from farandole.training.rank import run_rank
         directory = Path(arguments.directory)
         if job.train.script is not None:
-            from farandole.training.script_job import run_script
-
             run_script(job, directory, switch)
         else:
-            from farandole.training.rank import run_rank
-
             run_rank(job, directory, arguments.register, switch)
     except Stopped as stopped:
         messages.send_message(messages.Stopped(stopped.step))
