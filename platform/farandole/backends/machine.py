@@ -42,7 +42,7 @@ def wait_for_end(has_ended: Callable[[], bool], kill: Callable[[], None], within
     Args:
         has_ended: Returns whether it has.
         kill: Kills it; called when it was stopped or hangs, until it has ended.
-        within_s: How long it may take to end by itself.
+        within_s: Seconds within which it ends by itself.
     """
     kill_at_s = time.monotonic() + within_s
     while not has_ended():

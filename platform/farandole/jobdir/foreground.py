@@ -34,7 +34,7 @@ from farandole.process.locks import is_locked, lock_within, try_lock
 from farandole.spec import Job
 
 _FINALIZER_S = 120.0
-"""How long the MLflow run of a killed job may take to be closed before the job can continue."""
+"""Seconds within which the MLflow run of a killed job is closed, so that the job can continue."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from farandole.jobdir.layout import FINALIZER_LOCK, FOREGROUND, FOREGROUND_LOCK,
 from farandole.process.locks import Lock, is_locked, lock_within, try_lock
 
 GLANCE_S = 1.0
-"""How long a free lock may seem to be taken: other commands try it for a moment, to see whether the job runs."""
+"""Seconds for which a free lock may seem taken: other commands try it for a moment, to see whether the job runs."""
 
 
 @contextmanager

@@ -147,6 +147,7 @@ def test_wide_table_of_thousands(spark: SparkSession, tmp_path: Path) -> None:
     ways = {f"einwohner {index}": DECIMAL_COMMA["thousands"] for index in range(70)}
     values = write_mixed(tmp_path / "in" / "t.csv", {**ways, "y": _CLASSES}, separator=";", rows=60)
     _, _, manifest = _prepared(tmp_path / "in" / "t.csv")
+    assert set(manifest.statistics) == set(values)
     _check_statistics(manifest, values, [True] * 60)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from farandole.errors import SpecError, UnavailableError
+from farandole.errors import FarandoleError, SpecError, UnavailableError
 from farandole.tracking import ui
 from farandole.tracking.store import VIEW_TAG, TrackingStore
 from farandole.tracking.ui import (
@@ -94,14 +94,22 @@ def test_an_address_of_another_machine_is_named() -> None:
             serve_ui(store, host, 5000, None, pytest.fail)
 
 
+def _refusal(host: str, port: int) -> str | None:
+    try:
+        _check_address(host, port)
+    except FarandoleError as error:
+        return str(error)
+    return None
+
+
 def test_every_way_to_write_this_machine_can_be_listened_on() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
-        _check_address(host, port)
+    hosts = ["127.0.0.1", "localhost", "0.0.0.0"]
     if socket.has_ipv6 and _bind_error(socket.AF_INET6, ("::1", 0)) is None:
-        _check_address("::1", port)
+        hosts.append("::1")
+    assert {host: _refusal(host, port) for host in hosts} == dict.fromkeys(hosts)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class BoostingProcess:
     def __init__(self, process: subprocess.Popen[bytes] | None, output: Path, log: Path) -> None:
         self._process, self._output, self._log = process, output, log
         self.problem: str | None = None
-        """Why there are no outputs, once they were asked for."""
+        """The reason why the outputs are missing, known once they were requested."""
 
     def outputs(self, timeout_s: float) -> torch.Tensor | None:
         """Return its outputs for the test rows, `[B, O]`; None if it failed, or does not end within `timeout_s`."""
