@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +60,7 @@ class ShardCache:
         self._directory = directory or cache_directory()
         self._limit_bytes = _limit_bytes()
         self._held: OrderedDict[str, Lock] = OrderedDict()
+        self._needed: Counter[str] = Counter()
         self._announced: dict[str, dict[str, tuple[int, ShardInfo]]] = {}
         self._mutex = threading.Lock()
         self._closed = threading.Event()
@@ -76,10 +77,21 @@ class ShardCache:
             StorageAccessError: The object store refuses.
             StorageError: The object store does not answer, or the disk is full.
         """
-        with self._report_disk_errors():
+        with self._report_disk_errors(), self._need(shard.xxh3_128):
             while not self._hold(shard.xxh3_128, shard.bytes):
                 self._fetch(shard)
         return self._path(shard.xxh3_128)
+
+    @contextmanager
+    def _need(self, key: str) -> Iterator[None]:
+        """Keep this process from evicting a shard between its fetch and its lock for reading."""
+        with self._mutex:
+            self._needed[key] += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._needed[key] -= 1
 
     def announce(self, reader: str, uses: Mapping[int, ShardInfo]) -> None:
         """Announce when a reader needs which shards for the first time; this replaces its earlier announcement.
@@ -259,11 +271,11 @@ class ShardCache:
             use = {key: found for key, (found, _) in self._next_uses().items()}
             never = max(use.values(), default=0) + 1
             own = use.get(shard.xxh3_128, never) if ahead else -1
-            latest = next(reversed(self._held), None)
+            kept = {shard.xxh3_128, next(reversed(self._held), None), *+self._needed}
             later = [
                 (use.get(key, never), -read_s, key, size)
                 for key, size, read_s in self._files()
-                if use.get(key, never) > own and key not in (shard.xxh3_128, latest)
+                if use.get(key, never) > own and key not in kept
             ]
             excess = self._used() + shard.bytes - self._allowance()
             if ahead and excess > sum(size for *_, size in later):

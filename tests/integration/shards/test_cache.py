@@ -197,6 +197,28 @@ def test_announced_shard_with_the_furthest_next_use_is_evicted(
     assert [gets(proxy, shard) for shard in shards] == [2, 1, 1, 1, 1, 1]
 
 
+def test_a_shard_needed_now_is_kept_until_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, proxy: FaultyProxy, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
+) -> None:
+    limit(monkeypatch, shards, 2.1)
+    cache = caches()
+    cache.announce("train", dict(enumerate(shards[number] for number in (1, 2, 3))))
+    until(lambda: kept(shards) == [1, 2])
+    fetch = cache._fetch
+
+    def fetch_and_linger(shard: ShardInfo, *, ahead: bool = False) -> bool:
+        fetched = fetch(shard, ahead=ahead)
+        if not ahead:  # the other thread has time to fetch 2 again in the place of this shard
+            cache._changed.set()
+            time.sleep(0.5)
+        return fetched
+
+    monkeypatch.setattr(cache, "_fetch", fetch_and_linger)
+    cache.path(shards[0])
+    assert kept(shards) == [0, 1]
+    assert [gets(proxy, shard) for shard in shards[:3]] == [1, 1, 1]
+
+
 def test_shard_read_by_another_process_is_never_evicted(
     monkeypatch: pytest.MonkeyPatch, shards: tuple[ShardInfo, ...], caches: Callable[[], ShardCache]
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_home_of_any_name_has_a_store(home: Path) -> None:
 
 
 def test_a_deleted_experiment_is_named_with_its_remedy(home: Path) -> None:
+    home.mkdir(exist_ok=True)  # tests may run in any order, and MLflow creates a database but not its directory
     client = MlflowClient(sqlite_uri(home / "mlflow.db"))
     number = client.create_experiment("gone")
     client.delete_experiment(number)
