@@ -1,0 +1,1 @@
+"""Explanations of a model: of its features overall, of single predictions, and of its layers."""
