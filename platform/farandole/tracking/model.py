@@ -53,7 +53,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     ):
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
         folder = Path(scratch) / "bundle"
-        problem = write_bundle(folder, network, _contents(preprocessing, job))
+        problem = write_bundle(folder, network, bundle_contents(preprocessing, job))
         mlflow.pyfunc.save_model(
             path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
@@ -67,7 +67,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     return problem
 
 
-def _contents(preprocessing: Preprocessing, job: Job) -> BundleContents:
+def bundle_contents(preprocessing: Preprocessing, job: Job) -> BundleContents:
     """Return what the bundle of a job's model is made of."""
     folder = Path(job.folder or ".")
     return BundleContents(
