@@ -4,7 +4,6 @@ import { element, table } from "./charts.js";
 import { post } from "./client.js";
 import { CsvError, parse, write } from "./csv.js";
 import { describeProblem } from "./form.js";
-import { readRows } from "./results.js";
 
 const [PART_ROWS, PART_CHARACTERS] = [1000, 2_000_000];
 const [MAX_WRONG, MAX_SHOWN, MAX_PREVIEW] = [200, 20, 5];
@@ -99,7 +98,7 @@ export class Batch {
     while (left.length) {
       try {
         const answer = await post("predict", this.model, `{"rows":[${left.map((index) => texts[index]).join(",")}]}`, signal);
-        for (const [position, prediction] of readRows(answer).entries()) predictions[left[position]] = prediction;
+        for (const [position, prediction] of answer.predictions.entries()) predictions[left[position]] = prediction;
         return answer;
       } catch (error) {
         const found = new Map((error.problems ?? []).filter((problem) => Number.isInteger(problem.row)).map((problem) => [problem.row, problem]));
@@ -121,7 +120,7 @@ export class Batch {
     this.result.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
     this.result.download = `${file.name.replace(/\.[^.]*$/, "")}-predictions.csv`;
     this.result.hidden = false;
-    const by = answer?.version ? ` by version ${answer.version}` : "";
+    const by = answer ? ` by version ${answer.model.version}` : "";
     this.state.textContent = `${(rows.length - wrong.length).toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows predicted${by}.`;
     if (wrong.length) this.fail(`${wrong.length} rows are not accepted:`, wrong.map(describeRow));
     const preview = rows.slice(0, MAX_PREVIEW).map((_, row) => [`line ${row + 2}`, ...added[row].map((value) => value ?? "")]);

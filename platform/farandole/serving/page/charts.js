@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const MAX_BARS = 15;
-const [CHART_WIDTH, NAMES_WIDTH, ROW_HEIGHT, VALUES_WIDTH] = [460, 150, 26, 62];
+const [ROW_HEIGHT, VALUES_WIDTH] = [26, 62];
 const MAX_NAME = 22;
 
 /** Create an element of HTML; `children` are nodes or texts. */
@@ -45,11 +45,13 @@ export function shorten(text, length = MAX_NAME) {
  * @param {string} caption What it shows.
  * @param {string[]} heads Titles of the columns.
  * @param {(string | number)[][]} rows The first cell of each names the row.
+ * @param {number} numbers The first column of numbers.
  */
-export function table(caption, heads, rows) {
-  const head = element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)));
+export function table(caption, heads, rows, numbers = 1) {
+  const side = (index) => (index >= numbers ? { class: "num" } : {});
+  const head = element("tr", {}, ...heads.map((text, index) => element("th", { scope: "col", ...side(index) }, text)));
   const cells = (row) => row.map((value, index) =>
-    element(index ? "td" : "th", index ? { class: "num" } : { scope: "row" }, String(value)));
+    element(index ? "td" : "th", index ? side(index) : { scope: "row" }, String(value)));
   const body = rows.map((row) => element("tr", {}, ...cells(row)));
   const made = element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body));
   return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption }, made);
@@ -59,39 +61,38 @@ export function table(caption, heads, rows) {
  * Return a chart of bars to both sides of a line, the longest first, beside a table of all figures.
  *
  * @param {string} title What it shows.
- * @param {{name: string, weight: number, value?: string}[]} entries The bars.
- * @param {string[]} heads Titles of the table's columns.
+ * @param {{name: string, weight: number, value: string}[]} entries The bars: columns, their values and weights.
  */
-export function bars(title, entries, heads) {
+export function bars(title, entries) {
   const sorted = [...entries].sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
   const shown = sorted.slice(0, MAX_BARS);
-  const hasValues = entries.some((entry) => entry.value !== undefined);
-  const rows = sorted.map(({ name, value, weight }) => [name, ...(hasValues ? [value ?? ""] : []), signed(weight)]);
+  const rows = sorted.map(({ name, value, weight }) => [name, value, signed(weight)]);
   const rest = sorted.length - shown.length;
   const caption = rest > 0 ? `the ${shown.length} largest of ${sorted.length}; the table has all` : "";
   return element("div", { class: "charted" },
     element("figure", {}, barsPicture(title, shown), element("figcaption", { class: "quiet" }, caption)),
-    table(title, heads, rows));
+    table(title, ["column", "value", "weight"], rows, 2));
 }
 
 function barsPicture(title, entries) {
   const weights = entries.map((entry) => entry.weight);
   const [lowest, highest] = [Math.min(0, ...weights), Math.max(0, ...weights)];
   const span = highest - lowest || 1;
-  const room = CHART_WIDTH - NAMES_WIDTH - VALUES_WIDTH;
-  const at = (weight) => NAMES_WIDTH + ((weight - lowest) / span) * room;
+  const [width, names] = matchMedia("(max-width: 36rem)").matches ? [320, 110] : [460, 150]; // so that letters stay readable
+  const room = width - names - VALUES_WIDTH;
+  const at = (weight) => names + ((weight - lowest) / span) * room;
   const height = entries.length * ROW_HEIGHT + 4;
   const summary = entries.slice(0, 3).map((entry) => `${entry.name} ${signed(entry.weight)}`).join(", ");
   const picture = drawn("svg", {
-    viewBox: `0 0 ${CHART_WIDTH} ${height}`, class: "bars", role: "img", "aria-label": `Bar chart: ${title}. ${summary}.`,
+    viewBox: `0 0 ${width} ${height}`, class: "bars", role: "img", "aria-label": `Bar chart: ${title}. ${summary}.`,
   });
   for (const [index, { name, weight }] of entries.entries()) {
     const top = index * ROW_HEIGHT + 4;
     const [left, right] = [at(Math.min(0, weight)), at(Math.max(0, weight))];
     picture.append(
-      drawn("text", { x: NAMES_WIDTH - 8, y: top + 15, class: "name" }, shorten(name), drawn("title", {}, name)),
+      drawn("text", { x: names - 8, y: top + 15, class: "name" }, shorten(name, names / 7), drawn("title", {}, name)),
       drawn("rect", { x: left, y: top, width: Math.max(1, right - left), height: ROW_HEIGHT - 7, class: weight < 0 ? "minus" : "plus" }),
-      drawn("text", { x: CHART_WIDTH, y: top + 15, class: "figure" }, signed(weight)),
+      drawn("text", { x: width, y: top + 15, class: "figure" }, signed(weight)),
     );
   }
   picture.append(drawn("line", { x1: at(0), x2: at(0), y1: 0, y2: height, class: "zero" }));

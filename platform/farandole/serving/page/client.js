@@ -74,18 +74,15 @@ const SENTENCES = {
 
 /** Read an error of the service. Proxies before it answer in other forms, which are not shown. */
 async function refusal(answer) {
-  let said = {};
+  let found = null;
   try {
-    said = await answer.json();
+    found = await answer.json();
   } catch {
     // not JSON, so not from the service
   }
-  const inner = said?.error !== null && typeof said?.error === "object" ? said.error : said;
-  const words = [inner?.message, said?.error, said?.detail].find((text) => typeof text === "string" && text);
-  const entries = [inner?.errors, said?.errors, said?.detail].find(Array.isArray) ?? [];
+  const words = typeof found?.error === "string" && answer.status !== 401 ? found.error : null;
   let message = words ?? SENTENCES[answer.status] ?? `The service answered with the status ${answer.status}.`;
-  if (answer.status === 401) message = SENTENCES[401];
   const waiting = answer.headers.get("Retry-After");
-  if (waiting && /^\d+$/.test(waiting)) message += ` Try again in ${waiting} s.`;
-  return new RequestError(answer.status, message, entries.filter((entry) => entry !== null && typeof entry === "object"));
+  if (/^\d+$/.test(waiting ?? "")) message += ` (try again in ${waiting} s)`;
+  return new RequestError(answer.status, message, Array.isArray(found?.errors) ? found.errors : []);
 }

@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,8 +26,8 @@ Control = Literal[
 """The control that a person uses. `suggest` is a line with suggestions, `list` holds JSON, `pixels` turns an image file
 into the pixels of the column, and `file` takes the bytes of a file as they are."""
 Sends = Literal["number", "boolean", "text", "instant", "json", "base64"]
-"""The JSON value that a field becomes: a number, true or false, a text, a text in ISO 8601 that ends in `Z`, any JSON, or
-bytes in base64. A missing value is always null."""
+"""The JSON value that a field becomes: a number, true or false, a text, a time in ISO 8601 that ends in `Z`, any JSON,
+or bytes in base64. A missing value is always null."""
 
 MAX_SELECTED = 30
 """Categories that a list to select from shows; more are suggestions to what is typed."""
@@ -74,7 +75,7 @@ class FormField:
         control: What a person uses.
         sends: The JSON value that it becomes.
         example: The text to begin with, for files in base64; None: missing.
-        options: Known values, the most frequent first.
+        options: Known values: all in order to select from, or the most frequent ones as suggestions.
         hint: Type and range of the values, for people.
         pixels: For images: the pixels that the model reads.
     """
@@ -128,7 +129,8 @@ def _field(
     hint = _hint(sql_type, control, known, image, statistics)
     pixels = _pixels(image) if control in ("image", "pixels") and image is not None else None
     text = None if control == "pixels" else _example_text(example)
-    return FormField(column, control, _sends(sql_type), text, known[:MAX_SUGGESTED], hint, pixels)
+    options = _in_order(known) if control == "select" else known[:MAX_SUGGESTED] if control == "suggest" else ()
+    return FormField(column, control, _sends(sql_type), text, options, hint, pixels)
 
 
 def _known_values(transforms: Sequence[Transform]) -> tuple[str, ...]:
@@ -137,6 +139,14 @@ def _known_values(transforms: Sequence[Transform]) -> tuple[str, ...]:
         return ()
     learned = (transform.vocabulary for transform in transforms if isinstance(transform, VocabularyTransform))
     return next((vocabulary for vocabulary in learned if vocabulary), ())
+
+
+def _in_order(known: Sequence[str]) -> tuple[str, ...]:
+    """Return categories as people look for them: by number if all are numbers, otherwise by letter."""
+    try:
+        return tuple(sorted(known, key=float))
+    except ValueError:
+        return tuple(sorted(known))
 
 
 def _control(
@@ -188,9 +198,14 @@ def _hint(
     if image is not None and control in ("image", "pixels"):
         height, width = image.spec.size
         color = "gray" if image.spec.mode == "gray" else "in color"
-        return f"image file, resized to {width} × {height} pixels {color}"
-    words = [_TYPE_WORDS.get(sql_type, "list of numbers as JSON" if control == "list" else sql_type)]
-    if known:
+        return f"image file, resized to {width} by {height} pixels {color}"
+    decimal = re.fullmatch(r"decimal\(\d+,(\d+)\)", sql_type)
+    words = [
+        f"number with up to {decimal[1]} decimals"
+        if decimal
+        else _TYPE_WORDS.get(sql_type, "list of numbers as JSON" if control == "list" else sql_type)
+    ]
+    if known and control in ("select", "suggest"):
         words = [f"one of {len(known):,} known values" if len(known) > 1 else "one known value"]
         if len(known) > MAX_SUGGESTED:
             words.append(f"the {MAX_SUGGESTED:,} most frequent are suggested")

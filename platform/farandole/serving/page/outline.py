@@ -9,7 +9,7 @@ from typing import Any
 MAX_ITEMS = 100
 """Entries of a list or rows of a table that are shown; the rest is counted."""
 _MAX_DEPTH = 12
-"""Levels that are shown as such; what is deeper is shown as JSON."""
+"""Levels that are shown; anything deeper is shown as JSON."""
 
 
 def outline(value: Any, depth: int = 0) -> dict[str, Any]:
@@ -20,8 +20,9 @@ def outline(value: Any, depth: int = 0) -> dict[str, Any]:
         depth: The level of the value.
 
     Returns:
-        One of `{"pairs": [(key, part)]}`, `{"table": {"heads", "rows", "more"}}` with parts as cells,
-        `{"entries": [part], "more"}` and `{"text": text}`, for numbers with `"number": True`.
+        One of `{"pairs": [(key, part)]}`, `{"table": {"heads", "rows", "more"}}` with parts as cells and with
+        `{"text", "number"}` as heads, `{"entries": [part], "more"}`, and `{"text": text}`, for numbers with
+        `"number": True`.
     """
     if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
         if _is_table(list(value.values())):
@@ -63,8 +64,11 @@ def _table(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
     cells = [
         [outline(row[head], depth + 1) if head in row else {"text": ""} for head in heads] for row in rows[:MAX_ITEMS]
     ]
-    shown = [head.replace("_", " ") for head in heads]
-    return {"table": {"heads": shown, "rows": cells, "more": max(0, len(rows) - MAX_ITEMS)}}
+    titles = [
+        {"text": head.replace("_", " "), "number": any("number" in row[place] for row in cells)}
+        for place, head in enumerate(heads)
+    ]
+    return {"table": {"heads": titles, "rows": cells, "more": max(0, len(rows) - MAX_ITEMS)}}
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ import { Batch } from "./batch.js";
 import { element } from "./charts.js";
 import { RequestError, address, fetchModel, post, useKey } from "./client.js";
 import { RowForm } from "./form.js";
-import { readRows, showExplanation, showPrediction, showSource } from "./results.js";
+import { showExplanation, showPrediction, showSource } from "./results.js";
 import { body, curl, python } from "./snippets.js";
 
 const guarded = document.body.dataset.guarded === "yes";
@@ -55,9 +55,9 @@ class ModelPage {
     this.explanation.replaceChildren();
     try {
       const answer = await post("predict", this.model.name, body(members));
-      const { sentence, parts } = showPrediction(readRows(answer)[0], this.model);
+      const { sentence, parts } = showPrediction(answer.predictions[0], this.model);
       this.said.replaceChildren(...sentence);
-      this.answer.replaceChildren(...parts, showSource(answer));
+      this.answer.replaceChildren(...parts, showSource(answer.model));
     } catch (error) {
       this.said.textContent = "No prediction.";
       this.showError(error);

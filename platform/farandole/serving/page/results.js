@@ -5,15 +5,6 @@ import { bars, element, format, percent, probabilities, saliency, shorten, signe
 const PREFIX = "probability_";
 const MAX_CLASSES = 50;
 
-/** Return the predictions of an answer, one object for each row. */
-export function readRows(answer) {
-  const found = answer.predictions;
-  if (Array.isArray(found)) return found;
-  const columns = Object.entries(found ?? {});
-  const [, first] = columns[0] ?? [null, []];
-  return first.map((_, row) => Object.fromEntries(columns.map(([name, values]) => [name, values[row]])));
-}
-
 /** Return class and probability of a prediction, the most probable first; an empty list for numbers. */
 function readShares(prediction, classes) {
   const shares = "probability" in prediction
@@ -41,10 +32,9 @@ export function showPrediction(prediction, { label, classes }) {
   return { sentence: [`${label}: `, element("strong", {}, shown), `, with a probability of ${percent(share[1])}`], parts };
 }
 
-/** Write who answered. */
-export function showSource({ model, version, digest }) {
-  const names = [model, version && `version ${version}`].filter(Boolean).join(", ");
-  return element("p", { class: "quiet source" }, `by ${names || "the service"} `, element("code", {}, digest ?? ""));
+/** Write which model answered; it may be another version than the one of the form. */
+export function showSource({ name, version, digest }) {
+  return element("p", { class: "quiet source" }, `by ${name}, version ${version} `, element("code", {}, digest));
 }
 
 /**
@@ -65,17 +55,17 @@ export function showExplanation(found, members) {
     return saliency(column, field?.bitmap ? field.canvas() : null, weights);
   });
   const texts = Object.entries(found.tokens ?? {}).map(([column, weights]) =>
-    tokens(column, weights.map((each) => (Array.isArray(each) ? { text: each[0], weight: each[1] } : { text: each.token, weight: each.weight }))));
+    tokens(column, weights.map(([text, weight]) => ({ text, weight }))));
   const heading = element("h3", {}, "Why");
   const words = element("p", {}, `Longer bars matter more: to the right they speak in favor of ${found.target ?? "the prediction"}, to the left against it.`);
   if (typeof found.baseline_output === "number") {
     words.append(` They lead from ${signed(found.baseline_output)} for a typical row to ${signed(found.output)} for this one.`);
   }
-  return [heading, words, bars(title, entries, ["column", "value", "weight"]), ...pictures, ...texts];
+  return [heading, words, bars(title, entries), ...pictures, ...texts];
 }
 
 function shownValue(member) {
-  if (!member) return undefined;
+  if (!member) return "";
   const { json, field } = member;
   if (json === "null") return "missing";
   if (field.isFile) return field.fileName ?? "example";
