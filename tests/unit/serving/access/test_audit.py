@@ -11,10 +11,11 @@ import pytest
 
 from farandole.errors import UserError
 from farandole.serving.access import audit as audit_module
-from farandole.serving.access.audit import AuditLog
+from farandole.serving.access.audit import AuditError, AuditLog
 from farandole.serving.access.audit_chain import AuditReport, log_files, verify_audit
 from farandole.serving.access.callers import AccessDenied, Caller
 from farandole.serving.access.server_secret import read_secret
+from tests.support.access import full_after
 
 CALLER = Caller("key:a", "web", frozenset({"predict"}))
 
@@ -162,6 +163,18 @@ def test_lost_head_is_rebuilt_from_the_last_line_and_noted(tmp_path: Path, conte
     report = _verify(tmp_path)
     assert (report.is_intact, report.lines, report.repairs) == (True, 10, (9,))
     assert _log(tmp_path)[8]["repair"] == "the head was missing or damaged"
+
+
+def test_line_that_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+    log.append({"row": 0})
+    before = (tmp_path / "audit.jsonl").read_bytes()
+    with full_after(tmp_path / "audit.jsonl", 40), pytest.raises(AuditError, match="was not written"):
+        log.append({"row": 1})
+    assert (tmp_path / "audit.jsonl").read_bytes() == before
+    log.append({"row": 2})
+    report = _verify(tmp_path)
+    assert (report.is_intact, report.lines, report.repairs) == (True, 3, ())
 
 
 def test_texts_of_callers_stay_in_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farandole.errors import UserError
-from farandole.serving.access.key_store import KeyCache, KeyStore
+from farandole.serving.access.key_store import KeyCache, KeyRecord, KeyStore
 from farandole.serving.access.server_secret import read_secret
 from tests.support.access import key_store
 
@@ -102,8 +102,13 @@ def test_cache_reads_the_file_only_when_it_changes(tmp_path: Path, monkeypatch: 
     key = store.create("web", ["predict"])[0]
     cache = KeyCache(store)
     assert cache.find(key) is not None
-    reads: list[Any] = []
-    monkeypatch.setattr("farandole.serving.access.key_store.decode_records", lambda *found: reads.append(found) or [])
+    reads: list[bytes] = []
+
+    def read_nothing(content: bytes, path: Path) -> list[KeyRecord]:
+        reads.append(content)
+        return []
+
+    monkeypatch.setattr("farandole.serving.access.key_store.decode_records", read_nothing)
     assert cache.find(key) is not None
     assert reads == []
     store_path = store.path

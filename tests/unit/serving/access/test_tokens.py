@@ -63,7 +63,8 @@ def test_roles_come_from_the_configured_claim(verify: Callable[..., Caller], key
     nested = make_token(key, roles=None, realm_access={"roles": ["analyst"]})
     options: dict[str, Any] = {"roles_claim": "realm_access.roles", "scopes_by_role": {"analyst": "explain"}}
     assert verify(nested, **options).scopes == {"explain"}
-    dotted = make_token(key, **{"https://example.org/roles": "predict admin"})
+    claims: dict[str, Any] = {"https://example.org/roles": "predict admin"}
+    dotted = make_token(key, **claims)
     assert verify(dotted, roles_claim="https://example.org/roles").scopes == {"predict", "admin"}
 
 
@@ -117,8 +118,8 @@ def test_unsigned_token_is_refused(verify: Callable[..., Caller]) -> None:
 
 def test_public_key_cannot_be_used_as_a_shared_secret(verify: Callable[..., Caller]) -> None:
     """The known attack on verifiers that let the token choose: HMAC with the public key's text."""
-    key = make_signing_key("first", "RS256")
-    secret: Any = key.as_pem(private=False)
+    key: Any = make_signing_key("first", "RS256")
+    secret = key.as_pem(private=False)
     signed = f"{_encode({'alg': 'HS256', 'kid': 'first'})}.{_encode(make_claims())}"
     signature = base64.urlsafe_b64encode(hmac.digest(secret, signed.encode(), hashlib.sha256)).decode().rstrip("=")
     _refused(verify, f"{signed}.{signature}", keys=[key])
@@ -176,8 +177,10 @@ def test_expired_token_is_refused_after_the_leeway(
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
 def test_clock_that_is_behind_is_named(verify: Callable[..., Caller], key: Key, claim: str) -> None:
     soon = int(time.time()) + 300
-    assert verify(make_token(key, **{claim: soon - 270})).name == "ada"
-    denied = _refused(verify, make_token(key, **{claim: soon}))
+    near: dict[str, Any] = {claim: soon - 270}
+    far: dict[str, Any] = {claim: soon}
+    assert verify(make_token(key, **near)).name == "ada"
+    denied = _refused(verify, make_token(key, **far))
     assert denied.code == "token_not_yet_valid"
     assert denied.public_message.endswith("One of the two clocks is wrong.")
 
