@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -142,7 +143,7 @@ def raw_batch(model: ExplainedModel, rows: int, seed: int = 5) -> pa.RecordBatch
 def made_model(
     build: Callable[..., nn.Module], features: Mapping[str, Any], kind: str = "binary", **options: Any
 ) -> ExplainedModel:
-    """Return an untrained model with large random weights."""
+    """Return an untrained model with random weights, larger than those that a training begins with."""
     preprocessing, known = fit(features, kind)
     torch.manual_seed(0)
     network = build(preprocessing.schema, **options)
@@ -152,6 +153,8 @@ def made_model(
     for parameter in network.parameters():
         if not parameter.abs().any():  # the heads of some builders begin as zeros
             nn.init.normal_(parameter)
+        elif parameter.ndim > 1 and not isinstance(network, Linear):
+            nn.init.normal_(parameter, std=1.5 * float(parameter.detach().std()))
     return ExplainedModel(network, preprocessing, known, "network:build")
 
 
@@ -159,8 +162,9 @@ def _raw(preprocessing: Preprocessing) -> pa.RecordBatch:
     return preprocessing.raw_batch(raw_rows())
 
 
+@functools.cache
 def builder_model(name: str, kind: str = "binary") -> ExplainedModel:
-    """Return an untrained model of one of `BUILDERS`."""
+    """Return an untrained model of one of `BUILDERS`; tests only read it."""
     build, features, options = BUILDERS[name]
     return made_model(build, features, kind, **options)
 

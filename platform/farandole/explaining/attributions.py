@@ -252,7 +252,9 @@ class Explainer:
             pixels=self._pixels(found, row),
         )
 
-    def _tokens(self, features: Mapping[str, np.ndarray], found: Attributions, row: int) -> dict[str, list[TokenWeight]]:
+    def _tokens(
+        self, features: Mapping[str, np.ndarray], found: Attributions, row: int
+    ) -> dict[str, list[TokenWeight]]:
         weights: dict[str, list[TokenWeight]] = {}
         for part in self.model.columns.parts:
             if isinstance(part.transform, TextTransform) and part.group.kind == "tokens":
@@ -302,7 +304,9 @@ def target_name(label: LabelColumn, output: int) -> str:
 
 def _sum_rows(groups: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
     """Return the sum of all attributions of each row, `[rows]`."""
-    total: np.ndarray = sum((values.reshape(rows, -1).sum(axis=1) for values in groups.values()), np.zeros(rows))
+    total: np.ndarray = sum(
+        (values.sum(axis=tuple(range(1, values.ndim))) for values in groups.values()), np.zeros(rows)
+    )
     return total
 
 

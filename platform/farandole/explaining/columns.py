@@ -87,8 +87,8 @@ class ColumnMap:
         for part in self.parts:
             values = attributions.get(part.group.name)
             if values is not None:
-                own = part.of(values).astype(np.float64)
-                found[part.column] = found.get(part.column, 0.0) + own.reshape(len(own), -1).sum(axis=1)
+                own = part.of(values).sum(axis=tuple(range(1, values.ndim)), dtype=np.float64)
+                found[part.column] = found.get(part.column, 0.0) + own
         rows = len(next(iter(attributions.values()))) if attributions else 0
         return {column: found.get(column, np.zeros(rows)) for column in self.columns}
 

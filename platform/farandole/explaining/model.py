@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from farandole.bundle.program import PROGRAM, load_program
 from farandole.errors import ModelError, UnavailableError
 from farandole.explaining.columns import ColumnMap
+from farandole.explaining.program import ProgramNetwork
 from farandole.preprocess import Preprocessing
 from farandole.shards import LabelColumn, Schema
 
 if TYPE_CHECKING:
     from farandole.bundle import Bundle
 
+STATISTICS = "statistics.json"
 BLOCK_ROWS = 256
 """Rows that the network computes at once, always as many: the last bits of a product depend on their number."""
 
@@ -46,7 +49,8 @@ class ExplainedModel:
                 "features: rows of packed texts are windows over many texts, so no prediction belongs to a row that"
                 " could be explained; use `mode: pad`"
             )
-        self.network.eval()
+        if self.network.training:
+            self.network.eval()
         self.network.requires_grad_(False)
 
     @cached_property
@@ -123,4 +127,11 @@ def open_explained(bundle: Bundle, *, run_code: bool = False) -> ExplainedModel:
     Raises:
         BundleError: The network cannot be loaded, or code would have to run.
     """
-    raise NotImplementedError
+    preprocessing, builder = bundle.preprocessing, bundle.model["builder"]
+    known = bundle.read_json(STATISTICS).get("columns", {}) if bundle.has(STATISTICS) else {}
+    if bundle.default_form == "eager":
+        return ExplainedModel(bundle.network(run_code=run_code), preprocessing, known, builder)
+    masks = frozenset(group.name for group in preprocessing.schema.groups if group.kind == "mask")
+    return ExplainedModel(
+        ProgramNetwork(load_program(bundle.path / PROGRAM), masks), preprocessing, known, f"the program of {builder}"
+    )
