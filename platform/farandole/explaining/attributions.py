@@ -50,7 +50,7 @@ class TokenWeight:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a row has its output and not that of the baseline.
+    """The reasons that a row has its output and not that of the baseline.
 
     Args:
         columns: Raw column to its attribution, in the unit of the output.
@@ -112,8 +112,10 @@ class Attributions:
     @property
     def deltas(self) -> np.ndarray:
         """The sum of all attributions minus the difference of the outputs, `[rows]`."""
-        total: np.ndarray = sum(self.columns.values(), np.zeros(len(self.outputs)))
-        return total - (self.outputs - self.baseline_outputs)
+        errors: np.ndarray = self.baseline_outputs - self.outputs
+        for values in self.columns.values():
+            errors = errors + values
+        return errors
 
 
 class Explainer:
@@ -304,9 +306,9 @@ def target_name(label: LabelColumn, output: int) -> str:
 
 def _sum_rows(groups: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
     """Return the sum of all attributions of each row, `[rows]`."""
-    total: np.ndarray = sum(
-        (values.sum(axis=tuple(range(1, values.ndim))) for values in groups.values()), np.zeros(rows)
-    )
+    total = np.zeros(rows)
+    for values in groups.values():
+        total += values.sum(axis=tuple(range(1, values.ndim)))
     return total
 
 

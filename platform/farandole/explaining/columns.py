@@ -41,7 +41,7 @@ class ColumnPart:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the feature is the whole group."""
+        """True if the feature is the whole group."""
         return self.stop == 0
 
     def of(self, values: np.ndarray) -> np.ndarray:

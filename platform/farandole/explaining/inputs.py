@@ -1,5 +1,4 @@
-"""Where a network's inputs can be varied continuously: numbers and pixels as they are, ids behind the layer that reads
-them.
+"""Inputs of a network that can be varied continuously: numbers and pixels, and what the layers that read ids return.
 
 A network's method `id_layers()` names these layers, as those of all builders of this package do. For other networks,
 they are found by watching which module receives the ids. Either way, the result is checked by experiment: an id that
@@ -21,7 +20,7 @@ from farandole.explaining.model import ExplainedModel, as_tensors
 from farandole.shards import Group
 
 _PROBE_ROWS = 16
-"""Random rows that tell apart the ids of different features."""
+"""Random rows: enough that no two features have the same ids."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,8 @@ def _watch(model: ExplainedModel, groups: list[Group], probe: dict[str, np.ndarr
     for module, inputs, output in calls:
         if not isinstance(output, torch.Tensor) or not output.is_floating_point():
             continue
-        for found in (value for value in inputs if _are_ids(value)):
-            point = _match(module, found.numpy(), output, groups, probe)
+        for ids in (value.numpy() for value in inputs if isinstance(value, torch.Tensor) and _are_ids(value)):
+            point = _match(module, ids, output, groups, probe)
             if point is not None and not any(each.layer is module for each in points):
                 points.append(point)
     # Of nested modules that receive the same ids, the innermost one stands for them.
@@ -183,8 +182,8 @@ def _has_inner(point: IdPoint, points: list[IdPoint]) -> bool:
     return any(id(other.layer) in children for other in points)
 
 
-def _are_ids(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype in (torch.int32, torch.int64) and value.ndim > 0
+def _are_ids(value: torch.Tensor) -> bool:
+    return value.dtype in (torch.int32, torch.int64) and value.ndim > 0
 
 
 def _match(

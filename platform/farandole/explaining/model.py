@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from farandole.bundle.program import PROGRAM, load_program
 from farandole.errors import ModelError, UnavailableError
@@ -132,6 +132,5 @@ def open_explained(bundle: Bundle, *, run_code: bool = False) -> ExplainedModel:
     if bundle.default_form == "eager":
         return ExplainedModel(bundle.network(run_code=run_code), preprocessing, known, builder)
     masks = frozenset(group.name for group in preprocessing.schema.groups if group.kind == "mask")
-    return ExplainedModel(
-        ProgramNetwork(load_program(bundle.path / PROGRAM), masks), preprocessing, known, f"the program of {builder}"
-    )
+    program = cast("fx.GraphModule", load_program(bundle.path / PROGRAM))
+    return ExplainedModel(ProgramNetwork(program, masks), preprocessing, known, f"the program of {builder}")

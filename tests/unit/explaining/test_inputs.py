@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -68,6 +69,8 @@ def test_embeddings_of_other_networks_are_found_by_what_they_receive(how: str) -
 def test_a_joint_embedding_gives_the_same_as_single_ones() -> None:
     single, joint = (made_model(own, CATEGORIES, how=how) for how in ("embeddings", "joint"))
     own_network, joint_network = single.network, joint.network
+    assert isinstance(own_network, Own)
+    assert isinstance(joint_network, Own)
     joint_network.load_state_dict(own_network.state_dict())
     with torch.no_grad():
         joint_network.joint.weight.copy_(torch.cat([own_network.first.weight, own_network.second.weight]))
@@ -106,7 +109,7 @@ def test_an_exported_program_is_explained_like_its_network(tmp_path: Path) -> No
     save_program(model.network, features_of(model, 1), tmp_path / "network.pt2")
     masks = frozenset(group.name for group in model.schema.groups if group.kind == "mask")
     program = ExplainedModel(
-        ProgramNetwork(load_program(tmp_path / "network.pt2"), masks), model.preprocessing, model.statistics
+        ProgramNetwork(cast(Any, load_program(tmp_path / "network.pt2")), masks), model.preprocessing, model.statistics
     )
     batch = raw_batch(model, 3)
     for eager, exported in zip(Explainer(model).explain(batch), Explainer(program).explain(batch), strict=True):
