@@ -97,14 +97,16 @@ def time_literal(value: Typed, kind: str) -> Typed:
     Raises:
         UntranslatableError: It is not ISO 8601 without a time zone.
     """
-    text = (value.constant or "").strip()
+    text = (value.constant or "").strip(_BLANKS)
     try:
         if not re.fullmatch(_SPELLINGS[kind], text):
             raise ValueError(text)
-        datetime.datetime.fromisoformat(text)
+        day, clock = re.fullmatch(f"({_DAY})(.*)", text).groups()  # type: ignore[union-attr]
+        written = datetime.date(*map(int, day.split("-"))).isoformat() + clock
+        datetime.datetime.fromisoformat(written)
     except ValueError:
         raise UntranslatableError(f"the text {text!r} is not a {kind} in ISO 8601; write it so, in UTC") from None
-    return Typed(cast_to(exp.Literal.string(text), kind), kind)
+    return Typed(cast_to(exp.Literal.string(written), kind), kind)
 
 
 def _to_text(value: Typed) -> Typed:

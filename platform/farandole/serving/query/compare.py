@@ -32,23 +32,24 @@ def translate_compared(job: Job, columns: Sequence[str] | None = None, *, rows: 
         DataError: A source cannot be read, or Spark fails on one of the rows.
         UnavailableError: Spark or the engine is missing.
     """
-    translation = translate_both(job, columns)
-    compare(job, translation, rows)
+    translation, reader = translate_both(job, columns)
+    compare(job, translation, reader.sample(rows))
     return translation.query
 
 
-def compare(job: Job, translation: Translation, rows: int = ROWS) -> int:
+def compare(job: Job, translation: Translation, sample: pa.Table) -> None:
     """Compare both forms of a translated query with Spark's result.
 
-    Returns:
-        The number of rows of the source that were compared.
+    Args:
+        job: The job.
+        translation: The translated query.
+        sample: Rows of the source.
 
     Raises:
         UntranslatableError: There is a difference.
     """
     from farandole.ingest.spark.query_rows import run_query
 
-    sample = translation.rows.sample(rows)
     try:
         full, prediction = translation.full.apply(sample), translation.query.apply(sample)
     except DataError as error:
@@ -62,7 +63,6 @@ def compare(job: Job, translation: Translation, rows: int = ROWS) -> int:
     show_values = not job.data.privacy.protected
     _check_same(full, canonical_rows(spark.select(list(outputs))), list(outputs), show_values=show_values)
     _check_prediction(full, prediction)
-    return len(sample)
 
 
 def _check_same(full: QueryRows, spark: list[tuple[Any, ...]], names: list[str], *, show_values: bool) -> None:

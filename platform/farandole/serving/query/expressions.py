@@ -31,6 +31,8 @@ from farandole.serving.query.types import (
 
 Resolver = Callable[[exp.Column], Typed]
 """Returns the expression of a column that a query names."""
+_PLAIN = (exp.Var, bool, str)
+"""Arguments that are words or flags, and not expressions."""
 _BITS = {"int": 31, "bigint": 63}
 _ZERO = "division by zero"
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ)
@@ -300,8 +302,8 @@ class Translator:
         if isinstance(node, exp.Anonymous):
             parts = list(node.expressions)
         values = [self.translate(part) for part in parts]
-        others = {name: self.translate(part) for name, part in named.items() if not isinstance(part, exp.Var | bool)}
-        plain = {name: part for name, part in named.items() if isinstance(part, exp.Var | bool)}
+        others = {name: self.translate(part) for name, part in named.items() if not isinstance(part, _PLAIN)}
+        plain = {name: part for name, part in named.items() if isinstance(part, _PLAIN)}
         return handler.translate(Arguments(name, values, others, plain, self))
 
     @staticmethod

@@ -213,7 +213,9 @@ def _round(arguments: Arguments) -> Typed:
         return value
     if value.kind != "double":
         raise UntranslatableError(f"round of a {value.kind} is not translated; write CAST to double")
-    return derive(call("round", value.node), "double", [value])
+    # Adding 0 turns -0.0 into 0.0, as Spark's decimal digits do.
+    rounded = exp.Add(this=call("round", value.node), expression=cast_to(exp.Literal.number(0), "double"))
+    return derive(exp.Paren(this=rounded), "double", [value])
 
 
 def _is_nan(arguments: Arguments) -> Typed:

@@ -29,7 +29,7 @@ def check_pattern(pattern: str) -> str:
     begin = "^" if pattern.startswith("^") else ""
     end = pattern.endswith("$") and not pattern.endswith("\\$")
     inner = pattern[len(begin) : len(pattern) - end]
-    position = 0
+    position, depth, alternatives = 0, 0, False
     while position < len(inner):
         token = _TOKEN.match(inner, position)
         if token is None:
@@ -38,7 +38,9 @@ def check_pattern(pattern: str) -> str:
                 " use characters, classes such as [0-9], groups, | and repetitions"
             )
         position = token.end()
-    if (begin or end) and "|" in inner:
+        depth += (token[0][0] == "(") - (token[0][0] == ")")
+        alternatives = alternatives or (token[0] == "|" and not depth)
+    if (begin or end) and alternatives:
         raise UntranslatableError(f"the pattern {pattern!r} has an anchor beside |; put a group around the alternatives")
     try:
         re.compile(inner)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
 
 from farandole.preprocess import find_forms
 from farandole.serving.query.relations import FlatQuery, Join, flatten, key_condition, sources_of
@@ -31,24 +34,22 @@ class Translation:
     Args:
         query: The form for predictions.
         full: The form with all conditions of the job's query, which gives the rows that Spark gives.
-        rows: The reader of the source of rows.
         lookups: Lookup source to all of its rows.
         types: Source to column to its Spark type.
     """
 
     query: TranslatedQuery
     full: TranslatedQuery
-    rows: SourceReader
     lookups: Mapping[str, pa.Table]
     types: Mapping[str, Mapping[str, str]]
 
 
 def translate(job: Job, columns: Sequence[str] | None = None) -> TranslatedQuery:
-    """Translate the query of a job for predictions; see `translate_both`."""
-    return translate_both(job, columns).query
+    """Translate the query of a job for predictions, without a comparison; see `translate_compared`."""
+    return translate_both(job, columns)[0].query
 
 
-def translate_both(job: Job, columns: Sequence[str] | None = None) -> Translation:
+def translate_both(job: Job, columns: Sequence[str] | None = None) -> tuple[Translation, SourceReader]:
     """Translate the query of a job, whose features are resolved.
 
     The label is what a caller wants to know. So the form for predictions has neither its column nor the conditions that
@@ -58,48 +59,79 @@ def translate_both(job: Job, columns: Sequence[str] | None = None) -> Translatio
         job: The job.
         columns: The columns of the query's result that the model needs. Default: those of its features.
 
+    Returns:
+        The translation, and the reader of the source of rows.
+
     Raises:
         UntranslatableError: The query cannot travel; the text says why.
         DataError: A lookup source cannot be read.
     """
     try:
-        return _translate(job, columns)
+        tree = _check(job)
+        readers = _readers(job, tree)
+        rows = max(readers, key=lambda name: (readers[name].bytes, name))  # lookup sources are smaller
+        types = {name: dict(reader.types) for name, reader in readers.items()}
+        read = {name: partial(reader.table, MAX_LOOKUP_BYTES) for name, reader in readers.items()}
+        return translate_tables(job, columns, types, rows, read), readers[rows]
     except UntranslatableError as error:
         raise UntranslatableError(f"data.query: {error}") from None
 
 
-def _translate(job: Job, columns: Sequence[str] | None) -> Translation:
-    data = job.data
-    if data.query is None:
-        raise UntranslatableError("there is none, so the rows of the source are those of the model")
-    if data.transform is not None:
-        raise UntranslatableError("data.transform changes its rows by Python code for Spark, which cannot travel")
+def translate_tables(
+    job: Job,
+    columns: Sequence[str] | None,
+    types: Mapping[str, Mapping[str, str]],
+    rows: str,
+    read: Mapping[str, Callable[[], pa.Table]],
+) -> Translation:
+    """Translate the query of a job whose sources are open.
+
+    Args:
+        job: The job.
+        columns: The columns of the query's result that the model needs. Default: those of its features.
+        types: Source to column to its Spark type.
+        rows: The source of rows.
+        read: Source to the function that returns all of its rows.
+
+    Raises:
+        UntranslatableError: The query cannot travel.
+    """
+    data, tree = job.data, _check(job)
     needed = list(columns or dict.fromkeys(raw_column(name, feature) for name, feature in data.features.items()))
     protected = sorted(set(needed) & set(data.privacy.columns))
     if protected:
         raise UntranslatableError(
             f"data.privacy changes {protected[0]} after the query, with a key that a model does not carry"
         )
-    tree = _parse(data.query)
-    readers = _readers(job, tree)
-    types = {name: dict(reader.types) for name, reader in readers.items()}
-    rows = _source_of_rows(tree, job, readers)
     flat = flatten(tree, rows, types)
     missing = [name for name in needed if name not in flat.columns]
     if missing:
         raise UntranslatableError(f"it gives no column {missing[0]}")
+    lookups = {name: read[name]() for name in dict.fromkeys(join.source for join in flat.joins)}
+    for join in flat.joins:
+        _check_unique(join, lookups[join.source])
     label = data.label.column if data.label is not None else None
-    lookups = _read_lookups(flat, readers)
-    full = _build(flat, needed, lookups, frozenset())
-    query = _build(flat, needed, lookups, _label_only(flat, needed, label))
-    forms = find_forms({rows: data.sources[rows]}, query.columns)
-    all_forms = find_forms({rows: data.sources[rows]}, full.columns)
-    return Translation(replace(query, forms=forms), replace(full, forms=all_forms), readers[rows], lookups, types)
+    both = (_build(flat, needed, lookups, part) for part in (_label_only(flat, needed, label), frozenset[Base]()))
+    source = {rows: data.sources[rows]}
+    query, full = (replace(built, forms=find_forms(source, built.columns)) for built in both)
+    return Translation(query, full, lookups, types)
+
+
+def _check(job: Job) -> exp.Expression:
+    """Return the parsed query of a job whose rows depend on nothing else."""
+    if job.data.query is None:
+        raise UntranslatableError("there is none, so the rows of the source are those of the model")
+    if job.data.transform is not None:
+        raise UntranslatableError("data.transform changes its rows by Python code for Spark, which cannot travel")
+    return _parse(job.data.query)
 
 
 def _parse(query: str) -> exp.Expression:
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
+        strings = [token for token in sqlglot.tokenize(query, read="spark") if token.token_type == TokenType.STRING]
+        if any(second.start == first.end + 1 for first, second in pairwise(strings)):
+            raise UntranslatableError("a doubled quote inside a text is not translated; write \\' instead of ''")
         trees = [tree for tree in sqlglot.parse(query, read="spark") if tree is not None]
     except (SqlglotError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -121,22 +153,8 @@ def _readers(job: Job, tree: exp.Expression) -> dict[str, SourceReader]:
     return {name: SourceReader(job, name) for name in dict.fromkeys(named)}
 
 
-def _source_of_rows(tree: exp.Expression, job: Job, readers: Mapping[str, SourceReader]) -> str:
-    """Return the source whose rows a query keeps: the largest one of several."""
-    if len(readers) == 1:
-        return next(iter(readers))
-    return max(readers, key=lambda name: (readers[name].bytes, name))
-
-
-def _read_lookups(flat: FlatQuery, readers: Mapping[str, SourceReader]) -> dict[str, pa.Table]:
-    """Read the lookup sources, and check that a row matches at most one of their rows."""
-    tables = {name: readers[name].table(MAX_LOOKUP_BYTES) for name in dict.fromkeys(join.source for join in flat.joins)}
-    for join in flat.joins:
-        _check_unique(join, tables[join.source])
-    return tables
-
-
 def _check_unique(join: Join, table: pa.Table) -> None:
+    """Check that a row matches at most one row of a lookup source."""
     keys = list(dict.fromkeys(column for column, _ in join.keys))
     chosen = table.select(keys)
     for key in keys:

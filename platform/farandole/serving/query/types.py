@@ -143,8 +143,7 @@ def _common_of_two(first: str, second: str) -> str | None:
     if "double" in kinds:
         return "double"
     if "float" in kinds:
-        other = (kinds - {"float"}).pop()
-        return "float" if other in ("tinyint", "smallint") else "double"
+        return "double"
     if first in WHOLE and second in WHOLE:
         return max(first, second, key=WHOLE.index)
     (digits, scale), (other_digits, other_scale) = decimal_digits(first), decimal_digits(second)
