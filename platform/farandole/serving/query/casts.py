@@ -35,7 +35,8 @@ _SPELLINGS = {
     **dict.fromkeys(FLOATING, rf"{_BLANK}[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{{1,3}})?{_BLANK}"),
     "date": f"{_BLANK}{_DAY}{_BLANK}",
     **dict.fromkeys(
-        ("timestamp", "timestamp_ntz"), rf"{_BLANK}{_DAY}([ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,6}})?)?{_BLANK}"
+        ("timestamp", "timestamp_ntz"),
+        rf"{_BLANK}{_DAY}([ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,6}})?)?{_BLANK}",
     ),
 }
 """Texts that both engines read in the same way."""
@@ -76,7 +77,9 @@ def cast(value: Typed, kind: str) -> Typed:
 
 
 def _unknown(value: Typed, kind: str) -> UntranslatableError:
-    return UntranslatableError(f"CAST of {value.kind} to {kind} is not translated, because the engines disagree about it")
+    return UntranslatableError(
+        f"CAST of {value.kind} to {kind} is not translated, because the engines disagree about it"
+    )
 
 
 def _cast_literal(value: Typed, kind: str) -> Typed | None:

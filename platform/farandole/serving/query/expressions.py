@@ -13,12 +13,10 @@ from sqlglot import exp
 from farandole.serving.query.casts import cast, time_literal
 from farandole.serving.query.functions import ANONYMOUS, FUNCTIONS, UNSTABLE, Arguments
 from farandole.serving.query.types import (
-    FLOATING,
     TIMES,
     WHOLE,
     Typed,
     UntranslatableError,
-    call,
     cast_to,
     choose,
     common_type,
@@ -358,7 +356,9 @@ def number_literal(text: str) -> Typed:
     digits = text.removeprefix("-")
     if digits.isdigit():
         number = int(text)
-        kind = next((name for name, bits in _BITS.items() if -(2**bits) <= number < 2**bits), f"decimal({len(digits)},0)")
+        kind = next(
+            (name for name, bits in _BITS.items() if -(2**bits) <= number < 2**bits), f"decimal({len(digits)},0)"
+        )
     elif "e" in digits.lower():
         kind = "double"
     else:

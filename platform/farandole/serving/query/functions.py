@@ -26,7 +26,6 @@ from farandole.serving.query.types import (
     derive,
     fail,
     integer,
-    is_decimal,
     is_number,
     widen,
 )
@@ -491,7 +490,9 @@ def _make_timestamp(arguments: Arguments) -> Typed:
     if seconds.constant is None or not 0 <= int(seconds.constant) < 60:
         limits = exp.Between(this=seconds.node.copy(), low=integer(0), high=integer(59))
         checked = choose(exp.Paren(this=limits), seconds.node, fail("make_timestamp: the second is not from 0 to 59"))
-        values[-1] = derive(choose(exp.Is(this=seconds.node.copy(), expression=exp.Null()), exp.Null(), checked), "int", [seconds])
+        values[-1] = derive(
+            choose(exp.Is(this=seconds.node.copy(), expression=exp.Null()), exp.Null(), checked), "int", [seconds]
+        )
     nodes = [value.node for value in values[:-1]] + [cast_to(values[-1].node, "double")]
     return derive(call("make_timestamp", *nodes), "timestamp", values, throws=True)
 

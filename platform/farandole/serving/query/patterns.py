@@ -10,7 +10,9 @@ _ESCAPES = r"\\[dDwW.\\+*?()\[\]{}|^$/-]"
 _CLASS = rf"\[\^?(?:{_ESCAPES}|[^\\\[\]&^])(?:{_ESCAPES}|[^\\\[\]&^])*\]"
 _ATOM = rf"(?:{_ESCAPES}|{_CLASS}|[^\\\[\](){{}}*+?|^$.])"
 _REPEAT = r"(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})?\??"
-_TOKEN = re.compile(rf"{_ATOM}(?![*+?{{])|{_ATOM}(?:[*+?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})\??(?![*+?{{])|[(](?:\?:)?|[)][*+?]?(?![*+?{{])|[|]")
+_TOKEN = re.compile(
+    rf"{_ATOM}(?![*+?{{])|{_ATOM}(?:[*+?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})\??(?![*+?{{])|[(](?:\?:)?|[)][*+?]?(?![*+?{{])|[|]"
+)
 """Parts of a pattern: a character or a class, perhaps repeated; a group; an alternative."""
 _TIME_PARTS = re.compile(r"%Y|%(?:m|d|H|M|S)strict|[^%A-Za-z]")
 _SECOND_PARTS = ("%Hstrict", "%Mstrict", "%Sstrict")
@@ -41,7 +43,9 @@ def check_pattern(pattern: str) -> str:
         depth += (token[0][0] == "(") - (token[0][0] == ")")
         alternatives = alternatives or (token[0] == "|" and not depth)
     if (begin or end) and alternatives:
-        raise UntranslatableError(f"the pattern {pattern!r} has an anchor beside |; put a group around the alternatives")
+        raise UntranslatableError(
+            f"the pattern {pattern!r} has an anchor beside |; put a group around the alternatives"
+        )
     try:
         re.compile(inner)
     except re.error as error:
@@ -61,7 +65,9 @@ def like_pattern(pattern: str) -> str:
         UntranslatableError: It has an escape.
     """
     if "\\" in pattern:
-        raise UntranslatableError(f"the pattern {pattern!r} of LIKE has an escape; use startswith, endswith or contains")
+        raise UntranslatableError(
+            f"the pattern {pattern!r} of LIKE has an escape; use startswith, endswith or contains"
+        )
     return pattern
 
 

@@ -255,7 +255,10 @@ class _Flattener:
         for part in _conjuncts(join.args["on"]):
             sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
             values = [Translator(both.resolve).translate(side) for side in sides]
-            own = [all(source == made.source and _is_of(value, made.table) for source, _ in value.bases) for value in values]
+            own = [
+                all(source == made.source and _is_of(value, made.table) for source, _ in value.bases)
+                for value in values
+            ]
             own = [is_own and bool(value.bases) for is_own, value in zip(own, values, strict=True)]
             if sorted(own) != [False, True] or any(_mixes(value, made.table) for value in values):
                 raise UntranslatableError(
@@ -296,9 +299,7 @@ class _Flattener:
                 columns[name] = thunk
         return columns
 
-    def _projection(
-        self, node: exp.Expression, scope: _Scope, translator: Translator
-    ) -> Iterable[tuple[str, Thunk]]:
+    def _projection(self, node: exp.Expression, scope: _Scope, translator: Translator) -> Iterable[tuple[str, Thunk]]:
         star = node if isinstance(node, exp.Star) else node.this if isinstance(node, exp.Column) else None
         if isinstance(star, exp.Star):
             if _parts(star) - {"except_"}:

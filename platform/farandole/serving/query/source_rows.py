@@ -129,7 +129,9 @@ class SourceReader:
         source = self._source
         assert isinstance(source, ParquetSource)
         if any("=" in part for path in self._files.paths if self._files.base for part in path.parts[:-1]):
-            raise UntranslatableError(f"{self._name} has columns in the names of its folders, which a row does not have")
+            raise UntranslatableError(
+                f"{self._name} has columns in the names of its folders, which a row does not have"
+            )
         unreadable = check_parquet(self._name, source, self._files).unreadable
         schema = pq.ParquetFile(self._files.paths[0]).schema
         physical = {column.path: column.physical_type for column in map(schema.column, range(len(schema)))}

@@ -60,7 +60,9 @@ class Typed:
     inexact: frozenset[str] = field(default_factory=frozenset)
 
 
-def derive(node: exp.Expression, kind: str, parts: Iterable[Typed], *, throws: bool = False, inexact: str = "") -> Typed:
+def derive(
+    node: exp.Expression, kind: str, parts: Iterable[Typed], *, throws: bool = False, inexact: str = ""
+) -> Typed:
     """Return an expression that was made from others.
 
     Raises:

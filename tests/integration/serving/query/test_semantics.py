@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
+
 from farandole.errors import DataError
 from farandole.ingest.spark.query_rows import run_query
 from farandole.ingest.spark.session import start_spark
@@ -12,7 +14,6 @@ from farandole.preprocess.values import arrow_type
 from farandole.serving.query.compare import canonical_rows
 from farandole.serving.query.translate import Translation, translate_tables
 from farandole.spec import Job
-from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.slow(seconds=40)
 
@@ -142,7 +143,9 @@ def translated(query: str, wanted: list[str]) -> Translation:
 
 def select(parts: list[str]) -> tuple[str, list[str]]:
     names = [f"v{number}" for number in range(len(parts))]
-    return "SELECT " + ", ".join(f"{part} AS {name}" for part, name in zip(parts, names, strict=True)) + " FROM t", names
+    return "SELECT " + ", ".join(
+        f"{part} AS {name}" for part, name in zip(parts, names, strict=True)
+    ) + " FROM t", names
 
 
 @pytest.fixture(scope="module")
