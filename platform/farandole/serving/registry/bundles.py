@@ -91,7 +91,7 @@ def bundle_files(registry: Registry, reference: ModelReference, found: LoggedMod
     """
     with registry.errors():
         repository = registry.artifacts(found.location)
-        content = _read_manifest(repository, _find_folder(repository, reference))
+        content = _read_manifest(repository, find_folder(repository, reference))
     try:
         files = {path: int(entry["bytes"]) for path, entry in json.loads(content)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,7 +119,7 @@ def _fetch(registry: Registry, reference: ModelReference, found: LoggedModel) ->
     """Download a bundle into the cache, or find it there."""
     with registry.errors():
         repository = registry.artifacts(found.location)
-        folder = _find_folder(repository, reference)
+        folder = find_folder(repository, reference)
         digest = digest_of(_read_manifest(repository, folder))
     fetched = FetchedBundle(Path(), digest, found.name, found.version, found.run_id)
     path = bundles_folder() / digest.removeprefix("sha256:")
@@ -141,7 +141,7 @@ def _fetch(registry: Registry, reference: ModelReference, found: LoggedModel) ->
     return replace(fetched, path=path)
 
 
-def _find_folder(repository: Any, reference: ModelReference) -> str:
+def find_folder(repository: Any, reference: ModelReference) -> str:
     """Return the path of the bundle among the artifacts of an MLflow model."""
     folders = [entry.path for entry in repository.list_artifacts("artifacts") if entry.is_dir]
     for folder in folders:
