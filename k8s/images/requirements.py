@@ -24,10 +24,18 @@ def requirements(project: Path, extras: list[str], without: list[str], only: lis
     """
     metadata = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     selected: list[str] = list(metadata["dependencies"])
-    for extra in extras:
-        if extra not in metadata["optional-dependencies"]:
-            sys.exit(f"--extra {extra}: {project} has the lists {', '.join(metadata['optional-dependencies'])}")
-        selected += metadata["optional-dependencies"][extra]
+    lists: dict[str, list[str]] = metadata["optional-dependencies"]
+    pending = list(extras)
+    while pending:
+        extra = pending.pop(0)
+        if extra not in lists:
+            sys.exit(f"--extra {extra}: {project} has the lists {', '.join(lists)}")
+        for each in lists[extra]:
+            own = re.fullmatch(rf"{metadata['name']}\[(.+)\]", each)  # a list may include others of the project
+            if own:
+                pending += own[1].split(",")
+            else:
+                selected.append(each)
     names = {_name(each) for each in selected}
     for name in (*without, *only):
         if name not in names:

@@ -6,7 +6,8 @@
     │   ├── DataError                            source data that cannot become a dataset
     │   ├── DatasetError                         a dataset directory that is missing, damaged or does not fit
     │   ├── StorageAccessError                   an object store refuses: wrong keys, no such bucket
-    │   └── ModelError                           a model builder or the module that it returned
+    │   ├── ModelError                           a model builder or the module that it returned
+    │   └── BundleError                          a bundle that is missing, damaged, changed or not signed as it must be
     ├── JobFailedError             exit code 1   the input was valid, but the job did not succeed
     │   ├── PreparationError                     Spark gave up
     │   ├── StorageError                         an object store does not answer, or the cache's disk is full
@@ -65,6 +66,10 @@ class ModelError(UserError):
     """A model builder cannot be found, raises, or does not return a usable module."""
 
 
+class BundleError(UserError):
+    """A bundle is missing, incomplete, damaged, of another version, or not signed by the expected key."""
+
+
 class JobFailedError(FarandoleError):
     """The job started with valid input and did not succeed."""
 
@@ -97,6 +102,7 @@ ERRORS: dict[str, type[FarandoleError]] = {
         DatasetError,
         StorageAccessError,
         ModelError,
+        BundleError,
         JobFailedError,
         PreparationError,
         StorageError,

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from farandole.errors import DataError
 from farandole.preprocess.summary import Summary
 from farandole.preprocess.transform import ROUNDED, VALUES
-from farandole.preprocess.values import as_numbers, as_text, rounded_integers
+from farandole.preprocess.values import as_numbers, as_text, rounded_integers, without_rounding
 from farandole.shards import LabelColumn, LabelScale
 from farandole.spec import Label
 
@@ -212,7 +212,7 @@ class NumberLabel:
         """
         if not summary.counted:
             return None
-        numbers = np.array(list(summary.counted))
+        numbers = without_rounding(np.array(list(summary.counted)))
         stored = (self.scale.apply(numbers) if self.scale else numbers).astype(np.float32)
         distinct, left = len(numbers), len(np.unique(stored))
         if left >= distinct * (1.0 if self.scale is None else 0.99):

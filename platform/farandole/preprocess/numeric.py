@@ -12,7 +12,7 @@ import pyarrow as pa
 from farandole.errors import DataError
 from farandole.preprocess.summary import MAX_COUNTED, Summary
 from farandole.preprocess.transform import ROUNDED, VALUES, ColumnsTransform, Measurements
-from farandole.preprocess.values import as_numbers, nearest_value, rounded_integers
+from farandole.preprocess.values import as_numbers, nearest_value, rounded_integers, without_rounding
 from farandole.spec import Numeric
 
 _SMOOTH_LIMIT = 3.0
@@ -158,7 +158,7 @@ class NumericTransform(ColumnsTransform):
         """
         if summary.counted is None or self.factor == 0 or not summary.counted:
             return self._find_certain_loss(summary)
-        before = self._before_scale(np.array(list(summary.counted)))
+        before = self._before_scale(without_rounding(np.array(list(summary.counted))))
         distinct, left = len(np.unique(before)), len(np.unique(self._scale(before).astype(np.float32)))
         if left >= distinct * (1.0 if self.spec.scale == "none" else _KEPT):
             return None

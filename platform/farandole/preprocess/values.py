@@ -30,6 +30,13 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "timestamp_ntz": pa.timestamp("us"),
 }
 
+_ROUNDING = 4
+"""Distance of two doubles, in units in the last place, up to which a calculation's rounding explains it."""
+_SAME_ORDER = 1e-3
+"""Share of the largest absolute value from which a value is of its order."""
+_MAX_ZEROS = 8
+"""Distinct values near zero that rounding explains; a column with more of them has small values."""
+
 
 def arrow_type(name: str) -> pa.DataType:
     """Return the Arrow type of a SQL type.
@@ -101,6 +108,33 @@ def rounded_integers(values: pa.Array) -> np.ndarray | None:
         return None
     marks = np.array([value is not None and int(float(value)) != value for value in values.to_pylist()], np.float64)
     return marks if marks.any() else None
+
+
+def without_rounding(numbers: np.ndarray) -> np.ndarray:
+    """Return distinct numbers in ascending order, without those that differ only by the rounding of a calculation.
+
+    The sine of 190 and of 350 degrees differs in the last bit of a double, and the sine of 180 degrees is 1.2e-16: no
+    reader of a column would call these distinct. Whole numbers are never taken for roundings, and values near zero only
+    where a column has both signs, so that tiny probabilities stay apart.
+
+    Args:
+        numbers: Finite float64 values.
+    """
+    distinct = np.unique(numbers)
+    if len(distinct) < 2:
+        return distinct
+    largest = np.abs(distinct).max()
+    crosses_zero = distinct[0] < 0 < distinct[-1]
+    scale = np.maximum(np.abs(distinct[1:]), np.abs(distinct[:-1]))
+    fractions = (distinct != np.round(distinct))[1:] | (distinct != np.round(distinct))[:-1]
+    # What is added up has the rounding of its largest part, so values of the largest one's order share its unit.
+    unit = np.spacing(np.where(scale >= _SAME_ORDER * largest, largest, scale))
+    rounded = fractions & (np.diff(distinct) <= _ROUNDING * unit)
+    if crosses_zero:
+        near_zero = np.abs(distinct) <= _ROUNDING * np.spacing(largest)
+        if near_zero.sum() <= _MAX_ZEROS:
+            rounded |= near_zero[1:] & near_zero[:-1]
+    return distinct[np.concatenate([[True], ~rounded])]
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:

@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.tracking._tracking_service.utils import _SERVER_ARTIFACT_ROOT_ENV_VAR
 
-from farandole.tracking.new_store import create_store
+from farandole.tracking.client import (
+    DeletedExperimentError,
+    DeliveryError,
+    PermanentError,
+    TransientError,
+    classify_error,
+    open_client,
+    prepare_client,
+)
 from farandole.tracking.run_link import RunLink, read_run_id, write_run_id
 from farandole.tracking.spool import Operation
 from farandole.tracking.store import VIEW_TAG, TrackingStore
-from farandole.tracking.store_check import find_problem
 
 _KEY_TAG = "farandole.record"
 _MAX_POINTS_PER_REQUEST = 1000
 _MAX_PARAMS_PER_REQUEST = 100
-_RETRIABLE_STATUSES = (408, 409, 425, 429)
-_SCHEMA_MISMATCH = re.compile(r"out-of-date database schema|Can't locate revision")
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Tags of new experiments: the UI opens at the runs, not at traces of language models."""
 _WITH_FILES = ("file", "model")
-
-
-class DeliveryError(Exception):
-    """An operation was not delivered."""
-
-
-class PermanentError(DeliveryError):
-    """MLflow understood an operation and will never accept it."""
-
-
-class DeletedExperimentError(PermanentError):
-    """The experiment is deleted in MLflow, which keeps its name until it is restored or removed for good."""
-
-
-class UnusableStoreError(DeliveryError):
-    """The URI is not that of a usable MLflow store; retrying does not help until the user changes something."""
-
-
-class AuthError(UnusableStoreError):
-    """The store rejected the credentials."""
-
-
-class TransientError(DeliveryError):
-    """The store does not answer now; a retry may succeed."""
 
 
 class Delivery:
@@ -76,8 +53,7 @@ class Delivery:
         link: RunLink,
         on_run: Callable[[str], None] = lambda run_id: None,
     ) -> None:
-        _configure_mlflow()
-        self._uri = _set_credentials(store)
+        prepare_client(store)
         self._store = store
         self._directory = directory
         self._link = link
@@ -109,7 +85,7 @@ class Delivery:
         except DeliveryError:
             raise
         except Exception as error:  # databases and artifact stores raise errors of other libraries
-            raise self._classify(error) from error
+            raise classify_error(error, self._store) from error
         return 1
 
     def deliver_points(self, operation: Operation) -> list[str]:
@@ -139,14 +115,7 @@ class Delivery:
     @cached_property
     def _client(self) -> mlflow.MlflowClient:
         """The client, created on first use: with a database, MLflow connects at once and retries for minutes."""
-        if not self._store.is_server and self._store.artifacts_uri:
-            # MLflow's own experiment "Default", which every store has, would get a folder where the process runs.
-            os.environ.setdefault(_SERVER_ARTIFACT_ROOT_ENV_VAR, self._store.artifacts_uri)
-        problem = find_problem(self._store)
-        if problem is not None:
-            raise UnusableStoreError(problem)
-        create_store(self._store.uri)
-        return mlflow.MlflowClient(self._uri, registry_uri=self._uri)
+        return open_client(self._store)
 
     @property
     def _run_id(self) -> str:
@@ -303,51 +272,3 @@ class Delivery:
         """Set the status of the run, unless it has ended already."""
         if self._client.get_run(self._run_id).info.status == "RUNNING":
             self._client.set_terminated(self._run_id, operation["status"], operation["time_ms"])
-
-    def _classify(self, error: Exception) -> DeliveryError:
-        """Convert an error of MLflow or of a library below it."""
-        text = " ".join(str(error).replace(self._store.uri, self._store.shown).split())[:300]
-        if _SCHEMA_MISMATCH.search(text):
-            return UnusableStoreError(
-                "its tables are those of another version of MLflow; use that version, or migrate them with"
-                f" `mlflow db upgrade {self._store.shown}`"
-            )
-        if not isinstance(error, MlflowException):
-            return TransientError(f"{type(error).__name__}: {text}")
-        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        if status == 401:
-            return AuthError(
-                f"MLflow at {self._store.shown} rejected the credentials (401); set MLFLOW_TRACKING_PASSWORD"
-            )
-        if status == 403:
-            return AuthError(
-                f"MLflow at {self._store.shown} denied access (403: {text}); set MLFLOW_TRACKING_USERNAME and"
-                " MLFLOW_TRACKING_PASSWORD to those of a user with write permission"
-            )
-        if 400 <= status < 500 and status not in _RETRIABLE_STATUSES:
-            # A rejection that is not in MLflow's format may come from a proxy in front of an unavailable server.
-            from_mlflow = isinstance(error, RestException) or not self._store.is_server
-            return PermanentError(text) if from_mlflow else UnusableStoreError(text)
-        return TransientError(text)
-
-
-def _configure_mlflow() -> None:
-    """Silence MLflow's links and progress bars, and leave retries to the sender."""
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-
-def _set_credentials(store: TrackingStore) -> str:
-    """Move the credentials of a server's URI to the environment, since MLflow's errors quote the URI.
-
-    Returns:
-        The URI for MLflow.
-    """
-    parts = urlsplit(store.uri)
-    if not store.is_server or parts.username is None:
-        return store.uri
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return store.shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 import warnings
@@ -14,18 +13,29 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 from mlflow.utils import requirements_utils
 from torch import nn
 
+from farandole.bundle import BundleContents, write_bundle
 from farandole.preprocess import Preprocessing, find_forms
 from farandole.spec import Job
 from farandole.storage import file_uri
 
-_REQUIREMENTS = ("numpy", "pandas", "pillow", "pyarrow", "pydantic", "PyYAML", "tokenizers", "torch", "xxhash")
+_REQUIREMENTS = (
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "PyYAML",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "xxhash",
+)
 
 
 def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, directory: Path) -> str | None:
@@ -42,27 +52,32 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
         _requirements_not_compared(),
     ):
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
-        folder = Path(scratch)
-        (folder / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict()))
-        forms = find_forms(job.data.sources, preprocessing.columns)
-        (folder / "rows.json").write_text(json.dumps({name: form.to_dict() for name, form in forms.items()}))
-        problem = _write_network(network.cpu().eval(), preprocessing, job, folder)
-        code = [str(Path(__file__).resolve().parents[1])]
-        if problem is not None and not job.network.builder.startswith("farandole."):
-            user_code = Path(job.folder or ".")
-            packages = (init.parent for init in user_code.glob("*/__init__.py"))
-            code += [str(path) for path in (*user_code.glob("*.py"), *packages)]
+        folder = Path(scratch) / "bundle"
+        problem = write_bundle(folder, network, bundle_contents(preprocessing, job))
         mlflow.pyfunc.save_model(
             path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"model": file_uri(folder)},
-            code_paths=code,
+            code_paths=[str(Path(__file__).resolve().parents[1])],
             signature=_signature(preprocessing),
             input_example=example,
             metadata={"columns": {column: preprocessing.types[column] for column in preprocessing.columns}},
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
         )
     return problem
+
+
+def bundle_contents(preprocessing: Preprocessing, job: Job) -> BundleContents:
+    """Return what the bundle of a job's model is made of."""
+    folder = Path(job.folder or ".")
+    return BundleContents(
+        name=job.name,
+        builder=job.network.builder,
+        options=job.network.options,
+        preprocessing=preprocessing,
+        row_forms=find_forms(job.data.sources, preprocessing.columns),
+        code=(*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py"))),
+    )
 
 
 @contextmanager
@@ -89,43 +104,6 @@ def _json_example(preprocessing: Preprocessing) -> pd.DataFrame:
     return pd.DataFrame(
         {name: [float(value) if isinstance(value, Decimal) else value for value in row[name]] for name in row}
     )
-
-
-def _write_network(network: nn.Module, preprocessing: Preprocessing, job: Job, folder: Path) -> str | None:
-    """Save the network as a torch.export program, which needs no user code; if that fails, as builder and weights.
-
-    Returns:
-        The reason if torch.export failed.
-    """
-    batch = preprocessing.raw_batch(preprocessing.example())
-    # Two rows, since torch.export would specialize a batch size of one.
-    groups = {
-        name: torch.from_numpy(values).repeat_interleave(2, 0) for name, values in preprocessing.features(batch).items()
-    }
-    rows = torch.export.Dim("rows")
-    try:
-        shapes = ({name: {0: rows} for name in groups},)
-        program = torch.export.export(_Exported(network), (groups,), dynamic_shapes=shapes, strict=False)
-        torch.export.save(program, folder / "network.pt2")
-    except Exception as error:  # noqa: BLE001 - the model is logged whatever error a user's forward causes in torch.export
-        torch.save(network.state_dict(), folder / "weights.pt")
-        builder = {"builder": job.network.builder, "options": job.network.options}
-        (folder / "builder.json").write_text(json.dumps(builder))
-        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return None
-
-
-class _Exported(nn.Module):
-    """A network that takes its groups as one mapping, since torch.export cannot describe the shapes of `**groups`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, groups: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Apply the network to the groups."""
-        outputs: torch.Tensor = self.network(**groups)
-        return outputs
 
 
 def _signature(preprocessing: Preprocessing) -> ModelSignature:

@@ -22,7 +22,8 @@ from farandole.process.json_text import json_text
 from farandole.shards import Manifest
 from farandole.spec import Job, Tracking, job_text
 from farandole.storage import file_uri, is_uri
-from farandole.tracking.delivery import AuthError, DeletedExperimentError, Delivery, TransientError
+from farandole.tracking.client import AuthError, DeletedExperimentError, TransientError
+from farandole.tracking.delivery import Delivery
 from farandole.tracking.provenance import list_packages, load_git_state, user_tags
 from farandole.tracking.run_link import (
     RANK_ZERO_SPOOL,

@@ -7,7 +7,8 @@ import time
 
 from farandole.events import EventHandler, Message
 from farandole.process.retry import Backoff
-from farandole.tracking.delivery import Delivery, DeliveryError, PermanentError, TransientError, UnusableStoreError
+from farandole.tracking.client import DeliveryError, PermanentError, TransientError, UnusableStoreError
+from farandole.tracking.delivery import Delivery
 from farandole.tracking.spool import Operation, Spool, SpooledOperation
 
 _BACKOFF = Backoff(first_s=0.5, longest_s=30.0, jitter=0.25)

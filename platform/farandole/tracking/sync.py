@@ -11,7 +11,8 @@ from farandole.events import EventHandler, ignore_event
 from farandole.jobdir.layout import jobs_folder, sweeps_folder
 from farandole.spec import Tracking
 from farandole.storage import sqlite_path
-from farandole.tracking.delivery import Delivery, TransientError
+from farandole.tracking.client import TransientError
+from farandole.tracking.delivery import Delivery
 from farandole.tracking.run_link import RunLink, pending_spools, read_run_id, read_run_link
 from farandole.tracking.sender import Sender
 from farandole.tracking.spool import Spool

@@ -16,11 +16,12 @@ import torch
 import yaml
 from pyspark.sql import SparkSession
 
+from farandole.bundle import open_bundle, write_bundle
 from farandole.preprocess import Preprocessing
 from farandole.process.messages import WORKERS_VARIABLE
 from farandole.shards import Dataset
 from farandole.spec import Job, load_job
-from farandole.tracking.model import _write_network
+from farandole.tracking.model import bundle_contents
 from farandole.training import world
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.model_builder import build_model
@@ -159,12 +160,13 @@ def learn(spark: SparkSession, gang: world.World, load: Load, tmp_path: Path) ->
         learned = Learned(job, dataset, trainer.model, test)
         # The logged model needs no code of Farandole where the network can be exported.
         network, preprocessing = learned.network.eval(), learned.preprocessing
-        assert _write_network(network, preprocessing, job, tmp_path) is None
+        assert write_bundle(tmp_path / "bundle", network, bundle_contents(preprocessing, job)) is None
         features = preprocessing.features(preprocessing.raw_batch(preprocessing.example()))
-        groups = {name: torch.from_numpy(values).repeat_interleave(3, 0) for name, values in features.items()}
+        three = {name: np.repeat(values, 3, 0) for name, values in features.items()}
+        exported = open_bundle(tmp_path / "bundle").predictor("program").outputs(three)
         with torch.no_grad():
-            exported = torch.export.load(tmp_path / "network.pt2").module()(groups)
-            assert torch.allclose(exported, network(**groups), atol=1e-4)
+            expected = network(**{name: torch.from_numpy(values) for name, values in three.items()})
+        np.testing.assert_allclose(exported, expected.numpy(), atol=1e-4)
         return learned
 
     return learn

@@ -152,6 +152,14 @@ def test_unknown_requirement_is_an_error(arguments: tuple[str, str]) -> None:
     assert done.stdout == ""
 
 
+def test_an_extra_includes_the_extras_that_it_names() -> None:
+    done = _requirements("--extra", "serve")
+    assert done.returncode == 0, done.stderr
+    names = {re.split(r"[^\w-]", line)[0] for line in done.stdout.splitlines()}
+    assert {"fastapi", "captum", "torch"} <= names
+    assert "farandole" not in names, "pip would look for the project in an index"
+
+
 def test_packages_of_jupyterlab_are_pinned_and_not_in_the_lock() -> None:
     def versions(path: Path) -> dict[str, str]:
         lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))

@@ -10,7 +10,7 @@ import pytest
 
 from farandole.process.retry import Backoff
 from farandole.tracking import sender as sender_module
-from farandole.tracking.delivery import AuthError, DeliveryError, PermanentError, TransientError
+from farandole.tracking.client import AuthError, DeliveryError, PermanentError, TransientError
 from farandole.tracking.sender import Sender
 from farandole.tracking.spool import Operation, Spool
 from tests.support.tracking import EventList

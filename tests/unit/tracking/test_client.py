@@ -6,14 +6,13 @@ import pytest
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 
-from farandole.tracking.delivery import (
+from farandole.tracking.client import (
     AuthError,
-    Delivery,
     PermanentError,
     TransientError,
     UnusableStoreError,
+    classify_error,
 )
-from farandole.tracking.run_link import RunLink
 from farandole.tracking.store import TrackingStore
 
 SERVER = TrackingStore("http://ada:s3cret@mlflow:5000", None)
@@ -21,13 +20,6 @@ SERVER = TrackingStore("http://ada:s3cret@mlflow:5000", None)
 
 def _database(path: Path) -> TrackingStore:
     return TrackingStore(f"sqlite:///{path}", None)
-
-
-@pytest.fixture
-def delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Delivery:
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "")  # restored after the test
-    return Delivery(SERVER, tmp_path, RunLink("key", 0, SERVER.shown))
 
 
 @pytest.mark.parametrize(
@@ -50,8 +42,8 @@ def delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Delivery:
         (OSError("http://ada:s3cret@mlflow:5000 is away"), TransientError, "OSError: http://mlflow:5000 is away"),
     ],
 )
-def test_errors_are_classified_by_their_status(delivery: Delivery, error: Exception, kind: type, text: str) -> None:
-    found = delivery._classify(error)
+def test_errors_are_classified_by_their_status(error: Exception, kind: type, text: str) -> None:
+    found = classify_error(error, SERVER)
     assert type(found) is kind
     assert str(found).startswith(text)
     assert "s3cret" not in str(found)
@@ -59,5 +51,4 @@ def test_errors_are_classified_by_their_status(delivery: Delivery, error: Except
 
 def test_an_invalid_operation_on_a_database_is_permanent(tmp_path: Path) -> None:
     store = _database(tmp_path / "mlflow.db")
-    delivery = Delivery(store, tmp_path, RunLink("key", 0, store.shown))
-    assert type(delivery._classify(MlflowException("no", error_code=BAD_REQUEST))) is PermanentError
+    assert type(classify_error(MlflowException("no", error_code=BAD_REQUEST), store)) is PermanentError

@@ -1,0 +1,79 @@
+"""The network of a bundle: its weights as safetensors, and the builder that creates it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from farandole.errors import BundleError
+from farandole.shards import Schema
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WEIGHTS = "weights.safetensors"
+OWN_BUILDERS = "farandole."
+"""The beginning of the names of builders that this package has."""
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write the parameters and buffers of a network.
+
+    Raises:
+        ValueError: The state of the network holds something that is not a tensor of a common type.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    state = network.state_dict()
+    other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if other:
+        raise ValueError(f"{other[0]} is not a tensor")
+    # Clones, since safetensors refuses tensors that share memory, as tied weights do.
+    save_file({name: tensor.detach().cpu().resolve_conj().clone().contiguous() for name, tensor in state.items()}, path)
+
+
+def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema: Schema) -> nn.Module:
+    """Build the network of a bundle, with its weights, for evaluation.
+
+    Args:
+        folder: The bundle.
+        builder: `module:function`.
+        options: Keyword arguments of the builder.
+        schema: The columns of the dataset.
+
+    Raises:
+        BundleError: The builder cannot be used, or the weights do not fit its network.
+    """
+    from safetensors.torch import load_file
+
+    module_name, function_name = builder.split(":")
+    try:
+        network: nn.Module = getattr(importlib.import_module(module_name), function_name)(schema, **options)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BundleError(
+            f"{folder}: the builder {builder} does not rebuild the network ({text}); use the version of Farandole that"
+            " exported it, or the form `program`"
+        ) from error
+    return network.eval()
+
+
+def add_code(folder: Path) -> None:
+    """Let Python import the modules of a bundle that carries code."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def as_tensors(features: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return features as tensors that share their memory."""
+    import torch
+
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in features.items()}

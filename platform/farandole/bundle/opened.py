@@ -1,0 +1,157 @@
+"""A bundle that was opened: every digest was checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farandole.bundle.manifest import check_files, digest_of, read_manifest
+from farandole.bundle.network import OWN_BUILDERS, add_code, as_tensors, load_network
+from farandole.bundle.predictor import Compute, Predictor
+from farandole.bundle.write import CODE, MODEL, PREPROCESSING, ROWS
+from farandole.errors import BundleError
+from farandole.preprocess import Preprocessing, RawForm
+from farandole.shards import LabelColumn, Schema
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model as files, all of which match the manifest.
+
+    Args:
+        path: The directory.
+        digest: `sha256:` and the SHA-256 of the manifest.
+        name: Name of the model.
+    """
+
+    path: Path
+    digest: str
+    name: str
+
+    def read_json(self, file: str) -> Any:
+        """Return a JSON document of the bundle.
+
+        Raises:
+            BundleError: There is no such file, or it is not JSON.
+        """
+        try:
+            return json.loads((self.path / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{self.path}: has no readable {file} ({error}); export the model again") from error
+
+    def has(self, file: str) -> bool:
+        """Return whether the bundle has a file."""
+        return (self.path / file).is_file()
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """The description of the model, `model.json`."""
+        document: dict[str, Any] = self.read_json(MODEL)
+        return document
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The fitted preprocessing."""
+        return Preprocessing.from_dict(self.read_json(PREPROCESSING))
+
+    @cached_property
+    def row_forms(self) -> dict[str, RawForm]:
+        """Raw column to how the sources write it."""
+        return {column: RawForm.from_dict(form) for column, form in self.read_json(ROWS).items()}
+
+    @property
+    def schema(self) -> Schema:
+        """The columns that the network reads."""
+        return self.preprocessing.schema
+
+    @property
+    def label(self) -> LabelColumn:
+        """The label, with its classes."""
+        return self.schema.target
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms of the network that the bundle has: `eager`, `program`, `onnx`, `int8`."""
+        return tuple(self.model["forms"])
+
+    @property
+    def default_form(self) -> str:
+        """The form that is used where none is named: `eager` for Farandole's builders, else `program`."""
+        forms = self.forms
+        is_own = self.model["builder"].startswith(OWN_BUILDERS)
+        return "eager" if "eager" in forms and (is_own or "program" not in forms) else "program"
+
+    @property
+    def needs_code(self) -> bool:
+        """Whether the network runs only with code that the bundle carries, so that its owner must be trusted."""
+        return bool(self.model["code"]) and "program" not in self.forms
+
+    def predictor(self, form: str | None = None, *, run_code: bool = False) -> Predictor:
+        """Load the network.
+
+        Args:
+            form: One of `forms`. Default: `default_form`.
+            run_code: Whether code that the bundle carries may run.
+
+        Raises:
+            BundleError: The bundle lacks the form, or code would have to run.
+        """
+        form = form or self.default_form
+        if form not in self.forms:
+            raise BundleError(f"{self.path}: has no form {form!r} of the network; it has {', '.join(self.forms)}")
+        return Predictor(self.preprocessing, self.row_forms, _compute(self, form, run_code))
+
+
+def open_bundle(path: str | Path, public_key: Any = None) -> Bundle:
+    """Open a bundle, after comparing every file with the manifest.
+
+    Args:
+        path: The directory.
+        public_key: Key that must have signed the bundle; None: it need not be signed.
+
+    Raises:
+        BundleError: The directory is not a bundle, a file was changed, or the signature is wrong.
+    """
+    folder = Path(path)
+    content, document = read_manifest(folder)
+    check_files(folder, document)
+    return Bundle(folder, digest_of(content), document["name"])
+
+
+def _compute(bundle: Bundle, form: str, run_code: bool) -> Compute:
+    import torch
+
+    builder = bundle.model["builder"]
+    if form == "program":
+        from farandole.bundle.program import PROGRAM, load_program
+
+        program = load_program(bundle.path / PROGRAM)
+
+        def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
+            return program(groups)
+    else:
+        if not builder.startswith(OWN_BUILDERS):
+            if not run_code:
+                raise BundleError(
+                    f"{bundle.path}: the network needs the code of {builder}, which the bundle carries; allow it to run"
+                    " only if you trust who made the bundle"
+                )
+            add_code(bundle.path / CODE)
+        network = load_network(bundle.path, builder, bundle.model["options"], bundle.schema)
+
+        def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
+            outputs: torch.Tensor = network(**groups)
+            return outputs
+
+    def compute(features: Mapping[str, np.ndarray]) -> np.ndarray:
+        with torch.no_grad():
+            found: np.ndarray = call(as_tensors(features)).float().numpy()
+        return found
+
+    return compute
