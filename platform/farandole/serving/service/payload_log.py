@@ -7,6 +7,7 @@ have temporary names until they are complete.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 _ROWS = 50_000
 _SECONDS = 60.0
-_MAX_ROWS = 4 * _ROWS
-"""Rows that are kept while the disk is slow or full; further ones are counted and left out."""
+_MAX_FILES = 4
+"""Files that wait for a slow disk; the rows of further ones are counted and left out."""
 
 
 @dataclass
@@ -57,7 +58,8 @@ class PayloadLog:
         self._directory, self._executor, self._log = directory, executor, log
         self._max_rows, self._max_s = rows, seconds
         self._open: dict[tuple[str, str], _Open] = {}
-        self._files = self._lost = 0
+        self._files = self._waiting_files = self._lost = 0
+        self._lock = threading.Lock()
 
     def add(
         self,
@@ -67,31 +69,34 @@ class PayloadLog:
         batch: pa.RecordBatch,
         predictions: Mapping[str, np.ndarray],
     ) -> None:
-        """Take the rows of a batch; it is called by one thread at a time."""
-        entry = self._open.setdefault((model, version), _Open(since_s=time.monotonic()))
-        if entry.rows + batch.num_rows > max(_MAX_ROWS, self._max_rows):
-            self._lost += batch.num_rows
-            return
-        entry.batches.append(_joined(protection.apply(batch), predictions))
-        entry.rows += batch.num_rows
-        if entry.rows >= self._max_rows:
-            self._write(model, version)
+        """Take the rows of a batch."""
+        row_batch = _joined(protection.apply(batch), predictions)
+        with self._lock:
+            entry = self._open.setdefault((model, version), _Open(since_s=time.monotonic()))
+            entry.batches.append(row_batch)
+            entry.rows += batch.num_rows
+            if entry.rows >= self._max_rows:
+                self._write(model, version)
 
     def write_old(self) -> None:
-        """Write what has waited for long enough; call it now and then, in the thread that calls `add`."""
-        for (model, version), entry in list(self._open.items()):
-            if time.monotonic() - entry.since_s >= self._max_s:
-                self._write(model, version)
+        """Write what has waited for long enough; call it now and then."""
+        with self._lock:
+            for (model, version), entry in list(self._open.items()):
+                if time.monotonic() - entry.since_s >= self._max_s:
+                    self._write(model, version)
 
     def close(self) -> None:
         """Write everything."""
-        for model, version in list(self._open):
-            self._write(model, version)
+        with self._lock:
+            for model, version in list(self._open):
+                self._write(model, version)
 
     def _write(self, model: str, version: str) -> None:
         entry = self._open.pop((model, version))
-        if not entry.batches:
+        if self._waiting_files >= _MAX_FILES:
+            self._lost += entry.rows
             return
+        self._waiting_files += 1
         self._files += 1
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         path = self._directory / model / version / f"{stamp}-{os.getpid()}-{self._files:06d}.parquet"
@@ -107,6 +112,8 @@ class PayloadLog:
         except (OSError, pa.ArrowException) as error:
             self._lost += sum(batch.num_rows for batch in batches)
             self._log.write("payload_log_failed", level="error", error=str(error), lost_rows=self._lost)
+        finally:
+            self._waiting_files -= 1
 
 
 def _joined(batch: pa.RecordBatch, predictions: Mapping[str, np.ndarray]) -> pa.RecordBatch:

@@ -50,7 +50,8 @@ class ServiceSettings:
         drain_s: How long a worker accepts requests after SIGTERM, so that every connection can be closed politely.
         log_requests: Whether each request is a line of the log.
         payload_log: The folder of the payload log; None: there is none.
-        access: Options of access control, for its package.
+        access: Options of access control: those of `AccessConfig`.
+        tls: Files for TLS: those of `TlsFiles`; empty: plain HTTP.
         public_key: The file of the key that bundles must be signed with; None: signatures are not checked.
     """
 
@@ -65,6 +66,7 @@ class ServiceSettings:
     log_requests: bool = True
     payload_log: str | None = None
     access: Mapping[str, Any] = field(default_factory=dict)
+    tls: Mapping[str, str | None] = field(default_factory=dict)
     public_key: str | None = None
 
     def to_json(self) -> str:
