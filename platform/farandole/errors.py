@@ -7,6 +7,7 @@
     │   ├── DatasetError                         a dataset directory that is missing, damaged or does not fit
     │   ├── StorageAccessError                   an object store refuses: wrong keys, no such bucket
     │   ├── ModelError                           a model builder or the module that it returned
+    │   ├── RegistryError                        a registered model, version or alias that does not exist
     │   └── BundleError                          a bundle that is missing, damaged, changed or not signed as it must be
     ├── JobFailedError             exit code 1   the input was valid, but the job did not succeed
     │   ├── PreparationError                     Spark gave up
@@ -66,6 +67,10 @@ class ModelError(UserError):
     """A model builder cannot be found, raises, or does not return a usable module."""
 
 
+class RegistryError(UserError):
+    """There is no such registered model, version, alias or run, or the model registry rejects the request."""
+
+
 class BundleError(UserError):
     """A bundle is missing, incomplete, damaged, of another version, or not signed by the expected key."""
 
@@ -102,6 +107,7 @@ ERRORS: dict[str, type[FarandoleError]] = {
         DatasetError,
         StorageAccessError,
         ModelError,
+        RegistryError,
         BundleError,
         JobFailedError,
         PreparationError,

@@ -14,7 +14,7 @@ from farandole.errors import ERRORS, FarandoleError, closest_match, explain_os_e
     ("name", "code"),
     [
         ("FarandoleError", 1), ("UserError", 2), ("SpecError", 2), ("DataError", 2), ("DatasetError", 2),
-        ("ModelError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1),
+        ("ModelError", 2), ("RegistryError", 2), ("StorageAccessError", 2), ("StorageError", 1), ("JobFailedError", 1),
         ("PreparationError", 1), ("TrainingError", 1), ("UnavailableError", 3),
     ],
 )  # fmt: skip

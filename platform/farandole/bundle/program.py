@@ -7,6 +7,9 @@ none, names operators of tensors alone, and has expressions of sizes alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +18,25 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 PROGRAM = "network.pt2"
+
+_source: ContextVar[Callable[[Path], bool] | None] = ContextVar("program_source", default=None)
+
+
+@contextmanager
+def program_source(take: Callable[[Path], bool]) -> Iterator[None]:
+    """Let `save_program` take the program from elsewhere inside the block: another process exports the same network.
+
+    Args:
+        take: Writes the program to a path; returns whether there is one.
+    """
+    token = _source.set(take)
+    try:
+        yield
+    finally:
+        _source.reset(token)
 
 
 def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: Path) -> None:
@@ -31,6 +50,9 @@ def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: P
     Raises:
         Exception: torch.export cannot follow the network.
     """
+    take = _source.get()
+    if take is not None and take(path):
+        return
     # Two rows, since torch.export would specialize a batch size of one.
     groups = {name: torch.from_numpy(values).repeat_interleave(2, 0) for name, values in features.items()}
     rows = torch.export.Dim("rows")

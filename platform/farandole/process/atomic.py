@@ -66,9 +66,10 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = False, mod
         mode: The file's permissions. Default: what the process's umask gives.
     """
     with atomic_file(path, durable=durable) as draft:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
-        if mode is not None:
+        if mode is not None:  # before there is content: a secret must not be readable for a moment either
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             draft.chmod(mode)
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bool = False) -> None:

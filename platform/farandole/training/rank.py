@@ -30,6 +30,7 @@ from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.report import Reporter
 from farandole.training.model_builder import build_model
+from farandole.training.program_export import clear_program, export_program, is_exporter, shared_program
 from farandole.training.result import TrainingResult
 from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.trainer import Trainer
@@ -124,6 +125,7 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         boosting = None
         if gang.is_rank_zero:
             boosting = resources.enter_context(boosting_process(job, dataset, directory))
+            clear_program(directory)
         _report(gang, StageStarted("train", f"training on {format_count(gang.size, 'worker')}"))
         result = trainer.fit()
         _report(gang, StageEnded("train", f"{result.steps} steps, {result.rows_per_s:,.0f} rows/s"))
@@ -134,7 +136,10 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         if gang.is_rank_zero:
             reporter = Reporter(job, dataset, test, boosting)
             reporter.describe(result)
-            _record_results(trainer, result, test, reporter, recorder(), register)
+            with shared_program(gang, directory, result.weights_digest):
+                _record_results(trainer, result, test, reporter, recorder(), register)
+        elif is_exporter(gang):
+            export_program(model, Preprocessing.from_dict(dataset.manifest.preprocessing), directory)
 
 
 def _record_other_nodes(job: Job, gang: World, directory: Path, resources: ExitStack) -> None:

@@ -1,0 +1,39 @@
+"""Access control of the service: API keys, bearer tokens, limits, the audit log, TLS, and guards around HTTP."""
+
+from __future__ import annotations
+
+from farandole.serving.access.allowances import Rate, parse_expiry, parse_rate
+from farandole.serving.access.audit_chain import AuditReport, verify_audit
+from farandole.serving.access.callers import SCOPES, AccessDenied, Caller, Scope
+from farandole.serving.access.gate import Access, AccessConfig, access_directory, open_directory
+from farandole.serving.access.http_guards import SECURITY_HEADERS, BodyLimit, SecurityHeaders
+from farandole.serving.access.key_store import KeyRecord, KeyStore
+from farandole.serving.access.server_secret import SECRET_VARIABLE, read_secret
+from farandole.serving.access.tls import TlsFiles
+from farandole.serving.access.tokens import ALGORITHMS, TokenRules
+
+__all__ = [
+    "ALGORITHMS",
+    "SCOPES",
+    "SECRET_VARIABLE",
+    "SECURITY_HEADERS",
+    "Access",
+    "AccessConfig",
+    "AccessDenied",
+    "AuditReport",
+    "BodyLimit",
+    "Caller",
+    "KeyRecord",
+    "KeyStore",
+    "Rate",
+    "Scope",
+    "SecurityHeaders",
+    "TlsFiles",
+    "TokenRules",
+    "access_directory",
+    "open_directory",
+    "parse_expiry",
+    "parse_rate",
+    "read_secret",
+    "verify_audit",
+]

@@ -1,0 +1,212 @@
+"""The audit log: who asked for what, written before the answer leaves, by all workers into one chain.
+
+A line is appended under a file lock: read the head, append, write the head; about 20 microseconds. Nothing waits in
+memory, so a worker that is killed loses no line of an answer that it has sent. Refusals are counted, and one line a
+second stands for all equal ones: otherwise a caller without a key could fill the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from farandole.errors import UserError, explain_os_error
+from farandole.process.locks import RepeatedLock
+from farandole.serving.access.audit_chain import HEAD, HEAD_BYTES, LOCK, LOG, Chain, Head, archive_name, log_files
+from farandole.serving.access.callers import AccessDenied, Caller
+from farandole.serving.access.server_secret import ServerSecret
+
+MAX_FILE_BYTES = 256 * 2**20
+"""A file that has reached this size is closed, and the chain continues in a new one."""
+
+_REFUSALS_EVERY_S = 1.0
+
+
+class AuditError(Exception):
+    """A line could not be written."""
+
+
+class AuditLog:
+    """Writer of the log in one worker.
+
+    Args:
+        directory: The access directory, which exists.
+        secret: The server's secret.
+        max_file_bytes: Size at which a file is closed.
+
+    Raises:
+        UserError: The log cannot be written.
+    """
+
+    def __init__(self, directory: Path, secret: ServerSecret, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+        self._directory, self._chain, self._max_file_bytes = directory, Chain(secret), max_file_bytes
+        self._path = directory / LOG
+        self._writer = secrets.token_hex(4)
+        self._refusals: dict[tuple[str, str, int, str], int] = {}
+        self._refusals_due_s = 0.0
+        self._log: int | None = None
+        try:
+            self._lock = RepeatedLock(directory / LOCK)
+            self._head = os.open(directory / HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.append({"event": "opened", "writer": self._writer})
+        except OSError as error:
+            raise UserError(explain_os_error(error, self._path)) from error
+        except AuditError as error:
+            raise UserError(str(error)) from error
+
+    def record(self, caller: Caller, action: str, status: int, fields: Mapping[str, Any]) -> None:
+        """Write a line about an answer.
+
+        Args:
+            caller: Who asked.
+            action: What for: `predict`, `explain`, `reload`.
+            status: The HTTP status of the answer.
+            fields: More: model, version, digest, rows. Never inputs or predictions.
+
+        Raises:
+            AuditError: The line cannot be written.
+        """
+        self._write_refusals()
+        self.append({"caller": caller.id, "name": caller.name, "action": action, "status": status, **fields})
+
+    def record_refusal(self, denied: AccessDenied) -> None:
+        """Count a refusal; the first one of its kind in a second is written at once.
+
+        Raises:
+            AuditError: The line cannot be written.
+        """
+        caller = denied.caller
+        kind = (caller.id if caller else "", caller.name if caller else "", denied.status, denied.code)
+        self._refusals[kind] = self._refusals.get(kind, 0) + 1
+        self._write_refusals()
+
+    def append(self, fields: Mapping[str, Any]) -> None:
+        """Append a line.
+
+        Raises:
+            AuditError: The line cannot be written; the log is as it was.
+        """
+        try:
+            with self._lock:
+                self._append(fields)
+        except OSError as error:
+            raise AuditError(
+                f"{explain_os_error(error, self._path)}; a line of the audit log was not written"
+            ) from error
+
+    def close(self) -> None:
+        """Write the refusals that were only counted, and that this worker ends.
+
+        Raises:
+            AuditError: The lines cannot be written.
+        """
+        try:
+            self._refusals_due_s = 0.0
+            self._write_refusals()
+            self.append({"event": "closed", "writer": self._writer})
+        finally:
+            for descriptor in (self._log, self._head):
+                if descriptor is not None:
+                    os.close(descriptor)
+            self._lock.close()
+
+    def _write_refusals(self) -> None:
+        now_s = time.monotonic()
+        if not self._refusals or now_s < self._refusals_due_s:
+            return
+        self._refusals_due_s = now_s + _REFUSALS_EVERY_S
+        counted, self._refusals = self._refusals, {}
+        for (caller, name, status, code), count in counted.items():
+            who = {"caller": caller, "name": name} if caller else {"caller": None}
+            self.append({**who, "action": "refused", "status": status, "code": code, "count": count})
+
+    def _append(self, fields: Mapping[str, Any]) -> None:
+        log = self._open_log()
+        head, repair = self._read_head(log)
+        if head.size_bytes >= self._max_file_bytes:
+            log, head = self._start_file(log, head)
+        time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
+        values = {"n": head.number + 1, "time": time_text, **fields, **({"repair": repair} if repair else {})}
+        line, mac = self._chain.seal(json.dumps(values, ensure_ascii=False), head.mac)
+        _write_whole(log, line, head.size_bytes)
+        new_head = Head(head.number + 1, mac, head.size_bytes + len(line))
+        try:
+            os.pwrite(self._head, self._chain.write_head(new_head), 0)
+        except OSError:
+            os.ftruncate(log, head.size_bytes)
+            raise
+
+    def _open_log(self) -> int:
+        """Return the descriptor of the present file, which another worker may have started."""
+        try:
+            found = os.stat(self._path)
+            if self._log is not None and found.st_ino == os.fstat(self._log).st_ino:
+                return self._log
+        except FileNotFoundError:
+            pass
+        if self._log is not None:
+            os.close(self._log)
+        self._log = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._log
+
+    def _read_head(self, log: int) -> tuple[Head, str | None]:
+        """Return the end of the chain, and what had to be repaired.
+
+        A worker that died between two writes leaves a line that the head does not know, or a fragment of one. Only a
+        fragment is removed. Where lines are missing or were added, the chain continues from the last line that fits,
+        so that the verification finds the place.
+        """
+        size_bytes = os.fstat(log).st_size
+        head = self._chain.read_head(os.pread(self._head, HEAD_BYTES, 0))
+        if head is not None and head.size_bytes == size_bytes:
+            return head, None
+        found = head or self._last_head()
+        if found.number == 0 and size_bytes == 0:
+            return Head(), None
+        repair = "the head was missing or damaged" if head is None else None
+        tail = os.pread(log, max(0, size_bytes - found.size_bytes), found.size_bytes)
+        fragment = tail.rpartition(b"\n")[2]
+        if fragment:
+            os.ftruncate(log, size_bytes - len(fragment))
+            repair = repair or "an incomplete line was removed"
+        if size_bytes < found.size_bytes:
+            repair = repair or "the log was shorter than its head says"
+        for line in tail.splitlines(keepends=True):
+            opened = self._chain.open(line[:-1], found.mac) if line.endswith(b"\n") else None
+            if opened is None:
+                break
+            found = Head(int(opened[0]["n"]), opened[1])
+        return Head(found.number, found.mac, size_bytes - len(fragment)), repair
+
+    def _last_head(self) -> Head:
+        """Return the head as the last complete line states it; whether that is true, the verification decides."""
+        for path in reversed(log_files(self._directory)):
+            content = path.read_bytes()
+            complete = content[: content.rfind(b"\n") + 1]
+            if complete:
+                number, mac = self._chain.claimed(complete[:-1].rpartition(b"\n")[2])
+                return Head(number, mac, len(complete) if path == self._path else 0)
+        return Head()
+
+    def _start_file(self, log: int, head: Head) -> tuple[int, Head]:
+        """Close a file that is large enough, by a new name, and start the next one."""
+        first = json.loads(os.pread(log, 64 * 1024, 0).partition(b"\n")[0])["n"]
+        self._path.rename(self._directory / archive_name(first))
+        return self._open_log(), Head(head.number, head.mac, 0)
+
+
+def _write_whole(descriptor: int, line: bytes, position: int) -> None:
+    """Write a line at a position whole, or not at all."""
+    try:
+        written = os.pwrite(descriptor, line, position)
+        while written < len(line):  # the disk is full: the next call says so
+            written += os.pwrite(descriptor, line[written:], position + written)
+    except OSError:
+        os.ftruncate(descriptor, position)
+        raise

@@ -1,0 +1,35 @@
+"""MLflow's model registry: its models and versions, promotion, comparison, origin, and their bundles on this machine.
+
+MLflow is imported when it is first asked: a bundle in a directory needs none.
+"""
+
+from farandole.serving.registry.bundles import FetchedBundle, fetch, fetch_bundle
+from farandole.serving.registry.comparison import ModelComparison, compare_models
+from farandole.serving.registry.promotion import GateResult, Promotion, plan_promotion, promote
+from farandole.serving.registry.reference import ModelReference, parse_model
+from farandole.serving.registry.versions import (
+    ModelVersion,
+    RegisteredModel,
+    current_version,
+    list_models,
+    show_model,
+)
+
+__all__ = [
+    "FetchedBundle",
+    "GateResult",
+    "ModelComparison",
+    "ModelReference",
+    "ModelVersion",
+    "Promotion",
+    "RegisteredModel",
+    "compare_models",
+    "current_version",
+    "fetch",
+    "fetch_bundle",
+    "list_models",
+    "parse_model",
+    "plan_promotion",
+    "promote",
+    "show_model",
+]

@@ -1,0 +1,37 @@
+"""Keys, headers and services for tests of access control."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from farandole.serving.access import Access, AccessConfig, Caller, KeyStore, Scope, open_directory, read_secret
+
+MODEL = {"model": "flights", "version": "3", "digest": "sha256:" + "0" * 64}
+
+
+def key_store(directory: Path) -> KeyStore:
+    """Return the keys of an access directory, which is created."""
+    open_directory(directory)
+    return KeyStore(directory, read_secret(directory, create=True))
+
+
+def make_key(directory: Path, name: str = "web", scopes: tuple[Scope, ...] = ("predict",), **options: Any) -> str:
+    """Make a key, and return it."""
+    return key_store(directory).create(name, list(scopes), **options)[0]
+
+
+def open_access(directory: Path, **options: Any) -> Access:
+    """Open access control as a worker of a service does."""
+    return Access.open(AccessConfig(directory=directory, **options))
+
+
+def bearer(credential: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request with a key or token."""
+    return [(b"host", b"localhost"), (b"authorization", f"Bearer {credential}".encode())]
+
+
+def authorize(access: Access, credential: str, scope: Scope = "predict") -> Caller:
+    """Authorize one request."""
+    return asyncio.run(access.authorize(bearer(credential), scope))
