@@ -1,9 +1,14 @@
-"""The routes of the service, as a FastAPI application with its OpenAPI document."""
+"""The routes of the service, as a FastAPI application with its OpenAPI document.
+
+FastAPI's way to a handler takes several times as long as everything that a small prediction needs besides the network.
+So requests for predictions take a short cut, past its middleware and routing, to the same handlers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -13,10 +18,15 @@ from farandole.serving.service import api_schema, bodies
 from farandole.serving.service.calls import Call
 from farandole.serving.service.endpoints import Endpoints
 from farandole.serving.service.errors import KINDS, RequestError
-from farandole.serving.service.guard import CALL, Guard
+from farandole.serving.service.guard import CALL, Guard, ShortCut
 from farandole.serving.service.traces import Tracer
 
-_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Names = Mapping[str, str]
+"""The parts of a path that are names: `model`, `version`."""
+Handler = Callable[[Call, Names], Awaitable[Response]]
+
+_MODELS = "/v2/models/"
+_INFER = "/infer"
 
 
 def make_app(endpoints: Endpoints, tracer: Tracer | None = None) -> Guard:
@@ -28,33 +38,68 @@ def make_app(endpoints: Endpoints, tracer: Tracer | None = None) -> Guard:
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
     )
-    _add_fixed(app, endpoints)
-    _add_models(app, endpoints)
+    handlers = _Handlers(endpoints)
+    _add_fixed(app, endpoints, handlers)
+    _add_models(app, endpoints, handlers)
     app.add_exception_handler(HTTPException, _refuse_route)
-    return Guard(app, endpoints, tracer)
+    return Guard(app, endpoints, handlers.short_cut, tracer)
 
 
-def _add_fixed(app: FastAPI, endpoints: Endpoints) -> None:
-    """Add the routes without parameters in their paths."""
+class _Handlers:
+    """Handlers that take names from paths and queries.
 
-    async def predict(request: Request) -> Response:
-        model, version = _query(request, "model"), _query(request, "version")
-        return await endpoints.answer(_call(request), lambda call: endpoints.predict(call, model, version), "predict")
+    Args:
+        endpoints: The answers.
+    """
 
-    async def explain(request: Request) -> Response:
-        model, version, target = (_query(request, name) for name in ("model", "version", "target"))
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+
+    def short_cut(self, method: str, path: str) -> ShortCut | None:
+        """Return the handler of a prediction; None for all other requests."""
+        if method != "POST":
+            return None
+        if path == "/predict":
+            return lambda call: self.predict(call, {})
+        if path.startswith(_MODELS) and path.endswith(_INFER):
+            name = path[len(_MODELS) : -len(_INFER)]
+            if name and "/" not in name:
+                return lambda call: self.infer(call, {"model": name})
+        return None
+
+    async def predict(self, call: Call, names: Names) -> Response:
+        endpoints, query = self._endpoints, _query(call)
+        model, version = query.get("model"), query.get("version")
+        return await endpoints.answer(call, lambda call: endpoints.predict(call, model, version), "predict")
+
+    async def infer(self, call: Call, names: Names) -> Response:
+        endpoints = self._endpoints
         return await endpoints.answer(
-            _call(request), lambda call: endpoints.explain(call, model, version, target), "explain"
+            call, lambda call: endpoints.infer(call, names["model"], names.get("version")), "predict"
         )
 
-    def plain(answering: Callable[[Call], Coroutine[Any, Any, Response]]) -> _Handler:
-        async def handle(request: Request) -> Response:
-            return await endpoints.answer(_call(request), answering)
+    async def explain(self, call: Call, names: Names) -> Response:
+        endpoints, query = self._endpoints, _query(call)
+        model, version, target = (query.get(name) for name in ("model", "version", "target"))
+        return await endpoints.answer(call, lambda call: endpoints.explain(call, model, version, target), "explain")
 
-        return handle
+    async def explain_tensors(self, call: Call, names: Names) -> Response:
+        endpoints, target = self._endpoints, _query(call).get("target")
+        return await endpoints.answer(
+            call,
+            lambda call: endpoints.explain_tensors(call, names["model"], names.get("version"), target),
+            "explain",
+        )
 
-    _add(app, "POST", "/predict", predict, "Predict raw rows", api_schema.PREDICT)
-    _add(app, "POST", "/explain", explain, "Explain the predictions of raw rows", api_schema.EXPLAIN)
+
+def _add_fixed(app: FastAPI, endpoints: Endpoints, handlers: _Handlers) -> None:
+    """Add the routes without names in their paths."""
+
+    def plain(answering: Callable[[Call], Awaitable[Response]]) -> Handler:
+        return lambda call, names: endpoints.answer(call, answering)
+
+    _add(app, "POST", "/predict", handlers.predict, "Predict raw rows", api_schema.PREDICT)
+    _add(app, "POST", "/explain", handlers.explain, "Explain the predictions of raw rows", api_schema.EXPLAIN)
     _add(app, "GET", "/v2/health/live", plain(endpoints.live), "Is the server alive?", api_schema.HEALTH)
     _add(app, "GET", "/v2/health/ready", plain(endpoints.ready), "Does it accept requests?", api_schema.HEALTH)
     _add(app, "GET", "/v2", plain(endpoints.server), "Describe the server", api_schema.GET)
@@ -62,42 +107,40 @@ def _add_fixed(app: FastAPI, endpoints: Endpoints) -> None:
     _add(app, "GET", "/metrics", plain(endpoints.render_metrics), "Metrics for Prometheus", api_schema.METRICS)
 
 
-def _add_models(app: FastAPI, endpoints: Endpoints) -> None:
+def _add_models(app: FastAPI, endpoints: Endpoints, handlers: _Handlers) -> None:
     """Add the routes of one model, and of one of its versions."""
 
-    def named(answering: Callable[..., Coroutine[Any, Any, Response]], action: str | None, *query: str) -> _Handler:
-        async def handle(request: Request) -> Response:
-            names = request.path_params
-            more = [_query(request, each) for each in query]
-            return await endpoints.answer(
-                _call(request), lambda call: answering(call, names["model"], names.get("version"), *more), action
-            )
-
-        return handle
+    def named(answering: Callable[[Call, str, str | None], Awaitable[Response]]) -> Handler:
+        return lambda call, names: endpoints.answer(
+            call, lambda call: answering(call, names["model"], names.get("version"))
+        )
 
     routes = (
-        ("GET", "", named(endpoints.model, None), "Describe a model", api_schema.MODEL_GET),
-        ("GET", "/ready", named(endpoints.model_ready, None), "Can the model be asked?", api_schema.MODEL_GET),
-        ("POST", "/infer", named(endpoints.infer, "predict"), "Predict tensors", api_schema.INFER),
+        ("GET", "", named(endpoints.model), "Describe a model", api_schema.MODEL_GET),
+        ("GET", "/ready", named(endpoints.model_ready), "Can the model be asked?", api_schema.MODEL_GET),
+        ("POST", _INFER, handlers.infer, "Predict tensors", api_schema.INFER),
         (
             "POST",
             "/explain",
-            named(endpoints.explain_tensors, "explain", "target"),
+            handlers.explain_tensors,
             "Explain the predictions of tensors",
             api_schema.EXPLAIN_TENSORS,
         ),
     )
     for method, end, handler, summary, document in routes:
-        _add(app, method, "/v2/models/{model}" + end, handler, summary, document)
+        _add(app, method, _MODELS + "{model}" + end, handler, summary, document)
         with_version = api_schema.with_version(document)
-        _add(app, method, "/v2/models/{model}/versions/{version}" + end, handler, summary, with_version)
+        _add(app, method, _MODELS + "{model}/versions/{version}" + end, handler, summary, with_version)
 
 
-def _add(app: FastAPI, method: str, path: str, handler: _Handler, summary: str, document: dict[str, Any]) -> None:
-    name = path.strip("/").replace("/", "_").replace("{", "").replace("}", "") or "index"
+def _add(app: FastAPI, method: str, path: str, handler: Handler, summary: str, document: dict[str, Any]) -> None:
+    async def handle(request: Request) -> Response:
+        return await handler(_call(request), request.path_params)
+
+    name = path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
     app.add_api_route(
         path,
-        handler,
+        handle,
         methods=[method],
         summary=summary,
         operation_id=f"{method.lower()}_{name}",
@@ -112,8 +155,10 @@ def _call(request: Request) -> Call:
     return call
 
 
-def _query(request: Request, name: str) -> str | None:
-    return request.query_params.get(name) if request.scope["query_string"] else None
+def _query(call: Call) -> dict[str, str]:
+    """Return the parameters of the query; of one that is given twice, the last."""
+    text = call.scope["query_string"]
+    return {name: values[-1] for name, values in parse_qs(text.decode("latin-1")).items()} if text else {}
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:
@@ -121,6 +166,6 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     call = _call(request)
     call.kind = KINDS.get(error.status_code, "error")
-    found = RequestError(error.status_code, "no such path" if error.status_code == 404 else str(error.detail))
-    found.headers = dict(error.headers or {})
+    text = "there is no such path" if error.status_code == 404 else str(error.detail)
+    found = RequestError(error.status_code, text, headers=error.headers)
     return bodies.error_response(call, found, terse=True)

@@ -13,6 +13,8 @@ from farandole.serving.service.endpoints import Endpoints
 from farandole.serving.service.traces import Tracer
 
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+ShortCut = Callable[[Call], Awaitable[Response]]
+"""A handler that is reached without the routes."""
 
 CALL = "farandole.call"
 """The key of the request's `Call` in ASGI's scope."""
@@ -52,14 +54,21 @@ class Guard:
     Args:
         app: The routes.
         endpoints: The answers, with access control, metrics and log.
+        short_cut: Returns the handler for a method and a path, for some requests.
         tracer: Makes spans; None: there are none.
         public_paths: More paths that need no key.
     """
 
     def __init__(
-        self, app: App, endpoints: Endpoints, tracer: Tracer | None = None, public_paths: tuple[str, ...] = ()
+        self,
+        app: App,
+        endpoints: Endpoints,
+        short_cut: Callable[[str, str], ShortCut | None],
+        tracer: Tracer | None = None,
+        public_paths: tuple[str, ...] = (),
     ) -> None:
-        self._app, self._endpoints, self._tracer, self._public_paths = app, endpoints, tracer, public_paths
+        self._app, self._endpoints, self._short_cut = app, endpoints, short_cut
+        self._tracer, self._public_paths = tracer, public_paths
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -85,8 +94,10 @@ class Guard:
             await send(message)
 
         try:
-            refusal = await self._authorize(call, needed)
-            await (self._app if refusal is None else refusal)(scope, receive, send_with_headers)
+            response = await self._authorize(call, needed)
+            if response is None and (handler := self._short_cut(scope["method"], scope["path"])) is not None:
+                response = await handler(call)
+            await (self._app if response is None else response)(scope, receive, send_with_headers)
         finally:
             self._finish(call, status or 499)
             if span is not None:

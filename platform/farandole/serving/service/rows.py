@@ -38,17 +38,25 @@ class RowColumns:
         names: The columns, in order.
         types: Column to SQL type.
         optional: Columns that a row may lack.
+        patterned: Columns of times that the source writes by a pattern. A text that fits it and ISO 8601 means what
+            the texts beside it say, so such texts are never joined with those of other requests.
     """
 
     names: tuple[str, ...]
     types: Mapping[str, str]
     optional: frozenset[str] = frozenset()
+    patterned: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, bundle: Bundle) -> RowColumns:
         """Return the raw columns of a bundle's model."""
-        optional = frozenset(name for name, form in bundle.row_forms.items() if form.may_be_absent)
-        return cls(bundle.preprocessing.columns, bundle.preprocessing.types, optional)
+        forms = bundle.row_forms
+        return cls(
+            bundle.preprocessing.columns,
+            bundle.preprocessing.types,
+            frozenset(name for name, form in forms.items() if form.may_be_absent),
+            frozenset(name for name, form in forms.items() if form.timestamp_format or form.date_format),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,11 @@ def raw_rows(found: Mapping[str, Any], num_rows: int, columns: RowColumns, *, by
     """
     if not num_rows:
         raise RequestError(422, "the request has no rows; send at least one")
-    return RawRows(found, num_rows, tuple(_kind(found, name, columns.types[name]) for name in columns.names), by_columns)
+    kinds = [_kind(found, name, columns.types[name]) for name in columns.names]
+    if columns.patterned:
+        pairs = zip(columns.names, kinds, strict=True)
+        kinds = [object() if kind is str and name in columns.patterned else kind for name, kind in pairs]
+    return RawRows(found, num_rows, tuple(kinds), by_columns)
 
 
 def _kind(found: Mapping[str, Any], name: str, sql_type: str) -> object:
