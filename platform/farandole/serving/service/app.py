@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from farandole.serving.page import PUBLIC_PATHS, page_routes
 from farandole.serving.service import api_schema, bodies
 from farandole.serving.service.calls import Call
 from farandole.serving.service.endpoints import Endpoints
@@ -41,8 +42,9 @@ def make_app(endpoints: Endpoints, tracer: Tracer | None = None) -> Guard:
     handlers = _Handlers(endpoints)
     _add_fixed(app, endpoints, handlers)
     _add_models(app, endpoints, handlers)
+    app.router.routes.extend(page_routes(endpoints.table.shown_models, guarded=endpoints.access is not None))
     app.add_exception_handler(HTTPException, _refuse_route)
-    return Guard(app, endpoints, handlers.short_cut, tracer)
+    return Guard(app, endpoints, handlers.short_cut, tracer, PUBLIC_PATHS)
 
 
 class _Handlers:

@@ -15,6 +15,7 @@ import numpy as np
 
 from farandole.bundle import open_bundle
 from farandole.errors import FarandoleError
+from farandole.serving.page import ShownModel
 from farandole.serving.service.batcher import Batcher, BatchLimits
 from farandole.serving.service.drift import DriftCounter, counter_path, read_bins
 from farandole.serving.service.errors import RequestError
@@ -52,6 +53,7 @@ class Slot:
     predictions: Batcher[RawRows, Predictions]
     explanations: Batcher[ExplainRequest, list[dict[str, Any]]]
     watched: Watched
+    shown: ShownModel
 
 
 class ModelTable:
@@ -147,6 +149,10 @@ class ModelTable:
         """Return the model versions whose drift is shown."""
         return [slot.watched for slots in self._models.values() for slot in slots]
 
+    def shown_models(self) -> list[ShownModel]:
+        """Return the models for the page, each in the version that answers most requests."""
+        return [max(slots, key=lambda slot: slot.variant.weight).shown for slots in self._models.values()]
+
     # Change ----------------------------------------------------------------------------------------------------
 
     async def apply(self, deployment: Deployment) -> None:
@@ -219,7 +225,8 @@ class ModelTable:
         )
         limits = BatchLimits(_EXPLAIN_ROWS, 0.0, _EXPLAIN_QUEUE_ROWS, _EXPLAIN_DEADLINE_S)
         explanations = Batcher(_Explaining(model).compute, limits, self._explaining)
-        return Slot(variant, model, predictions, explanations, watched)
+        shown = ShownModel(name, model.bundle, model.version)
+        return Slot(variant, model, predictions, explanations, watched, shown)
 
     def _open(self, name: str, variant: Variant) -> tuple[ServedModel, DriftCounter | None, Watched]:
         bundle = open_bundle(variant.path, self._public_key)
