@@ -22,8 +22,8 @@ from farandole.bundle import Bundle, BundleContents, open_bundle, write_bundle
 from farandole.preprocess import Observations, Preprocessing, RawForm, learn
 from farandole.spec import Data
 
-ROW = {"distance": 1400.0, "seats": 150, "carrier": "UA", "delayed": True}
-OTHER_ROW = {"distance": 212.5, "seats": None, "carrier": "B6", "delayed": False}
+ROW: dict[str, Any] = {"distance": 1400.0, "seats": 150, "carrier": "UA", "delayed": True}
+OTHER_ROW: dict[str, Any] = {"distance": 212.5, "seats": None, "carrier": "B6", "delayed": False}
 _FEATURES = {
     "distance": {"kind": "numeric", "impute": None},
     "seats": {"kind": "numeric", "indicator": True},
@@ -77,7 +77,9 @@ def statistics() -> dict[str, Any]:
     }
 
 
-def make_bundle(directory: Path, *, seed: int = 0, name: str = "flights", documents: dict[str, Any] | None = None) -> Bundle:
+def make_bundle(
+    directory: Path, *, seed: int = 0, name: str = "flights", documents: dict[str, Any] | None = None
+) -> Bundle:
     """Write and open the bundle of a network with random weights.
 
     Args:

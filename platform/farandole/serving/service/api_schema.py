@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: bodies are parsed without its models, which cost more."""
+"""Parts of the OpenAPI document that FastAPI cannot derive: bodies are parsed without its models, which take longer."""
 
 from __future__ import annotations
 

@@ -121,9 +121,7 @@ class Batcher(Generic[Request, Answer]):
         if self._timer is None:
             delay_s = 0.0 if is_full else self.limits.delay_s
             # even without a delay, requests of this round of the loop come first
-            self._timer = (
-                self._loop.call_later(delay_s, self._start) if delay_s else self._loop.call_soon(self._start)
-            )
+            self._timer = self._loop.call_later(delay_s, self._start) if delay_s else self._loop.call_soon(self._start)
         elif is_full and self.limits.delay_s:
             self._timer.cancel()
             self._timer = self._loop.call_soon(self._start)
@@ -160,7 +158,7 @@ class Batcher(Generic[Request, Answer]):
         started_s = time.perf_counter()
         try:
             answers: Sequence[Answer | Exception] = self._compute(requests)
-        except Exception as error:  # noqa: BLE001: every caller of the batch receives it
+        except Exception as error:  # noqa: BLE001 - every caller of the batch receives it
             answers = [error] * len(requests)
         return answers, time.perf_counter() - started_s
 

@@ -19,9 +19,7 @@ _ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _JSON_TYPES = frozenset({"", "application/json", "text/json"})
 
 
-def read_rows(
-    call: Call, body: bytes, columns: RowColumns, limits: RequestLimits, not_a_number: NotANumber
-) -> RawRows:
+def read_rows(call: Call, body: bytes, columns: RowColumns, limits: RequestLimits, not_a_number: NotANumber) -> RawRows:
     """Return the raw rows in a body.
 
     Raises:

@@ -18,7 +18,7 @@ _REGISTERED = "models:/"
 
 @dataclass(frozen=True)
 class DeploymentPlan:
-    """What the user asked for.
+    """The models and the split that the user asked for.
 
     Args:
         models: The MODELs.
@@ -111,5 +111,3 @@ def describe(deployment: Deployment) -> list[dict[str, Any]]:
         for name, variants in deployment.models.items()
         for each in variants
     ]
-
-

@@ -1,7 +1,7 @@
 """Drift: the rows of the last hour compared with the training data, over all workers of a service.
 
-Each worker counts rows by interval or category in a file of its own, mapped into memory, so that a worker that is killed
-loses nothing and every worker can add up the counts of all. The measure is the population stability index, PSI
+Each worker counts rows by interval or category in a file of its own, mapped into memory, so that a killed worker loses
+nothing and every worker can add up the counts of all. The measure is the population stability index, PSI
 (N. Siddiqi: Credit Risk Scorecards, 2006): below 0.1 little has changed, above 0.25 much.
 """
 
@@ -86,7 +86,7 @@ def _as_numbers(values: pa.Array) -> pa.Array:
 
 
 def read_bins(statistics: Mapping[str, Any]) -> list[Bins]:
-    """Return the bins of a bundle's `statistics.json` (or of its part `predictions`); entries of other forms are left out.
+    """Return the bins of a part of a bundle's `statistics.json`; entries of other forms are left out.
 
     Args:
         statistics: Column to `kind`, `edges` or `values`, `shares` and `missing_share`.

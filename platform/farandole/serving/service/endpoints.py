@@ -1,4 +1,4 @@
-"""What the service answers, without HTTP's routes: see `app` for those."""
+"""The answers of the service, without HTTP's routes: see `app` for those."""
 
 from __future__ import annotations
 
@@ -142,9 +142,7 @@ class Endpoints:
     async def _tensors(self, call: Call, slot: Slot) -> tuple[RawRows, dict[str, Any]]:
         limits = self.settings.limits
         body = await call.body(limits.max_body_bytes, limits.body_s)
-        read = partial(
-            inference_protocol.read_request, body, slot.model.columns, limits, self.settings.not_a_number
-        )
+        read = partial(inference_protocol.read_request, body, slot.model.columns, limits, self.settings.not_a_number)
         return await self._parse(body, read)
 
     @staticmethod
@@ -178,7 +176,7 @@ class Endpoints:
             return self.denied(call, error)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001: its text may hold anything, so nobody but the log reads it
+        except Exception as error:  # noqa: BLE001 - its text may hold anything
             self.log.write(
                 "internal_error", level="error", request_id=call.request_id, error=f"{type(error).__name__}: {error}"
             )

@@ -1,4 +1,4 @@
-"""What surrounds every request: access, the headers of the answer, metrics, the log, and traces."""
+"""The surroundings of every request: access, the headers of the answer, metrics, the log, and traces."""
 
 from __future__ import annotations
 

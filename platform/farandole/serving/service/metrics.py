@@ -1,7 +1,7 @@
 """Metrics for Prometheus, of all workers together.
 
-Counters and histograms live in files that `prometheus_client` maps into memory, one for each worker, and any worker adds
-them up when it is asked; what a killed worker has counted stays. Drift is counted by `drift` in the same way.
+Counters and histograms live in files that `prometheus_client` maps into memory, some for each worker, and any worker
+adds them up when it is asked; what a killed worker has counted stays. Drift is counted by `drift` in the same way.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ class _DirectoryCollector(Collector):
             "farandole_prediction_drift_psi", "The same index of the predictions", labels=(*labels, "output")
         )
         found = GaugeMetricFamily(
-            "farandole_predictions", "Predictions of the last hour by class or interval", labels=(*labels, "output", "bin")
+            "farandole_predictions",
+            "Predictions of the last hour by class or interval",
+            labels=(*labels, "output", "bin"),
         )
         for each in self._watched:
             counts = read_counts(self._directory, each.key, [*each.bins, *each.predictions])

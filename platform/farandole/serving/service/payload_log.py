@@ -1,7 +1,7 @@
 """The payload log: rows and predictions as Parquet files, after the job's privacy policies.
 
-Policies are applied when a batch is handed over; nothing that they remove is kept in memory for longer, or written. Files
-have temporary names until they are complete.
+Policies are applied when a batch is handed over; nothing that they remove is kept in memory for longer, or written.
+Files have temporary names until they are complete.
 """
 
 from __future__ import annotations

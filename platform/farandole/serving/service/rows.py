@@ -313,16 +313,19 @@ def group_by_kinds(requests: Iterable[RawRows]) -> list[list[int]]:
         if (members := exact.get(request.kinds)) is not None:
             members.append(position)
             continue
-        for kinds, members in groups:
-            if all(a is None or b is None or a == b for a, b in zip(kinds, request.kinds, strict=True)):
-                kinds[:] = [b if a is None else a for a, b in zip(kinds, request.kinds, strict=True)]
-                break
-        else:
-            members = []
-            groups.append((list(request.kinds), members))
+        group = next((each for each in groups if _fit(each[0], request.kinds)), None)
+        if group is None:
+            group = ([None] * len(request.kinds), [])
+            groups.append(group)
+        kinds, members = group
+        kinds[:] = [theirs if own is None else own for own, theirs in zip(kinds, request.kinds, strict=True)]
         members.append(position)
         exact[request.kinds] = members
     return [members for _, members in groups]
+
+
+def _fit(kinds: Sequence[object], others: Sequence[object]) -> bool:
+    return all(a is None or b is None or a == b for a, b in zip(kinds, others, strict=True))
 
 
 def join_columns(requests: Sequence[RawRows]) -> Mapping[str, Any]:

@@ -106,9 +106,7 @@ class ServedModel:
         if len(parts) == 1:
             features = parts[0].features
         else:
-            features = {
-                group: np.concatenate([part.features[group] for part in parts]) for group in parts[0].features
-            }
+            features = {group: np.concatenate([part.features[group] for part in parts]) for group in parts[0].features}
         found = self.predictor.predictions(self.predictor.outputs(features))
         start = 0
         for part in parts:

@@ -80,7 +80,7 @@ def limited_protocol(limits: RequestLimits) -> type[LimitedProtocol]:
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that ends slowly: for a moment after SIGTERM it accepts requests and closes each connection after its answer.
+    """A server that ends slowly: for a moment after SIGTERM, it closes each connection after the next answer.
 
     So clients that keep connections open find a closed one, instead of losing a request to one that is being closed.
 

@@ -38,7 +38,7 @@ _PATIENCE_S = 5.0
 
 @dataclass(frozen=True)
 class Address:
-    """Where the service listens.
+    """The address of the service.
 
     Args:
         host: The address.
@@ -107,10 +107,10 @@ class Supervisor:
             self._log.write("ending")
         finally:
             self._ending.set()
+            listener.close()  # the workers hold it until they end: afterwards, connections are refused at once
             try:
                 self._end()
             finally:
-                listener.close()
                 shutil.rmtree(directory, ignore_errors=True)
                 self._log.write("ended")
 
@@ -176,8 +176,8 @@ class Supervisor:
         worker.failures = 1 if is_steady else worker.failures + 1
         if not worker.is_ready and worker.failures >= _MAX_FAILED_STARTS:
             raise UnavailableError(
-                f"worker {worker.number} {describe_exit(code)} before it could answer, {worker.failures} times in a row;"
-                " the lines above have the reason"
+                f"worker {worker.number} {describe_exit(code)} before it could answer, {worker.failures} times in a"
+                " row; the lines above have the reason"
             )
         self._restarts += 1
         self._log.write(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farandole.bundle import open_bundle
-from farandole.errors import FarandoleError
+from farandole.errors import FarandoleError, UnavailableError
 from farandole.serving.page import ShownModel
 from farandole.serving.service.batcher import Batcher, BatchLimits
 from farandole.serving.service.drift import DriftCounter, counter_path, read_bins
@@ -216,7 +216,9 @@ class ModelTable:
         model.observe = lambda batch, found: [observe(batch, found) for observe in observers]
         is_quick = self._settings.compute_in == "loop"
         if self._settings.compute_in == "auto":
-            is_quick = await loop.run_in_executor(self._loading, _full_batch_s, model, self._settings.batches) < _QUICK_S
+            is_quick = (
+                await loop.run_in_executor(self._loading, _full_batch_s, model, self._settings.batches) < _QUICK_S
+            )
         predictions = Batcher(
             model.compute,
             self._settings.batches,
@@ -310,6 +312,8 @@ class _Explaining:
             return [found.to_dict() for found in self._explainer.explain(batch, request.target)]
         except RequestError as error:
             return error
+        except UnavailableError:
+            return RequestError(501, "this service cannot explain: a library is missing", kind="not_explained")
         except FarandoleError as error:
             return RequestError(422, str(error), kind="not_explained")
 

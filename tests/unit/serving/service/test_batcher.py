@@ -54,7 +54,7 @@ def test_requests_that_arrive_during_a_batch_are_the_next_one() -> None:
             while batcher.queued_rows:
                 await asyncio.sleep(0)
             futures += [batcher.submit(number, 1) for number in (1, 2, 3)]
-            assert batcher.queued_rows == 3
+            assert [batcher.queued_rows] == [3]
             doubler.may_go.set()
             await asyncio.gather(*futures)
 
@@ -91,7 +91,7 @@ def test_error_of_a_whole_batch_reaches_every_caller_and_the_next_batch_is_compu
             raise ZeroDivisionError("zero")
         return list(numbers)
 
-    async def ask() -> tuple[list[Any], int]:
+    async def ask() -> tuple[Any, int]:
         batcher = Batcher(fail_once, BatchLimits())
         failed = await asyncio.gather(batcher.submit(0, 1), batcher.submit(1, 1), return_exceptions=True)
         return failed, await batcher.submit(1, 1)

