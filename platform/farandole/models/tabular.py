@@ -106,6 +106,11 @@ class Tabular(nn.Module):
             return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
         return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
 
+    def id_layers(self) -> dict[str, nn.Module]:
+        """Return the layer that reads each group of ids, for explanations."""
+        layers = ((name.removeprefix("group_"), encoder) for name, encoder in self.encoders.items())
+        return {name: encoder for name, encoder in layers if isinstance(encoder, Ids)}
+
     def initialize_inputs(self, **groups: torch.Tensor) -> None:
         """Fit the encodings of numbers to a sample of rows."""
         for name, encoder in self.encoders.items():
@@ -244,8 +249,11 @@ class Ids(nn.Module):
             {column: nn.Embedding(count, _EMBEDDING_SIZE) for column, count in embedded.items()}
         )
         self.means = nn.ModuleDict({column: LabelMeans(count) for column, count in embedded.items() if label_means})
-        one_hot = sum(count for count in group.cardinalities if count <= _MAX_ONE_HOT)
-        self.width = one_hot + _EMBEDDING_SIZE * len(self.tables) + len(self.means)
+        self.widths = tuple(
+            (count if count <= _MAX_ONE_HOT else _EMBEDDING_SIZE) + (str(column) in self.means)
+            for column, count in enumerate(group.cardinalities)
+        )
+        self.width = sum(self.widths)
 
     def initialize(self, ids: torch.Tensor, label: torch.Tensor) -> None:
         """Compute the mean labels from rows with ids `[B, N]` and labels `[B]`."""
