@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from farandole.bundle.write import CODE, MODEL, PREPROCESSING, ROWS
 from farandole.errors import BundleError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn, Schema
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,25 @@ class Bundle:
             raise BundleError(f"{self.path}: has no form {form!r} of the network; it has {', '.join(self.forms)}")
         return Predictor(self.preprocessing, self.row_forms, _compute(self, form, run_code))
 
+    def network(self, *, run_code: bool = False) -> nn.Module:
+        """Build the network of the form `eager`, with its weights.
+
+        Args:
+            run_code: Whether code that the bundle carries may run.
+
+        Raises:
+            BundleError: The network cannot be built, or code would have to run.
+        """
+        builder = self.model["builder"]
+        if not builder.startswith(OWN_BUILDERS):
+            if not run_code:
+                raise BundleError(
+                    f"{self.path}: the network needs the code of {builder}, which the bundle carries; allow it to run"
+                    " only if you trust who made the bundle"
+                )
+            add_code(self.path / CODE)
+        return load_network(self.path, builder, self.model["options"], self.schema)
+
 
 def open_bundle(path: str | Path, public_key: Any = None) -> Bundle:
     """Open a bundle, after comparing every file with the manifest.
@@ -127,7 +149,6 @@ def open_bundle(path: str | Path, public_key: Any = None) -> Bundle:
 def _compute(bundle: Bundle, form: str, run_code: bool) -> Compute:
     import torch
 
-    builder = bundle.model["builder"]
     if form == "program":
         from farandole.bundle.program import PROGRAM, load_program
 
@@ -136,14 +157,7 @@ def _compute(bundle: Bundle, form: str, run_code: bool) -> Compute:
         def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
             return program(groups)
     else:
-        if not builder.startswith(OWN_BUILDERS):
-            if not run_code:
-                raise BundleError(
-                    f"{bundle.path}: the network needs the code of {builder}, which the bundle carries; allow it to run"
-                    " only if you trust who made the bundle"
-                )
-            add_code(bundle.path / CODE)
-        network = load_network(bundle.path, builder, bundle.model["options"], bundle.schema)
+        network = bundle.network(run_code=run_code)
 
         def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
             outputs: torch.Tensor = network(**groups)
