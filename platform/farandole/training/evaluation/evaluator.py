@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from farandole.bundle.blocks import pad_tensors
 from farandole.loading import EvaluationLoader
 from farandole.shards import Dataset, LabelColumn
 from farandole.training import heartbeat, world
@@ -68,9 +69,10 @@ class Evaluator:
         with torch.no_grad(), autocast(self.precision, self.device), explain_dataset_change(self.dataset):
             for batch in EvaluationLoader(self.dataset, split, rank=self.gang.rank, size=self.gang.size):
                 on_device = batch.to(self.device)
-                found = self.model(**on_device.features)
-                check_outputs(found, batch.rows, label, mode=_MODE)
-                outputs.append(found.float().cpu())
+                padded = pad_tensors(on_device.features)  # so that a served model can repeat each row to the bit
+                found = self.model(**padded)
+                check_outputs(found, len(next(iter(padded.values()))), label, mode=_MODE)
+                outputs.append(found[: batch.rows].float().cpu())
                 labels.append(batch.label)
                 heartbeat.record_batch()
         no_outputs = torch.empty((0, label.num_outputs))
