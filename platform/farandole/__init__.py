@@ -92,6 +92,54 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
     from farandole.planning import Plan as Plan
     from farandole.planning import PlanStep as PlanStep
     from farandole.planning import plan as plan
+    from farandole.serving.registry import (
+        FetchedBundle as FetchedBundle,
+    )
+    from farandole.serving.registry import (
+        GateResult as GateResult,
+    )
+    from farandole.serving.registry import (
+        ModelCardText as ModelCardText,
+    )
+    from farandole.serving.registry import (
+        ModelComparison as ModelComparison,
+    )
+    from farandole.serving.registry import (
+        ModelVersion as ModelVersion,
+    )
+    from farandole.serving.registry import (
+        Promotion as Promotion,
+    )
+    from farandole.serving.registry import (
+        RegisteredModel as RegisteredModel,
+    )
+    from farandole.serving.registry import (
+        TraceStep as TraceStep,
+    )
+    from farandole.serving.registry import (
+        compare_models as compare_models,
+    )
+    from farandole.serving.registry import (
+        fetch_bundle as fetch_bundle,
+    )
+    from farandole.serving.registry import (
+        list_models as list_models,
+    )
+    from farandole.serving.registry import (
+        model_card as model_card,
+    )
+    from farandole.serving.registry import (
+        plan_promotion as plan_promotion,
+    )
+    from farandole.serving.registry import (
+        promote as promote,
+    )
+    from farandole.serving.registry import (
+        show_model as show_model,
+    )
+    from farandole.serving.registry import (
+        trace_model as trace_model,
+    )
     from farandole.shards import Dataset as Dataset
     from farandole.spec import Job as Job
     from farandole.spec import load_job as load_job
@@ -111,16 +159,24 @@ _SOURCES = {
     "Event": "farandole.events",
     "EventHandler": "farandole.events",
     "FarandoleError": "farandole.errors",
+    "FetchedBundle": "farandole.serving.registry",
+    "GateResult": "farandole.serving.registry",
     "Job": "farandole.spec",
     "JobFailedError": "farandole.errors",
     "JobStatus": "farandole.backends.protocol",
     "MixedLoader": "farandole.loading",
+    "ModelCardText": "farandole.serving.registry",
+    "ModelComparison": "farandole.serving.registry",
+    "ModelVersion": "farandole.serving.registry",
     "Plan": "farandole.planning",
     "PlanStep": "farandole.planning",
     "PreparedDataset": "farandole.ingest.prepared",
+    "Promotion": "farandole.serving.registry",
+    "RegisteredModel": "farandole.serving.registry",
     "RunResult": "farandole.pipeline",
     "SubmittedJob": "farandole.backends.protocol",
     "SweepResult": "farandole.sweeping.sweep",
+    "TraceStep": "farandole.serving.registry",
     "TrainedModel": "farandole.launch.result",
     "TrainingLoader": "farandole.loading",
     "TrainingSummary": "farandole.launch.result",
@@ -128,24 +184,32 @@ _SOURCES = {
     "UnavailableError": "farandole.errors",
     "UserError": "farandole.errors",
     "cancel": "farandole.api",
+    "compare_models": "farandole.serving.registry",
     "dataset_page": "farandole.pages",
+    "fetch_bundle": "farandole.serving.registry",
     "init": "farandole.api",
     "jobs": "farandole.api",
+    "list_models": "farandole.serving.registry",
     "load_job": "farandole.spec",
     "logs": "farandole.api",
+    "model_card": "farandole.serving.registry",
     "parse_job": "farandole.spec",
     "plan": "farandole.planning",
+    "plan_promotion": "farandole.serving.registry",
     "prepare": "farandole.api",
+    "promote": "farandole.serving.registry",
     "report": "farandole.training.script_session",
     "retry": "farandole.api",
     "run": "farandole.api",
     "save_job": "farandole.spec",
     "scale": "farandole.api",
+    "show_model": "farandole.serving.registry",
     "source_files": "farandole.api",
     "start_spark": "farandole.ingest.spark.session",
     "status": "farandole.api",
     "submit": "farandole.api",
     "sweep": "farandole.api",
+    "trace_model": "farandole.serving.registry",
     "train": "farandole.api",
 }
 """The public names, and the module that each comes from."""

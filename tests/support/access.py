@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +38,14 @@ def bearer(credential: str) -> list[tuple[bytes, bytes]]:
 def authorize(access: Access, credential: str, scope: Scope = "predict") -> Caller:
     """Authorize one request."""
     return asyncio.run(access.authorize(bearer(credential), scope))
+
+
+@contextmanager
+def full_after(path: Path, num_bytes: int) -> Iterator[None]:
+    """Let a file accept only a few more bytes, as a disk that is nearly full: the kernel cuts the write off there."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

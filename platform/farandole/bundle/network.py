@@ -13,12 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from farandole.bundle.blocks import LINEAR_ROWS, MIN_ROWS, stabilize
+from farandole.bundle.blocks import stabilize
 from farandole.bundle.predictor import Compute
 from farandole.errors import BundleError
 from farandole.shards import Schema
-
-__all__ = ["LINEAR_ROWS", "MIN_ROWS", "add_code", "eager", "load_network", "save_weights"]
 
 WEIGHTS = "weights.safetensors"
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farandole.bundle.manifest import check_files, digest_of, read_manifest
 from farandole.bundle.predictor import Compute, Predictor
@@ -15,6 +15,9 @@ from farandole.bundle.write import CODE, MODEL, OWN_BUILDERS, PREPROCESSING, ROW
 from farandole.errors import BundleError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn, Schema
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,27 @@ class Bundle:
         compute, row_multiple = _load(self, form, run_code)
         return Predictor(self.preprocessing, self.row_forms, compute, row_multiple)
 
+    def network(self, *, run_code: bool = False) -> nn.Module:
+        """Build the network of the form `eager`, with its weights.
+
+        Args:
+            run_code: Whether code that the bundle carries may run.
+
+        Raises:
+            BundleError: The network cannot be built, or code would have to run.
+        """
+        from farandole.bundle.network import add_code, load_network
+
+        builder = self.model["builder"]
+        if not builder.startswith(OWN_BUILDERS):
+            if not run_code:
+                raise BundleError(
+                    f"{self.path}: the network needs the code of {builder}, which the bundle carries; allow it to run"
+                    " only if you trust who made the bundle"
+                )
+            add_code(self.path / CODE)
+        return load_network(self.path, builder, self.model["options"], self.schema)
+
 
 def open_bundle(path: str | Path, public_key: str | Path | None = None) -> Bundle:
     """Open a bundle, after comparing every file with the manifest.
@@ -126,25 +150,18 @@ def open_bundle(path: str | Path, public_key: str | Path | None = None) -> Bundl
 
 def _load(bundle: Bundle, form: str, run_code: bool) -> tuple[Compute, int]:
     """Return the network in a form, and of how many rows it is given a multiple."""
-    from farandole.bundle import network
+    from farandole.bundle.blocks import LINEAR_ROWS, MIN_ROWS
 
-    model = bundle.model
-    file = bundle.path / model["forms"][form]["file"]
+    file = bundle.path / Path(bundle.model["forms"][form]["file"]).name
     if form == "program":
         from farandole.bundle.program import load_program
 
-        return load_program(file), network.LINEAR_ROWS
+        return load_program(file), LINEAR_ROWS
     if form != "eager":
         from farandole.bundle.onnx_form import load_onnx
 
         return load_onnx(file), 1
-    is_own = model["builder"].startswith(OWN_BUILDERS)
-    if not is_own and not run_code:
-        raise BundleError(
-            f"{bundle.path}: the network needs the code of {model['builder']}, which the bundle carries; allow it to"
-            " run only if you trust who made the bundle"
-        )
-    if not is_own:
-        network.add_code(bundle.path / CODE)
-    loaded = network.load_network(bundle.path, model["builder"], model["options"], bundle.schema)
-    return network.eager(loaded), network.MIN_ROWS if is_own else network.LINEAR_ROWS
+    from farandole.bundle.network import eager
+
+    is_own = bundle.model["builder"].startswith(OWN_BUILDERS)
+    return eager(bundle.network(run_code=run_code)), MIN_ROWS if is_own else LINEAR_ROWS

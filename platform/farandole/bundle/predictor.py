@@ -101,6 +101,8 @@ class Predictor:
 
     def _find_wrong_row(self, columns: Mapping[str, Any]) -> int | None:
         """Return the first row that is wrong by itself; None if none is, as when a column is missing."""
+        if self._is_wrong(columns, 0, 0):
+            return None
         start, stop = 0, self._count(columns)
         while stop - start > 1:
             middle = (start + stop) // 2

@@ -77,7 +77,7 @@ def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: P
     groups = {name: torch.from_numpy(values).repeat_interleave(2, 0) for name, values in features.items()}
     rows = torch.export.Dim("rows")
     shapes = ({name: {0: rows} for name in groups},)
-    program = torch.export.export(_Exported(network), (groups,), dynamic_shapes=shapes, strict=False)
+    program = torch.export.export(MappingNetwork(network), (groups,), dynamic_shapes=shapes, strict=False)
     program._example_inputs = None  # type: ignore[assignment] # torch.export.save would pickle them
     torch.export.save(program, path)
     try:
@@ -149,7 +149,7 @@ def _refusal(path: Path, found: str) -> BundleError:
     )
 
 
-class _Exported(nn.Module):
+class MappingNetwork(nn.Module):
     """A network that takes its groups as one mapping, since torch.export cannot describe the shapes of `**groups`."""
 
     def __init__(self, network: nn.Module) -> None:

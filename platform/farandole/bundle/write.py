@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL, PREPROCESSING, ROWS = "model.json", "preprocessing.json", "rows.json"
-OWN_BUILDERS = "farandole."
+OWN_BUILDERS = "farandole.models."
 """The beginning of the names of builders that this package has."""
 CODE = "code"
 """Folder of the user's modules, in a bundle whose network cannot be used without them."""

@@ -53,6 +53,16 @@ class Fusion(nn.Module):
         outputs: torch.Tensor = self.head(torch.cat(parts, dim=1))
         return outputs
 
+    def id_layers(self) -> dict[str, nn.Module]:
+        """Return the layer that reads each group of ids or tokens, for explanations."""
+        layers: dict[str, nn.Module] = {}
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder, TextEncoder):
+                layers[name.removeprefix("group_")] = encoder.tokens
+            elif isinstance(encoder, Embeddings):
+                layers[name.removeprefix("group_")] = encoder
+        return layers
+
 
 def build(
     schema: Schema,

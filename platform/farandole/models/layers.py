@@ -97,6 +97,9 @@ class Embeddings(nn.Module):
     models), at most `max_embedding`.
     """
 
+    widths: tuple[int, ...]
+    """The number of columns of the output that each feature has."""
+
     def __init__(self, group: Group, max_embedding: int) -> None:
         super().__init__()
         sizes = [min(max_embedding, max(2, round(1.6 * count**0.56))) for count in group.cardinalities]
@@ -105,6 +108,7 @@ class Embeddings(nn.Module):
         )
         for table in self.tables:
             nn.init.normal_(table.weight, std=0.05)  # type: ignore[arg-type]
+        self.widths = tuple(sizes)
         self.width = sum(sizes)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

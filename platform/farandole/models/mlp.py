@@ -57,6 +57,10 @@ class Mlp(nn.Module):
         outputs: torch.Tensor = self.layers(torch.cat(parts, dim=1))
         return outputs
 
+    def id_layers(self) -> dict[str, nn.Module]:
+        """Return the layer that reads each group of ids, for explanations."""
+        return {name.removeprefix("group_"): layer for name, layer in self.embeddings.items()}
+
 
 def build(
     schema: Schema,

@@ -100,6 +100,11 @@ class Tabular(nn.Module):
             return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
         return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
 
+    def id_layers(self) -> dict[str, nn.Module]:
+        """Return the layer that reads each group of ids, for explanations."""
+        layers = ((name.removeprefix("group_"), encoder) for name, encoder in self.encoders.items())
+        return {name: encoder for name, encoder in layers if isinstance(encoder, Ids)}
+
     def initialize_inputs(self, **groups: torch.Tensor) -> None:
         """Fit the encodings of numbers to a sample of rows."""
         for name, encoder in self.encoders.items():
@@ -229,7 +234,8 @@ class Ids(nn.Module):
                 if count > _MAX_ONE_HOT
             }
         )
-        self.width = sum(count if count <= _MAX_ONE_HOT else _EMBEDDING_SIZE for count in group.cardinalities)
+        self.widths = tuple(count if count <= _MAX_ONE_HOT else _EMBEDDING_SIZE for count in group.cardinalities)
+        self.width = sum(self.widths)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Map int32 ids `[B, N]` to float32 `[B, D]`."""

@@ -97,6 +97,10 @@ class TextNetwork(nn.Module):
         outputs: torch.Tensor = self.head(self.encoder(groups[self.name], groups[f"{self.name}_mask"].bool()))
         return outputs
 
+    def id_layers(self) -> dict[str, nn.Module]:
+        """Return the layer that reads the tokens, for explanations."""
+        return {self.name: self.encoder.tokens}
+
 
 def build(
     schema: Schema,

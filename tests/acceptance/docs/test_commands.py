@@ -21,7 +21,14 @@ from tests.support.paths import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _UI = "farandole ui"
 _ID = re.compile(r"flights-\d{8}-\d{6}-[0-9a-f]{4}")
-_ORDER = ("docs/first_job.md", "README.md", "docs/data.md", "docs/training.md", "docs/submitted_jobs.md")
+_ORDER = (
+    "docs/first_job.md",
+    "README.md",
+    "docs/data.md",
+    "docs/training.md",
+    "docs/submitted_jobs.md",
+    "docs/models.md",
+)
 """Documents with commands, in an order in which they build on each other."""
 
 
@@ -105,13 +112,16 @@ def test_every_command_of_the_documents_works(user_home: Path, checkout: Path) -
     assert output["retry"] == output["submit"]
     assert "models:/flights/2" in output["logs"].splitlines()[-1]
     assert "succeeded" in output["status"]
+    assert "source: flights" in output["models"]
     with _running(_UI, user_home, checkout):
         assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=180)
 
 
 @pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("name", "expected"), [("README.md", "roc_auc"), ("docs/python.md", "probability")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("README.md", "roc_auc"), ("docs/python.md", "probability"), ("docs/models.md", "champion")]
+)
 def test_the_python_of_a_document_works(user_home: Path, name: str, expected: str) -> None:
     code = "\n".join(blocks(name, "python"))
     done = subprocess.run(

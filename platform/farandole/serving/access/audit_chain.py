@@ -13,7 +13,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ class AuditReport:
         file: The file with the first broken line.
         line: Its number within the file, from 1.
         problem: What is wrong there.
-        unclosed: Workers that ended without saying so; what they had not yet written is missing.
+        unclosed: Workers that run, or that were killed: refusals that these had only counted are missing.
         repairs: Lines that mention a repair, by number: a fragment that was removed, a head that was rebuilt.
     """
 
@@ -134,6 +134,10 @@ class AuditReport:
     problem: str | None = None
     unclosed: tuple[str, ...] = ()
     repairs: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return asdict(self)
 
 
 def verify_audit(directory: Path, secret: ServerSecret, *, noted_head: str | None = None) -> AuditReport:

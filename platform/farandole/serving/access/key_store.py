@@ -13,13 +13,14 @@ import os
 import re
 import secrets
 import threading
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from farandole.errors import UserError, closest_match, explain_os_error
 from farandole.process.atomic import write_atomic
-from farandole.process.locks import wait_for_lock
+from farandole.process.locks import Lock, wait_for_lock
 from farandole.process.messages import MessageError, decode_fields
 from farandole.serving.access.allowances import parse_rate
 from farandole.serving.access.callers import SCOPES, Caller, Scope
@@ -30,6 +31,7 @@ PREFIX = "fdl_"
 
 FORMAT_VERSION = 1
 
+_NAME = re.compile(r"[\w.@:+-][\w .@:+-]{0,63}")
 _KEY = re.compile(r"fdl_(?P<id>[0-9a-f]{12})_[0-9a-f]{64}")
 _FILE = "keys.json"
 _LOCK = "keys.lock"
@@ -80,13 +82,13 @@ class KeyStore:
     """The keys of an access directory.
 
     Args:
-        directory: The access directory, which exists.
-        secret: The server's secret.
+        directory: The access directory.
+        secret: The server's secret; None: keys can be listed and revoked, but neither made nor checked.
     """
 
-    def __init__(self, directory: Path, secret: ServerSecret) -> None:
+    def __init__(self, directory: Path, secret: ServerSecret | None = None) -> None:
         self._path, self._lock_path = directory / _FILE, directory / _LOCK
-        self._hash_key = secret.derive("api keys")
+        self._hash_key = secret.derive("api keys") if secret else None
 
     @property
     def path(self) -> Path:
@@ -121,8 +123,12 @@ class KeyStore:
             The key, which nothing can show again, and its record.
 
         Raises:
-            UserError: A valid key has this name already, or the file cannot be written.
+            UserError: The name cannot be used, a valid key has it already, or the file cannot be written.
         """
+        if not _NAME.fullmatch(name) or re.fullmatch("[0-9a-f]{12}", name):
+            raise UserError(
+                f"--name: {name!r}: a name has at most 64 letters, digits and . @ : + - _, and does not look like an id"
+            )
         key_id = secrets.token_hex(6)
         key = f"{PREFIX}{key_id}_{secrets.token_hex(32)}"
         record = KeyRecord(
@@ -135,7 +141,7 @@ class KeyStore:
             rate=rate,
             daily_rows=daily_rows,
         )
-        with wait_for_lock(self._lock_path):
+        with self._lock():
             records = self.records()
             if any(each.name == name and not each.revoked for each in records):
                 raise UserError(f"--name: {name}: a key has this name already; revoke it first, or choose another name")
@@ -146,9 +152,9 @@ class KeyStore:
         """Make a key invalid from now on. A key that is revoked already stays as it is.
 
         Raises:
-            UserError: There is no such key, or the file cannot be written.
+            UserError: No key has this id or name, or the file cannot be written.
         """
-        with wait_for_lock(self._lock_path):
+        with self._lock() if self._path.exists() else nullcontext():
             records = self.records()
             # A name can be used again after a key was revoked: the newest one is meant.
             matches = [number for number, each in enumerate(records) if id_or_name in (each.id, each.name)]
@@ -166,7 +172,14 @@ class KeyStore:
 
     def hash(self, key: str) -> str:
         """Return the keyed hash of a key, in hexadecimal."""
+        assert self._hash_key is not None
         return hmac.digest(self._hash_key, key.encode(), "sha256").hex()
+
+    def _lock(self) -> Lock:
+        try:
+            return wait_for_lock(self._lock_path)
+        except OSError as error:
+            raise UserError(explain_os_error(error, self._lock_path)) from error
 
     def _write(self, records: list[KeyRecord]) -> None:
         document = {"format_version": FORMAT_VERSION, "keys": [asdict(record) for record in records]}
@@ -274,22 +287,23 @@ def decode_records(content: bytes, path: Path) -> list[KeyRecord]:
     """
     try:
         document = json.loads(content)
-        if document["format_version"] != FORMAT_VERSION:
-            raise UserError(
-                f"{path}: has format version {document['format_version']}, and this version of Farandole reads"
-                f" {FORMAT_VERSION}; use the version that wrote it"
-            )
-        records = [decode_fields(KeyRecord, each) for each in document["keys"]]
-        for record in records:
-            _known(record)
-    except (ValueError, KeyError, TypeError, MessageError) as error:
+        version = document["format_version"]
+        if version == FORMAT_VERSION:
+            records = [decode_fields(KeyRecord, each) for each in document["keys"]]
+            for record in records:
+                _known(record)
+            return records
+    except (ValueError, KeyError, TypeError, MessageError, UserError) as error:
         raise UserError(f"{path}: is damaged; restore it from a backup, or remove it and make new keys") from error
-    return records
+    raise UserError(
+        f"{path}: has format version {version}, and this version of Farandole reads {FORMAT_VERSION}; use the version"
+        " that wrote it"
+    )
 
 
 def _known(record: KeyRecord) -> KnownKey:
     scopes: frozenset[Scope] = frozenset(scope for scope in SCOPES if scope in record.scopes)
-    rate = parse_rate(record.rate, "rate") if record.rate else None
+    rate = parse_rate(record.rate, f"the key {record.id}: rate") if record.rate else None
     expires_s = datetime.fromisoformat(record.expires).timestamp() if record.expires else float("inf")
     return KnownKey(record, Caller(f"key:{record.id}", record.name, scopes, rate, record.daily_rows), expires_s)
 

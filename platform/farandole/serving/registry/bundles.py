@@ -200,10 +200,10 @@ def _last_known(
     try:
         known = json.loads(_known_file(store, reference).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UnavailableError(f"{reference.text}: {error}, and this machine has never fetched the model") from error
+        raise UnavailableError(f"{reference.text}: this machine has never fetched the model, and {error}") from error
     path = bundles_folder() / known["path"]
     if not path.is_dir() or _is_damaged(path):
-        raise UnavailableError(f"{reference.text}: {error}, and the cached bundle {path} is gone or damaged") from error
+        raise UnavailableError(f"{reference.text}: the cached bundle {path} is gone or damaged, and {error}") from error
     which = f"version {known['version']}" if known["version"] else known["digest"]
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(known["fetched_s"]))
     on_event(

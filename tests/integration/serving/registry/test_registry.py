@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from farandole.bundle import open_bundle
+from farandole.cli.main import app
 from farandole.errors import RegistryError, UnavailableError, UserError
 from farandole.serving import registry
 from farandole.serving.registry import Promotion
+from farandole.shards import Dataset
 from farandole.spec import Job
 from tests.support.recorded_run import RecordedRun, train_in_process
 from tests.support.tracking import EventList
@@ -148,3 +153,150 @@ def test_model_without_a_bundle_is_refused(home: Path, client: MlflowClient, tmp
     client.create_model_version("other", (tmp_path / "other").as_uri())
     with pytest.raises(RegistryError, match="models:/other/1: the model holds no bundle; it was logged by other means"):
         registry.fetch_bundle("models:/other/1")
+
+
+def test_models_are_listed_with_their_aliases(home: Path) -> None:
+    _promote("2")
+    (model,) = registry.list_models()
+    assert (model.name, model.versions, model.newest, model.aliases) == ("small", 2, "2", {"champion": "2"})
+
+
+def test_version_has_what_its_run_carries(trained: list[RecordedRun], home: Path) -> None:
+    newest, oldest = registry.show_model("small")
+    assert (newest.version, oldest.version) == ("2", "1")
+    (version,) = registry.show_model("models:/small/2")
+    assert version == newest
+    assert version.metrics == pytest.approx(trained[1].result["training"]["metrics"]["test"])
+    assert version.test_rows == trained[1].run.data.tags["farandole.test_rows_digest"]
+    assert version.params["train.epochs"] == "3"
+    assert version.job == trained[1].run.data.tags["farandole.job"]
+
+
+def test_promotion_is_rolled_back_to_the_version_before(home: Path, client: MlflowClient) -> None:
+    with pytest.raises(RegistryError, match="there is no former version to return to; name one: `farandole models"):
+        registry.plan_promotion("small", rollback=True)
+    assert _promote("1") == Promotion("small", "champion", None, "1", moved=True)
+    assert _promote("2") == Promotion("small", "champion", "1", "2", moved=True)
+    assert not _promote("2").moved
+    back = registry.promote(registry.plan_promotion("small", rollback=True))
+    assert (back.former, back.version) == ("2", "1")
+    assert registry.current_version("small@champion") == "1"
+    assert registry.current_version("small@previous-champion") == "2"
+    _promote("@previous-champion", alias="challenger")
+    assert {alias: str(version) for alias, version in client.get_registered_model("small").aliases.items()} == {
+        "champion": "1", "previous-champion": "2", "challenger": "2",
+    }  # fmt: skip
+
+
+def test_alias_that_somebody_else_moved_is_left_alone(home: Path, client: MlflowClient) -> None:
+    plan = registry.plan_promotion("small", "2")
+    client.set_registered_model_alias("small", "champion", "1")
+    with pytest.raises(RegistryError, match="stands for version 1 by now, and not for no version"):
+        registry.promote(plan)
+
+
+def test_worse_version_does_not_pass(home: Path) -> None:
+    _promote("2")
+    for metric in (None, "log_loss"):
+        plan = registry.plan_promotion("small", "1", require=["better"], metric=metric)
+        (gate,) = plan.gates
+        assert not gate.passed
+        assert f"{metric or 'roc_auc'} " in gate.text
+        assert f"{'lower' if metric else 'higher'} is better" in gate.text
+        with pytest.raises(UserError, match="small@champion stays at version 2: better: "):
+            registry.promote(plan)
+    _promote("1")
+    assert registry.plan_promotion("small", "2", require=["better"]).passed
+
+
+def test_metrics_on_other_test_rows_are_not_compared(home: Path, client: MlflowClient) -> None:
+    _promote("1")
+    (version,) = registry.show_model("small/2")
+    client.set_tag(version.run_id, "farandole.test_rows_digest", "f" * 12)
+    (gate,) = registry.plan_promotion("small", "2", require=["better"]).gates
+    assert not gate.passed
+    assert "version 2 was measured on other test rows (ffffffff) than version 1" in gate.text
+    (gate,) = registry.plan_promotion("small", "2", require=["better"], metric="lift").gates
+    assert "lift: it is not known which direction is better" in gate.text
+
+
+def test_model_without_an_explanation_does_not_pass(home: Path, client: MlflowClient) -> None:
+    plan = registry.plan_promotion("small", "1", require=["explanation"])
+    (version,) = registry.show_model("small/1")
+    assert [gate.text for gate in plan.gates] == [
+        f"the model has not been explained; `farandole explain {version.run_id}` does that"
+    ]
+
+
+def test_versions_are_compared(home: Path) -> None:
+    found = registry.compare_models("small/1", "models:/small/2")
+    assert found.comparable
+    assert found.params == {"train.epochs": ("1", "3")}
+    assert found.rows == {"train": (962, 962), "validation": (150, 150), "test": (150, 150)}
+    assert found.metrics["roc_auc"][0] == found.first.metrics["roc_auc"]
+    for size in found.sizes["total"]:
+        assert size > 10_000
+    with pytest.raises(RegistryError, match=r"small: names no version; write small/VERSION or small@ALIAS"):
+        registry.compare_models("small", "small/2")
+
+
+def test_origin_reaches_the_source_files(trained: list[RecordedRun], home: Path) -> None:
+    step = registry.trace_model("models:/small/2")
+    recorded = trained[1]
+    assert (step.name, list(step.gaps)) == ("models:/small/2", [])
+    assert step.find("bundle").name == registry.fetch("models:/small/2").digest
+    assert step.find("run").name == recorded.run.info.run_id
+    assert step.find("job file").facts["builder"] == "network:build"
+    dataset = step.find("dataset")
+    assert dataset.name == recorded.job.data.output
+    assert dataset.facts["digest"] == f"sha256:{Dataset(recorded.job.data.output).manifest.digest}"
+    assert dataset.facts["now"] == "unchanged"
+    file = step.find("file")
+    source = Path(recorded.job.data.sources["things"].path)
+    assert (file.name, file.facts["bytes"]) == (str(source), source.stat().st_size)
+    assert file.facts["now"] == "same size and time"
+    assert step.to_dict()["steps"][1]["kind"] == "run"
+
+
+def test_lost_link_of_the_origin_says_why(home: Path, client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    client.create_registered_model("other")
+    client.create_model_version("other", (tmp_path / "other").as_uri())
+    step = registry.trace_model("models:/other/1")
+    assert {gap.kind: gap.missing for gap in step.gaps} == {
+        "bundle": "models:/other/1: the model holds no bundle; it was logged by other means or by an earlier version of"
+        " Farandole: train it again, with `farandole train JOB.yaml --register`",
+        "run": "the model was registered without one",
+    }
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["models", *arguments], env={"COLUMNS": "80"})
+
+
+def test_commands_show_the_same_as_text_and_as_json(home: Path) -> None:
+    assert json.loads(_run("list", "--json").stdout)[0]["newest"] == "2"
+    assert [version["version"] for version in json.loads(_run("show", "small", "--json").stdout)] == ["2", "1"]
+    assert json.loads(_run("show", "small/1", "--json").stdout)["uri"] == "models:/small/1"
+    assert json.loads(_run("compare", "small/1", "small/2", "--json").stdout)["params"] == {"train.epochs": ["1", "3"]}
+    assert json.loads(_run("trace", "models:/small/1", "--json").stdout)["complete"] is True
+    for command in (["list"], ["show", "small"], ["compare", "small/1", "small/2"], ["show", "small/2"]):
+        done = _run(*command)
+        assert done.exit_code == 0
+        assert max(len(line) for line in done.stdout.splitlines() if "things.csv" not in line) <= 80
+    assert "train.epochs" in _run("compare", "small/1", "small/2").stdout
+    assert "└── file: " in _run("trace", "models:/small/1").stdout
+
+
+def test_promote_command_shows_what_moves_and_exits_with_2_at_a_gate(home: Path) -> None:
+    dry = _run("promote", "small", "2", "--dry-run")
+    assert (dry.exit_code, dry.stdout.splitlines()[0]) == (0, "small@champion: no version → version 2")
+    assert registry.list_models()[0].aliases == {}
+    asked = _run("promote", "small", "2")
+    assert isinstance(asked.exception, UserError)
+    assert "add --yes to promote" in str(asked.exception)
+    assert json.loads(_run("promote", "small", "2", "--yes", "--json").stdout)["moved"] is True
+    refused = _run("promote", "small", "1", "--require", "better", "--yes")
+    assert refused.exit_code == 2
+    assert "not moved: a gate is not passed" in refused.stdout
+    assert registry.current_version("small@champion") == "2"
