@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from farandole.bundle import Bundle, add_form, open_bundle
+from farandole.bundle.onnx_form import load_onnx
 from farandole.errors import BundleError, DatasetError, RegistryError, UserError, explain_os_error
 from farandole.events import EventHandler, StageStarted, format_metric, ignore_event
 from farandole.process.atomic import atomic_directory
@@ -171,7 +172,7 @@ def _compare(
     """Measure the default form and the new one; return both with the largest difference of their outputs."""
     batches = read_rows(dataset, "test")
     predictor, form = bundle.predictor(), bundle.default_form
-    metric, new = primary_metric(bundle.label), int8_form.onnx_outputs(file)
+    metric, new = primary_metric(bundle.label), load_onnx(file)
     size = (bundle.path / bundle.model["forms"][form]["file"]).stat().st_size
     before = measure_form(form, size, predictor.outputs, predictor, batches)
     after = measure_form("int8", file.stat().st_size, new, predictor, batches)

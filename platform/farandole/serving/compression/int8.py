@@ -19,7 +19,6 @@ import numpy as np
 from farandole.bundle import Bundle
 from farandole.bundle.program import PROGRAM, load_program
 from farandole.errors import BundleError, UnavailableError
-from farandole.serving.compression.measure import Outputs
 
 METHODS = ("static", "dynamic")
 FILE = "network-int8.onnx"
@@ -88,28 +87,6 @@ def export_onnx(bundle: Bundle, target: Path) -> None:
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(f"{bundle.path}: the network has no ONNX form ({text})") from error
-
-
-def onnx_outputs(path: Path) -> Outputs:
-    """Return the network of an ONNX file as a function, on one thread.
-
-    Raises:
-        UnavailableError: ONNX Runtime is not installed.
-    """
-    _import_quantization()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    needed = [entry.name for entry in session.get_inputs()]
-
-    def outputs(features: dict[str, np.ndarray]) -> np.ndarray:
-        found: np.ndarray = session.run(None, {name: features[name] for name in needed})[0]
-        return found
-
-    return outputs
 
 
 def _import_quantization() -> Any:

@@ -16,7 +16,7 @@ from farandole.cli.main import app
 from farandole.errors import DatasetError
 from farandole.serving import registry
 from farandole.serving.compression import compress_model
-from farandole.serving.compression.int8 import FILE, onnx_outputs
+from farandole.serving.compression.int8 import FILE
 from farandole.serving.compression.measure import read_rows
 from farandole.shards import Dataset
 from farandole.spec import Job
@@ -51,9 +51,8 @@ def test_int8_form_predicts_what_the_network_predicts(
     assert bundle.forms[-1] == "int8"
     assert found.after.bytes == (bundle.path / FILE).stat().st_size
     batches = read_rows(Dataset(trained.job.data.output), "test")
-    outputs = onnx_outputs(bundle.path / FILE)
-    exact = bundle.predictor()
-    differences = [np.abs(outputs(features) - exact.outputs(features)).max() for features, _ in batches]
+    small, exact = bundle.predictor("int8"), bundle.predictor()
+    differences = [np.abs(small.outputs(features) - exact.outputs(features)).max() for features, _ in batches]
     assert 0 < max(differences) <= bundle.model["forms"]["int8"]["tolerance"] * 1.0001
     assert max(differences) < 0.5
 
