@@ -34,7 +34,7 @@ Bench = TypeVar("Bench")
 
 app = typer.Typer(
     cls=GroupedCommands,
-    help="Measure loading, preparing, training, starting, saving, recovering and queueing, and compare with peers.",
+    help="Measure loading, preparing, training, starting, saving, recovering, queueing and serving, beside peers.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain lists, which fit narrow terminals
@@ -198,6 +198,23 @@ def end_to_end(
         cases=cases or (), systems=systems or (), before=before, peers_python=peers_python, repeats=repeats
     )
     _measure(bench_end_to_end, bench, tables.END_TO_END, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command(cls=BenchCommand)
+def serve(
+    cases: Annotated[Names, cases_of("serve.cases:CASES")] = None,
+    systems: Annotated[Names, systems_of("serve.servers:SERVERS", default="all")] = None,
+    seconds: Annotated[int, number("Duration of each load.", least=2)] = 10,
+    workers: Annotated[int, number("Worker processes of each server.")] = 2,
+    repeats: Annotated[int, number("Rounds of all systems in turn; medians count.")] = 3,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Measure predictions of single rows over HTTP, beside MLflow, LitServe and FastAPI: requests/s, latency."""
+    from benchmarks.serve.bench import ServeBench, bench_serve
+
+    bench = ServeBench(cases=cases or (), systems=systems or (), seconds=seconds, workers=workers, repeats=repeats)
+    _measure(bench_serve, bench, tables.SERVE, as_json=as_json, as_markdown=as_markdown)
 
 
 @app.command(cls=BenchCommand, name="tables")

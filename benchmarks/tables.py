@@ -61,6 +61,13 @@ def _step_ratio(of: str) -> Callable[[Result, dict[str, Result]], str]:
     return text
 
 
+def _request_ratio(result: Result, case: dict[str, Result]) -> str:
+    """Return how many times as many requests a second Farandole answers."""
+    if "farandole" not in case or result["system"] == "farandole":
+        return ""
+    return f"{case['farandole']['requests_per_s'] / result['requests_per_s']:.2f}"
+
+
 _COMMON = (
     Column("system", lambda result, case: result["system"]),
     Column("version", lambda result, case: result["version"], wide=True),
@@ -160,6 +167,16 @@ TABLES = (
     Column("best epoch", lambda result, case: f"{result['best_epoch']} of {result['epochs']}", wide=True),
 )
 """Columns of `python -m benchmarks tables`."""
+
+SERVE = (
+    *_SYSTEM,
+    Column("requests/s", _figure("requests_per_s", ",")),
+    Column("times as many", _request_ratio),
+    Column("p50 ms", _figure("p50_ms", ",.2f")),
+    Column("p95 ms", _figure("p95_ms", ",.2f")),
+    Column("p99 ms", _figure("p99_ms", ",.2f")),
+)
+"""Columns of `python -m benchmarks serve`."""
 
 QUEUE = (
     *_SYSTEM,

@@ -201,6 +201,8 @@ def _complete(
     data, preprocessing, splits = job.data, rows.preprocessing, rows.splits
     _check_shards_arrived(directory, missing_shards(directory, splits))
     _check_unchanged(files, read)
+    digests = [digest for name in sorted(files) for digest in files[name].digests()]
+    _check_unchanged(files, read)  # after the last time that a file was read
     schema, fitted = preprocessing.schema, preprocessing.to_dict()
     digest = content_digest(schema, fitted, splits)
     manifest = Manifest(
@@ -210,7 +212,7 @@ def _complete(
         preprocessing=fitted,
         statistics=rows.statistics,
         split_rule=data.split.model_dump(mode="json"),
-        sources=tuple(entry.to_dict() for entry in read),
+        sources=tuple({**entry.to_dict(), "xxh3_128": digest} for entry, digest in zip(read, digests, strict=True)),
         malformed=malformed,
         request=cache_key,
         code_version=code_version(),

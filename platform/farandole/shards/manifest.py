@@ -116,7 +116,7 @@ class Manifest(_Entry):
         expectations: The expectations about the rows, and what was found.
         privacy: The privacy policies that were applied to columns, what was detected and allowed, k-anonymity.
         encryption: The encryption of the shards; None: not encrypted. Checksums are those of the encrypted bytes.
-        sources: The source files: path, size in bytes, modification time in ns.
+        sources: The source files: path, size in bytes, modification time in ns, and the xxh3-128 of their content.
         malformed: The records that were left out, for each source that allows it.
         request: The cache key: SHA-256 over sources, query, features and code; another key means to prepare again.
         code_version: The versions of Farandole, of its preparation code and of the libraries used.

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from farandole.errors import DataError, DatasetError
 from farandole.events import Event, Message, Progress, StageEnded, StageStarted
@@ -370,6 +371,7 @@ def test_manifest_records_the_split_rule_and_the_sources(write: Write, make_job:
             "path": str(path),
             "bytes": len(HEADER + SMALL),
             "mtime_ns": path.stat().st_mtime_ns,
+            "xxh3_128": xxhash.xxh3_128_hexdigest((HEADER + SMALL).encode()),
         }
     ]
     assert manifest["preprocessing"]["types"] == {"color": "string", "size": "double"}

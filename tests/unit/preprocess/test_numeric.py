@@ -259,7 +259,7 @@ def test_distinct_values_that_float32_loses_are_counted() -> None:
     assert "3 distinct values of the training rows become 2 as float32" in text
 
 
-def test_the_rounding_of_a_calculation_is_no_loss() -> None:
+def test_the_rounding_of_a_calculation_does_not_count() -> None:
     degrees = np.radians(np.arange(0, 361, 10))
     for values in (np.sin(degrees), np.cos(degrees)):
         assert len(np.unique(values)) > len(np.unique(values.astype(np.float32)))
@@ -267,7 +267,7 @@ def test_the_rounding_of_a_calculation_is_no_loss() -> None:
         assert loss(values, scale="none") is None
 
 
-def test_tiny_probabilities_and_large_whole_numbers_are_no_rounding() -> None:
+def test_tiny_probabilities_and_large_whole_numbers_count() -> None:
     text = loss([1e-50, 1e-60, 1e-70, 0.5, 1.0], scale="none")
     assert text is not None
     assert "5 distinct values of the training rows become 3 as float32" in text

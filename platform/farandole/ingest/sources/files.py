@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from farandole.errors import DataError, closest_match
 from farandole.events import EventHandler, Progress, format_count, ignore_event
 from farandole.ingest.sources.archives import ARCHIVE_SUFFIX, cached_members, is_hidden, unpack
-from farandole.ingest.sources.fingerprint import FileFingerprint
+from farandole.ingest.sources.fingerprint import FileFingerprint, file_digest
 from farandole.spec import Source
 from farandole.storage import is_uri
 
@@ -57,6 +57,16 @@ class SourceFiles:
             return tuple(self.remote.fingerprint(self.name, file) for file in self.remote.files)
         facts = ((path, path.stat()) for path in self.named or self.paths)
         return tuple(FileFingerprint(self.name, str(path), stat.st_size, stat.st_mtime_ns) for path, stat in facts)
+
+    def digests(self) -> tuple[str, ...]:
+        """Return the xxh3-128 of the content of each file that `fingerprint` describes, in its order, after `fetch`.
+
+        Raises:
+            DataError: A file is gone or cannot be read.
+        """
+        if self.remote is not None:
+            return tuple(file_digest(self.remote.local_path(file.name)) for file in self.remote.files)
+        return tuple(file_digest(path) for path in self.named or self.paths)
 
     def fetch(self, on_event: EventHandler = ignore_event) -> SourceFiles:
         """Copy remote files and unpack archives into the cache, each once for every change of it.

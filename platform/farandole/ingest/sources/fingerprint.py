@@ -1,9 +1,16 @@
-"""Fingerprints of source files."""
+"""Fingerprints and digests of source files."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import xxhash
+
+from farandole.errors import DataError
+
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,5 +30,22 @@ class FileFingerprint:
     mtime_ns: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry of the manifest's `sources`."""
+        """Return the facts of the entry in the manifest's `sources`."""
         return asdict(self)
+
+
+def file_digest(path: Path) -> str:
+    """Return the xxh3-128 of a file's content, at several GB/s where the file was read just before.
+
+    Raises:
+        DataError: The file is gone or cannot be read.
+    """
+    digest = xxhash.xxh3_128()
+    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(chunk):
+                digest.update(chunk[:count])
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); write the file again") from error
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Access control of the service: API keys, bearer tokens, limits, the audit log, TLS, and guards around HTTP."""
+"""Access control of the service: API keys, bearer tokens, limits, the audit log, and TLS."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from farandole.serving.access.allowances import Rate, parse_expiry, parse_rate
 from farandole.serving.access.audit_chain import AuditReport, verify_audit
 from farandole.serving.access.callers import SCOPES, AccessDenied, Caller, Scope
 from farandole.serving.access.gate import Access, AccessConfig, access_directory, open_directory
-from farandole.serving.access.http_guards import SECURITY_HEADERS, BodyLimit, SecurityHeaders
 from farandole.serving.access.key_store import KeyRecord, KeyStore
+from farandole.serving.access.security_headers import SECURITY_HEADERS
 from farandole.serving.access.server_secret import SECRET_VARIABLE, read_secret
 from farandole.serving.access.tls import TlsFiles
 from farandole.serving.access.tokens import ALGORITHMS, TokenRules
@@ -21,13 +21,11 @@ __all__ = [
     "AccessConfig",
     "AccessDenied",
     "AuditReport",
-    "BodyLimit",
     "Caller",
     "KeyRecord",
     "KeyStore",
     "Rate",
     "Scope",
-    "SecurityHeaders",
     "TlsFiles",
     "TokenRules",
     "access_directory",

@@ -51,6 +51,9 @@ class AuditLog:
         self._refusals: dict[tuple[str, str, int, str], int] = {}
         self._refusals_due_s = 0.0
         self._log: int | None = None
+        self._log_inode = 0
+        self._own_head: tuple[bytes, Head | None] = b"", None
+        """The head that this worker wrote last; usually it is still there, and need not be checked."""
         try:
             self._lock = RepeatedLock(directory / LOCK)
             self._head = os.open(directory / HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -121,49 +124,55 @@ class AuditLog:
         if not self._refusals or now_s < self._refusals_due_s:
             return
         self._refusals_due_s = now_s + _REFUSALS_EVERY_S
-        counted, self._refusals = self._refusals, {}
-        for (caller, name, status, code), count in counted.items():
+        for (caller, name, status, code), count in list(self._refusals.items()):
             who = {"caller": caller, "name": name} if caller else {"caller": None}
             self.append({**who, "action": "refused", "status": status, "code": code, "count": count})
+            del self._refusals[caller, name, status, code]
 
     def _append(self, fields: Mapping[str, Any]) -> None:
-        log = self._open_log()
-        head, repair = self._read_head(log)
-        if head.size_bytes >= self._max_file_bytes:
-            log, head = self._start_file(log, head)
+        log, size_bytes = self._open_log()
+        head, repair = self._read_head(log, size_bytes)
+        if head.size_bytes >= self._max_file_bytes and self._archive(log):
+            log, _ = self._open_log()
+            head = Head(head.number, head.mac)
         time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"n": head.number + 1, "time": time_text, **fields, **({"repair": repair} if repair else {})}
-        line, mac = self._chain.seal(json.dumps(values, ensure_ascii=False), head.mac)
+        line, mac = self._chain.seal(json.dumps(values), head.mac)
         _write_whole(log, line, head.size_bytes)
         new_head = Head(head.number + 1, mac, head.size_bytes + len(line))
+        content = self._chain.write_head(new_head)
         try:
-            os.pwrite(self._head, self._chain.write_head(new_head), 0)
+            os.pwrite(self._head, content, 0)
         except OSError:
             os.ftruncate(log, head.size_bytes)
             raise
+        self._own_head = content, new_head
 
-    def _open_log(self) -> int:
-        """Return the descriptor of the present file, which another worker may have started."""
+    def _open_log(self) -> tuple[int, int]:
+        """Return descriptor and length of the present file, which another worker may have started."""
         try:
             found = os.stat(self._path)
-            if self._log is not None and found.st_ino == os.fstat(self._log).st_ino:
-                return self._log
+            if self._log is not None and found.st_ino == self._log_inode:
+                return self._log, found.st_size
         except FileNotFoundError:
             pass
         if self._log is not None:
             os.close(self._log)
         self._log = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return self._log
+        found = os.fstat(self._log)
+        self._log_inode = found.st_ino
+        return self._log, found.st_size
 
-    def _read_head(self, log: int) -> tuple[Head, str | None]:
+    def _read_head(self, log: int, size_bytes: int) -> tuple[Head, str | None]:
         """Return the end of the chain, and what had to be repaired.
 
         A worker that died between two writes leaves a line that the head does not know, or a fragment of one. Only a
         fragment is removed. Where lines are missing or were added, the chain continues from the last line that fits,
         so that the verification finds the place.
         """
-        size_bytes = os.fstat(log).st_size
-        head = self._chain.read_head(os.pread(self._head, HEAD_BYTES, 0))
+        content = os.pread(self._head, HEAD_BYTES, 0)
+        own_content, own_head = self._own_head
+        head = own_head if content == own_content else self._chain.read_head(content)
         if head is not None and head.size_bytes == size_bytes:
             return head, None
         found = head or self._last_head()
@@ -194,11 +203,14 @@ class AuditLog:
                 return Head(number, mac, len(complete) if path == self._path else 0)
         return Head()
 
-    def _start_file(self, log: int, head: Head) -> tuple[int, Head]:
-        """Close a file that is large enough, by a new name, and start the next one."""
-        first = json.loads(os.pread(log, 64 * 1024, 0).partition(b"\n")[0])["n"]
-        self._path.rename(self._directory / archive_name(first))
-        return self._open_log(), Head(head.number, head.mac, 0)
+    def _archive(self, log: int) -> bool:
+        """Give the present file the name of a closed one; return whether that name was free."""
+        first, _ = self._chain.claimed(os.pread(log, 64 * 1024, 0).partition(b"\n")[0])
+        path = self._directory / archive_name(first)
+        if path.exists():
+            return False
+        self._path.rename(path)
+        return True
 
 
 def _write_whole(descriptor: int, line: bytes, position: int) -> None:

@@ -56,7 +56,7 @@ class Caller:
     """Somebody whose key or token was checked.
 
     Args:
-        id: Identifies the caller in limits and in the audit log: `key:4f1d…`, `token:SUBJECT`, `anonymous`.
+        id: Identifies the caller in limits and in the audit log: `key:4f1d…`, `token:SUBJECT`.
         name: The key's name, or the token's subject.
         scopes: What the caller may do.
         rate: Limit of requests; None: no limit.

@@ -48,14 +48,12 @@ class AccessConfig:
 
     Args:
         directory: Where keys, limits and the audit log are.
-        anonymous: What a caller without key or token may do; normally nothing.
         tokens: Rules for bearer tokens; None: only API keys are accepted.
         audit: Whether to write the audit log.
         audit_required: Whether a request that cannot be recorded is refused (503). Otherwise it is counted.
     """
 
     directory: Path = field(default_factory=access_directory)
-    anonymous: frozenset[Scope] = frozenset()
     tokens: TokenRules | None = None
     audit: bool = True
     audit_required: bool = False
@@ -186,8 +184,6 @@ class Access:
     async def _identify(self, headers: Headers) -> Caller:
         credential = _credential(headers)
         if credential is None:
-            if self._config.anonymous:
-                return Caller("anonymous", "anonymous", self._config.anonymous)
             raise AccessDenied(401, "unauthenticated", "An API key or a bearer token is required.")
         if credential.startswith(PREFIX):
             return self._by_key(credential)

@@ -139,7 +139,7 @@ class TokenVerifier:
         subject = claims.get("sub")
         if claims.get("iss") != rules.issuer or rules.audience not in audiences:
             raise not_valid()
-        if not isinstance(subject, str) or not subject or len(subject) > 256:
+        if not isinstance(subject, str) or not 0 < len(subject) <= 256 or not subject.isprintable():
             raise not_valid()
         expires_s, starts_s = _time(claims, "exp"), _time(claims, "nbf")
         issued_s = _time(claims, "iat")

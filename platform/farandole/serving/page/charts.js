@@ -126,13 +126,14 @@ export function percent(share) {
 }
 
 /**
- * Return an image with the weights of its pixels over it, beside a table of the weights of its parts.
+ * Return an image with the weights of its pixels over it, beside a table of the weights of nine parts.
  *
  * @param {string} column The image's column.
  * @param {HTMLCanvasElement | null} image The image as the model sees it.
- * @param {number[][]} weights Rows of weights, one for each pixel or for each square of pixels.
+ * @param {number[][]} weights Rows of weights, one for each pixel.
+ * @param {[string, string]} sides What positive and negative weights are for.
  */
-export function saliency(column, image, weights) {
+export function saliency(column, image, weights, sides) {
   const [high, wide] = [weights.length, weights[0].length];
   const largest = Math.max(1e-12, ...weights.map((row) => Math.max(...row.map(Math.abs))));
   const overlay = element("canvas", { width: String(wide), height: String(high) });
@@ -152,10 +153,10 @@ export function saliency(column, image, weights) {
   if (image) picture.drawImage(image, 0, 0, canvas.width, canvas.height);
   picture.filter = "none";
   picture.drawImage(overlay, 0, 0, canvas.width, canvas.height);
-  const caption = "orange: for the prediction; blue: against it";
+  const caption = `orange: ${sides[0]}; blue: ${sides[1]}`;
   return element("div", { class: "charted" },
     element("figure", {}, canvas, element("figcaption", { class: "quiet" }, caption)),
-    table(`Weights of the parts of ${column}`, ["part", "for", "against"], parts(weights)
+    table(`Weights of the parts of ${column}`, ["part", ...sides], parts(weights)
       .map(([name, plus, minus]) => [name, signed(plus), signed(minus)])));
 }
 
@@ -175,7 +176,7 @@ function parts(weights) {
 
 function strongest(weights) {
   const [name] = parts(weights).sort((one, other) => other[1] - one[1])[0];
-  return `most weight for the prediction in the part ${name}`;
+  return `most positive weight in the part ${name}`;
 }
 
 /**
@@ -183,8 +184,9 @@ function strongest(weights) {
  *
  * @param {string} column The text's column.
  * @param {{text: string, weight: number}[]} tokens The tokens in order.
+ * @param {[string, string]} sides What positive and negative weights are for.
  */
-export function tokens(column, tokens) {
+export function tokens(column, tokens, sides) {
   const largest = Math.max(1e-12, ...tokens.map((token) => Math.abs(token.weight)));
   const shown = tokens.flatMap(({ text, weight }) => {
     const level = Math.round((4 * Math.abs(weight)) / largest);
@@ -195,6 +197,6 @@ export function tokens(column, tokens) {
   rows.sort((one, other) => Math.abs(other[2]) - Math.abs(one[2]));
   return element("div", { class: "charted" },
     element("figure", {}, element("p", { class: "tokens" }, ...shown),
-      element("figcaption", { class: "quiet" }, "solid line: for the prediction; dotted line: against it")),
+      element("figcaption", { class: "quiet" }, `solid line: ${sides[0]}; dotted line: ${sides[1]}`)),
     table(`Weights of the tokens of ${column}`, ["token", "weight"], rows.map((row) => row.slice(0, 2))));
 }

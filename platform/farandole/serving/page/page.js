@@ -20,11 +20,12 @@ let current = null; // the model that the address names
 /** A model on the page. */
 class ModelPage {
   constructor(article) {
-    const { model, label, explains, classes } = article.dataset;
-    this.model = { name: model, label, classes: JSON.parse(classes) };
+    const { model, kind, label, explains, classes } = article.dataset;
+    this.model = { name: model, kind, label, classes: JSON.parse(classes) };
     this.explains = explains === "yes";
     this.said = article.querySelector("#said");
     this.answer = article.querySelector("#answer");
+    this.why = article.querySelector("#why");
     this.explanation = article.querySelector("#explanation");
     this.code = { curl: article.querySelector("#curl-code"), python: article.querySelector("#python-code") };
     this.form = new RowForm(article.querySelector("#row"), () => this.showCode());
@@ -52,7 +53,7 @@ class ModelPage {
     this.isBusy = true;
     this.said.textContent = "Waiting for the prediction";
     this.answer.replaceChildren();
-    this.explanation.replaceChildren();
+    if (this.why) this.why.hidden = true;
     try {
       const answer = await post("predict", this.model.name, body(members));
       const { sentence, parts } = showPrediction(answer.predictions[0], this.model);
@@ -69,10 +70,11 @@ class ModelPage {
   }
 
   async explain(members) {
+    this.why.hidden = false;
     this.explanation.replaceChildren(element("p", { class: "quiet" }, "Waiting for the explanation"));
     try {
       const answer = await post("explain", this.model.name, body(members));
-      this.explanation.replaceChildren(...showExplanation(answer.explanations[0], members));
+      this.explanation.replaceChildren(...showExplanation(this.model.kind, answer.explanations[0], members));
     } catch (error) {
       this.explanation.replaceChildren(element("p", { class: "problem", role: "alert" }, `No explanation: ${error.message}`));
     }

@@ -1,6 +1,6 @@
 // Predictions and explanations of the service, as parts of the page.
 
-import { bars, element, format, percent, probabilities, saliency, shorten, signed, tokens } from "./charts.js";
+import { bars, element, format, percent, probabilities, saliency, shorten, tokens } from "./charts.js";
 
 const PREFIX = "probability_";
 const MAX_CLASSES = 50;
@@ -40,28 +40,29 @@ export function showSource({ name, version, digest }) {
 /**
  * Return the explanation of a prediction.
  *
+ * @param {string} kind Whether the model predicts a number or classes.
  * @param {object} found The explanation of one row: the weight of each raw column, perhaps of tokens and pixels.
  * @param {[string, string, object][]} members The row: column, JSON text of its value, field.
  */
-export function showExplanation(found, members) {
+export function showExplanation(kind, found, members) {
   const byColumn = new Map(members.map(([column, json, field]) => [column, { json, field }]));
   const unit = found.unit ? ` (${found.unit})` : "";
-  const title = `Weight of each column for ${found.target ?? "the prediction"}${unit}`;
+  const title = `Weight of each column for ${found.target}${unit}`;
+  const sides = kind === "regression"
+    ? [`for a larger value of ${found.target}`, "for a smaller value"]
+    : [`for ${found.target}`, "against it"];
   const entries = Object.entries(found.columns ?? {}).map(([name, weight]) => ({
     name, weight, value: shownValue(byColumn.get(name)),
   }));
   const pictures = Object.entries(found.pixels ?? {}).map(([column, weights]) => {
     const field = byColumn.get(column)?.field;
-    return saliency(column, field?.bitmap ? field.canvas() : null, weights);
+    return saliency(column, field?.bitmap ? field.canvas() : null, weights, sides);
   });
   const texts = Object.entries(found.tokens ?? {}).map(([column, weights]) =>
-    tokens(column, weights.map(([text, weight]) => ({ text, weight }))));
-  const heading = element("h3", {}, "Why");
-  const words = element("p", {}, `Longer bars matter more: to the right they speak in favor of ${found.target ?? "the prediction"}, to the left against it.`);
-  if (typeof found.baseline_output === "number") {
-    words.append(` They lead from ${signed(found.baseline_output)} for a typical row to ${signed(found.output)} for this one.`);
-  }
-  return [heading, words, bars(title, entries), ...pictures, ...texts];
+    tokens(column, weights.map(([text, weight]) => ({ text, weight })), sides));
+  const words = element("p", {}, `Bars to the right are ${sides[0]}, bars to the left ${sides[1]}. `,
+    `Together they lead from ${format(found.baseline_output)}, for a typical row, to ${format(found.output)}${unit}.`);
+  return [words, bars(title, entries), ...pictures, ...texts];
 }
 
 function shownValue(member) {

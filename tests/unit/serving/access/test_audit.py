@@ -179,8 +179,8 @@ def test_line_that_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_texts_of_callers_stay_in_one_line(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.record(Caller("token:x", 'a"}\n{"mac": "\u2028', frozenset()), "predict", 200, {"mac2": ', "mac": "'})
-    assert _log(tmp_path)[-1]["name"] == 'a"}\n{"mac": "\u2028'
+    log.record(Caller("token:x", 'a"}\n{"mac": "\u2028\ud800', frozenset()), "predict", 200, {"more": ', "mac": "'})
+    assert _log(tmp_path)[-1]["name"] == 'a"}\n{"mac": "\u2028\ud800'
     assert _verify(tmp_path).is_intact
 
 

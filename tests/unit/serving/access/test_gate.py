@@ -126,19 +126,6 @@ def test_removed_keys_file_refuses_everybody(tmp_path: Path) -> None:
         assert _refused(access, key).status == 401
 
 
-def test_anonymous_caller_gets_only_the_scopes_of_the_configuration(tmp_path: Path) -> None:
-    with open_access(tmp_path, anonymous=frozenset({"predict"})) as access:
-        assert asyncio.run(access.authorize([], "predict")).id == "anonymous"
-        with pytest.raises(AccessDenied) as caught:
-            asyncio.run(access.authorize([], "admin"))
-    assert caught.value.status == 403
-
-
-def test_invalid_key_is_not_anonymous(tmp_path: Path) -> None:
-    with open_access(tmp_path, anonymous=frozenset({"predict"})) as access:
-        assert _refused(access, "fdl_wrong").status == 401
-
-
 def test_answers_and_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
     key = make_key(tmp_path, daily_rows=10)
     with open_access(tmp_path) as access:

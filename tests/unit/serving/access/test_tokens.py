@@ -91,6 +91,7 @@ def test_token_without_a_known_role_has_no_scope(verify: Callable[..., Caller], 
         {"sub": ""},
         {"sub": 7},
         {"sub": "x" * 300},
+        {"sub": "a\nb"},
     ],
 )
 def test_token_with_a_wrong_claim_is_refused(verify: Callable[..., Caller], key: Key, changes: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The prediction service under load, beside other servers of the same model."""
