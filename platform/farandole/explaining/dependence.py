@@ -30,9 +30,9 @@ def partial_dependence(model: ExplainedModel, sample: Sample, column: str) -> di
     """Return the mean prediction for each of some values of a raw column.
 
     Returns:
-        `kind` (`number`, `category` or `time`) and `points`: `value`, and for each curve its mean with the tenth and the
-        ninetieth percentile over the rows. None if the column has no values that could be varied, or the statistics of
-        its values are unknown.
+        `kind` (`number`, `category` or `time`) and `points`: `value`, and for each curve its mean with the tenth and
+        the ninetieth percentile over the rows. None if the column has no values that could be varied, or the
+        statistics of its values are unknown.
     """
     parts = model.columns.of(column)
     kind = _kind(parts[0].transform)
@@ -112,5 +112,3 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.date) else value
-
-

@@ -88,9 +88,7 @@ def permute_column(
     return {"mean": float(np.mean(losses)), "deviation": float(np.std(losses)), "values": losses}
 
 
-def measure(
-    model: ExplainedModel, features: dict[str, np.ndarray], label: np.ndarray, metric: Metric
-) -> float | None:
+def measure(model: ExplainedModel, features: dict[str, np.ndarray], label: np.ndarray, metric: Metric) -> float | None:
     """Return the metric of rows, for a regression in the label's own units."""
     outputs = model.outputs(features)
     if model.label.kind == "regression":

@@ -102,7 +102,7 @@ def attribute_layers(
             values = LayerIntegratedGradients(inputs, module).attribute(
                 end, start, target=targets, n_steps=_STEPS, internal_batch_size=rows * _STEPS
             )
-        units = _units(module, values, 0).sum(axis=1).double().numpy()  # [B, U]
+        units = _units(module, values, 0).sum(1).double().numpy()  # [B, U]
         sizes = np.abs(units).mean(axis=0)
         found.append(
             {

@@ -60,6 +60,7 @@ def _bars(values: dict[str, float], errors: dict[str, float] | None = None) -> t
     spread = None if errors is None else [errors[name] for name in names]
     axes.barh([_short(name) for name in names], [values[name] for name in names], xerr=spread, ecolor="grey")
     axes.grid(alpha=0.3, axis="x")
+    axes.set_axisbelow(True)
     return figure, axes
 
 

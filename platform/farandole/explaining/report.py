@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from farandole.events import format_count
 from farandole.explaining.attributions import Explainer, Explanation, unit_name
 from farandole.explaining.dependence import partial_dependence
 from farandole.explaining.importance import REPEATS, Metric, Sample, mean_attributions, measure, permute_column
@@ -24,7 +26,7 @@ _SINGLE_ROWS = 8
 
 @dataclass(frozen=True)
 class Limits:
-    """What an explanation may cost.
+    """Bounds of the cost of an explanation.
 
     Args:
         rows: Rows of the sample at most.
@@ -65,6 +67,13 @@ class Report:
 
     document: dict[str, Any]
     rows: list[ShownRow] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """A line with what was explained, and how long it took."""
+        skipped = len(self.document["skipped"])
+        parts = f", without {format_count(skipped, 'part')}" if skipped else ""
+        return f"{self.document['rows']:,} {self.document['origin']} in {self.document['seconds']:.1f} s{parts}"
 
 
 class _Clock:
@@ -124,9 +133,8 @@ def explain_model(
     completeness = clock.run("attributions", lambda: _attribute(model, explainer, sample, columns))
     _permute(model, sample, metric, limits, clock, columns, document)
     for column, entry in columns.items():
-        entry["dependence"] = clock.run(
-            f"dependence of {column}", lambda column=column: partial_dependence(model, sample, column)
-        )
+        compute = functools.partial(partial_dependence, model, sample, column)
+        entry["dependence"] = clock.run(f"dependence of {column}", compute)
     inside = take_rows(sample.features, slice(0, _INSIDE_ROWS))
     document |= {
         "completeness": completeness,
@@ -153,7 +161,7 @@ def _attribute(
     """Add the mean attributions to the columns; return how well they add up."""
     size = max(1, sum(group.size for group in model.schema.groups))
     features = take_rows(sample.features, slice(0, max(_SINGLE_ROWS, _ATTRIBUTED_VALUES // (size * explainer.steps))))
-    found = explainer.attribute(features)
+    found = explainer.attribute(features, refine=False)
     for column, means in mean_attributions(found).items():
         columns[column]["attribution"] = means
     gaps, differences = np.abs(found.deltas), np.abs(found.outputs - found.baseline_outputs)
@@ -185,12 +193,10 @@ def _permute(
         clock.skipped.append(f"permutation importance: the rows do not define {metric.name}")
         return
     for column, entry in columns.items():
-        entry["permutation"] = clock.run(
-            f"permutation of {column}",
-            lambda column=column: permute_column(
-                model, sample, column, metric, score, repeats=limits.repeats, seed=limits.seed
-            ),
+        compute = functools.partial(
+            permute_column, model, sample, column, metric, score, repeats=limits.repeats, seed=limits.seed
         )
+        entry["permutation"] = clock.run(f"permutation of {column}", compute)
 
 
 def _show_rows(model: ExplainedModel, explainer: Explainer, sample: Sample) -> list[ShownRow]:
