@@ -28,6 +28,7 @@ _ORDER = (
     "docs/training.md",
     "docs/submitted_jobs.md",
     "docs/models.md",
+    "docs/security.md",
 )
 """Documents with commands, in an order in which they build on each other."""
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
+from farandole.serving.query.arguments import Arguments
 from farandole.serving.query.casts import cast, time_literal
-from farandole.serving.query.functions import ANONYMOUS, FUNCTIONS, UNSTABLE, Arguments
+from farandole.serving.query.functions import ANONYMOUS, FUNCTIONS, UNSTABLE
 from farandole.serving.query.types import (
     TIMES,
     WHOLE,

@@ -6,14 +6,14 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
 
 from sqlglot import exp
 
+from farandole.serving.query.arguments import Arguments, Handler
 from farandole.serving.query.casts import cast
-from farandole.serving.query.patterns import check_pattern, like_pattern, matches_empty, time_pattern
+from farandole.serving.query.text_functions import TEXT_FUNCTIONS
+from farandole.serving.query.time_functions import NAMED_TIME_FUNCTIONS, TIME_FUNCTIONS
 from farandole.serving.query.types import (
     FLOATING,
     TIMES,
@@ -24,10 +24,7 @@ from farandole.serving.query.types import (
     cast_to,
     choose,
     derive,
-    fail,
-    integer,
     is_number,
-    widen,
 )
 
 UNSTABLE = frozenset(
@@ -36,99 +33,6 @@ UNSTABLE = frozenset(
     " input_file_name".split()
 )
 """Functions whose value changes from one evaluation to the next."""
-_CASED = "[\\x{0}-\\x{de}\\x{e0}-\\x{12f}\\x{132}-\\x{148}\\x{14a}-\\x{17e}\\x{400}-\\x{481}]*"
-"""Characters whose upper and lower case both engines agree about: Latin and Cyrillic letters, and all of ASCII."""
-
-
-class Context(Protocol):
-    """The translator, as functions see it."""
-
-    def unify(self, values: Sequence[Typed], name: str) -> list[Typed]:
-        """Return values with their common type."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The translated arguments of a function.
-
-    Args:
-        name: The function's name.
-        values: Its arguments, in order.
-        named: Further arguments by sqlglot's names.
-        plain: Arguments that are words or flags.
-        context: The translator.
-    """
-
-    name: str
-    values: Sequence[Typed]
-    named: Mapping[str, Typed]
-    plain: Mapping[str, Any]
-    context: Context
-
-    def count(self, least: int, most: int | None = None) -> Sequence[Typed]:
-        """Return the arguments.
-
-        Raises:
-            UntranslatableError: There are fewer or more.
-        """
-        if not least <= len(self.values) <= (most or least):
-            raise UntranslatableError(f"{self.name} with {len(self.values)} arguments is not translated")
-        return self.values
-
-    def text(self, value: Typed) -> Typed:
-        """Return an argument as text, as Spark casts it.
-
-        Raises:
-            UntranslatableError: It cannot become text.
-        """
-        return cast(value, "string")
-
-    def number(self, value: Typed) -> Typed:
-        """Return an argument as a double.
-
-        Raises:
-            UntranslatableError: It is not a number.
-        """
-        if not is_number(value.kind) and value.kind != "void":
-            raise UntranslatableError(f"{self.name} of a {value.kind} is not translated; write CAST to double")
-        return cast(value, "double")
-
-    def time(self, value: Typed, kind: str = "timestamp") -> Typed:
-        """Return an argument as a date or a timestamp.
-
-        Raises:
-            UntranslatableError: It is neither.
-        """
-        if value.kind not in TIMES:
-            raise UntranslatableError(f"{self.name} of a {value.kind} is not translated; write CAST to {kind}")
-        return cast(value, kind)
-
-    def constant(self, value: Typed | None, what: str) -> str:
-        """Return an argument that must be a literal.
-
-        Raises:
-            UntranslatableError: It is an expression.
-        """
-        if value is None or value.constant is None:
-            raise UntranslatableError(f"{self.name}: {what} is not a literal, and is not translated")
-        return value.constant
-
-    def made(self, node: exp.Expression, kind: str, *, throws: bool = False, inexact: str = "") -> Typed:
-        """Return the result."""
-        return derive(node, kind, [*self.values, *self.named.values()], throws=throws, inexact=inexact)
-
-
-@dataclass(frozen=True)
-class Handler:
-    """Translation of one function.
-
-    Args:
-        translate: Makes the result from the arguments.
-        names: The arguments that sqlglot names, apart from `this` and `expressions`.
-    """
-
-    translate: Callable[[Arguments], Typed]
-    names: tuple[str, ...] = ()
 
 
 # Numbers -------------------------------------------------------------------------------------------------------------
@@ -281,228 +185,6 @@ def _is_null(wanted: bool) -> Callable[[Arguments], Typed]:
     return translate
 
 
-# Texts -----------------------------------------------------------------------------------------------------------------
-
-
-def _concat(arguments: Arguments) -> Typed:
-    values = [arguments.text(value) for value in [*arguments.values, *arguments.named.values()]]
-    node = values[0].node.copy()
-    for value in values[1:]:
-        node = exp.DPipe(this=node, expression=value.node.copy())
-    return derive(exp.Paren(this=node), "string", values)
-
-
-def _concat_ws(arguments: Arguments) -> Typed:
-    values = [arguments.text(value) for value in arguments.values]
-    if len(values) < 2:
-        raise UntranslatableError("concat_ws without values is not translated")
-    return derive(call("concat_ws", *(value.node for value in values)), "string", values)
-
-
-def _cased(name: str) -> Callable[[Arguments], Typed]:
-    """Return the translation of upper or lower: a text with rare letters, whose case is disputed, is an error."""
-
-    def translate(arguments: Arguments) -> Typed:
-        value = arguments.text(arguments.count(1)[0])
-        is_common = call("regexp_full_match", value.node, exp.Literal.string(_CASED.replace("*", "*")))
-        is_missing = exp.Is(this=value.node.copy(), expression=exp.Null())
-        checked = choose(is_common, call(name, value.node), fail(f"{name}: a text has letters of rare alphabets"))
-        return derive(choose(is_missing, exp.Null(), checked), "string", [value], throws=True)
-
-    return translate
-
-
-def _trim(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    position = str(arguments.plain.get("position") or "BOTH").upper()
-    name = {"BOTH": "trim", "LEADING": "ltrim", "TRAILING": "rtrim"}[position]
-    return derive(call(name, value.node, exp.Literal.string(" ")), "string", [value])
-
-
-def _text_to_number(name: str) -> Callable[[Arguments], Typed]:
-    def translate(arguments: Arguments) -> Typed:
-        value = arguments.text(arguments.count(1)[0])
-        return derive(cast_to(call(name, value.node), "int"), "int", [value])
-
-    return translate
-
-
-def _substring(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    start = int(arguments.constant(arguments.named.get("start"), "the position"))
-    length = arguments.named.get("length")
-    if start < 0 and length is not None:
-        raise UntranslatableError("substring from the end with a length is not translated; use right")
-    if start < 0:
-        return derive(call("right", value.node, integer(-start)), "string", [value])
-    parts = [value.node, integer(max(start, 1))]
-    if length is not None:
-        parts.append(integer(max(0, int(arguments.constant(length, "the length")))))
-    return derive(call("substring", *parts), "string", [value])
-
-
-def _side(name: str) -> Callable[[Arguments], Typed]:
-    def translate(arguments: Arguments) -> Typed:
-        value = arguments.text(arguments.count(1)[0])
-        length = max(0, int(arguments.constant(arguments.named.get("expression"), "the length")))
-        return derive(call(name, value.node, integer(length)), "string", [value])
-
-    return translate
-
-
-def _texts(name: str, kind: str = "boolean") -> Callable[[Arguments], Typed]:
-    """Return the translation of a function of texts, all of whose arguments are texts."""
-
-    def translate(arguments: Arguments) -> Typed:
-        values = [arguments.text(value) for value in [*arguments.values, *arguments.named.values()]]
-        node = call(name, *(value.node for value in values))
-        return derive(cast_to(node, kind) if kind == "int" else node, kind, values)
-
-    return translate
-
-
-def _pad(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    length = int(arguments.constant(arguments.named.get("expression"), "the length"))
-    fill = arguments.named.get("fill_pattern")
-    text = " " if fill is None else arguments.constant(fill, "the fill")
-    if length < 0 or not text:
-        raise UntranslatableError("lpad and rpad to a negative length, or with an empty text, are not translated")
-    name = "lpad" if arguments.plain.get("is_left") else "rpad"
-    return derive(call(name, value.node, integer(length), exp.Literal.string(text)), "string", [value])
-
-
-def _like(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    pattern = like_pattern(arguments.constant(arguments.named.get("expression"), "the pattern"))
-    made = exp.Like(this=value.node.copy(), expression=exp.Literal.string(pattern))
-    return derive(exp.Paren(this=made), "boolean", [value])
-
-
-def _matches(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    pattern = check_pattern(arguments.constant(arguments.named.get("expression"), "the pattern"))
-    return derive(call("regexp_matches", value.node, exp.Literal.string(pattern)), "boolean", [value])
-
-
-def _extract(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    pattern = check_pattern(arguments.constant(arguments.named.get("expression"), "the pattern"))
-    group = arguments.named.get("group")
-    number = 1 if group is None else int(arguments.constant(group, "the group"))
-    if number < 0 or number > pattern.count("("):
-        raise UntranslatableError(f"regexp_extract: the pattern has no group {number}")
-    return derive(call("regexp_extract", value.node, exp.Literal.string(pattern), integer(number)), "string", [value])
-
-
-def _replace_pattern(arguments: Arguments) -> Typed:
-    value = arguments.text(arguments.count(1)[0])
-    pattern = check_pattern(arguments.constant(arguments.named.get("expression"), "the pattern"))
-    text = arguments.constant(arguments.named.get("replacement"), "the replacement")
-    if matches_empty(pattern) or pattern.endswith("\\z") or "\\" in text or "$" in text:
-        raise UntranslatableError(
-            "regexp_replace is translated for patterns that match at least a character, without $ at the end, and for"
-            " replacements without groups only"
-        )
-    parts = [exp.Literal.string(part) for part in (pattern, text, "g")]
-    return derive(call("regexp_replace", value.node, *parts), "string", [value])
-
-
-# Times -----------------------------------------------------------------------------------------------------------------
-
-
-def _part(name: str, *, of_day: bool = False, shift: int = 0) -> Callable[[Arguments], Typed]:
-    def translate(arguments: Arguments) -> Typed:
-        value = arguments.time(arguments.count(1)[0], "timestamp" if of_day else "date")
-        node: exp.Expression = call(name, value.node)
-        if shift:
-            node = exp.Paren(this=exp.Add(this=node, expression=integer(shift)))
-        return derive(cast_to(node, "int"), "int", [value])
-
-    return translate
-
-
-def _to_date(arguments: Arguments) -> Typed:
-    """Translate to_date, and the conversion that sqlglot writes into functions of dates."""
-    (value,) = arguments.count(1)
-    return cast(value, "date")
-
-
-def _date_diff(arguments: Arguments) -> Typed:
-    end, start = arguments.time(arguments.values[0], "date"), arguments.time(arguments.named["expression"], "date")
-    difference = exp.Paren(this=exp.Sub(this=end.node.copy(), expression=start.node.copy()))
-    return derive(cast_to(difference, "int"), "int", [end, start])
-
-
-def _date_add(arguments: Arguments) -> Typed:
-    day, days = arguments.time(arguments.values[0], "date"), arguments.named["expression"]
-    if days.kind not in ("tinyint", "smallint", "int") or str(arguments.plain.get("unit", "DAY")).upper() != "DAY":
-        raise UntranslatableError(f"date_add of {days.kind} is not translated")
-    moved = exp.Paren(this=exp.Add(this=day.node.copy(), expression=widen(days, "int").node.copy()))
-    return derive(moved, "date", [day, days], throws=True)
-
-
-_UNITS = {"yyyy": "year", "yy": "year", "mon": "month", "mm": "month"} | {
-    unit: unit for unit in ("year", "quarter", "month", "week", "day", "hour", "minute", "second")
-}
-
-
-def _truncate(kind: str) -> Callable[[Arguments], Typed]:
-    def translate(arguments: Arguments) -> Typed:
-        value, unit = arguments.time(arguments.count(1)[0], kind), arguments.plain.get("unit")
-        text = unit.name if unit is not None else arguments.constant(arguments.named.get("unit"), "the unit")
-        name = _UNITS.get(text.lower())
-        if name is None or (kind == "date" and name in ("day", "hour", "minute", "second")):
-            raise UntranslatableError(f"the unit {text!r} of {arguments.name} is not translated")
-        truncated = call("date_trunc", exp.Literal.string(name), value.node)
-        return derive(cast_to(truncated, kind), kind, [value])
-
-    return translate
-
-
-def _last_day(arguments: Arguments) -> Typed:
-    value = arguments.time(arguments.count(1)[0], "date")
-    return derive(call("last_day", value.node), "date", [value])
-
-
-def _format_time(arguments: Arguments) -> Typed:
-    pattern, of_day = time_pattern(arguments.constant(arguments.named.get("format"), "the pattern"))
-    value = arguments.time(arguments.count(1)[0], "timestamp")
-    return derive(call("strftime", value.node, exp.Literal.string(pattern)), "string", [value])
-
-
-def _same(arguments: Arguments) -> Typed:
-    return arguments.count(1)[0]
-
-
-def _make_date(arguments: Arguments) -> Typed:
-    values = [_whole(arguments, value) for value in arguments.count(3)]
-    return derive(call("make_date", *(value.node for value in values)), "date", values, throws=True)
-
-
-def _make_timestamp(arguments: Arguments) -> Typed:
-    names = ("year", "month", "day", "hour", "min", "sec")
-    named = arguments.named
-    if set(named) != set(names):
-        raise UntranslatableError("make_timestamp needs six arguments, without a time zone")
-    values = [_whole(arguments, named[name]) for name in names]
-    seconds = values[-1]
-    if seconds.constant is None or not 0 <= int(seconds.constant) < 60:
-        limits = exp.Between(this=seconds.node.copy(), low=integer(0), high=integer(59))
-        checked = choose(exp.Paren(this=limits), seconds.node, fail("make_timestamp: the second is not from 0 to 59"))
-        values[-1] = derive(
-            choose(exp.Is(this=seconds.node.copy(), expression=exp.Null()), exp.Null(), checked), "int", [seconds]
-        )
-    nodes = [value.node for value in values[:-1]] + [cast_to(values[-1].node, "double")]
-    return derive(call("make_timestamp", *nodes), "timestamp", values, throws=True)
-
-
-def _whole(arguments: Arguments, value: Typed) -> Typed:
-    if value.kind not in ("tinyint", "smallint", "int", "void"):
-        raise UntranslatableError(f"{arguments.name} of a {value.kind} is not translated; write CAST to int")
-    return cast(value, "int")
-
-
 FUNCTIONS: dict[type[exp.Expression], Handler] = {
     exp.Abs: Handler(_abs),
     exp.Ceil: Handler(_whole_part("ceil")),
@@ -529,55 +211,15 @@ FUNCTIONS: dict[type[exp.Expression], Handler] = {
     exp.Least: Handler(_unified("least")),
     exp.Nullif: Handler(_null_if, ("expression",)),
     exp.Nvl2: Handler(_nvl2, ("true", "false")),
-    exp.Concat: Handler(_concat),
-    exp.DPipe: Handler(_concat, ("expression",)),
-    exp.ConcatWs: Handler(_concat_ws),
-    exp.Upper: Handler(_cased("upper")),
-    exp.Lower: Handler(_cased("lower")),
-    exp.Trim: Handler(_trim, ("position",)),
-    exp.Length: Handler(_text_to_number("length")),
-    exp.Substring: Handler(_substring, ("start", "length")),
-    exp.Left: Handler(_side("left"), ("expression",)),
-    exp.Right: Handler(_side("right"), ("expression",)),
-    exp.Replace: Handler(_texts("replace", "string"), ("expression", "replacement")),
-    exp.StartsWith: Handler(_texts("starts_with"), ("expression",)),
-    exp.EndsWith: Handler(_texts("suffix"), ("expression",)),
-    exp.Contains: Handler(_texts("contains"), ("expression",)),
-    exp.StrPosition: Handler(_texts("instr", "int"), ("substr",)),
-    exp.Pad: Handler(_pad, ("expression", "fill_pattern", "is_left")),
-    exp.Reverse: Handler(_texts("reverse", "string")),
-    exp.Like: Handler(_like, ("expression",)),
-    exp.RegexpLike: Handler(_matches, ("expression",)),
-    exp.RegexpExtract: Handler(_extract, ("expression", "group")),
-    exp.RegexpReplace: Handler(_replace_pattern, ("expression", "replacement")),
-    exp.Year: Handler(_part("year")),
-    exp.Quarter: Handler(_part("quarter")),
-    exp.Month: Handler(_part("month")),
-    exp.Day: Handler(_part("day")),
-    exp.DayOfMonth: Handler(_part("day")),
-    exp.DayOfYear: Handler(_part("dayofyear")),
-    exp.WeekOfYear: Handler(_part("weekofyear")),
-    exp.DayOfWeek: Handler(_part("dayofweek", shift=1)),
-    exp.Hour: Handler(_part("hour", of_day=True)),
-    exp.Minute: Handler(_part("minute", of_day=True)),
-    exp.Second: Handler(_part("second", of_day=True)),
-    exp.TsOrDsToDate: Handler(_to_date),
-    exp.TimeStrToTime: Handler(_same),
-    exp.DateDiff: Handler(_date_diff, ("expression",)),
-    exp.TsOrDsAdd: Handler(_date_add, ("expression", "unit")),
-    exp.TimestampTrunc: Handler(_truncate("timestamp"), ("unit",)),
-    exp.DateTrunc: Handler(_truncate("date"), ("unit",)),
-    exp.LastDay: Handler(_last_day),
-    exp.TimeToStr: Handler(_format_time, ("format",)),
-    exp.TimestampFromParts: Handler(_make_timestamp, ("year", "month", "day", "hour", "min", "sec")),
+    **TEXT_FUNCTIONS,
+    **TIME_FUNCTIONS,
 }
 """Functions that sqlglot has a class for."""
 
 ANONYMOUS: dict[str, Handler] = {
-    "make_date": Handler(_make_date),
-    "weekday": Handler(_part("isodow", shift=-1)),
     "pmod": Handler(_pmod),
     "isnull": Handler(_is_null(True)),
     "isnotnull": Handler(_is_null(False)),
+    **NAMED_TIME_FUNCTIONS,
 }
 """Functions that sqlglot knows by name alone."""

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
 
 from farandole.preprocess import find_forms
 from farandole.serving.query.relations import FlatQuery, Join, flatten, key_condition, sources_of
@@ -129,7 +128,7 @@ def _check(job: Job) -> exp.Expression:
 def _parse(query: str) -> exp.Expression:
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
-        strings = [token for token in sqlglot.tokenize(query, read="spark") if token.token_type == TokenType.STRING]
+        strings = [token for token in sqlglot.tokenize(query, read="spark") if token.token_type.name == "STRING"]
         if any(second.start == first.end + 1 for first, second in pairwise(strings)):
             raise UntranslatableError("a doubled quote inside a text is not translated; write \\' instead of ''")
         trees = [tree for tree in sqlglot.parse(query, read="spark") if tree is not None]

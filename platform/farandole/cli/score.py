@@ -1,0 +1,91 @@
+"""`predict`: predictions of a model for files of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farandole.cli.completion import one_of
+from farandole.cli.help import PlainCommand
+from farandole.process.json_text import json_text
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A bundle's directory, models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command(cls=PlainCommand, rich_help_panel="Models")(predict)
+
+
+def predict(
+    model: Model,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="CSV and Parquet files of rows.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="The .parquet or .csv file to write.", show_default=False),
+    ],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep", metavar="COLUMN", help="Copy a column of the rows; may be repeated.", show_default=False
+        ),
+    ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            metavar="fail|null",
+            help="A row with a wrong value ends the command (fail), or has no prediction (null).",
+            autocompletion=one_of("fail", "null"),
+        ),
+    ] = "fail",
+    form: Annotated[
+        str | None,
+        typer.Option(metavar="FORM", help="The form of the network: eager, program, onnx, int8.", show_default=False),
+    ] = None,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Let the executors of this Spark master compute; OUT becomes a directory.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the predictions for files of rows, in the order of the rows."""
+    from farandole.bundle import open_bundle
+    from farandole.cli.progress import event_display
+    from farandole.serving.registry import fetch_bundle
+    from farandole.serving.scoring import ScoringOptions, score_files
+    from farandole.serving.spark_scoring import score_on_spark
+
+    if on_error not in ("fail", "null"):
+        raise typer.BadParameter(f"{on_error!r}: write fail or null", param_hint="--on-error")
+    options = ScoringOptions(form, tuple(keep or ()), "null" if on_error == "null" else "fail")
+    with event_display() as on_event:
+        bundle = open_bundle(fetch_bundle(model, on_event))
+        if master is None:
+            result = score_files(bundle, files, output, options=options, on_event=on_event)
+        else:
+            result = score_on_spark(master, bundle, files, output, options=options)
+    if as_json:
+        print(json_text(result.to_dict(), indent=2))
+        return
+    rate = result.rows / max(result.seconds, 1e-9)
+    print(f"{result.output}: predictions for {result.rows:,} rows ({rate:,.0f} rows/s)")
+    if result.excluded:
+        print(f"{result.excluded:,} rows are excluded by the model's query and have no prediction")
+    if result.failed:
+        print(f"{result.failed:,} rows have a wrong value and no prediction; the first is {result.first_failure}")
