@@ -8,15 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from mlflow import MlflowClient
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from farandole.bundle import open_bundle
+from farandole.bundle.signing import create_key, sign
 from farandole.cli.main import app
 from farandole.errors import RegistryError, UnavailableError, UserError
 from farandole.serving import registry
 from farandole.serving.registry import Promotion
+from farandole.serving.registry.registration import register_bundle
 from farandole.shards import Dataset
 from farandole.spec import Job
 from tests.support.recorded_run import RecordedRun, train_in_process
@@ -226,6 +227,18 @@ def test_model_without_an_explanation_does_not_pass(home: Path, client: MlflowCl
     assert [gate.text for gate in plan.gates] == [
         f"the model has not been explained; `farandole explain {version.run_id}` does that"
     ]
+
+
+def test_signed_version_passes_with_the_key_that_signed_it(home: Path, tmp_path: Path) -> None:
+    key, other = tmp_path / "key.pem", tmp_path / "other.pem"
+    public, other_public = create_key(key), create_key(other)
+    source = registry.fetch("models:/small/1")
+    signed = Path(shutil.copytree(source.path, tmp_path / "signed"))
+    sign(signed, key)
+    assert register_bundle(source, signed, {}, "signed") == "models:/small/3"
+    for version, file, passed in (("3", public, True), ("3", other_public, False), ("1", other_public, False)):
+        plan = registry.plan_promotion("small", version, require=["signature"], public_key=file)
+        assert plan.passed is passed
 
 
 def test_versions_are_compared(home: Path) -> None:
