@@ -25,7 +25,7 @@ from farandole.errors import ModelError
 from farandole.models.layers import drop_activations, scale_pixels
 from farandole.shards import Group, Schema
 
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 _MAX_ONE_HOT = 9
 """Categories with at most this many ids become one-hot columns (RealMLP, section 3); ids include unknown, missing."""
 _EMBEDDING_SIZE = 8
@@ -77,7 +77,8 @@ class Tabular(nn.Module):
             SharedLinear(members, size, width, shares_inputs=number == 0) for number, size in enumerate(sizes[:-1])
         )
         self.head = MemberLinear(members, sizes[-1], schema.target.num_outputs)
-        self.activation, self.dropout = _ACTIVATIONS[activation], dropout
+        self.activations = nn.ModuleList(_ACTIVATIONS[activation]() for _ in range(depth))
+        self.dropout = dropout
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
         """Map numbers `[B, F]`, ids `[B, N]`, images and tensors `[B, …]` to logits or values."""
@@ -85,8 +86,8 @@ class Tabular(nn.Module):
         # A parameter that is stored as p and used as c * p learns c times as fast with Adam, for which the size of a
         # gradient does not matter. So the optimizer needs no groups of parameters.
         hidden = torch.cat(parts, dim=1) * (self.scale * _SCALE_RATE)
-        for layer in self.layers:
-            hidden = self.activation(layer(hidden))
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            hidden = activation(layer(hidden))
             if self.training and self.dropout:
                 hidden = drop_activations(hidden, self.dropout)
         outputs: torch.Tensor = self.head(hidden)
