@@ -86,8 +86,10 @@ def drop_activations(x: torch.Tensor, rate: float) -> torch.Tensor:
         return nn.functional.dropout(x, rate)
     dropped = min(round(rate * _LEVELS), _LEVELS - 1)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _LEVELS // 2
-    return x * (keep * (_LEVELS / (_LEVELS - dropped))).to(x.dtype)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    # Whole numbers, so clamping leaves 0 or 1: torch converts truth values to numbers more slowly.
+    kept = draws.float().sub_(dropped - _LEVELS // 2 - 1).clamp_(0, 1)
+    return x * kept.mul_(_LEVELS / (_LEVELS - dropped)).to(x.dtype)
 
 
 class Embeddings(nn.Module):

@@ -46,7 +46,7 @@ export function showSource({ name, version, digest }) {
  */
 export function showExplanation(kind, found, members) {
   const byColumn = new Map(members.map(([column, json, field]) => [column, { json, field }]));
-  const unit = found.unit ? ` (${found.unit})` : "";
+  const unit = found.unit === found.target ? "" : ` (${found.unit})`;
   const title = `Weight of each column for ${found.target}${unit}`;
   const sides = kind === "regression"
     ? [`for a larger value of ${found.target}`, "for a smaller value"]
