@@ -8,13 +8,14 @@ from tests.support.translated import expressions, rows, select, translated
 REFUSED = """
 round(x, 2); CAST(x AS string); concat(x, 'a'); dec * 2; i * 0.5; dec / 2; 1.5 + i; bround(x); t = 5; d = 5; ts = t
 t LIKE 'a\\\\%b'; t RLIKE 'a.b'; t RLIKE u; t RLIKE '(?i)a'; t RLIKE '(?=a)'; t RLIKE '\\\\s'; t RLIKE 'a|b$'
-regexp_replace(t, 'a*', 'x'); regexp_replace(t, '(a)', '$1'); substring(t, -3, 2); substring(t, i); initcap(t); pmod(i, j)
-rand(); uuid(); current_date(); current_timestamp(); now(); xxhash64(t); hash(t); md5(t); try_cast(t AS int); sum(i)
-count(*) OVER (); row_number() OVER (ORDER BY i); explode(array(1, 2)); i IN (SELECT k FROM lookup); t ILIKE 'a'
-(SELECT max(k) FROM lookup); EXISTS (SELECT 1 FROM lookup); my_function(i); months_between(d, e); ts + INTERVAL 1 DAY
-date_format(ts, 'EEEE'); to_timestamp(t, 'yyyy'); from_unixtime(b); t.field; CAST(t AS decimal(5, 2)); trim('x' FROM t)
-extract(second FROM ts); sha2(t, 256); cbrt(x); i & j; ~i; CAST(t AS binary) = CAST(u AS binary); sign(x); date_trunc(t, ts)
-try_divide(i, j); 'it''s'; if(p, i, t); coalesce(t, i); monotonically_increasing_id(); input_file_name(); d + 1; d - e; float(x) || 'a'
+regexp_replace(t, 'a*', 'x'); regexp_replace(t, '(a)', '$1'); substring(t, -3, 2); substring(t, i); initcap(t)
+pmod(i, j); rand(); uuid(); current_date(); current_timestamp(); now(); xxhash64(t); hash(t); md5(t)
+try_cast(t AS int); sum(i); count(*) OVER (); row_number() OVER (ORDER BY i); explode(array(1, 2))
+i IN (SELECT k FROM lookup); t ILIKE 'a'; (SELECT max(k) FROM lookup); EXISTS (SELECT 1 FROM lookup); my_function(i)
+months_between(d, e); ts + INTERVAL 1 DAY; date_format(ts, 'EEEE'); to_timestamp(t, 'yyyy'); from_unixtime(b)
+t.field; CAST(t AS decimal(5, 2)); trim('x' FROM t); extract(second FROM ts); sha2(t, 256); cbrt(x); i & j; ~i
+CAST(t AS binary) = CAST(u AS binary); sign(x); date_trunc(t, ts); try_divide(i, j); 'it''s'; if(p, i, t)
+coalesce(t, i); monotonically_increasing_id(); input_file_name(); d + 1; d - e; float(x) || 'a'
 """
 
 
