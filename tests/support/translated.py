@@ -1,4 +1,4 @@
-"""Rows of every type with values that tell engines apart, and queries over them."""
+"""Rows of every type with values that distinguish engines, and queries over them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ OnError = Literal["fail", "null"]
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How rows are scored.
+    """Choices for a scoring.
 
     Args:
         form: The form of the network. Default: the bundle's.

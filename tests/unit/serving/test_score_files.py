@@ -45,9 +45,14 @@ def test_a_text_file_is_one_part_of_unknown_length(tmp_path: Path) -> None:
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     schema = pa.schema([("a", pa.int64())])
-    with pytest.raises(RuntimeError, match="stop"), row_writer(tmp_path / "out.csv", schema) as writer:
-        writer.write_batch(pa.record_batch({"a": [1]}))
-        raise RuntimeError("stop")
+
+    def stop_halfway() -> None:
+        with row_writer(tmp_path / "out.csv", schema) as writer:
+            writer.write_batch(pa.record_batch({"a": [1]}))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_halfway()
     assert list(tmp_path.iterdir()) == []
     with row_writer(tmp_path / "out.tsv", schema) as writer:
         writer.write_batch(pa.record_batch({"a": [1]}))

@@ -57,7 +57,8 @@ UNSTABLE = frozenset(
 # Numbers -------------------------------------------------------------------------------------------------------------
 
 
-def _mathematical(name: str, *, domain: Callable[[exp.Expression], exp.Expression] | None = None, beyond: str = "NaN"
+def _mathematical(
+    name: str, *, domain: Callable[[exp.Expression], exp.Expression] | None = None, beyond: str = "NaN"
 ) -> Callable[[Arguments], Typed]:
     """Return the translation of a function of one float64; it is missing or NaN outside its domain, as in Spark."""
 

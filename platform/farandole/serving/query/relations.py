@@ -310,7 +310,8 @@ class _Flattener:
             yield from ((name, thunk) for name, thunk in columns if self._fold(name) not in left_out)
             return
         name = node.alias if isinstance(node, exp.Alias) else node.name if isinstance(node, exp.Column) else ""
-        yield name or node.sql("spark"), _lazily(translator.translate, node.this if isinstance(node, exp.Alias) else node)
+        value = node.this if isinstance(node, exp.Alias) else node
+        yield name or node.sql("spark"), _lazily(translator.translate, value)
 
     def _fold(self, name: str) -> str:
         return name if self._exact else name.lower()
