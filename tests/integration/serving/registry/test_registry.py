@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner, Result
 
 from farandole.bundle import open_bundle
+from farandole.bundle.manifest import write_manifest
 from farandole.bundle.signing import create_key, sign
 from farandole.cli.main import app
 from farandole.errors import RegistryError, UnavailableError, UserError
@@ -269,6 +270,19 @@ def test_origin_reaches_the_source_files(trained: list[RecordedRun], home: Path)
     assert (file.name, file.facts["bytes"]) == (str(source), source.stat().st_size)
     assert file.facts["now"] == "same size and time"
     assert step.to_dict()["steps"][1]["kind"] == "run"
+
+
+def test_origin_of_a_directory_follows_its_lineage(trained: list[RecordedRun], home: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(registry.fetch_bundle("models:/small/1"), tmp_path / "bundle"))
+    run_id = trained[0].run.info.run_id
+    (bundle / "lineage.json").write_text(json.dumps({"mlflow_run_id": run_id}))
+    write_manifest(bundle, "small")
+    step = registry.trace_model(str(bundle))
+    assert (step.find("run").name, step.find("file").missing) == (run_id, None)
+    (home / "mlflow.db").rename(home / "away.db")
+    (gap,) = registry.trace_model(str(bundle)).gaps
+    assert gap.name == run_id
+    assert "there is no MLflow store" in gap.missing
 
 
 def test_lost_link_of_the_origin_says_why(home: Path, client: MlflowClient, tmp_path: Path) -> None:
