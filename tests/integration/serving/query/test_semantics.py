@@ -1,4 +1,4 @@
-"""The meaning of each translated expression: Spark's value and DuckDB's, to the bit, on values that distinguish them."""
+"""The meaning of each translated expression: Spark's value and DuckDB's, to the bit, on values that differ between engines."""
 
 from __future__ import annotations
 
