@@ -1,4 +1,4 @@
-"""The meaning of each translated expression: Spark's value and DuckDB's, to the bit, on values that differ between engines."""
+"""The meaning of translated expressions: Spark's values and DuckDB's, to the bit, on rows that distinguish them."""
 
 from __future__ import annotations
 
