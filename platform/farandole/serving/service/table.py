@@ -68,7 +68,7 @@ class ModelTable:
         metrics: Receives batches, shadows and reloads.
         log: Receives reloads.
         directory: The workers' common directory, for counts of drift; None: drift is not counted.
-        public_key: The key that bundles must be signed with, in the form that `open_bundle` takes.
+        public_key: The file of the key that bundles must be signed with; None: they need not be signed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ModelTable:
         metrics: Metrics,
         log: JsonLog,
         directory: Path | None = None,
-        public_key: Any = None,
+        public_key: str | None = None,
     ) -> None:
         self._settings, self._metrics, self._log, self._directory = settings, metrics, log, directory
         self._public_key = public_key

@@ -68,9 +68,7 @@ def test_split_sends_each_version_its_share_and_a_named_version_is_obeyed(bundle
 
 
 @pytest.mark.parametrize("compute_in", ["thread", "loop"])
-def test_shadow_answers_nothing_and_its_agreement_is_counted(
-    bundle: Bundle, other: Bundle, compute_in: str
-) -> None:
+def test_shadow_answers_nothing_and_its_agreement_is_counted(bundle: Bundle, other: Bundle, compute_in: str) -> None:
     async def run() -> tuple[set[str], bytes]:
         shadow = variant(other, "shadow", 0.0, is_shadow=True)
         async with opened(variant(bundle, "champion"), shadow, compute_in=compute_in) as (table, metrics):
