@@ -20,8 +20,8 @@ import pytest
 
 from farandole.bundle import Bundle
 from tests.support.access import make_key
-from tests.support.service_clients import ask
 from tests.support.served import OTHER_ROW, ROW, RunningService, make_bundle, running_service
+from tests.support.service_clients import ask
 
 SECONDS = float(os.environ.get("FARANDOLE_ABUSE_SECONDS", "30"))
 """Length of the mixed load; 600 for the ten minutes of a release."""
