@@ -94,7 +94,7 @@ def make_bundle(
 
     torch.manual_seed(seed)
     preprocessing = fitted_preprocessing()
-    options = {"hidden": [8]}
+    options: dict[str, Any] = {"hidden": [8]}
     contents = BundleContents(
         name=name,
         builder="farandole.models.mlp:build",

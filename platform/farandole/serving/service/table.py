@@ -321,7 +321,7 @@ class _Explaining:
                 from farandole.explaining import Explainer, open_explained
 
                 self._explainer = Explainer(open_explained(self._model.bundle))
-            explained = [found.to_dict() for found in self._explainer.explain(rows.batch, request.target)]
+            explained: Explanations = [found.to_dict() for found in self._explainer.explain(rows.batch, request.target)]
             if rows.kept is None:
                 return explained
             by_position = dict(zip(rows.kept.tolist(), explained, strict=True))

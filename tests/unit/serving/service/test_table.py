@@ -128,7 +128,7 @@ def test_unknown_models_and_versions_are_not_found(bundle: Bundle) -> None:
 
 
 def test_explanations_add_up_to_the_output(bundle: Bundle) -> None:
-    async def run() -> list[Any]:
+    async def run() -> Any:
         async with opened(variant(bundle, "champion")) as (table, _):
             slot = table.choose()
             good = slot.explanations.submit(ExplainRequest(rows(slot)), 1)
