@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from farandole.bundle import Predictor, open_bundle
+from tests.support.page_models import page_models, write_model
+from tests.support.served import running_service
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _TIMEOUT_MS = 60_000
 
@@ -65,6 +69,32 @@ class Opened:
         """Check that the page asked only its service for anything, and that nothing failed in it."""
         assert {urlsplit(request).netloc for request in self.requests} <= {urlsplit(self.address).netloc}
         assert self.complaints == []
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write the bundles of the models: a table with every kind of column, images and texts."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, model in page_models().items():
+        write_model(folder / name, name, model)
+    return {name: folder / name for name in page_models()}
+
+
+@pytest.fixture(scope="session")
+def predictors(bundles: dict[str, Path]) -> dict[str, Predictor]:
+    return {name: open_bundle(path).predictor() for name, path in bundles.items()}
+
+
+@pytest.fixture(scope="session")
+def address(bundles: dict[str, Path]) -> Iterator[str]:
+    """Run a service without access control, and return its address."""
+    with running_service(*map(str, bundles.values()), "--no-auth", "--workers", "1") as service:
+        yield service.url
+
+
+@pytest.fixture
+def opened(open_page: Callable[..., Opened], address: str) -> Opened:
+    return open_page(address)
 
 
 @pytest.fixture(scope="session")
