@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 
+from farandole.bundle.blocks import stabilize
+from farandole.bundle.predictor import Compute
 from farandole.errors import BundleError
 from farandole.shards import Schema
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
 WEIGHTS = "weights.safetensors"
-OWN_BUILDERS = "farandole."
-"""The beginning of the names of builders that this package has."""
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -28,9 +27,6 @@ def save_weights(network: nn.Module, path: Path) -> None:
     Raises:
         ValueError: The state of the network holds something that is not a tensor of a common type.
     """
-    import torch
-    from safetensors.torch import save_file
-
     state = network.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if other:
@@ -51,8 +47,6 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
     Raises:
         BundleError: The builder cannot be used, or the weights do not fit its network.
     """
-    from safetensors.torch import load_file
-
     module_name, function_name = builder.split(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module_name), function_name)(schema, **options)
@@ -66,6 +60,27 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
     return network.eval()
 
 
+def eager(network: nn.Module) -> Compute:
+    """Return a network as a function of arrays, whose results do not depend on what else is in a batch.
+
+    The function needs a multiple of `MIN_ROWS` rows, or of `LINEAR_ROWS` if layers other than torch's own are in the
+    network.
+    """
+    stabilize(network)
+    return as_function(lambda groups: network(**groups))
+
+
+def as_function(call: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Compute:
+    """Return a function of tensors as one of arrays."""
+
+    def compute(features: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            outputs: np.ndarray = call(as_tensors(features)).float().numpy()
+        return outputs
+
+    return compute
+
+
 def add_code(folder: Path) -> None:
     """Let Python import the modules of a bundle that carries code."""
     if str(folder) not in sys.path:
@@ -74,6 +89,4 @@ def add_code(folder: Path) -> None:
 
 def as_tensors(features: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Return features as tensors that share their memory."""
-    import torch
-
     return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in features.items()}

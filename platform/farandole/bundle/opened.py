@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from farandole.bundle.manifest import check_files, digest_of, read_manifest
-from farandole.bundle.network import OWN_BUILDERS, add_code, as_tensors, load_network
 from farandole.bundle.predictor import Compute, Predictor
-from farandole.bundle.write import CODE, MODEL, PREPROCESSING, ROWS
+from farandole.bundle.signing import check_signature
+from farandole.bundle.write import CODE, MODEL, OWN_BUILDERS, PREPROCESSING, ROWS
 from farandole.errors import BundleError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn, Schema
@@ -108,7 +105,8 @@ class Bundle:
         form = form or self.default_form
         if form not in self.forms:
             raise BundleError(f"{self.path}: has no form {form!r} of the network; it has {', '.join(self.forms)}")
-        return Predictor(self.preprocessing, self.row_forms, _compute(self, form, run_code))
+        compute, row_multiple = _load(self, form, run_code)
+        return Predictor(self.preprocessing, self.row_forms, compute, row_multiple)
 
     def network(self, *, run_code: bool = False) -> nn.Module:
         """Build the network of the form `eager`, with its weights.
@@ -119,6 +117,8 @@ class Bundle:
         Raises:
             BundleError: The network cannot be built, or code would have to run.
         """
+        from farandole.bundle.network import add_code, load_network
+
         builder = self.model["builder"]
         if not builder.startswith(OWN_BUILDERS):
             if not run_code:
@@ -130,42 +130,38 @@ class Bundle:
         return load_network(self.path, builder, self.model["options"], self.schema)
 
 
-def open_bundle(path: str | Path, public_key: Any = None) -> Bundle:
+def open_bundle(path: str | Path, public_key: str | Path | None = None) -> Bundle:
     """Open a bundle, after comparing every file with the manifest.
 
     Args:
         path: The directory.
-        public_key: Key that must have signed the bundle; None: it need not be signed.
+        public_key: PEM file with the Ed25519 key that must have signed the bundle; None: it need not be signed.
 
     Raises:
         BundleError: The directory is not a bundle, a file was changed, or the signature is wrong.
     """
     folder = Path(path)
     content, document = read_manifest(folder)
+    if public_key is not None:
+        check_signature(folder, content, Path(public_key))
     check_files(folder, document)
     return Bundle(folder, digest_of(content), document["name"])
 
 
-def _compute(bundle: Bundle, form: str, run_code: bool) -> Compute:
-    import torch
+def _load(bundle: Bundle, form: str, run_code: bool) -> tuple[Compute, int]:
+    """Return the network in a form, and of how many rows it is given a multiple."""
+    from farandole.bundle.blocks import LINEAR_ROWS, MIN_ROWS
 
+    file = bundle.path / Path(bundle.model["forms"][form]["file"]).name
     if form == "program":
-        from farandole.bundle.program import PROGRAM, load_program
+        from farandole.bundle.program import load_program
 
-        program = load_program(bundle.path / PROGRAM)
+        return load_program(file), LINEAR_ROWS
+    if form != "eager":
+        from farandole.bundle.onnx_form import load_onnx
 
-        def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
-            return program(groups)
-    else:
-        network = bundle.network(run_code=run_code)
+        return load_onnx(file), 1
+    from farandole.bundle.network import eager
 
-        def call(groups: dict[str, torch.Tensor]) -> torch.Tensor:
-            outputs: torch.Tensor = network(**groups)
-            return outputs
-
-    def compute(features: Mapping[str, np.ndarray]) -> np.ndarray:
-        with torch.no_grad():
-            found: np.ndarray = call(as_tensors(features)).float().numpy()
-        return found
-
-    return compute
+    is_own = bundle.model["builder"].startswith(OWN_BUILDERS)
+    return eager(bundle.network(run_code=run_code)), MIN_ROWS if is_own else LINEAR_ROWS

@@ -15,7 +15,8 @@ from farandole.shards import LabelColumn
 Compute = Callable[[dict[str, np.ndarray]], np.ndarray]
 """Features `{group: [rows, ...]}` to outputs, float32 `[rows, outputs]`."""
 
-BLOCK_ROWS = 64
+_BLOCK_ROWS = 1024
+"""Rows that a network computes at most at once: more need more memory, and no less time for each row."""
 
 
 class Predictor:
@@ -25,7 +26,7 @@ class Predictor:
         preprocessing: The fitted preprocessing.
         forms: Column to how the sources write it.
         compute: The network.
-        block_rows: Rows that the network computes at once; None: any number.
+        row_multiple: The network is given a multiple of this many rows: see `farandole.bundle.blocks`.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class Predictor:
         preprocessing: Preprocessing,
         forms: Mapping[str, RawForm],
         compute: Compute,
-        block_rows: int | None = BLOCK_ROWS,
+        row_multiple: int = 1,
     ) -> None:
-        self._preprocessing, self._forms, self._compute, self._block_rows = preprocessing, forms, compute, block_rows
+        self._preprocessing, self._forms, self._compute = preprocessing, forms, compute
+        self._row_multiple = row_multiple
         self.label: LabelColumn = preprocessing.schema.target
 
     def raw_batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
@@ -64,16 +66,14 @@ class Predictor:
     def outputs(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Compute the network's outputs, float32 `[rows, outputs]`.
 
-        Rows are computed in blocks of a fixed size, of which the last is filled with copies of its last row: the
-        result of a matrix product depends on the number of its rows in the last bits.
+        Those of the forms `eager` and `program` do not depend on what else is in the batch.
         """
         rows = len(next(iter(features.values())))
-        if self._block_rows is None or not rows:
-            return self._compute(dict(features)) if rows else np.empty((0, self.label.num_outputs), np.float32)
-        blocks = range(0, rows, self._block_rows)
+        if not rows:
+            return np.empty((0, self.label.num_outputs), np.float32)
         parts = [
-            self._block({name: values[start : start + self._block_rows] for name, values in features.items()})
-            for start in blocks
+            self._block({name: values[start : start + _BLOCK_ROWS] for name, values in features.items()})
+            for start in range(0, rows, _BLOCK_ROWS)
         ]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -92,7 +92,7 @@ class Predictor:
 
     def _block(self, features: dict[str, np.ndarray]) -> np.ndarray:
         rows = len(next(iter(features.values())))
-        lacking = (self._block_rows or rows) - rows
+        lacking = -rows % self._row_multiple
         if lacking:
             features = {
                 name: np.concatenate([values, np.repeat(values[-1:], lacking, 0)]) for name, values in features.items()
@@ -101,6 +101,8 @@ class Predictor:
 
     def _find_wrong_row(self, columns: Mapping[str, Any]) -> int | None:
         """Return the first row that is wrong by itself; None if none is, as when a column is missing."""
+        if self._is_wrong(columns, 0, 0):
+            return None
         start, stop = 0, self._count(columns)
         while stop - start > 1:
             middle = (start + stop) // 2

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farandole.bundle.manifest import read_manifest, write_manifest
-from farandole.bundle.network import OWN_BUILDERS, WEIGHTS, save_weights
 from farandole.errors import BundleError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.process.atomic import atomic_directory
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL, PREPROCESSING, ROWS = "model.json", "preprocessing.json", "rows.json"
+OWN_BUILDERS = "farandole.models."
+"""The beginning of the names of builders that this package has."""
 CODE = "code"
 """Folder of the user's modules, in a bundle whose network cannot be used without them."""
 _LIBRARIES = ("farandole", "torch", "numpy", "pyarrow", "tokenizers", "pillow")
@@ -101,6 +102,7 @@ def add_form(folder: Path, name: str, files: Mapping[str, bytes | Path], entry: 
 
 def _write_network(network: nn.Module, contents: BundleContents, folder: Path) -> str | None:
     """Write the network's forms and `model.json`; return why torch.export cannot follow the network."""
+    from farandole.bundle.network import WEIGHTS, save_weights
     from farandole.bundle.program import PROGRAM, save_program
 
     save_weights(network, folder / WEIGHTS)

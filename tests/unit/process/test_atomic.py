@@ -56,6 +56,19 @@ def test_permissions_can_be_chosen(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
+def test_private_file_is_private_before_it_has_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    write_bytes = Path.write_bytes
+
+    def watched(path: Path, content: bytes) -> int:
+        seen.append((path.stat().st_mode & 0o777, path.stat().st_size))
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", watched)
+    write_atomic(tmp_path / "a", "secret", mode=0o600)
+    assert seen == [(0o600, 0)]
+
+
 def test_json_ends_with_a_line_feed(tmp_path: Path) -> None:
     write_json(tmp_path / "a", {"b": "é"}, indent=1)
     text = (tmp_path / "a").read_text()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farandole.process.locks import (
+    RepeatedLock,
     boot_id,
     is_locked,
     lock_within,
@@ -127,3 +128,29 @@ def test_process_is_identified_by_its_id_and_start_time() -> None:
     child.wait()
     assert start_ticks(child.pid) is None
     assert len(boot_id()) == 36
+
+
+def test_repeated_lock_excludes_threads_processes_and_forked_children(tmp_path: Path) -> None:
+    counter, lock = tmp_path / "counter", RepeatedLock(tmp_path / "lock")
+    counter.write_text("0")
+
+    def count() -> None:
+        for _ in range(100):
+            with lock:
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    child = os.fork()
+    if child == 0:
+        count()
+        os._exit(0)
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert counter.read_text() == "300"
+    with lock:
+        assert is_locked(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
+    lock.close()

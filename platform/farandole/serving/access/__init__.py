@@ -6,7 +6,7 @@ from farandole.serving.access.allowances import Rate, parse_expiry, parse_rate
 from farandole.serving.access.audit_chain import AuditReport, verify_audit
 from farandole.serving.access.callers import SCOPES, AccessDenied, Caller, Scope
 from farandole.serving.access.gate import Access, AccessConfig, access_directory, open_directory
-from farandole.serving.access.key_store import KeyRecord, KeyStore
+from farandole.serving.access.key_store import KEYS_VARIABLE, KeyRecord, KeyStore
 from farandole.serving.access.security_headers import SECURITY_HEADERS
 from farandole.serving.access.server_secret import SECRET_VARIABLE, read_secret
 from farandole.serving.access.tls import TlsFiles
@@ -14,6 +14,7 @@ from farandole.serving.access.tokens import ALGORITHMS, TokenRules
 
 __all__ = [
     "ALGORITHMS",
+    "KEYS_VARIABLE",
     "SCOPES",
     "SECRET_VARIABLE",
     "SECURITY_HEADERS",

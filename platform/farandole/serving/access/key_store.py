@@ -29,6 +29,10 @@ from farandole.serving.access.server_secret import ServerSecret
 PREFIX = "fdl_"
 """The beginning of every key."""
 
+KEYS_VARIABLE = "FARANDOLE_ACCESS_KEYS_FILE"
+"""The environment variable with the path of the file with the keys, such as a mounted Secret of Kubernetes; without it,
+the file is in the access directory."""
+
 FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[\w.@:+-][\w .@:+-]{0,63}")
@@ -87,7 +91,9 @@ class KeyStore:
     """
 
     def __init__(self, directory: Path, secret: ServerSecret | None = None) -> None:
-        self._path, self._lock_path = directory / _FILE, directory / _LOCK
+        named = os.environ.get(KEYS_VARIABLE)
+        self._path = Path(named).expanduser() if named else directory / _FILE
+        self._lock_path = self._path.with_name(_LOCK)
         self._hash_key = secret.derive("api keys") if secret else None
 
     @property

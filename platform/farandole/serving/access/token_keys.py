@@ -8,6 +8,7 @@ well, so that a service can start while the provider is away.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import logging
 import time
@@ -107,13 +108,16 @@ class TokenKeys:
 
         Raises:
             OSError: The file or the server does not answer.
-            ValueError: The answer is too large.
+            ValueError: The answer is too large, or not HTTP.
         """
         if not self._is_url:
             return Path(self._location).expanduser().read_bytes()
         request = urllib.request.Request(self._location, headers={"Accept": "application/json"})
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S) as answer:
-            content: bytes = answer.read(_MAX_BYTES + 1)
+        try:
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S) as answer:
+                content: bytes = answer.read(_MAX_BYTES + 1)
+        except http.client.HTTPException as error:
+            raise ValueError(f"the answer is not HTTP: {type(error).__name__}") from error
         if len(content) > _MAX_BYTES:
             raise ValueError(f"the answer is larger than {_MAX_BYTES} bytes")
         return content
@@ -170,7 +174,10 @@ def parse_key_set(content: bytes) -> dict[str | None, list[Key]]:
     from joserfc.errors import JoseError
     from joserfc.jwk import import_key
 
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("it is not a JWK set: a JSON object with a list `keys`")  # noqa: TRY004 - of the content
     found: dict[str | None, list[Key]] = {}

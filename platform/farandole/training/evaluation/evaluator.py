@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from farandole.bundle.blocks import pad_tensors
 from farandole.loading import EvaluationLoader
 from farandole.shards import Dataset, LabelColumn
 from farandole.training import heartbeat, world
@@ -68,7 +69,7 @@ class Evaluator:
         with torch.no_grad(), autocast(self.precision, self.device), explain_dataset_change(self.dataset):
             for batch in EvaluationLoader(self.dataset, split, rank=self.gang.rank, size=self.gang.size):
                 on_device = batch.to(self.device)
-                found = self.model(**on_device.features)
+                found = self._compute(on_device.features, batch.rows)
                 check_outputs(found, batch.rows, label, mode=_MODE)
                 outputs.append(found.float().cpu())
                 labels.append(batch.label)
@@ -81,6 +82,13 @@ class Evaluator:
         if label.kind == "regression":
             all_outputs, all_labels = _in_units(label, all_outputs), _in_units(label, all_labels)
         return EvaluationResult(all_outputs, all_labels, self.compute_metrics(all_outputs, all_labels))
+
+    def _compute(self, features: dict[str, torch.Tensor], rows: int) -> torch.Tensor:
+        """Compute a batch, filled up so that a served model can repeat the result of each row to the bit."""
+        padded = pad_tensors(features)
+        outputs: torch.Tensor = self.model(**padded)
+        is_padded = isinstance(outputs, torch.Tensor) and outputs.shape[:1] == next(iter(padded.values())).shape[:1]
+        return outputs[:rows] if is_padded else outputs
 
 
 def check_evaluation(dataset: Dataset, model: nn.Module, device: torch.device) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +136,22 @@ def test_answer_that_is_not_a_key_set_is_an_error(tmp_path: Path, provider: KeyS
     provider.content = content
     with pytest.raises(UnavailableError, match="the token keys cannot be read"):
         _open(tmp_path, provider.url)
+
+
+def test_answer_that_is_not_http_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection = listener.accept()[0]
+            connection.recv(10_000)
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UnavailableError, match=r"cannot be read \(the answer is not HTTP: BadStatusLine\)"):
+            _open(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}/keys")
+        thread.join()
 
 
 def test_redirect_is_not_followed(tmp_path: Path, provider: KeySetServer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farandole.errors import UserError
-from farandole.serving.access.key_store import KeyCache, KeyRecord, KeyStore
+from farandole.serving.access.key_store import KEYS_VARIABLE, KeyCache, KeyRecord, KeyStore
 from farandole.serving.access.server_secret import read_secret
 from tests.support.access import key_store
 
@@ -131,6 +131,29 @@ def test_every_quick_change_is_seen(tmp_path: Path) -> None:
         assert found is not None
         assert found.record.revoked
     cache.close()
+
+
+def test_variable_names_a_file_that_is_replaced_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes mounts a Secret as links into a folder, and replaces the link to that folder."""
+    maker = key_store(tmp_path)
+    key, record = maker.create("web", ["predict"])
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old" / "keys").write_bytes(maker.path.read_bytes())
+    maker.revoke("web")
+    (tmp_path / "new" / "keys").write_bytes(maker.path.read_bytes())
+    (tmp_path / "data").symlink_to("old")
+    (tmp_path / "keys").symlink_to("data/keys")
+    monkeypatch.setenv(KEYS_VARIABLE, str(tmp_path / "keys"))
+    cache = KeyCache(key_store(tmp_path))
+    found = cache.find(key)
+    assert found is not None
+    assert found.record == record
+    (tmp_path / "link").symlink_to("new")
+    (tmp_path / "link").rename(tmp_path / "data")
+    found = cache.find(key)
+    assert found is not None
+    assert found.record.state == "revoked"
 
 
 def test_key_of_another_secret_is_unknown(tmp_path: Path) -> None:

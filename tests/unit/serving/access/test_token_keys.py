@@ -22,7 +22,18 @@ def _set(*keys: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"keys": {}}', _set(), _set(7), _set({"kty": "EC"}), _set({"kty": "EC", "x": 3})]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"keys": {}}',
+        _set(),
+        _set(7),
+        _set({"kty": "EC"}),
+        _set({"kty": "EC", "x": 3}),
+        b"[" * 100_000,
+    ],
 )
 def test_content_without_a_usable_key_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
