@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.serving.page.conftest import CHROMIUM, Opened
+from tests.support.browser_page import CHROMIUM, Opened
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; install Debian's package"),
-    pytest.mark.slow(seconds=60),
+    pytest.mark.slow(seconds=6),
     pytest.mark.timeout(900),
 ]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from farandole.bundle import Predictor
-from tests.acceptance.serving.page.conftest import CHROMIUM, Opened
+from tests.support.browser_page import CHROMIUM, Opened
 from tests.support.page_models import EVIL_VALUE, mixed_rows
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; install Debian's package"),
-    pytest.mark.slow(seconds=20),
+    pytest.mark.slow(seconds=4),
     pytest.mark.timeout(900),
 ]
 

@@ -16,7 +16,7 @@ import pytest
 
 from farandole.bundle import Predictor
 from farandole.serving.page import form_fields
-from tests.acceptance.serving.page.conftest import CHROMIUM, Opened
+from tests.support.browser_page import CHROMIUM, Opened
 from tests.support.command import FARANDOLE
 from tests.support.page_models import EVIL, EVIL_VALUE, mixed, png
 from tests.support.served import running_service
@@ -24,7 +24,7 @@ from tests.support.served import running_service
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; install Debian's package"),
-    pytest.mark.slow(seconds=60),
+    pytest.mark.slow(seconds=8),
     pytest.mark.timeout(900),
 ]
 
@@ -267,7 +267,8 @@ def guarded(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("access")
     keys = {"predict": _make_key(folder, "predict"), "both": _make_key(folder, "predict", "explain")}
     paths = [str(bundles["reviews"]), str(bundles["digits"])]
-    with running_service(*paths, "--access-dir", str(folder), "--workers", "1") as service:
+    home = {"FARANDOLE_HOME": str(folder / "home")}
+    with running_service(*paths, "--access-dir", str(folder), "--workers", "1", environment=home) as service:
         yield service.url, keys
 
 
