@@ -31,7 +31,13 @@ def test_answers_are_those_of_the_predictor(model: ServedModel) -> None:
 
 
 def test_answer_does_not_depend_on_the_other_requests_of_a_batch(model: ServedModel) -> None:
-    spellings: list[dict[str, Any]] = [{"distance": 212}, {"distance": "212.0"}, {"carrier": 7}, {"delayed": 1}, {"seats": None}]
+    spellings: list[dict[str, Any]] = [
+        {"distance": 212},
+        {"distance": "212.0"},
+        {"carrier": 7},
+        {"delayed": 1},
+        {"seats": None},
+    ]
     rows = [ROW, OTHER_ROW, *({**OTHER_ROW, **changed} for changed in spellings)]
     alone = [bits(model.compute([request(model, row)])[0]) for row in rows]
     for order in itertools.islice(itertools.permutations(range(len(rows))), 0, None, 700):
