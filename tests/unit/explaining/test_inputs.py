@@ -45,6 +45,8 @@ class Own(nn.Module):
             looked_up = self.joint(ids[:, 0]) + self.joint(ids[:, 1] + self.offset)
         elif self.how == "one ignored":
             looked_up = self.first(ids[:, 0])
+        elif self.how == "also as numbers":
+            looked_up = self.first(ids[:, 0]) + self.second(ids[:, 1]) * ids[:, 1:].float()
         elif self.how == "function":
             looked_up = self.first(ids[:, 0]) + F.embedding(ids[:, 1], self.second.weight)
         else:
@@ -81,9 +83,10 @@ def test_a_joint_embedding_gives_the_same_as_single_ones() -> None:
         assert one.columns == pytest.approx(other.columns, abs=1e-6)
 
 
-def test_ids_that_cannot_be_followed_are_an_error() -> None:
+@pytest.mark.parametrize("how", ["function", "also as numbers"])
+def test_ids_that_cannot_be_followed_are_an_error(how: str) -> None:
     with pytest.raises(ModelError, match=r"network:build: the ids of town \(group categorical\) reach the outputs"):
-        Explainer(made_model(own, CATEGORIES, how="function"))
+        Explainer(made_model(own, CATEGORIES, how=how))
 
 
 def test_an_embedding_that_is_called_twice_is_an_error() -> None:
