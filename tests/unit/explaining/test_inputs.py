@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from farandole.bundle.program import load_program, save_program
+from farandole.bundle.program import load_module, save_program
 from farandole.errors import ModelError
 from farandole.explaining import ExplainedModel, Explainer
 from farandole.explaining.inputs import InputPoints
@@ -112,7 +111,7 @@ def test_an_exported_program_is_explained_like_its_network(tmp_path: Path) -> No
     save_program(model.network, features_of(model, 1), tmp_path / "network.pt2")
     masks = frozenset(group.name for group in model.schema.groups if group.kind == "mask")
     program = ExplainedModel(
-        ProgramNetwork(cast(Any, load_program(tmp_path / "network.pt2")), masks), model.preprocessing, model.statistics
+        ProgramNetwork(load_module(tmp_path / "network.pt2"), masks), model.preprocessing, model.statistics
     )
     batch = raw_batch(model, 3)
     for eager, exported in zip(Explainer(model).explain(batch), Explainer(program).explain(batch), strict=True):
