@@ -47,14 +47,10 @@ def save_onnx(network: nn.Module, features: Mapping[str, np.ndarray], path: Path
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), quiet, torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns about its own internals
+        shapes = ({name: {0: rows} for name in groups},)
+        exported = torch.export.export(MappingNetwork(network), (groups,), dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(
-            MappingNetwork(network),
-            (groups,),
-            dynamic_shapes=({name: {0: rows} for name in groups},),
-            input_names=list(groups),
-            output_names=["outputs"],
-            dynamo=True,
-            verbose=False,
+            exported, input_names=list(groups), output_names=["outputs"], dynamo=True, verbose=False
         )
         assert program is not None
         program.save(str(path), external_data=False)
@@ -68,7 +64,7 @@ def load_onnx(path: Path) -> Compute:
         BundleError: It cannot load the graph.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     except ImportError as error:
         raise UnavailableError(_MISSING) from error
     options = onnxruntime.SessionOptions()
