@@ -30,7 +30,12 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 
 def intervals(
-    names: tuple[str, ...], outputs: np.ndarray, label: np.ndarray, column: LabelColumn
+    names: tuple[str, ...],
+    outputs: np.ndarray,
+    label: np.ndarray,
+    column: LabelColumn,
+    *,
+    replicates: int = REPLICATES,
 ) -> dict[str, list[float]]:
     """Return the ends of the 95% interval of each built-in metric that the rows define. The result is reproducible.
 
@@ -39,6 +44,7 @@ def intervals(
         outputs: `[B, O]`; for regression in the label's own units.
         label: `[B]`.
         column: The label's column.
+        replicates: How often the rows are drawn.
     """
     rows = len(label)
     if rows < 2:
@@ -51,14 +57,14 @@ def intervals(
         chosen = np.sort(random.choice(rows, MAX_ROWS, replace=False))
         outputs, label = outputs[chosen], label[chosen]
     metrics = weighted_metrics(names, outputs, label, column, classes)
-    replicates: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
-    for _ in range(0, REPLICATES, _AT_ONCE):
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for _ in range(0, replicates, _AT_ONCE):
         weights = _draw(random, len(label))
         for name, metric in metrics.items():
-            replicates[name].append(metric(weights))
+            drawn[name].append(metric(weights))
     once, narrowing = np.ones((1, len(label))), min(1.0, MAX_ROWS / rows) ** 0.5
     found = {}
-    for name, parts in replicates.items():
+    for name, parts in drawn.items():
         values, center = np.concatenate(parts), float(metrics[name](once)[0])
         if np.isnan(center) or np.isnan(values).mean() > _MAX_UNDEFINED:
             continue
