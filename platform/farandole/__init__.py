@@ -92,6 +92,15 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
     from farandole.planning import Plan as Plan
     from farandole.planning import PlanStep as PlanStep
     from farandole.planning import plan as plan
+    from farandole.serving.compression import (
+        Compression as Compression,
+    )
+    from farandole.serving.compression import (
+        FormMeasure as FormMeasure,
+    )
+    from farandole.serving.compression import (
+        compress_model as compress_model,
+    )
     from farandole.serving.registry import (
         FetchedBundle as FetchedBundle,
     )
@@ -153,6 +162,7 @@ if TYPE_CHECKING:  # the same names as in `_SOURCES`, for type checkers; a test 
 _SOURCES = {
     "Augmentation": "farandole.loading",
     "Checkpoint": "farandole.training.script_session",
+    "Compression": "farandole.serving.compression",
     "Dataset": "farandole.shards",
     "DatasetSummary": "farandole.launch.result",
     "EvaluationLoader": "farandole.loading",
@@ -160,6 +170,7 @@ _SOURCES = {
     "EventHandler": "farandole.events",
     "FarandoleError": "farandole.errors",
     "FetchedBundle": "farandole.serving.registry",
+    "FormMeasure": "farandole.serving.compression",
     "GateResult": "farandole.serving.registry",
     "Job": "farandole.spec",
     "JobFailedError": "farandole.errors",
@@ -185,6 +196,7 @@ _SOURCES = {
     "UserError": "farandole.errors",
     "cancel": "farandole.api",
     "compare_models": "farandole.serving.registry",
+    "compress_model": "farandole.serving.compression",
     "dataset_page": "farandole.pages",
     "fetch_bundle": "farandole.serving.registry",
     "init": "farandole.api",

@@ -60,8 +60,6 @@ _SERIAL_BATCH = 256
 than it helps where other processes use the cores, such as the baseline."""
 _AVERAGED_SHARE, _MIN_AVERAGED_STEPS = 1 / 24, 2
 """The average of the weights extends over this share of all steps: about an epoch of a table of a few thousand rows."""
-_WITH_LABEL_MEANS: tuple[LabelKind, ...] = ("regression",)
-"""Kinds of label whose mean is an input for each category of many values; it did not help with two classes."""
 _FEW_ROWS = 20_000
 _MEMBERS_OF_FEW_ROWS, _MEMBERS = 16, 8
 """More members are better, but each costs time."""
@@ -178,12 +176,7 @@ def tabular_options(rows: int, label: LabelKind) -> dict[str, Any]:
     """Return the options of the tabular network that depend on the table."""
     intervals = min(max(round(math.sqrt(rows) / 2), _MIN_INTERVALS), _MAX_INTERVALS)
     members = _MEMBERS_OF_FEW_ROWS if rows < _FEW_ROWS else _MEMBERS
-    return {
-        "members": members,
-        "intervals": intervals,
-        "dropout": _DROPOUT[label],
-        "label_means": label in _WITH_LABEL_MEANS,
-    }
+    return {"members": members, "intervals": intervals, "dropout": _DROPOUT[label]}
 
 
 def chosen_values(job: Job, resolved: Job) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage of the job began (`prepare`, `train`, `evaluate`, `register`)."""
+    """A stage of the job began (`prepare`, `train`, `evaluate`, `explain`, `register`)."""
 
     stage: str
     text: str

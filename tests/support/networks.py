@@ -189,21 +189,6 @@ def build_with_sample(schema: Schema, fails: bool = False) -> nn.Module:
     return Sampled(schema)
 
 
-def build_with_labels(schema: Schema, fails: bool = False) -> nn.Module:
-    """Build a network that keeps the rows that it receives with their labels."""
-
-    class Labelled(Network):
-        label: torch.Tensor
-        rows: dict[str, torch.Tensor]
-
-        def initialize_from_labels(self, label: torch.Tensor, **groups: torch.Tensor) -> None:
-            if fails:
-                raise ValueError("no label")
-            self.label, self.rows = label, groups
-
-    return Labelled(schema)
-
-
 STEEP_ABOVE = 0.5
 """Above this value of the group `row`, the gradient of `build_overflowing` is infinite."""
 

@@ -149,6 +149,53 @@ def card(model: Model, as_json: AsJson = False) -> None:
     render_models.show_card(found, as_json=as_json)
 
 
+@app.command(cls=PlainCommand)
+def compress(
+    model: Model,
+    int8: Annotated[
+        str,
+        typer.Option(
+            "--int8",
+            metavar="METHOD",
+            help="static (calibrated on the validation split) or dynamic.",
+            show_default=False,
+            autocompletion=one_of("static", "dynamic"),
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write the new bundle here.", show_default=False),
+    ] = None,
+    register: Annotated[bool, typer.Option("--register", help="Add a version with the new bundle.")] = False,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", metavar="SHARE", help="Largest accepted drop of the test metric.")
+    ] = 0.01,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="The dataset directory.", show_default="where the job prepared it"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a form with 8-bit weights; exit code 2 if it predicts too much worse."""
+    from farandole.cli import render_models
+    from farandole.cli.progress import event_display
+    from farandole.serving.compression import compress_model
+
+    with event_display() as on_event:
+        found = compress_model(
+            model,
+            int8=int8,
+            output=output,
+            register=register,
+            max_drop=max_drop,
+            dataset=dataset,
+            on_event=on_event,
+        )
+    render_models.show_compression(found, as_json=as_json)
+    if not found.accepted:
+        sys.exit(UserError.exit_code)
+
+
 def _confirm(plan: Promotion) -> None:
     """Ask whether to promote.
 

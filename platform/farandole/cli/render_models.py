@@ -14,6 +14,7 @@ from farandole.cli.render import print_json
 from farandole.events import format_count, format_metric
 
 if TYPE_CHECKING:
+    from farandole.serving.compression import Compression
     from farandole.serving.registry import (
         ModelCardText,
         ModelComparison,
@@ -178,6 +179,38 @@ def show_card(card: ModelCardText, *, as_json: bool) -> None:
     from rich.markdown import Markdown
 
     make_console().print(Markdown(card.text, hyperlinks=False))
+
+
+def show_compression(found: Compression, *, as_json: bool) -> None:
+    """Show the result of `models compress`."""
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console = make_console()
+    columns = [Column("form", style="bold")]
+    columns += [Column(name, is_number=True) for name in ("bytes", "ms for a row", "rows/s", found.metric)]
+    rows = [
+        [
+            "int8" if form is found.after else form.form,
+            f"{form.bytes:,}",
+            f"{form.row_ms:.3f}",
+            f"{form.rows_per_s:,.0f}",
+            format_metric(form.metric),
+        ]
+        for form in (found.before, found.after)
+    ]
+    print_table(console, columns, rows, title=f"{found.method} of {found.model}, one thread, test split")
+    if not found.accepted:
+        text = (
+            f"{found.metric} is worse by {found.drop:.2%}, and {found.max_drop:.2%} is accepted: nothing was written or"
+            " registered; --max-drop accepts more"
+        )
+        print_text(console, text)
+        return
+    if found.output is not None:
+        print_text(console, f"written to {found.output}")
+    if found.registered is not None:
+        print_text(console, f"registered as {found.registered}")
 
 
 def _grow(tree: Tree, step: TraceStep, width: int) -> None:

@@ -165,15 +165,23 @@ class Explainer:
         found = self.attribute(features, target)
         return [self._explanation(features, found, row) for row in range(len(found.outputs))]
 
-    def attribute(self, features: Mapping[str, np.ndarray], target: str | None = None) -> Attributions:
-        """Return the attributions of rows; see `explain`."""
+    def attribute(
+        self, features: Mapping[str, np.ndarray], target: str | None = None, *, refine: bool = True
+    ) -> Attributions:
+        """Return the attributions of rows; see `explain`.
+
+        Args:
+            features: `{group: [rows, ...]}`.
+            target: The class whose output is explained.
+            refine: Whether rows whose error exceeds `TOLERANCE` are computed again.
+        """
         chosen = self._choose(features, target)
         groups, outputs, baseline_outputs = self._integrate(features, chosen, self.steps)
         sums = _sum_rows(groups, len(outputs))
         wrong = np.abs(sums - (outputs - baseline_outputs)) > np.maximum(
             TOLERANCE * np.abs(outputs - baseline_outputs), _ROUNDING * (np.abs(outputs) + np.abs(baseline_outputs))
         )
-        if wrong.any():
+        if refine and wrong.any():
             refined, _, _ = self._integrate(take_rows(features, wrong), chosen[wrong], REFINEMENT * self.steps)
             for name, values in refined.items():
                 groups[name][wrong] = values

@@ -222,11 +222,8 @@ def _watched(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[object,
 
 
 def _run(model: ExplainedModel, probe: Mapping[str, np.ndarray]) -> np.ndarray:
-    masks = {group.name for group in model.schema.groups if group.kind == "mask"}
-    tensors = {name: each.bool() if name in masks else each for name, each in as_tensors(probe).items()}
     try:
-        with torch.no_grad():
-            found: np.ndarray = model.network(**tensors).float().numpy()
+        found: np.ndarray = model.forward(probe).numpy()
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(

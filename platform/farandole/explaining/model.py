@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from farandole.bundle.program import PROGRAM, load_program
 from farandole.errors import ModelError, UnavailableError
 from farandole.explaining.columns import ColumnMap
-from farandole.explaining.program import ProgramNetwork
 from farandole.preprocess import Preprocessing
 from farandole.shards import LabelColumn, Schema
 
@@ -76,12 +76,19 @@ class ExplainedModel:
         """
         rows = count_rows(features)
         found = np.empty((rows, self.label.num_outputs), np.float32)
-        with torch.no_grad():
-            for start in range(0, rows, BLOCK_ROWS):
-                block = fill_rows({name: values[start : start + BLOCK_ROWS] for name, values in features.items()})
-                stop = min(start + BLOCK_ROWS, rows)
-                found[start:stop] = self.network(**as_tensors(block)).float().numpy()[: stop - start]
+        for start in range(0, rows, BLOCK_ROWS):
+            block = fill_rows({name: values[start : start + BLOCK_ROWS] for name, values in features.items()})
+            stop = min(start + BLOCK_ROWS, rows)
+            found[start:stop] = self.forward(block).numpy()[: stop - start]
         return found
+
+    def forward(self, features: Mapping[str, np.ndarray]) -> torch.Tensor:
+        """Compute the outputs of all rows at once, float32 `[rows, outputs]`; masks are bool, as in training."""
+        masks = {group.name for group in self.schema.groups if group.kind == "mask"}
+        tensors = {name: each.bool() if name in masks else each for name, each in as_tensors(features).items()}
+        with torch.no_grad():
+            outputs: torch.Tensor = self.network(**tensors).float()
+        return outputs
 
 
 def count_rows(features: Mapping[str, np.ndarray]) -> int:
@@ -134,3 +141,46 @@ def open_explained(bundle: Bundle, *, run_code: bool = False) -> ExplainedModel:
     masks = frozenset(group.name for group in preprocessing.schema.groups if group.kind == "mask")
     program = cast("fx.GraphModule", load_program(bundle.path / PROGRAM))
     return ExplainedModel(ProgramNetwork(program, masks), preprocessing, known, f"the program of {builder}")
+
+
+class ProgramNetwork(nn.Module):
+    """A program of torch.export as a network whose lookups of ids are modules.
+
+    Its checks of types are removed: they would refuse numbers between two pixels.
+
+    Args:
+        program: The program, which takes its groups as one mapping; it is changed.
+        masks: Names of the groups that are masks, which the program takes as uint8.
+    """
+
+    def __init__(self, program: fx.GraphModule, masks: frozenset[str]) -> None:
+        super().__init__()
+        self.training = False  # a program cannot be asked to change its mode
+        self.masks = masks
+        self.program = program
+        graph = program.graph
+        for number, node in enumerate(list(graph.nodes)):
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                graph.erase_node(node)
+            elif node.target is torch.ops.aten.embedding.default:
+                name = f"lookup_{number}"
+                program.add_submodule(name, _Lookup())
+                with graph.inserting_before(node):
+                    lookup = graph.call_module(name, (node.args[1], node.args[0]))
+                node.replace_all_uses_with(lookup)
+                graph.erase_node(node)
+        program.recompile()
+
+    def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+        """Map all groups to logits or values `[B, O]`."""
+        typed = {name: each.to(torch.uint8) if name in self.masks else each for name, each in groups.items()}
+        outputs: torch.Tensor = self.program(typed)
+        return outputs
+
+
+class _Lookup(nn.Module):
+    """A lookup of ids in a matrix that is an argument."""
+
+    def forward(self, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Map ids `[…]` and weights `[C, D]` to `[…, D]`."""
+        return F.embedding(ids, weight)

@@ -25,13 +25,11 @@ from farandole.errors import ModelError
 from farandole.models.layers import drop_activations, scale_pixels
 from farandole.shards import Group, Schema
 
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 _MAX_ONE_HOT = 9
 """Categories with at most this many ids become one-hot columns (RealMLP, section 3); ids include unknown, missing."""
 _EMBEDDING_SIZE = 8
 """Length of the embedding of other categories (RealMLP, section 3)."""
-_PRIOR_ROWS = 20.0
-"""Rows of the overall mean that are added to those of an id: the mean of a rare one says little of other rows."""
 _MAX_ENCODED = 512
 """A group of numbers has at most this many encoded columns: of many numbers, each has fewer intervals, or none. With
 more columns, the first layer learns the training rows by heart."""
@@ -54,7 +52,6 @@ class Tabular(nn.Module):
         dropout: Share of hidden activations that training drops.
         activation: One of `relu`, `silu`, `gelu`.
         intervals: Maximum number of intervals of the encoding of a number; 0: no encoding.
-        label_means: Whether the mean label of an id is an input beside its embedding.
     """
 
     def __init__(
@@ -67,14 +64,11 @@ class Tabular(nn.Module):
         dropout: float,
         activation: str,
         intervals: int,
-        label_means: bool,
     ) -> None:
         super().__init__()
         self.kind, self.members = schema.target.kind, members
         self.encoders = nn.ModuleDict(
-            {  # any name is permitted
-                f"group_{group.name}": _encoder(group, intervals, label_means=label_means) for group in schema.groups
-            }
+            {f"group_{group.name}": _encoder(group, intervals) for group in schema.groups}  # any name is permitted
         )
         inputs = sum(int(encoder.width) for encoder in self.encoders.values())  # type: ignore[arg-type, misc]
         self.scale = nn.Parameter(torch.full((inputs,), 1 / _SCALE_RATE))
@@ -83,7 +77,8 @@ class Tabular(nn.Module):
             SharedLinear(members, size, width, shares_inputs=number == 0) for number, size in enumerate(sizes[:-1])
         )
         self.head = MemberLinear(members, sizes[-1], schema.target.num_outputs)
-        self.activation, self.dropout = _ACTIVATIONS[activation], dropout
+        self.activations = nn.ModuleList(_ACTIVATIONS[activation]() for _ in range(depth))
+        self.dropout = dropout
 
     def forward(self, **groups: torch.Tensor) -> torch.Tensor:
         """Map numbers `[B, F]`, ids `[B, N]`, images and tensors `[B, …]` to logits or values."""
@@ -91,8 +86,8 @@ class Tabular(nn.Module):
         # A parameter that is stored as p and used as c * p learns c times as fast with Adam, for which the size of a
         # gradient does not matter. So the optimizer needs no groups of parameters.
         hidden = torch.cat(parts, dim=1) * (self.scale * _SCALE_RATE)
-        for layer in self.layers:
-            hidden = self.activation(layer(hidden))
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            hidden = activation(layer(hidden))
             if self.training and self.dropout:
                 hidden = drop_activations(hidden, self.dropout)
         outputs: torch.Tensor = self.head(hidden)
@@ -116,12 +111,6 @@ class Tabular(nn.Module):
         for name, encoder in self.encoders.items():
             if isinstance(encoder, Numbers):
                 encoder.initialize(groups[name.removeprefix("group_")])
-
-    def initialize_from_labels(self, label: torch.Tensor, **groups: torch.Tensor) -> None:
-        """Compute the mean labels of ids from training rows."""
-        for name, encoder in self.encoders.items():
-            if isinstance(encoder, Ids):
-                encoder.initialize(groups[name.removeprefix("group_")], label)
 
     def initialize_output(self, bias: torch.Tensor) -> None:
         """Start the outputs of all members at `bias`, `[O]`: the priors of the classes, or the label's mean."""
@@ -234,31 +223,20 @@ class Plain(nn.Module):
 
 
 class Ids(nn.Module):
-    """Categories as one-hot columns if they have few values, otherwise as embeddings.
+    """Categories as one-hot columns if they have few values, otherwise as embeddings."""
 
-    Args:
-        group: The group.
-        label_means: Whether the mean label of an id is a number beside its embedding.
-    """
-
-    def __init__(self, group: Group, *, label_means: bool) -> None:
+    def __init__(self, group: Group) -> None:
         super().__init__()
         self.cardinalities = group.cardinalities
-        embedded = {str(column): count for column, count in enumerate(group.cardinalities) if count > _MAX_ONE_HOT}
         self.tables = nn.ModuleDict(
-            {column: nn.Embedding(count, _EMBEDDING_SIZE) for column, count in embedded.items()}
+            {
+                str(column): nn.Embedding(count, _EMBEDDING_SIZE)
+                for column, count in enumerate(group.cardinalities)
+                if count > _MAX_ONE_HOT
+            }
         )
-        self.means = nn.ModuleDict({column: LabelMeans(count) for column, count in embedded.items() if label_means})
-        self.widths = tuple(
-            (count if count <= _MAX_ONE_HOT else _EMBEDDING_SIZE) + (str(column) in self.means)
-            for column, count in enumerate(group.cardinalities)
-        )
+        self.widths = tuple(count if count <= _MAX_ONE_HOT else _EMBEDDING_SIZE for count in group.cardinalities)
         self.width = sum(self.widths)
-
-    def initialize(self, ids: torch.Tensor, label: torch.Tensor) -> None:
-        """Compute the mean labels from rows with ids `[B, N]` and labels `[B]`."""
-        for column, means in self.means.items():
-            means.initialize(ids[:, int(column)], label)  # type: ignore[operator]
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Map int32 ids `[B, N]` to float32 `[B, D]`."""
@@ -269,40 +247,7 @@ class Ids(nn.Module):
                 columns.append(self.tables[str(column)](column_ids))
             else:
                 columns.append((column_ids.unsqueeze(1) == torch.arange(count, device=ids.device)).float())
-            if str(column) in self.means:
-                columns.append(self.means[str(column)](column_ids))
         return torch.cat(columns, dim=1)
-
-
-class LabelMeans(nn.Module):
-    """The mean label of each id, standardized over the rows: a number that orders categories of many values.
-
-    The network would have to learn which ids are alike from random embeddings, and sees each of many ids only a few
-    times in an epoch. The means of rare ids are drawn towards that of all rows (Micci-Barreca 2001, "A Preprocessing
-    Scheme for High-Cardinality Categorical Attributes").
-
-    Args:
-        count: Number of ids.
-    """
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.means: torch.Tensor
-        self.register_buffer("means", torch.zeros(count))
-
-    def initialize(self, ids: torch.Tensor, label: torch.Tensor) -> None:
-        """Compute the means from rows with ids and labels, both `[B]`."""
-        ids, label = ids.long(), label.double()
-        counts = torch.bincount(ids, minlength=len(self.means))
-        sums = torch.bincount(ids, weights=label, minlength=len(self.means))
-        means = (sums + _PRIOR_ROWS * label.mean()) / (counts + _PRIOR_ROWS)
-        of_rows = means[ids]
-        deviation = of_rows.std(correction=0)
-        self.means.copy_((means - of_rows.mean()) / deviation if deviation > 0 else torch.zeros_like(means))
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Map ids `[B]` to `[B, 1]`."""
-        return self.means[ids.long()].unsqueeze(1)
 
 
 def member_maps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -331,9 +276,9 @@ def _interval_bounds(values: torch.Tensor, intervals: int) -> torch.Tensor:
     return bounds
 
 
-def _encoder(group: Group, intervals: int, *, label_means: bool) -> nn.Module:
+def _encoder(group: Group, intervals: int) -> nn.Module:
     if group.kind == "ids":
-        return Ids(group, label_means=label_means)
+        return Ids(group)
     if group.kind == "numbers" and (fitting := min(intervals, _MAX_ENCODED // group.size)) >= _MIN_INTERVALS:
         return Numbers(group.size, fitting)
     return Plain(group)
@@ -348,7 +293,6 @@ def build(
     dropout: float = 0.1,
     activation: str = "relu",
     intervals: int = 16,
-    label_means: bool = False,
 ) -> nn.Module:
     """Build the network.
 
@@ -360,8 +304,6 @@ def build(
         dropout: Share of hidden activations that training drops.
         activation: Activation of each hidden layer: `relu`, `silu` or `gelu`.
         intervals: Maximum number of intervals of the piecewise linear encoding of a number; 0: no encoding.
-        label_means: Whether the mean label of a category of many values is an input beside its embedding. Not for a
-            label of several classes, which has no mean.
 
     Raises:
         ModelError: The dataset has texts, or an option is wrong.
@@ -379,8 +321,6 @@ def build(
         raise ModelError(f"model.options.dropout: {dropout} is not a share; use a number from 0 to below 1")
     if activation not in _ACTIVATIONS:
         raise ModelError(f"model.options.activation: {activation!r} is unknown; use one of {', '.join(_ACTIVATIONS)}")
-    if label_means and schema.target.kind == "multiclass":
-        raise ModelError("model.options.label_means: true, but a label of several classes has no mean; leave it out")
     return Tabular(
         schema,
         members=members,
@@ -389,5 +329,4 @@ def build(
         dropout=dropout,
         activation=activation,
         intervals=intervals,
-        label_means=label_means,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -165,8 +166,16 @@ class Preprocessing:
 
     def _known_texts(self, column: str) -> frozenset[str]:
         """Return the categories of a column that were learned."""
-        learned = (t.vocabulary for t in self.transforms if isinstance(t, VocabularyTransform) and t.column == column)
-        return frozenset(text for vocabulary in learned for text in vocabulary or ())
+        return self._all_known_texts.get(column, frozenset())
+
+    @cached_property
+    def _all_known_texts(self) -> dict[str, frozenset[str]]:
+        known: dict[str, frozenset[str]] = {}
+        for transform in self.transforms:
+            if isinstance(transform, VocabularyTransform):
+                texts = frozenset(transform.vocabulary or ())
+                known[transform.column] = known.get(transform.column, frozenset()) | texts
+        return known
 
     def example(self) -> dict[str, list[Any]]:
         """Return a synthetic row to try a served model with: typical values of the learned distributions."""

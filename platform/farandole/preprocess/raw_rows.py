@@ -13,6 +13,7 @@ import datetime
 import json
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from farandole.preprocess.text_types import convert_text
 from farandole.preprocess.values import arrow_type
 from farandole.spec import Source
 
-_NO_TEXTS: Set[str] = frozenset()
+_NO_TEXTS: frozenset[str] = frozenset()
 _MAX_EXACT = 2**53
 """Floating-point numbers from here on may stand for several integers."""
 _READ_AS = {"tinyint": "int", "smallint": "int", "timestamp_ntz": "timestamp"}
@@ -78,7 +79,7 @@ def _find_form(sources: Mapping[str, Source], column: str) -> RawForm:
 
 
 def convert_column(
-    column: str, values: Any, sql_type: str, form: RawForm | None = None, known: Set[str] = _NO_TEXTS
+    column: str, values: Any, sql_type: str, form: RawForm | None = None, known: frozenset[str] = _NO_TEXTS
 ) -> pa.Array:
     """Convert a column to its type.
 
@@ -149,7 +150,8 @@ def _whole(number: float) -> str:
 # Texts ---------------------------------------------------------------------------------------------------------
 
 
-def _null_texts(sql_type: str, form: RawForm, known: Set[str]) -> pa.Array:
+@lru_cache(maxsize=1024)  # a service converts single rows, for which this would take longer than all else
+def _null_texts(sql_type: str, form: RawForm, known: frozenset[str]) -> pa.Array:
     """Return the texts that mean a missing value; only a column of text may hold an empty text."""
     texts = [text for text in form.null_values if sql_type != "string" or text not in known]
     return pa.array(texts if sql_type == "string" else [*texts, ""], pa.string())
@@ -207,7 +209,8 @@ def _decode(text: pa.StringArray) -> pa.Array:
 # Typed values --------------------------------------------------------------------------------------------------
 
 
-def _null_values_of(sql_type: str, form: RawForm, known: Set[str]) -> pa.Array:
+@lru_cache(maxsize=1024)
+def _null_values_of(sql_type: str, form: RawForm, known: frozenset[str]) -> pa.Array:
     """Return the values of a type that are written like a missing value, such as -999."""
     texts = _null_texts(sql_type, form, known)
     if sql_type in ("string", "binary"):

@@ -339,6 +339,10 @@ class Train(Spec):
     """Compile the network with `torch.compile`: the first steps take minutes, later ones may be faster."""
     channels_last: bool = False
     """Store the weights of convolutions in the memory order of images."""
+    explain: bool = False
+    """Explain the model by its test rows, for at most about a minute: which columns it depends on, and how. Plots and
+    numbers are in the MLflow run under `explanations/`. Needs `pip install 'farandole[explain]'`; `farandole explain`
+    does the same later."""
     profile: bool = False
     """Write a torch trace of a few steps of each worker and Horovod's timeline into the job's directory and to
     MLflow."""

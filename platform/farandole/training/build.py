@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -37,8 +36,6 @@ from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
 _SAMPLE_ROWS = 16_384
-_LABELLED_BYTES = 64 * 2**20
-"""Features of the rows that are passed with their labels: enough rows of each id, and quick to read."""
 
 
 def initialize_output(job: Job, dataset: Dataset, model: nn.Module, gang: World) -> None:
@@ -78,30 +75,6 @@ def initialize_inputs(job: Job, dataset: Dataset, model: nn.Module) -> None:
         initialize(**sample)
     except Exception as error:
         raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_inputs") from error
-
-
-def initialize_from_labels(job: Job, dataset: Dataset, model: nn.Module) -> None:
-    """Pass training rows and their labels to a network that has a method `initialize_from_labels(label, **groups)`.
-
-    Raises:
-        ModelError: The method raises.
-    """
-    initialize = getattr(model, "initialize_from_labels", None)
-    reader = dataset.split("train")
-    if not callable(initialize) or not reader.block_rows:
-        return
-    blocks: list[dict[str, np.ndarray]] = []
-    for number in range(len(reader.block_rows)):
-        blocks.append({name: values.copy() for name, values in reader.block(number).items()})
-        reader.release(number)
-        if sum(values.nbytes for block in blocks for values in block.values()) >= _LABELLED_BYTES:
-            break
-    rows = {name: torch.from_numpy(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
-    label = rows.pop(LABEL)
-    try:
-        initialize(label, **rows)
-    except Exception as error:
-        raise user_code_error(error, f"model.builder: {job.network.builder}: initialize_from_labels") from error
 
 
 def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -> TrainingLoader:

@@ -17,6 +17,7 @@ import torch
 from farandole.bundle.documents import TrainingRecord
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
+from farandole.explaining.model import require_captum
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.collection import paused_collection
@@ -53,6 +54,7 @@ _NOT_IN_IDENTITY = {
     "compile",
     "channels_last",
     "profile",
+    "explain",
     "baseline",
 }
 """Settings that a resumed training may change: the result stays the same up to rounding, or is meant to change."""
@@ -82,6 +84,8 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
     """Train, evaluate, and record the results."""
     dataset = Dataset(job.data.output, job.data.shard_key)
     require_policies(job.data, dataset.manifest)
+    if job.train.explain:
+        require_captum()  # now, and not after hours of training
     _set_threads(job, gang)
     device = _select_device(job, gang)
     torch.manual_seed(job.train.seed)
@@ -192,6 +196,10 @@ def _record_results(
     _record_measurements(trainer, result, test, recorder)
     reporter.add_boosting(_BOOSTING_TIMEOUT_S)  # before the description, which the registered version keeps
     _record_report(reporter, result, recorder)
+    if job.train.explain:
+        from farandole.training.explanation import explain_training
+
+        explain_training(trainer, recorder)
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
     described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
     card = _model_card(job, manifest, result.weights_step, metrics, described)

@@ -76,7 +76,6 @@ class Trainer:
         job, spec = self.job, self.job.train
         world.check_horovod_build(spec.horovod, self.device)
         build.initialize_inputs(job, self.dataset, self.model)
-        build.initialize_from_labels(job, self.dataset, self.model)
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
         check_single_rows(job, self.dataset, self.model, self.gang, self.device)

@@ -12,7 +12,7 @@ from farandole.bundle.program import load_program, save_program
 from farandole.errors import ModelError
 from farandole.explaining import ExplainedModel, Explainer
 from farandole.explaining.inputs import InputPoints
-from farandole.explaining.program import ProgramNetwork
+from farandole.explaining.model import ProgramNetwork
 from farandole.shards import Schema
 from tests.support.explained import BUILDERS, builder_model, features_of, made_model, raw_batch
 

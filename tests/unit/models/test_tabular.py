@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from farandole.errors import ModelError
-from farandole.models.tabular import LabelMeans, MemberLinear, Numbers, SharedLinear, build
+from farandole.models.tabular import MemberLinear, Numbers, SharedLinear, build
 from farandole.shards import Group, LabelColumn, Schema
 
 DENSE = Group(name="dense", kind="numbers", features=("a", "b", "c"))
@@ -127,32 +127,6 @@ def test_sample_of_rows_fits_the_encodings() -> None:
     model = network()
     model.initialize_inputs(**BATCH)
     assert model.encoders["group_dense"].slopes.any(dim=1).all()
-
-
-def test_mean_label_of_an_id_is_an_input_beside_its_embedding() -> None:
-    model, plain = network(label=REGRESSION, label_means=True), network(label=REGRESSION)
-    assert len(model.scale) == len(plain.scale) + 1  # of the two categories, one has few values
-    ids = torch.tensor([[0, 3], [1, 3], [2, 5], [3, 5]], dtype=torch.int32).repeat(100, 1)
-    label = torch.tensor([1.0, 3.0, 8.0, 8.0]).repeat(100)
-    model.initialize_from_labels(label, dense=torch.zeros(400, 3), items=ids)
-    means = model.encoders["group_items"].means["1"].means
-    assert means[3].item() == pytest.approx(-1)  # as many rows on both sides of the mean
-    assert means[5].item() == pytest.approx(1)
-    assert means[7].item() == pytest.approx(0)  # without rows: the mean of all
-
-
-def test_mean_labels_of_rare_ids_are_drawn_towards_the_mean_of_all() -> None:
-    means = LabelMeans(3)
-    ids = torch.tensor([0] * 1000 + [1] * 1000 + [2])
-    means.initialize(ids, torch.tensor([0.0] * 1000 + [1.0] * 1000 + [1.0]))
-    assert means.means[0] < means.means[2] < means.means[1] / 2
-    means.initialize(ids, torch.zeros(2001))
-    assert not means.means.any()
-
-
-def test_label_of_several_classes_has_no_mean() -> None:
-    with pytest.raises(ModelError, match="label_means: true, but a label of several classes has no mean"):
-        network(label=MULTICLASS, label_means=True)
 
 
 @pytest.mark.parametrize(("kind", "value_type"), [("image", "uint8"), ("tensor", "float64")])

@@ -78,7 +78,11 @@ def test_source_of_programs_ends_with_its_block(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def source(name: str) -> Callable[[Path], bool]:
-        return lambda path: asked.append(f"{name}: {path.name}") is None
+        def take(path: Path) -> bool:
+            asked.append(f"{name}: {path.name}")
+            return True
+
+        return take
 
     with program_source(source("outer")):
         with program_source(source("inner")):

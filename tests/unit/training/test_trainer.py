@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import torch
 
 from farandole.errors import ModelError
 from farandole.events import Progress
-from farandole.shards import LABEL
 from farandole.spec import Job
 from farandole.training.checkpoint import weights_digest
 from tests.support.made_data import BATCH_ROWS, ROWS, Made
@@ -100,25 +99,6 @@ def test_network_receives_a_sample_of_training_rows(harness: Harness, make_job: 
 def test_failing_initialization_of_the_inputs_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
     job = make_job(model={"builder": "network:build_with_sample", "options": {"fails": True}})
     with pytest.raises(ModelError, match=r"build_with_sample: initialize_inputs: raised ValueError: no sample"):
-        harness.trainer(job)
-
-
-def test_network_receives_training_rows_with_their_labels(harness: Harness, make_job: MakeJob) -> None:
-    trainer = harness.trainer(make_job(model={"builder": "network:build_with_labels", "options": {}}))
-    label, rows = trainer.model.label, cast(dict[str, torch.Tensor], trainer.model.rows)
-    dataset = trainer.dataset
-    assert isinstance(label, torch.Tensor)
-    assert len(label) == dataset.manifest.rows("train")
-    reader = dataset.split("train")
-    blocks = [reader.block(number) for number in range(len(reader.block_rows))]
-    np.testing.assert_array_equal(label, np.concatenate([block[LABEL] for block in blocks]))
-    for group in dataset.manifest.columns.groups:
-        np.testing.assert_array_equal(rows[group.name], np.concatenate([block[group.name] for block in blocks]))
-
-
-def test_failing_initialization_from_labels_names_the_builder(harness: Harness, make_job: MakeJob) -> None:
-    job = make_job(model={"builder": "network:build_with_labels", "options": {"fails": True}})
-    with pytest.raises(ModelError, match=r"build_with_labels: initialize_from_labels: raised ValueError: no label"):
         harness.trainer(job)
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farandole.bundle import MANIFEST, digest_of, open_bundle
+from farandole.bundle.manifest import SIGNATURE
 from farandole.errors import FarandoleError, RegistryError, UnavailableError, explain_os_error
 from farandole.events import EventHandler, Message, ignore_event
-from farandole.process.atomic import atomic_directory, draft_path, publish, write_json
+from farandole.process.atomic import atomic_directory, draft_path, publish, write_atomic, write_json
 from farandole.serving.registry.reference import FORMS, ModelReference, parse_model
 from farandole.storage import home
 
@@ -91,7 +92,7 @@ def bundle_files(registry: Registry, reference: ModelReference, found: LoggedMod
     """
     with registry.errors():
         repository = registry.artifacts(found.location)
-        content = _read_manifest(repository, _find_folder(repository, reference))
+        content = _read_manifest(repository, find_folder(repository, reference))
     try:
         files = {path: int(entry["bytes"]) for path, entry in json.loads(content)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,11 +120,13 @@ def _fetch(registry: Registry, reference: ModelReference, found: LoggedModel) ->
     """Download a bundle into the cache, or find it there."""
     with registry.errors():
         repository = registry.artifacts(found.location)
-        folder = _find_folder(repository, reference)
+        folder = find_folder(repository, reference)
         digest = digest_of(_read_manifest(repository, folder))
     fetched = FetchedBundle(Path(), digest, found.name, found.version, found.run_id)
     path = bundles_folder() / digest.removeprefix("sha256:")
     if path.is_dir() and not _is_damaged(path):
+        with registry.errors():
+            _renew_signature(repository, folder, path)
         return replace(fetched, path=path)
     _withdraw(path)
     try:
@@ -141,7 +144,18 @@ def _fetch(registry: Registry, reference: ModelReference, found: LoggedModel) ->
     return replace(fetched, path=path)
 
 
-def _find_folder(repository: Any, reference: ModelReference) -> str:
+def _renew_signature(repository: Any, folder: str, path: Path) -> None:
+    """Copy the signature of a bundle that is cached: a bundle may be signed later, which leaves its digest as it is."""
+    if f"{folder}/{SIGNATURE}" not in [entry.path for entry in repository.list_artifacts(folder)]:
+        return
+    with tempfile.TemporaryDirectory(prefix="farandole-bundle-") as scratch:
+        content = Path(repository.download_artifacts(f"{folder}/{SIGNATURE}", scratch)).read_bytes()
+    file = path / SIGNATURE
+    if not file.exists() or file.read_bytes() != content:
+        write_atomic(file, content)
+
+
+def find_folder(repository: Any, reference: ModelReference) -> str:
     """Return the path of the bundle among the artifacts of an MLflow model."""
     folders = [entry.path for entry in repository.list_artifacts("artifacts") if entry.is_dir]
     for folder in folders:

@@ -31,6 +31,20 @@ def read_artifact(registry: Registry, run_id: str, path: str) -> bytes | None:
             return Path(registry.client.download_artifacts(run_id, path, scratch)).read_bytes()
 
 
+def write_artifacts(registry: Registry, run_id: str, folder: str, files: dict[str, bytes]) -> None:
+    """Add files to a folder of a run; those of the same name are replaced.
+
+    Raises:
+        StoreAwayError: MLflow does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="farandole-artifact-") as scratch:
+        for name, content in files.items():
+            path = Path(scratch, name)
+            path.write_bytes(content)
+        with registry.errors():
+            registry.client.log_artifacts(run_id, scratch, folder)
+
+
 def read_json(registry: Registry, run_id: str, path: str) -> dict[str, Any] | None:
     """Return a JSON document of a run; None if it has none, or it is not a document."""
     content = read_artifact(registry, run_id, path)

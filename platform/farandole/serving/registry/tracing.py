@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from farandole.bundle import Bundle, open_bundle
-from farandole.errors import BundleError, RegistryError
+from farandole.errors import BundleError, RegistryError, UnavailableError
 from farandole.serving.registry import runs
 from farandole.serving.registry.bundles import bundle_files, fetch_bundle
 from farandole.serving.registry.dataset_steps import dataset_step
@@ -81,7 +81,10 @@ def _run_of_bundle(registry: Registry, bundle: Bundle) -> TraceStep:
     run_id = lineage.get("mlflow_run_id") if isinstance(lineage, dict) else None
     if not run_id:
         return missing_step("run", "MLflow run", f"{_LINEAGE} of the bundle names no MLflow run")
-    return _run_step(registry, str(run_id))
+    try:
+        return _run_step(registry, str(run_id))
+    except UnavailableError as error:  # the bundle itself needs no MLflow
+        return missing_step("run", str(run_id), str(error))
 
 
 def _run_step(registry: Registry, run_id: str | None) -> TraceStep:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEST_ROWS_TAG = "farandole.test_rows_digest"
 DATASET_TAG = "farandole.dataset_digest"
+DERIVED_TAG = "farandole.derived_from"
+"""The version that a version was made from, without a training: the metrics of the run are not its own."""
 _TEST = "test."
 
 
@@ -59,6 +61,7 @@ class ModelVersion:
         test_rows: Digest of the test rows: metrics of versions with different ones cannot be compared.
         params: The fields of the job that differ from their defaults, by field path.
         description: Its description, in Markdown.
+        derived_from: The version that it was made from without a training, as by compression.
     """
 
     name: str
@@ -72,6 +75,7 @@ class ModelVersion:
     test_rows: str | None = None
     params: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    derived_from: str | None = None
 
     @property
     def uri(self) -> str:
@@ -166,6 +170,7 @@ def _as_model(registry: Registry, entry: Any) -> RegisteredModel:
 def _as_version(registry: Registry, entry: Any, aliases: Mapping[str, Any]) -> ModelVersion:
     named = tuple(sorted(alias for alias, version in aliases.items() if str(version) == str(entry.version)))
     version = ModelVersion(
+        derived_from=entry.tags.get(DERIVED_TAG),
         name=entry.name,
         version=str(entry.version),
         aliases=named,
@@ -188,7 +193,7 @@ def _with_run(registry: Registry, version: ModelVersion) -> ModelVersion:
     return replace(
         version,
         job=data.tags.get("farandole.job"),
-        metrics=metrics or version.metrics,
+        metrics=version.metrics if version.derived_from or not metrics else metrics,
         dataset=data.tags.get(DATASET_TAG) or version.dataset,
         test_rows=data.tags.get(TEST_ROWS_TAG),
         params=dict(sorted(data.params.items())),

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from mlflow import MlflowClient
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from farandole.bundle import open_bundle
+from farandole.bundle.manifest import write_manifest
+from farandole.bundle.signing import create_key, sign
 from farandole.cli.main import app
 from farandole.errors import RegistryError, UnavailableError, UserError
 from farandole.serving import registry
 from farandole.serving.registry import Promotion
+from farandole.serving.registry.registration import register_bundle
 from farandole.shards import Dataset
 from farandole.spec import Job
 from tests.support.recorded_run import RecordedRun, train_in_process
@@ -228,6 +230,18 @@ def test_model_without_an_explanation_does_not_pass(home: Path, client: MlflowCl
     ]
 
 
+def test_signed_version_passes_with_the_key_that_signed_it(home: Path, tmp_path: Path) -> None:
+    key, other = tmp_path / "key.pem", tmp_path / "other.pem"
+    public, other_public = create_key(key), create_key(other)
+    source = registry.fetch("models:/small/1")
+    signed = Path(shutil.copytree(source.path, tmp_path / "signed"))
+    sign(signed, key)
+    assert register_bundle(source, signed, {}, "signed") == "models:/small/3"
+    for version, file, passed in (("3", public, True), ("3", other_public, False), ("1", other_public, False)):
+        plan = registry.plan_promotion("small", version, require=["signature"], public_key=file)
+        assert plan.passed is passed
+
+
 def test_versions_are_compared(home: Path) -> None:
     found = registry.compare_models("small/1", "models:/small/2")
     assert found.comparable
@@ -256,6 +270,19 @@ def test_origin_reaches_the_source_files(trained: list[RecordedRun], home: Path)
     assert (file.name, file.facts["bytes"]) == (str(source), source.stat().st_size)
     assert file.facts["now"] == "same size and time"
     assert step.to_dict()["steps"][1]["kind"] == "run"
+
+
+def test_origin_of_a_directory_follows_its_lineage(trained: list[RecordedRun], home: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(registry.fetch_bundle("models:/small/1"), tmp_path / "bundle"))
+    run_id = trained[0].run.info.run_id
+    (bundle / "lineage.json").write_text(json.dumps({"mlflow_run_id": run_id}))
+    write_manifest(bundle, "small")
+    step = registry.trace_model(str(bundle))
+    assert (step.find("run").name, step.find("file").missing) == (run_id, None)
+    (home / "mlflow.db").rename(home / "away.db")
+    (gap,) = registry.trace_model(str(bundle)).gaps
+    assert gap.name == run_id
+    assert "there is no MLflow store" in gap.missing
 
 
 def test_lost_link_of_the_origin_says_why(home: Path, client: MlflowClient, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""`farandole serve`: answers requests for predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farandole.cli.help import PlainCommand
+
+_MB = 2**20
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(cls=PlainCommand, rich_help_panel="Models")(serve)
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Bundles' directories, models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model.",
+        ),
+    ],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0: any free one.")] = 8000,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL=SHARE,...", help="Shares of versions: champion=0.9,challenger=0.1."),
+    ] = None,
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="A version that receives copies of requests and answers none."),
+    ] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Answer callers without a key.")] = False,
+    terse_errors: Annotated[
+        bool, typer.Option("--terse-errors", help="Leave rows, columns and values out of errors.")
+    ] = False,
+    form: Annotated[
+        str | None, typer.Option(metavar="FORM", help="Form of the network: eager, program, onnx or int8.")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that must have signed every bundle.")
+    ] = None,
+    poll: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How often aliases are looked up; 0: never.")
+    ] = 10.0,
+    batch_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Most rows of a batch.")] = 64,
+    batch_delay: Annotated[
+        float, typer.Option(metavar="MS", min=0, help="How long an idle worker waits for more rows.")
+    ] = 0.0,
+    queue_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Rows that may wait in a worker.")] = 4096,
+    deadline: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="The longest answer.")] = 10.0,
+    max_body: Annotated[float, typer.Option(metavar="MB", min=0.001, help="The largest body.")] = 16.0,
+    max_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Most rows of a request.")] = 10_000,
+    max_columns: Annotated[int, typer.Option(metavar="N", min=1, help="Most columns of a request.")] = 1_000,
+    max_request_time: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.01, help="Time for a request's head, and for its body.")
+    ] = 10.0,
+    nan: Annotated[
+        str, typer.Option(metavar="POLICY", help="NaN in a request: refuse it, or take it as missing.")
+    ] = "refuse",
+    payload_log: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Log rows, after the privacy policies, to Parquet files.")
+    ] = None,
+    request_log: Annotated[
+        bool, typer.Option("--request-log/--no-request-log", help="Log a line for each request, without inputs.")
+    ] = True,
+    access_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keys, limits and audit log. Default: $FARANDOLE_HOME/access.")
+    ] = None,
+    audit: Annotated[
+        str, typer.Option(metavar="POLICY", help="Audit log: on, off, or required (refuse what is not recorded).")
+    ] = "on",
+    oidc_issuer: Annotated[str | None, typer.Option(metavar="URL", help="Accept bearer tokens of it.")] = None,
+    oidc_audience: Annotated[str | None, typer.Option(metavar="TEXT", help="The audience of its tokens.")] = None,
+    oidc_keys: Annotated[str | None, typer.Option(metavar="URL|FILE", help="Its JWK set.")] = None,
+    oidc_roles: Annotated[str, typer.Option(metavar="CLAIM", help="The claim with the roles.")] = "roles",
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Demand clients' certificates of this authority.")
+    ] = None,
+) -> None:
+    """Serve models: predictions, explanations, metrics."""
+    from farandole.cli import serve_options
+
+    serve_options.require_libraries()
+    from farandole.serving.service import (
+        Address,
+        BatchLimits,
+        DeploymentPlan,
+        RequestLimits,
+        ServiceSettings,
+        Supervisor,
+        parse_split,
+    )
+
+    plan = DeploymentPlan(models, parse_split(split) if split else {}, shadow or (), public_key, form)
+    settings = ServiceSettings(
+        form=form,
+        batches=BatchLimits(batch_rows, batch_delay / 1000, queue_rows, deadline),
+        limits=RequestLimits(
+            round(max_body * _MB), max_rows, max_columns, header_s=max_request_time, body_s=max_request_time
+        ),
+        not_a_number=serve_options.not_a_number(nan),
+        is_open=no_auth,
+        terse_errors=terse_errors,
+        log_requests=request_log,
+        payload_log=str(payload_log) if payload_log else None,
+        access=serve_options.access(access_dir, audit, oidc_issuer, oidc_audience, oidc_keys, oidc_roles),
+        tls=serve_options.tls(tls_cert, tls_key, tls_client_ca),
+        public_key=str(public_key) if public_key else None,
+    )
+    Supervisor(plan, settings, Address(host, port), workers or serve_options.cores(), poll).run()

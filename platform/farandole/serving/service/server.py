@@ -1,0 +1,126 @@
+"""uvicorn, with limits for the heads of requests and an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from farandole.serving.service.settings import RequestLimits
+
+_KEEP_ALIVE_S = 75
+_BACKLOG = 2048
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """A connection whose heads must arrive soon and be short: uvicorn itself waits for ever, and keeps any size."""
+
+    limits = RequestLimits()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time of the first head."""
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._start_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        self._stop_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head."""
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            super().data_received(data)
+            # a body that arrives with its head is not counted: then the head is complete
+            if self._head_timer is not None and self._head_bytes > self.limits.max_head_bytes:
+                self._refuse(_TOO_LARGE)
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Start the time of a later head."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._start_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop the time: the rest of the request has limits of its own."""
+        self._stop_head()
+        super().on_headers_complete()
+
+    def _start_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.limits.header_s, self._refuse, _TOO_SLOW)
+
+    def _stop_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, answer: bytes) -> None:
+        self._stop_head()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+
+def limited_protocol(limits: RequestLimits) -> type[LimitedProtocol]:
+    """Return the protocol with these limits."""
+    return type("ServiceProtocol", (LimitedProtocol,), {"limits": limits})
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that ends slowly: for a moment after SIGTERM, it closes each connection after the next answer.
+
+    So clients that keep connections open find a closed one, instead of losing a request to one that is being closed.
+
+    Args:
+        config: uvicorn's settings.
+        drain_s: The length of that moment, in seconds.
+        on_drain: Is called when it begins.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain_s: float, on_drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain_s, self._on_drain = drain_s, on_drain
+        self._end_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal changes nothing."""
+        if self._end_s is None:
+            self._end_s = time.monotonic() + self._drain_s
+            self._on_drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether the moment is over."""
+        is_over = self._end_s is not None and time.monotonic() >= self._end_s
+        return await super().on_tick(counter) or is_over
+
+
+def make_config(app: Any, limits: RequestLimits, deadline_s: float, tls: dict[str, Any]) -> uvicorn.Config:
+    """Return uvicorn's settings for a worker."""
+    return uvicorn.Config(
+        app,
+        http=limited_protocol(limits),
+        ws="none",
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(deadline_s + limits.body_s) + 1,
+        **tls,
+    )
