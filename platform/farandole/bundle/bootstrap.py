@@ -36,6 +36,7 @@ def intervals(
     column: LabelColumn,
     *,
     replicates: int = REPLICATES,
+    max_rows: int | None = None,
 ) -> dict[str, list[float]]:
     """Return the ends of the 95% interval of each built-in metric that the rows define. The result is reproducible.
 
@@ -45,16 +46,17 @@ def intervals(
         label: `[B]`.
         column: The label's column.
         replicates: How often the rows are drawn.
+        max_rows: Number of rows that are drawn at most. Default: `MAX_ROWS`.
     """
-    rows = len(label)
+    rows, max_rows = len(label), MAX_ROWS if max_rows is None else max_rows
     if rows < 2:
         return {}
     random = np.random.default_rng(0)
     outputs = outputs.astype(np.float64)
     everything, classes = weighted_metrics(names, outputs, label, column), occurring_classes(outputs, label, column)
     whole = {name: float(metric(np.ones((1, rows)))[0]) for name, metric in everything.items()}
-    if rows > MAX_ROWS:
-        chosen = np.sort(random.choice(rows, MAX_ROWS, replace=False))
+    if rows > max_rows:
+        chosen = np.sort(random.choice(rows, max_rows, replace=False))
         outputs, label = outputs[chosen], label[chosen]
     metrics = weighted_metrics(names, outputs, label, column, classes)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
@@ -62,7 +64,7 @@ def intervals(
         weights = _draw(random, len(label))
         for name, metric in metrics.items():
             drawn[name].append(metric(weights))
-    once, narrowing = np.ones((1, len(label))), min(1.0, MAX_ROWS / rows) ** 0.5
+    once, narrowing = np.ones((1, len(label))), min(1.0, max_rows / rows) ** 0.5
     found = {}
     for name, parts in drawn.items():
         values, center = np.concatenate(parts), float(metrics[name](once)[0])

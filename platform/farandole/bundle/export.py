@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from farandole.bundle.documents import CARD, LINEAGE, METRICS, STATISTICS, write_card
-from farandole.bundle.manifest import digest_of, write_manifest
+from farandole.bundle.manifest import MANIFEST, SIGNATURE, digest_of, write_manifest
 from farandole.bundle.opened import Bundle, open_bundle
 from farandole.bundle.signing import sign
 from farandole.bundle.slices import measure, measure_slices
@@ -65,6 +65,7 @@ def export_bundle(
     *,
     onnx: bool = True,
     sign_key: Path | None = None,
+    extend: Callable[[Path], None] | None = None,
     on_event: EventHandler = ignore_event,
 ) -> ExportedBundle:
     """Copy a bundle, and add what takes too long at the end of a training.
@@ -74,6 +75,7 @@ def export_bundle(
         directory: The new bundle's directory, which must not exist.
         onnx: Whether to add an ONNX graph.
         sign_key: PEM file of the Ed25519 key to sign with.
+        extend: Adds files to the draft of the bundle, before its manifest is written.
         on_event: Receives messages and warnings.
 
     Raises:
@@ -84,7 +86,7 @@ def export_bundle(
     if directory.exists():
         raise BundleError(f"{directory}: exists already; name a new directory with -o")
     with atomic_directory(directory) as draft:
-        shutil.copytree(bundle.path, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.*"))
+        shutil.copytree(bundle.path, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, SIGNATURE))
         write_manifest(draft, bundle.name)
         copy = open_bundle(draft)
         test = _read_test_rows(copy, on_event)
@@ -92,20 +94,23 @@ def export_bundle(
         forms = _compare_forms(draft, test)
         if test is not None:
             _add_measurements(copy, draft, *test)
+        if extend is not None:
+            extend(draft)
         write_manifest(draft, bundle.name)
         key_id = sign(draft, sign_key) if sign_key is not None else None
     for form, reason in left_out.items():
         on_event(Message(f"the form {form} is left out: {reason}", level="warning"))
-    content = (directory / "manifest.json").read_bytes()
+    content = (directory / MANIFEST).read_bytes()
     rows = len(test[1]) if test is not None else 0
     return ExportedBundle(str(directory), digest_of(content), bundle.name, forms, left_out, rows, key_id)
 
 
 def generated_features(bundle: Bundle, rows: int = _GENERATED_ROWS) -> dict[str, np.ndarray]:
     """Return random features that a network of this bundle accepts; the same at every call."""
-    random, features = np.random.default_rng(0), {}
+    random, features = np.random.default_rng(0), dict[str, np.ndarray]()
     for group in bundle.schema.groups:
         shape = (rows, *group.shape)
+        values: np.ndarray
         if group.kind == "ids":
             values = np.stack([random.integers(0, count, rows) for count in group.cardinalities], axis=1)
         elif group.kind == "tokens":
@@ -156,7 +161,7 @@ def _compare_forms(folder: Path, test: tuple[dict[str, np.ndarray], np.ndarray] 
         return {reference: 0.0}
     expected = [bundle.predictor(reference).outputs(features) for features in sets]
     document = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-    found = {reference: 0.0}
+    found: dict[str, float] = {reference: 0.0}
     for name in names[1:]:
         predictor = bundle.predictor(name)
         outputs = [predictor.outputs(features) for features in sets]

@@ -64,7 +64,7 @@ def load_onnx(path: Path) -> Compute:
         BundleError: It cannot load the graph.
     """
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
     except ImportError as error:
         raise UnavailableError(_MISSING) from error
     options = onnxruntime.SessionOptions()

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from farandole.bundle.bootstrap import intervals, weighted_metrics
+from farandole.bundle.bootstrap import MAX_ROWS, intervals, weighted_metrics
 from farandole.preprocess import Preprocessing
 from farandole.shards import LabelColumn
+from farandole.spec.train import LOWER_IS_BETTER
 
 MIN_ROWS = 50
 """Parts with fewer rows are left out: their metrics would mean little."""
@@ -21,12 +22,17 @@ _MAX_CATEGORIES = 20
 _QUARTERS = 4
 _FIRST_ID = 2
 """The first id of a vocabulary: 0 is unknown and 1 missing."""
-_ERRORS = frozenset({"log_loss", "rmse", "mae"})
-"""Metrics of which a lower value is better."""
+_RESAMPLED_ROWS = 2000
+"""Rows of a part that are drawn again: a table may have a hundred parts."""
 
 
 def measure(
-    names: tuple[str, ...], outputs: np.ndarray, label: np.ndarray, column: LabelColumn, replicates: int
+    names: tuple[str, ...],
+    outputs: np.ndarray,
+    label: np.ndarray,
+    column: LabelColumn,
+    replicates: int,
+    max_rows: int = MAX_ROWS,
 ) -> dict[str, dict[str, Any]]:
     """Return metrics with their 95% intervals: name to `value` and `interval`.
 
@@ -36,11 +42,12 @@ def measure(
         label: `[rows]`, in the same units.
         column: The label's column.
         replicates: How often the rows are drawn again.
+        max_rows: Rows that are drawn again at most: see `farandole.bundle.bootstrap`.
     """
     once = np.ones((1, len(label)))
     metrics = weighted_metrics(names, outputs.astype(np.float64), label, column)
     values = {name: float(metric(once)[0]) for name, metric in metrics.items()}
-    ends = intervals(names, outputs, label, column, replicates=replicates)
+    ends = intervals(names, outputs, label, column, replicates=replicates, max_rows=max_rows)
     return {
         name: {"value": value, **({"interval": ends[name]} if name in ends else {})}
         for name, value in values.items()
@@ -69,11 +76,11 @@ def measure_slices(
     Returns:
         For each part `part`, `feature`, `rows` and `metrics`.
     """
-    found = []
+    found, target = [], preprocessing.schema.target
     for feature, part, rows in _parts(features, preprocessing):
         if rows.sum() < MIN_ROWS:
             continue
-        metrics = measure(names, outputs[rows], label[rows], preprocessing.schema.target, replicates)
+        metrics = measure(names, outputs[rows], label[rows], target, replicates, _RESAMPLED_ROWS)
         if metrics:
             found.append({"part": part, "feature": feature, "rows": int(rows.sum()), "metrics": metrics})
     return sorted(found, key=lambda entry: _badness(names, entry["metrics"]), reverse=True)
@@ -84,7 +91,7 @@ def _badness(names: tuple[str, ...], metrics: dict[str, dict[str, Any]]) -> floa
     if name is None:
         return -np.inf
     value = float(metrics[name]["value"])
-    return value if name in _ERRORS else -value
+    return value if name in LOWER_IS_BETTER else -value
 
 
 def _parts(features: dict[str, np.ndarray], preprocessing: Preprocessing) -> Iterator[tuple[str, str, np.ndarray]]:

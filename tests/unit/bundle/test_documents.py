@@ -78,8 +78,8 @@ def test_statistics_are_shares_of_the_training_rows() -> None:
 
 
 def test_bins_of_predictions_are_deciles_and_a_constant_has_one() -> None:
-    found = describe_numbers(np.arange(101.0))
-    assert found["edges"] == pytest.approx(list(range(0, 101, 10)))
+    found = describe_numbers(np.arange(1001.0))
+    assert found["edges"] == pytest.approx(list(range(0, 1001, 100)))
     assert found["shares"] == pytest.approx([0.1] * 10, abs=0.01)
     assert describe_numbers(np.full(5, 3.0))["shares"] == [1.0]
 
