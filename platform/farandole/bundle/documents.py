@@ -1,4 +1,4 @@
-"""What is known of a model, as documents of its bundle: statistics, metrics, lineage, and a card for people."""
+"""Documents of a bundle, with all that is known of its model: statistics, metrics, lineage, and a card for people."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from farandole.bundle.export import export_bundle
 from farandole.bundle.signing import create_key
 from farandole.errors import BundleError
 from farandole.events import Event, Message
-from farandole.shards import LABEL, Dataset, Manifest, ShardWriter, content_digest, write_manifest
+from farandole.shards import LABEL, Dataset, Manifest, ShardInfo, ShardWriter, content_digest, write_manifest
 from farandole.spec import parse_job
 from tests.support.bundles import ROWS, contents, fitted, small_network
 
@@ -28,7 +28,7 @@ def _dataset(folder: Path, rows: int = 300) -> Manifest:
     columns[LABEL] = np.random.default_rng(0).integers(0, 2, rows).astype(np.int32)
     writer = ShardWriter(str(folder), "test", 0, preprocessing.schema, block_rows=100)
     writer.write(columns)
-    splits = {"test": (writer.close(),)}
+    splits: dict[str, tuple[ShardInfo, ...]] = {"test": (writer.close(),)}
     manifest = Manifest(
         digest=content_digest(preprocessing.schema, preprocessing.to_dict(), splits),
         columns=preprocessing.schema,
