@@ -78,7 +78,7 @@ def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: P
     rows = torch.export.Dim("rows")
     shapes = ({name: {0: rows} for name in groups},)
     program = torch.export.export(MappingNetwork(network), (groups,), dynamic_shapes=shapes, strict=False)
-    program._example_inputs = None  # type: ignore[assignment] # torch.export.save would pickle them
+    program._example_inputs = None  # torch.export.save would pickle them
     torch.export.save(program, path)
     try:
         check_program(path)
