@@ -94,7 +94,7 @@ def make_bundle(
 
     torch.manual_seed(seed)
     preprocessing = fitted_preprocessing()
-    options = {"hidden": [8]}
+    options: dict[str, Any] = {"hidden": [8]}
     contents = BundleContents(
         name=name,
         builder="farandole.models.mlp:build",
@@ -182,3 +182,23 @@ def running_service(*arguments: str, environment: dict[str, str] | None = None) 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def make_query_bundle(directory: Path) -> Bundle:
+    """Write and open a bundle that carries a query: miles become kilometres, and cancelled flights are excluded."""
+    from farandole.bundle.manifest import write_manifest
+    from farandole.serving.query.translate import translate_tables
+    from farandole.spec import Job
+
+    query = "SELECT miles * 1.609344D AS distance, seats, carrier, delayed FROM flights WHERE NOT cancelled"
+    job = Job.model_validate(
+        {
+            "name": "flights",
+            "data": {"sources": {"flights": {"path": "/flights.csv"}}, "query": query, "features": _FEATURES},
+        }
+    )
+    types = {"miles": "double", "seats": "int", "carrier": "string", "delayed": "boolean", "cancelled": "boolean"}
+    bundle = make_bundle(directory)
+    translate_tables(job, None, {"flights": types}, "flights", {}).query.save(directory)
+    write_manifest(directory, bundle.name)
+    return open_bundle(directory)

@@ -102,7 +102,8 @@ def serve(
         parse_split,
     )
 
-    plan = DeploymentPlan(models, parse_split(split) if split else {}, shadow or (), public_key, form)
+    signer = str(public_key.absolute()) if public_key else None
+    plan = DeploymentPlan(models, parse_split(split) if split else {}, shadow or (), signer, form)
     settings = ServiceSettings(
         form=form,
         batches=BatchLimits(batch_rows, batch_delay / 1000, queue_rows, deadline),
@@ -113,9 +114,9 @@ def serve(
         is_open=no_auth,
         terse_errors=terse_errors,
         log_requests=request_log,
-        payload_log=str(payload_log) if payload_log else None,
+        payload_log=str(payload_log.absolute()) if payload_log else None,
         access=serve_options.access(access_dir, audit, oidc_issuer, oidc_audience, oidc_keys, oidc_roles),
         tls=serve_options.tls(tls_cert, tls_key, tls_client_ca),
-        public_key=str(public_key) if public_key else None,
+        public_key=signer,
     )
     Supervisor(plan, settings, Address(host, port), workers or serve_options.cores(), poll).run()

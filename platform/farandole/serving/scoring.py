@@ -26,7 +26,7 @@ OnError = Literal["fail", "null"]
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How rows are scored.
+    """Choices for a scoring.
 
     Args:
         form: The form of the network. Default: the bundle's.
@@ -149,7 +149,7 @@ class RowScorer:
     def _attempts(
         self, rows: pa.RecordBatch, first: int, on_error: OnError
     ) -> Iterator[tuple[int, dict[str, pa.Array] | str, int]]:
-        """Yield position, predictions and excluded rows of parts; a wrong row is found by halving, and yields a text."""
+        """Yield position, predictions and excluded rows of parts; a wrong row, found by halving, yields a text."""
         try:
             values, excluded = self._predict(rows)
         except DataError as error:
@@ -275,7 +275,7 @@ def score_parts(
 def _in_order(
     scorer: RowScorer, blocks: Iterable[RowBlock], on_error: OnError, threads: int
 ) -> Iterator[tuple[RowBlock, ScoredBlock]]:
-    """Score blocks by several threads, and yield the results in the order of the blocks; one more block is read ahead."""
+    """Score blocks by several threads, and yield results in the order of the blocks; one block is read ahead."""
     waiting: deque[tuple[RowBlock, Future[ScoredBlock]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -28,6 +28,7 @@ _ORDER = (
     "docs/training.md",
     "docs/submitted_jobs.md",
     "docs/models.md",
+    "docs/explaining.md",
     "docs/security.md",
 )
 """Documents with commands, in an order in which they build on each other."""
@@ -114,6 +115,7 @@ def test_every_command_of_the_documents_works(user_home: Path, checkout: Path) -
     assert "models:/flights/2" in output["logs"].splitlines()[-1]
     assert "succeeded" in output["status"]
     assert "source: flights" in output["models"]
+    assert "loss of roc_auc" in output["explain"]
     with _running(_UI, user_home, checkout):
         assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=180)
 

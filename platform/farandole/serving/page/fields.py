@@ -33,6 +33,8 @@ MAX_SELECTED = 30
 """Categories that a list to select from shows; more are suggestions to what is typed."""
 MAX_SUGGESTED = 1000
 """Suggestions of a field: the most frequent categories."""
+MAX_ALL_SUGGESTED = 20_000
+"""Suggestions of a form, which fields with many categories share."""
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _FLOATS = ("float", "double")
 _TYPE_WORDS = {
@@ -107,12 +109,17 @@ def form_fields(
     for transform in preprocessing.transforms:
         if columns.get(transform.column) == preprocessing.types[transform.column]:
             transforms.setdefault(transform.column, []).append(transform)
+    known = {column: _known_values(found) for column, found in transforms.items()}
+    num_long = sum(len(values) > MAX_SELECTED for values in known.values())
+    most = min(MAX_SUGGESTED, max(MAX_SELECTED, MAX_ALL_SUGGESTED // max(1, num_long)))
     examples = preprocessing.example()
     return tuple(
         _field(
             column,
             sql_type,
             transforms.get(column, ()),
+            known.get(column, ()),
+            most,
             examples[column][0] if column in transforms else None,
             (statistics or {}).get(column, {}),
         )
@@ -121,15 +128,20 @@ def form_fields(
 
 
 def _field(
-    column: str, sql_type: str, transforms: Sequence[Transform], example: Any, statistics: Mapping[str, Any]
+    column: str,
+    sql_type: str,
+    transforms: Sequence[Transform],
+    known: tuple[str, ...],
+    most: int,
+    example: Any,
+    statistics: Mapping[str, Any],
 ) -> FormField:
-    known = _known_values(transforms)
     image = next((transform for transform in transforms if isinstance(transform, ImageTransform)), None)
     control = _control(sql_type, transforms, known, image)
-    hint = _hint(sql_type, control, known, image, statistics)
+    hint = _hint(sql_type, control, known, most, image, statistics)
     pixels = _pixels(image) if control in ("image", "pixels") and image is not None else None
     text = None if control == "pixels" else _example_text(example)
-    options = _in_order(known) if control == "select" else known[:MAX_SUGGESTED] if control == "suggest" else ()
+    options = _in_order(known) if control == "select" else known[:most] if control == "suggest" else ()
     return FormField(column, control, _sends(sql_type), text, options, hint, pixels)
 
 
@@ -192,6 +204,7 @@ def _hint(
     sql_type: str,
     control: Control,
     known: Sequence[str],
+    most: int,
     image: ImageTransform | None,
     statistics: Mapping[str, Any],
 ) -> str:
@@ -207,8 +220,8 @@ def _hint(
     ]
     if known and control in ("select", "suggest"):
         words = [f"one of {len(known):,} known values" if len(known) > 1 else "one known value"]
-        if len(known) > MAX_SUGGESTED:
-            words.append(f"the {MAX_SUGGESTED:,} most frequent are suggested")
+        if len(known) > max(most, MAX_SELECTED):
+            words.append(f"the {most:,} most frequent are suggested")
     if span := _range(statistics):
         words.append(span)
     return ", ".join(words)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -45,6 +47,8 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 """Headers of every answer of the page."""
 _MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_KEPT_PARTS = 32
+"""Models of which the rendered part of the page is kept."""
 _YEAR_S = 365 * 24 * 60 * 60
 
 
@@ -60,14 +64,16 @@ def page_routes(models: Callable[[], Sequence[ShownModel]], *, guarded: bool) ->
     """
 
     async def page(request: Request) -> Response:
-        view = {"guarded": guarded, "version": asset_version(), "model": None, "models": (), "lacking": None}
-        if not guarded:
-            view |= _chosen(models(), request.query_params.get("model"))
-        return _answer("page.html.j2", view, 404 if view["lacking"] else 200)
+        view = {"guarded": guarded, "version": asset_version(), "content": None, "title": None}
+        if guarded:
+            return _answer(_render("page.html.j2", view))
+        chosen, content = await _content(models(), request.query_params.get("model"))
+        view |= {"content": Markup(content), "title": chosen and chosen.name}
+        return _answer(_render("page.html.j2", view), 200 if chosen else 404)
 
     async def model(request: Request) -> Response:
-        view = _chosen(models(), request.query_params.get("model"))
-        return _answer("model.html.j2", view, 404 if view["lacking"] else 200)
+        chosen, content = await _content(models(), request.query_params.get("model"))
+        return _answer(content, 200 if chosen else 404)
 
     async def asset(request: Request) -> Response:
         found = _assets().get(request.path_params["name"])
@@ -83,15 +89,28 @@ def page_routes(models: Callable[[], Sequence[ShownModel]], *, guarded: bool) ->
     ]
 
 
-def _chosen(models: Sequence[ShownModel], name: str | None) -> dict[str, Any]:
-    """Return the variables of the template for a model, by default the first."""
+async def _content(models: Sequence[ShownModel], name: str | None) -> tuple[ShownModel | None, str]:
+    """Return the model of a name, by default the first, and the part of the page about it.
+
+    A form of a thousand columns takes long to render, so it is rendered once and in a thread.
+    """
+    names = tuple(model.name for model in models)
     chosen = next((model for model in models if name in (None, model.name)), None)
-    lacking = None if chosen else name or ""
-    return {"models": [model.name for model in models], "model": chosen and chosen.view, "lacking": lacking}
+    if chosen is None:
+        return None, _render("model.html.j2", {"models": names, "model": None, "lacking": name})
+    return chosen, await asyncio.to_thread(_model_part, chosen, names)
 
 
-def _answer(template: str, view: Mapping[str, Any], status: int) -> Response:
-    html = _environment().get_template(template).render(view)
+@lru_cache(maxsize=_KEPT_PARTS)
+def _model_part(model: ShownModel, names: tuple[str, ...]) -> str:
+    return _render("model.html.j2", {"models": names, "model": model.view, "lacking": None})
+
+
+def _render(template: str, view: Mapping[str, Any]) -> str:
+    return _environment().get_template(template).render(view)
+
+
+def _answer(html: str, status: int = 200) -> Response:
     return HTMLResponse(html, status, {**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 

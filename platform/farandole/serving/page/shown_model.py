@@ -15,9 +15,9 @@ from farandole.serving.page.outline import outline
 _CARD, _METRICS, _LINEAGE, _STATISTICS = "card.md", "metrics.json", "lineage.json", "statistics.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShownModel:
-    """A model of the service.
+    """A model of the service. It is read from its bundle once, so keep the object as long as the model is served.
 
     Args:
         name: Name under which requests name it.

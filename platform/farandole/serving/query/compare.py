@@ -48,7 +48,7 @@ def compare(job: Job, translation: Translation, sample: pa.Table) -> None:
     Raises:
         UntranslatableError: There is a difference.
     """
-    from farandole.ingest.spark.query_rows import run_query
+    from farandole.ingest.spark.on_demand import run_query
 
     try:
         full, prediction = translation.full.apply(sample), translation.query.apply(sample)

@@ -7,6 +7,7 @@ is not listed is refused. DuckDB's implicit casts are never relied on: each oper
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlglot import exp
 
@@ -36,7 +37,19 @@ _BITS = {"int": 31, "bigint": 63}
 _ZERO = "division by zero"
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ)
 _IGNORED_FLAGS = frozenset(
-    "safe typed coalesce flatten ignore_nulls null_if_pos_overflow offset kind nested is_length warn_not_null".split()
+    [
+        "safe",
+        "typed",
+        "coalesce",
+        "flatten",
+        "ignore_nulls",
+        "null_if_pos_overflow",
+        "offset",
+        "kind",
+        "nested",
+        "is_length",
+        "warn_not_null",
+    ]
 )
 """sqlglot's notes on the dialect, which say nothing about this query."""
 _CAST_TYPES = {
@@ -191,7 +204,7 @@ class Translator:
         return derive(exp.Paren(this=made), "boolean", values)
 
     def _in(self, node: exp.Expression) -> Typed:
-        if set(name for name, part in node.args.items() if part) - {"this", "expressions"}:
+        if {name for name, part in node.args.items() if part} - {"this", "expressions"}:
             raise UntranslatableError("IN with a subquery is not translated; join the table, or list the values")
         values = self._comparable([self.translate(part) for part in (node.this, *node.expressions)])
         made = exp.In(this=values[0].node.copy(), expressions=[value.node.copy() for value in values[1:]])
@@ -289,7 +302,7 @@ class Translator:
             if name in _TYPE_FUNCTIONS and len(node.expressions) == 1:
                 return cast(self.translate(node.expressions[0]), _TYPE_FUNCTIONS[name])
             handler = ANONYMOUS.get(name)
-            arguments = {"expressions": node.expressions}
+            arguments: dict[str, Any] = {"expressions": node.expressions}
         else:
             name, handler = node.key, FUNCTIONS.get(type(node))
             arguments = node.args

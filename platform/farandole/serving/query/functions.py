@@ -28,9 +28,28 @@ from farandole.serving.query.types import (
 )
 
 UNSTABLE = frozenset(
-    "rand random randn randstr uniform uuid shuffle monotonically_increasing_id spark_partition_id current_date curdate"
-    " currentdate current_timestamp currenttimestamp currenttime now localtimestamp current_timezone unixtimestamp"
-    " input_file_name".split()
+    [
+        "rand",
+        "random",
+        "randn",
+        "randstr",
+        "uniform",
+        "uuid",
+        "shuffle",
+        "monotonically_increasing_id",
+        "spark_partition_id",
+        "current_date",
+        "curdate",
+        "currentdate",
+        "current_timestamp",
+        "currenttimestamp",
+        "currenttime",
+        "now",
+        "localtimestamp",
+        "current_timezone",
+        "unixtimestamp",
+        "input_file_name",
+    ]
 )
 """Functions whose value changes from one evaluation to the next."""
 
@@ -38,7 +57,9 @@ UNSTABLE = frozenset(
 # Numbers -------------------------------------------------------------------------------------------------------------
 
 
-def _mathematical(name: str, *, domain: Callable[[exp.Expression], exp.Expression] | None = None, beyond: str = "NaN"):  # type: ignore[no-untyped-def]
+def _mathematical(
+    name: str, *, domain: Callable[[exp.Expression], exp.Expression] | None = None, beyond: str = "NaN"
+) -> Callable[[Arguments], Typed]:
     """Return the translation of a function of one float64; it is missing or NaN outside its domain, as in Spark."""
 
     def translate(arguments: Arguments) -> Typed:
@@ -144,7 +165,7 @@ def _pmod(arguments: Arguments) -> Typed:
     return derive(choose(is_negative, shifted, rest), left.kind, [left, right])
 
 
-# Missing values --------------------------------------------------------------------------------------------------------
+# Missing values -------------------------------------------------------------------------------------------------------
 
 
 def _unified(name: str) -> Callable[[Arguments], Typed]:

@@ -15,15 +15,14 @@ _TOKEN = re.compile(
 )
 """Parts of a pattern: a character or a class, perhaps repeated; a group; an alternative."""
 _TIME_PARTS = re.compile(r"%Y|%(?:m|d|H|M|S)strict|[^%A-Za-z]")
-_SECOND_PARTS = ("%Hstrict", "%Mstrict", "%Sstrict")
 
 
 def check_pattern(pattern: str) -> str:
-    """Return a pattern that Java and RE2 read in the same way.
+    r"""Return a pattern that Java and RE2 read in the same way.
 
     Anchors are allowed at its ends alone: Java's `$` also matches before a last line break, and so becomes a class of
     its own. A dot is refused, since Java's and RE2's exclude other line breaks, and so are look-around, references and
-    flags, which RE2 lacks, and `\\s`, which has a character more in Java.
+    flags, which RE2 lacks, and `\s`, which has a character more in Java.
 
     Raises:
         UntranslatableError: It has another part.
@@ -36,8 +35,8 @@ def check_pattern(pattern: str) -> str:
         token = _TOKEN.match(inner, position)
         if token is None:
             raise UntranslatableError(
-                f"the pattern {pattern!r} has at {inner[position:][:10]!r} a part that Java and RE2 may read differently;"
-                " use characters, classes such as [0-9], groups, | and repetitions"
+                f"the pattern {pattern!r} has at {inner[position:][:10]!r} a part that Java and RE2 may read"
+                " differently; use characters, classes such as [0-9], groups, | and repetitions"
             )
         position = token.end()
         depth += (token[0][0] == "(") - (token[0][0] == ")")
@@ -71,8 +70,8 @@ def like_pattern(pattern: str) -> str:
     return pattern
 
 
-def time_pattern(pattern: str) -> tuple[str, bool]:
-    """Return the strftime pattern of `date_format`, and whether it has a time of day.
+def time_pattern(pattern: str) -> str:
+    """Return the strftime pattern of `date_format`.
 
     Args:
         pattern: sqlglot's translation of Spark's pattern.
@@ -82,4 +81,4 @@ def time_pattern(pattern: str) -> tuple[str, bool]:
     """
     if "".join(_TIME_PARTS.findall(pattern)) != pattern:
         raise UntranslatableError("the pattern of date_format has other parts than yyyy, MM, dd, HH, mm, ss")
-    return pattern.replace("strict", ""), any(part in pattern for part in _SECOND_PARTS)
+    return pattern.replace("strict", "")

@@ -175,8 +175,8 @@ class _Flattener:
             scope.add(self._lookup(joins[0], left, known, scope), _using(joins[0]), first=True)
             return scope
         raise UntranslatableError(
-            f"FROM begins with a lookup source, and not with {self._query.source}, whose rows the query keeps one by one;"
-            f" write FROM {self._query.source} LEFT JOIN …"
+            f"FROM begins with a lookup source, and not with {self._query.source}, whose rows the query keeps one by"
+            f" one; write FROM {self._query.source} LEFT JOIN …"
         )
 
     def _carries_rows(self, table: exp.Expression, known: Mapping[str, exp.Expression]) -> bool:
@@ -262,8 +262,8 @@ class _Flattener:
             own = [is_own and bool(value.bases) for is_own, value in zip(own, values, strict=True)]
             if sorted(own) != [False, True] or any(_mixes(value, made.table) for value in values):
                 raise UntranslatableError(
-                    f"the condition {part.sql('spark')[:80]} of the join with {made.source} is not an equality of one of"
-                    " its columns with columns of the rows"
+                    f"the condition {part.sql('spark')[:80]} of the join with {made.source} is not an equality of one"
+                    " of its columns with columns of the rows"
                 )
             column = sides[own.index(True)]
             if not isinstance(column, exp.Column):
@@ -283,8 +283,8 @@ class _Flattener:
         same = kind == value.kind and kind in ("string", "boolean", "date", "timestamp", "timestamp_ntz", *whole)
         if not same and not (kind in whole and value.kind in whole):
             raise UntranslatableError(
-                f"the join compares {relation.name}.{column} ({kind}) with {value.kind}; only texts, whole numbers, dates"
-                " and timestamps of the same type are joined alike in both engines"
+                f"the join compares {relation.name}.{column} ({kind}) with {value.kind}; only texts, whole numbers,"
+                " dates and timestamps of the same type are joined alike in both engines"
             )
         return column, value
 
@@ -310,7 +310,8 @@ class _Flattener:
             yield from ((name, thunk) for name, thunk in columns if self._fold(name) not in left_out)
             return
         name = node.alias if isinstance(node, exp.Alias) else node.name if isinstance(node, exp.Column) else ""
-        yield name or node.sql("spark"), _lazily(translator.translate, node.unalias())
+        value = node.this if isinstance(node, exp.Alias) else node
+        yield name or node.sql("spark"), _lazily(translator.translate, value)
 
     def _fold(self, name: str) -> str:
         return name if self._exact else name.lower()
@@ -413,7 +414,7 @@ def _lazily(translate: Callable[[exp.Expression], Typed], node: exp.Expression) 
     return thunk
 
 
-def key_condition(join: Join, types: Mapping[str, str]) -> exp.Expression:
+def key_condition(join: Join, types: Mapping[str, str]) -> exp.Condition:
     """Return the condition of a join in DuckDB."""
     names = list(types)
     parts: list[exp.Expression] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,10 @@ from farandole.preprocess.values import arrow_type
 from farandole.serving.query.types import UntranslatableError
 from farandole.spec import Job, ParquetSource, Source
 from farandole.spec.sources import RowSource
+
+if TYPE_CHECKING:
+    from farandole.ingest.readers.row_batch import RowReader
+    from farandole.ingest.spark.row_frames import Tasks
 
 _LOOK_FURTHER = 100
 """Of up to this many times the wanted rows, evenly spaced ones are taken."""
@@ -118,9 +123,10 @@ class SourceReader:
     def _schema(self) -> pa.Schema:
         return pa.schema([(name, arrow_type(kind)) for name, kind in self.types.items()])
 
-    def _row_reader(self):  # type: ignore[no-untyped-def]
+    def _row_reader(self) -> tuple[RowReader, Tasks]:
         from farandole.ingest.spark.row_frames import make_reader  # imports pyspark
 
+        assert isinstance(self._source, RowSource)
         return make_reader(None, self._name, self._source, self._files, self._wanted)
 
     def _parquet_types(self) -> dict[str, str]:

@@ -77,7 +77,7 @@ def _last_day(arguments: Arguments) -> Typed:
 
 
 def _format_time(arguments: Arguments) -> Typed:
-    pattern, of_day = time_pattern(arguments.constant(arguments.named.get("format"), "the pattern"))
+    pattern = time_pattern(arguments.constant(arguments.named.get("format"), "the pattern"))
     value = arguments.time(arguments.count(1)[0], "timestamp")
     return derive(call("strftime", value.node, exp.Literal.string(pattern)), "string", [value])
 

@@ -135,7 +135,7 @@ def _parse(query: str) -> exp.Expression:
     except (SqlglotError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UntranslatableError(f"cannot be parsed ({reason})") from None
-    if len(trees) != 1:
+    if len(trees) != 1 or not isinstance(trees[0], exp.Expression):
         raise UntranslatableError(f"it has {len(trees)} statements")
     return trees[0]
 
@@ -224,8 +224,8 @@ def _conditions(flat: FlatQuery, label_only: frozenset[Base]) -> tuple[list[Type
         elif condition.bases & label_only:
             columns = ", ".join(sorted(column for _, column in condition.bases & label_only))
             raise UntranslatableError(
-                f"the condition {text[:80]} compares other columns with {columns}, which a caller does not know, because"
-                " only the label is made from it; separate the conditions by AND"
+                f"the condition {text[:80]} compares other columns with {columns}, which a caller does not know,"
+                " because only the label is made from it; separate the conditions by AND"
             )
         else:
             kept.append(condition)

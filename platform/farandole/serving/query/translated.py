@@ -128,7 +128,7 @@ class TranslatedQuery:
         return pa.table([*arrays, numbers], names=[*names, ROW_NUMBER])
 
     def _run(self, table: pa.Table) -> pa.Table:
-        return self._engine.run(ROWS, table)
+        return self._engine.run({ROWS: table})
 
     def _first_failure(self, table: pa.Table) -> tuple[int, str]:
         """Find the first row that makes the statement fail, by halving."""

@@ -45,7 +45,7 @@ def write_predictions(call: Call, model: ServedModel, rows: RawRows, predictions
     return json_response({"model": identity(model), "predictions": found})
 
 
-def write_explanations(model: ServedModel, found: list[dict[str, Any]]) -> Response:
+def write_explanations(model: ServedModel, found: list[dict[str, Any] | None]) -> Response:
     """Return explanations, one for each row."""
     return json_response({"model": identity(model), "explanations": found})
 

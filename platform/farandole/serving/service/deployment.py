@@ -24,14 +24,14 @@ class DeploymentPlan:
         models: The MODELs.
         split: Label to share of the traffic; empty: the first version of each model answers.
         shadow: Labels of versions that only receive copies.
-        public_key: Key that the bundles must be signed with; None: they need not be signed.
+        public_key: The file of the key that the bundles must be signed with; None: they need not be signed.
         form: The form of the network that every bundle must have; None: any.
     """
 
     models: Sequence[str]
     split: Mapping[str, float]
     shadow: Sequence[str] = ()
-    public_key: Any = None
+    public_key: str | None = None
     form: str | None = None
 
     def resolve(self, on_event: EventHandler = ignore_event) -> Deployment:

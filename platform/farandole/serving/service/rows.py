@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farandole.bundle import Bundle
+from farandole.serving.query import TranslatedQuery
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.settings import NotANumber, RequestLimits
 
@@ -32,7 +33,7 @@ _NUMBER_TYPES = frozenset({"float", "double"})
 
 @dataclass(frozen=True)
 class RowColumns:
-    """The raw columns of a model.
+    """The columns of the rows that a model takes: those of its query's source, or else those of its features.
 
     Args:
         names: The columns, in order.
@@ -48,12 +49,13 @@ class RowColumns:
     patterned: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, bundle: Bundle) -> RowColumns:
-        """Return the raw columns of a bundle's model."""
-        forms = bundle.row_forms
+    def of(cls, bundle: Bundle, query: TranslatedQuery | None) -> RowColumns:
+        """Return the columns of a bundle's model, given its query."""
+        types = bundle.preprocessing.types if query is None else query.columns
+        forms = bundle.row_forms if query is None else query.forms
         return cls(
-            bundle.preprocessing.columns,
-            bundle.preprocessing.types,
+            bundle.preprocessing.columns if query is None else tuple(types),
+            types,
             frozenset(name for name, form in forms.items() if form.may_be_absent),
             frozenset(name for name, form in forms.items() if form.timestamp_format or form.date_format),
         )

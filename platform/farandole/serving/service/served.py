@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from farandole.bundle import Bundle, Predictor
 from farandole.errors import DataError
+from farandole.preprocess.raw_rows import convert_column
+from farandole.serving.query import TranslatedQuery, as_model_columns
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.rows import RawRows, RowColumns, group_by_kinds, invalid_rows, join_columns, shown_value
 
@@ -24,13 +27,28 @@ Observer = Callable[["pa.RecordBatch", Predictions], object]
 _MAX_ERRORS = 10
 
 
+@dataclass(frozen=True)
+class ConvertedRows:
+    """Rows in the types of training.
+
+    Args:
+        batch: The rows that the model's query keeps; without a query, all.
+        kept: The positions of these among all rows; None: all are kept.
+        num_rows: The number of all rows.
+    """
+
+    batch: pa.RecordBatch
+    kept: np.ndarray | None
+    num_rows: int
+
+
 @dataclass
 class _Part:
     """Requests whose rows were converted together."""
 
     positions: Sequence[int]
     lengths: Sequence[int]
-    batch: pa.RecordBatch
+    rows: ConvertedRows
     features: Mapping[str, np.ndarray]
 
 
@@ -47,7 +65,10 @@ class ServedModel:
     def __init__(self, bundle: Bundle, predictor: Predictor, version: str, *, name: str | None = None) -> None:
         self.bundle, self.predictor, self.version = bundle, predictor, version
         self.name, self.digest = name or bundle.name, bundle.digest
-        self.columns = RowColumns.of(bundle)
+        self.query = TranslatedQuery.load(bundle.path)
+        """The job's query, through which rows of the source pass; None: rows have the model's columns."""
+        self.columns = RowColumns.of(bundle, self.query)
+        self._types = {column: bundle.preprocessing.types[column] for column in bundle.preprocessing.columns}
         self.observe: Observer | None = None
         """Is called after each batch, with the rows that were converted together."""
 
@@ -62,7 +83,7 @@ class ServedModel:
         assert all(answer is not None for answer in answers)
         return [answer for answer in answers if answer is not None]
 
-    def convert(self, request: RawRows) -> pa.RecordBatch:
+    def convert(self, request: RawRows) -> ConvertedRows:
         """Return the rows of a request in the types of training.
 
         Raises:
@@ -76,6 +97,9 @@ class ServedModel:
     def warm_up(self) -> None:
         """Compute an example, since a first prediction takes longer than all others."""
         self.predictor.predict(self.bundle.preprocessing.example())
+        if self.query is not None:
+            with suppress(DataError):  # a row of missing values need not be valid
+                self._features({name: [None] for name in self.columns.names})
 
     def _convert(
         self,
@@ -87,7 +111,7 @@ class ServedModel:
         """Convert the rows of some requests; if that fails, convert each alone, so that only wrong ones fail."""
         members = [requests[position] for position in positions]
         try:
-            batch, features = self._features(join_columns(members))
+            rows, features = self._features(join_columns(members))
         except (DataError, ValueError, ArithmeticError) as error:
             if len(positions) > 1:
                 for position in positions:
@@ -95,11 +119,18 @@ class ServedModel:
             else:
                 answers[positions[0]] = self._explain_error(members[0], error)
             return
-        parts.append(_Part(positions, [member.num_rows for member in members], batch, features))
+        parts.append(_Part(positions, [member.num_rows for member in members], rows, features))
 
-    def _features(self, columns: Mapping[str, Any]) -> tuple[pa.RecordBatch, Mapping[str, np.ndarray]]:
-        batch = self.predictor.raw_batch(columns)
-        return batch, self.predictor.features(batch)
+    def _features(self, columns: Mapping[str, Any]) -> tuple[ConvertedRows, Mapping[str, np.ndarray]]:
+        if self.query is None:
+            batch = self.predictor.raw_batch(columns)
+            rows = ConvertedRows(batch, None, batch.num_rows)
+        else:
+            source = self.query.raw_batch(columns)
+            found = self.query.apply(source)
+            kept = found.rows if len(found.excluded) else None
+            rows = ConvertedRows(as_model_columns(found.columns, self._types), kept, source.num_rows)
+        return rows, self.predictor.features(rows.batch)
 
     def _predict(self, parts: Sequence[_Part], answers: list[Predictions | Exception | None]) -> None:
         """Compute the network once for all parts, and deal the rows out to the requests."""
@@ -108,14 +139,17 @@ class ServedModel:
         else:
             features = {group: np.concatenate([part.features[group] for part in parts]) for group in parts[0].features}
         found = self.predictor.predictions(self.predictor.outputs(features))
-        start = 0
+        first = 0
         for part in parts:
-            first = start
-            for position, length in zip(part.positions, part.lengths, strict=True):
-                answers[position] = {name: values[start : start + length] for name, values in found.items()}
-                start += length
+            stop = first + part.rows.batch.num_rows
+            own = {name: values[first:stop] for name, values in found.items()}
             if self.observe is not None:
-                self.observe(part.batch, {name: values[first:start] for name, values in found.items()})
+                self.observe(part.rows.batch, own)
+            whole, start = _with_excluded(own, part.rows), 0
+            for position, length in zip(part.positions, part.lengths, strict=True):
+                answers[position] = {name: values[start : start + length] for name, values in whole.items()}
+                start += length
+            first = stop
 
     # Errors --------------------------------------------------------------------------------------------------
 
@@ -139,19 +173,42 @@ class ServedModel:
         self._search(request, middle, stop, found)
 
     def _find_column(self, row: Mapping[str, Any], rule: str) -> dict[str, Any]:
-        """Return column and value that are wrong in a row: those that make an example wrong."""
+        """Return column and value that are wrong in a row: those that cannot be converted, or make an example wrong."""
         example = self.bundle.preprocessing.example()
         for name, values in row.items():
-            if (problem := self._problem({**example, name: values})) is not None:
+            problem = self._conversion_problem(name, values)
+            if problem is None and self.query is None:
+                problem = self._problem({**example, name: values})
+            if problem is not None:
                 return {"column": name, "value": shown_value(_plain(values[0])), "rule": problem}
-        return {"rule": rule}
+        return {"rule": rule.removeprefix("row 0: ")}
 
-    def _problem(self, columns: Mapping[str, Any]) -> str | None:
+    def _conversion_problem(self, name: str, values: Any) -> str | None:
+        forms = self.bundle.row_forms if self.query is None else self.query.forms
         try:
-            self.bundle.preprocessing.features(self.bundle.preprocessing.raw_batch(columns, self.bundle.row_forms))
+            convert_column(name, values, self.columns.types[name], forms.get(name))
         except (DataError, ValueError, ArithmeticError) as error:
             return str(error)
         return None
+
+    def _problem(self, columns: Mapping[str, Any]) -> str | None:
+        try:
+            self._features(columns)
+        except (DataError, ValueError, ArithmeticError) as error:
+            return str(error)
+        return None
+
+
+def _with_excluded(found: Predictions, rows: ConvertedRows) -> Predictions:
+    """Return predictions for all rows; those of rows that the query excludes are missing (None, NaN)."""
+    if rows.kept is None:
+        return found
+    whole = {}
+    for name, values in found.items():
+        column = np.full(rows.num_rows, None if values.dtype == object else np.nan, values.dtype)
+        column[rows.kept] = values
+        whole[name] = column
+    return whole
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farandole.bundle import open_bundle
-from farandole.errors import FarandoleError, UnavailableError
+from farandole.errors import DataError, FarandoleError, UnavailableError
 from farandole.serving.page import ShownModel
 from farandole.serving.service.batcher import Batcher, BatchLimits
 from farandole.serving.service.drift import DriftCounter, counter_path, read_bins
@@ -36,6 +36,10 @@ _QUICK_S = 0.01
 _EXPLAIN_ROWS, _EXPLAIN_QUEUE_ROWS, _EXPLAIN_DEADLINE_S = 8, 256, 60.0
 
 
+Explanations = list[dict[str, Any] | None]
+"""One for each row; None for a row that the model's query excludes."""
+
+
 @dataclass(frozen=True)
 class ExplainRequest:
     """Rows to explain, and the class whose output is explained; None: the predicted one."""
@@ -51,7 +55,7 @@ class Slot:
     variant: Variant
     model: ServedModel
     predictions: Batcher[RawRows, Predictions]
-    explanations: Batcher[ExplainRequest, list[dict[str, Any]]]
+    explanations: Batcher[ExplainRequest, Explanations]
     watched: Watched
     shown: ShownModel
 
@@ -64,7 +68,7 @@ class ModelTable:
         metrics: Receives batches, shadows and reloads.
         log: Receives reloads.
         directory: The workers' common directory, for counts of drift; None: drift is not counted.
-        public_key: The key that bundles must be signed with, in the form that `open_bundle` takes.
+        public_key: The file of the key that bundles must be signed with; None: they need not be signed.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class ModelTable:
         metrics: Metrics,
         log: JsonLog,
         directory: Path | None = None,
-        public_key: Any = None,
+        public_key: str | None = None,
     ) -> None:
         self._settings, self._metrics, self._log, self._directory = settings, metrics, log, directory
         self._public_key = public_key
@@ -227,7 +231,8 @@ class ModelTable:
         )
         limits = BatchLimits(_EXPLAIN_ROWS, 0.0, _EXPLAIN_QUEUE_ROWS, _EXPLAIN_DEADLINE_S)
         explanations = Batcher(_Explaining(model).compute, limits, self._explaining)
-        shown = ShownModel(name, model.bundle, model.version)
+        columns = dict(model.columns.types) if model.query is not None else None
+        shown = ShownModel(name, model.bundle, model.version, columns)
         return Slot(variant, model, predictions, explanations, watched, shown)
 
     def _open(self, name: str, variant: Variant) -> tuple[ServedModel, DriftCounter | None, Watched]:
@@ -276,13 +281,20 @@ def _columns(batch: pa.RecordBatch) -> dict[str, Any]:
 
 
 def _full_batch_s(model: ServedModel, limits: BatchLimits) -> float:
-    """Return the seconds that a full batch of examples takes."""
+    """Return the seconds that a full batch of examples takes, with its query on as many rows of missing values."""
     example = model.bundle.preprocessing.example()
     columns = {name: list(values) * limits.max_rows for name, values in example.items()}
     best_s = float("inf")
     for _ in range(2):
         started_s = time.perf_counter()
         model.predictor.predict(columns)
+        if model.query is not None:
+            try:
+                model.query.apply(
+                    model.query.raw_batch({name: [None] * limits.max_rows for name in model.query.columns})
+                )
+            except DataError:  # such rows are not valid, so the time is not known
+                return best_s
         best_s = min(best_s, time.perf_counter() - started_s)
     return best_s
 
@@ -298,18 +310,22 @@ class _Explaining:
         self._model = model
         self._explainer: Explainer | None = None
 
-    def compute(self, requests: Sequence[ExplainRequest]) -> list[list[dict[str, Any]] | Exception]:
+    def compute(self, requests: Sequence[ExplainRequest]) -> list[Explanations | Exception]:
         """Return the explanations of each request, or the error that is its alone."""
         return [self._explain(request) for request in requests]
 
-    def _explain(self, request: ExplainRequest) -> list[dict[str, Any]] | Exception:
+    def _explain(self, request: ExplainRequest) -> Explanations | Exception:
         try:
-            batch = self._model.convert(request.rows)
+            rows = self._model.convert(request.rows)
             if self._explainer is None:
                 from farandole.explaining import Explainer, open_explained
 
                 self._explainer = Explainer(open_explained(self._model.bundle))
-            return [found.to_dict() for found in self._explainer.explain(batch, request.target)]
+            explained: Explanations = [found.to_dict() for found in self._explainer.explain(rows.batch, request.target)]
+            if rows.kept is None:
+                return explained
+            by_position = dict(zip(rows.kept.tolist(), explained, strict=True))
+            return [by_position.get(position) for position in range(rows.num_rows)]
         except RequestError as error:
             return error
         except UnavailableError:

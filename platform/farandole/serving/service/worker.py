@@ -56,7 +56,7 @@ def main() -> int:
 
 async def _serve(settings: ServiceSettings, directory: Path, listener: socket.socket, log: JsonLog) -> None:
     metrics = Metrics(directory, lambda: table.watched())
-    table = ModelTable(settings, metrics, log, directory)
+    table = ModelTable(settings, metrics, log, directory, settings.public_key)
     access = _open_access(settings)
     tracer = configured_tracer()
     endpoints = Endpoints(settings, table, access, metrics, log)

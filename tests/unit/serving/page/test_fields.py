@@ -157,3 +157,13 @@ def test_a_source_column_with_the_name_of_a_feature_but_another_type_is_another_
 ) -> None:
     (field,) = form_fields(preprocessing, {"colour": "int"})
     assert (field.control, field.options, field.example) == ("number", (), None)
+
+
+def test_many_fields_share_the_suggestions_of_a_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farandole.serving.page.fields.MAX_ALL_SUGGESTED", 120)
+    values = [f"v{index}" for index in range(200)]
+    columns = {name: ("string", {"kind": "categorical"}) for name in ("a", "b")}
+    label = [float(index) for index in range(len(values))]
+    found = form_fields(fit(columns, dict.fromkeys(columns, values), label, column="y", kind="regression"))
+    assert [len(field.options) for field in found] == [60, 60]
+    assert found[0].hint == "one of 200 known values, the 60 most frequent are suggested"

@@ -208,3 +208,16 @@ def test_files_stay_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 300
     assert path.suffix != ".js" or max(map(len, lines)) <= 160
+
+
+def test_a_model_that_replaces_another_one_is_shown_at_once(tmp_path: Path) -> None:
+    models = []
+    for version in ("1", "2"):
+        write_without_network(tmp_path / version, "made", digits())
+        models.append(ShownModel("made", open_bundle(tmp_path / version), version))
+    served = [models[0]]
+    client = TestClient(Starlette(routes=page_routes(lambda: served, guarded=False)))
+    for model in models:
+        served[:] = [model]
+        for _ in range(2):
+            assert f"<dd>{model.version}</dd>" in client.get("/").text

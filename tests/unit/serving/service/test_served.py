@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from farandole.serving.service.errors import RequestError
 from farandole.serving.service.rows import RawRows, rows_from_json
 from farandole.serving.service.served import Predictions, ServedModel
 from farandole.serving.service.settings import RequestLimits
-from tests.support.served import OTHER_ROW, ROW
+from tests.support.served import OTHER_ROW, ROW, make_query_bundle
 
 
 def request(model: ServedModel, *rows: dict[str, Any]) -> RawRows:
@@ -30,7 +31,13 @@ def test_answers_are_those_of_the_predictor(model: ServedModel) -> None:
 
 
 def test_answer_does_not_depend_on_the_other_requests_of_a_batch(model: ServedModel) -> None:
-    spellings = [{"distance": 212}, {"distance": "212.0"}, {"carrier": 7}, {"delayed": 1}, {"seats": None}]
+    spellings: list[dict[str, Any]] = [
+        {"distance": 212},
+        {"distance": "212.0"},
+        {"carrier": 7},
+        {"delayed": 1},
+        {"seats": None},
+    ]
     rows = [ROW, OTHER_ROW, *({**OTHER_ROW, **changed} for changed in spellings)]
     alone = [bits(model.compute([request(model, row)])[0]) for row in rows]
     for order in itertools.islice(itertools.permutations(range(len(rows))), 0, None, 700):
@@ -101,3 +108,27 @@ def test_infinite_number_is_an_error_of_its_row(model: ServedModel) -> None:
     (failed,) = model.compute([infinite])
     assert isinstance(failed, RequestError)
     assert failed.errors[0]["column"] == "distance"
+
+
+def test_rows_of_the_source_pass_through_the_query_and_excluded_ones_have_no_prediction(
+    model: ServedModel, tmp_path: Path
+) -> None:
+    bundle = make_query_bundle(tmp_path / "with_query")
+    with_query = ServedModel(bundle, bundle.predictor(), "1")
+    with_query.warm_up()
+    source = {"miles": 100.0, "seats": 150, "carrier": "UA", "delayed": True, "cancelled": False}
+    good, failed, excluded = with_query.compute(
+        [
+            request(with_query, source),
+            request(with_query, {**source, "miles": "far"}),
+            request(with_query, {**source, "cancelled": True}, source),
+        ]
+    )
+    expected = bits(model.compute([request(model, {**ROW, "distance": 160.9344})])[0])
+    assert bits(good) == expected
+    assert isinstance(failed, RequestError)
+    assert (failed.errors[0]["row"], failed.errors[0]["column"]) == (0, "miles")
+    assert not isinstance(excluded, Exception)
+    assert excluded["prediction"][0] is None
+    assert np.isnan(excluded["probability"][0])
+    assert bits({name: values[1:] for name, values in excluded.items()}) == expected
