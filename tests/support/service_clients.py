@@ -61,11 +61,15 @@ class Load:
         url: The service.
         document: The body.
         clients: Their number.
+        key: Their key.
+        reconnects: Whether they open another connection where one was closed or refused: others of the service answer.
     """
 
     url: str
     document: Any
     clients: int = 4
+    key: str | None = None
+    reconnects: bool = False
     answers: list[Answer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     """Requests that were sent and not answered."""
@@ -85,18 +89,25 @@ class Load:
     def _ask(self) -> None:
         parts = urlsplit(self.url)
         body, headers = json.dumps(self.document).encode(), {"content-type": "application/json"}
+        if self.key is not None:
+            headers["authorization"] = f"Bearer {self.key}"
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         while not self._ending.is_set():
             try:
                 connection.request("POST", "/predict", body, headers)
                 answer = _read(connection)
-            except ConnectionRefusedError:
-                return
+            except ConnectionRefusedError as error:
+                if not self.reconnects:
+                    return
+                self.lost.append(f"refused: {error}")
+                continue
             except (http.client.HTTPException, OSError) as error:
                 self.lost.append(f"{type(error).__name__}: {error}")
                 connection.close()
                 continue
             self.answers.append(answer)
             if answer.headers.get("connection") == "close" and answer.status == 200:
-                return  # the service is ending
+                if not self.reconnects:
+                    return  # the service is ending
+                connection.close()
         connection.close()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from farandole.cli import data, explain, init, jobs, keys, models, pipeline, score, serve, sweep, tools
+from farandole.cli import data, deploy, explain, init, jobs, keys, models, pipeline, score, serve, sweep, tools
 from farandole.cli.completion import use_bash_script
 from farandole.cli.console import make_console, prepare_output, print_text
 from farandole.cli.help import GroupedCommands
@@ -32,6 +32,7 @@ pipeline.add_to(app)
 jobs.add_to(app)
 sweep.add_to(app)
 serve.add_to(app)
+deploy.add_to(app)
 app.add_typer(data.app, name="data", rich_help_panel="Datasets")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(keys.app, name="keys", rich_help_panel="Models")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from farandole.backends.kubernetes.manifests import render as render_job
+from farandole.backends.kubernetes.manifests.serving import ServiceSpec, render_service
 from farandole.backends.kubernetes.preflight import MPI_RIGHTS, QUEUE_RIGHTS, SUBMIT_RIGHTS
 from farandole.backends.kubernetes.resource_kinds import resource_kind
 from tests.support.cluster_jobs import cluster_job, submission
@@ -58,6 +59,16 @@ SPARK: dict[Right, Usage] = {
 }
 
 
+DEPLOYER: dict[Right, Usage] = {
+    ("get", "deployments.apps"): (_CLIENT, '.get("Deployment"'),
+    ("list", "deployments.apps"): (_CLIENT, '.find("Deployment"'),
+    ("list", "pods"): (_CLIENT, '.find("Pod"'),
+    ("list", "replicasets.apps"): (_CLIENT, '.find("ReplicaSet"'),
+    ("create", "secrets"): (_CLIENT, ".create_missing(_access_secret()"),
+}
+"""Rights besides those to apply and delete the objects of a service."""
+
+
 def _granted(role: Object) -> set[Right]:
     rights = set()
     for rule in role["rules"]:
@@ -104,7 +115,13 @@ def test_pod_roles_grant_exactly_what_their_code_uses(role: str, table: dict[Rig
     assert _role(role) == set(table)
 
 
-@pytest.mark.parametrize("table", [SUBMITTER, LAUNCHER, SPARK])
+def test_deployer_role_grants_exactly_what_a_deployment_uses() -> None:
+    kinds = {each["kind"] for each in render_service(ServiceSpec("models:/flights/1"))}
+    applied = {(verb, resource_kind(kind).shown) for kind in kinds for verb in ("create", "patch", "delete")}
+    assert _role("farandole-deployer") == applied | set(DEPLOYER)
+
+
+@pytest.mark.parametrize("table", [SUBMITTER, LAUNCHER, SPARK, DEPLOYER])
 def test_every_right_is_used_in_the_code(table: dict[Right, Usage]) -> None:
     code = {
         folder: "\n".join(path.read_text() for path in sorted((PACKAGE / folder).glob("*.py")))
@@ -144,6 +161,7 @@ def test_roles_are_namespaced_and_bound(overlay: str) -> None:
         bound.setdefault(binding["roleRef"]["name"], set()).update(names)
     assert {each["metadata"]["name"] for each in roles} == set(bound)
     assert bound["farandole-submitter"] == {"farandole-submitters", "jupyterlab"}
+    assert bound["farandole-deployer"] == {"farandole-deployers"}
     assert bound["farandole-spark"] == {"farandole-spark", "jupyterlab"}
     assert not any("farandole-worker" in names for names in bound.values()), "workers run users' code"
 

@@ -147,6 +147,17 @@ class Cluster:
         except ApiError as error:
             raise self._translate(error, "create", kind, "") from error
 
+    def create_missing(self, wanted: Object) -> bool:
+        """Create an object unless one of its name exists; return whether it was created."""
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        try:
+            self._request("POST", self.path(resource_kind(kind)), {"fieldManager": MANAGER}, wanted)
+        except ApiError as error:
+            if error.code == 409:
+                return False
+            raise self._translate(error, "create", kind, name) from error
+        return True
+
     def serves(self, kind: str) -> bool:
         """Return whether the cluster serves a kind, as it does if its CRD is installed."""
         wanted = resource_kind(kind)

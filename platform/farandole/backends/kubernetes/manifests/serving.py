@@ -213,6 +213,7 @@ def _container(spec: ServiceSpec) -> Object:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "home", "mountPath": _HOME},
             {"name": "tmp", "mountPath": "/tmp"},
