@@ -96,7 +96,7 @@ def build_counting_ids(schema: Schema) -> nn.Module:
         def forward(self, **groups: torch.Tensor) -> torch.Tensor:
             return super().forward(**groups) + groups["categorical"].sum(1, keepdim=True)
 
-        id_layers = None  # type: ignore[assignment]
+        id_layers = None
 
     return Counting(schema)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def load_module(path: Path) -> fx.GraphModule:
     """
     check_program(path)
     try:
-        program = cast("fx.GraphModule", torch.export.load(path).module())
+        program = torch.export.load(path).module()
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(f"{path}: torch {torch.__version__} cannot load the program ({text})") from error

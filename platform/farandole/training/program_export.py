@@ -106,7 +106,7 @@ def take_program(directory: Path, digest: str, path: Path, timeout_s: float = _T
         if time.monotonic() > deadline_s:
             with suppress(
                 OSError
-            ):  # the other rank then removes its file, which otherwise stays in the job's directory
+            ):  # the other rank then removes its file, which would stay
                 write_json(directory / PROGRAM_STATE, {"weights_digest": None})
             return False
         time.sleep(_POLL_S)
