@@ -32,7 +32,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
     if other:
         raise ValueError(f"{other[0]} is not a tensor")
     # Clones, since safetensors refuses tensors that share memory, as tied weights do.
-    save_file({name: tensor.detach().cpu().resolve_conj().clone().contiguous() for name, tensor in state.items()}, path)
+    save_file({name: _as_stored(tensor.detach().cpu()).clone().contiguous() for name, tensor in state.items()}, path)
 
 
 def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema: Schema) -> nn.Module:
@@ -50,7 +50,8 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
     module_name, function_name = builder.split(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module_name), function_name)(schema, **options)
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        weights, wanted = load_file(folder / WEIGHTS), network.state_dict()
+        network.load_state_dict({name: _as_loaded(tensor, wanted.get(name)) for name, tensor in weights.items()})
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(
@@ -58,6 +59,18 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
             " exported it, or the form `program`"
         ) from error
     return network.eval()
+
+
+def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a type that safetensors knows: complex128, which it does not, as pairs of numbers."""
+    plain = tensor.resolve_conj().resolve_neg()
+    return torch.view_as_real(plain) if plain.dtype == torch.complex128 else plain
+
+
+def _as_loaded(stored: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
+    if wanted is not None and wanted.dtype == torch.complex128 and stored.dtype == torch.float64:
+        return torch.view_as_complex(stored)
+    return stored
 
 
 def eager(network: nn.Module) -> Compute:

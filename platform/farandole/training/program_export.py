@@ -104,9 +104,7 @@ def take_program(directory: Path, digest: str, path: Path, timeout_s: float = _T
     deadline_s = time.monotonic() + timeout_s
     while not (directory / PROGRAM_STATE).exists():
         if time.monotonic() > deadline_s:
-            with suppress(
-                OSError
-            ):  # the other rank then removes its file, which would stay
+            with suppress(OSError):  # the other rank then removes its file, which would stay
                 write_json(directory / PROGRAM_STATE, {"weights_digest": None})
             return False
         time.sleep(_POLL_S)
