@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from farandole.bundle.blocks import stabilize
@@ -32,7 +32,9 @@ def save_weights(network: nn.Module, path: Path) -> None:
     if other:
         raise ValueError(f"{other[0]} is not a tensor")
     # Clones, since safetensors refuses tensors that share memory, as tied weights do.
-    save_file({name: tensor.detach().cpu().resolve_conj().clone().contiguous() for name, tensor in state.items()}, path)
+    path.write_bytes(
+        save({name: tensor.detach().cpu().resolve_conj().clone().contiguous() for name, tensor in state.items()})
+    )
 
 
 def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema: Schema) -> nn.Module:
