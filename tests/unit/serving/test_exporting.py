@@ -41,7 +41,7 @@ def test_other_texts_are_not_jobs(job: Path, text: str) -> None:
 
 def test_a_bundle_without_lineage_has_no_query_and_a_warning(tmp_path: Path) -> None:
     events: list[Event] = []
-    assert _query_writer(write_small_bundle(tmp_path / "b"), events.append) is None
+    assert _query_writer(write_small_bundle(tmp_path / "b"), 10, events.append) is None
     (event,) = events
     assert isinstance(event, Message)
     assert "its query does not travel" in event.text
@@ -57,7 +57,7 @@ def test_a_query_that_does_not_travel_is_reported(tmp_path: Path) -> None:
         },
     }
     events: list[Event] = []
-    _write_query(parse_job(document), ("x",), tmp_path, events.append)
+    _write_query(parse_job(document), ("x",), 10, tmp_path, events.append)
     assert list(tmp_path.iterdir()) == []
     (event,) = events
     assert isinstance(event, Message)
