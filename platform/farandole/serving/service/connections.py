@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import selectors
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,8 @@ from pathlib import Path
 _SLOTS = 16_384
 _IDLE, _WAITING = b"\0", b"\1"
 _OPENED, _CLOSED = 1, 0
+_GRACE_S = 0.5
+"""A caller may send its next request just when the worker dies."""
 _MESSAGE = struct.Struct("<BI")
 _BODY = b'{"error": "the worker of this request has died; repeat the request", "kind": "worker_died"}'
 _ANSWER = (
@@ -124,18 +128,42 @@ class ConnectionKeeper:
                     self._held[slot] = descriptors[0]
                 elif kind == _CLOSED and slot in self._held:
                     os.close(self._held.pop(slot))
-        for slot, descriptor in self._held.items():
-            self._end(descriptor, self._board[slot : slot + 1] == _WAITING)
-        self._held.clear()
+        self._end()
         self._board.close()
 
-    def _end(self, descriptor: int, is_waiting: bool) -> None:
-        with socket.socket(fileno=descriptor) as connection, suppress(OSError):
-            if is_waiting:
-                connection.send(_ANSWER)
-                self._answered += 1
-            connection.shutdown(socket.SHUT_WR)
+    def _end(self) -> None:
+        """Answer all requests that wait, were not read yet, or arrive within a moment; close all connections."""
+        held = {socket.socket(fileno=descriptor): slot for slot, descriptor in self._held.items()}
+        self._held.clear()
+        for connection in [each for each, slot in held.items() if self._board[slot : slot + 1] == _WAITING]:
+            self._answer(connection)
+            del held[connection]
+        with selectors.DefaultSelector() as selector:
+            for connection in held:
+                selector.register(connection, selectors.EVENT_READ)
+            end_s = time.monotonic() + _GRACE_S
+            while selector.get_map() and (left_s := end_s - time.monotonic()) > 0:
+                for key, _ in selector.select(left_s):
+                    selector.unregister(key.fileobj)
+                    assert isinstance(key.fileobj, socket.socket)
+                    self._answer_or_close(key.fileobj)
+                    del held[key.fileobj]
+        for connection in held:
+            connection.close()
+
+    def _answer_or_close(self, connection: socket.socket) -> None:
+        """Answer a request that has arrived, unless the caller has only closed the connection."""
+        with suppress(OSError):
+            if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                self._answer(connection)
+        connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
             connection.setblocking(False)
+            connection.send(_ANSWER)
+            self._answered += 1
+            connection.shutdown(socket.SHUT_WR)
             # what was sent and not read would make the kernel reset the connection, and with it the answer
             while connection.recv(65536):
                 pass

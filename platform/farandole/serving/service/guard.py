@@ -18,8 +18,6 @@ ShortCut = Callable[[Call], Awaitable[Response]]
 
 CALL = "farandole.call"
 """The key of the request's `Call` in ASGI's scope."""
-CONNECTION = "farandole.connection"
-"""The key of the connection, which is notified when the answer begins."""
 _PUBLIC = {"/v2/health/live": "live", "/v2/health/ready": "ready"}
 _FIXED: dict[str, tuple[str, Scope]] = {
     "/predict": ("predict", "predict"),
@@ -82,15 +80,12 @@ class Guard:
         scope[CALL] = call
         span = self._tracer.start(call.route, scope["headers"]) if self._tracer is not None else None
         status = 0
-        connection = scope.get(CONNECTION)
         own_headers = [(b"x-request-id", call.request_id.encode()), *_SECURITY_HEADERS]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if connection is not None:
-                    connection.set_waiting(False)
                 headers = message["headers"]
                 present = {name for name, _ in headers}
                 headers += [each for each in own_headers if each[0] not in present]

@@ -32,7 +32,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if self.board is not None:
             self.slot = self.board.open(transport.get_extra_info("socket").fileno())
-        self._head_bytes = 0
+        self._head_bytes = self._waiting = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._start_head()
 
@@ -58,8 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time of a later head."""
         super().on_message_begin()
-        self.scope["farandole.connection"] = self  # type: ignore[typeddict-unknown-key]
-        self.set_waiting(True)
+        self._count_waiting(1)
         if self._head_timer is None:
             self._start_head()
 
@@ -68,10 +67,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_head()
         super().on_headers_complete()
 
-    def set_waiting(self, is_waiting: bool) -> None:
-        """Note whether a request waits for the first byte of its answer."""
+    def on_response_complete(self) -> None:
+        """Note the end of a request, once its answer is on the wire: the loop writes before it calls again."""
+        if self.board is not None:
+            self.loop.call_soon(self._count_waiting, -1)
+        super().on_response_complete()
+
+    def _count_waiting(self, change: int) -> None:
         if self.board is not None and self.slot is not None:
-            self.board.set_waiting(self.slot, is_waiting)
+            self._waiting += change
+            self.board.set_waiting(self.slot, self._waiting > 0)
 
     def _start_head(self) -> None:
         self._head_bytes = 0

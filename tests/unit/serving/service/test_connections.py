@@ -56,11 +56,14 @@ def test_only_waiting_requests_of_a_dead_worker_are_answered(worker: Worker) -> 
     waiting, first = worker.connect()
     idle, _ = worker.connect()
     answered, third = worker.connect()
+    unread, _ = worker.connect()
+    unread.sendall(b"POST /predict HTTP/1.1\r\n")
     waiting.sendall(b"POST /predict HTTP/1.1\r\n")
     for slot in (first, third):
         worker.board.set_waiting(slot, True)
     worker.board.set_waiting(third, False)
-    assert worker.die() == 1
+    assert worker.die() == 2
+    assert read_all(unread).startswith(b"HTTP/1.1 503 ")
     head, _, body = read_all(waiting).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
     assert f"content-length: {len(body)}".encode() in head
