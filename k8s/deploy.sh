@@ -38,7 +38,11 @@ fi
 
 # Jobs are immutable: delete those of the last deployment before creating new ones.
 kubectl --namespace farandole-system delete job seaweedfs-buckets mlflow-first-user --ignore-not-found
+serving() { kubectl --namespace farandole get deployment serving --output name --ignore-not-found; }
+before=$(serving)
 kubectl apply --server-side --force-conflicts --field-manager farandole-deploy --filename - <<<"$rendered"
+# The number of pods belongs to the HorizontalPodAutoscaler, and it rests at zero: at first there is no model to serve.
+[[ $before || -z $(serving) ]] || kubectl --namespace farandole scale deployment serving --replicas 0
 for kind in statefulset deployment; do
     for namespace in farandole-system farandole; do
         for name in $(kubectl --namespace "$namespace" get "$kind" --selector app.kubernetes.io/part-of=farandole --output name); do

@@ -16,8 +16,8 @@ say() { printf 'secrets: %s\n' "$*" >&2; }
 
 # Secrets -----------------------------------------------------------------------------------------------------
 
-# Print 40 hexadecimal digits, 160 random bits.
-random() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
+# random [BYTES]: print random bytes in hexadecimal, by default 20 (160 bits).
+random() { head -c "${1:-20}" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
 # secret NAMESPACE NAME: print a Secret with the lines `KEY VALUE` of standard input.
 secret() {
@@ -38,6 +38,7 @@ declare -A members=(
     [database]="$services/postgresql-mlflow $services/postgresql"
     [grafana]="$services/grafana"
     [jupyterlab]="$jobs/jupyterlab"
+    [serving]="$jobs/serving-access"
 )
 
 make_storage() {
@@ -71,10 +72,15 @@ make_database() {
 make_grafana() { secret "$services" grafana <<<"admin-password $(random)"; }
 make_jupyterlab() { secret "$jobs" jupyterlab <<<"token $(random)"; }
 
+# The secret with which keys of the service are hashed (32 bytes), and a file without keys, which k8s/keys.sh fills.
+make_serving() {
+    printf 'secret %s\nkeys.json {"format_version":1,"keys":[]}\n' "$(random 32)" | secret "$jobs" serving-access
+}
+
 # Arguments ---------------------------------------------------------------------------------------------------
 
 print=0
-groups=" storage tracking database grafana jupyterlab "
+groups=" storage tracking database grafana jupyterlab serving "
 while (($#)); do
     case $1 in
         --print) print=1 ;;

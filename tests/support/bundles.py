@@ -20,7 +20,7 @@ ROWS: dict[str, list[Any]] = {
     "size": [1.0, 2.5, None, -3.0, 10.0, 0.5],
     "colour": ["red", "blue", "red", None, "green", "blue"],
 }
-OPTIONS = {"hidden": [16, 8]}
+OPTIONS: dict[str, Any] = {"hidden": [16, 8]}
 BINARY = LabelColumn(kind="binary", column="y", classes=("no", "yes"))
 DIGITS = LabelColumn(kind="multiclass", column="y", classes=tuple("0123456789"))
 

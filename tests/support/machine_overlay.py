@@ -21,8 +21,12 @@ from tests.support.real_cluster import IMAGE, IMAGES
 
 _LEFT_OUT = ("jupyterlab",)
 """Components whose programs are not on this machine."""
-_OLDER = {("CronJob", "batch/v1"): "batch/v1beta1", ("PodDisruptionBudget", "policy/v1"): "policy/v1beta1"}
-"""API versions of clusters before 1.21."""
+_OLDER = {
+    ("CronJob", "batch/v1"): "batch/v1beta1",
+    ("PodDisruptionBudget", "policy/v1"): "policy/v1beta1",
+    ("HorizontalPodAutoscaler", "autoscaling/v2"): "autoscaling/v2beta2",
+}
+"""API versions of clusters before 1.21, and before 1.23."""
 _ENTRYPOINT = """\
 # The documented start of PostgreSQL's image.
 set -euo pipefail

@@ -96,6 +96,7 @@ def _volumes(template: Object, objects: list[Object], directory: Path) -> dict[s
         folder.mkdir(parents=True, exist_ok=True)
         folders[volume["name"]] = folder
         content: dict[str, str] = {}
+        mode = volume.get("secret", {}).get("defaultMode", 0o644)
         if "configMap" in volume:
             content = find(objects, "ConfigMap", volume["configMap"]["name"])["data"]
         elif "secret" in volume:
@@ -103,6 +104,7 @@ def _volumes(template: Object, objects: list[Object], directory: Path) -> dict[s
             content = {item["path"]: held[item["key"]] for item in volume["secret"]["items"]}
         for name, text in content.items():
             (folder / name).write_text(text)
+            (folder / name).chmod(mode)
     mounts = template["spec"]["containers"][0].get("volumeMounts", ())
     for mount in mounts:
         folders.setdefault(mount["name"], directory / mount["name"]).mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,18 @@ def build_branching(schema: Schema) -> nn.Module:
     return Branching(schema)
 
 
+def build_counting_ids(schema: Schema) -> nn.Module:
+    """Build a network that uses ids as numbers, without an embedding."""
+
+    class Counting(Network):
+        def forward(self, **groups: torch.Tensor) -> torch.Tensor:
+            return super().forward(**groups) + groups["categorical"].sum(1, keepdim=True)
+
+        id_layers = None
+
+    return Counting(schema)
+
+
 def build_raising(schema: Schema, **options: Any) -> nn.Module:
     raise KeyError("no such layer")
 

@@ -26,7 +26,7 @@ def stabilize(network: nn.Module) -> None:
     """Make every linear layer of a network compute a multiple of `LINEAR_ROWS` rows."""
     for module in network.modules():
         if type(module) is nn.Linear:
-            module.forward = partial(_apply_linear, module)
+            module.forward = partial(_apply_linear, module)  # type: ignore[method-assign]
 
 
 def pad_tensors(features: Mapping[str, torch.Tensor], multiple: int = LINEAR_ROWS) -> dict[str, torch.Tensor]:

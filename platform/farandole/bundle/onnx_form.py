@@ -47,14 +47,10 @@ def save_onnx(network: nn.Module, features: Mapping[str, np.ndarray], path: Path
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), quiet, torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns about its own internals
+        shapes = ({name: {0: rows} for name in groups},)
+        exported = torch.export.export(MappingNetwork(network), (groups,), dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(
-            MappingNetwork(network),
-            (groups,),
-            dynamic_shapes=({name: {0: rows} for name in groups},),
-            input_names=list(groups),
-            output_names=["outputs"],
-            dynamo=True,
-            verbose=False,
+            exported, input_names=list(groups), output_names=["outputs"], dynamo=True, verbose=False
         )
         assert program is not None
         program.save(str(path), external_data=False)

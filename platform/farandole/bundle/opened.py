@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def needs_code(self) -> bool:
-        """Whether the network runs only with code that the bundle carries, so that its owner must be trusted."""
+        """True if the network runs only with code that the bundle carries, so that its owner must be trusted."""
         return bool(self.model["code"]) and "program" not in self.forms
 
     def predictor(self, form: str | None = None, *, run_code: bool = False) -> Predictor:

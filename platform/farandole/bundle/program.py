@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from farandole.bundle.network import as_function
 from farandole.bundle.predictor import Compute
@@ -78,7 +78,7 @@ def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: P
     rows = torch.export.Dim("rows")
     shapes = ({name: {0: rows} for name in groups},)
     program = torch.export.export(MappingNetwork(network), (groups,), dynamic_shapes=shapes, strict=False)
-    program._example_inputs = None  # type: ignore[assignment] # torch.export.save would pickle them
+    program._example_inputs = None  # torch.export.save would pickle them
     torch.export.save(program, path)
     try:
         check_program(path)
@@ -88,7 +88,12 @@ def save_program(network: nn.Module, features: Mapping[str, np.ndarray], path: P
 
 
 def load_program(path: Path) -> Compute:
-    """Load a program after checking it.
+    """Load a program after checking it; see `load_module`."""
+    return as_function(load_module(path))
+
+
+def load_module(path: Path) -> fx.GraphModule:
+    """Load a program as a module of a graph, which takes its groups as one mapping, after checking it.
 
     Raises:
         BundleError: The program holds a pickle or code, or torch cannot load it.
@@ -99,7 +104,7 @@ def load_program(path: Path) -> Compute:
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(f"{path}: torch {torch.__version__} cannot load the program ({text})") from error
-    return as_function(program)
+    return program
 
 
 def check_program(path: Path) -> None:

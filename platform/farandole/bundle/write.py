@@ -29,7 +29,7 @@ _LIBRARIES = ("farandole", "torch", "numpy", "pyarrow", "tokenizers", "pillow")
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What a bundle is made of.
+    """Parts of a bundle.
 
     Args:
         name: Name of the model.

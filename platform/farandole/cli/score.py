@@ -1,4 +1,4 @@
-"""`predict`: predictions of a model for files of rows."""
+"""`export` and `predict`: the bundle of a model, and its predictions for files of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,70 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the app."""
+    app.command(cls=PlainCommand, rich_help_panel="Models")(export)
     app.command(cls=PlainCommand, rich_help_panel="Models")(predict)
+
+
+def export(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundle's directory, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/model, or a job's id or"
+            " directory.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="The bundle's new directory.", show_default=False),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Add the network as an ONNX graph.")] = True,
+    query: Annotated[
+        bool, typer.Option("--query/--no-query", help="Add the job's query, so that rows of the source can be sent.")
+    ] = True,
+    rows: Annotated[
+        int,
+        typer.Option("--rows", metavar="N", min=1, help="Compare the translated query with Spark on N rows."),
+    ] = 10_000,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option("--sign-key", metavar="KEY", help="Sign with this Ed25519 key.", show_default=False),
+    ] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option("--new-key", metavar="KEY", help="Only make a key pair: KEY and KEY.pub.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as files that hold no code: a bundle, which the service and other tools load."""
+    from farandole.cli.progress import event_display
+
+    if new_key is not None:
+        from farandole.bundle.signing import create_key
+
+        public = create_key(new_key)
+        print(f"{new_key}: the private key, which signs bundles; keep it secret")
+        print(f"{public}: the public key, with which a signature is checked")
+        return
+    if model is None or output is None:
+        raise typer.BadParameter("write `farandole export MODEL -o DIR`", param_hint="MODEL and --output")
+    from farandole.serving.exporting import export_model
+
+    with event_display() as on_event:
+        done = export_model(
+            model, output, onnx=onnx, query_rows=rows if query else 0, sign_key=sign_key, on_event=on_event
+        )
+    if as_json:
+        print(json_text(done.to_dict(), indent=2))
+        return
+    print(f"{done.path}: bundle of {done.name}, {done.digest}")
+    for form, difference in done.forms.items():
+        print(f"  {form}: outputs differ by at most {difference:.2g}")
+    if done.test_rows:
+        print(f"  metrics, intervals and parts of the test split from {done.test_rows:,} rows")
+    if done.key_id:
+        print(f"  signed with the key {done.key_id}")
 
 
 def predict(

@@ -248,23 +248,39 @@ def _check_calls(model: ExplainedModel, points: list[IdPoint], probe: Mapping[st
 
 
 def _check_group(model: ExplainedModel, group: Group, points: list[IdPoint], probe: dict[str, np.ndarray]) -> None:
-    """Check that ids which no layer reads have no influence."""
-    if any(point.feature is None for point in points):
-        return
+    """Check that ids have no influence but by the layers that read them.
+
+    Those return what they did for other ids: if the outputs change all the same, the ids were used elsewhere too.
+    """
     if group.kind == "tensor" and not points:
         return  # numbers, not ids
-    covered = {point.feature for point in points}
-    usual = _run(model, probe)
-    features = range(len(group.features)) if group.kind == "ids" else range(1)
-    for feature in (feature for feature in features if feature not in covered):
+    with _watched(model.network) as calls:
+        usual = _run(model, probe)
+    held = [(point.layer, next(output for module, _, output in calls if module is point.layer)) for point in points]
+    for feature in range(len(group.features)) if group.kind == "ids" else (slice(None),):
         changed = {**probe, group.name: probe[group.name].copy()}
-        target = changed[group.name][:, feature] if group.kind == "ids" else changed[group.name]
-        target[...] = target[::-1].copy() if group.kind == "ids" else np.roll(target, 1, axis=0)
-        if not np.array_equal(usual, _run(model, changed)):
-            name = group.features[feature]
+        values = changed[group.name]
+        values[:, feature] = np.roll(values[:, feature], 1, axis=0)
+        with _held(held):
+            found = _run(model, changed)
+        if not np.array_equal(usual, found):
+            name = group.features[feature if isinstance(feature, int) else 0]
             raise ModelError(
                 f"model.builder: {model.builder}: the ids of {name} (group {group.name}) reach the outputs without a"
                 " layer such as nn.Embedding that explanations could follow; let the network have a method"
                 " id_layers() that returns {group: layer}, where the layer maps ids [rows, features] to"
                 " [rows, features, size], or has `widths`, the columns of each feature in its output"
             )
+
+
+@contextmanager
+def _held(outputs: list[tuple[nn.Module, object]]) -> Iterator[None]:
+    """Let layers return given outputs."""
+    handles = [
+        layer.register_forward_hook(lambda module, inputs, found, output=output: output) for layer, output in outputs
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

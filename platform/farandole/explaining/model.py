@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from farandole.bundle.program import PROGRAM, load_program
+from farandole.bundle.program import PROGRAM, load_module
 from farandole.errors import ModelError, UnavailableError
 from farandole.explaining.columns import ColumnMap
 from farandole.preprocess import Preprocessing
@@ -139,7 +139,7 @@ def open_explained(bundle: Bundle, *, run_code: bool = False) -> ExplainedModel:
     if bundle.default_form == "eager":
         return ExplainedModel(bundle.network(run_code=run_code), preprocessing, known, builder)
     masks = frozenset(group.name for group in preprocessing.schema.groups if group.kind == "mask")
-    program = cast("fx.GraphModule", load_program(bundle.path / PROGRAM))
+    program = load_module(bundle.path / PROGRAM)
     return ExplainedModel(ProgramNetwork(program, masks), preprocessing, known, f"the program of {builder}")
 
 

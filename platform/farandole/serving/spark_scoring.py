@@ -50,7 +50,7 @@ def score_on_spark(
         DataError: The directory exists, a file lacks a column or is damaged, or a row is wrong.
         UnavailableError: Spark cannot start.
     """
-    from farandole.ingest.spark.file_tasks import run_tasks
+    from farandole.ingest.spark.on_demand import run_tasks
 
     started_s = time.monotonic()
     RowScorer(bundle, options.form, options.keep).check(paths)

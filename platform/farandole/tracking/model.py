@@ -20,6 +20,7 @@ from mlflow.utils import requirements_utils
 from torch import nn
 
 from farandole.bundle import BundleContents, write_bundle
+from farandole.bundle.documents import TrainingRecord, training_documents
 from farandole.preprocess import Preprocessing, find_forms
 from farandole.spec import Job
 from farandole.storage import file_uri
@@ -38,8 +39,21 @@ _REQUIREMENTS = (
 )
 
 
-def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, directory: Path) -> str | None:
+def save_model(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    job: Job,
+    directory: Path,
+    record: TrainingRecord | None = None,
+) -> str | None:
     """Write the network with its preprocessing, signature and input example into an empty directory.
+
+    Args:
+        network: The network.
+        preprocessing: The fitted preprocessing.
+        job: The job.
+        directory: The directory of the MLflow model.
+        record: The training, for the documents of the bundle; None: it has none.
 
     Returns:
         The reason if the network could not be exported; None if it was.
@@ -53,7 +67,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     ):
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about their internals
         folder = Path(scratch) / "bundle"
-        problem = write_bundle(folder, network, bundle_contents(preprocessing, job))
+        problem = write_bundle(folder, network, bundle_contents(preprocessing, job, record))
         mlflow.pyfunc.save_model(
             path=str(directory),
             python_model=str(Path(__file__).with_name("served_model.py")),
@@ -67,7 +81,7 @@ def save_model(network: nn.Module, preprocessing: Preprocessing, job: Job, direc
     return problem
 
 
-def bundle_contents(preprocessing: Preprocessing, job: Job) -> BundleContents:
+def bundle_contents(preprocessing: Preprocessing, job: Job, record: TrainingRecord | None = None) -> BundleContents:
     """Return what the bundle of a job's model is made of."""
     folder = Path(job.folder or ".")
     return BundleContents(
@@ -76,6 +90,7 @@ def bundle_contents(preprocessing: Preprocessing, job: Job) -> BundleContents:
         options=job.network.options,
         preprocessing=preprocessing,
         row_forms=find_forms(job.data.sources, preprocessing.columns),
+        documents=training_documents(record) if record is not None else {},
         code=(*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py"))),
     )
 

@@ -103,6 +103,8 @@ class Recorder:
         self._directory, self._spool, self._sender, self._delivery = directory, spool, sender, delivery
         self.keep_open = False
         """True if the training stops and may resume later; its MLflow run then keeps the status `RUNNING`."""
+        self.commit: str | None = None
+        """The git commit of the user's folder, once the provenance was logged."""
         self.history: dict[str, list[tuple[int, float]]] = {}
         """The metrics of this attempt: name to pairs of step and value."""
 
@@ -164,6 +166,7 @@ class Recorder:
         """Log the installed packages, and the git commit and changes of the user's folder."""
         self.log_file("environment/requirements.txt", list_packages())
         commit, changes = load_git_state(self._directory, folder)
+        self.commit = commit
         if commit:
             self.set_tags({"mlflow.source.git.commit": commit})
         if changes:

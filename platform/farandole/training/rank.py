@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from farandole.bundle.documents import TrainingRecord
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.explaining.model import require_captum
@@ -206,9 +207,18 @@ def _record_results(
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None
     failure = _find_failure(reporter, result, recorder, register_as) if register_as is not None else None
+    record = TrainingRecord(
+        job=job,
+        manifest=manifest,
+        metrics=metrics,
+        report=reporter.report.to_dict(),
+        outputs=test.outputs.numpy() if test else None,
+        run_id=recorder.run_id,
+        commit=recorder.commit,
+    )
     with paused_collection():  # saving imports torch's compiler
         problem = recorder.log_model(
-            lambda directory: save_model(trainer.model, preprocessing, job, directory),
+            lambda directory: save_model(trainer.model, preprocessing, job, directory, record),
             register_as if failure is None else None,
             card,
         )

@@ -25,6 +25,7 @@ from tests.support.machine_pod import machine_pod, program_path
 from tests.support.made_data import Made, WriteJob
 from tests.support.postgresql import PostgreSQL, running_postgresql
 from tests.support.recorded_training import train
+from tests.support.service_clients import ask
 from tests.support.service_stack import Stack, free_port, health_address, running_container, template_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -207,25 +208,39 @@ def test_job_of_an_authorized_user_is_recorded_with_its_model(
 def test_recorded_model_is_served(
     stack: Stack, recorded: dict[str, Any], made: Callable[..., Made], tmp_path: Path
 ) -> None:
-    """The container of `serving` downloads the model, and accepts raw rows."""
+    """The container of `serving` downloads the model, and answers raw rows of callers whose key is in its Secret."""
     template = pod_template(find(stack.objects, "Deployment", "serving", "farandole"))
     assert template is not None
     port = free_port()
     pod = machine_pod(
         template, stack.objects, tmp_path, path=program_path(BIN),
-        environment={"MLFLOW_TRACKING_URI": stack.mlflow, "AWS_ENDPOINT_URL_S3": stack.storage},
-        arguments={"--port": str(port), "--host": "127.0.0.1", "--model-uri": recorded["model"]["uri"]},
+        environment={
+            "MLFLOW_TRACKING_URI": stack.mlflow, "AWS_ENDPOINT_URL_S3": stack.storage,
+            "MODEL_URI": recorded["model"]["uri"],
+        },
+        arguments={"--port": str(port), "--host": "127.0.0.1"},
     )  # fmt: skip
     rows = made("binary").raw["test"].drop(columns="label").head(4)
-    body = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))})
+    body = {"rows": json.loads(rows.to_json(orient="records", date_format="iso"))}
+    url = f"http://127.0.0.1:{port}"
     with running_container(pod, health_address(template, port), tmp_path / "log"):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body.encode())
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            predictions = json.loads(answer.read())["predictions"]
-    assert len(predictions) == 4
-    assert all(0 <= each["probability"] <= 1 for each in predictions)
-    assert {each["prediction"] for each in predictions} <= {"true", "false"}
+        probes = template["spec"]["containers"][0]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert ask(url, probes[probe]["httpGet"]["path"]).status == 200
+        assert ask(url, "/predict", body).status == 401
+        made_key = pod.run("farandole", "keys", "create", "--name", "web", "--scope", "predict")
+        assert made_key.returncode == 0, made_key.stderr
+        key = made_key.stdout.strip()
+        answer = ask(url, "/predict", body, key=key)
+        metrics = ask(url, "/metrics", key=key)
+    assert answer.status == 200, answer
+    found = answer.json
+    assert (found["model"]["name"], found["model"]["version"]) == ("small", "1")
+    assert all(0 <= each["probability"] <= 1 for each in found["predictions"])
+    assert {each["prediction"] for each in found["predictions"]} <= {"true", "false"}
+    assert len(found["predictions"]) == 4
+    assert metrics.status == 403, "metrics need the scope admin"
+    assert key not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(("user", "password"), [("jobs", "not-this-one-surely"), ("nobody", "some-password-of-theirs")])

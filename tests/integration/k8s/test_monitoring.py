@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.support.k8s_manifests import K8S, containers, dashboard, dashboard_metrics, find, render, templates
+from tests.support.k8s_manifests import (
+    K8S,
+    containers,
+    dashboard,
+    dashboard_metrics,
+    find,
+    pod_template,
+    render,
+    templates,
+)
 
 MONITORING = K8S / "base" / "monitoring"
 
@@ -27,7 +39,7 @@ def test_metrics_of_every_panel_are_scraped() -> None:
     found = dashboard_metrics()
     assert {name.split("_")[0] for name in found} == {"kueue", "container", "DCGM", "SeaweedFS"}
     assert all(re.fullmatch(kept, name) for name in found if name.startswith("container_"))
-    assert set(_jobs()) == {"prometheus", "pods", "containers", "gpus", "queues"}
+    assert set(_jobs()) == {"prometheus", "pods", "serving", "containers", "gpus", "queues"}
 
 
 def test_panels_have_unique_ids_and_do_not_overlap() -> None:
@@ -59,3 +71,48 @@ def test_scraped_pods_annotate_a_port_that_they_expose() -> None:
             assert wanted["prometheus.io/port"] in ports
             scraped += 1
     assert scraped == 1
+
+
+def test_served_models_are_scraped_with_the_key_of_a_mounted_secret() -> None:
+    """A wrong path, label or port would only show as a target that is down."""
+    objects = render("gpu")
+    job = _jobs()["serving"]
+    prometheus = pod_template(find(objects, "StatefulSet", "prometheus"))
+    assert prometheus is not None
+    mounts = {each["name"]: each["mountPath"] for each in prometheus["spec"]["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each for each in prometheus["spec"]["volumes"]}
+    assert job["authorization"]["credentials_file"] == f"{mounts['serving']}/key"
+    assert volumes["serving"]["secret"]["optional"] is True
+    served = pod_template(find(objects, "Deployment", "serving"))
+    assert served is not None
+    kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
+    component = served["metadata"]["labels"]["app.kubernetes.io/component"]
+    assert kept["__meta_kubernetes_pod_label_app_kubernetes_io_component"] == component
+    (port,) = served["spec"]["containers"][0]["ports"]
+    assert kept["__meta_kubernetes_pod_container_port_name"] == port["name"]
+    allowed = find(objects, "NetworkPolicy", "prometheus")["spec"]["egress"][0]["ports"]
+    assert {"port": port["containerPort"]} in allowed
+    (rule,) = [
+        each
+        for each in find(objects, "NetworkPolicy", "serving")["spec"]["ingress"]
+        if "namespaceSelector" in each["from"][0]
+    ]
+    chosen = rule["from"][0]["podSelector"]["matchLabels"]
+    assert chosen.items() <= prometheus["metadata"]["labels"].items()
+    assert chosen
+    assert {"port": port["containerPort"]} in rule["ports"]
+
+
+def test_service_monitor_selects_the_service_of_served_models(tmp_path: Path) -> None:
+    component = K8S / "components" / "servicemonitor"
+    monitor = next(yaml.safe_load_all((component / "servicemonitor.yaml").read_text()))
+    service = find(render("gpu"), "Service", "serving")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
+    assert monitor["spec"]["endpoints"][0]["port"] in {each["name"] for each in service["spec"]["ports"]}
+    shutil.copytree(K8S / "base" / "serving", tmp_path / "serving")
+    shutil.copytree(component, tmp_path / "servicemonitor")
+    (tmp_path / "kustomization.yaml").write_text("resources: [serving]\ncomponents: [servicemonitor]\n")
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "kind: ServiceMonitor" in done.stdout

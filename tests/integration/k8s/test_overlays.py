@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,8 @@ def _references(thing: Object, spec: Object) -> list[tuple[str, str, str | None]
             continue
         else:
             continue
+        if source.get("optional"):
+            continue
         found += [(kind, name, item["key"]) for item in source.get("items", ())] or [(kind, name, None)]
     return found
 
@@ -219,6 +223,9 @@ def test_every_other_reference_resolves(overlay: str) -> None:
         elif kind == "PodDisruptionBudget":
             wanted = spec["selector"]["matchLabels"].items()
             assert any(found == namespace and wanted <= has.items() for found, has in labels), shown(thing)
+        elif kind == "HorizontalPodAutoscaler":
+            target = find(objects, spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"], namespace)
+            assert "replicas" not in target["spec"], f"{shown(thing)}: a deployment would reset what it has scaled"
         else:
             continue
         checked += 1
@@ -368,3 +375,25 @@ def test_executors_of_notebooks_satisfy_restricted_pod_security() -> None:
     assert label.items() <= pod["metadata"]["labels"].items()
     assert label.items() <= notebook["metadata"]["labels"].items()
     assert ("ServiceAccount", "farandole", spec["serviceAccountName"]) in {_key(each) for each in objects}
+
+
+def test_overlay_of_the_readme_sets_the_model_and_nothing_else(tmp_path: Path) -> None:
+    text = (K8S / "README.md").read_text()
+    (patch,) = re.findall(r"```yaml\n(patches:\n.*?)```", text, re.DOTALL)
+    shutil.copytree(K8S / "base" / "serving", tmp_path / "serving")
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [serving]\n{patch}")
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    changed = list(yaml.safe_load_all(done.stdout))
+    (container,) = find(changed, "Deployment", "serving")["spec"]["template"]["spec"]["containers"]
+    (model,) = [each for each in container["env"] if each["name"] == "MODEL_URI"]
+    assert model["value"] == "models:/trips@champion"
+    model["value"] = "models:/flights@champion"
+
+    def in_order(objects: list[Object]) -> list[Object]:
+        for each in objects:  # kustomize puts a changed variable first
+            if each["kind"] == "Deployment":
+                each["spec"]["template"]["spec"]["containers"][0]["env"].sort(key=lambda entry: entry["name"])
+        return sorted(objects, key=_key)
+
+    assert in_order(changed) == in_order(render("base/serving"))

@@ -13,6 +13,7 @@ import pytest
 from mlflow.utils import requirements_utils
 from sklearn import metrics as sk
 
+from farandole.bundle import open_bundle
 from farandole.spec import Job
 from farandole.tracking.model import _requirements_not_compared
 from tests.support.made_data import Made
@@ -161,3 +162,16 @@ def test_requirements_are_not_compared_with_what_they_are_copied_from(monkeypatc
         requirements_utils.warn_dependency_requirement_mismatches(["mlflow==1.0", "torch==1.0"])
     assert not listed
     assert requirements_utils._MODULES_TO_PACKAGES is None  # elsewhere, MLflow works as ever
+
+
+def test_the_bundle_of_a_model_describes_its_training(models: dict[str, tuple[RecordedRun, Any]]) -> None:
+    recorded, _ = models["binary"]
+    folder = Path(mlflow.artifacts.download_artifacts(recorded.result["model"]["uri"]))
+    bundle = open_bundle(next(folder.glob("artifacts/*/manifest.json")).parent)
+    measured = recorded.result["training"]["metrics"]["test"]
+    assert bundle.read_json("metrics.json")["test"]["accuracy"]["value"] == pytest.approx(measured["accuracy"])
+    lineage = bundle.read_json("lineage.json")
+    assert lineage["mlflow_run_id"] == recorded.run.info.run_id
+    assert lineage["dataset"]["digest"] == recorded.result["dataset"]["digest"]
+    assert sum(bundle.read_json("statistics.json")["predictions"]["prediction"]["shares"]) == pytest.approx(1, abs=1e-5)
+    assert "| accuracy |" in (bundle.path / "card.md").read_text()

@@ -35,6 +35,11 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def _link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
 def _change(path: Path, key: str, value: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
 
@@ -43,10 +48,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped byte": (lambda folder: _flip(folder / "weights.safetensors"), "weights.safetensors: was changed"),
     "missing file": (lambda folder: (folder / "rows.json").unlink(), "rows.json is missing"),
     "added file": (lambda folder: (folder / "run.py").write_text("import os"), "run.py is not listed in manifest.json"),
-    "link": (
-        lambda folder: ((folder / "rows.json").rename(folder.parent / "r"), (folder / "rows.json").symlink_to("../r")),
-        "rows.json: was changed",
-    ),
+    "link": (lambda folder: _link(folder / "rows.json"), "rows.json: was changed"),
     "truncated manifest": (lambda folder: _truncate(folder / MANIFEST), "manifest.json: is truncated"),
     "other version": (
         lambda folder: _change(folder / MANIFEST, "format_version", 2),

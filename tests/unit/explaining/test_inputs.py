@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from farandole.bundle.program import load_program, save_program
+from farandole.bundle.program import load_module, save_program
 from farandole.errors import ModelError
 from farandole.explaining import ExplainedModel, Explainer
 from farandole.explaining.inputs import InputPoints
@@ -45,6 +44,8 @@ class Own(nn.Module):
             looked_up = self.joint(ids[:, 0]) + self.joint(ids[:, 1] + self.offset)
         elif self.how == "one ignored":
             looked_up = self.first(ids[:, 0])
+        elif self.how == "also as numbers":
+            looked_up = self.first(ids[:, 0]) + self.second(ids[:, 1]) * ids[:, 1:].float()
         elif self.how == "function":
             looked_up = self.first(ids[:, 0]) + F.embedding(ids[:, 1], self.second.weight)
         else:
@@ -81,9 +82,10 @@ def test_a_joint_embedding_gives_the_same_as_single_ones() -> None:
         assert one.columns == pytest.approx(other.columns, abs=1e-6)
 
 
-def test_ids_that_cannot_be_followed_are_an_error() -> None:
+@pytest.mark.parametrize("how", ["function", "also as numbers"])
+def test_ids_that_cannot_be_followed_are_an_error(how: str) -> None:
     with pytest.raises(ModelError, match=r"network:build: the ids of town \(group categorical\) reach the outputs"):
-        Explainer(made_model(own, CATEGORIES, how="function"))
+        Explainer(made_model(own, CATEGORIES, how=how))
 
 
 def test_an_embedding_that_is_called_twice_is_an_error() -> None:
@@ -109,7 +111,7 @@ def test_an_exported_program_is_explained_like_its_network(tmp_path: Path) -> No
     save_program(model.network, features_of(model, 1), tmp_path / "network.pt2")
     masks = frozenset(group.name for group in model.schema.groups if group.kind == "mask")
     program = ExplainedModel(
-        ProgramNetwork(cast(Any, load_program(tmp_path / "network.pt2")), masks), model.preprocessing, model.statistics
+        ProgramNetwork(load_module(tmp_path / "network.pt2"), masks), model.preprocessing, model.statistics
     )
     batch = raw_batch(model, 3)
     for eager, exported in zip(Explainer(model).explain(batch), Explainer(program).explain(batch), strict=True):

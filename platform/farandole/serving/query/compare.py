@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.serving.query.translate import Translation, translate_both
-from farandole.serving.query.translated import QueryRows, TranslatedQuery
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query.translated import QueryRows, TranslatedQuery, UntranslatableError
 from farandole.spec import Job
 
 ROWS = 10_000
@@ -48,7 +47,7 @@ def compare(job: Job, translation: Translation, sample: pa.Table) -> None:
     Raises:
         UntranslatableError: There is a difference.
     """
-    from farandole.ingest.spark.query_rows import run_query
+    from farandole.ingest.spark.on_demand import run_query
 
     try:
         full, prediction = translation.full.apply(sample), translation.query.apply(sample)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farandole.bundle.bootstrap import intervals
 from farandole.shards import LABEL, Dataset
 from farandole.spec import Job, is_function_reference
 from farandole.training.evaluation.baselines import (
@@ -18,7 +19,6 @@ from farandole.training.evaluation.baselines import (
     trivial_name,
     trivial_outputs,
 )
-from farandole.training.evaluation.bootstrap import intervals
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.judgement import (
     MIN_ROWS,

@@ -91,6 +91,24 @@ def test_a_file_that_is_not_such_a_csv_is_refused(opened: Opened, tmp_path: Path
     assert not any("/predict" in request for request in opened.requests)
 
 
+_DROP = """text => {
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([text], 'dropped.csv', {type: 'text/csv'}));
+  const drop = document.getElementById('drop');
+  for (const kind of ['dragover', 'drop'])
+    drop.dispatchEvent(new DragEvent(kind, {dataTransfer: dropped, bubbles: true, cancelable: true}));
+}"""
+
+
+def test_a_file_can_be_dropped(opened: Opened) -> None:
+    opened.goto("reviews")
+    opened.page.evaluate(_DROP, "review\ngood plane\n")
+    opened.page.locator("#batch-state", has_text="1 of 1 rows predicted").wait_for()
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("link", name="Download the predictions").click()
+    assert download.value.suggested_filename == "dropped-predictions.csv"
+
+
 def test_csv_is_read_as_python_reads_it(opened: Opened) -> None:
     opened.goto("reviews")
     module = opened.page.locator("script").get_attribute("src").replace("page.js", "csv.js")

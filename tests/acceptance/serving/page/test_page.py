@@ -245,6 +245,15 @@ def test_the_code_makes_the_same_request(opened: Opened, tmp_path: Path, languag
     assert _share(sentence) == pytest.approx(max(found["probability"], 1 - found["probability"]), abs=6e-4)
 
 
+def test_the_code_can_be_copied(opened: Opened) -> None:
+    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.goto("reviews")
+    opened.page.get_by_role("button", name="Copy the curl code").click()
+    opened.page.locator("#copied", has_text="Copied.").wait_for()
+    copied = opened.page.evaluate("navigator.clipboard.readText()")
+    assert copied == opened.page.locator("#curl-code").inner_text()
+
+
 def test_another_model_is_chosen_without_a_new_page(opened: Opened) -> None:
     opened.goto("mixed")
     opened.page.evaluate("window.sameDocument = true")

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from farandole.errors import DataError
-from farandole.ingest.spark.query_rows import run_query
+from farandole.ingest.spark.on_demand import run_query
 from farandole.ingest.spark.session import start_spark
 from farandole.serving.query.compare import canonical_rows
 from tests.support.translated import LOOKUP, expressions, job_of, rows, select, translated

@@ -65,7 +65,7 @@ def test_unexpected_error_is_logged_and_says_nothing_to_the_caller(
 ) -> None:
     async def run() -> tuple[httpx.Response, bytes]:
         async with opened(bundle) as (client, endpoints, stream):
-            nothing: dict[str, Any] = {}
+            nothing: dict[str, object] = {}
             monkeypatch.setattr(endpoints.table, "choose", lambda *_: nothing["secret detail"])
             answer = await client.post("/predict", json={"rows": [ROW]})
             return answer, stream.getvalue()

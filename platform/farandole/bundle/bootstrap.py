@@ -30,7 +30,13 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 
 def intervals(
-    names: tuple[str, ...], outputs: np.ndarray, label: np.ndarray, column: LabelColumn
+    names: tuple[str, ...],
+    outputs: np.ndarray,
+    label: np.ndarray,
+    column: LabelColumn,
+    *,
+    replicates: int = REPLICATES,
+    max_rows: int | None = None,
 ) -> dict[str, list[float]]:
     """Return the ends of the 95% interval of each built-in metric that the rows define. The result is reproducible.
 
@@ -39,26 +45,28 @@ def intervals(
         outputs: `[B, O]`; for regression in the label's own units.
         label: `[B]`.
         column: The label's column.
+        replicates: How often the rows are drawn.
+        max_rows: Number of rows that are drawn at most. Default: `MAX_ROWS`.
     """
-    rows = len(label)
+    rows, max_rows = len(label), MAX_ROWS if max_rows is None else max_rows
     if rows < 2:
         return {}
     random = np.random.default_rng(0)
     outputs = outputs.astype(np.float64)
     everything, classes = weighted_metrics(names, outputs, label, column), occurring_classes(outputs, label, column)
     whole = {name: float(metric(np.ones((1, rows)))[0]) for name, metric in everything.items()}
-    if rows > MAX_ROWS:
-        chosen = np.sort(random.choice(rows, MAX_ROWS, replace=False))
+    if rows > max_rows:
+        chosen = np.sort(random.choice(rows, max_rows, replace=False))
         outputs, label = outputs[chosen], label[chosen]
     metrics = weighted_metrics(names, outputs, label, column, classes)
-    replicates: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
-    for _ in range(0, REPLICATES, _AT_ONCE):
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for _ in range(0, replicates, _AT_ONCE):
         weights = _draw(random, len(label))
         for name, metric in metrics.items():
-            replicates[name].append(metric(weights))
-    once, narrowing = np.ones((1, len(label))), min(1.0, MAX_ROWS / rows) ** 0.5
+            drawn[name].append(metric(weights))
+    once, narrowing = np.ones((1, len(label))), min(1.0, max_rows / rows) ** 0.5
     found = {}
-    for name, parts in replicates.items():
+    for name, parts in drawn.items():
         values, center = np.concatenate(parts), float(metrics[name](once)[0])
         if np.isnan(center) or np.isnan(values).mean() > _MAX_UNDEFINED:
             continue

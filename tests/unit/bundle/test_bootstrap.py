@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from farandole.bundle import bootstrap
+from farandole.bundle.bootstrap import intervals, weighted_metrics
 from farandole.shards import LabelColumn
 from farandole.spec import METRICS
-from farandole.training.evaluation import bootstrap
-from farandole.training.evaluation.bootstrap import intervals, weighted_metrics
 from farandole.training.evaluation.metrics import compute_metrics
 from tests.support.labels import BINARY, MULTICLASS, REGRESSION, sample
 
