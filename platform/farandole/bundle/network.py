@@ -82,7 +82,12 @@ def as_function(call: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Comp
 
 
 def add_code(folder: Path) -> None:
-    """Let Python import the modules of a bundle that carries code."""
+    """Let Python import the modules of a bundle that carries code.
+
+    It must not write their compiled form beside them: files that the manifest does not list make a bundle invalid, and
+    Python would run a compiled file without comparing it with the module.
+    """
+    sys.dont_write_bytecode = True
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from farandole.bundle.documents import TrainingRecord, training_documents
-from farandole.bundle.statistics import describe_numbers
+from farandole.bundle.statistics import describe_numbers, training_statistics
 from farandole.shards import Manifest, content_digest
 from farandole.spec import parse_job
 from tests.support.bundles import fitted
@@ -82,6 +82,15 @@ def test_bins_of_predictions_are_deciles_and_a_constant_has_one() -> None:
     assert found["edges"] == pytest.approx(list(range(0, 1001, 100)))
     assert found["shares"] == pytest.approx([0.1] * 10, abs=0.01)
     assert describe_numbers(np.full(5, 3.0))["shares"] == [1.0]
+
+
+def test_outputs_that_are_not_finite_are_left_out() -> None:
+    manifest = _record().manifest
+    for lost in (np.nan, np.inf):
+        found = training_statistics(manifest, np.array([[0.0], [lost], [2.0]], np.float32))["predictions"]
+        assert found["probability"]["edges"][0] == 0.5
+        assert sum(found["prediction"]["shares"]) == pytest.approx(1)
+        assert training_statistics(manifest, np.full((3, 1), lost, np.float32))["predictions"] == {}
 
 
 def test_metrics_have_intervals_and_baselines() -> None:
