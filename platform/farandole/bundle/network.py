@@ -31,8 +31,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
     other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if other:
         raise ValueError(f"{other[0]} is not a tensor")
+    path.touch()
+    mode = path.stat().st_mode
     # Clones, since safetensors refuses tensors that share memory, as tied weights do.
     save_file({name: _as_stored(tensor.detach().cpu()).clone().contiguous() for name, tensor in state.items()}, path)
+    path.chmod(mode)  # safetensors lets nobody but the user read the file
 
 
 def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema: Schema) -> nn.Module:

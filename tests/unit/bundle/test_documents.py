@@ -113,7 +113,7 @@ def test_the_card_shows_data_metrics_and_limits() -> None:
     assert card.startswith("# small\n\nPredicts `y` (binary) with the network `farandole.models.mlp:build`.")
     assert "| accuracy | 0.8123 | 0.79 to 0.83 | 0.8 | 0.5 |" in card
     assert "- over-fitting: stop earlier" in card
-    assert "privacy policies were applied" in card
+    assert "- privacy policies were applied to `name`" in card
 
 
 def test_a_training_without_a_test_split_has_documents_too() -> None:
