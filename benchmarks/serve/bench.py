@@ -85,7 +85,8 @@ def _train(model: ServeModel, folder: Path, workers: int) -> Served:
     command = [str(_FARANDOLE), "run", str(model.job), *overrides, "--set", f"data.output={home}/dataset", "--json"]
     uri = last_document(observe(command, folder, variables).output)["model"]["uri"]
     bundle = folder / "bundle"
-    observe([str(_FARANDOLE), "export", uri, "-o", str(bundle)], folder, variables)
+    # Without the query, for no other server runs it: all get the columns that the query returns.
+    observe([str(_FARANDOLE), "export", uri, "-o", str(bundle), "--no-query", "--no-onnx"], folder, variables)
     limits = ["--rate", "1000000/s", "--daily-rows", "1000000000"]
     created = observe(
         [str(_FARANDOLE), "keys", "create", "--name", "benchmark", "--scope", "predict", *limits, "--json"],

@@ -176,7 +176,14 @@ def run(
         on_event: Receives the events of both stages.
         force: Prepare the dataset even if nothing has changed.
         directory: The job's directory. Default: a new one in `$FARANDOLE_HOME/jobs`.
+
+    Raises:
+        UnavailableError: The job wants an explanation, and Captum is not installed.
     """
+    if checked.job.train.explain:
+        from farandole.explaining import require_captum  # imports torch
+
+        require_captum()  # the workers check it as well, but only after the preparation
     checked = resolve_features(checked, on_event)
     dataset = prepare(checked, on_event, force=force) if checked.job.has_data else None
     return RunResult(checked.job, dataset, train(checked, dataset, on_event, register=True, directory=directory))

@@ -106,7 +106,9 @@ class Load:
                 connection.close()
                 continue
             self.answers.append(answer)
-            if answer.headers.get("connection") == "close" and answer.status == 200:
+            if answer.status == 503:
+                connection.close()
+            elif answer.headers.get("connection") == "close":
                 if not self.reconnects:
                     return  # the service is ending
                 connection.close()

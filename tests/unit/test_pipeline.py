@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from farandole import pipeline
-from farandole.errors import DatasetError, ModelError, SpecError
+from farandole.errors import DatasetError, ModelError, SpecError, UnavailableError
 from farandole.events import Event, Message
 from farandole.pipeline import check_builder, is_stale
 from farandole.shards import MANIFEST_NAME, read_manifest
@@ -25,6 +27,21 @@ def test_run_opens_each_source_once_and_reads_the_manifest_once(make_job: MakeJo
     with pytest.raises(FirstWorkerError):
         pipeline.run(checked)
     assert opened == {"source things": 1, "cache key": 1, MANIFEST_NAME: 1}
+
+
+def test_missing_captum_is_reported_before_the_preparation(
+    make_job: MakeJob, opened: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(name: str, *rest: Any) -> Any:
+        return None if name == "captum" else real(name, *rest)
+
+    job = make_job()
+    checked = pipeline.check(job.model_copy(update={"train": job.train.model_copy(update={"explain": True})}))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    with pytest.raises(UnavailableError, match=r"pip install 'farandole\[explain\]'"):
+        pipeline.run(checked)
+    assert not opened
 
 
 def test_train_opens_each_source_once_to_warn_of_a_stale_dataset(make_job: MakeJob, opened: Counter[str]) -> None:

@@ -110,8 +110,9 @@ def _card(name: str, metrics: Mapping[str, Any], lineage: Mapping[str, Any]) -> 
     rows = ", ".join(f"{count:,} {split}" for split, count in (dataset.get("rows") or {}).items() if count)
     yield f"- rows: {rows or 'unknown'}"
     yield f"- dataset: `{str(dataset.get('digest'))[:16]}`, from {len(lineage.get('sources') or [])} source files"
-    if lineage.get("privacy"):
-        yield "- privacy policies were applied to the columns; `lineage.json` lists them"
+    protected = (lineage.get("privacy") or {}).get("columns") or {}
+    if protected:
+        yield f"- privacy policies were applied to {', '.join(f'`{column}`' for column in protected)}"
     yield ""
     yield from _metrics_section(metrics)
     yield from _slices_section(metrics.get("slices") or [])

@@ -31,8 +31,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
     other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if other:
         raise ValueError(f"{other[0]} is not a tensor")
+    path.touch()
+    mode = path.stat().st_mode
     # Clones, since safetensors refuses tensors that share memory, as tied weights do.
-    save_file({name: tensor.detach().cpu().resolve_conj().clone().contiguous() for name, tensor in state.items()}, path)
+    save_file({name: _as_stored(tensor.detach().cpu()).clone().contiguous() for name, tensor in state.items()}, path)
+    path.chmod(mode)  # safetensors lets nobody but the user read the file
 
 
 def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema: Schema) -> nn.Module:
@@ -50,7 +53,8 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
     module_name, function_name = builder.split(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module_name), function_name)(schema, **options)
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        weights, wanted = load_file(folder / WEIGHTS), network.state_dict()
+        network.load_state_dict({name: _as_loaded(tensor, wanted.get(name)) for name, tensor in weights.items()})
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(
@@ -58,6 +62,18 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
             " exported it, or the form `program`"
         ) from error
     return network.eval()
+
+
+def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a type that safetensors knows: complex128, which it does not, as pairs of numbers."""
+    plain = tensor.resolve_conj().resolve_neg()
+    return torch.view_as_real(plain) if plain.dtype == torch.complex128 else plain
+
+
+def _as_loaded(stored: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
+    if wanted is not None and wanted.dtype == torch.complex128 and stored.dtype == torch.float64:
+        return torch.view_as_complex(stored)
+    return stored
 
 
 def eager(network: nn.Module) -> Compute:
@@ -82,7 +98,12 @@ def as_function(call: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Comp
 
 
 def add_code(folder: Path) -> None:
-    """Let Python import the modules of a bundle that carries code."""
+    """Let Python import the modules of a bundle that carries code.
+
+    It must not write their compiled form beside them: files that the manifest does not list make a bundle invalid, and
+    Python would run a compiled file without comparing it with the module.
+    """
+    sys.dont_write_bytecode = True
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

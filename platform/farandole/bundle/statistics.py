@@ -48,6 +48,7 @@ def describe_numbers(numbers: np.ndarray) -> dict[str, Any]:
 
 
 def _predictions(outputs: np.ndarray, label: LabelColumn, in_units: bool) -> dict[str, Any]:
+    outputs = outputs[np.isfinite(outputs).all(axis=1)]  # a diverged network is a model, too
     if not len(outputs):
         return {}
     if label.kind == "regression":

@@ -18,7 +18,8 @@ class PlainCommand(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return the parts of the usage line: `[OPTIONS]`, `JOB.yaml`."""
-        return [re.sub(r"^\{(.*)\}$", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+        # Of several values, the name may end in dots itself.
+        return [re.sub(r"^\{(.*?)(\.{3})?\}(\.{3})?$", r"\1\3", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write arguments and options."""

@@ -46,6 +46,10 @@ def export(
     query: Annotated[
         bool, typer.Option("--query/--no-query", help="Add the job's query, so that rows of the source can be sent.")
     ] = True,
+    rows: Annotated[
+        int,
+        typer.Option("--rows", metavar="N", min=1, help="Compare the translated query with Spark on N rows."),
+    ] = 10_000,
     sign_key: Annotated[
         Path | None,
         typer.Option("--sign-key", metavar="KEY", help="Sign with this Ed25519 key.", show_default=False),
@@ -71,7 +75,9 @@ def export(
     from farandole.serving.exporting import export_model
 
     with event_display() as on_event:
-        done = export_model(model, output, onnx=onnx, query=query, sign_key=sign_key, on_event=on_event)
+        done = export_model(
+            model, output, onnx=onnx, query_rows=rows if query else 0, sign_key=sign_key, on_event=on_event
+        )
     if as_json:
         print(json_text(done.to_dict(), indent=2))
         return

@@ -134,7 +134,8 @@ def without_rounding(numbers: np.ndarray) -> np.ndarray:
         near_zero = np.abs(distinct) <= _ROUNDING * np.spacing(largest)
         if near_zero.sum() <= _MAX_ZEROS:
             rounded |= near_zero[1:] & near_zero[:-1]
-    return distinct[np.concatenate([[True], ~rounded])]
+    kept: np.ndarray = distinct[np.concatenate([[True], ~rounded])]
+    return kept
 
 
 def as_text(column: str, values: pa.Array) -> pa.StringArray:

@@ -12,9 +12,12 @@ from farandole.errors import BundleError, DataError, FarandoleError, SpecError, 
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.jobdir.layout import SPEC, job_directory
 from farandole.jobdir.outcome import read_result
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query import UntranslatableError
 from farandole.serving.registry import fetch_bundle
 from farandole.spec import Job, parse_job
+
+QUERY_ROWS = 10_000
+"""Rows of the source on which a translated query is compared with Spark."""
 
 
 def export_model(
@@ -22,7 +25,7 @@ def export_model(
     directory: Path,
     *,
     onnx: bool = True,
-    query: bool = True,
+    query_rows: int = QUERY_ROWS,
     sign_key: Path | None = None,
     on_event: EventHandler = ignore_event,
 ) -> ExportedBundle:
@@ -33,7 +36,8 @@ def export_model(
             the directory of a job that has succeeded.
         directory: The new bundle's directory, which must not exist.
         onnx: Whether to add an ONNX graph.
-        query: Whether to add the job's query; a query that cannot travel is reported.
+        query_rows: Rows of the source on which the job's query is compared with Spark before it is added; a query that
+            cannot travel is reported. 0: it is not added.
         sign_key: PEM file of the Ed25519 key to sign with.
         on_event: Receives messages and warnings.
 
@@ -44,7 +48,7 @@ def export_model(
         UnavailableError: The libraries for ONNX are not installed, or MLflow does not answer.
     """
     source = fetch_bundle(_model_of_job(model) or model, on_event)
-    extend = _query_writer(source, on_event) if query else None
+    extend = _query_writer(source, query_rows, on_event) if query_rows else None
     return export_bundle(source, directory, onnx=onnx, sign_key=sign_key, extend=extend, on_event=on_event)
 
 
@@ -67,7 +71,7 @@ def _model_of_job(text: str) -> str | None:
     return str(uri)
 
 
-def _query_writer(source: Path, on_event: EventHandler) -> Callable[[Path], None] | None:
+def _query_writer(source: Path, rows: int, on_event: EventHandler) -> Callable[[Path], None] | None:
     """Return a function that adds the translated query of a bundle's job to a folder; None if there is no query."""
     bundle = open_bundle(source)
     try:
@@ -77,14 +81,19 @@ def _query_writer(source: Path, on_event: EventHandler) -> Callable[[Path], None
         return None
     if job.data.query is None:
         return None
-    return lambda folder: _write_query(job, bundle.preprocessing.columns, folder, on_event)
+    return lambda folder: _write_query(job, bundle.preprocessing.columns, rows, folder, on_event)
 
 
-def _write_query(job: Job, columns: tuple[str, ...], folder: Path, on_event: EventHandler) -> None:
-    from farandole.serving.query.compare import translate_compared
-
+def _write_query(job: Job, columns: tuple[str, ...], rows: int, folder: Path, on_event: EventHandler) -> None:
     try:
-        translate_compared(job, columns).save(folder)
+        from farandole.serving.query.compare import translate_compared
+    except ImportError as error:
+        raise UnavailableError(
+            "the job's query needs sqlglot and DuckDB, which are not installed; pip install 'farandole[serve]', or use"
+            " --no-query"
+        ) from error
+    try:
+        translate_compared(job, columns, rows=rows).save(folder)
     except (UntranslatableError, DataError, UnavailableError) as error:
         text = f"the job's query does not travel, so the columns of its result have to be sent: {error}"
         on_event(Message(text, level="warning"))

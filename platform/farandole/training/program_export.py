@@ -64,6 +64,9 @@ def export_program(network: nn.Module, preprocessing: Preprocessing, directory: 
             digest = weights_digest(network.state_dict())
             save_program(network.cpu().eval(), features, directory / PROGRAM)
         state["weights_digest"] = digest
+        if (directory / PROGRAM_STATE).exists():  # rank zero no longer waits
+            clear_program(directory)
+            return
     except Exception:  # noqa: BLE001 - whatever error a user's forward causes in torch.export
         (directory / PROGRAM).unlink(missing_ok=True)
     with suppress(OSError):  # rank zero stops waiting without it
@@ -101,6 +104,8 @@ def take_program(directory: Path, digest: str, path: Path, timeout_s: float = _T
     deadline_s = time.monotonic() + timeout_s
     while not (directory / PROGRAM_STATE).exists():
         if time.monotonic() > deadline_s:
+            with suppress(OSError):  # the other rank then removes its file, which would stay
+                write_json(directory / PROGRAM_STATE, {"weights_digest": None})
             return False
         time.sleep(_POLL_S)
     try:

@@ -28,6 +28,7 @@ _ORDER = (
     "docs/training.md",
     "docs/submitted_jobs.md",
     "docs/models.md",
+    "docs/bundle.md",
     "docs/explaining.md",
     "docs/security.md",
 )

@@ -68,9 +68,10 @@ def test_exported_program_computes_what_the_network_does(fitted: Preprocessing, 
     export_program(network, fitted, tmp_path)
     taken = tmp_path / "taken.pt2"
     assert take_program(tmp_path, weights_digest(network.state_dict()), taken)
-    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32))
+    rows = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     with torch.no_grad():
-        torch.testing.assert_close(load_program(taken)({"dense": rows}), network(rows))
+        computed = torch.from_numpy(load_program(taken)({"dense": rows}))
+        torch.testing.assert_close(computed, network(torch.from_numpy(rows)))
 
 
 def test_network_that_cannot_be_exported_is_left_to_rank_zero(fitted: Preprocessing, tmp_path: Path) -> None:
@@ -79,3 +80,10 @@ def test_network_that_cannot_be_exported_is_left_to_rank_zero(fitted: Preprocess
     assert (tmp_path / PROGRAM_STATE).exists()
     assert not (tmp_path / PROGRAM).exists()
     assert not take_program(tmp_path, weights_digest(network.state_dict()), tmp_path / "taken.pt2")
+
+
+def test_program_that_nobody_waits_for_is_removed(fitted: Preprocessing, tmp_path: Path) -> None:
+    network = Linear()
+    assert not take_program(tmp_path, weights_digest(network.state_dict()), tmp_path / "taken.pt2", timeout_s=0.0)
+    export_program(network, fitted, tmp_path)
+    assert list(tmp_path.iterdir()) == []

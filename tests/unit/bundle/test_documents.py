@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from farandole.bundle.documents import TrainingRecord, training_documents
-from farandole.bundle.statistics import describe_numbers
+from farandole.bundle.statistics import describe_numbers, training_statistics
 from farandole.shards import Manifest, content_digest
 from farandole.spec import parse_job
 from tests.support.bundles import fitted
@@ -84,6 +84,15 @@ def test_bins_of_predictions_are_deciles_and_a_constant_has_one() -> None:
     assert describe_numbers(np.full(5, 3.0))["shares"] == [1.0]
 
 
+def test_outputs_that_are_not_finite_are_left_out() -> None:
+    manifest = _record().manifest
+    for lost in (np.nan, np.inf):
+        found = training_statistics(manifest, np.array([[0.0], [lost], [2.0]], np.float32))["predictions"]
+        assert found["probability"]["edges"][0] == 0.5
+        assert sum(found["prediction"]["shares"]) == pytest.approx(1)
+        assert training_statistics(manifest, np.full((3, 1), lost, np.float32))["predictions"] == {}
+
+
 def test_metrics_have_intervals_and_baselines() -> None:
     found = training_documents(_record())["metrics.json"]
     assert found["test"]["accuracy"] == {"value": 0.81234, "interval": [0.79, 0.83]}
@@ -104,7 +113,7 @@ def test_the_card_shows_data_metrics_and_limits() -> None:
     assert card.startswith("# small\n\nPredicts `y` (binary) with the network `farandole.models.mlp:build`.")
     assert "| accuracy | 0.8123 | 0.79 to 0.83 | 0.8 | 0.5 |" in card
     assert "- over-fitting: stop earlier" in card
-    assert "privacy policies were applied" in card
+    assert "- privacy policies were applied to `name`" in card
 
 
 def test_a_training_without_a_test_split_has_documents_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickletools
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,10 @@ def build(schema, **options):
 """
 
 
-def test_a_network_that_needs_code_says_so_and_runs_only_with_consent(tmp_path: Path) -> None:
+def test_a_network_that_needs_code_says_so_and_runs_only_with_consent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # Python's default
     module = tmp_path / "branching_for_bundles.py"
     module.write_text(BUILDER)
     preprocessing = fitted()
@@ -188,6 +192,7 @@ def test_a_network_that_needs_code_says_so_and_runs_only_with_consent(tmp_path: 
     with torch.no_grad():
         expected = inner(**{name: torch.from_numpy(values) for name, values in features.items()})
     np.testing.assert_allclose(predictor.outputs(features), expected.numpy(), atol=1e-6)
+    assert open_bundle(tmp_path / "b").digest == bundle.digest  # Python wrote nothing beside the module
 
 
 def test_weights_that_do_not_fit_are_an_error_of_the_bundle(tmp_path: Path) -> None:

@@ -141,8 +141,11 @@ def test_repeated_lock_excludes_threads_processes_and_forked_children(tmp_path: 
 
     child = os.fork()
     if child == 0:
-        count()
-        os._exit(0)
+        try:
+            count()
+            os._exit(0)
+        finally:  # an error must not let a second pytest continue
+            os._exit(1)
     threads = [threading.Thread(target=count) for _ in range(2)]
     for thread in threads:
         thread.start()

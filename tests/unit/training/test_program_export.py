@@ -60,6 +60,11 @@ def test_missing_or_damaged_program_is_not_taken(tmp_path: Path) -> None:
     assert not take_program(tmp_path, "abc", tmp_path / "bundle.pt2")
 
 
+def test_rank_zero_says_that_it_no_longer_waits(tmp_path: Path) -> None:
+    assert not take_program(tmp_path, "abc", tmp_path / "bundle.pt2", timeout_s=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == [PROGRAM_STATE]
+
+
 def test_program_of_an_earlier_attempt_is_removed(tmp_path: Path) -> None:
     _offer(tmp_path, "abc")
     clear_program(tmp_path)

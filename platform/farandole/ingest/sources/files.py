@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from farandole.ingest.sources.object_store import ObjectStoreFiles
 
 _PACKAGE = "package://"
+_DIGEST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ class SourceFiles:
         Raises:
             DataError: A file is gone or cannot be read.
         """
-        if self.remote is not None:
-            return tuple(file_digest(self.remote.local_path(file.name)) for file in self.remote.files)
-        return tuple(file_digest(path) for path in self.named or self.paths)
+        remote = self.remote
+        paths = self.named or self.paths if remote is None else [remote.local_path(each.name) for each in remote.files]
+        # Reading and hashing hold no lock of the interpreter, and network file systems serve several files at once.
+        with ThreadPoolExecutor(min(_DIGEST_THREADS, len(paths) or 1)) as threads:
+            return tuple(threads.map(file_digest, paths))
 
     def fetch(self, on_event: EventHandler = ignore_event) -> SourceFiles:
         """Copy remote files and unpack archives into the cache, each once for every change of it.

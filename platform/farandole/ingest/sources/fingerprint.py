@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ def file_digest(path: Path) -> str:
         DataError: The file is gone or cannot be read.
     """
     digest = xxhash.xxh3_128()
-    chunk = memoryview(bytearray(_CHUNK_BYTES))
     try:
         with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size  # there may be a million small files
+            chunk = memoryview(bytearray(max(1, min(size, _CHUNK_BYTES))))
             while count := file.readinto(chunk):
                 digest.update(chunk[:count])
     except OSError as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from farandole.serving.query.casts import cast
-from farandole.serving.query.types import TIMES, Typed, UntranslatableError, is_number
+from farandole.serving.query.translated import UntranslatableError
+from farandole.serving.query.types import TIMES, Typed, is_number
 
 
 class Context(Protocol):

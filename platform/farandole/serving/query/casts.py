@@ -11,12 +11,12 @@ import re
 
 from sqlglot import exp
 
+from farandole.serving.query.translated import UntranslatableError
 from farandole.serving.query.types import (
     FLOATING,
     TIMES,
     WHOLE,
     Typed,
-    UntranslatableError,
     call,
     cast_to,
     choose,

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from farandole.errors import DataError
 from farandole.serving.query.translate import Translation, translate_both
-from farandole.serving.query.translated import QueryRows, TranslatedQuery
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query.translated import QueryRows, TranslatedQuery, UntranslatableError
 from farandole.spec import Job
 
 ROWS = 10_000

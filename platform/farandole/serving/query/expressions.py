@@ -14,11 +14,11 @@ from sqlglot import exp
 from farandole.serving.query.arguments import Arguments
 from farandole.serving.query.casts import cast, time_literal
 from farandole.serving.query.functions import ANONYMOUS, FUNCTIONS, UNSTABLE
+from farandole.serving.query.translated import UntranslatableError
 from farandole.serving.query.types import (
     TIMES,
     WHOLE,
     Typed,
-    UntranslatableError,
     cast_to,
     choose,
     common_type,

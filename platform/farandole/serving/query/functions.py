@@ -14,12 +14,12 @@ from farandole.serving.query.arguments import Arguments, Handler
 from farandole.serving.query.casts import cast
 from farandole.serving.query.text_functions import TEXT_FUNCTIONS
 from farandole.serving.query.time_functions import NAMED_TIME_FUNCTIONS, TIME_FUNCTIONS
+from farandole.serving.query.translated import UntranslatableError
 from farandole.serving.query.types import (
     FLOATING,
     TIMES,
     WHOLE,
     Typed,
-    UntranslatableError,
     call,
     cast_to,
     choose,

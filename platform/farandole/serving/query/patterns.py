@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query.translated import UntranslatableError
 
 _ESCAPES = r"\\[dDwW.\\+*?()\[\]{}|^$/-]"
 _CLASS = rf"\[\^?(?:{_ESCAPES}|[^\\\[\]&^])(?:{_ESCAPES}|[^\\\[\]&^])*\]"

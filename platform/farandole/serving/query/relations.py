@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from farandole.serving.query.expressions import Translator
-from farandole.serving.query.translated import ROWS
-from farandole.serving.query.types import Base, Typed, UntranslatableError, widen
+from farandole.serving.query.translated import ROWS, UntranslatableError
+from farandole.serving.query.types import Base, Typed, widen
 
 _REFUSED = {
     "group": "GROUP BY aggregates rows, and a caller sends some of them alone",

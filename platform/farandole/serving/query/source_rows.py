@@ -13,7 +13,7 @@ from farandole.errors import DataError
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.preprocess.raw_rows import convert_column
 from farandole.preprocess.values import arrow_type
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query.translated import UntranslatableError
 from farandole.spec import Job, ParquetSource, Source
 from farandole.spec.sources import RowSource
 

@@ -8,16 +8,8 @@ from sqlglot import exp
 
 from farandole.serving.query.arguments import Arguments, Handler
 from farandole.serving.query.patterns import check_pattern, like_pattern, matches_empty
-from farandole.serving.query.types import (
-    Typed,
-    UntranslatableError,
-    call,
-    cast_to,
-    choose,
-    derive,
-    fail,
-    integer,
-)
+from farandole.serving.query.translated import UntranslatableError
+from farandole.serving.query.types import Typed, call, cast_to, choose, derive, fail, integer
 
 _CASED = "[\\x{0}-\\x{de}\\x{e0}-\\x{12f}\\x{132}-\\x{148}\\x{14a}-\\x{17e}\\x{400}-\\x{481}]*"
 """Texts whose upper and lower case both engines agree about: Latin and Cyrillic letters, and all of ASCII."""

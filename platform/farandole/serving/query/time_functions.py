@@ -9,17 +9,8 @@ from sqlglot import exp
 from farandole.serving.query.arguments import Arguments, Handler
 from farandole.serving.query.casts import cast
 from farandole.serving.query.patterns import time_pattern
-from farandole.serving.query.types import (
-    Typed,
-    UntranslatableError,
-    call,
-    cast_to,
-    choose,
-    derive,
-    fail,
-    integer,
-    widen,
-)
+from farandole.serving.query.translated import UntranslatableError
+from farandole.serving.query.types import Typed, call, cast_to, choose, derive, fail, integer, widen
 
 
 def _part(name: str, *, of_day: bool = False, shift: int = 0) -> Callable[[Arguments], Typed]:

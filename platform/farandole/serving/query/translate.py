@@ -17,8 +17,8 @@ from sqlglot.errors import SqlglotError
 from farandole.preprocess import find_forms
 from farandole.serving.query.relations import FlatQuery, Join, flatten, key_condition, sources_of
 from farandole.serving.query.source_rows import SourceReader
-from farandole.serving.query.translated import ROW_NUMBER, ROWS, TranslatedQuery
-from farandole.serving.query.types import Base, Typed, UntranslatableError, cast_to
+from farandole.serving.query.translated import ROW_NUMBER, ROWS, TranslatedQuery, UntranslatableError
+from farandole.serving.query.types import Base, Typed, cast_to
 from farandole.spec import Job
 from farandole.spec.feature_groups import raw_column
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from farandole.errors import DataError, UnavailableError
+from farandole.errors import DataError, UnavailableError, UserError
 from farandole.preprocess import RawForm
 from farandole.preprocess.raw_rows import convert_column
 from farandole.preprocess.values import arrow_type
@@ -22,6 +22,10 @@ SQL_FILE, FACTS_FILE, LOOKUP_FOLDER = "query.sql", "query.json", "lookups"
 ROWS, ROW_NUMBER = "source_rows", "row_number"
 """The names in the statement of the table of the rows and of its hidden column, which counts them."""
 _DEFAULT_MEMORY = "1GiB"
+
+
+class UntranslatableError(UserError):
+    """A query cannot travel with a model: its text or its meaning is beyond what is translated."""
 
 
 class QueryRows(NamedTuple):

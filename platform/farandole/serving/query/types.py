@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 from sqlglot import exp
 
-from farandole.errors import UserError
 from farandole.preprocess.values import arrow_type
+from farandole.serving.query.translated import UntranslatableError
 
 WHOLE = ("tinyint", "smallint", "int", "bigint")
 """Types of whole numbers, from the narrowest to the widest."""
@@ -33,10 +33,6 @@ in a Spark session whose time zone is UTC, because DuckDB's type with a zone wou
 
 Base = tuple[str, str]
 """A column of a source: the source's name and the column's."""
-
-
-class UntranslatableError(UserError):
-    """A query cannot travel with a model: its text or its meaning is beyond what is translated."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from farandole.serving.service.connections import ConnectionBoard
 from farandole.serving.service.settings import RequestLimits
 
 _KEEP_ALIVE_S = 75
@@ -23,11 +24,15 @@ class LimitedProtocol(HttpToolsProtocol):
     """A connection whose heads must arrive soon and be short: uvicorn itself waits for ever, and keeps any size."""
 
     limits = RequestLimits()
+    board: ConnectionBoard | None = None
+    slot: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time of the first head."""
         super().connection_made(transport)
-        self._head_bytes = 0
+        if self.board is not None:
+            self.slot = self.board.open(transport.get_extra_info("socket").fileno())
+        self._head_bytes = self._waiting = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._start_head()
 
@@ -35,6 +40,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Stop the time."""
         self._stop_head()
         super().connection_lost(exc)
+        if self.board is not None and self.slot is not None:
+            self.board.close(self.slot)
+            self.slot = None
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head."""
@@ -50,6 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time of a later head."""
         super().on_message_begin()
+        self._count_waiting(1)
         if self._head_timer is None:
             self._start_head()
 
@@ -57,6 +66,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """Stop the time: the rest of the request has limits of its own."""
         self._stop_head()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Note the end of a request, once its answer is on the wire: the loop writes before it calls again."""
+        if self.board is not None:
+            self.loop.call_soon(self._count_waiting, -1)
+        super().on_response_complete()
+
+    def _count_waiting(self, change: int) -> None:
+        if self.board is not None and self.slot is not None:
+            self._waiting += change
+            self.board.set_waiting(self.slot, self._waiting > 0)
 
     def _start_head(self) -> None:
         self._head_bytes = 0
@@ -74,9 +94,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited_protocol(limits: RequestLimits) -> type[LimitedProtocol]:
+def limited_protocol(limits: RequestLimits, board: ConnectionBoard | None) -> type[LimitedProtocol]:
     """Return the protocol with these limits."""
-    return type("ServiceProtocol", (LimitedProtocol,), {"limits": limits})
+    return type("ServiceProtocol", (LimitedProtocol,), {"limits": limits, "board": board})
 
 
 class DrainingServer(uvicorn.Server):
@@ -107,11 +127,13 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter) or is_over
 
 
-def make_config(app: Any, limits: RequestLimits, deadline_s: float, tls: dict[str, Any]) -> uvicorn.Config:
+def make_config(
+    app: Any, limits: RequestLimits, deadline_s: float, tls: dict[str, Any], board: ConnectionBoard | None
+) -> uvicorn.Config:
     """Return uvicorn's settings for a worker."""
     return uvicorn.Config(
         app,
-        http=limited_protocol(limits),
+        http=limited_protocol(limits, None if tls else board),
         ws="none",
         loop="none",
         lifespan="off",

@@ -23,6 +23,7 @@ from farandole.process.atomic import write_atomic, write_json
 from farandole.process.parent_death import PARENT_VARIABLE
 from farandole.process.retry import Backoff
 from farandole.process.signals import Terminated, describe_exit
+from farandole.serving.service.connections import ConnectionKeeper, board_file
 from farandole.serving.service.deployment import DeploymentPlan, describe, is_same
 from farandole.serving.service.logs import JsonLog
 from farandole.serving.service.settings import DEPLOYMENT, SETTINGS, Deployment, ServiceSettings
@@ -55,6 +56,7 @@ class _Worker:
 
     number: int
     process: subprocess.Popen[bytes] | None = None
+    keeper: ConnectionKeeper | None = None
     started_s: float = 0.0
     is_ready: bool = False
     failures: int = 0
@@ -156,14 +158,19 @@ class Supervisor:
             "PROMETHEUS_MULTIPROC_DIR": str(directory),
             "OMP_NUM_THREADS": "1",
         }
+        path = board_file(directory, worker.number)
+        path.unlink(missing_ok=True)
+        worker.keeper = ConnectionKeeper(path)
+        channel = worker.keeper.worker_end.fileno()
         command = [sys.executable, "-m", "farandole.serving.service.worker"]
         worker.process = subprocess.Popen(
-            [*command, str(directory), str(descriptor), str(worker.number)],
-            pass_fds=(descriptor,),
+            [*command, str(directory), str(descriptor), str(channel), str(worker.number)],
+            pass_fds=(descriptor, channel),
             env=variables,
             stdin=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C reaches the supervisor, which ends the workers
         )
+        worker.keeper.start()
         worker.started_s, worker.is_ready = time.monotonic(), False
 
     def _bury(self, worker: _Worker, code: int, directory: Path) -> None:
@@ -187,6 +194,7 @@ class Supervisor:
             worker_pid=pid,
             reason=describe_exit(code),
             restarts=self._restarts,
+            answered_503=worker.keeper.finish() if worker.keeper is not None else 0,
         )
         worker.process, worker.is_ready = None, False
         worker.start_at_s = time.monotonic() + _BACKOFF.pause_s(worker.failures)

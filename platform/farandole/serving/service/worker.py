@@ -1,7 +1,7 @@
-"""A worker process of the service: `python -m farandole.serving.service.worker DIRECTORY DESCRIPTOR NUMBER`.
+"""A worker process of the service: `python -m farandole.serving.service.worker DIRECTORY SOCKET CHANNEL NUMBER`.
 
-The supervisor passes it the listening socket, and a directory with the settings and the deployment. The worker reads
-the deployment again whenever that file changes.
+The supervisor passes it the listening socket, a channel for connections, and a directory with the settings and the
+deployment. The worker reads the deployment again whenever that file changes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from farandole.errors import FarandoleError
 from farandole.process.parent_death import named_parent, signal_on_parent_death
 from farandole.serving.access import Access, AccessConfig, TlsFiles, TokenRules
 from farandole.serving.service.app import make_app
+from farandole.serving.service.connections import ConnectionBoard, board_file
 from farandole.serving.service.endpoints import Endpoints
 from farandole.serving.service.logs import JsonLog
 from farandole.serving.service.metrics import Metrics
@@ -42,19 +43,22 @@ def main() -> int:
     signal_on_parent_death(signal.SIGTERM)
     if not named_parent().is_alive:
         return 1
-    directory, descriptor, number = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    directory, descriptor, channel, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     log = JsonLog(name=f"worker {number}")
     torch.set_num_threads(1)
     try:
         settings = ServiceSettings.from_json((directory / SETTINGS).read_text(encoding="utf-8"))
-        uvloop.run(_serve(settings, directory, socket.socket(fileno=descriptor), log))
+        board = ConnectionBoard(board_file(directory, number), socket.socket(fileno=channel))
+        uvloop.run(_serve(settings, directory, socket.socket(fileno=descriptor), board, log))
     except FarandoleError as error:
         log.write("worker_failed", level="error", error=str(error))
         return error.exit_code
     return 0
 
 
-async def _serve(settings: ServiceSettings, directory: Path, listener: socket.socket, log: JsonLog) -> None:
+async def _serve(
+    settings: ServiceSettings, directory: Path, listener: socket.socket, board: ConnectionBoard, log: JsonLog
+) -> None:
     metrics = Metrics(directory, lambda: table.watched())
     table = ModelTable(settings, metrics, log, directory, settings.public_key)
     access = _open_access(settings)
@@ -67,11 +71,11 @@ async def _serve(settings: ServiceSettings, directory: Path, listener: socket.so
         log.write("draining")
 
     config = make_config(
-        make_app(endpoints, tracer), settings.limits, settings.batches.deadline_s, _tls_options(settings)
+        make_app(endpoints, tracer), settings.limits, settings.batches.deadline_s, _tls_options(settings), board
     )
     server = DrainingServer(config, settings.drain_s, drain)
     endpoints.is_ready = True
-    watching = asyncio.create_task(_watch(server, table, directory, log))
+    watching = asyncio.create_task(_watch(server, table, directory, board, log))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -84,7 +88,9 @@ async def _serve(settings: ServiceSettings, directory: Path, listener: socket.so
         log.write("ended")
 
 
-async def _watch(server: DrainingServer, table: ModelTable, directory: Path, log: JsonLog) -> None:
+async def _watch(
+    server: DrainingServer, table: ModelTable, directory: Path, board: ConnectionBoard, log: JsonLog
+) -> None:
     """Report that the worker is ready, and follow the deployment."""
     while not server.started:
         await asyncio.sleep(0.01)
@@ -93,6 +99,7 @@ async def _watch(server: DrainingServer, table: ModelTable, directory: Path, log
     while True:
         await asyncio.sleep(_WATCH_S)
         log.flush()
+        board.send_ends()
         table.write_payload()
         now_changed = (directory / DEPLOYMENT).stat().st_mtime_ns
         if now_changed != changed:

@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from farandole.ingest.spark.session import start_spark
+from farandole.serving.query import UntranslatableError
 from farandole.serving.query.compare import compare, translate_compared
 from farandole.serving.query.translate import translate_both
-from farandole.serving.query.types import UntranslatableError
 from farandole.spec import Job, parse_job
 
 pytestmark = pytest.mark.slow(seconds=20)

@@ -36,6 +36,19 @@ def test_directory_gives_its_files_sorted_without_hidden_files(write: Write, tmp
     assert files.base == tmp_path / "d"
 
 
+def test_digests_are_in_the_order_of_the_fingerprint(write: Write, tmp_path: Path) -> None:
+    for number in range(20):
+        write(f"d/{number:02}.csv")
+        (tmp_path / f"d/{number:02}.csv").write_bytes(bytes([number]) * (3 << 20 if number == 7 else number))
+    files = find_files("rows", csv(tmp_path / "d"))
+    expected = [xxhash.xxh3_128_hexdigest(Path(entry.path).read_bytes()) for entry in files.fingerprint]
+    assert len(set(expected)) == 20
+    assert list(files.digests()) == expected
+    (tmp_path / "d/03.csv").unlink()
+    with pytest.raises(DataError, match=r"03\.csv: cannot be read"):
+        files.digests()
+
+
 def test_glob_gives_its_matches_sorted_without_hidden_files(write: Write, tmp_path: Path) -> None:
     for name in ("b-1.csv", "a-1.csv", "a-2.csv", "_a-1.csv", "sub/a-3.csv"):
         write(name)

@@ -195,9 +195,12 @@ def test_forked_writer_does_not_break_the_chain(tmp_path: Path) -> None:
     log = _open(tmp_path)
     child = os.fork()
     if child == 0:
-        for number in range(100):
-            log.append({"child": number})
-        os._exit(0)
+        try:
+            for number in range(100):
+                log.append({"child": number})
+            os._exit(0)
+        finally:  # an error must not let a second pytest continue
+            os._exit(1)
     for number in range(100):
         log.append({"parent": number})
     assert os.waitpid(child, 0)[1] == 0

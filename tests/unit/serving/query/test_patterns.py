@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from farandole.serving.query import UntranslatableError
 from farandole.serving.query.patterns import check_pattern, like_pattern, matches_empty, time_pattern
-from farandole.serving.query.types import UntranslatableError
 
 
 @pytest.mark.parametrize(

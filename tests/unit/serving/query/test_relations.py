@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from farandole.serving.query.types import UntranslatableError
+from farandole.serving.query import UntranslatableError
 from tests.support.translated import rows, translated
 
 ROW_BY_ROW = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from farandole.serving.query import UntranslatableError
 from farandole.serving.query.translate import translate, translate_both
-from farandole.serving.query.types import UntranslatableError
 from farandole.spec import Job, parse_job
 
 FLIGHTS = "carrier,delay,day,tail\nUA,12,2013-01-01,N1\nAA,NA,2013-01-02,N2\nUA,-3,2013-01-03,\nB6,40,2013-01-04,N1\n"

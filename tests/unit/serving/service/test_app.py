@@ -28,7 +28,7 @@ async def opened(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[httpx.A
     await table.apply(Deployment(0, {"flights": (Variant("champion", "x", str(bundle.path), "3", 1.0),)}))
     endpoints = Endpoints(chosen, table, None, metrics, log)
     endpoints.is_ready = True
-    transport = httpx.ASGITransport(make_app(endpoints))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(make_app(endpoints))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client, endpoints, stream
     await table.drain()
@@ -65,7 +65,8 @@ def test_unexpected_error_is_logged_and_says_nothing_to_the_caller(
 ) -> None:
     async def run() -> tuple[httpx.Response, bytes]:
         async with opened(bundle) as (client, endpoints, stream):
-            monkeypatch.setattr(endpoints.table, "choose", lambda *_: {}["secret detail"])
+            nothing: dict[str, object] = {}
+            monkeypatch.setattr(endpoints.table, "choose", lambda *_: nothing["secret detail"])
             answer = await client.post("/predict", json={"rows": [ROW]})
             return answer, stream.getvalue()
 
