@@ -120,7 +120,9 @@ def service(real_cluster: RealCluster, tmp_path_factory: pytest.TempPathFactory)
     address = cluster.kubectl("get", "service", SERVICE, "-o", "jsonpath={.spec.clusterIP}")
     key = _keys(cluster, "create", "--name", "web", "--scope", "predict").strip()
     url = f"http://{address}:8080"
-    _wait("key", lambda: ask(url, "/predict", {"rows": [ROW]}, key=key).status == 200, cluster)
+    # A changed annotation has the kubelet renew the pods' files now. Each pod has to know the key.
+    cluster.kubectl("annotate", "pods", "-l", f"app.kubernetes.io/name={SERVICE}", "farandole.dev/keys=changed")
+    _wait("key", lambda: {ask(url, "/predict", {"rows": [ROW]}, key=key).status for _ in range(30)} == {200}, cluster)
     yield Service(cluster, url, key, json.loads(output))
     cluster.farandole("undeploy", "flights", "--namespace", cluster.namespace, user=Path(cluster.admin))
 
