@@ -1,7 +1,5 @@
 """The baseline `litserve`: the model behind LitServe, with its batching. Arguments: bundle, port, workers."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -140,7 +140,8 @@ def run_server(kind: ServerKind, served: Served, log: Path) -> Iterator[str]:
         TrainingError: It ended, or was not ready in time.
     """
     root = str(Path(__file__).resolve().parents[2])
-    variables = {**os.environ, **_ONE_THREAD, "PYTHONPATH": root, "FARANDOLE_HOME": str(served.home)}
+    path = f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # MLflow starts uvicorn by its name
+    variables = {**os.environ, **_ONE_THREAD, "PATH": path, "PYTHONPATH": root, "FARANDOLE_HOME": str(served.home)}
     port = _free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(

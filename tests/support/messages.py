@@ -11,7 +11,7 @@ _FOREIGN = re.compile(
     re.IGNORECASE,
 )
 _VARIABLES = re.compile(
-    r"(?:FARANDOLE|MLFLOW|AWS|SPARK|PYTHON|HOROVOD|CUDA|OMP)_[A-Z_]+|KUBECONFIG|JAVA_HOME|PGPASSWORD|TMPDIR|SIG[A-Z]+"
+    r"(?:FARANDOLE|MLFLOW|AWS|SPARK|PYTHON|HOROVOD|CUDA|OMP)_[A-Z_]+|KUBECONFIG|NAMESPACE|JAVA_HOME|PGPASSWORD|TMPDIR|SIG[A-Z]+"
 )
 """Environment variables and signals, which users set and read about by these names."""
 

@@ -26,7 +26,7 @@ def serve(
         ),
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="N", help="The port; 0: any free one.")] = 8000,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.", show_default=False)
     ] = None,
@@ -119,4 +119,6 @@ def serve(
         tls=serve_options.tls(tls_cert, tls_key, tls_client_ca),
         public_key=signer,
     )
-    Supervisor(plan, settings, Address(host, port), workers or serve_options.cores(), poll).run()
+    Supervisor(
+        plan, settings, Address(host, serve_options.port_number(port)), workers or serve_options.cores(), poll
+    ).run()

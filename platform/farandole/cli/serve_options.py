@@ -89,3 +89,14 @@ def tls(certificate: Path | None, key: Path | None, client_authority: Path | Non
     TlsFiles(certificate, key, client_authority=client_authority).check()
     files = {"certificate": certificate, "key": key, "client_authority": client_authority}
     return {name: str(path.absolute()) if path else None for name, path in files.items()}
+
+
+def port_number(port: int) -> int:
+    """Return the port.
+
+    Raises:
+        UserError: It is not one.
+    """
+    if not 0 <= port <= 65_535:
+        raise UserError(f"--port {port}: is not a port; choose one from 1 to 65535, or 0 for any free one")
+    return port

@@ -39,3 +39,10 @@ def test_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(serve_options, "_LIBRARIES", ("json", "no_such_library"))
     with pytest.raises(UnavailableError, match=r"no_such_library.*farandole\[serve\]"):
         serve_options.require_libraries()
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_number_that_is_not_a_port_is_refused(port: int) -> None:
+    with pytest.raises(UserError, match=f"--port {port}: is not a port; choose one from 1 to 65535"):
+        serve_options.port_number(port)
+    assert serve_options.port_number(0) == 0

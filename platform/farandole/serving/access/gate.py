@@ -92,7 +92,7 @@ class Access:
     async def authorize(self, headers: Headers, scope: Scope) -> Caller:
         """Identify the caller by the key or token in the headers, and take one request from its rate.
 
-        Accepts `Authorization: Bearer KEY_OR_TOKEN` and `X-API-Key: KEY`.
+        Accepts `Authorization: Bearer KEY` (or a token) and `X-API-Key: KEY`.
 
         Args:
             headers: `scope["headers"]` of ASGI.
@@ -229,7 +229,9 @@ def _credential(headers: Headers) -> str | None:
         if name == b"authorization":
             kind, _, text = value.decode("latin-1").partition(" ")
             if kind.lower() != "bearer" or not text.strip():
-                raise AccessDenied(401, "unauthenticated", "The header Authorization must be `Bearer KEY_OR_TOKEN`.")
+                raise AccessDenied(
+                    401, "unauthenticated", "The header Authorization must be `Bearer KEY` or `Bearer TOKEN`."
+                )
             found.append(text.strip())
         elif name == b"x-api-key":
             found.append(value.decode("latin-1").strip())

@@ -116,7 +116,7 @@ def _certificates(path: Path) -> list[Certificate]:
     try:
         return load_pem_x509_certificates(_read(path))
     except ValueError as error:
-        raise UserError(f"{path}: is not a certificate in PEM form (-----BEGIN CERTIFICATE-----)") from error
+        raise UserError(f"{path}: is not a certificate in PEM form") from error
 
 
 def _check_dates(path: Path, certificate: Certificate) -> str | None:

@@ -124,7 +124,7 @@ def _check_arguments(model: str, int8: str, output: str | Path | None, *, regist
     if int8 not in int8_form.METHODS:
         raise UserError(f"--int8 {int8}: is not a method; the methods are {', '.join(int8_form.METHODS)}")
     if output is None and not register:
-        raise UserError("models compress: names no destination; add -o DIRECTORY, --register, or both")
+        raise UserError("models compress: names no destination; add -o DIR, --register, or both")
     if output is not None and Path(output).exists():
         raise UserError(f"{output}: exists already; name a new directory")
     if not 0 <= max_drop < 1:
@@ -148,7 +148,7 @@ def _dataset_of(model: str, fetched: FetchedBundle) -> str:
         location = (job.get("data") or {}).get("output")
         if location:
             return str(location)
-    raise RegistryError(f"{model}: it is not known which dataset it was trained on; add --dataset DIRECTORY")
+    raise RegistryError(f"{model}: it is not known which dataset it was trained on; add --dataset DIR")
 
 
 def _open_dataset(bundle: Bundle, directory: str) -> Dataset:

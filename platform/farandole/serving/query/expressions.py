@@ -197,7 +197,7 @@ class Translator:
 
     def _between(self, node: exp.Expression) -> Typed:
         if node.args.get("symmetric"):
-            raise UntranslatableError("BETWEEN SYMMETRIC is not translated")
+            raise UntranslatableError("`between symmetric` is not translated")
         values = self._comparable([self.translate(node.args[name]) for name in ("this", "low", "high")])
         value, low, high = (part.node for part in values)
         made = exp.Between(this=value.copy(), low=low.copy(), high=high.copy())

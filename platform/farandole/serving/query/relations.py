@@ -18,18 +18,18 @@ from farandole.serving.query.types import Base, Typed, widen
 _REFUSED = {
     "group": "GROUP BY aggregates rows, and a caller sends some of them alone",
     "having": "HAVING aggregates rows, and a caller sends some of them alone",
-    "distinct": "DISTINCT compares rows with each other, and a caller sends some of them alone",
+    "distinct": "`distinct` compares rows with each other, and a caller sends some of them alone",
     "order": "ORDER BY sorts rows, and each prediction belongs to the row of its position",
     "sort": "SORT BY sorts rows, and each prediction belongs to the row of its position",
     "cluster": "CLUSTER BY sorts rows, and each prediction belongs to the row of its position",
-    "distribute": "DISTRIBUTE BY distributes rows",
+    "distribute": "`distribute by` distributes rows",
     "limit": "LIMIT takes some rows of all, and a caller sends some of them alone",
     "offset": "OFFSET takes some rows of all, and a caller sends some of them alone",
     "laterals": "LATERAL VIEW makes several rows of one",
     "qualify": "QUALIFY compares rows with each other",
     "pivots": "PIVOT aggregates rows",
     "sample": "a sample takes other rows each time",
-    "match": "MATCH_RECOGNIZE compares rows with each other",
+    "match": "`match_recognize` compares rows with each other",
 }
 _SELECT_PARTS = {"expressions", "from_", "joins", "where", "with_", "kind", "hint", "windows"}
 Thunk = Callable[[], Typed]

@@ -114,15 +114,21 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._drain_s, self._on_drain = drain_s, on_drain
         self._end_s: float | None = None
+        self._is_draining = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; a second signal changes nothing."""
+        """Begin to end; a second signal changes nothing.
+
+        A signal interrupts whatever the process does, with the locks that it holds: the rest waits for the next tick.
+        """
         if self._end_s is None:
             self._end_s = time.monotonic() + self._drain_s
-            self._on_drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether the moment is over."""
+        if self._end_s is not None and not self._is_draining:
+            self._is_draining = True
+            self._on_drain()
         is_over = self._end_s is not None and time.monotonic() >= self._end_s
         return await super().on_tick(counter) or is_over
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from farandole.ingest.spark.session import start_spark
 from farandole.serving.query import UntranslatableError
 from farandole.serving.query.compare import compare, translate_compared
 from farandole.serving.query.translate import translate_both
 from farandole.spec import Job, parse_job
 
 pytestmark = pytest.mark.slow(seconds=20)
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = start_spark(master="local[1]", memory="1g")
-    yield session
-    session.stop()
 
 
 @pytest.fixture

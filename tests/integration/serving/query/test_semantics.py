@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from farandole.errors import DataError
 from farandole.ingest.spark.on_demand import run_query
-from farandole.ingest.spark.session import start_spark
 from farandole.serving.query.compare import canonical_rows
 from tests.support.translated import LOOKUP, expressions, job_of, rows, select, translated
 
@@ -68,13 +65,6 @@ CAST('1.5' AS int); make_date(2013, 2, 30); CAST('nan' AS int); -(i * 0 + -21474
 CAST('x' AS boolean); x / 0; CAST('2013-02-30' AS date); make_timestamp(2013, 1, 1, 25, 0, 0)
 9223372036854775807 + b * 0 + 1
 """
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = start_spark(master="local[1]", memory="1g")
-    yield session
-    session.stop()
 
 
 def both(parts: list[str]) -> tuple[pa.Table, pa.Table, dict[str, str], dict[str, str]]:

@@ -312,7 +312,7 @@ def test_commands_show_the_same_as_text_and_as_json(home: Path) -> None:
         assert done.exit_code == 0
         assert max(len(line) for line in done.stdout.splitlines() if "things.csv" not in line) <= 80
     assert "train.epochs" in _run("compare", "small/1", "small/2").stdout
-    assert "└── file: " in _run("trace", "models:/small/1").stdout
+    assert "└── file:" in _run("trace", "models:/small/1").stdout
 
 
 def test_promote_command_shows_what_moves_and_exits_with_2_at_a_gate(home: Path) -> None:
