@@ -83,7 +83,7 @@ def test_image_that_cannot_be_pulled_is_final() -> None:
     assert "its image farandole/serve:0.1.0 cannot be pulled (ErrImageNeverPull: not present); choose" in found.reason
 
 
-def test_failing_pod_of_the_version_before_is_no_reason() -> None:
+def test_failing_pod_of_the_version_before_does_not_count() -> None:
     old = pod({"waiting": {"reason": "ErrImageNeverPull"}})
     old["metadata"]["labels"]["pod-template-hash"] = "hash-1"
     found = service_status(deployment(), [old])
