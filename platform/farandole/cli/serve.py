@@ -21,7 +21,7 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Bundles' directories, models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model.",
         ),
     ],
@@ -32,7 +32,7 @@ def serve(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="LABEL=SHARE,...", help="Shares of versions: champion=0.9,challenger=0.1."),
+        typer.Option(metavar="SHARES", help="Shares of versions: champion=0.9,challenger=0.1."),
     ] = None,
     shadow: Annotated[
         list[str] | None,
