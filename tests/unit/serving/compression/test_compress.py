@@ -13,7 +13,7 @@ from farandole.serving.compression import Compression, FormMeasure, compress_mod
     ("options", "message"),
     [
         ({"int8": "half"}, "--int8 half: is not a method; the methods are static, dynamic"),
-        ({"int8": "static"}, "names no destination; add -o DIRECTORY, --register, or both"),
+        ({"int8": "static"}, "names no destination; add -o DIR, --register, or both"),
         ({"int8": "static", "output": "/"}, "/: exists already; name a new directory"),
         ({"int8": "static", "output": "/new", "max_drop": 1.5}, "--max-drop 1.5: is a share of the metric's value"),
         ({"int8": "static", "register": True}, "--register: bundle is not a registered model"),

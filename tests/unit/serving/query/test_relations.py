@@ -32,7 +32,7 @@ def test_queries_that_are_row_by_row(query: str) -> None:
 
 REFUSED = {
     "SELECT i AS v FROM t GROUP BY i": "GROUP BY",
-    "SELECT DISTINCT i AS v FROM t": "DISTINCT",
+    "SELECT DISTINCT i AS v FROM t": "`distinct`",
     "SELECT i AS v FROM t ORDER BY i": "ORDER BY",
     "SELECT i AS v FROM t LIMIT 3": "LIMIT",
     "SELECT i AS v FROM t TABLESAMPLE (10 PERCENT)": "sample",
