@@ -10,7 +10,7 @@ from farandole.serving.access.allowances import Rate
 Scope = Literal["predict", "explain", "admin"]
 
 SCOPES: tuple[Scope, ...] = ("predict", "explain", "admin")
-"""What a caller can be permitted to do. No scope includes another one."""
+"""Kinds of requests that a key or a token permits. No scope includes another one."""
 
 
 class AccessDenied(Exception):  # noqa: N818 - a refusal is an answer to the caller, not a failure of the service

@@ -211,7 +211,9 @@ def test_a_file_that_is_not_an_image_is_an_error_at_its_field(opened: Opened, tm
     (tmp_path / "a.png").write_bytes(b"no image")
     opened.goto("digits")
     opened.field("pixels").set_input_files(tmp_path / "a.png")
-    opened.page.locator(".error", has_text="cannot read the file as an image").wait_for()
+    error = opened.page.locator(".error", has_text="cannot read the file as an image")
+    error.wait_for()
+    assert error.count() == 1
 
 
 def test_a_text_shows_the_weight_of_each_token(opened: Opened, predictors: dict[str, Predictor]) -> None:

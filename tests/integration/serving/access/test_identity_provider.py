@@ -111,6 +111,8 @@ def test_old_keys_are_fetched_again_in_the_background(
     with _open(tmp_path, provider.url) as access:
         monkeypatch.setattr(token_keys, "_MAX_AGE_S", 0.0)
         asyncio.run(asyncio.wait_for(until_fetched(access), 60))
+        assert provider.requests >= 2
+        assert authorize(access, make_token(FIRST)).name == "ada"
 
 
 def test_service_starts_with_the_keys_of_its_last_start(tmp_path: Path) -> None:

@@ -103,8 +103,12 @@ def test_request_larger_than_the_quota_is_not_worth_waiting_for(tmp_path: Path) 
 def test_rows_of_a_failed_request_are_given_back(tmp_path: Path) -> None:
     limits, caller = Limits(tmp_path), _caller(daily_rows=100)
     limits.take_rows(caller, 90)
+    with pytest.raises(AccessDenied):
+        limits.take_rows(caller, 100)
     limits.give_back_rows(caller, 90)
     limits.take_rows(caller, 100)
+    with pytest.raises(AccessDenied):
+        limits.take_rows(caller, 1)
 
 
 def test_restart_keeps_the_quota(tmp_path: Path) -> None:
