@@ -21,6 +21,7 @@ from farandole.launch.processes import WorkerProcesses
 from farandole.launch.ssh import remote_worker
 from farandole.launch.ssh.remote_worker import RemoteWorker
 from farandole.process.messages import parse_line
+from tests.support.queued import wait_until
 
 
 class Launched:
@@ -103,7 +104,8 @@ def test_process_group_of_a_worker_is_killed(tmp_path: Path, capfd: pytest.Captu
     )
     assert Launched(code).end() == 3
     child = int(mark.read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    # A signal is sent and not yet acted upon when the sender goes on.
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_stop_can_be_handled_and_kill_cannot(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_stop_can_be_handled_and_kill_cannot(capfd: pytest.CaptureFixture[str], 
         f'open("{mark}", "w"); time.sleep(300)'
     )
     launched = Launched(saving)
-    _wait_for(mark)
+    wait_until(mark.exists)
     launched.processes.stop()
     assert launched.end() == 42
 
@@ -123,7 +125,7 @@ def test_stop_can_be_handled_and_kill_cannot(capfd: pytest.CaptureFixture[str], 
         f'open("{mark}", "w"); os.kill(os.getpid(), signal.SIGSTOP)'
     )
     launched = Launched(suspended)
-    _wait_for(mark)
+    wait_until(mark.exists)
     launched.processes.stop()
     launched.processes.kill(3)
     assert launched.end() == 128 + signal.SIGKILL
@@ -183,10 +185,3 @@ def test_worker_runs_to_its_end_although_nobody_reads_its_output(tmp_path: Path)
     launcher.stdout.close()
     launcher.wait(60)
     assert mark.exists()
-
-
-def _wait_for(mark: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not mark.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
