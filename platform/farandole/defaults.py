@@ -23,6 +23,7 @@ from farandole.spec import (
     Ema,
     Job,
     Optimizer,
+    Refit,
     Schedule,
     Train,
     is_function_reference,
@@ -128,6 +129,7 @@ def _plain() -> Train:
         label_smoothing=0.0,
         early_stopping=None,
         ema=None,
+        refit=None,
     )
 
 
@@ -142,6 +144,7 @@ def _tabular(table: Table, job: Job) -> Train:
         label_smoothing=smoothing,
         early_stopping=_early_stopping(table, job),
         ema=_average(table, job.train),
+        refit=Refit() if table.has_validation and job.data.split.time is not None else None,
     )
 
 
@@ -200,6 +203,7 @@ def _flat(job: Job) -> dict[str, Any]:
         "train.early_stopping.patience": stopping if isinstance(stopping, str | None) else stopping.patience,
         "train.early_stopping.metric": stopping if isinstance(stopping, str | None) else stopping.metric,
         "train.ema.decay": train.ema if isinstance(train.ema, str | None) else train.ema.decay,
+        "train.refit.epochs": train.refit if isinstance(train.refit, str | None) else train.refit.epochs,
     }
     return values | {f"model.options.{name}": value for name, value in job.network.options.items()}
 
@@ -225,7 +229,7 @@ def epochs_for(rows: int, label: LabelKind) -> int:
 def _filled(job: Job, chosen: Train, options: dict[str, Any]) -> Job:
     """Return the job with the chosen values where its own are `auto`, and options that it does not set."""
     train, model = job.train, job.network
-    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing", "early_stopping", "ema")
+    fields = ("epochs", "global_batch_size", "schedule", "label_smoothing", "early_stopping", "ema", "refit")
     update: dict[str, Any] = {name: getattr(chosen, name) for name in fields if getattr(train, name) == "auto"}
     update["optimizer"] = _filled_optimizer(train.optimizer, chosen.optimizer)
     filled = model.model_copy(update={"options": {**options, **model.options}})

@@ -50,6 +50,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sharded_clipped": {"shard_optimizer": True, "clip_norm": 0.5, "accumulate_steps": 2},
     "adamw": {"optimizer": ADAMW},
     "adamw_sharded": {"optimizer": ADAMW, "shard_optimizer": True},
+    "refit": {"refit": {"epochs": 2}},
+    "refit_sharded": {"optimizer": ADAMW, "shard_optimizer": True, "refit": {"epochs": 2}},
     "profiled": {"profile": True},
     "stopped": {"epochs": 6, "early_stopping": {"patience": 1, "min_change": 0.5, "restore_best": True}},
 }

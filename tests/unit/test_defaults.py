@@ -8,7 +8,7 @@ import pytest
 
 from farandole.defaults import TABULAR, Table, batch_for, chosen_values, epochs_for, resolve, resolve_for
 from farandole.shards import read_manifest
-from farandole.spec import EarlyStopping, Ema, Job, with_overrides
+from farandole.spec import EarlyStopping, Ema, Job, Refit, with_overrides
 
 MakeJob = Callable[..., Job]
 AUTO = {"epochs": "auto", "global_batch_size": "auto", "optimizer": {"name": "adamw"}}
@@ -126,3 +126,16 @@ def test_small_steps_run_in_one_thread_unless_the_job_says_otherwise(make_job: M
     assert resolve_for(job, Table(100_000, "binary")).resources.cpus is None
     own = with_overrides(job, {"resources.cpus": 2})
     assert resolve_for(own, Table(2000, "binary")).resources.cpus == 2
+
+
+def test_validation_rows_are_learned_at_the_end_where_they_are_the_newest(make_job: MakeJob) -> None:
+    table = Table(5000, "regression")
+    assert resolve_for(_tabular(make_job), table).train.refit is None
+    by_time = with_overrides(_tabular(make_job), {"data.split.time": "date"})
+    resolved = resolve_for(by_time, table)
+    assert resolved.train.refit == Refit()
+    assert chosen_values(by_time, resolved)["train.refit.epochs"] == Refit().epochs
+    assert resolve_for(by_time, Table(5000, "regression", has_validation=False)).train.refit is None
+    assert resolve_for(with_overrides(by_time, {"train.refit": None}), table).train.refit is None
+    other = with_overrides(make_job(train=AUTO), {"data.split.time": "date"})
+    assert resolve_for(other, None).train.refit is None

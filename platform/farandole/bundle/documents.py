@@ -118,6 +118,8 @@ def _card(name: str, metrics: Mapping[str, Any], lineage: Mapping[str, Any]) -> 
     yield from _slices_section(metrics.get("slices") or [])
     yield "## Limits\n"
     yield from (f"- {note}" for note in metrics.get("notes") or [])
+    if isinstance((job.get("train") or {}).get("refit"), dict):
+        yield "- The validation rows were learned at the end (`train.refit`): validation is of the weights before."
     yield "- The metrics hold for rows like those of the test split; other times, places or groups may differ."
     yield "- A category that training did not see counts as unknown; a missing value is handled as in training."
     yield "- Nothing here says that a feature causes what the model predicts."

@@ -109,10 +109,16 @@ def _judgement(trained: TrainedModel) -> list[tuple[str, str]]:
         trivial = [f"baseline: {text}" for name, text in meaning.items() if name in baselines]
         boosting = ["boosting: scikit-learn's HistGradientBoosting with its defaults"] * (len(baselines) > len(trivial))
         rows.append(("compared with", "\n".join([*trivial, *boosting])))
+    last_step = training.steps - training.refit_steps
     if training.best_epoch is not None and training.epochs > 1:
-        is_last_kept = training.best_epoch < training.epochs and training.weights_step == training.steps
+        is_last_kept = training.best_epoch < training.epochs and training.weights_step == last_step
         kept = "; the model has the weights of the last one" if is_last_kept else ""
         rows.append(("best epoch", f"{training.best_epoch} of {training.epochs}{kept}"))
+    if training.refit_steps:
+        text = (
+            f"{training.refit_steps:,} more steps learned the validation rows too; validation is of the weights before"
+        )
+        rows.append(("refit", text))
     rows += [("note", note) for note in training.evaluation.get("notes", ())]
     if trained.not_registered is not None:
         text = f"no, it is not better than the baseline: {trained.not_registered}"

@@ -27,6 +27,8 @@ class TrainingSummary:
         best_epoch: The epoch with the best validation, from 1; None without validations.
         weights_step: The step whose weights are the model's: fewer than `steps` where an earlier epoch was the best and
             its weights are kept; None if the job runs a script.
+        refit_steps: How many of the steps came after that and learned the validation rows as well (`train.refit`):
+            validation metrics are of the weights before them, test metrics of those after them.
         evaluation: What helps to judge the metrics: `baselines` (name to the metrics of a baseline on the test split),
             `intervals` (split to metric to the ends of its 95% interval), `classes` (class to precision, recall, F1 and
             rows, on the test split), `test_rows_digest` and `notes`.
@@ -46,6 +48,7 @@ class TrainingSummary:
     epochs: int = 0
     best_epoch: int | None = None
     weights_step: int | None = None
+    refit_steps: int = 0
     evaluation: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from farandole.loading.augment import Augmentation
 from farandole.loading.batch import Batch
 from farandole.loading.evaluation import EvaluationLoader
 from farandole.loading.loader import TrainingLoader, Transform
-from farandole.loading.mixing import MixedLoader
+from farandole.loading.mixing import JoinedLoader, MixedLoader
 from farandole.loading.order import ALGORITHM_VERSION, EpochOrder
 from farandole.loading.slicing import slice_bounds
 
@@ -14,6 +14,7 @@ __all__ = [
     "Batch",
     "EpochOrder",
     "EvaluationLoader",
+    "JoinedLoader",
     "MixedLoader",
     "TrainingLoader",
     "Transform",

@@ -1,4 +1,4 @@
-"""A loader that mixes several datasets by weight."""
+"""Loaders that mix rows: of several datasets by weight, and of two splits in equal parts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from farandole.errors import DatasetError
 from farandole.loading.batch import Batch
 from farandole.loading.loader import TrainingLoader, Transform
 from farandole.loading.loader_state import LoaderState
+from farandole.loading.order import Tail
 from farandole.loading.prefetch import DEFAULT_READ_AHEAD, prefetch
 from farandole.shards import Dataset
 
@@ -89,7 +90,7 @@ class MixedLoader:
         def batches() -> Iterator[Batch]:
             parts = [_repeat_epochs(loader, epoch * self.steps + first_step) for loader in self._loaders]
             for _ in range(first_step, self.steps):
-                yield self._concatenate([next(part) for part in parts])
+                yield _concatenate([next(part) for part in parts], pin=self._pin)
 
         return prefetch(batches(), self._depth)
 
@@ -111,13 +112,78 @@ class MixedLoader:
         for loader in self._loaders:
             loader.reseed(self._state.seed)
 
-    def _concatenate(self, parts: list[Batch]) -> Batch:
-        features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
-        label = torch.cat([part.label for part in parts])
-        if self._pin:
-            features = {name: tensor.pin_memory() for name, tensor in features.items()}
-            label = label.pin_memory()
-        return Batch(features, label, sum(part.rows for part in parts), self._global_batch_size)
+
+class JoinedLoader:
+    """All rows of a split, and in each batch as many rows of the training split.
+
+    Both are read in their own order of rows; the training split continues from one epoch to the next. The last batch of
+    an epoch has fewer rows of the split. Global batches are the same for every number of ranks.
+
+    Args:
+        dataset: The dataset.
+        split: The split whose rows an epoch consists of.
+        global_batch_size: Rows of one step over all ranks, half of them of each split; 1 counts as 2.
+        rank: This rank.
+        size: The number of ranks.
+        seed: Seed of the row orders.
+        pin: Whether to use pinned memory, which makes copies to a GPU asynchronous.
+        read_ahead: Number of batches that a background thread prepares; 0 starts no thread.
+        transform: Changes the features of every batch; it receives row numbers and the epoch of the rows' own split.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        *,
+        global_batch_size: int,
+        rank: int = 0,
+        size: int = 1,
+        seed: int = 0,
+        pin: bool = False,
+        read_ahead: int = DEFAULT_READ_AHEAD,
+        transform: Transform | None = None,
+    ) -> None:
+        half = max(global_batch_size // 2, 1)
+
+        def loader(name: str, rows: int, tail: Tail) -> TrainingLoader:
+            options: dict[str, Any] = {"rank": rank, "size": size, "seed": seed, "transform": transform}
+            return TrainingLoader(dataset, global_batch_size=rows, tail=tail, read_ahead=0, split=name, **options)
+
+        self._added = loader(split, half, "weight")
+        self._added_rows, self._trained_rows = dataset.manifest.rows(split), min(half, dataset.manifest.rows("train"))
+        self._trained = loader("train", self._trained_rows, "drop")
+        self._pin, self._depth = pin, read_ahead
+        self.steps = self._added.steps
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+        return self.steps
+
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch, of both splits."""
+        return self._added_rows + self.steps * self._trained_rows
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Iterate over this rank's batches of an epoch."""
+
+        def batches() -> Iterator[Batch]:
+            trained = _repeat_epochs(self._trained, epoch * self.steps)
+            for added in self._added.epoch(epoch):
+                yield _concatenate([added, next(trained)], pin=self._pin)
+
+        return prefetch(batches(), self._depth)
+
+
+def _concatenate(parts: list[Batch], *, pin: bool) -> Batch:
+    """Make one batch of several."""
+    features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
+    label = torch.cat([part.label for part in parts])
+    if pin:
+        features = {name: tensor.pin_memory() for name, tensor in features.items()}
+        label = label.pin_memory()
+    return Batch(features, label, sum(part.rows for part in parts), sum(part.global_rows for part in parts))
 
 
 def apportion(weights: Sequence[float], rows: int) -> list[int]:

@@ -222,6 +222,19 @@ class Ema(Spec):
     """The fraction of the average that is kept at each step; less in the first steps: `(1 + step) / (10 + step)`."""
 
 
+class Refit(Spec):
+    """A last phase of training, in which the validation rows are learned as well.
+
+    It begins with the weights that would be the model's. Each of its batches has as many training rows as validation
+    rows, and the learning rate falls to 0. Validation metrics are those of the weights before it.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 6
+    """The number of passes over the validation split."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The highest learning rate, as a fraction of the optimizer's."""
+
+
 class Checkpoint(Spec):
     """Frequency and location of checkpoints, from which an interrupted training resumes."""
 
@@ -330,6 +343,9 @@ class Train(Spec):
     ema: Annotated[Annotated[Ema | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
     """An average of the weights that replaces them when training ends; `null`: none. `auto`: see `epochs`; none for
     other builders."""
+    refit: Annotated[Annotated[Refit | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
+    """Whether the validation rows are learned at the end, once they have chosen the best epoch; `null`: no. `auto`: for
+    `farandole.models.tabular` with `data.split.time`, where they are newer than all training rows; not otherwise."""
     shard_optimizer: bool = False
     """Each worker keeps only the optimizer state of its part of the weights (ZeRO stage 1, Rajbhandari et al. 2020,
     section 5.1): with N workers 1/N of the memory. The result is the same."""
@@ -386,6 +402,11 @@ class Train(Spec):
     def average(self) -> Ema | None:
         """The average of the weights that replaces them."""
         return None if self.ema == "auto" else self.ema
+
+    @property
+    def last_phase(self) -> Refit | None:
+        """The phase in which the validation rows are learned as well."""
+        return None if self.refit == "auto" else self.refit
 
     @property
     def smoothing(self) -> float:

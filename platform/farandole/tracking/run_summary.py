@@ -101,7 +101,13 @@ def describe_run(
         lines.insert(0, f"- command: `{command.replace('`', '')}`")
     if result:  # first, since MLflow folds long descriptions
         lines[:0] = [f"**{result}** on the test split", ""]
-    return "\n".join([*lines, "", *_metrics_table(metrics)]).strip() + "\n"
+    lines += ["", *_metrics_table(metrics)]
+    if job.train.last_phase is not None:
+        lines += [
+            "",
+            "The validation rows were learned at the end (`train.refit`): validation is of the weights before.",
+        ]
+    return "\n".join(lines).strip() + "\n"
 
 
 def runs_view(job: Job) -> str:

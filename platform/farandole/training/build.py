@@ -7,7 +7,7 @@ from torch import nn
 
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
-from farandole.loading import Augmentation, TrainingLoader
+from farandole.loading import Augmentation, JoinedLoader, TrainingLoader
 from farandole.shards import LABEL, Dataset
 from farandole.spec import Job, is_function_reference, metric_direction, metric_key
 from farandole.storage import Location
@@ -87,6 +87,28 @@ def make_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -
         size=gang.size,
         seed=spec.seed,
         tail=spec.tail,
+        pin=device.type == "cuda",
+        transform=Augmentation(spec.augment, dataset, spec.seed) if spec.augment else None,
+    )
+
+
+def make_refit_loader(job: Job, dataset: Dataset, gang: World, device: torch.device) -> JoinedLoader | None:
+    """Create the loader of this rank's rows of `train.refit`; None if the job has no such phase.
+
+    Raises:
+        SpecError: There are no validation rows.
+    """
+    spec = job.train
+    if spec.last_phase is None:
+        return None
+    _require_validation(dataset, "train.refit")
+    return JoinedLoader(
+        dataset,
+        "validation",
+        global_batch_size=spec.batch_rows,
+        rank=gang.rank,
+        size=gang.size,
+        seed=spec.seed,
         pin=device.type == "cuda",
         transform=Augmentation(spec.augment, dataset, spec.seed) if spec.augment else None,
     )

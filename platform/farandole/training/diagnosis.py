@@ -31,7 +31,7 @@ class NonFiniteDiagnosis:
         gang: Position of this rank.
         device: Device of the network.
         step: Number of the step, from 1.
-        row_ids: Returns the numbers of the batch's rows in the training split.
+        row_ids: Returns the numbers of the batch's rows in the training split; None: it has rows of other splits.
     """
 
     spec: Train
@@ -40,7 +40,7 @@ class NonFiniteDiagnosis:
     gang: World
     device: torch.device
     step: int
-    row_ids: Callable[[], np.ndarray]
+    row_ids: Callable[[], np.ndarray] | None
 
     def explain_loss(self, batch: Batch, losses: torch.Tensor) -> TrainingError:
         """Return the error for losses `[B]` of this rank of which some are not finite."""
@@ -83,6 +83,8 @@ class NonFiniteDiagnosis:
 
     def _list_rows(self, rows: np.ndarray) -> str:
         """Describe rows of the batch by their numbers in the split."""
+        if self.row_ids is None:
+            return f"{len(rows):,} of the {'row' if len(rows) == 1 else 'rows'} of train.refit"
         ids = self.row_ids()[rows].tolist()
         listed = ", ".join(str(number) for number in ids[:_MAX_LISTED])
         more = f" and {len(ids) - _MAX_LISTED:,} more" if len(ids) > _MAX_LISTED else ""

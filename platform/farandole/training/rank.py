@@ -56,6 +56,7 @@ _NOT_IN_IDENTITY = {
     "profile",
     "explain",
     "baseline",
+    "refit",
 }
 """Settings that a resumed training may change: the result stays the same up to rounding, or is meant to change."""
 

@@ -20,7 +20,8 @@ class TrainingResult:
         validation: Metrics of the validation split, by name, of the final weights.
         epochs: Metrics of the validation split after each epoch.
         best_epoch: Number of the epoch with the best validation, from 1; None without validations.
-        weights_step: The step after which the network had the final weights.
+        weights_step: The step after which the network had the final weights, but for the steps of `train.refit`.
+        refit_steps: How many of the steps learned the validation rows as well, after their metrics.
         time_split: Time of this rank by activity.
         time_by_rank: Time of every rank by activity.
         test: Metrics of the test split, by name.
@@ -38,6 +39,7 @@ class TrainingResult:
     weights_step: int
     time_split: TimeSplit
     time_by_rank: tuple[TimeSplit, ...]
+    refit_steps: int = 0
     test: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     mlflow_run_id: str | None = None
@@ -55,6 +57,7 @@ class TrainingResult:
             "epochs": len(self.epochs),
             "best_epoch": self.best_epoch,
             "weights_step": self.weights_step,
+            "refit_steps": self.refit_steps,
             "evaluation": self.evaluation,
             "time_split": self.time_split.rounded(),
             "time_by_rank": [split.rounded() for split in time_by_rank],

@@ -55,14 +55,17 @@ class Stepper:
     device: torch.device
     time_split: TimeSplit
 
-    def take_step(self, batch: Batch, step: int, learning_rate: float, row_ids: Callable[[], np.ndarray]) -> float:
+    def take_step(
+        self, batch: Batch, step: int, learning_rate: float, row_ids: Callable[[], np.ndarray] | None
+    ) -> float:
         """Take one optimizer step; returns the sum of this rank's losses.
 
         Args:
             batch: This rank's part of the global batch.
             step: Number of the step, from 1.
             learning_rate: The learning rate.
-            row_ids: Returns the numbers of the batch's rows; called only for an error message.
+            row_ids: Returns the numbers of the batch's rows in the training split; called only for an error message.
+                None: the batch has rows of other splits.
 
         Raises:
             TrainingError: A loss or a gradient is not finite.
@@ -122,7 +125,7 @@ class Stepper:
         if self.average is not None:
             self.average.update()
 
-    def _diagnosis(self, step: int, row_ids: Callable[[], np.ndarray]) -> NonFiniteDiagnosis:
+    def _diagnosis(self, step: int, row_ids: Callable[[], np.ndarray] | None) -> NonFiniteDiagnosis:
         return NonFiniteDiagnosis(self.spec, self.model, self._row_losses, self.gang, self.device, step, row_ids)
 
     def _seed(self, step: int) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch import nn
 
 from farandole.errors import TrainingError
 from farandole.events import EpochMetrics, EventHandler, Message, Progress, format_metric
-from farandole.loading import Batch
+from farandole.loading import Batch, JoinedLoader
 from farandole.loading.slicing import slice_bounds
 from farandole.shards import Dataset
-from farandole.spec import Job
+from farandole.spec import Job, Schedule
 from farandole.storage import Location
 from farandole.training import build, heartbeat, world
 from farandole.training.checkpoint import weights_digest
@@ -35,6 +36,8 @@ from farandole.training.timing import TimeSplit, gather_time_splits, step_time_m
 from farandole.training.world import World
 
 _REPORT_INTERVAL_S = 0.5
+_REFIT_SCHEDULE = Schedule(name="linear", warmup=0.1)
+"""The learning rate in the steps of `train.refit`."""
 
 LogMetrics = Callable[[dict[str, float], int], None]
 
@@ -101,6 +104,8 @@ class Trainer:
         self._evaluator = build.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
         self._loader = build.make_loader(job, self.dataset, self.gang, self.device)
         self._total_steps = spec.num_epochs * self._loader.steps
+        self._refit_loader = build.make_refit_loader(job, self.dataset, self.gang, self.device)
+        self._refit_start: int | None = None
         self._loss_sum, self._loss_rows, self._logged_step = 0.0, 0, 0
         self._logged_split = TimeSplit()
         self._weights_step = 0
@@ -145,11 +150,13 @@ class Trainer:
                 world.broadcast_buffers(self.model)
                 self._validate(epoch)
                 self._save(epoch)
+            if not rows_trained:  # interrupted after the last epoch
+                with self._final_weights():
+                    self._evaluate_validation(first_epoch - 1)
+            self._apply_final_weights()
+            if self._refit_loader is not None:
+                rows_trained += self._refit(self._refit_loader, started, rows_trained)
         self.switch.finish_steps(self.steps_done)
-        if not rows_trained:  # interrupted after the last epoch: nothing left to train, only to report
-            with self._final_weights():
-                self._evaluate_validation(first_epoch - 1)
-        self._apply_final_weights()
         return self._result(rows_trained)
 
     def evaluate(self, split: str) -> EvaluationResult | None:
@@ -240,7 +247,7 @@ class Trainer:
             for step, batch in enumerate(self._timed_batches(iter(self._loader)), start=skipped + 1):
                 is_last = step == self._loader.steps
                 self._checkpoints.before_step(self.steps_done + 1)
-                self._take_step(batch, epoch, step)
+                self._take_step(batch, partial(self._row_ids, epoch, step - 1))
                 profiler.step()
                 rows_done += batch.global_rows
                 if self.steps_done % spec.log_every_steps == 0 or is_last:
@@ -254,18 +261,21 @@ class Trainer:
         self._report(epoch, skipped_rows + rows_done, rows_before + rows_done, time.perf_counter() - started)
         return rows_done
 
-    def _take_step(self, batch: Batch, epoch: int, step: int) -> None:
-        """Take one optimizer step, number `step` of the epoch, from 1."""
-        loss = self._stepper.take_step(
-            batch, self.steps_done + 1, self._learning_rate(self.steps_done), lambda: self._row_ids(epoch, step - 1)
-        )
+    def _take_step(self, batch: Batch, row_ids: Callable[[], np.ndarray] | None) -> None:
+        """Take one optimizer step; `row_ids` returns the numbers of the batch's rows in the training split."""
+        loss = self._stepper.take_step(batch, self.steps_done + 1, self._learning_rate(self.steps_done), row_ids)
         self.steps_done += 1
-        heartbeat.record_step(self.steps_done, self.steps_done // self._loader.steps)
+        epoch_steps = self.steps_done if self._refit_start is None else self._refit_start
+        heartbeat.record_step(self.steps_done, epoch_steps // self._loader.steps)
         self._loss_sum, self._loss_rows = self._loss_sum + loss, self._loss_rows + batch.rows
 
     def _learning_rate(self, steps_before: int) -> float:
         """Return the learning rate of the step after `steps_before` steps."""
         spec = self.job.train
+        if self._refit_start is not None and spec.last_phase is not None and self._refit_loader is not None:
+            total = spec.last_phase.epochs * self._refit_loader.steps
+            factor = learning_rate_factor(_REFIT_SCHEDULE, steps_before - self._refit_start, total)
+            return spec.learning_rate * spec.last_phase.learning_rate * factor
         factor = learning_rate_factor(spec.learning_rate_schedule, steps_before, self._total_steps)
         return spec.learning_rate * factor * (self._plateau.factor if self._plateau else 1.0)
 
@@ -300,10 +310,53 @@ class Trainer:
         self._logged_split, self._logged_step = now, self.steps_done
 
     def _report(self, epoch: int, rows_done: int, rows_in_all: int, elapsed_s: float) -> None:
-        rows = self.dataset.manifest.rows("train")
-        done, total = epoch * rows + rows_done, self.job.train.num_epochs * rows
+        done = epoch * self.dataset.manifest.rows("train") + rows_done
         text = f"epoch {epoch + 1} of {self.job.train.num_epochs}"
-        self.on_event(Progress("train", done, total, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
+        self.on_event(Progress("train", done, self._total_rows, "rows", text, rows_in_all / max(elapsed_s, 1e-9)))
+
+    @property
+    def _total_rows(self) -> int:
+        """Rows of all steps, if training does not end early."""
+        return self.job.train.num_epochs * self.dataset.manifest.rows("train") + self._refit_rows
+
+    @property
+    def _refit_rows(self) -> int:
+        """Rows of all steps of `train.refit`."""
+        phase, loader = self.job.train.last_phase, self._refit_loader
+        return phase.epochs * loader.rows if phase is not None and loader is not None else 0
+
+    def _refit(self, loader: JoinedLoader, started: float, rows_before: int) -> int:
+        """Learn the validation rows as well, from the final weights on; returns the rows of the steps, over all ranks.
+
+        The result depends on nothing but the last checkpoint, which this phase leaves as it is. So an interrupted phase
+        begins again, and ends with the same weights.
+        """
+        phase = self.job.train.last_phase
+        assert phase is not None
+        self.on_event(Message(f"refit: the validation rows are learned as well, {phase.epochs} times"))
+        self._grad_sync.reset()
+        self._stepper.average = None  # these steps end with a learning rate of 0
+        self._refit_start = self.steps_done
+        self.model.train()
+        rows_done, reported = 0, time.perf_counter()
+        first = self._total_rows - self._refit_rows
+        for epoch in range(phase.epochs):
+            for step, batch in enumerate(self._timed_batches(loader.epoch(epoch)), start=1):
+                self._checkpoints.before_unsaved_step()
+                self._take_step(batch, None)
+                rows_done += batch.global_rows
+                is_last = epoch + 1 == phase.epochs and step == loader.steps
+                if self.steps_done % self.job.train.log_every_steps == 0 or is_last:
+                    self._log_steps()
+                now = time.perf_counter()
+                if now - reported > _REPORT_INTERVAL_S or is_last:
+                    reported = now
+                    rate = (rows_before + rows_done) / max(now - started, 1e-9)
+                    text = f"refit, pass {epoch + 1} of {phase.epochs}"
+                    self.on_event(Progress("train", first + rows_done, self._total_rows, "rows", text, rate))
+                self._checkpoints.after_unsaved_step()
+        world.broadcast_buffers(self.model)
+        return rows_done
 
     # End of an epoch, and of training -----------------------------------------------------------------------------
 
@@ -376,6 +429,7 @@ class Trainer:
             epochs=self._early_stopping.history if self._early_stopping is not None else [],
             best_epoch=self._early_stopping.best_epoch if self._early_stopping is not None else None,
             weights_step=self._weights_step,
+            refit_steps=0 if self._refit_start is None else self.steps_done - self._refit_start,
             time_split=self.time_split.copy(),
             time_by_rank=tuple(time_by_rank),
         )

@@ -11,7 +11,7 @@ import pytest
 from farandole.bundle.documents import TrainingRecord, training_documents
 from farandole.bundle.statistics import describe_numbers, training_statistics
 from farandole.shards import Manifest, content_digest
-from farandole.spec import parse_job
+from farandole.spec import parse_job, with_overrides
 from tests.support.bundles import fitted
 
 HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [5, 3], "below": 1, "above": 0}
@@ -114,6 +114,14 @@ def test_the_card_shows_data_metrics_and_limits() -> None:
     assert "| accuracy | 0.8123 | 0.79 to 0.83 | 0.8 | 0.5 |" in card
     assert "- over-fitting: stop earlier" in card
     assert "- privacy policies were applied to `name`" in card
+
+
+def test_the_card_says_that_the_validation_rows_were_learned() -> None:
+    record = _record()
+    said = "- The validation rows were learned at the end (`train.refit`): validation is of the weights before."
+    assert said not in training_documents(record)["card.md"]
+    refit = _record(job=with_overrides(record.job, {"train.refit": {"epochs": 2}}))
+    assert said in training_documents(refit)["card.md"]
 
 
 def test_a_training_without_a_test_split_has_documents_too() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farandole.errors import DatasetError
-from farandole.loading import MixedLoader
+from farandole.loading import JoinedLoader, MixedLoader
 from farandole.loading.mixing import apportion
 from farandole.shards import Dataset
 
@@ -113,3 +113,42 @@ def test_datasets_and_weights_that_do_not_match_are_rejected(write_dataset: Writ
     state = MixedLoader(three, [5, 3, 2], global_batch_size=BATCH).state_dict()
     with pytest.raises(DatasetError, match="the loader state was saved for dataset"):
         MixedLoader(three, [3, 5, 2], global_batch_size=BATCH).load_state_dict(state)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_joined_batches_have_all_rows_of_a_split_and_as_many_training_rows(write_dataset: Write, size: int) -> None:
+    dataset = write_dataset(train=[40], validation=[13])
+    loaders = [
+        JoinedLoader(dataset, "validation", global_batch_size=BATCH, rank=rank, size=size, seed=3)
+        for rank in range(size)
+    ]
+    assert (len(loaders[0]), loaders[0].rows) == (3, 13 + 15)
+    trained: list[int] = []
+    for epoch in (0, 1):
+        batches = list(zip(*(loader.epoch(epoch) for loader in loaders), strict=True))
+        assert [sum(part.rows for part in parts) for parts in batches] == [10, 10, 8]
+        assert [{part.global_rows for part in parts} for parts in batches] == [{10}, {10}, {8}]
+        seen = Counter(row for parts in batches for part in parts for row in part.features["ids"][:, 0].tolist())
+        seen.subtract(range(13))
+        assert min(seen.values()) == 0
+        trained += seen.elements()
+    assert len(set(trained)) == len(trained) == 30
+
+
+def test_joined_batches_are_the_same_for_any_number_of_ranks(write_dataset: Write) -> None:
+    dataset = write_dataset(train=[40], validation=[13])
+
+    def rows(size: int) -> list[list[float]]:
+        loaders = [
+            JoinedLoader(dataset, "validation", global_batch_size=BATCH, rank=rank, size=size) for rank in range(size)
+        ]
+        steps = zip(*(loader.epoch(1) for loader in loaders), strict=True)
+        return [sorted(label for part in parts for label in part.label.tolist()) for parts in steps]
+
+    assert rows(1) == rows(2) == rows(3)
+
+
+def test_joined_batches_repeat_a_training_split_that_is_smaller_than_half_a_batch(write_dataset: Write) -> None:
+    loader = JoinedLoader(write_dataset(train=[3], validation=[9]), "validation", global_batch_size=12)
+    assert loader.rows == 9 + 2 * 3
+    assert [batch.global_rows for batch in loader.epoch(0)] == [6 + 3, 3 + 3]

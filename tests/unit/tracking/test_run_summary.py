@@ -8,9 +8,11 @@ import pytest
 
 from farandole.defaults import TABULAR, Table, resolve_for
 from farandole.jobdir.directory import save_spec
+from farandole.shards import Manifest, content_digest
 from farandole.spec import Job, parse_job, with_overrides
 from farandole.tracking.run_link import RunLink
-from farandole.tracking.run_summary import changed_params, describe_column, name_run
+from farandole.tracking.run_summary import changed_params, describe_column, describe_run, name_run
+from tests.support.bundles import fitted
 
 RAW: dict[str, Any] = {
     "name": "taxi",
@@ -120,3 +122,22 @@ def test_columns_have_the_types_of_mlflow() -> None:
     assert describe_column("a", "array<array<double>>") == {
         "type": "array", "items": nested, "name": "a", "required": False,
     }  # fmt: skip
+
+
+def test_description_says_that_the_validation_rows_were_learned() -> None:
+    preprocessing = fitted()
+    manifest = Manifest(
+        digest=content_digest(preprocessing.schema, preprocessing.to_dict(), {}),
+        columns=preprocessing.schema,
+        splits={},
+        preprocessing=preprocessing.to_dict(),
+        statistics={},
+        split_rule={},
+        sources=(),
+        request="key",
+        code_version={},
+    )
+    metrics = {"test": {"rmse": 2.0}, "validation": {"rmse": 1.5}}
+    said = "The validation rows were learned at the end (`train.refit`): validation is of the weights before."
+    assert said in describe_run(_job(refit={"epochs": 2}), manifest, None, metrics)
+    assert said not in describe_run(_job(), manifest, None, metrics)

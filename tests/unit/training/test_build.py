@@ -40,9 +40,10 @@ def test_augmentation_of_an_unknown_column_is_rejected(harness: Harness, make_jo
     [
         ({"early_stopping": {"patience": 1}}, "early_stopping"),
         ({"schedule": {"name": "plateau"}}, "schedule: plateau"),
+        ({"refit": {"epochs": 1}}, "refit"),
     ],
 )
-def test_early_stopping_and_plateau_require_validation_rows(
+def test_early_stopping_plateau_and_refit_require_validation_rows(
     harness: Harness,
     make_job: MakeJob,
     made: Callable[..., Made],

@@ -25,11 +25,12 @@ def test_document_has_its_documented_keys_and_rounded_numbers() -> None:
     document = dataclasses.replace(RESULT, test={"rmse": 2.5}, mlflow_run_id="run").to_dict()
     assert list(document) == [
         "mlflow_run_id", "workers", "steps", "rows_per_s", "weights_digest", "metrics", "epochs", "best_epoch",
-        "weights_step", "evaluation", "time_split", "time_by_rank", "straggler",
+        "weights_step", "refit_steps", "evaluation", "time_split", "time_by_rank", "straggler",
     ]  # fmt: skip
     assert document["mlflow_run_id"] == "run"
     assert document["rows_per_s"] == 1234.6
     assert (document["epochs"], document["best_epoch"], document["weights_step"]) == (2, 1, 4)
+    assert document["refit_steps"] == 0
     assert document["metrics"] == {"test": {"rmse": 2.5}, "validation": {"rmse": 1.5}}
     assert document["time_split"]["compute_s"] == document["time_by_rank"][0]["compute_s"] == 8.0
     assert document["straggler"]["rank"] == 0

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from farandole.errors import ModelError
-from farandole.events import Progress
+from farandole.events import Event, Progress
 from farandole.spec import Job
 from farandole.training.checkpoint import weights_digest
+from farandole.training.stop import Stopped
 from tests.support.made_data import BATCH_ROWS, ROWS, Made
 from tests.support.trainer_harness import Harness
 
@@ -245,3 +246,84 @@ def test_averaged_weights_are_evaluated_and_kept(harness: Harness, make_job: Mak
     result = trainer.evaluate("validation")
     assert result is not None
     assert result.metrics == trainer.validation
+
+
+REFIT_STEPS = 2 * -(-ROWS["validation"] // (BATCH_ROWS // 2))
+REFIT = {
+    "epochs": 2,
+    "global_batch_size": BATCH_ROWS,
+    "log_every_steps": 1,
+    "refit": {"epochs": 2, "learning_rate": 0.5},
+}
+
+
+def test_refit_learns_the_validation_rows_after_their_metrics(harness: Harness, make_job: MakeJob) -> None:
+    before = harness.fit(make_job(train={**REFIT, "refit": None}))
+    validation = before.validation
+    harness.remove_checkpoints()
+    after = harness.fit(make_job(train=REFIT))
+    assert harness.result is not None
+    assert (harness.result.steps, harness.result.refit_steps) == (2 * STEPS + REFIT_STEPS, REFIT_STEPS)
+    assert harness.result.weights_step <= 2 * STEPS
+    assert harness.result.validation == validation
+    assert harness.result.weights_digest == weights_digest(after.model.state_dict())
+    assert weights_digest(after.model.state_dict()) != weights_digest(before.model.state_dict())
+    learned, known = after.evaluate("validation"), before.evaluate("validation")
+    assert learned is not None
+    assert known is not None
+    assert learned.metrics["log_loss"] < known.metrics["log_loss"]
+
+
+def test_refit_counts_its_rows_and_its_learning_rate_falls_to_0(harness: Harness, make_job: MakeJob) -> None:
+    harness.fit(make_job(train=REFIT))
+    last = [event for event in harness.events if isinstance(event, Progress)][-1]
+    assert last.done == last.total > 2 * ROWS["train"] + 2 * ROWS["validation"]
+    assert last.text == "refit, pass 2 of 2"
+    rates = [rate for step, rate in harness.logged["train.learning_rate"] if step > 2 * STEPS]
+    assert len(rates) == REFIT_STEPS
+    assert 0 < rates[-1] < max(rates) <= 0.02 * 0.5
+    assert max(step for step, _ in harness.logged["validation.log_loss"]) == 2 * STEPS
+
+
+@pytest.mark.parametrize("changes", [{}, {"shard_optimizer": True}])
+def test_refit_begins_with_a_new_state_of_the_optimizer(
+    harness: Harness, make_job: MakeJob, changes: dict[str, Any]
+) -> None:
+    trainer = harness.fit(make_job(train={**REFIT, "optimizer": {"name": "adamw", "learning_rate": 0.02}, **changes}))
+    states = trainer.state_dict()["optimizer"]["state"].values()
+    assert {int(state["step"]) for state in states} == {REFIT_STEPS}
+
+
+@pytest.mark.parametrize("changes", [{}, {"shard_optimizer": True}, {"ema": {"decay": 0.5}}, {"keep": "last"}])
+@pytest.mark.parametrize("dies", [True, False])
+def test_interrupted_refit_begins_again_and_has_the_same_weights(
+    harness: Harness, make_job: MakeJob, changes: dict[str, Any], dies: bool
+) -> None:
+    job = make_job(train={**REFIT, **changes})
+    whole = harness.fit(job)
+    steps = harness.result.steps if harness.result is not None else 0
+    harness.remove_checkpoints()
+    trainer = harness.trainer(job)
+
+    def interrupt(event: Event) -> None:
+        if trainer.steps_done == 2 * STEPS + REFIT_STEPS:  # the last step; it is reported before ranks agree to stop
+            if dies:
+                raise KeyboardInterrupt
+            trainer.request_stop()
+
+    trainer.on_event = interrupt
+    with pytest.raises(KeyboardInterrupt if dies else Stopped):
+        trainer.fit()
+    again = harness.fit(job)
+    assert weights_digest(again.model.state_dict()) == weights_digest(whole.model.state_dict())
+    assert harness.result is not None
+    assert (harness.result.steps, harness.result.refit_steps) == (steps, REFIT_STEPS)
+
+
+def test_more_epochs_continue_from_the_weights_before_the_refit(harness: Harness, make_job: MakeJob) -> None:
+    train = {**REFIT, "schedule": {"name": "constant"}}
+    harness.fit(make_job(train=train))
+    longer = harness.fit(make_job(train={**train, "epochs": 3}))
+    harness.remove_checkpoints()
+    whole = harness.fit(make_job(train={**train, "epochs": 3}))
+    assert weights_digest(longer.model.state_dict()) == weights_digest(whole.model.state_dict())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -202,6 +202,27 @@ class CheckpointController:
         self._save_agreed |= is_last or epoch % self._spec.every_epochs == 0
         self._execute(step, epoch, metrics)
 
+    def before_unsaved_step(self) -> None:
+        """Submit this rank's vote on whether to stop after a step that no checkpoint will hold.
+
+        Raises:
+            TrainingError: The last checkpoint could not be written.
+        """
+        with self._explain_write_error(self._saved_step):
+            self._writer.check()
+        self._consensus.propose(stop=self._switch.is_requested, save=False)
+
+    def after_unsaved_step(self) -> None:
+        """Stop as agreed, with the last checkpoint as the state to resume from.
+
+        Raises:
+            Stopped: One of the ranks was asked to stop.
+            TrainingError: The last checkpoint could not be written.
+        """
+        stop, _ = self._consensus.decide()
+        if stop:
+            self._stop(self._saved_step)
+
     def __enter__(self) -> CheckpointController:
         return self
 
@@ -229,10 +250,13 @@ class CheckpointController:
         if stop or save:
             self._save(step, epoch, metrics)
         if stop:
-            with self._explain_write_error(step):
-                self._writer.finish()
-            world.barrier("stopped")  # no rank reports that it has stopped before the state is safe
-            raise Stopped(step)
+            self._stop(step)
+
+    def _stop(self, step: int) -> NoReturn:
+        with self._explain_write_error(step):
+            self._writer.finish()
+        world.barrier("stopped")  # no rank reports that it has stopped before the state is safe
+        raise Stopped(step)
 
     def _save(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         own = get_rank_state(

@@ -82,7 +82,9 @@ class Reporter:
 
     def describe(self, result: TrainingResult) -> None:
         """Fill the report with what is known without waiting."""
-        note = find_overfitting(result.epochs, result.best_epoch, keeps_best=result.weights_step < result.steps)
+        note = find_overfitting(
+            result.epochs, result.best_epoch, keeps_best=result.weights_step < result.steps - result.refit_steps
+        )
         missing = [explain_missing_metrics(self.job, self._dataset, split) for split in ("validation", "test")]
         self.report.notes += [text for text in (note, *missing) if text]
         test = self._test

@@ -41,6 +41,9 @@ class GradientSync(Protocol):
     def zero_grad(self) -> None:
         """Drop the gradients."""
 
+    def reset(self) -> None:
+        """Forget the optimizer's state, as before the first step."""
+
     def nonfinite_params(self) -> list[str]:
         """Return the parameters whose summed gradients are not finite, as far as this rank holds them."""
 
@@ -113,6 +116,10 @@ class ReplicatedGradientSync:
         """See `GradientSync`."""
         for parameter in self._parameters.values():
             parameter.grad = None
+
+    def reset(self) -> None:
+        """See `GradientSync`."""
+        self._optimizer.state.clear()
 
     def nonfinite_params(self) -> list[str]:
         """See `GradientSync`."""

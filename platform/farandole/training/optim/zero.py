@@ -139,6 +139,10 @@ class ShardedGradientSync:
             for parameter in shard.bucket.parameters.values():
                 parameter.grad = None
 
+    def reset(self) -> None:
+        """See `GradientSync`."""
+        self._optimizer.state.clear()
+
     def nonfinite_params(self) -> list[str]:
         """See `GradientSync`. Covers this rank's part of the summed gradient."""
         found = []

@@ -117,5 +117,23 @@ def test_three_ranks_resume_a_training_of_two(module_home: Path, make_small: Mak
     assert losses == {step: pytest.approx(whole[0]["losses"][step], rel=1e-4) for step in losses}
 
 
+def test_a_stop_in_the_refit_stops_all_ranks_and_the_resumed_one_has_identical_weights(
+    module_home: Path, make_small: MakeJob, tmp_path: Path
+) -> None:
+    part = str(tmp_path / "part")
+    plan: list[dict[str, Any]] = [
+        {"directory": str(tmp_path / "whole")},
+        {"directory": part, "request": (1, 2 * STEPS + 1)},
+        {"directory": part},
+    ]
+    whole, stopped, resumed = gang(tmp_path / "plan.json", 2, make_small(refit={"epochs": 2}), "random", plan)
+    assert [rank["stopped"] for rank in stopped] == [2 * STEPS, 2 * STEPS]
+    assert len(stopped[0]["rows"]) == 2 * STEPS + 1
+    assert len(whole[0]["rows"]) > 2 * STEPS + 1
+    digests = {rank["digest"] for rank in [*whole, *resumed]}
+    assert len(digests) == 1
+    assert digests != {rank["digest"] for rank in stopped}
+
+
 def _global_batches(ranks: list[Any]) -> list[list[float]]:
     return [[row for part in parts for row in part] for parts in zip(*(rank["rows"] for rank in ranks), strict=True)]
