@@ -1,4 +1,4 @@
-"""What `make lock` decides: which versions stay, which are resolved anew, and what the file looks like."""
+"""Decisions of `make lock`: which versions stay, which are resolved anew, and what the file looks like."""
 
 from __future__ import annotations
 
