@@ -230,18 +230,26 @@ class Supervisor:
         """Ask again and again which versions the models stand for, and write changes for the workers."""
         is_failing = False
         while self._poll_s > 0 and not self._ending.wait(self._poll_s):
-            try:
-                found = self._plan.resolve()
-            except (FarandoleError, OSError) as error:
-                if not is_failing:
-                    self._log.write("poll_failed", level="warning", error=str(error))
-                is_failing = True
-                continue
-            is_failing = False
-            if not is_same(found, current):
+            found, problem = self._look_up()
+            if problem is not None and not is_failing:
+                self._log.write("poll_failed", level="warning", error=problem)
+            elif problem is None and is_failing:
+                self._log.write("poll_recovered")
+            is_failing = problem is not None
+            if found is not None and not is_same(found, current):
                 current = replace(found, generation=current.generation + 1)
                 write_atomic(directory / DEPLOYMENT, current.to_json())
                 self._log.write("versions_changed", versions=describe(current))
+
+    def _look_up(self) -> tuple[Deployment | None, str | None]:
+        """Return which versions the models stand for, and what is wrong: MLflow may be away, or a bundle damaged."""
+        events: list[Event] = []
+        try:
+            found = self._plan.resolve(events.append)
+        except (FarandoleError, OSError) as error:
+            return None, str(error)
+        warnings = (each.text for each in events if isinstance(each, Message) and each.level == "warning")
+        return found, next(warnings, None)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Message):
