@@ -159,8 +159,8 @@ class RunningService:
     def end(self) -> int:
         """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=120)
+        self._reader.join(timeout=60)
         return code
 
 
@@ -178,7 +178,7 @@ def running_service(*arguments: str, environment: dict[str, str] | None = None) 
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(timeout=60)
+                process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -14,7 +14,6 @@ from tests.support.queued import wait_until
 
 
 @pytest.mark.slow(seconds=90)
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("ended")
 def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     home: Path, write_job: WriteJob, tmp_path: Path

@@ -20,7 +20,7 @@ from farandole.spec import Job
 from farandole.training.checkpoint import open_backend
 from tests.support.made_data import BATCH_ROWS, ROWS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // BATCH_ROWS
