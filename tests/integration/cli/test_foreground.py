@@ -21,7 +21,8 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     marks = tmp_path / "marks"
     marks.mkdir()
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = write_job(model=model, train__epochs=12, resources__workers=1, train__checkpoint={"every_steps": 2})
+    (marks / "hold").write_text("30")  # of 60: the commands below take longer than the training on a busy machine
+    job = write_job(model=model, train__epochs=4, resources__workers=1, train__checkpoint={"every_steps": 2})
     command = [FARANDOLE, "train", str(job), "--set", "train.seed=3"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
         wait_until(lambda: any(each["checkpoint"] for each in document("jobs")))
@@ -48,6 +49,7 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
         assert document("status", status["id"])["details"]["starts"] == 2
         again.kill()
         again.communicate()
+    (marks / "hold").rename(marks / "released")
     retried = document("retry", status["id"])
     assert (retried["id"], retried["backend"]) == (status["id"], "local")
     wait_until(lambda: document("status", status["id"])["state"] not in ("queued", "running"), 300)

@@ -47,7 +47,7 @@ with world.init():
     print(json.dumps({"rate": rates[-1], **{n: v for n, v in os.environ.items() if "CYCLE" in n}}))
 """
 _FEW_WAKES = 350.0
-"""Times a second: the product's setting asks for 50, and Gloo's two threads add 200; one per millisecond is far more."""
+"""Times a second: the product's setting asks for 50, and Gloo's two threads add 200. One each millisecond is more."""
 
 
 def test_horovods_thread_sleeps_while_idle() -> None:

@@ -24,7 +24,7 @@ class Worker:
 
     def connect(self) -> tuple[socket.socket, int]:
         """Return the caller's end of a new connection, and its slot."""
-        caller = socket.create_connection(self.listener.getsockname(), timeout=30)
+        caller = socket.create_connection(self.listener.getsockname(), timeout=60)
         self.accepted.append(self.listener.accept()[0])
         slot = self.board.open(self.accepted[-1].fileno())
         assert slot is not None
