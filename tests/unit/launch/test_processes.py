@@ -109,7 +109,7 @@ def test_process_group_of_a_worker_is_killed(tmp_path: Path, capfd: pytest.Captu
     )
     assert Launched(code).end() == 3
     child = int(mark.read_text())
-    # A signal is sent and not yet acted upon when the sender goes on.
+    # The kernel acts upon a signal after its sender has continued.
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
