@@ -36,6 +36,21 @@ def wait_until(happened: Callable[[], bool], within_s: float = WAIT_S) -> None:
         time.sleep(0.05)
 
 
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended; its entry may stay until whoever inherited it has read its status.
+
+    A signal is only sent when its sender continues, so the end of a killed process must be awaited.
+    """
+    wait_until(lambda: _has_ended(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def state_of(backend: LocalBackend, job_id: str) -> str:
     return backend.status(job_id).state
 

@@ -20,7 +20,7 @@ from farandole.launch.processes import WorkerProcesses
 from farandole.launch.ssh import remote_worker
 from farandole.launch.ssh.remote_worker import RemoteWorker
 from farandole.process.messages import parse_line
-from tests.support.queued import wait_until
+from tests.support.queued import wait_for_end, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +108,7 @@ def test_process_group_of_a_worker_is_killed(tmp_path: Path, capfd: pytest.Captu
         f'open("{mark}", "w").write(str(child.pid)); os._exit(3)'
     )
     assert Launched(code).end() == 3
-    child = int(mark.read_text())
-    # The kernel acts upon a signal after its sender has continued.
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_for_end(int(mark.read_text()))
 
 
 def test_stop_can_be_handled_and_kill_cannot(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
