@@ -13,10 +13,10 @@ from benchmarks.queue.scratch_queue import RUNNER, command_line, is_runner, proc
 from farandole.backends.local.backend import LocalBackend
 from farandole.spec import Job, parse_job
 
-WAIT_S = 120
+WAIT_S = 300
 """Longest wait for something that takes a second on an idle machine."""
 
-TRAINING_S = 400
+TRAINING_S = 600
 """Longest wait for a training."""
 
 MakeBackend = Callable[..., LocalBackend]

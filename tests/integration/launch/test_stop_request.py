@@ -32,7 +32,7 @@ def test_signal_to_one_worker_stops_all_with_a_checkpoint_and_the_next_attempt_r
     marks = tmp_path / "marks"
     marks.mkdir()
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = make_job(model=model, train__tail="drop", train__epochs=2)
+    job = make_job(model=model, train__tail="drop", train__epochs=2, train__baseline="trivial")
     directory = home / "jobs" / "small-1"
     directory.mkdir(parents=True)
     (directory / "job.json").write_text(job.model_dump_json())
