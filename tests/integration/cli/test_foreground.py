@@ -54,7 +54,11 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     assert farandole("logs", status["id"]).stdout.splitlines()[-1].endswith("was killed")
     # at once, while its MLflow run may still be closed, and from another directory
     command = [FARANDOLE, *resumed.split()]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again:
+    with (
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again,
+        ExitStack() as stack,
+    ):
+        stack.callback(again.kill)
         wait_until(lambda: again.poll() is not None or document("status", status["id"])["attempt"] == 2)
         assert again.poll() is None, again.communicate()[1]
         assert document("status", status["id"])["details"]["starts"] == 2
