@@ -43,8 +43,8 @@ def key(access: Path) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(bundle: Bundle, access: Path, key: str) -> Iterator[RunningService]:
-    """One worker that demands keys, and gives slow callers one second."""
-    limits = ["--max-body", "0.1", "--max-rows", "20", "--max-request-time", "1"]
+    """One worker that demands keys, and gives slow callers three seconds."""
+    limits = ["--max-body", "0.1", "--max-rows", "20", "--max-request-time", "3"]
     with running_service(
         str(bundle.path), "--workers", "1", "--access-dir", str(access), "--poll", "0", *limits
     ) as service:
