@@ -67,6 +67,7 @@ def check(
     stages: Sequence[Stage] = STAGES,
     *,
     needs_builder: bool = True,
+    opens_models: bool = True,
     on_event: EventHandler = ignore_event,
 ) -> CheckedJob:
     """Check a job before anything is started.
@@ -76,6 +77,8 @@ def check(
         stages: The stages that are going to run.
         needs_builder: Whether the module of `model.builder` must be on this machine. False where only the dataset is
             prepared here, as in a preparation pod.
+        opens_models: Whether to open the trained models that the job names. False where the job is handed to machines
+            that reach them, and this one need not.
         on_event: Receives a warning where MLflow does not answer and a model's last known bundle is used.
 
     Raises:
@@ -86,7 +89,7 @@ def check(
     """
     if "train" in stages:
         check_trainable(job)
-        if job.train.trained_models:
+        if opens_models and job.train.trained_models:
             from farandole.launch.trained_models import check_models
 
             check_models(job, on_event)

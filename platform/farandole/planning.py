@@ -19,7 +19,7 @@ from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.ingest.sources.small import needs_spark
-from farandole.launch.trained_models import check_models
+from farandole.launch.trained_models import check_models, describe_models
 from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, Train
@@ -180,7 +180,8 @@ def plan(job: Job) -> Plan:
     try:
         check_builder(job)
         check_script(job)
-        check_models(job)
+        if localized.prepares_here:  # elsewhere, the launcher reaches the models and this machine need not
+            check_models(job)
     except FarandoleError as error:
         problems.append(str(error))
     cache_key = None
@@ -337,10 +338,7 @@ def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, Sou
     text = (
         f"train {job.network.builder} for {_epochs(spec)} with {_batch(spec)} rows per step on {_workers(job, threads)}"
     )
-    if spec.distill is not None:
-        text += f", also from {spec.distill.teacher} (weight {spec.distill.weight:g})"
-    if spec.prune is not None:
-        text += f", starting from {spec.prune.model} with {spec.prune.share:.0%} of its weights pruned"
+    text += describe_models(job)
     if spec.augment:
         text += f", augmenting {', '.join(spec.augment)} at random"
     if resources.workers * threads > cores:

@@ -91,10 +91,10 @@ def _check_features(model: Preprocessing, found: Preprocessing, where: str, *, l
                 f"{where}: reads the feature {transform.name}, which the job does not have; declare it in"
                 " data.features, or name a model without it"
             )
-        theirs, ours = transform.to_dict(), known[transform.name].to_dict()
+        given, wanted = transform.to_dict(), known[transform.name].to_dict()
         if not learned:
-            theirs, ours = ({name: each[name] for name in ("column", "spec")} for each in (theirs, ours))
-        difference = _difference(theirs, ours)
+            given, wanted = ({name: each[name] for name in ("column", "spec")} for each in (given, wanted))
+        difference = _difference(given, wanted)
         if difference is not None:
             remedy = (
                 "train the model on this dataset, or set data.output to the one that it was trained on"
@@ -105,19 +105,19 @@ def _check_features(model: Preprocessing, found: Preprocessing, where: str, *, l
 
 
 def _check_network(bundle: Bundle, job: Job, where: str) -> None:
-    theirs = {"builder": bundle.model["builder"], "options": bundle.model["options"]}
-    ours: dict[str, Any] = {"builder": job.network.builder, "options": job.network.options}
-    ours["options"] = {**theirs["options"], **ours["options"]}  # a job file leaves options to their defaults
-    difference = _difference(theirs, ours)
+    given = {"builder": bundle.model["builder"], "options": bundle.model["options"]}
+    wanted: dict[str, Any] = {"builder": job.network.builder, "options": job.network.options}
+    wanted["options"] = {**given["options"], **wanted["options"]}  # a job file leaves options to their defaults
+    difference = _difference(given, wanted)
     if difference is not None:
         raise ModelError(f"{where}: its network has another {difference}; a pruned network has the same `model` part")
 
 
-def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+def _difference(given: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     """Return the first field in which two documents differ, with both values; None if they are equal."""
-    for name in theirs | ours:
-        if theirs.get(name) != ours.get(name):
-            return f"{name} ({_shorten(theirs.get(name))}, and the job has {_shorten(ours.get(name))})"
+    for name in given | wanted:
+        if given.get(name) != wanted.get(name):
+            return f"{name} ({_shorten(given.get(name))}, and the job has {_shorten(wanted.get(name))})"
     return None
 
 

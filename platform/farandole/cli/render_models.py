@@ -213,8 +213,8 @@ def _compression_text(found: Compression) -> str:
     """Return what became of a smaller model."""
     if not found.accepted:
         return (
-            f"{found.method}: {found.metric} is worse by {found.drop:.2%}, and {found.max_drop:.2%} is accepted:"
-            " nothing was written or registered; --max-drop accepts more"
+            f"{found.metric} is worse by {found.drop:.2%}, and {found.max_drop:.2%} is accepted: nothing was written or"
+            f" registered for {found.method}; --max-drop accepts more"
         )
     written = [f"written to {found.output}"] if found.output is not None else []
     written += [f"registered as {found.registered}"] if found.registered is not None else []

@@ -1,4 +1,4 @@
-"""Where a job's checkpoints are, and the newest one, without reading it: its directory's name and time."""
+"""The directory of a job's checkpoints, and the newest one, without reading it: its directory's name and time."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from farandole.errors import ModelError, UnavailableError, UserError
+from farandole.errors import ModelError, RegistryError, UnavailableError, UserError
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.jobdir.checkpoints import checkpoint_location
 from farandole.shards import Manifest
@@ -16,6 +16,16 @@ def model_fields(job: Job) -> Iterator[tuple[str, str, Distill | Prune]]:
     """Yield the field path, the field's name and the part of each trained model that a job names."""
     for name, part in job.train.trained_models.items():
         yield f"train.{name}.{'teacher' if name == 'distill' else 'model'}", name, part
+
+
+def describe_models(job: Job) -> str:
+    """Return the part of a plan about the trained models that a job names; empty if it names none."""
+    train, text = job.train, ""
+    if train.distill is not None:
+        text += f", also from {train.distill.teacher} (weight {train.distill.weight:g})"
+    if train.prune is not None:
+        text += f", starting from {train.prune.model} with {train.prune.share:.0%} of its weights pruned"
+    return text
 
 
 def check_models(job: Job, on_event: EventHandler = ignore_event) -> None:
@@ -33,7 +43,13 @@ def check_models(job: Job, on_event: EventHandler = ignore_event) -> None:
         from farandole.bundle import open_bundle  # imports pyarrow
         from farandole.bundle.compatibility import check_declared
 
-        check_declared(open_bundle(_fetch(job, field, part, on_event)), job, field)
+        try:
+            path = _fetch(job, field, part, on_event)
+        except (RegistryError, UnavailableError):
+            if part.digest is None:
+                raise
+            continue  # a training that began has a copy; `stage_models` finds out whether this one has
+        check_declared(open_bundle(path), job, field)
 
 
 def stage_models(job: Job, manifest: Manifest, directory: Path, on_event: EventHandler = ignore_event) -> Job:

@@ -56,11 +56,11 @@ class Teacher(nn.Module):
         return self
 
     def _scale(self, outputs: torch.Tensor) -> torch.Tensor:
-        theirs, ours = self._label.scale, self._student_label.scale
-        if self._label.kind != "regression" or theirs == ours:
+        scale = self._student_label.scale
+        if self._label.kind != "regression" or self._label.scale == scale:
             return outputs
         values = self._label.in_units(outputs.cpu().numpy())
-        return torch.from_numpy((ours.apply(values) if ours is not None else values).astype(np.float32))
+        return torch.from_numpy((scale.apply(values) if scale is not None else values).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Distillation:
         """Return the distance of each row from the teacher's, both `[B, O]`."""
         if self.label.kind == "regression":
             return F.mse_loss(outputs, taught, reduction="none").mean(1)
-        ours, theirs = (_log_shares(values / self.temperature) for values in (outputs, taught))
+        shares, target = (_log_shares(values / self.temperature) for values in (outputs, taught))
         # Gradients of the soft part shrink by the square of the temperature (Hinton et al. 2015, section 2).
-        return self.temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+        return self.temperature**2 * F.kl_div(shares, target, reduction="none", log_target=True).sum(1)
 
 
 def _log_shares(outputs: torch.Tensor) -> torch.Tensor:

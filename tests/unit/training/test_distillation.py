@@ -31,33 +31,33 @@ def _distillation(outputs: torch.Tensor, label: LabelColumn, weight: float, temp
 
 def test_classes_are_compared_by_the_divergence_at_the_temperature() -> None:
     torch.manual_seed(0)
-    ours, theirs = torch.randn(6, 10), torch.randn(6, 10)
-    soft = _distillation(theirs, DIGITS, 1.0, 4.0).mix(torch.zeros(6), ours, {})
-    p, q = F.softmax(theirs / 4, 1), F.softmax(ours / 4, 1)
+    outputs, taught = torch.randn(6, 10), torch.randn(6, 10)
+    soft = _distillation(taught, DIGITS, 1.0, 4.0).mix(torch.zeros(6), outputs, {})
+    p, q = F.softmax(taught / 4, 1), F.softmax(outputs / 4, 1)
     torch.testing.assert_close(soft, 16 * (p * (p / q).log()).sum(1))
 
 
 def test_single_output_is_compared_as_two_classes() -> None:
-    ours, theirs = torch.tensor([[0.3], [-4.0]]), torch.tensor([[2.0], [0.1]])
-    soft = _distillation(theirs, BINARY, 1.0).mix(torch.zeros(2), ours, {})
+    outputs, taught = torch.tensor([[0.3], [-4.0]]), torch.tensor([[2.0], [0.1]])
+    soft = _distillation(taught, BINARY, 1.0).mix(torch.zeros(2), outputs, {})
     zero = torch.zeros(2, 1)
-    expected = _distillation(torch.cat([zero, theirs], 1), DIGITS, 1.0).mix(
-        torch.zeros(2), torch.cat([zero, ours], 1), {}
+    expected = _distillation(torch.cat([zero, taught], 1), DIGITS, 1.0).mix(
+        torch.zeros(2), torch.cat([zero, outputs], 1), {}
     )
     torch.testing.assert_close(soft, expected)
 
 
 def test_regression_is_compared_by_the_squared_difference() -> None:
-    ours, theirs = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [4.0]])
-    mixed = _distillation(theirs, REGRESSION, 0.25).mix(torch.tensor([8.0, 0.0]), ours, {})
+    outputs, taught = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    mixed = _distillation(taught, REGRESSION, 0.25).mix(torch.tensor([8.0, 0.0]), outputs, {})
     torch.testing.assert_close(mixed, torch.tensor([0.75 * 8 + 0.25, 0.25 * 4]))
 
 
 def test_every_member_of_an_ensemble_learns_from_the_teacher() -> None:
     torch.manual_seed(0)
-    theirs, members = torch.randn(5, 10), torch.randn(5, 3, 10)
-    mixed = _distillation(theirs, DIGITS, 1.0).mix(torch.zeros(5), members, {})
-    each = [_distillation(theirs, DIGITS, 1.0).mix(torch.zeros(5), members[:, k], {}) for k in range(3)]
+    taught, members = torch.randn(5, 10), torch.randn(5, 3, 10)
+    mixed = _distillation(taught, DIGITS, 1.0).mix(torch.zeros(5), members, {})
+    each = [_distillation(taught, DIGITS, 1.0).mix(torch.zeros(5), members[:, k], {}) for k in range(3)]
     torch.testing.assert_close(mixed, torch.stack(each).mean(0))
 
 

@@ -91,7 +91,7 @@ class Way:
 
     @property
     def method(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         if self.int8 is not None:
             return f"int8 {self.int8}"
         return "distilled" if self.prune is None else f"pruned {self.prune:.4g}"

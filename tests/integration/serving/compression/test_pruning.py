@@ -79,9 +79,11 @@ def test_pruning_without_training_writes_a_bundle_with_its_own_metrics(home: Pat
     assert bundle.read_json("lineage.json")["pruned_from"] == {"digest": parent.digest, "share": 0.2}
 
 
-def test_resumed_pruning_has_the_same_weights(home: Path, make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])
+def test_resumed_pruning_has_the_same_weights(home: Path, make_job: MakeJob, tmp_path: Path, shard: bool) -> None:
     def staged(name: str, epochs: int) -> Job:
-        job = make_job(model=_MODEL, train__epochs=epochs, train__prune={"model": "models:/small/1", "share": 0.7})
+        prune = {"model": "models:/small/1", "share": 0.7}
+        job = make_job(model=_MODEL, train__epochs=epochs, train__prune=prune, train__shard_optimizer=shard)
         (tmp_path / name).mkdir(exist_ok=True)
         return stage_models(job, Dataset(job.data.output).manifest, tmp_path / name)
 
