@@ -34,9 +34,12 @@ def magnitude_masks(network: nn.Module, share: float) -> dict[str, torch.Tensor]
     scores = torch.cat([_scores(matrix) for matrix in matrices.values()])
     pruned = torch.zeros(len(scores), dtype=torch.bool)
     pruned[torch.argsort(scores, stable=True)[: round(share * len(scores))]] = True
-    sizes = [matrix.numel() for matrix in matrices.values()]
-    parts = zip(matrices.items(), pruned.split(sizes), strict=True)
-    return {name: ~part.view(matrix.shape).to(matrix.device) for (name, matrix), part in parts}
+    masks, start = {}, 0
+    for name, matrix in matrices.items():
+        part = pruned[start : start + matrix.numel()]
+        masks[name] = ~part.view(matrix.shape).to(matrix.device)
+        start += matrix.numel()
+    return masks
 
 
 def _scores(matrix: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,11 +32,15 @@ class Pruning:
         parameters = dict(network.named_parameters())
         for name in self._masks:
             if parameters[name].requires_grad:
-                parameters[name].register_hook(lambda gradient, name=name: gradient * self._masks[name])
+                hook = partial(self._mask_gradient, name)
+                parameters[name].register_hook(hook)  # type: ignore[no-untyped-call]
 
     def apply(self) -> None:
         """Set the pruned weights to 0: after each step, since an optimizer may move weights without a gradient."""
         apply_masks(self._network, self._masks)
+
+    def _mask_gradient(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * self._masks[name]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks."""

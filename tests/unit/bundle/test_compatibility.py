@@ -85,7 +85,7 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
     model = open_bundle(write_small_bundle(tmp_path / "bundle", "multiclass"))
     found = fitted("multiclass")
     assert found.label is not None
-    other = replace(found, label=replace(found.label, classes=("a", "b", "d")))  # type: ignore[call-arg]
+    other = replace(found, label=replace(found.label, classes=("a", "b", "d")))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"predicts the classes a, b, c, and the dataset has a, b, d"):
         check_fitted(model, other, TEACHER)
 

@@ -14,7 +14,7 @@ def _network() -> nn.Module:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(20, 30), nn.LayerNorm(30), nn.Linear(30, 4))
     with torch.no_grad():
-        network[2].weight.mul_(1e-3)
+        network.get_parameter("2.weight").mul_(1e-3)
     return network
 
 
@@ -40,7 +40,7 @@ def test_smallest_weights_of_a_matrix_are_pruned_and_no_matrix_vanishes() -> Non
 def test_choice_does_not_depend_on_the_scale_of_a_matrix() -> None:
     small, large = _network(), _network()
     with torch.no_grad():
-        large[2].weight.mul_(1e4)
+        large.get_parameter("2.weight").mul_(1e4)
     for name, mask in magnitude_masks(small, 0.5).items():
         assert torch.equal(mask, magnitude_masks(large, 0.5)[name])
 
