@@ -71,10 +71,12 @@ from farandole.spec.train import (
     metric_direction,
     metric_key,
 )
+from farandole.spec.trained_models import MODEL_FORMS, Distill, Prune
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
+    "MODEL_FORMS",
     "MONTHS",
     "PLAIN_EPOCHS",
     "PLAIN_GLOBAL_BATCH_SIZE",
@@ -94,6 +96,7 @@ __all__ = [
     "CsvSource",
     "Data",
     "Dimension",
+    "Distill",
     "Drop",
     "EarlyStopping",
     "Ema",
@@ -123,6 +126,7 @@ __all__ = [
     "Pattern",
     "Policy",
     "Privacy",
+    "Prune",
     "Pseudonymise",
     "Range",
     "RecordSource",
