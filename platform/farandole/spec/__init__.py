@@ -72,10 +72,12 @@ from farandole.spec.train import (
     metric_direction,
     metric_key,
 )
+from farandole.spec.trained_models import MODEL_FORMS, Distill, Prune
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
+    "MODEL_FORMS",
     "MONTHS",
     "PLAIN_EPOCHS",
     "PLAIN_GLOBAL_BATCH_SIZE",
@@ -95,6 +97,7 @@ __all__ = [
     "CsvSource",
     "Data",
     "Dimension",
+    "Distill",
     "Drop",
     "EarlyStopping",
     "Ema",
@@ -124,6 +127,7 @@ __all__ = [
     "Pattern",
     "Policy",
     "Privacy",
+    "Prune",
     "Pseudonymise",
     "Range",
     "RecordSource",
