@@ -88,14 +88,15 @@ def resolve(requirements: Iterable[str], constraints: Iterable[str]) -> dict[str
     with tempfile.TemporaryDirectory(prefix="farandole-lock-") as scratch:
         folder = Path(scratch)
         venv.create(folder / "env", with_pip=True)
-        pip = [folder / "env" / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        python = str(folder / "env" / "bin" / "python")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         subprocess.run([*pip, "--upgrade", PIP], check=True)
         (folder / "requirements").write_text("\n".join(requirements))
         (folder / "constraints").write_text("\n".join(constraints))
         wheels = ["--only-binary", ":all:", "--no-binary", ",".join(SOURCE_ONLY)]
-        inputs = ["--requirement", folder / "requirements", "--constraint", folder / "constraints"]
+        inputs = ["--requirement", str(folder / "requirements"), "--constraint", str(folder / "constraints")]
         report = folder / "report"
-        options = ["--dry-run", "--ignore-installed", *wheels, "--report", report]
+        options = ["--dry-run", "--ignore-installed", *wheels, "--report", str(report)]
         if subprocess.run([*pip, *options, *inputs], check=False).returncode:
             raise SystemExit(
                 "requirements.lock: pip found no versions that fit together (the lines above have the reason); renew"
