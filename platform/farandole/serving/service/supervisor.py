@@ -259,4 +259,6 @@ def listen(address: Address) -> socket.socket:
         (family, *_, found) = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(found[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
+        if error.errno is not None and error.errno > 0:  # Python's text has the address again, as a tuple
+            error.strerror = os.strerror(error.errno)
         raise UserError(f"{explain_os_error(error, where)}; choose another --host or --port") from error
