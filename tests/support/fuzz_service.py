@@ -39,7 +39,7 @@ MODELS = ["mixed", "sources"]
 """A model with every kind of raw column, and one whose rows pass through a query."""
 EXPECTED = frozenset({200, 400, 413, 415, 422})
 KINDS = frozenset({"bad_request", "too_large", "media_type", "invalid_rows", "not_explained"})
-LIMITS = ("-timeout=30", "-rss_limit_mb=3072", "-max_len=20000", "-detect_leaks=0")
+LIMITS = ("-timeout=300", "-report_slow_units=300", "-rss_limit_mb=3072", "-max_len=20000", "-detect_leaks=0")
 Body = tuple[str, str, bytes]
 """Path, media type and bytes of a request."""
 Data = atheris.FuzzedDataProvider
@@ -80,7 +80,7 @@ class Service:
         settings = ServiceSettings(is_open=True, compute_in="loop", limits=limits, not_a_number=policy)
         log: Any = StrictLog()
         metrics = Metrics()
-        table = ModelTable(settings, metrics, log)
+        table = ModelTable(settings, metrics, log, folder)  # with counts of drift
         variants = {name: (Variant("newest", name, str(folder / name), "1", 1.0),) for name in MODELS}
         await table.apply(Deployment(0, variants))
         return make_app(Endpoints(settings, table, None, metrics, log))

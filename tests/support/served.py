@@ -31,7 +31,7 @@ _FEATURES = {
     "delayed": {"kind": "numeric"},
 }
 _TYPES = {"distance": "double", "seats": "int", "carrier": "string", "delayed": "boolean"}
-_START_S = 120.0
+_START_S = 240.0
 
 
 def training_rows() -> pa.RecordBatch:
@@ -159,8 +159,8 @@ class RunningService:
     def end(self) -> int:
         """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=120)
+        self._reader.join(timeout=60)
         return code
 
 

@@ -87,9 +87,11 @@ def parse_json(body: bytes, not_a_number: NotANumber) -> Any:
                 400, f"the body is not JSON ({error}); NaN and infinities are not JSON: send null for a missing value"
             ) from None
     try:
-        return json.loads(body, parse_constant=_read_constant)
+        document = json.loads(body, parse_constant=_read_constant)
+        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is not a text
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body is not JSON ({error})") from None
+    return document
 
 
 def _read_constant(text: str) -> None:

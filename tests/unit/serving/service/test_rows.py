@@ -80,6 +80,14 @@ def test_nan_is_a_missing_value_if_the_policy_says_so() -> None:
         parse(b'{"rows": [{"x": Infinity, "name": "a"}]}', not_a_number="missing")
 
 
+@pytest.mark.parametrize("policy", ["refuse", "missing"])
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b"9" * 5_000, b"[" * 50_000])
+def test_value_that_is_not_json_is_refused_whatever_the_policy(policy: str, text: bytes) -> None:
+    with pytest.raises(RequestError, match="is not JSON") as refused:
+        parse(b'{"rows": [{"x": 1, "name": ' + text + b"}]}", not_a_number=policy)
+    assert refused.value.status == 400
+
+
 def test_rows_are_joined_only_with_rows_of_the_same_kinds() -> None:
     values: list[tuple[Any, Any]] = [(1, "a"), (2.5, "b"), ("3", "c"), (None, "d"), (True, "e"), ("4", "f")]
     requests = [parse({"rows": [{"x": x, "name": name}]}) for x, name in values]
