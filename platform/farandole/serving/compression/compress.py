@@ -24,10 +24,10 @@ from farandole.serving.compression.measure import (
     relative_drop,
 )
 from farandole.serving.registry import fetch, parse_model
-from farandole.serving.registry.bundles import FetchedBundle
 from farandole.serving.registry.registration import register_bundle
 from farandole.serving.registry.runs import ALL_FIELDS, read_json
 from farandole.shards import Dataset
+from farandole.tracking.model_store.bundles import FetchedBundle
 
 DEFAULT_MAX_DROP = 0.01
 _CALIBRATION_ROWS = 2048
@@ -142,7 +142,7 @@ def _dataset_of(model: str, fetched: FetchedBundle) -> str:
         RegistryError: The model's run is not known, or has no job.
     """
     if fetched.run_id is not None:
-        from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+        from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
         job = read_json(Registry(), fetched.run_id, ALL_FIELDS) or {}
         location = (job.get("data") or {}).get("output")

@@ -11,10 +11,10 @@ import yaml
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 
-from farandole.serving.registry.bundles import FetchedBundle, find_folder
-from farandole.serving.registry.connection import Registry
-from farandole.serving.registry.reference import parse_registered
 from farandole.serving.registry.versions import DERIVED_TAG
+from farandole.tracking.model_store.bundles import FetchedBundle, find_folder
+from farandole.tracking.model_store.connection import Registry
+from farandole.tracking.model_store.reference import parse_registered
 
 
 def register_bundle(source: FetchedBundle, bundle: Path, tags: Mapping[str, str], description: str) -> str:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from farandole.bundle import Bundle, open_bundle
 from farandole.errors import BundleError, RegistryError, UnavailableError
 from farandole.serving.registry import runs
-from farandole.serving.registry.bundles import bundle_files, fetch_bundle
 from farandole.serving.registry.dataset_steps import dataset_step
-from farandole.serving.registry.reference import ModelReference, parse_model
 from farandole.serving.registry.steps import TraceStep, missing_step, present, utc
+from farandole.tracking.model_store.bundles import bundle_files, fetch_bundle
+from farandole.tracking.model_store.reference import ModelReference, parse_model
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import LoggedModel, Registry
+    from farandole.tracking.model_store.connection import LoggedModel, Registry
 
 _LINEAGE = "lineage.json"
 _TEST = "test."
@@ -36,7 +36,7 @@ def trace_model(model: str) -> TraceStep:
         BundleError: A directory is not a bundle.
         UnavailableError: MLflow does not answer, and the model is not a directory.
     """
-    from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
     registry, reference = Registry(), parse_model(model)
     if reference.directory is not None:

@@ -20,11 +20,11 @@ from farandole.bundle.manifest import SIGNATURE
 from farandole.errors import FarandoleError, RegistryError, UnavailableError, explain_os_error
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.process.atomic import atomic_directory, draft_path, publish, write_atomic, write_json
-from farandole.serving.registry.reference import FORMS, ModelReference, parse_model
 from farandole.storage import home
+from farandole.tracking.model_store.reference import FORMS, ModelReference, parse_model
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import LoggedModel, Registry
+    from farandole.tracking.model_store.connection import LoggedModel, Registry
 
 _MODEL = "model.json"
 
@@ -71,7 +71,7 @@ def fetch(model: str, on_event: EventHandler = ignore_event) -> FetchedBundle:
     if reference.directory is not None:
         path = _find_in_directory(reference.directory)
         return FetchedBundle(path, digest_of((path / MANIFEST).read_bytes()))
-    from farandole.serving.registry.connection import Registry, StoreAwayError  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry, StoreAwayError  # MLflow takes long to import
 
     registry = Registry()
     try:
