@@ -14,11 +14,15 @@ import pyarrow as pa
 from PIL import Image
 
 from tests.support.page_models import mixed_rows
+from tests.support.served import ROW
 
 if TYPE_CHECKING:
     from atheris import FuzzedDataProvider
 
-_SOURCE = {"miles": 870.5, "seats": 150, "carrier": "UA", "delayed": True, "cancelled": False}
+_ROWS: dict[str, dict[str, Any]] = {
+    "flights": ROW,
+    "sources": {"miles": 870.5, "seats": 150, "carrier": "UA", "delayed": True, "cancelled": False},
+}
 _TEXTS = [
     *(
         "",
@@ -75,9 +79,9 @@ _VALUES: list[Callable[[int], Any]] = [
 
 
 def columns_of(model: str) -> dict[str, Any]:
-    """Return a good row of a model, as JSON has it."""
-    if model == "sources":
-        return dict(_SOURCE)
+    """Return a good row of `mixed`, `flights` or `sources` (whose query takes other columns), as JSON has it."""
+    if model in _ROWS:
+        return dict(_ROWS[model])
     return {name: _plain(values[0]) for name, values in mixed_rows(1).items()}
 
 
