@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TEST_ROWS_TAG = "farandole.test_rows_digest"
 DATASET_TAG = "farandole.dataset_digest"
 DERIVED_TAG = "farandole.derived_from"
-"""The version that a version was made from, without a training: the metrics of the run are not its own."""
+"""The version that a version was made from by compression: its metrics are in its own tags."""
 _TEST = "test."
 
 
@@ -61,7 +61,7 @@ class ModelVersion:
         test_rows: Digest of the test rows: metrics of versions with different ones cannot be compared.
         params: The fields of the job that differ from their defaults, by field path.
         description: Its description, in Markdown.
-        derived_from: The version that it was made from without a training, as by compression.
+        derived_from: The version that it was made from by compression.
     """
 
     name: str
