@@ -29,7 +29,7 @@ MakeJob = Callable[..., Job]
 @pytest.fixture(scope="module")
 def trained(module_home: Path, make_module_job: MakeJob) -> RecordedRun:
     with pytest.MonkeyPatch.context() as patch:
-        return train_in_process(make_module_job(train__epochs=3), module_home, patch)
+        return train_in_process(make_module_job(train__epochs=3, train__baseline="trivial"), module_home, patch)
 
 
 @pytest.fixture
