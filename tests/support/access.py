@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,13 @@ def bearer(credential: str) -> list[tuple[bytes, bytes]]:
 def authorize(access: Access, credential: str, scope: Scope = "predict") -> Caller:
     """Authorize one request."""
     return asyncio.run(access.authorize(bearer(credential), scope))
+
+
+def avoid_midnight(margin_s: float = 120.0) -> None:
+    """Wait until the day (UTC) has begun if it ends soon: daily quotas begin again."""
+    left_s = 86_400 - time.time() % 86_400
+    if left_s < margin_s:
+        time.sleep(left_s + 1)
 
 
 @contextmanager

@@ -42,13 +42,17 @@ class TrainingRecord:
 
 def training_documents(record: TrainingRecord) -> dict[str, Any]:
     """Return the documents of a bundle that is written at the end of a training: file name to content."""
-    metrics, lineage = _metrics(record), _lineage(record)
     return {
         STATISTICS: training_statistics(record.manifest, record.outputs),
-        METRICS: metrics,
-        LINEAGE: lineage,
-        CARD: write_card(record.job.name, metrics, lineage),
+        METRICS: _metrics(record),
+        LINEAGE: _lineage(record),
+        CARD: training_card(record),
     }
+
+
+def training_card(record: TrainingRecord) -> str:
+    """Return the card of the model of a training, in Markdown."""
+    return write_card(record.job.name, _metrics(record), _lineage(record))
 
 
 def _metrics(record: TrainingRecord) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _lineage(record: TrainingRecord) -> dict[str, Any]:
     return {
         "mlflow_run_id": record.run_id,
         "git_commit": record.commit,
-        "job": job.model_dump(mode="json", exclude={"folder", "tracking"}, exclude_defaults=True),
+        "job": job.model_dump(mode="json", exclude={"folder", "tracking", "serve"}, exclude_defaults=True),
         "query": job.data.query,
         "dataset": {
             "path": str(job.data.output),

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from farandole.bundle.documents import TrainingRecord
+from farandole.bundle.documents import TrainingRecord, training_card
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.explaining.model import require_captum
+from farandole.jobdir.checkpoints import checkpoint_location
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.collection import paused_collection
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
-from farandole.shards import Dataset, Manifest, require_policies
+from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
-from farandole.training.checkpoint import checkpoint_location
 from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.report import Reporter
@@ -138,9 +138,10 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         _report(gang, StageStarted("evaluate", "evaluating on the test split"))
         test = trainer.evaluate("test")
         metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in (test.metrics if test else {}).items())
+        teacher = trainer.evaluate_teacher("test")
         _report(gang, StageEnded("evaluate", f"test {metrics}" if test else "there is no test split"))
         if gang.is_rank_zero:
-            reporter = Reporter(job, dataset, test, boosting)
+            reporter = Reporter(job, dataset, test, boosting, teacher)
             reporter.describe(result)
             with shared_program(gang, directory, result.weights_digest):
                 _record_results(trainer, result, test, reporter, recorder(), register)
@@ -202,8 +203,7 @@ def _record_results(
 
         explain_training(trainer, recorder)
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
-    described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
-    card = _model_card(job, manifest, result.weights_step, metrics, described)
+    recorder.describe(job, manifest, metrics | reporter.report.baselines)
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None
@@ -217,6 +217,7 @@ def _record_results(
         run_id=recorder.run_id,
         commit=recorder.commit,
     )
+    card = _model_card(record, result.weights_step, recorder.describe_version(training_card(record)))
     with paused_collection():  # saving imports torch's compiler
         problem = recorder.log_model(
             lambda directory: save_model(trainer.model, preprocessing, job, directory, record),
@@ -290,26 +291,30 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
         send_message(Message(note, "warning"))
 
 
-def _model_card(
-    job: Job, manifest: Manifest, step: int, metrics: dict[str, dict[str, float]], description: str
-) -> ModelCard:
+def _model_card(record: TrainingRecord, step: int, description: str) -> ModelCard:
     """Return what MLflow shows of the model: its dataset, its metrics, and the description of its version."""
     from farandole.tracking.recorder import ModelCard, dataset_identity
 
-    flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
+    job = record.job
+    flat = {f"{split}.{name}": value for split, values in record.metrics.items() for name, value in values.items()}
     tags = {
         name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metric_keys) if name in flat
     }
-    dataset = dataset_identity(manifest, job.data.output)
+    dataset = dataset_identity(record.manifest, job.data.output)
     return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what a checkpoint belongs to: it may be resumed with other workers or more epochs, not with other data."""
+    # Of trained models, the digests count and not the names; without any, nothing is added to older checkpoints.
+    models = {
+        name: part.model_dump(mode="json", exclude={"teacher", "model"})
+        for name, part in job.train.trained_models.items()
+    }
     return {
         "dataset": dataset.manifest.digest,
         "model": job.network.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude=_NOT_IN_IDENTITY),
+        "train": job.train.model_dump(mode="json", exclude={*_NOT_IN_IDENTITY, "distill", "prune"}) | models,
     }
 
 

@@ -1,15 +1,100 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from farandole.cli import serve_options
-from farandole.errors import UnavailableError, UserError
+from farandole.cli import serve, serve_options
+from farandole.errors import FarandoleError, SpecError, UnavailableError, UserError
+from farandole.spec import Serve
+
+JOB = """\
+name: flights
+data: {sources: {flights: {path: flights.csv}}, features: {distance: {kind: numeric}}}
+tracking: {uri: "http://mlflow.example"}
+serve: {port: 9000, workers: 3, no_auth: true, split: {champion: 0.5, trial: 0.5}, payload_log: rows, nan: missing}
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB, encoding="utf-8")
+    return path
+
+
+def given(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
+    """Return the options that a command line gives, as `farandole serve` reads them."""
+    found: list[dict[str, Any]] = []
+
+    def record(context: typer.Context) -> dict[str, Any]:
+        found.append(read(context))
+        raise typer.Exit
+
+    read = serve_options.given
+    app = typer.Typer()
+    serve.add_to(app)
+    with monkeypatch.context() as patched:
+        patched.setattr(serve_options, "given", record)
+        CliRunner().invoke(app, [*arguments], catch_exceptions=False)
+    return found[0]
+
+
+def test_options_of_the_command_line_win_over_the_job_file(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = given(monkeypatch, str(job_file), "--port", "8000", "--auth", "--access-dir", "keys")
+    assert options == {"port": 8000, "no_auth": False, "access_dir": str(Path("keys").absolute())}
+    found = serve_options.chosen(options, [str(job_file)], ["serve.workers=2", "serve.deadline=3"])
+    assert (found.port, found.no_auth, found.workers, found.deadline, found.nan) == (8000, False, 2, 3.0, "missing")
+    assert found.models == ("models:/flights",)
+    assert found.split == {"champion": 0.5, "trial": 0.5}
+    assert found.payload_log == str(job_file.parent / "rows")
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://mlflow.example"
+
+
+def test_models_beside_a_job_file_replace_its_own(job_file: Path) -> None:
+    found = serve_options.chosen({"split": {}}, [str(job_file), "models:/other/2"])
+    assert (found.models, found.port) == (("models:/other/2",), 9000)
+    assert serve_options.chosen({"split": {}}, [str(job_file)]).models == ("models:/flights@champion",)
+
+
+def test_models_alone_have_the_defaults_and_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = given(monkeypatch, "bundle", "--split", "a=0.9,b=0.1", "--shadow", "c", "--audit", "required")
+    found = serve_options.chosen(options, ["bundle"])
+    assert found == Serve().model_copy(
+        update={"models": ("bundle",), "split": {"a": 0.9, "b": 0.1}, "shadow": ("c",), "audit": "required"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "overrides", "message"),
+    [
+        (["bundle"], ["serve.port=1"], "--set: changes fields of a job file; give one"),
+        (["JOB", "other.yaml"], [], "other.yaml: is a second job file"),
+        (["JOB"], ["serve.port=x"], r"serve\.port: 'x': must be a whole number"),
+        (["nowhere.yaml"], [], "nowhere.yaml: there is no such file"),
+    ],
+)
+def test_wrong_choice_is_refused(job_file: Path, models: list[str], overrides: list[str], message: str) -> None:
+    with pytest.raises(FarandoleError, match=message) as refused:
+        serve_options.chosen({}, [model.replace("JOB", str(job_file)) for model in models], overrides)
+    assert isinstance(refused.value, SpecError | UserError)
+
+
+def test_folder_with_the_ending_of_a_job_file_is_a_bundle(tmp_path: Path) -> None:
+    (tmp_path / "bundle.yaml").mkdir()
+    assert not serve_options.is_job_file(str(tmp_path / "bundle.yaml"))
+    assert serve_options.is_job_file("job.yml")
+    assert not serve_options.is_job_file("models:/flights@champion")
 
 
 def test_access_options_have_absolute_paths_and_complete_tokens(farandole_home: Path) -> None:
-    options = serve_options.access(None, "required", "https://issuer", "service", "keys.json", "roles")
+    tokens = {"oidc_issuer": "https://issuer", "oidc_audience": "service", "oidc_keys": "keys.json"}
+    options = serve_options.access(Serve().model_copy(update={"audit": "required", **tokens}))
     assert options["directory"] == str(farandole_home / "access")
     assert (options["audit"], options["audit_required"]) == (True, True)
     assert options["tokens"] == {
@@ -18,20 +103,19 @@ def test_access_options_have_absolute_paths_and_complete_tokens(farandole_home: 
         "keys": "keys.json",
         "roles_claim": "roles",
     }
-    assert "tokens" not in serve_options.access(Path("a"), "off", None, None, None, "roles")
+    assert "tokens" not in serve_options.access(Serve(access_dir="a", audit="off"))
 
 
-def test_options_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+def test_options_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--oidc-keys"):
-        serve_options.access(None, "on", "https://issuer", "service", None, "roles")
-    with pytest.raises(UserError, match="--audit"):
-        serve_options.access(None, "maybe", None, None, None, "roles")
+        serve_options.access(Serve().model_copy(update={"oidc_issuer": "https://issuer", "oidc_audience": "service"}))
     with pytest.raises(UserError, match="--tls-key"):
-        serve_options.tls(tmp_path / "certificate.pem", None, None)
-    with pytest.raises(UserError, match="--nan"):
-        serve_options.not_a_number("ignore")
-    assert serve_options.tls(None, None, None) == {}
-    assert serve_options.not_a_number("missing") == "missing"
+        serve_options.tls(Serve().model_copy(update={"tls_cert": "certificate.pem"}))
+    with pytest.raises(UserError, match="--audit: 'maybe': write on, off or required"):
+        given(monkeypatch, "bundle", "--audit", "maybe")
+    with pytest.raises(UserError, match="--nan: 'ignore': write refuse or missing"):
+        given(monkeypatch, "bundle", "--nan", "ignore")
+    assert serve_options.tls(Serve()) == {}
 
 
 def test_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,14 @@ from farandole.jobdir.directory import save_spec
 from farandole.shards import Manifest, content_digest
 from farandole.spec import Job, parse_job, with_overrides
 from farandole.tracking.run_link import RunLink
-from farandole.tracking.run_summary import changed_params, describe_column, describe_run, name_run
+from farandole.tracking.run_summary import (
+    MAX_DESCRIPTION,
+    changed_params,
+    describe_column,
+    describe_run,
+    describe_version,
+    name_run,
+)
 from tests.support.bundles import fitted
 
 RAW: dict[str, Any] = {
@@ -47,6 +54,7 @@ def test_only_fields_that_differ_from_their_defaults_are_params() -> None:
 
 def test_where_a_job_runs_and_is_recorded_is_not_a_param() -> None:
     raw = {**RAW, "tracking": {"experiment": "mine"}, "backend": {"kubernetes": {"namespace": "ours"}}}
+    raw["serve"] = {"port": 9000}
     assert changed_params(parse_job(raw)) == changed_params(_job())
 
 
@@ -141,3 +149,21 @@ def test_description_says_that_the_validation_rows_were_learned() -> None:
     said = "The validation rows were learned at the end (`train.refit`): validation is of the weights before."
     assert said in describe_run(_job(refit={"epochs": 2}), manifest, None, metrics)
     assert said not in describe_run(_job(), manifest, None, metrics)
+
+
+def test_description_of_a_version_is_its_card_and_the_command() -> None:
+    assert describe_version("# taxi\n", None) == "# taxi\n"
+    assert describe_version("# taxi\n", "farandole run `job.yaml`") == "# taxi\n\n- command: `farandole run job.yaml`\n"
+
+
+@pytest.mark.parametrize("command", [None, "farandole run job.yaml", "x" * 9000])
+def test_long_description_of_a_version_ends_after_a_line_and_names_the_card(command: str | None) -> None:
+    lines = [f"- note {number}: " + "é" * 90 for number in range(100)]
+    found = describe_version("\n".join(lines), command)
+    assert 0.9 * MAX_DESCRIPTION < len(found) <= MAX_DESCRIPTION
+    kept, mark, rest = found.partition(
+        "\n… The rest is in `card.md` of the model's bundle: `farandole models card MODEL`"
+    )
+    assert mark
+    assert set(kept.splitlines()) <= set(lines)
+    assert ("- command: `" in rest) is (command is not None)

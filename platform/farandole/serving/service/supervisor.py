@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 from farandole.errors import FarandoleError, UnavailableError, UserError, explain_os_error
 from farandole.events import Event, Message
@@ -23,7 +24,8 @@ from farandole.process.atomic import write_atomic, write_json
 from farandole.process.parent_death import PARENT_VARIABLE
 from farandole.process.retry import Backoff
 from farandole.process.signals import Terminated, describe_exit
-from farandole.serving.service.connections import ConnectionKeeper, board_file
+from farandole.serving.service.connection_keeper import ConnectionKeeper
+from farandole.serving.service.connections import board_file
 from farandole.serving.service.deployment import DeploymentPlan, describe, is_same
 from farandole.serving.service.logs import JsonLog
 from farandole.serving.service.settings import DEPLOYMENT, SETTINGS, Deployment, ServiceSettings
@@ -63,6 +65,17 @@ class _Worker:
     start_at_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Death:
+    """A worker that has died, and whose callers are being answered."""
+
+    number: int
+    pid: int
+    reason: str
+    restarts: int
+    keeper: ConnectionKeeper
+
+
 class Supervisor:
     """The service as a whole.
 
@@ -88,6 +101,8 @@ class Supervisor:
         self._log = log or JsonLog()
         self._workers = [_Worker(number) for number in range(workers)]
         self._restarts = 0
+        self._deaths: list[_Death] = []
+        """Deaths that are not in the log yet."""
         self._ending = threading.Event()
 
     def run(self) -> None:
@@ -112,6 +127,7 @@ class Supervisor:
             listener.close()  # the workers hold it until they end: afterwards, connections are refused at once
             try:
                 self._end()
+                self._log_deaths(list(self._deaths))
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
                 self._log.write("ended")
@@ -125,6 +141,7 @@ class Supervisor:
         while True:
             for worker in self._workers:
                 self._look_after(worker, directory, listener)
+            self._log_deaths([death for death in self._deaths if death.keeper.has_ended])
             if not is_announced and all(worker.is_ready for worker in self._workers):
                 is_announced = True
                 scheme = "https" if self._settings.tls else "http"
@@ -187,18 +204,25 @@ class Supervisor:
                 " row; the lines above have the reason"
             )
         self._restarts += 1
-        self._log.write(
-            "worker_died",
-            level="error",
-            worker=worker.number,
-            worker_pid=pid,
-            reason=describe_exit(code),
-            restarts=self._restarts,
-            answered_503=worker.keeper.finish() if worker.keeper is not None else 0,
-        )
-        worker.process, worker.is_ready = None, False
+        assert worker.keeper is not None
+        self._deaths.append(_Death(worker.number, pid, describe_exit(code), self._restarts, worker.keeper))
+        worker.process, worker.keeper, worker.is_ready = None, None, False
         worker.start_at_s = time.monotonic() + _BACKOFF.pause_s(worker.failures)
         self._count(directory)
+
+    def _log_deaths(self, deaths: list[_Death]) -> None:
+        """Log deaths with the number of requests that were answered for the worker."""
+        for death in deaths:
+            self._deaths.remove(death)
+            self._log.write(
+                "worker_died",
+                level="error",
+                worker=death.number,
+                worker_pid=death.pid,
+                reason=death.reason,
+                restarts=death.restarts,
+                answered_503=death.keeper.finish(),
+            )
 
     def _count(self, directory: Path) -> None:
         """Write the counts that only the supervisor has, for the metrics."""
@@ -230,22 +254,37 @@ class Supervisor:
         """Ask again and again which versions the models stand for, and write changes for the workers."""
         is_failing = False
         while self._poll_s > 0 and not self._ending.wait(self._poll_s):
-            try:
-                found = self._plan.resolve()
-            except (FarandoleError, OSError) as error:
-                if not is_failing:
-                    self._log.write("poll_failed", level="warning", error=str(error))
-                is_failing = True
-                continue
-            is_failing = False
-            if not is_same(found, current):
+            problems: list[str] = []
+            found = self._ask(problems)
+            if problems and not is_failing:
+                self._log.write("poll_failed", level="warning", error=problems[0])
+            elif is_failing and not problems:
+                self._log.write("poll_recovered")
+            is_failing = bool(problems)
+            if found is not None and not is_same(found, current):
                 current = replace(found, generation=current.generation + 1)
                 write_atomic(directory / DEPLOYMENT, current.to_json())
                 self._log.write("versions_changed", versions=describe(current))
 
+    def _ask(self, problems: list[str]) -> Deployment | None:
+        """Return the versions that the models stand for now, or that they stood for when MLflow answered last.
+
+        Args:
+            problems: Receives what went wrong.
+        """
+        try:
+            return self._plan.resolve(lambda event: problems.append(event.text) if _is_warning(event) else None)
+        except (FarandoleError, OSError) as error:
+            problems.append(str(error))
+            return None
+
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Message):
             self._log.write("message", level=event.level, text=event.text)
+
+
+def _is_warning(event: Event) -> TypeGuard[Message]:
+    return isinstance(event, Message) and event.level == "warning"
 
 
 def listen(address: Address) -> socket.socket:
@@ -259,4 +298,6 @@ def listen(address: Address) -> socket.socket:
         (family, *_, found) = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(found[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
+        if error.errno is not None and error.errno > 0:  # Python's text has the address again, as a tuple
+            error.strerror = os.strerror(error.errno)
         raise UserError(f"{explain_os_error(error, where)}; choose another --host or --port") from error
