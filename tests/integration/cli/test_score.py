@@ -41,7 +41,7 @@ def test_a_wrong_row_ends_the_command_with_code_2(tmp_path: Path) -> None:
     rows.write_text("size,colour\n1,red\nx,blue\n")
     failed = predict(bundle, rows, "-o", tmp_path / "out.csv")
     assert failed.returncode == 2
-    assert "rows.csv: row 2: column size: 'x' is not double" in failed.stderr
+    assert "rows.csv: line 3: column size: 'x' is not double" in failed.stderr
     assert "Traceback" not in failed.stderr
     done = predict(bundle, rows, "-o", tmp_path / "out.csv", "--on-error", "null")
     assert done.returncode == 0

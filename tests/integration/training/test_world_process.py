@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from typing import Any
-
-import pytest
 
 
 def _run_in_process(code: str, **variables: str) -> dict[str, Any]:
@@ -61,38 +58,3 @@ def test_horovods_thread_sleeps_while_idle() -> None:
 def test_cycle_time_is_left_to_horovods_autotuning() -> None:
     output = _run_in_process(_IDLE_FOR_A_SECOND, HOROVOD_AUTOTUNE="1")
     assert "HOROVOD_CYCLE_TIME" not in output
-
-
-_FREED_AGAIN_AND_AGAIN = """
-import ctypes, json, resource
-from farandole.training import world
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-libc.free.argtypes = [ctypes.c_void_p]
-libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-
-def step():  # like activations: many at a time, all freed at the end
-    held = [libc.malloc(2**22) for _ in range(20)]
-    for piece in held:
-        libc.memset(piece, 1, 2**22)
-    for piece in reversed(held):
-        libc.free(piece)
-
-if KEEP:
-    world.keep_freed_memory()
-step()
-step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    step()
-print(json.dumps({"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has another allocator")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
-    kept, given_back = (
-        _run_in_process(_FREED_AGAIN_AND_AGAIN.replace("KEEP", keep))["faults"] for keep in ("True", "False")
-    )
-    assert kept < 0.2 * given_back

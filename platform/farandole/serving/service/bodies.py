@@ -9,10 +9,11 @@ import orjson
 import pyarrow as pa
 from starlette.responses import Response
 
+from farandole.serving.service.arrow_rows import ARROW_TYPES, rows_from_arrow
 from farandole.serving.service.binary_tensors import HEADER
 from farandole.serving.service.calls import Call
 from farandole.serving.service.errors import RequestError
-from farandole.serving.service.rows import ARROW_TYPES, RawRows, RowColumns, rows_from_arrow, rows_from_json
+from farandole.serving.service.rows import RawRows, RowColumns, rows_from_json
 from farandole.serving.service.served import Predictions, ServedModel
 from farandole.serving.service.settings import NotANumber, RequestLimits
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from farandole.serving.service.errors import RequestError
@@ -52,6 +53,25 @@ def test_wrong_row_fails_alone(model: ServedModel) -> None:
     assert bits(also_good) == bits(model.compute([request(model, OTHER_ROW)])[0])
     assert isinstance(failed, RequestError)
     assert failed.status == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "shown"),
+    [
+        (pa.date32(), 2**30, f"<value out of range: {2**30}>"),
+        (pa.timestamp("s"), 2**40, f"<value out of range: {2**40}>"),
+        (pa.timestamp("s", "No/Where"), 0, "a value of the type timestamp[s, tz=No/Where]"),
+    ],
+    ids=str,
+)
+def test_value_that_python_does_not_have_is_shown(
+    model: ServedModel, kind: pa.DataType, number: int, shown: str
+) -> None:
+    columns = {name: pa.array([value]) for name, value in ROW.items()}
+    columns["distance"] = pa.array([number], kind)
+    (failed,) = model.compute([RawRows(columns, 1, ())])
+    assert isinstance(failed, RequestError)
+    assert (failed.errors[0]["column"], failed.errors[0]["value"]) == ("distance", shown)
 
 
 @pytest.mark.parametrize(
