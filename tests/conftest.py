@@ -25,11 +25,11 @@ pytest_plugins = [
 ]
 
 
-# A busy machine is slow at times, which says nothing about the code; and the same commit always has the same result.
-# `--hypothesis-profile=search` looks for other examples.
+# A busy machine is slow at times, which says nothing about the code.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("tests", settings.get_profile("search"), derandomize=True)
-settings.load_profile("tests")
+# For unit and integration tests: a commit always has the same result. `--hypothesis-profile=search` looks for others.
+settings.register_profile("repeated", settings.get_profile("search"), derandomize=True)
+settings.load_profile("search")
 
 
 def pytest_configure() -> None:
