@@ -178,6 +178,8 @@ class ServedModel:
             if problem is None and self.query is None:
                 problem = self._problem({**example, name: values})
             if problem is not None:
+                if name in self.bundle.policies:  # what policies protect is in no error
+                    return {"column": name, "rule": problem}
                 return {"column": name, "value": shown_value(_plain(values[0])), "rule": problem}
         return {"rule": rule.removeprefix("row 0: ")}
 
