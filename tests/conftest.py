@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytest_plugins = [
+    "tests.support.guarded",
     "tests.support.made_data",
     "tests.support.object_store",
     "tests.support.opened",

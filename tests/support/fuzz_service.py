@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import atheris
 
@@ -42,7 +42,7 @@ KINDS = frozenset({"bad_request", "too_large", "media_type", "invalid_rows", "no
 LIMITS = ("-timeout=300", "-report_slow_units=300", "-rss_limit_mb=3072", "-max_len=20000", "-detect_leaks=0")
 Body = tuple[str, str, bytes]
 """Path, media type and bytes of a request."""
-Data = atheris.FuzzedDataProvider
+Data: TypeAlias = atheris.FuzzedDataProvider
 
 
 class StrictLog:

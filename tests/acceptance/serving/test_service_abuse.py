@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,9 +19,8 @@ import psutil
 import pytest
 
 from farandole.bundle import Bundle
-from tests.support.access import make_key
 from tests.support.fuzz_bodies import arrow_seeds
-from tests.support.served import OTHER_ROW, ROW, RunningService, make_bundle, running_service
+from tests.support.served import OTHER_ROW, ROW, RunningService
 from tests.support.service_clients import ask
 
 SECONDS = float(os.environ.get("FARANDOLE_ABUSE_SECONDS", "30"))
@@ -31,26 +30,8 @@ ARROW = arrow_seeds("flights")[0]
 _FLAT_MB = 64
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "flights")
-
-
-@pytest.fixture(scope="module")
-def access(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("access")
-
-
-@pytest.fixture(scope="module")
-def key(access: Path) -> str:
-    return make_key(access, "everything", ("predict", "explain", "admin"))
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Bundle, access: Path, key: str) -> Iterator[RunningService]:
-    limits = ["--max-body", "0.2", "--max-request-time", "2"]
-    with running_service(str(bundle.path), "--workers", "2", "--access-dir", str(access), *limits) as running:
-        yield running
+KEY_SCOPES = ("predict", "explain", "admin")
+SERVICE_OPTIONS = ("--workers", "2", "--max-body", "0.2", "--max-request-time", "2")
 
 
 @pytest.mark.slow(seconds=90)
