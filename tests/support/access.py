@@ -40,6 +40,11 @@ def authorize(access: Access, credential: str, scope: Scope = "predict") -> Call
     return asyncio.run(access.authorize(bearer(credential), scope))
 
 
+def record(access: Access, caller: Caller, action: str, status: int, **fields: Any) -> None:
+    """Record one answer."""
+    asyncio.run(access.record(caller, action, status, **fields))
+
+
 @contextmanager
 def full_after(path: Path, num_bytes: int) -> Iterator[None]:
     """Let a file accept only a few more bytes, as a disk that is nearly full: the kernel cuts the write off there."""

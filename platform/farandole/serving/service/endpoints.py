@@ -168,10 +168,10 @@ class Endpoints:
         try:
             response = await answering(call)
             if action is not None:
-                self._record(call, action, response.status_code)
+                await self._record(call, action, response.status_code)
             return response
         except RequestError as error:
-            return self._failed(call, error, action)
+            return await self._failed(call, error, action)
         except AccessDenied as error:
             return self.denied(call, error)
         except asyncio.CancelledError:
@@ -180,7 +180,7 @@ class Endpoints:
             self.log.write(
                 "internal_error", level="error", request_id=call.request_id, error=f"{type(error).__name__}: {error}"
             )
-            return self._failed(call, RequestError(500, "the service failed; the log has the reason"), action)
+            return await self._failed(call, RequestError(500, "the service failed; the log has the reason"), action)
 
     def denied(self, call: Call, error: AccessDenied) -> Response:
         """Return the answer to a caller who may not do this; it says no more than the refusal does."""
@@ -190,25 +190,25 @@ class Endpoints:
             call, RequestError(error.status, error.public_message, kind=error.code, headers=error.headers), terse=True
         )
 
-    def _failed(self, call: Call, error: RequestError, action: str | None) -> Response:
+    async def _failed(self, call: Call, error: RequestError, action: str | None) -> Response:
         call.kind = error.kind
         if call.charged and error.status >= 429 and self.access is not None and call.caller is not None:
             self.access.give_back(call.caller, call.charged)
         try:
             if action is not None:
-                self._record(call, action, error.status)
+                await self._record(call, action, error.status)
         except AccessDenied as denied:
             return self.denied(call, denied)
         return bodies.error_response(call, error, terse=self.settings.terse_errors)
 
-    def _record(self, call: Call, action: str, status: int) -> None:
+    async def _record(self, call: Call, action: str, status: int) -> None:
         """Write the audit log.
 
         Raises:
             AccessDenied: It cannot be written, and must be.
         """
         if self.access is not None and call.caller is not None:
-            self.access.record(
+            await self.access.record(
                 call.caller,
                 action,
                 status,

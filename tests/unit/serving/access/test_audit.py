@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -24,6 +25,10 @@ def _open(directory: Path, **options: Any) -> AuditLog:
     return AuditLog(directory, read_secret(directory, create=True), **options)
 
 
+def _record(log: AuditLog, caller: Caller, action: str, status: int, fields: dict[str, Any]) -> None:
+    asyncio.run(log.record(caller, action, status, fields))
+
+
 def _verify(directory: Path) -> AuditReport:
     return verify_audit(directory, read_secret(directory, create=False))
 
@@ -35,7 +40,7 @@ def _log(directory: Path) -> list[dict[str, Any]]:
 
 def test_line_is_on_disk_when_record_returns(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.record(CALLER, "predict", 200, {"rows": 5})
+    _record(log, CALLER, "predict", 200, {"rows": 5})
     line = _log(tmp_path)[-1]
     assert (line["n"], line["caller"], line["name"], line["action"], line["rows"]) == (2, "key:a", "web", "predict", 5)
     assert line["time"].endswith("+00:00")
@@ -44,7 +49,7 @@ def test_line_is_on_disk_when_record_returns(tmp_path: Path) -> None:
 def test_two_writers_share_one_chain(tmp_path: Path) -> None:
     logs = [_open(tmp_path), _open(tmp_path)]
     for number in range(10):
-        logs[number % 2].record(CALLER, "predict", 200, {"rows": number})
+        _record(logs[number % 2], CALLER, "predict", 200, {"rows": number})
     for log in logs:
         log.close()
     assert [line["n"] for line in _log(tmp_path)] == list(range(1, 15))
@@ -179,7 +184,7 @@ def test_line_that_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_texts_of_callers_stay_in_one_line(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.record(Caller("token:x", 'a"}\n{"mac": "\u2028\ud800', frozenset()), "predict", 200, {"more": ', "mac": "'})
+    _record(log, Caller("token:x", 'a"}\n{"mac": "\u2028\ud800', frozenset()), "predict", 200, {"more": ', "mac": "'})
     assert _log(tmp_path)[-1]["name"] == 'a"}\n{"mac": "\u2028\ud800'
     assert _verify(tmp_path).is_intact
 

@@ -10,7 +10,7 @@ import pytest
 
 from farandole.errors import UserError
 from farandole.serving.access import Access, AccessConfig, AccessDenied
-from tests.support.access import MODEL, authorize, bearer, full_after, key_store, make_key, open_access
+from tests.support.access import MODEL, authorize, bearer, full_after, key_store, make_key, open_access, record
 
 
 def _refused(access: Access, credential: str, scope: Any = "predict") -> AccessDenied:
@@ -131,7 +131,7 @@ def test_answers_and_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
     with open_access(tmp_path) as access:
         caller = authorize(access, key)
         access.charge(caller, 7)
-        access.record(caller, "predict", 200, rows=7, **MODEL)
+        record(access, caller, "predict", 200, rows=7, **MODEL)
         with pytest.raises(AccessDenied):
             access.charge(caller, 4)
         for _ in range(3):
@@ -150,7 +150,7 @@ def test_answers_and_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
 def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
     key = make_key(tmp_path)
     with open_access(tmp_path) as access:
-        access.record(authorize(access, key), "predict", 200, rows=1, **MODEL)
+        record(access, authorize(access, key), "predict", 200, rows=1, **MODEL)
         _refused(access, key + "0")
     secret = key.rpartition("_")[2].encode()
     assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
@@ -163,7 +163,7 @@ def test_line_that_cannot_be_written_is_counted_where_the_audit_is_not_required(
     with open_access(tmp_path) as access:
         caller = authorize(access, key)
         with full_after(tmp_path / "audit.jsonl", 40):
-            access.record(caller, "predict", 200, rows=1, **MODEL)
+            record(access, caller, "predict", 200, rows=1, **MODEL)
         assert access.audit_failures == 1
     assert "a line of the audit log was not written" in caplog.text
     assert [each.get("event") for each in _log(tmp_path)] == ["opened", "closed"]
@@ -174,8 +174,8 @@ def test_request_that_cannot_be_recorded_is_refused_where_the_audit_is_required(
     with open_access(tmp_path, audit_required=True) as access:
         caller = authorize(access, key)
         with full_after(tmp_path / "audit.jsonl", 40), pytest.raises(AccessDenied) as caught:
-            access.record(caller, "predict", 200, rows=1, **MODEL)
-        access.record(caller, "predict", 200, rows=1, **MODEL)
+            record(access, caller, "predict", 200, rows=1, **MODEL)
+        record(access, caller, "predict", 200, rows=1, **MODEL)
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "audit_unavailable", 5)
     assert len(_log(tmp_path)) == 3
 
