@@ -81,12 +81,24 @@ def serve(
     oidc_issuer: Annotated[str | None, typer.Option(metavar="URL", help="Accept bearer tokens of it.")] = None,
     oidc_audience: Annotated[str | None, typer.Option(metavar="TEXT", help="The audience of its tokens.")] = None,
     oidc_keys: Annotated[str | None, typer.Option(metavar="URL|FILE", help="Its JWK set.")] = None,
+    oidc_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority of the keys' server, PEM.")
+    ] = None,
     oidc_roles: Annotated[str, typer.Option(metavar="CLAIM", help="The claim with the roles.")] = "roles",
+    oidc_rate: Annotated[
+        str | None, typer.Option(metavar="N/PERIOD", help="Most requests of each subject, as in 10/s or 600/min.")
+    ] = None,
+    oidc_daily_rows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most rows of each subject in a day (UTC).")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     tls_client_ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Demand clients' certificates of this authority.")
     ] = None,
+    hsts_max_age: Annotated[
+        int, typer.Option(metavar="SECONDS", min=0, help="With TLS: how long browsers use nothing else; 0: not asked.")
+    ] = 31_536_000,
 ) -> None:
     """Serve models: predictions, explanations, metrics."""
     from farandole.cli import serve_options
@@ -115,7 +127,14 @@ def serve(
         terse_errors=terse_errors,
         log_requests=request_log,
         payload_log=str(payload_log.absolute()) if payload_log else None,
-        access=serve_options.access(access_dir, audit, oidc_issuer, oidc_audience, oidc_keys, oidc_roles),
+        access=serve_options.access(
+            access_dir,
+            audit,
+            serve_options.tokens(
+                oidc_issuer, oidc_audience, oidc_keys, oidc_ca, oidc_roles, rate=oidc_rate, daily_rows=oidc_daily_rows
+            ),
+        ),
+        hsts_s=hsts_max_age,
         tls=serve_options.tls(tls_cert, tls_key, tls_client_ca),
         public_key=signer,
     )

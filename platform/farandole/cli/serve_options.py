@@ -43,18 +43,11 @@ def not_a_number(policy: str) -> Literal["refuse", "missing"]:
     raise UserError(f"--nan: {policy!r}: write refuse, or missing")
 
 
-def access(
-    directory: Path | None,
-    audit: str,
-    issuer: str | None,
-    audience: str | None,
-    keys: str | None,
-    roles_claim: str,
-) -> dict[str, Any]:
+def access(directory: Path | None, audit: str, tokens: dict[str, Any] | None) -> dict[str, Any]:
     """Return the options of access control.
 
     Raises:
-        UserError: The policy of the audit log does not exist, or options for tokens are incomplete.
+        UserError: The policy of the audit log does not exist.
     """
     from farandole.serving.access import access_directory
 
@@ -65,13 +58,40 @@ def access(
         "audit": audit != "off",
         "audit_required": audit == "required",
     }
-    tokens = {"issuer": issuer, "audience": audience, "keys": keys}
-    if any(tokens.values()):
-        missing = [f"--oidc-{name}" for name, value in tokens.items() if not value]
-        if missing:
-            raise UserError(f"{missing[0]}: is missing; tokens need --oidc-issuer, --oidc-audience and --oidc-keys")
-        options["tokens"] = {**tokens, "roles_claim": roles_claim}
-    return options
+    return {**options, "tokens": tokens} if tokens else options
+
+
+def tokens(
+    issuer: str | None,
+    audience: str | None,
+    keys: str | None,
+    authority: Path | None,
+    roles_claim: str,
+    *,
+    rate: str | None = None,
+    daily_rows: int | None = None,
+) -> dict[str, Any] | None:
+    """Return the rules for bearer tokens; None: they are not accepted.
+
+    Raises:
+        UserError: Options are incomplete, or the rate is not one.
+    """
+    from farandole.serving.access import parse_rate
+
+    needed = {"issuer": issuer, "audience": audience, "keys": keys}
+    others = {"ca": authority, "rate": rate, "daily-rows": daily_rows}
+    if not any((*needed.values(), *others.values())):
+        return None
+    missing = [f"--oidc-{name}" for name, value in needed.items() if not value]
+    if missing:
+        raise UserError(f"{missing[0]}: is missing; tokens need --oidc-issuer, --oidc-audience and --oidc-keys")
+    return {
+        **needed,
+        "authority": str(authority.absolute()) if authority else None,
+        "roles_claim": roles_claim,
+        "rate": str(parse_rate(rate, "--oidc-rate")) if rate else None,
+        "daily_rows": daily_rows,
+    }
 
 
 def tls(certificate: Path | None, key: Path | None, client_authority: Path | None) -> dict[str, str | None]:

@@ -56,7 +56,7 @@ class AuditLog:
         self._writer = secrets.token_hex(4)
         self._encode = _encoder()
         self._waiting: list[_WaitingLine] = []
-        self._refusals: dict[tuple[str, str, int, str], int] = {}
+        self._refusals: dict[tuple[str, str, int, str, str | None], int] = {}
         self._refusals_due_s = 0.0
         self._log: int | None = None
         self._log_inode = 0
@@ -91,14 +91,18 @@ class AuditLog:
         self._waiting.append((text, written))
         await written
 
-    def record_refusal(self, denied: AccessDenied) -> None:
+    def record_refusal(self, denied: AccessDenied, certificate: str | None = None) -> None:
         """Count a refusal; the first one of its kind in a second is written at once.
+
+        Args:
+            denied: The refusal.
+            certificate: The name of the client's certificate; None: it showed none.
 
         Raises:
             AuditError: The line cannot be written.
         """
         caller = denied.caller
-        kind = (caller.id if caller else "", caller.name if caller else "", denied.status, denied.code)
+        kind = (caller.id if caller else "", caller.name if caller else "", denied.status, denied.code, certificate)
         self._refusals[kind] = self._refusals.get(kind, 0) + 1
         self._write_refusals()
 
@@ -132,10 +136,12 @@ class AuditLog:
         if not self._refusals or now_s < self._refusals_due_s:
             return
         self._refusals_due_s = now_s + _REFUSALS_EVERY_S
-        for (caller, name, status, code), count in list(self._refusals.items()):
+        for kind, count in list(self._refusals.items()):
+            caller, name, status, code, certificate = kind
             who = {"caller": caller, "name": name} if caller else {"caller": None}
-            self.append({**who, "action": "refused", "status": status, "code": code, "count": count})
-            del self._refusals[caller, name, status, code]
+            shown = {"certificate": certificate} if certificate is not None else {}
+            self.append({**who, "action": "refused", "status": status, "code": code, "count": count, **shown})
+            del self._refusals[kind]
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -92,7 +92,7 @@ class Access:
         """
         return cls(config)
 
-    async def authorize(self, headers: Headers, scope: Scope) -> Caller:
+    async def authorize(self, headers: Headers, scope: Scope, certificate: str | None = None) -> Caller:
         """Identify the caller by the key or token in the headers, and take one request from its rate.
 
         Accepts `Authorization: Bearer KEY` (or a token) and `X-API-Key: KEY`.
@@ -100,6 +100,7 @@ class Access:
         Args:
             headers: `scope["headers"]` of ASGI.
             scope: What the request needs.
+            certificate: The name of the client's certificate, for the audit log; None: it showed none.
 
         Raises:
             AccessDenied: 401, 403, 429 or 503. It has been counted in the audit log.
@@ -110,12 +111,17 @@ class Access:
             caller.require(scope)
             self._limits.take_request(caller)
         except AccessDenied as denied:
-            self.record_refusal(denied)
+            self.record_refusal(denied, certificate)
             raise
         return caller
 
-    def charge(self, caller: Caller, num_rows: int) -> None:
+    def charge(self, caller: Caller, num_rows: int, certificate: str | None = None) -> None:
         """Charge rows to the caller's daily quota, before they are predicted.
+
+        Args:
+            caller: Who asks.
+            num_rows: Number of rows.
+            certificate: As in `authorize`.
 
         Raises:
             AccessDenied: 429, or 413 if the quota is smaller than this request. It has been counted in the audit log.
@@ -123,7 +129,7 @@ class Access:
         try:
             self._limits.take_rows(caller, num_rows)
         except AccessDenied as denied:
-            self.record_refusal(denied)
+            self.record_refusal(denied, certificate)
             raise
 
     def give_back(self, caller: Caller, num_rows: int) -> None:
@@ -158,12 +164,12 @@ class Access:
             if self._config.audit_required:
                 raise unavailable("audit_unavailable", caller) from error
 
-    def record_refusal(self, denied: AccessDenied) -> None:
+    def record_refusal(self, denied: AccessDenied, certificate: str | None = None) -> None:
         """Count a refusal in the audit log; `authorize` and `charge` have done so for theirs."""
         if self._audit is None:
             return
         try:
-            self._audit.record_refusal(denied)
+            self._audit.record_refusal(denied, certificate)
         except AuditError as error:
             self._count_failure(error)
 

@@ -152,7 +152,7 @@ class Endpoints:
     def _charge(self, call: Call, rows: int) -> None:
         call.rows = rows
         if self.access is not None and call.caller is not None:
-            self.access.charge(call.caller, rows)
+            self.access.charge(call.caller, rows, call.certificate)
             call.charged = rows
 
     # Around every answer -------------------------------------------------------------------------------------------
@@ -208,6 +208,7 @@ class Endpoints:
             AccessDenied: It cannot be written, and must be.
         """
         if self.access is not None and call.caller is not None:
+            more = {"certificate": call.certificate} if call.certificate is not None else {}
             await self.access.record(
                 call.caller,
                 action,
@@ -217,4 +218,5 @@ class Endpoints:
                 digest=call.digest,
                 rows=call.rows,
                 request_id=call.request_id,
+                **more,
             )

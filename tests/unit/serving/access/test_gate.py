@@ -10,6 +10,7 @@ import pytest
 
 from farandole.errors import UserError
 from farandole.serving.access import Access, AccessConfig, AccessDenied
+from farandole.serving.access.key_store import KeyCache
 from tests.support.access import MODEL, authorize, bearer, full_after, key_store, make_key, open_access, record
 
 
@@ -84,6 +85,53 @@ def test_revoked_key_stops_working_at_once(tmp_path: Path) -> None:
         key_store(tmp_path).revoke("web")
         denied = _refused(access, key)
     assert (denied.status, denied.code) == (401, "key_revoked")
+
+
+def test_keys_file_is_looked_at_once_in_a_turn_and_again_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(tmp_path)
+    looks: list[None] = []
+    refresh = KeyCache.refresh
+    monkeypatch.setattr(KeyCache, "refresh", lambda cache: (looks.append(None), refresh(cache)))
+
+    async def ask(access: Access) -> list[int]:
+        counts = []
+        for _ in range(3):
+            await asyncio.gather(*(access.authorize(bearer(key), "predict") for _ in range(10)))
+            counts.append(len(looks))
+        key_store(tmp_path).revoke("web")
+        with pytest.raises(AccessDenied, match="revoked"):
+            await asyncio.gather(*(access.authorize(bearer(key), "predict") for _ in range(10)))
+        return counts
+
+    with open_access(tmp_path) as access:
+        started = len(looks)
+        assert asyncio.run(ask(access)) == [started + 1, started + 2, started + 3]
+
+
+def test_every_request_of_a_turn_is_refused_where_the_keys_cannot_be_read(tmp_path: Path) -> None:
+    key = make_key(tmp_path)
+
+    async def ask(access: Access) -> list[Any]:
+        requests = [access.authorize(bearer(key), "predict") for _ in range(4)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    with open_access(tmp_path) as access:
+        (tmp_path / "keys.json").write_text("{")
+        assert [denied.code for denied in asyncio.run(ask(access))] == ["keys_unavailable"] * 4
+
+
+def test_certificate_of_the_client_is_in_the_audit_log(tmp_path: Path) -> None:
+    key = make_key(tmp_path, daily_rows=5)
+    with open_access(tmp_path) as access:
+        caller = asyncio.run(access.authorize(bearer(key), "predict", "CN=client"))
+        record(access, caller, "predict", 200, rows=1, certificate="CN=client", **MODEL)
+        with pytest.raises(AccessDenied):
+            access.charge(caller, 6, "CN=client")
+        with pytest.raises(AccessDenied):
+            asyncio.run(access.authorize(bearer("fdl_wrong"), "predict", "CN=client"))
+    assert [line.get("certificate") for line in _log(tmp_path)] == [None, *["CN=client"] * 3, None]
 
 
 def test_new_key_works_at_once(tmp_path: Path) -> None:

@@ -162,6 +162,28 @@ def test_variable_names_a_file_that_is_replaced_through_a_link(tmp_path: Path, m
     assert found.record.state == "revoked"
 
 
+def test_key_that_was_found_is_compared_whole(tmp_path: Path) -> None:
+    store = key_store(tmp_path)
+    key = store.create("web", ["predict"])[0]
+    cache = KeyCache(store)
+    for _ in range(2):  # the second time, the key is remembered
+        assert _find(cache, key) is not None
+        assert _find(cache, key[:-1] + ("0" if key[-1] != "0" else "1")) is None
+        for wrong in (key[:-1], key + "0", key.upper(), key[:16], "", "fdl_", "\0" * 81, "\0" * 12):
+            assert _find(cache, wrong) is None
+
+
+def test_remembered_key_is_forgotten_with_its_record(tmp_path: Path) -> None:
+    store = key_store(tmp_path)
+    key = store.create("web", ["predict"])[0]
+    cache = KeyCache(store)
+    assert _find(cache, key) is not None
+    store.path.write_text('{"format_version": 1, "keys": []}')
+    assert _find(cache, key) is None
+    store.path.unlink()
+    assert _find(cache, key) is None
+
+
 def test_key_of_another_secret_is_unknown(tmp_path: Path) -> None:
     key = key_store(tmp_path).create("web", ["predict"])[0]
     (tmp_path / "secret").unlink()
