@@ -50,9 +50,12 @@ def test_answers_of_one_turn_are_written_together(tmp_path: Path, monkeypatch: p
     log = _open(tmp_path)
     turns: list[int] = []
     write = audit_module._write_whole
-    monkeypatch.setattr(
-        audit_module, "_write_whole", lambda file, lines, at: (turns.append(lines.count(b"\n")), write(file, lines, at))
-    )
+
+    def write_and_count(descriptor: int, lines: bytes, position: int) -> None:
+        turns.append(lines.count(b"\n"))
+        write(descriptor, lines, position)
+
+    monkeypatch.setattr(audit_module, "_write_whole", write_and_count)
 
     async def answer(number: int) -> int:
         await log.record(CALLER, "predict", 200, {"rows": number})
@@ -61,7 +64,7 @@ def test_answers_of_one_turn_are_written_together(tmp_path: Path, monkeypatch: p
     async def answer_all() -> list[int]:
         return await asyncio.gather(*(answer(number) for number in range(20)))
 
-    assert asyncio.run(answer_all()) == [21] * 20  # no answer goes on before its line is on the disk
+    assert asyncio.run(answer_all()) == [21] * 20  # no answer continues before its line is on the disk
     assert turns == [20]
     log.close()
     assert [line["rows"] for line in _log(tmp_path)[1:-1]] == list(range(20))

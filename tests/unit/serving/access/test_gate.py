@@ -93,7 +93,12 @@ def test_keys_file_is_looked_at_once_in_a_turn_and_again_in_the_next(
     key = make_key(tmp_path)
     looks: list[None] = []
     refresh = KeyCache.refresh
-    monkeypatch.setattr(KeyCache, "refresh", lambda cache: (looks.append(None), refresh(cache)))
+
+    def refresh_and_count(cache: KeyCache) -> None:
+        looks.append(None)
+        refresh(cache)
+
+    monkeypatch.setattr(KeyCache, "refresh", refresh_and_count)
 
     async def ask(access: Access) -> list[int]:
         counts = []
