@@ -34,7 +34,8 @@ Bench = TypeVar("Bench")
 
 app = typer.Typer(
     cls=GroupedCommands,
-    help="Measure loading, preparing, training, starting, saving, recovering, queueing and serving, beside peers.",
+    help="Measure loading, preparing, training, starting, saving, recovering, queueing, serving and predicting, beside"
+    " peers.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain lists, which fit narrow terminals
@@ -215,6 +216,25 @@ def serve(
 
     bench = ServeBench(cases=cases or (), systems=systems or (), seconds=seconds, workers=workers, repeats=repeats)
     _measure(bench_serve, bench, tables.SERVE, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command(cls=BenchCommand)
+def predict(
+    rows: Annotated[list[int] | None, number("Rows of a file. Repeatable. Default: 1,000,000.")] = None,
+    systems: Annotated[Names, systems_of("predict.bench:SYSTEMS", default="all")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="A bundle of jobs/flights with its query. Default: one is trained."),
+    ] = None,
+    repeats: Annotated[int, number("Rounds of all systems in turn; medians count.")] = 3,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Measure predictions from Parquet to Parquet, beside a script with pandas: rows/s, processor time, memory."""
+    from benchmarks.predict.bench import PredictBench, bench_predict
+
+    bench = PredictBench(rows=rows or (1_000_000,), systems=systems or (), model=model, repeats=repeats)
+    _measure(bench_predict, bench, tables.PREDICT, as_json=as_json, as_markdown=as_markdown)
 
 
 @app.command(cls=BenchCommand, name="tables")

@@ -178,6 +178,16 @@ SERVE = (
 )
 """Columns of `python -m benchmarks serve`."""
 
+PREDICT = (
+    *_COMMON[:4],
+    Column("times pandas", _ratio("pandas")),
+    Column("s", _figure("seconds", ",.2f")),
+    Column("s with start", _figure("with_start_s", ",.2f"), wide=True),
+    Column("processor s", _figure("cpu_s", ",.2f")),
+    Column("peak RSS MB", _figure("peak_rss_mb", ",.0f")),
+)
+"""Columns of `python -m benchmarks predict`."""
+
 QUEUE = (
     *_SYSTEM,
     Column("jobs", _figure("jobs", ",")),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,6 +23,13 @@ pytest_plugins = [
     "tests.support.opened",
     "tests.support.queued",
 ]
+
+
+# A busy machine is slow at times, which says nothing about the code; and the same commit always has the same result.
+# `--hypothesis-profile=search` looks for other examples.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tests", settings.get_profile("search"), derandomize=True)
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

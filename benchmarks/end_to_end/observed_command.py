@@ -32,12 +32,14 @@ class Observed:
         cpu_s: Processor seconds of the process and of the processes that it waited for.
         parts: Seconds of each part, in order.
         output: What it wrote to standard output, without the marks of its parts.
+        peak_rss_mb: The most memory of the process, or of the largest one that it waited for.
     """
 
     seconds: float
     cpu_s: float
     parts: dict[str, float]
     output: str
+    peak_rss_mb: float = 0.0
 
 
 def observe(
@@ -83,7 +85,11 @@ def observe(
         ending = f"did not end within {timeout_s:g} s" if is_late else f"ended with {process.returncode}"
         raise TrainingError(f"{' '.join(command[:4])} {ending}: {last}", detail="".join(err))
     return Observed(
-        ended_s - started_s, used.ru_utime + used.ru_stime, _durations(begun, started_s, ended_s), "".join(out)
+        ended_s - started_s,
+        used.ru_utime + used.ru_stime,
+        _durations(begun, started_s, ended_s),
+        "".join(out),
+        used.ru_maxrss / 1e3,  # of KiB
     )
 
 

@@ -201,8 +201,8 @@ def submit(job: Job, *, slots: int | None = None) -> SubmittedJob:
     """
     from farandole import pipeline
 
-    pipeline.check(job)
     backend = backend_for_job(job, slots=slots)
+    pipeline.check(job, opens_models=backend.localize(job).prepares_here)
     submitted = backend.submit(job)
     JobDatabase(home()).remember(JobRecord(submitted.id, job.name, backend.name, backend.location))
     return submitted

@@ -62,7 +62,14 @@ class RunResult:
         return self.trained.to_dict()
 
 
-def check(job: Job, stages: Sequence[Stage] = STAGES, *, needs_builder: bool = True) -> CheckedJob:
+def check(
+    job: Job,
+    stages: Sequence[Stage] = STAGES,
+    *,
+    needs_builder: bool = True,
+    opens_models: bool = True,
+    on_event: EventHandler = ignore_event,
+) -> CheckedJob:
     """Check a job before anything is started.
 
     Args:
@@ -70,14 +77,22 @@ def check(job: Job, stages: Sequence[Stage] = STAGES, *, needs_builder: bool = T
         stages: The stages that are going to run.
         needs_builder: Whether the module of `model.builder` must be on this machine. False where only the dataset is
             prepared here, as in a preparation pod.
+        opens_models: Whether to open the trained models that the job names. False where the job is handed to machines
+            that reach them, and this one need not.
+        on_event: Receives a warning where MLflow does not answer and a model's last known bundle is used.
 
     Raises:
         SpecError: The job is to be trained and has no model, no label, or lacks something that its hosts need.
-        ModelError: The builder's module or function does not exist.
+        RegistryError: There is no such teacher, or no such model to prune.
+        ModelError: The builder's module or function does not exist, or a trained model that the job names does not fit.
         DataError: The transform's module or function does not exist.
     """
     if "train" in stages:
         check_trainable(job)
+        if opens_models and job.train.trained_models:
+            from farandole.launch.trained_models import check_models
+
+            check_models(job, on_event)
     if needs_builder:
         check_builder(job)
         check_script(job)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from farandole.backends.registry import backend_for_job
 from farandole.defaults import Table, chosen_values, resolve, resolve_for
-from farandole.errors import FarandoleError, ModelError, SpecError
+from farandole.errors import FarandoleError, SpecError
 from farandole.events import format_count
 from farandole.guessing.resolve import resolve_guesses
 from farandole.ingest.cache_key import compute_cache_key
@@ -19,6 +19,7 @@ from farandole.ingest.readers.csv_headers import check_header
 from farandole.ingest.readers.known_columns import check_columns
 from farandole.ingest.sources.files import SourceFiles, find_files
 from farandole.ingest.sources.small import needs_spark
+from farandole.launch.trained_models import check_models, describe_models
 from farandole.pipeline import NO_LABEL, check_builder, check_script, check_transform, host_problems
 from farandole.shards import Manifest, unmet_requirements
 from farandole.spec import CsvSource, Job, Sweep, Train
@@ -179,7 +180,9 @@ def plan(job: Job) -> Plan:
     try:
         check_builder(job)
         check_script(job)
-    except ModelError as error:
+        if localized.prepares_here:  # elsewhere, the launcher reaches the models and this machine need not
+            check_models(job)
+    except FarandoleError as error:
         problems.append(str(error))
     cache_key = None
     try:
@@ -335,6 +338,7 @@ def _train_step(unresolved: Job, manifest: Manifest | None, files: dict[str, Sou
     text = (
         f"train {job.network.builder} for {_epochs(spec)} with {_batch(spec)} rows per step on {_workers(job, threads)}"
     )
+    text += describe_models(job)
     if spec.augment:
         text += f", augmenting {', '.join(spec.augment)} at random"
     if resources.workers * threads > cores:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.killed_worker import statuses_of_killed_workers
 from tests.support.served import OTHER_ROW, ROW, make_bundle, running_service
 from tests.support.service_clients import Load, ask
 
@@ -45,19 +46,28 @@ def test_reload_kill_and_end_under_load_lose_nothing_but_what_the_killed_worker_
             assert (died["worker_pid"], died["restarts"]) == (victim, 1)
             assert "SIGKILL" in died["reason"]
             service.wait_for("worker_ready", count=3)
+            # what the worker held is answered 503, and nothing breaks off
+            service.wait_until(lambda: _failed(load) == died["answered_503"], "the answers for the killed worker")
+            assert died["answered_503"] <= clients
             assert {answer.status for answer in load.answers} <= {200, 503}
-            # of what the worker held, an answer that was on its way to the caller breaks off; the rest has 503
-            failed = sum(answer.status == 503 for answer in load.answers)
-            assert failed <= died["answered_503"] <= clients
-            assert failed + len(load.lost) <= clients, load.lost
+            assert load.lost == []
             metrics = ask(url, "/metrics").body.decode()
             assert "farandole_worker_restarts 1.0" in metrics
-            lost = len(load.lost)
 
             service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(60) == 0
-        assert len(load.lost) == lost
+        assert load.lost == []
     assert service.events("workers_killed") == []
+
+
+def _failed(load: Load) -> int:
+    return sum(answer.status == 503 for answer in load.answers)
+
+
+def test_caller_of_a_worker_that_is_killed_at_any_line_has_a_whole_answer_or_a_503(tmp_path: Path) -> None:
+    found = statuses_of_killed_workers(tmp_path, step=1)
+    assert found[-1] == [200, 200]
+    assert {tuple(each) for each in found[:-1]} == {(503,), (200, 503)}
 
 
 def _replace_link(link: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,13 @@ def authorize(access: Access, credential: str, scope: Scope = "predict") -> Call
 def record(access: Access, caller: Caller, action: str, status: int, **fields: Any) -> None:
     """Record one answer."""
     asyncio.run(access.record(caller, action, status, **fields))
+
+
+def avoid_midnight(margin_s: float = 120.0) -> None:
+    """Wait until the day (UTC) has begun if it ends soon: daily quotas begin again."""
+    left_s = 86_400 - time.time() % 86_400
+    if left_s < margin_s:
+        time.sleep(left_s + 1)
 
 
 @contextmanager

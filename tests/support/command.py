@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FARANDOLE = str(Path(sys.executable).with_name("farandole"))
-TIMEOUT_S = 280
+TIMEOUT_S = 600
 
 
 def farandole(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from tests.support.ports import free_ports
 
 _START_S = 400
 
@@ -25,9 +26,7 @@ class MlflowServer:
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         directory.mkdir(parents=True)
         self._directory = directory
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            self._port = int(probe.getsockname()[1])
+        (self._port,) = free_ports(host=host)
         self._host = host
         self.uri = f"http://{host}:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None

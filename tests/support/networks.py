@@ -265,15 +265,27 @@ def _fail(how: str, group: str) -> None:
 
 
 def build_slow(schema: Schema, marks: str, step_s: float) -> nn.Module:
-    """Build a network with slow steps and a child process in another session; it reports when it has begun."""
+    """Build a network with slow steps and a child process in another session; it reports when it has begun.
+
+    While a file `hold` exists among the marks, no step from the number in it on ends.
+    """
     child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
     Path(marks, f"rank-{RANK}-child").write_text(str(child.pid))
 
     def wait(step: int, groups: dict[str, torch.Tensor]) -> None:
         Path(marks, f"rank-{RANK}-began").write_text(str(os.getpid()))
         time.sleep(step_s)
+        while _is_held(Path(marks, "hold"), step):
+            time.sleep(0.05)
 
     return Network(schema, wait)
+
+
+def _is_held(hold: Path, step: int) -> bool:
+    try:
+        return step >= int(hold.read_text())
+    except FileNotFoundError:
+        return False
 
 
 def build_reading_secret(schema: Schema, marks: str) -> nn.Module:

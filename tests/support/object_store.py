@@ -24,10 +24,11 @@ import pytest
 from pyarrow import fs
 
 from farandole.process.parent_death import signal_on_parent_death
+from tests.support.ports import free_ports
 
 BUCKET = "farandole"
 ACCESS_KEY, SECRET_KEY = "tester", "a-secret-of-the-tests"
-_START_S = 60
+_START_S = 120
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     }
     (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
     parts = ("master", "volume", "filer", "s3")
-    ports = iter(_free_ports(2 * len(parts)))
+    ports = iter(free_ports(2 * len(parts)))
     chosen = {f"{part}.port{kind}": next(ports) for part in parts for kind in ("", ".grpc")}
     command = [str(Path(sys.executable).with_name("weed")), "server", "-filer", "-s3", f"-dir={directory / 'data'}"]
     command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=64"]
@@ -159,14 +160,6 @@ def _enter(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [bound.getsockname()[1] for bound in sockets]
-    for bound in sockets:
-        bound.close()
-    return ports
 
 
 def _wait_until_it_writes(store: ObjectStore, process: subprocess.Popen[bytes], log: Path) -> None:

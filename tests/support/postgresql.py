@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from farandole.process.parent_death import signal_on_parent_death
+from tests.support.ports import free_ports
 
 _START_S = 120
 PASSWORD = "a-superuser-of-the-tests"
@@ -92,8 +92,7 @@ def running_postgresql(*initdb: str) -> Iterator[PostgreSQL]:
             capture_output=True, text=True, check=False, cwd=directory, **user,
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        (port,) = free_ports()
         command: list[str | Path] = [
             programs / "postgres",
             "-D",

@@ -13,10 +13,10 @@ from benchmarks.queue.scratch_queue import RUNNER, command_line, is_runner, proc
 from farandole.backends.local.backend import LocalBackend
 from farandole.spec import Job, parse_job
 
-WAIT_S = 120
+WAIT_S = 300
 """Longest wait for something that takes a second on an idle machine."""
 
-TRAINING_S = 400
+TRAINING_S = 600
 """Longest wait for a training."""
 
 MakeBackend = Callable[..., LocalBackend]
@@ -34,6 +34,21 @@ def wait_until(happened: Callable[[], bool], within_s: float = WAIT_S) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended; its entry may stay until whoever inherited it has read its status.
+
+    A signal is only sent when its sender continues, so the end of a killed process must be awaited.
+    """
+    wait_until(lambda: _has_ended(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def state_of(backend: LocalBackend, job_id: str) -> str:

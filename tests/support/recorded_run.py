@@ -50,8 +50,10 @@ class RecordedRun:
         return {entry.path for entry in self.client.list_artifacts(self.run.info.run_id, path)}
 
 
-def train_in_process(job: Job, home: Path, patch: pytest.MonkeyPatch, *, register: bool = True) -> RecordedRun:
-    """Train as the only rank of a gang, and keep its messages."""
+def train_in_process(
+    job: Job, home: Path, patch: pytest.MonkeyPatch, *, register: bool = True, directory: Path | None = None
+) -> RecordedRun:
+    """Train as the only rank of a gang, and keep its messages; by default in a new directory of a job."""
     messages: list[dict[str, Any]] = []
 
     def keep(message: Any) -> None:
@@ -60,7 +62,7 @@ def train_in_process(job: Job, home: Path, patch: pytest.MonkeyPatch, *, registe
     patch.setattr(rank, "send_message", keep)
     patch.delenv("FARANDOLE_WORKERS", raising=False)
     patch.delitem(sys.modules, "network", raising=False)
-    directory = home / "jobs" / f"{job.name}-{len(list(home.glob('jobs/*')))}"
-    directory.mkdir(parents=True)
+    directory = directory or home / "jobs" / f"{job.name}-{len(list(home.glob('jobs/*')))}"
+    directory.mkdir(parents=True, exist_ok=True)
     rank.run_rank(job, directory, register, StopSwitch())
     return RecordedRun(job, home, messages)

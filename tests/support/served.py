@@ -159,16 +159,19 @@ class RunningService:
     def end(self) -> int:
         """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=120)
+        self._reader.join(timeout=60)
         return code
 
 
 @contextmanager
 def running_service(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[RunningService]:
-    """Run `farandole serve` on a port that the kernel chooses, until the block ends."""
+    """Run `farandole serve` on a port that the kernel chooses, until the block ends.
+
+    A busy machine may take long to answer, unless the arguments give another deadline.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "farandole", "serve", "--port", "0", *arguments],
+        [sys.executable, "-m", "farandole", "serve", "--port", "0", "--deadline", "60", *arguments],
         stderr=subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )
@@ -178,7 +181,7 @@ def running_service(*arguments: str, environment: dict[str, str] | None = None) 
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(timeout=60)
+                process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from pyarrow import fs
 from farandole.process.parent_death import signal_on_parent_death
 from tests.support.k8s_manifests import Object, find, pod_template
 from tests.support.machine_pod import MachinePod
+from tests.support.ports import free_ports
 from tests.support.postgresql import PostgreSQL
 
 START_S = 300
@@ -77,8 +77,7 @@ class Stack:
 
 def free_port() -> int:
     """Return a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
+    return free_ports()[0]
 
 
 @contextmanager

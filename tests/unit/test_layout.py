@@ -16,7 +16,7 @@ HEAVY = ("torch", "pyspark", "mlflow", "horovod")
 
 def python(code: str) -> str:
     """Run code from the root of the checkout, as `python -c` does, and return what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

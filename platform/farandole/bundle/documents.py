@@ -72,7 +72,7 @@ def _lineage(record: TrainingRecord) -> dict[str, Any]:
     return {
         "mlflow_run_id": record.run_id,
         "git_commit": record.commit,
-        "job": job.model_dump(mode="json", exclude={"folder", "tracking"}, exclude_defaults=True),
+        "job": job.model_dump(mode="json", exclude={"folder", "tracking", "serve"}, exclude_defaults=True),
         "query": job.data.query,
         "dataset": {
             "path": str(job.data.output),

@@ -53,8 +53,7 @@ def load_network(folder: Path, builder: str, options: Mapping[str, Any], schema:
     module_name, function_name = builder.split(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module_name), function_name)(schema, **options)
-        weights, wanted = load_file(folder / WEIGHTS), network.state_dict()
-        network.load_state_dict({name: _as_loaded(tensor, wanted.get(name)) for name, tensor in weights.items()})
+        _load_weights(folder, network)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BundleError(
@@ -68,6 +67,30 @@ def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor of a type that safetensors knows: complex128, which it does not, as pairs of numbers."""
     plain = tensor.resolve_conj().resolve_neg()
     return torch.view_as_real(plain) if plain.dtype == torch.complex128 else plain
+
+
+def copy_weights(folder: Path, network: nn.Module) -> None:
+    """Give a network the parameters and buffers of a bundle.
+
+    Args:
+        folder: The bundle.
+        network: A network of the same builder and options.
+
+    Raises:
+        BundleError: The weights do not fit the network.
+    """
+    try:
+        _load_weights(folder, network)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BundleError(
+            f"{folder}: its weights do not fit the network ({text}); use the `model` part with which it was trained"
+        ) from error
+
+
+def _load_weights(folder: Path, network: nn.Module) -> None:
+    weights, wanted = load_file(folder / WEIGHTS), network.state_dict()
+    network.load_state_dict({name: _as_loaded(tensor, wanted.get(name)) for name, tensor in weights.items()})
 
 
 def _as_loaded(stored: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:

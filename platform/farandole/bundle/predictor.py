@@ -15,8 +15,10 @@ from farandole.shards import LabelColumn
 Compute = Callable[[dict[str, np.ndarray]], np.ndarray]
 """Features `{group: [rows, ...]}` to outputs, float32 `[rows, outputs]`."""
 
-_BLOCK_ROWS = 1024
-"""Rows that a network computes at most at once: more need more memory, and no less time for each row."""
+_BLOCK_ROWS, _BLOCK_BYTES = 2048, 512 << 10
+"""Rows that a network computes at most at once, and bytes of their features if they are 16 rows or more. Larger blocks
+leave the cache of a core; smaller ones have a larger share of each operation's overhead."""
+_LEAST_ROWS = 16
 
 
 class Predictor:
@@ -71,9 +73,10 @@ class Predictor:
         rows = len(next(iter(features.values())))
         if not rows:
             return np.empty((0, self.label.num_outputs), np.float32)
+        size = _block_rows(sum(values.nbytes for values in features.values()) // rows)
         parts = [
-            self._block({name: values[start : start + _BLOCK_ROWS] for name, values in features.items()})
-            for start in range(0, rows, _BLOCK_ROWS)
+            self._block({name: values[start : start + size] for name, values in features.items()})
+            for start in range(0, rows, size)
         ]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -125,6 +128,12 @@ class Predictor:
         except DataError:
             return True
         return False
+
+
+def _block_rows(row_bytes: int) -> int:
+    """Return the number of rows of a block, a multiple of `_LEAST_ROWS`: see `farandole.bundle.blocks`."""
+    fitting = _BLOCK_BYTES // max(1, row_bytes) // _LEAST_ROWS * _LEAST_ROWS
+    return min(_BLOCK_ROWS, max(_LEAST_ROWS, fitting))
 
 
 def predictions(outputs: np.ndarray, label: LabelColumn) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from farandole.cli.completion import one_of
+from farandole.cli.completion import job_files, one_of
 from farandole.cli.help import PlainCommand
 from farandole.errors import SpecError, UserError
 from farandole.process.json_text import json_text
@@ -39,9 +39,10 @@ def deploy(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help="models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model.",
+            metavar="MODEL|JOB.yaml",
+            help="models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/model; or a job file, whose model is served.",
             show_default=False,
+            autocompletion=job_files,
         ),
     ],
     backend: Backend = "kubernetes",
@@ -68,6 +69,7 @@ def deploy(
     )
 
     _check_backend(backend)
+    model = _model(model)
     spec = ServiceSpec(model, object_name(_service_name(model, name)), parse_replicas(replicas), image or DEFAULT_IMAGE)
     if dry_run:
         _print_objects(render_service(spec), as_json=as_json)
@@ -121,6 +123,29 @@ def _check_backend(backend: str) -> None:
             f"--backend: {backend!r}: services run on {', '.join(_BACKENDS)}; `farandole serve` serves a model on this"
             " machine"
         )
+
+
+def _model(argument: str) -> str:
+    """Return the MODEL that an argument names, be it by a job file.
+
+    Raises:
+        SpecError: The `serve` part of the job file names none, or several.
+    """
+    from farandole.cli.serve_options import is_job_file
+
+    if not is_job_file(argument):
+        return argument
+    from farandole.spec import Serve, load_job
+
+    job = load_job(argument)
+    part = job.serve or Serve()
+    models = part.models_of(job.tracking.register_as)
+    if len(models) > 1 or part.split:
+        raise SpecError(
+            f"{argument}: serve: a service in a cluster answers with one version; leave one in `serve.models`, and"
+            " remove `serve.split`"
+        )
+    return models[0]
 
 
 def _service_name(model: str, name: str | None) -> str:

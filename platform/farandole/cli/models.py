@@ -153,15 +153,31 @@ def card(model: Model, as_json: AsJson = False) -> None:
 def compress(
     model: Model,
     int8: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--int8",
             metavar="METHOD",
-            help="static (calibrated on the validation split) or dynamic.",
+            help="8-bit weights: static (calibrated on the validation split) or dynamic.",
             show_default=False,
             autocompletion=one_of("static", "dynamic"),
         ),
-    ],
+    ] = None,
+    prune: Annotated[
+        list[float] | None,
+        typer.Option("--prune", metavar="SHARE", help="Set this share of the weights to 0.", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="For --prune: epochs of training afterwards; 0 for none.")
+    ] = 3,
+    student: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--student",
+            metavar="MODEL",
+            help="A model that was trained with this one as train.distill.teacher.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write the new bundle here.", show_default=False),
@@ -174,25 +190,35 @@ def compress(
         str | None,
         typer.Option(metavar="DIR", help="The dataset directory.", show_default="where the job prepared it"),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure, and write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a form with 8-bit weights; exit code 2 if it predicts too much worse."""
+    """Make a model smaller; exit code 2 if a smaller one predicts too much worse.
+
+    Several ways may be named, and make one table.
+    """
     from farandole.cli import render_models
     from farandole.cli.progress import event_display
-    from farandole.serving.compression import compress_model
+    from farandole.serving.compression import Way, compress_ways
 
+    ways = [
+        *(Way(int8=method) for method in int8 or ()),
+        *(Way(prune=share, epochs=epochs) for share in prune or ()),
+        *(Way(student=name) for name in student or ()),
+    ]
     with event_display() as on_event:
-        found = compress_model(
+        found = compress_ways(
             model,
-            int8=int8,
+            ways,
             output=output,
             register=register,
+            measure_only=dry_run,
             max_drop=max_drop,
             dataset=dataset,
             on_event=on_event,
         )
-    render_models.show_compression(found, as_json=as_json)
-    if not found.accepted:
+    render_models.show_compressions(found, as_json=as_json)
+    if not all(each.accepted for each in found):
         sys.exit(UserError.exit_code)
 
 

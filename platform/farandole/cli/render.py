@@ -94,7 +94,7 @@ def _show_metrics(training: TrainingSummary) -> None:
         ends = [" to ".join(map(format_metric, intervals.get(name, ()))) for name in names]
         cells = {"test": cells.pop("test"), "95% interval": ends} | cells
     for baseline, metrics in baselines.items():
-        title = "boosting" if baseline == "hist_gradient_boosting" else "baseline"
+        title = {"hist_gradient_boosting": "boosting", "teacher": "teacher"}.get(baseline, "baseline")
         cells[title] = [_metric(name, metrics.get(name)) for name in names]
     columns = [Column("metric", style="bold"), *(Column(title, is_number=True) for title in cells)]
     print_table(make_console(), columns, [list(row) for row in zip(names, *cells.values(), strict=True)])
@@ -105,10 +105,13 @@ def _judgement(trained: TrainedModel) -> list[tuple[str, str]]:
     training, rows = trained.training, []
     baselines = list(training.evaluation.get("baselines", ()))
     if baselines:
-        meaning = {"mean": "the mean of the training rows", "prior": "the frequencies of the classes"}
-        trivial = [f"baseline: {text}" for name, text in meaning.items() if name in baselines]
-        boosting = ["boosting: scikit-learn's HistGradientBoosting with its defaults"] * (len(baselines) > len(trivial))
-        rows.append(("compared with", "\n".join([*trivial, *boosting])))
+        meaning = {
+            "teacher": "teacher: the model of train.distill",
+            "mean": "baseline: the mean of the training rows",
+            "prior": "baseline: the frequencies of the classes",
+            "hist_gradient_boosting": "boosting: scikit-learn's HistGradientBoosting with its defaults",
+        }
+        rows.append(("compared with", "\n".join(text for name, text in meaning.items() if name in baselines)))
     if training.best_epoch is not None and training.epochs > 1:
         is_last_kept = training.best_epoch < training.epochs and training.weights_step == training.steps
         kept = "; the model has the weights of the last one" if is_last_kept else ""

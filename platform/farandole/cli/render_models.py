@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -181,36 +182,43 @@ def show_card(card: ModelCardText, *, as_json: bool) -> None:
     make_console().print(Markdown(card.text, hyperlinks=False))
 
 
-def show_compression(found: Compression, *, as_json: bool) -> None:
-    """Show the result of `models compress`."""
+def show_compressions(found: Sequence[Compression], *, as_json: bool) -> None:
+    """Show the result of `models compress`: one table of the model and of the smaller ones."""
+    first = found[0]
     if as_json:
-        print_json(found.to_dict())
+        document = {"model": first.model, "metric": first.metric, "before": asdict(first.before)}
+        print_json({**document, "results": [each.to_dict() for each in found]})
         return
     console = make_console()
-    columns = [Column("form", style="bold")]
-    columns += [Column(name, is_number=True) for name in ("bytes", "ms for a row", "rows/s", found.metric)]
+    columns = [Column("", style="bold")]
+    columns += [Column(name, is_number=True) for name in ("bytes", "gzip", "ms for a row", "rows/s", first.metric)]
+    measures = [(first.before.form, first.before), *((each.method, each.after) for each in found)]
     rows = [
         [
-            "int8" if form is found.after else form.form,
+            name,
             f"{form.bytes:,}",
+            f"{form.archive_bytes:,}",
             f"{form.row_ms:.3f}",
             f"{form.rows_per_s:,.0f}",
             format_metric(form.metric),
         ]
-        for form in (found.before, found.after)
+        for name, form in measures
     ]
-    print_table(console, columns, rows, title=f"{found.method} of {found.model}, one thread, test split")
+    print_table(console, columns, rows, title=f"{first.model}, one thread, test split")
+    for each in found:
+        print_text(console, _compression_text(each))
+
+
+def _compression_text(found: Compression) -> str:
+    """Return what became of a smaller model."""
     if not found.accepted:
-        text = (
+        return (
             f"{found.metric} is worse by {found.drop:.2%}, and {found.max_drop:.2%} is accepted: nothing was written or"
-            " registered; --max-drop accepts more"
+            f" registered for {found.method}; --max-drop accepts more"
         )
-        print_text(console, text)
-        return
-    if found.output is not None:
-        print_text(console, f"written to {found.output}")
-    if found.registered is not None:
-        print_text(console, f"registered as {found.registered}")
+    written = [f"written to {found.output}"] if found.output is not None else []
+    written += [f"registered as {found.registered}"] if found.registered is not None else []
+    return f"{found.method}: {', '.join(written) or 'nothing was written (--dry-run)'}"
 
 
 def _grow(tree: Tree, step: TraceStep, width: int) -> None:

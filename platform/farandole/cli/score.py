@@ -125,18 +125,49 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(metavar="CHAR", help="CSV: the character between two fields; tab for a tab."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="CSV: for example latin-1, cp1252 or utf-16.")
+    ] = None,
+    null_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="CSV: a text that means a missing value, beside those of the training; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="CSV: the columns of files without a header, joined by commas."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the predictions for files of rows, in the order of the rows."""
+    """Write the predictions for files of rows, in the order of the rows.
+
+    CSV files are read as the job declares its source, where no option says otherwise.
+    """
     from farandole.bundle import open_bundle
     from farandole.cli.progress import event_display
+    from farandole.process.heap import keep_freed_memory
+    from farandole.serving.csv_rows import CsvOptions
     from farandole.serving.registry import fetch_bundle
     from farandole.serving.scoring import ScoringOptions, score_files
     from farandole.serving.spark_scoring import score_on_spark
 
     if on_error not in ("fail", "null"):
         raise typer.BadParameter(f"{on_error!r}: write fail or null", param_hint="--on-error")
-    options = ScoringOptions(form, tuple(keep or ()), "null" if on_error == "null" else "fail")
+    names = tuple(columns.split(",")) if columns else ()
+    csv = CsvOptions("\t" if separator == "tab" else separator, encoding, header, names, tuple(null_value or ()))
+    options = ScoringOptions(form, tuple(keep or ()), "null" if on_error == "null" else "fail", csv=csv)
+    keep_freed_memory()
     with event_display() as on_event:
         bundle = open_bundle(fetch_bundle(model, on_event))
         if master is None:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from farandole.cli.completion import job_files
 from farandole.cli.help import PlainCommand
+from farandole.cli.pipeline import Overrides
 
 _MB = 2**20
 
@@ -18,13 +20,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL",
-            help="Bundles' directories, models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model.",
+            metavar="MODEL|JOB.yaml",
+            help="Bundles' directories, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/model; or a job file.",
+            autocompletion=job_files,
         ),
     ],
+    overrides: Overrides = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="The port; 0: any free one.")] = 8000,
     workers: Annotated[
@@ -38,9 +43,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="LABEL", help="A version that receives copies of requests and answers none."),
     ] = None,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Answer callers without a key.")] = False,
+    no_auth: Annotated[bool, typer.Option("--no-auth/--auth", help="Answer callers without a key.")] = False,
     terse_errors: Annotated[
-        bool, typer.Option("--terse-errors", help="Leave rows, columns and values out of errors.")
+        bool, typer.Option("--terse-errors/--full-errors", help="Leave rows, columns and values out of errors.")
     ] = False,
     form: Annotated[
         str | None, typer.Option(metavar="FORM", help="Form of the network: eager, program, onnx or int8.")
@@ -100,7 +105,7 @@ def serve(
         int, typer.Option(metavar="SECONDS", min=0, help="With TLS: how long browsers use nothing else; 0: not asked.")
     ] = 31_536_000,
 ) -> None:
-    """Serve models: predictions, explanations, metrics."""
+    """Serve models: predictions, explanations, metrics. A job file's `serve` part may give all options."""
     from farandole.cli import serve_options
 
     serve_options.require_libraries()
@@ -111,33 +116,29 @@ def serve(
         RequestLimits,
         ServiceSettings,
         Supervisor,
-        parse_split,
     )
 
-    signer = str(public_key.absolute()) if public_key else None
-    plan = DeploymentPlan(models, parse_split(split) if split else {}, shadow or (), signer, form)
+    chosen = serve_options.chosen(serve_options.given(context), models, overrides or ())
+    plan = DeploymentPlan(chosen.models, chosen.split, chosen.shadow, chosen.public_key, chosen.form)
     settings = ServiceSettings(
-        form=form,
-        batches=BatchLimits(batch_rows, batch_delay / 1000, queue_rows, deadline),
+        form=chosen.form,
+        batches=BatchLimits(chosen.batch_rows, chosen.batch_delay / 1000, chosen.queue_rows, chosen.deadline),
         limits=RequestLimits(
-            round(max_body * _MB), max_rows, max_columns, header_s=max_request_time, body_s=max_request_time
+            round(chosen.max_body * _MB),
+            chosen.max_rows,
+            chosen.max_columns,
+            header_s=chosen.max_request_time,
+            body_s=chosen.max_request_time,
         ),
-        not_a_number=serve_options.not_a_number(nan),
-        is_open=no_auth,
-        terse_errors=terse_errors,
-        log_requests=request_log,
-        payload_log=str(payload_log.absolute()) if payload_log else None,
-        access=serve_options.access(
-            access_dir,
-            audit,
-            serve_options.tokens(
-                oidc_issuer, oidc_audience, oidc_keys, oidc_ca, oidc_roles, rate=oidc_rate, daily_rows=oidc_daily_rows
-            ),
-        ),
-        hsts_s=hsts_max_age,
-        tls=serve_options.tls(tls_cert, tls_key, tls_client_ca),
-        public_key=signer,
+        not_a_number=chosen.nan,
+        is_open=chosen.no_auth,
+        terse_errors=chosen.terse_errors,
+        log_requests=chosen.request_log,
+        payload_log=chosen.payload_log,
+        access=serve_options.access(chosen),
+        tls=serve_options.tls(chosen),
+        hsts_s=chosen.hsts_max_age,
+        public_key=chosen.public_key,
     )
-    Supervisor(
-        plan, settings, Address(host, serve_options.port_number(port)), workers or serve_options.cores(), poll
-    ).run()
+    address = Address(chosen.host, chosen.port)
+    Supervisor(plan, settings, address, chosen.workers or serve_options.cores(), chosen.poll).run()

@@ -1,4 +1,4 @@
-"""The newest checkpoint of a job, without reading it: its directory's name and time."""
+"""The directory of a job's checkpoints, and the newest one, without reading it: its directory's name and time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farandole.jobdir.layout import CHECKPOINTS, SPEC
-from farandole.storage import is_uri
+from farandole.spec import Job
+from farandole.storage import Location, is_uri, join_location, parse_location
 
 _NAME = re.compile(r"step-(?P<step>\d{9,})(?:-\d+)?")
 
@@ -25,6 +26,14 @@ class SavedCheckpoint:
 
     step: int
     saved_at: str
+
+
+def checkpoint_location(job: Job, directory: Path) -> Location:
+    """Return where the job's checkpoints are. In a location that the user chose, each job has its own folder."""
+    configured = job.train.checkpoint.directory
+    if configured is None:
+        return directory / CHECKPOINTS
+    return parse_location(join_location(configured, directory.name))
 
 
 def newest_checkpoint(directory: Path) -> SavedCheckpoint | None:

@@ -34,6 +34,7 @@ from farandole.launch.restarts import RestartPolicy
 from farandole.launch.result import DatasetSummary, TrainedModel, TrainingSummary
 from farandole.launch.ssh.spool_collection import MovedSpool, collect_spools
 from farandole.launch.ssh.staging import Staging
+from farandole.launch.trained_models import stage_models
 from farandole.process.messages import Result
 from farandole.process.retry import Backoff
 from farandole.shards import Manifest, load_key, read_manifest, require_policies
@@ -64,7 +65,7 @@ def train(
     Raises:
         DatasetError: There is no dataset, it is not protected as the job demands, or the key of its shards is missing.
         UnavailableError: Fewer than `resources.min_workers` answered for longer than `resources.wait_s`.
-        ModelError: The builder cannot be used.
+        ModelError: The builder cannot be used, or a trained model that the job names does not fit.
         TrainingError: The training failed more often than `resources.max_restarts` allows, or several times in the
             same way, or the disk is full.
     """
@@ -75,6 +76,8 @@ def train(
     if directory is None:
         directory = require_job_directory(job)
     with training_lock(directory):
+        if manifest is not None:
+            job = stage_models(job, manifest, directory, on_event)
         return Supervisor(job, directory, register, on_event).run()
 
 

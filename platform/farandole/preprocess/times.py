@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ _READERS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
 }
 
 
+@cache
+def _circle(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return sine and cosine of the positions of a cycle, float32 `[length + 1]`; the last, of a missing time, is 0.
+
+    A cycle has at most 366 positions, and a column millions of rows.
+    """
+    angles = np.arange(length) * (2 * np.pi / length)
+    sine, cosine = (np.append(wave(angles), 0).astype(np.float32) for wave in (np.sin, np.cos))
+    return sine, cosine
+
+
 @dataclass(frozen=True)
 class TimeTransform(ColumnsTransform):
     """The parts of one time: two float32 each (sine, cosine), or one int32 id each, where 0 is missing."""
@@ -80,8 +92,8 @@ class TimeTransform(ColumnsTransform):
             if self.spec.encoding == "category":
                 columns.append(np.where(missing, 0, position + 1).astype(np.int32))
                 continue
-            angle = position * (2 * np.pi / length)
-            columns += [np.where(missing, 0, wave(angle)).astype(np.float32) for wave in (np.sin, np.cos)]
+            position = np.where(missing, length, position)
+            columns += [wave[position] for wave in _circle(length)]
         return np.stack(columns, axis=1)
 
     def typical(self, raw_type: pa.DataType) -> Any:

@@ -19,12 +19,12 @@ from farandole.explaining.importance import Sample, named_metric
 from farandole.explaining.report import Limits, Report, explain_model
 from farandole.explaining.samples import sample_dataset, sample_file
 from farandole.process.atomic import write_atomic
-from farandole.serving.registry.bundles import FetchedBundle, fetch
 from farandole.serving.registry.runs import ALL_FIELDS, DATASET_MANIFEST, read_json, write_artifacts
 from farandole.shards import Dataset
+from farandole.tracking.model_store.bundles import FetchedBundle, fetch
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
 FOLDER = "explanations"
 REPORT = "report.json"
@@ -147,7 +147,7 @@ class _RunDocuments:
     def read(cls, run_id: str | None) -> _RunDocuments:
         if run_id is None:
             return cls(None, None, {}, {})
-        from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+        from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
         registry = Registry()
         job, manifest = (read_json(registry, run_id, path) or {} for path in (ALL_FIELDS, DATASET_MANIFEST))

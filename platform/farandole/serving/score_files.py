@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from farandole.errors import DataError, closest_match
 from farandole.process.atomic import atomic_file
-from farandole.spec import CsvSource
+from farandole.serving.csv_rows import CsvFormat, read_header, read_texts, separator_hint
 
-BLOCK_ROWS = 65_536
-"""Rows that are in memory together."""
+BLOCK_ROWS = 131_072
+"""Rows of a block. Each execution of a query builds the hash tables of its lookups again, which fewer rows pay for."""
 PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+CSV_DEFAULT = CsvFormat()
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,20 @@ class RowBlock:
     rows: pa.RecordBatch
 
 
-def check_files(paths: Sequence[Path], columns: Sequence[str], optional: frozenset[str] = frozenset()) -> None:
+def check_files(
+    paths: Sequence[Path],
+    columns: Sequence[str],
+    optional: frozenset[str] = frozenset(),
+    *,
+    csv: CsvFormat = CSV_DEFAULT,
+) -> None:
     """Check that files of rows can be read and have the columns that are needed.
 
     Args:
         paths: The files.
         columns: The columns.
         optional: Those of them that a file may lack.
+        csv: How CSV files are read.
 
     Raises:
         DataError: A file is missing, is of another format, or lacks a column.
@@ -66,31 +74,36 @@ def check_files(paths: Sequence[Path], columns: Sequence[str], optional: frozens
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; name CSV and Parquet files")
-        found = columns_of(path)
+        found = columns_of(path, csv)
         missing = [column for column in columns if column not in found and column not in optional]
         if missing:
             close = closest_match(missing[0], found)
-            hint = f"did you mean {close}?" if close else f"it has {', '.join(found[:12])}"
+            separator = None if is_parquet(path) else separator_hint(found)
+            hint = separator or (f"did you mean {close}?" if close else f"it has {', '.join(found[:12])}")
             raise DataError(f"{path}: has no column {missing[0]}, which the model needs; {hint}")
 
 
-def columns_of(path: Path) -> list[str]:
+def columns_of(path: Path, csv: CsvFormat = CSV_DEFAULT) -> list[str]:
     """Return the columns of a file.
+
+    Args:
+        path: The file.
+        csv: How it is read if it is a CSV file.
 
     Raises:
         DataError: It cannot be read.
     """
-    if _is_parquet(path):
+    if is_parquet(path):
         try:
             return list(pq.read_schema(path).names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: is not a whole Parquet file ({error}); write it again") from error
-    return [name for name in _header(path) if name]
+    return [name for name in read_header(path, csv) if name]
 
 
 def count_rows(parts: Sequence[FilePart]) -> int:
     """Return the number of rows of Parquet files, or parts of them; 0 if it is unknown, as for text."""
-    if not all(_is_parquet(part.path) for part in parts):
+    if not all(is_parquet(part.path) for part in parts):
         return 0
     total = 0
     for part in parts:
@@ -109,7 +122,7 @@ def divide(paths: Sequence[Path], rows: int) -> list[FilePart]:
     """
     parts: list[FilePart] = []
     for path in paths:
-        if not _is_parquet(path):
+        if not is_parquet(path):
             parts.append(FilePart(path))
             continue
         metadata = pq.read_metadata(path)
@@ -124,28 +137,37 @@ def divide(paths: Sequence[Path], rows: int) -> list[FilePart]:
     return parts
 
 
-def read_blocks(parts: Sequence[FilePart], columns: Sequence[str], block_rows: int = BLOCK_ROWS) -> Iterator[RowBlock]:
+def read_blocks(
+    parts: Sequence[FilePart], columns: Sequence[str], block_rows: int = BLOCK_ROWS, *, csv: CsvFormat = CSV_DEFAULT
+) -> Iterator[RowBlock]:
     """Read rows in the order of the files.
 
     Args:
         parts: The files, or parts of them.
         columns: The columns to read; a file may lack some.
         block_rows: The largest number of rows of a block.
+        csv: How CSV files are read.
 
     Raises:
         DataError: A file is damaged, or a record of a CSV file has too many or too few fields.
     """
     for part in parts:
-        read = _parquet_batches if _is_parquet(part.path) else _csv_batches
+        is_text = not is_parquet(part.path)
+        batches = read_texts(part.path, csv, columns) if is_text else _parquet_batches(part, columns, block_rows)
         first_row = part.first_row
-        for batch in read(part, columns, block_rows):
+        for batch in batches:
             for start in range(0, len(batch), block_rows):
                 rows = batch.slice(start, block_rows)
                 yield RowBlock(part.path, first_row, rows)
                 first_row += len(rows)
 
 
-def _is_parquet(path: Path) -> bool:
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is Parquet by its name, or else CSV.
+
+    Raises:
+        DataError: It is neither.
+    """
     if path.name.lower().endswith(PARQUET):
         return True
     if path.name.lower().endswith(CSV):
@@ -161,32 +183,6 @@ def _parquet_batches(part: FilePart, columns: Sequence[str], block_rows: int) ->
             yield from file.iter_batches(block_rows, row_groups=groups, columns=wanted, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{part.path}: is not a whole Parquet file ({error}); write it again") from error
-
-
-def _header(path: Path) -> list[str]:
-    from farandole.ingest.readers.csv_headers import check_header
-    from farandole.ingest.sources.files import SourceFiles
-
-    return check_header("rows", _csv_source(path), SourceFiles("rows", (path,)))
-
-
-def _csv_source(path: Path) -> CsvSource:
-    separator = "\t" if ".tsv" in path.name.lower() else ","
-    return CsvSource(path=str(path), format="csv", separator=separator, multiline=True)
-
-
-def _csv_batches(part: FilePart, columns: Sequence[str], block_rows: int) -> Iterator[pa.RecordBatch]:
-    """Read the columns as text: their missing values and types are those of the model, not those of the file."""
-    from farandole.ingest.readers.byte_ranges import ByteRange
-    from farandole.ingest.readers.csv_reader import CsvReader
-
-    header = tuple(_header(part.path))
-    texts = dict.fromkeys((name for name in columns if name in header), "string")
-    for found in CsvReader(_csv_source(part.path), header, texts).read(ByteRange(part.path)):
-        if found.malformed:
-            first = found.malformed[0]
-            raise DataError(f"{first.position}: {first.reason} ({first.found or 'the record cannot be read'}); fix it")
-        yield found.batch
 
 
 class RowWriter(Protocol):
@@ -205,11 +201,11 @@ def row_writer(output: Path, schema: pa.Schema) -> Iterator[RowWriter]:
     """
     if not output.parent.is_dir():
         raise DataError(f"{output.parent}: there is no such directory; create it, or choose another output")
-    is_parquet = _is_parquet(output)
-    if not is_parquet and output.suffix not in (".csv", ".tsv"):
+    as_parquet = is_parquet(output)
+    if not as_parquet and output.suffix not in (".csv", ".tsv"):
         raise DataError(f"{output}: predictions are written as .parquet, .csv or .tsv; choose one of these names")
     with atomic_file(output) as draft:
-        if is_parquet:
+        if as_parquet:
             with pq.ParquetWriter(draft, schema, compression="snappy") as writer:
                 yield writer
         else:

@@ -18,10 +18,20 @@ import pyarrow as pa
 from farandole.bundle import Bundle
 from farandole.errors import DataError, UserError
 from farandole.events import EventHandler, Progress, ignore_event
+from farandole.serving.csv_rows import CsvOptions, csv_format, line_of_row, source_of_rows
 from farandole.serving.query import TranslatedQuery, as_model_columns
-from farandole.serving.score_files import FilePart, RowBlock, check_files, count_rows, read_blocks, row_writer
+from farandole.serving.score_files import (
+    FilePart,
+    RowBlock,
+    check_files,
+    count_rows,
+    is_parquet,
+    read_blocks,
+    row_writer,
+)
 
 OnError = Literal["fail", "null"]
+CSV_OPTIONS = CsvOptions()
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,14 @@ class ScoringOptions:
         keep: Columns of the rows that stand beside the predictions.
         on_error: Whether a wrong row is an error, or has missing predictions and is counted.
         threads: Threads that compute. Default: the processor's cores that this process may use.
+        csv: How CSV files are written, where it is not as the job's source declares.
     """
 
     form: str | None = None
     keep: tuple[str, ...] = ()
     on_error: OnError = "fail"
     threads: int | None = None
+    csv: CsvOptions = CSV_OPTIONS
 
 
 DEFAULTS = ScoringOptions()
@@ -101,11 +113,13 @@ class RowScorer:
         bundle: The model.
         form: The form of the network. Default: the bundle's.
         keep: Columns of the rows that stand beside the predictions.
+        csv: How CSV files are written, where it is not as the job's source declares.
     """
 
     bundle: Bundle
     form: str | None = None
     keep: Sequence[str] = ()
+    csv: CsvOptions = CSV_OPTIONS
 
     def __post_init__(self) -> None:
         self._query = TranslatedQuery.load(self.bundle.path)
@@ -117,6 +131,9 @@ class RowScorer:
         """The columns of the rows that the model needs."""
         self.optional = frozenset(name for name, form in forms.items() if form.may_be_absent)
         """Those of them that rows may lack."""
+        source = self._query.source if self._query is not None else source_of_rows(self.bundle)
+        self.csv_format = csv_format(self.bundle, source, self.csv)
+        """How CSV files are read."""
         empty = self._predictor.predictions(self._predictor.outputs(self._features_of_nothing()))
         clash = sorted(set(self.keep) & set(empty))
         if clash:
@@ -189,7 +206,9 @@ class RowScorer:
 
     def check(self, paths: Sequence[Path]) -> None:
         """Check that files have the needed columns; see `check_files`."""
-        check_files(paths, self.needed, self.optional - set(self.keep))
+        check_files(paths, self.needed, self.optional - set(self.keep), csv=self.csv_format)
+        if self.csv.given and all(map(is_parquet, paths)):
+            raise UserError(f"{self.csv.given[0]}: has no effect, since no file is CSV; leave it out")
 
     def _features_of_nothing(self) -> dict[str, np.ndarray]:
         nothing: dict[str, list[Any]] = {name: [] for name in self._types}
@@ -237,7 +256,7 @@ def score_files(
     Raises:
         DataError: A file lacks a column or is damaged, or a row is wrong; the text names the file and the row.
     """
-    scorer = RowScorer(bundle, options.form, options.keep)
+    scorer = RowScorer(bundle, options.form, options.keep, options.csv)
     scorer.check(paths)
     threads = options.threads or len(os.sched_getaffinity(0))
     return score_parts(scorer, [FilePart(path) for path in paths], output, options.on_error, threads, on_event)
@@ -254,13 +273,13 @@ def score_parts(
     """Write the predictions for parts of files, which have been checked; see `score_files`."""
     started_s = time.monotonic()
     result, total = ScoringResult(str(output)), count_rows(parts)
-    blocks = read_blocks(parts, scorer.needed)
+    blocks = read_blocks(parts, scorer.needed, csv=scorer.csv_format)
     first = next(blocks, None)
     schema = scorer.schema(first.rows.schema if first is not None else None)
     with _one_torch_thread(), row_writer(output, schema) as writer, ThreadPoolExecutor(1) as writing:
         pending: Future[None] | None = None
         for block, scored in _in_order(scorer, _chain(first, blocks), on_error, threads):
-            _count(result, block, scored)
+            _count(result, scorer, block, scored)
             if pending is not None:
                 pending.result()
             pending = writing.submit(writer.write_batch, scored.batch.cast(schema))
@@ -296,17 +315,24 @@ def _score(scorer: RowScorer, block: RowBlock, on_error: OnError) -> ScoredBlock
     try:
         return scorer.score(block.rows, on_error)
     except _WrongRowError as error:
-        row = block.first_row + error.position + 1
-        raise DataError(f"{block.path}: row {row:,}: {error.reason}; fix it, or use --on-error null") from error
+        where = _position(scorer, block, error.position)
+        raise DataError(f"{where}: {error.reason}; fix it, or use --on-error null") from error
 
 
-def _count(result: ScoringResult, block: RowBlock, scored: ScoredBlock) -> None:
+def _position(scorer: RowScorer, block: RowBlock, position: int) -> str:
+    """Return the file, and the line of a row of a block, or its number if the file is not text."""
+    row = block.first_row + position
+    line = None if is_parquet(block.path) else line_of_row(block.path, scorer.csv_format, row)
+    return f"{block.path}: row {row + 1:,}" if line is None else f"{block.path}: line {line:,}"
+
+
+def _count(result: ScoringResult, scorer: RowScorer, block: RowBlock, scored: ScoredBlock) -> None:
     result.rows += len(scored.batch)
     result.excluded += scored.excluded
     result.failed += len(scored.failures)
     if scored.failures and result.first_failure is None:
         position, reason = scored.failures[0]
-        result.first_failure = f"{block.path}: row {block.first_row + position + 1:,}: {reason}"
+        result.first_failure = f"{_position(scorer, block, position)}: {reason}"
 
 
 def _chain(first: RowBlock | None, others: Iterator[RowBlock]) -> Iterator[RowBlock]:

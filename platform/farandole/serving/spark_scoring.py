@@ -11,6 +11,7 @@ from pathlib import Path
 
 from farandole.bundle import Bundle, open_bundle
 from farandole.errors import DataError
+from farandole.process.heap import keep_freed_memory
 from farandole.serving.score_files import FilePart, divide
 from farandole.serving.scoring import DEFAULTS, RowScorer, ScoringOptions, ScoringResult, score_parts
 
@@ -53,7 +54,7 @@ def score_on_spark(
     from farandole.ingest.spark.on_demand import run_tasks
 
     started_s = time.monotonic()
-    RowScorer(bundle, options.form, options.keep).check(paths)
+    RowScorer(bundle, options.form, options.keep, options.csv).check(paths)
     parts = divide([path.absolute() for path in paths], _TASK_ROWS)
     try:
         output.mkdir()
@@ -80,6 +81,7 @@ def score_task(task: ScoringTask) -> str:
     Returns:
         The result, as JSON.
     """
+    keep_freed_memory()
     scorer = _scorer(task.bundle, task.options)
     result = score_parts(scorer, [task.part], Path(task.output), task.options.on_error, threads=1)
     return json.dumps(result.to_dict())
@@ -88,4 +90,4 @@ def score_task(task: ScoringTask) -> str:
 @lru_cache(maxsize=1)
 def _scorer(bundle: str, options: ScoringOptions) -> RowScorer:
     """Load a model once for all tasks of a process."""
-    return RowScorer(open_bundle(bundle), options.form, options.keep)
+    return RowScorer(open_bundle(bundle), options.form, options.keep, options.csv)

@@ -1,7 +1,7 @@
 """The job file, validated before anything starts.
 
 One module for each part of the job file, one for the rules of several features, and six for the file as a whole (`job`,
-`job_file`, `overrides`, `shorthand`, `validation_errors`, `yaml_reader`): hence 21 files.
+`job_file`, `overrides`, `shorthand`, `validation_errors`, `yaml_reader`): hence 22 files.
 """
 
 from farandole.spec.augment import Augment, IdsAugment, ImageAugment, NumbersAugment, TokensAugment
@@ -40,6 +40,7 @@ from farandole.spec.privacy import (
     Redact,
 )
 from farandole.spec.resources import Hosts, Resources, parse_host
+from farandole.spec.serve import Serve
 from farandole.spec.sources import (
     CsvSource,
     ImageSource,
@@ -71,10 +72,12 @@ from farandole.spec.train import (
     metric_direction,
     metric_key,
 )
+from farandole.spec.trained_models import MODEL_FORMS, Distill, Prune
 
 __all__ = [
     "IDLE_CYCLE_VARIABLE",
     "METRICS",
+    "MODEL_FORMS",
     "MONTHS",
     "PLAIN_EPOCHS",
     "PLAIN_GLOBAL_BATCH_SIZE",
@@ -94,6 +97,7 @@ __all__ = [
     "CsvSource",
     "Data",
     "Dimension",
+    "Distill",
     "Drop",
     "EarlyStopping",
     "Ema",
@@ -123,6 +127,7 @@ __all__ = [
     "Pattern",
     "Policy",
     "Privacy",
+    "Prune",
     "Pseudonymise",
     "Range",
     "RecordSource",
@@ -131,6 +136,7 @@ __all__ = [
     "RowSource",
     "Rows",
     "Schedule",
+    "Serve",
     "Shards",
     "Source",
     "Spec",

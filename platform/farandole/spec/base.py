@@ -70,7 +70,7 @@ def expand_variables(text: str, environment: dict[str, str] | None = None) -> st
     return _VARIABLE.sub(replace, text)
 
 
-def _resolve(path: str, info: ValidationInfo) -> str:
+def resolve_path(path: str, info: ValidationInfo) -> str:
     """Expand variables and `~`, and make a relative path absolute, starting from the job file's folder."""
     if not path:
         raise ValueError("a path must not be empty")
@@ -90,5 +90,5 @@ def _resolve(path: str, info: ValidationInfo) -> str:
     return os.path.normpath(absolute.absolute())
 
 
-PathText = Annotated[str, AfterValidator(_resolve)]
+PathText = Annotated[str, AfterValidator(resolve_path)]
 """A path or URI: `~`, `${NAME}` and `${NAME:-default}` are expanded; relative to the job file's folder."""

@@ -14,6 +14,7 @@ from farandole.spec.base import INTERNAL, Spec, non_default_fields
 from farandole.spec.data import Data
 from farandole.spec.feature_groups import feature_groups
 from farandole.spec.resources import Resources
+from farandole.spec.serve import Serve
 from farandole.spec.sweep import Sweep
 from farandole.spec.tracking import Tracking
 from farandole.spec.train import LOSSES, METRICS, Model, Train, is_function_reference, metric_direction, metric_key
@@ -49,6 +50,8 @@ class Job(Spec):
     """Where the job runs when it is submitted."""
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands ignore it."""
+    serve: Serve | None = None
+    """How `farandole serve` answers with the job's model; all other commands but `farandole deploy` ignore it."""
     folder: str | None = Field(default=None, json_schema_extra=INTERNAL)
     """The folder of the user's modules. Default: the job file's folder."""
 
@@ -87,6 +90,7 @@ class Job(Spec):
             *self._augment_problems(),
             *self._checkpoint_problems(),
             *self._sweep_problems(),
+            *(self.serve.problems() if self.serve is not None else ()),
         ]
         if problems:
             raise ValueError("\n".join(problems))

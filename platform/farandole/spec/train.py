@@ -20,6 +20,7 @@ from farandole.spec.augment import Augment
 from farandole.spec.base import PathText, Spec, non_default_fields
 from farandole.spec.features import IDENTIFIERS_ONLY, Identifier
 from farandole.spec.horovod import Horovod
+from farandole.spec.trained_models import Distill, Prune
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "accuracy", "log_loss"),
@@ -287,6 +288,10 @@ class Train(Spec):
     """How gradients update the weights."""
     schedule: Annotated[Annotated[Schedule, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
     """The learning rate over the steps. `auto`: see `epochs`; constant for other builders."""
+    distill: Distill | None = None
+    """A trained model that the network learns from as well, usually a larger one."""
+    prune: Prune | None = None
+    """A trained model to start from, most of whose weights stay 0."""
     augment: Annotated[dict[Identifier, Augment], Field(json_schema_extra=IDENTIFIERS_ONLY)] = Field(
         default_factory=dict
     )
@@ -391,6 +396,12 @@ class Train(Spec):
     def smoothing(self) -> float:
         """The fraction of each label's weight that is spread over all classes."""
         return 0.0 if self.label_smoothing == "auto" else self.label_smoothing
+
+    @property
+    def trained_models(self) -> dict[str, Distill | Prune]:
+        """The parts that name trained models, by field."""
+        parts = {"distill": self.distill, "prune": self.prune}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -170,7 +170,8 @@ def _check_resumable(directory: Path, job: Job) -> None:
 
 
 def _comparable(job: Job) -> dict[str, Any]:
-    fields: dict[str, Any] = job.model_dump(mode="json", exclude={"tracking": True, "sweep": set(_RESUMABLE_CHANGES)})
+    ignored: dict[str, Any] = {"tracking": True, "serve": True, "sweep": set(_RESUMABLE_CHANGES)}
+    fields: dict[str, Any] = job.model_dump(mode="json", exclude=ignored)
     return fields
 
 

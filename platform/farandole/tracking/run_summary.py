@@ -25,7 +25,7 @@ DIGEST_CHARACTERS = 8
 _MAX_NAME_CHARACTERS = 70
 _MAX_VALUE_CHARACTERS = 24
 _MAX_PARAM_CHARACTERS = 500
-_NOT_PARAMS = ("name", "folder", "tracking", "backend", "sweep")
+_NOT_PARAMS = ("name", "folder", "tracking", "backend", "sweep", "serve")
 """Parts of a job that say where it runs and is recorded, not what it learns; the artifact has the whole job."""
 _MLFLOW_TYPES = {
     "tinyint": "integer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from farandole.bundle.staged import staged_bundle
 from farandole.errors import SpecError
 from farandole.events import EventHandler, Message
 from farandole.loading import Augmentation, TrainingLoader
@@ -19,6 +20,7 @@ from farandole.training.checkpoint import (
     open_backend,
 )
 from farandole.training.consensus import Consensus
+from farandole.training.distillation import Distillation, Teacher
 from farandole.training.evaluation.early_stopping import EarlyStopping
 from farandole.training.evaluation.evaluator import Evaluator
 from farandole.training.evaluation.metrics import FALLBACK_METRIC, measure, metric_functions
@@ -30,6 +32,7 @@ from farandole.training.optim.grad_sync import GradientSync, ReplicatedGradientS
 from farandole.training.optim.schedule import ReduceOnPlateau
 from farandole.training.optim.zero import ShardedGradientSync
 from farandole.training.precision import LossScaler
+from farandole.training.pruning import Pruning
 from farandole.training.step import Stepper
 from farandole.training.stop import StopSwitch
 from farandole.training.timing import TimeSplit
@@ -107,6 +110,8 @@ def make_stepper(
     grad_sync: GradientSync,
     scaler: LossScaler | None,
     average: ExponentialMovingAverage | None,
+    distillation: Distillation | None,
+    pruning: Pruning | None,
     time_split: TimeSplit,
 ) -> Stepper:
     """Create the part that takes optimizer steps."""
@@ -121,21 +126,58 @@ def make_stepper(
         grad_sync=grad_sync,
         scaler=scaler,
         average=average,
+        distillation=distillation,
+        pruning=pruning,
         gang=gang,
         device=device,
         time_split=time_split,
     )
 
 
-def make_evaluator(job: Job, dataset: Dataset, model: nn.Module, gang: World, device: torch.device) -> Evaluator:
-    """Create the part that evaluates the network on a split."""
+def make_distillation(job: Job, dataset: Dataset, checkpoints: Location, device: torch.device) -> Distillation | None:
+    """Load the teacher, if the job has one.
+
+    Args:
+        job: The job.
+        dataset: The dataset.
+        checkpoints: Directory or URI of the checkpoints, which has a copy of the teacher.
+        device: Device of the network.
+
+    Raises:
+        BundleError: There is no copy, or it is damaged.
+    """
+    spec, schema = job.train.distill, dataset.manifest.columns
+    if spec is None:
+        return None
+    with staged_bundle(spec.digest or "", checkpoints, "train.distill.teacher") as bundle:
+        teacher = Teacher(bundle, schema, device)
+    return Distillation(teacher, schema.target, spec.weight, spec.temperature)
+
+
+def make_pruning(job: Job, model: nn.Module, checkpoints: Location) -> Pruning | None:
+    """Give the network the weights of a trained one, and prune them, if the job configures it.
+
+    Raises:
+        BundleError: There is no copy of the trained model, it is damaged, or its weights do not fit the network.
+    """
+    spec = job.train.prune
+    if spec is None:
+        return None
+    with staged_bundle(spec.digest or "", checkpoints, "train.prune.model") as bundle:
+        return Pruning(model, bundle, spec.share)
+
+
+def make_evaluator(
+    job: Job, dataset: Dataset, model: nn.Module, gang: World, device: torch.device, precision: str | None = None
+) -> Evaluator:
+    """Create the part that evaluates a network on a split, by default in the precision of the training."""
     label, user_metrics = dataset.manifest.columns.target, metric_functions(job)
     return Evaluator(
         dataset,
         model,
         gang,
         device,
-        job.train.precision,
+        precision or job.train.precision,
         lambda outputs, labels: measure(job, outputs, labels, label, user_metrics),
     )
 

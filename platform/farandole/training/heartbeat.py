@@ -60,9 +60,10 @@ def current_position() -> tuple[int, int] | None:
 
 def _beat(rank: int) -> None:
     while True:
+        has_stepped = _has_stepped.is_set()  # before the heartbeat, which may just miss the first step
         _send(rank)
         # The first step is reported at once, because it ends the measured time of a recovery.
-        if _has_stepped.is_set():
+        if has_stepped:
             time.sleep(_INTERVAL_S)
         else:
             _has_stepped.wait(_INTERVAL_S)

@@ -108,12 +108,12 @@ def row_losses(loss: RowLoss, outputs: torch.Tensor, label: torch.Tensor) -> tor
     Args:
         loss: The loss function.
         outputs: `[B, O]`, or `[B, K, O]`, the outputs of K networks that are trained together.
-        label: `[B]`.
+        label: `[B]`, or whatever else the function takes for each row.
     """
     if outputs.ndim < 3:
         return loss(outputs, label)
     rows, members, _ = outputs.shape
-    return loss(outputs.flatten(0, 1), label.repeat_interleave(members)).view(rows, members).mean(1)
+    return loss(outputs.flatten(0, 1), label.repeat_interleave(members, 0)).view(rows, members).mean(1)
 
 
 def check_outputs(
@@ -190,7 +190,7 @@ def output_bias(job: Job, dataset: Dataset, gang: World) -> torch.Tensor:
 
 
 def constant_loss(job: Job, label: LabelColumn, output: np.ndarray, statistics: dict[str, Any]) -> float | None:
-    """Return the training loss of the trivial baseline; None if the loss is not the default one.
+    """Return the training loss of the trivial baseline; None if the loss is not the default one of the label alone.
 
     Args:
         job: The job.
@@ -198,7 +198,7 @@ def constant_loss(job: Job, label: LabelColumn, output: np.ndarray, statistics: 
         output: The baseline's outputs for a row, float64 `[O]`: log-odds or logarithms of the classes' frequencies.
         statistics: The manifest's statistics of the label's column.
     """
-    if job.train.loss != "auto" or job.train.class_weights is not None:
+    if job.train.loss != "auto" or job.train.class_weights is not None or job.train.distill is not None:
         return None
     if label.kind == "regression":
         if label.scale is None:

@@ -18,6 +18,7 @@ from farandole.bundle.documents import TrainingRecord
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.explaining.model import require_captum
+from farandole.jobdir.checkpoints import checkpoint_location
 from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.collection import paused_collection
@@ -27,7 +28,6 @@ from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
 from farandole.training import world
-from farandole.training.checkpoint import checkpoint_location
 from farandole.training.evaluation.baselines import boosting_process
 from farandole.training.evaluation.evaluator import EvaluationResult
 from farandole.training.evaluation.report import Reporter
@@ -137,9 +137,10 @@ def _train_and_record(job: Job, gang: World, directory: Path, register: bool, sw
         _report(gang, StageStarted("evaluate", "evaluating on the test split"))
         test = trainer.evaluate("test")
         metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in (test.metrics if test else {}).items())
+        teacher = trainer.evaluate_teacher("test")
         _report(gang, StageEnded("evaluate", f"test {metrics}" if test else "there is no test split"))
         if gang.is_rank_zero:
-            reporter = Reporter(job, dataset, test, boosting)
+            reporter = Reporter(job, dataset, test, boosting, teacher)
             reporter.describe(result)
             with shared_program(gang, directory, result.weights_digest):
                 _record_results(trainer, result, test, reporter, recorder(), register)
@@ -305,10 +306,15 @@ def _model_card(
 
 def _identity(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what a checkpoint belongs to: it may be resumed with other workers or more epochs, not with other data."""
+    # Of trained models, the digests count and not the names; without any, nothing is added to older checkpoints.
+    models = {
+        name: part.model_dump(mode="json", exclude={"teacher", "model"})
+        for name, part in job.train.trained_models.items()
+    }
     return {
         "dataset": dataset.manifest.digest,
         "model": job.network.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude=_NOT_IN_IDENTITY),
+        "train": job.train.model_dump(mode="json", exclude={*_NOT_IN_IDENTITY, "distill", "prune"}) | models,
     }
 
 

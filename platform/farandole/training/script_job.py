@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from farandole.errors import ModelError, TrainingError
 from farandole.events import Message, StageEnded, StageStarted, format_count
+from farandole.jobdir.checkpoints import checkpoint_location
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
 from farandole.shards import Manifest, read_manifest, require_policies
 from farandole.spec import Job
 from farandole.tracking.store import resolve_store
 from farandole.training import script_session, world
-from farandole.training.checkpoint import checkpoint_location
 from farandole.training.script_session import ScriptSession
 from farandole.training.stop import Stopped, StopSwitch
 from farandole.training.world import World

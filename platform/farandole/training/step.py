@@ -15,10 +15,12 @@ from farandole.loading.slicing import slice_bounds
 from farandole.shards import LabelColumn
 from farandole.spec import Train
 from farandole.training.diagnosis import NonFiniteDiagnosis
+from farandole.training.distillation import Distillation
 from farandole.training.losses import RowLoss, check_outputs, row_losses
 from farandole.training.optim.ema import ExponentialMovingAverage
 from farandole.training.optim.grad_sync import GradientSync
 from farandole.training.precision import LossScaler, autocast
+from farandole.training.pruning import Pruning
 from farandole.training.timing import TimeSplit
 from farandole.training.world import World
 
@@ -38,6 +40,8 @@ class Stepper:
         grad_sync: Sums gradients and updates the weights.
         scaler: Loss scaler for fp16.
         average: Moving average of the weights.
+        distillation: The loss from a teacher, if there is one.
+        pruning: The weights that stay 0, if there are any.
         gang: Position of this rank.
         device: Device of the network.
         time_split: Time by activity.
@@ -51,6 +55,8 @@ class Stepper:
     grad_sync: GradientSync
     scaler: LossScaler | None
     average: ExponentialMovingAverage | None
+    distillation: Distillation | None
+    pruning: Pruning | None
     gang: World
     device: torch.device
     time_split: TimeSplit
@@ -93,7 +99,10 @@ class Stepper:
             outputs = self.forward(**batch.features)
         members = getattr(self.model, "members", None) if self.model.training else None
         check_outputs(outputs, batch.rows, self.label, members=members if isinstance(members, int) else None)
-        return row_losses(self.loss, outputs.float(), batch.label)
+        losses = row_losses(self.loss, outputs.float(), batch.label)
+        if self.distillation is None:
+            return losses
+        return self.distillation.mix(losses, outputs.float(), batch.features)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Compute the gradients in parts, of which the last starts their sum; returns the loss of each row."""
@@ -119,6 +128,8 @@ class Stepper:
         if factor != 1.0:
             self.grad_sync.scale(factor)
         self.grad_sync.step(learning_rate)
+        if self.pruning is not None:
+            self.pruning.apply()
         if self.average is not None:
             self.average.update()
 

@@ -78,6 +78,8 @@ class Trainer:
         build.initialize_inputs(job, self.dataset, self.model)
         build.initialize_output(job, self.dataset, self.model, self.gang)
         self.model.to(self.device)
+        self._pruning = build.make_pruning(job, self.model, self.directory)
+        self._distillation = build.make_distillation(job, self.dataset, self.directory, self.device)
         check_single_rows(job, self.dataset, self.model, self.gang, self.device)
         check_evaluation(self.dataset, self.model, self.device)
         if spec.channels_last:
@@ -96,6 +98,8 @@ class Trainer:
             grad_sync=self._grad_sync,
             scaler=self._scaler,
             average=self._average,
+            distillation=self._distillation,
+            pruning=self._pruning,
             time_split=self.time_split,
         )
         self._evaluator = build.make_evaluator(job, self.dataset, self.model, self.gang, self.device)
@@ -157,6 +161,13 @@ class Trainer:
         with self._final_weights():
             return self._evaluator.evaluate(split)
 
+    def evaluate_teacher(self, split: str) -> EvaluationResult | None:
+        """Evaluate the teacher on a split, on all ranks; returns None if the job has none, or the split is empty."""
+        if self._distillation is None:
+            return None
+        teacher = self._distillation.teacher
+        return build.make_evaluator(self.job, self.dataset, teacher, self.gang, self.device, "fp32").evaluate(split)
+
     # State ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,6 +202,7 @@ class Trainer:
             "scaler": self._scaler,
             "plateau": self._plateau,
             "stopper": self._early_stopping,
+            "pruning": self._pruning,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from horovod.torch import mpi_lib_v2
 from torch import nn
 
 from farandole.errors import UnavailableError
+from farandole.process.heap import keep_freed_memory
 from farandole.process.messages import WORKERS_VARIABLE
 from farandole.spec import IDLE_CYCLE_VARIABLE, Horovod
 
@@ -31,10 +30,6 @@ _CYCLES = {"HOROVOD_CYCLE_TIME": "0.2", IDLE_CYCLE_VARIABLE: "20"}
 Other builds know only the first, and would negotiate about nothing five thousand times a second."""
 _GPU_SYMBOL = "horovod_torch_allreduce_async_torch_cuda_FloatTensor"
 """A function that only builds with CUDA have."""
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
-_MAX_MMAP_THRESHOLD = 32 * 2**20
-"""glibc accepts no larger threshold."""
 
 PeerLostError = HorovodInternalError
 """Raised by collective operations in the surviving ranks when another rank has died."""
@@ -85,20 +80,6 @@ def init() -> Iterator[World]:
         yield World(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
     finally:
         hvd.shutdown()
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep the memory that this process frees.
-
-    Each step frees what it allocated, and the next step needs the same memory again. By default glibc returns large
-    blocks to the kernel, which then zeroes every page again: 20 to 30% of the time of a small convolutional network.
-    Has no effect with other C libraries.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
-        mallopt(_TRIM_THRESHOLD, 2**30)
-        mallopt(_TOP_PAD, 16 * 2**20)
 
 
 @dataclass(frozen=True)

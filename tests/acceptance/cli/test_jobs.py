@@ -31,7 +31,8 @@ STEPS = -(-ROWS["train"] // BATCH_ROWS)
 def test_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weights_as_run(
     home: Path, write_job: WriteJob
 ) -> None:
-    job = write_job()
+    # The boosted trees are late on a busy machine, which is a warning among the stages.
+    job = write_job(train__baseline="trivial")
     shown, terminal = pty.openpty()
     submitting = subprocess.Popen(
         [FARANDOLE, "submit", str(job), "--json"],
@@ -49,7 +50,7 @@ def test_job_outlives_the_terminal_that_submitted_it_and_gives_the_same_weights_
     stages = [line.split(" ", 1)[1].partition(":")[0] for line in log.stdout.splitlines()]
     assert [stage for stage in dict.fromkeys(stages) if not stage.startswith("epoch")][1:] == [
         "prepare", "train", "evaluate", "register", "succeeded",
-    ]  # fmt: skip
+    ], log.stdout  # fmt: skip
     result = json.loads((home / "jobs" / job_id / "result.json").read_text())
     assert status["mlflow_run_id"] == result["training"]["mlflow_run_id"]
     again = document("run", job)

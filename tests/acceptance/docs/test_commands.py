@@ -27,6 +27,7 @@ _ORDER = (
     "docs/data.md",
     "docs/training.md",
     "docs/submitted_jobs.md",
+    "docs/compression.md",
     "docs/models.md",
     "docs/bundle.md",
     "docs/explaining.md",

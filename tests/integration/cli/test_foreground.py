@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,10 @@ from mlflow import MlflowClient
 
 from tests.support.command import FARANDOLE, document, farandole
 from tests.support.made_data import WriteJob
-from tests.support.queued import wait_until
+from tests.support.queued import TRAINING_S, wait_until
 
 
 @pytest.mark.slow(seconds=90)
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("ended")
 def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     home: Path, write_job: WriteJob, tmp_path: Path
@@ -22,9 +22,20 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     marks = tmp_path / "marks"
     marks.mkdir()
     model = {"builder": "network:build_slow", "options": {"marks": str(marks), "step_s": 0.1}}
-    job = write_job(model=model, train__epochs=12, resources__workers=1, train__checkpoint={"every_steps": 2})
+    (marks / "hold").write_text("30")  # of 60: the commands below take longer than the training on a busy machine
+    job = write_job(
+        model=model,
+        train__epochs=4,
+        train__baseline="trivial",
+        resources__workers=1,
+        train__checkpoint={"every_steps": 2},
+    )
     command = [FARANDOLE, "train", str(job), "--set", "train.seed=3"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training,
+        ExitStack() as stack,
+    ):
+        stack.callback(training.kill)  # after a failure as well: it would be held for ever
         wait_until(lambda: any(each["checkpoint"] for each in document("jobs")))
         (status,) = document("jobs")
         assert (status["backend"], status["state"], status["stage"]) == ("foreground", "running", "train")
@@ -43,15 +54,20 @@ def test_job_in_the_foreground_is_listed_followed_killed_and_continued(
     assert farandole("logs", status["id"]).stdout.splitlines()[-1].endswith("was killed")
     # at once, while its MLflow run may still be closed, and from another directory
     command = [FARANDOLE, *resumed.split()]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again:
+    with (
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again,
+        ExitStack() as stack,
+    ):
+        stack.callback(again.kill)
         wait_until(lambda: again.poll() is not None or document("status", status["id"])["attempt"] == 2)
         assert again.poll() is None, again.communicate()[1]
         assert document("status", status["id"])["details"]["starts"] == 2
         again.kill()
         again.communicate()
+    (marks / "hold").rename(marks / "released")
     retried = document("retry", status["id"])
     assert (retried["id"], retried["backend"]) == (status["id"], "local")
-    wait_until(lambda: document("status", status["id"])["state"] not in ("queued", "running"), 300)
+    wait_until(lambda: document("status", status["id"])["state"] not in ("queued", "running"), TRAINING_S)
     ended = document("status", status["id"])
     assert ended["state"] == "succeeded", ended["reason"]
     assert ended["attempt"] >= 3

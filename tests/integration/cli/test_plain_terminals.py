@@ -31,7 +31,6 @@ print("codes " + json.dumps(codes))
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_every_command_prints_plain_text(encoding: str, home: Path, write_job: WriteJob, tmp_path: Path) -> None:
     job = write_job()

@@ -16,7 +16,7 @@ from tests.support.bundles import ROWS, write_small_bundle
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "farandole", "predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow(seconds=25)
@@ -41,7 +41,7 @@ def test_a_wrong_row_ends_the_command_with_code_2(tmp_path: Path) -> None:
     rows.write_text("size,colour\n1,red\nx,blue\n")
     failed = predict(bundle, rows, "-o", tmp_path / "out.csv")
     assert failed.returncode == 2
-    assert "rows.csv: row 2: column size: 'x' is not double" in failed.stderr
+    assert "rows.csv: line 3: column size: 'x' is not double" in failed.stderr
     assert "Traceback" not in failed.stderr
     done = predict(bundle, rows, "-o", tmp_path / "out.csv", "--on-error", "null")
     assert done.returncode == 0

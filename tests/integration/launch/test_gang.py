@@ -28,7 +28,7 @@ def _failure(job: Job) -> FarandoleError:
 
 @slow
 def test_exit_of_a_rank_is_reported_with_its_code_and_its_last_output(home: Path, make_job: MakeJob) -> None:
-    error = _failure(make_job(model=_failing("exit")))
+    error = _failure(make_job(model=_failing("exit"), train__baseline="off"))
     (log,) = home.glob("jobs/*/logs/attempt-1/rank-1.log")
     assert str(error) == f"train: worker 1 ended with exit code 7; its log is {log}"
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
@@ -40,7 +40,7 @@ def test_exit_of_a_rank_is_reported_with_its_code_and_its_last_output(home: Path
 
 @slow
 def test_exception_in_a_rank_is_reported_once_with_its_location(home: Path, make_job: MakeJob) -> None:
-    job = make_job(model=_failing("raise"))
+    job = make_job(model=_failing("raise"), train__baseline="off")
     error = _failure(job)
     assert isinstance(error, TrainingError)
     assert "ValueError: the third step is too much in " in str(error)
@@ -52,7 +52,8 @@ def test_exception_in_a_rank_is_reported_once_with_its_location(home: Path, make
 
 @slow
 def test_exception_of_the_builder_is_reported_once_as_an_error_of_the_user(home: Path, make_job: MakeJob) -> None:
-    job = make_job(model={"builder": "network:build_raising", "options": {"depth": 3}}, resources__max_restarts=2)
+    model = {"builder": "network:build_raising", "options": {"depth": 3}}
+    job = make_job(model=model, train__baseline="off", resources__max_restarts=2)
     error = _failure(job)
     assert isinstance(error, ModelError)
     assert error.exit_code == 2
@@ -67,7 +68,7 @@ def test_unusable_mlflow_store_is_reported_without_its_password(
     home: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@no such host")
-    error = _failure(make_job())
+    error = _failure(make_job(train__baseline="off"))
     assert isinstance(error, UnavailableError)
     assert error.exit_code == 3
     assert str(error).startswith("tracking.uri: http://no such host: the MLflow store cannot be used (")

@@ -14,8 +14,6 @@ from farandole.errors import DatasetError, SpecError, TrainingError
 from farandole.launch import train
 from farandole.spec import Job
 
-pytestmark = pytest.mark.timeout(600)
-
 MakeJob = Callable[..., Job]
 
 

@@ -66,7 +66,9 @@ def test_a_bundle_is_explained_by_the_rows_of_a_file(bundle: Path, rows: Path, t
 def test_the_command_prints_a_table_of_80_columns(bundle: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = CliRunner().invoke(
-        cli.app, ["explain", str(bundle), "--data", str(rows), "--repeats", "2"], catch_exceptions=False
+        cli.app,
+        ["explain", str(bundle), "--data", str(rows), "--repeats", "2", "--seconds", "1000"],
+        catch_exceptions=False,
     )
     assert done.exit_code == 0
     assert "loss of roc_auc" in done.output

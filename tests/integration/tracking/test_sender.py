@@ -171,18 +171,18 @@ def test_rejected_credentials_and_servers_other_than_mlflow_are_errors_at_the_st
 def test_a_server_that_rejects_requests_later_is_retried(home: Path, status: int) -> None:
     directory = home / "jobs" / "later"
     store = f"sqlite:///{home / 'mlflow.db'}"
-    with _rejecting_server(503) as (address, _):
-        pass
     events = EventList()
-    with record_run(Tracking(uri=f"http://{address}", wait_s=0.3), directory, events) as recorder:
-        port = int(address.rpartition(":")[2])
-        server = _server_on_port(port, status)
+    with (
+        _absent_server(status) as server,
+        record_run(Tracking(uri=f"http://127.0.0.1:{server.server_port}", wait_s=0.3), directory, events) as recorder,
+    ):
+        server.server_activate()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             recorder.log_metrics({"loss": 0.0}, 0)
             recorder.drain(0.5)
         finally:
             server.shutdown()
-            server.server_close()
     assert "has not accepted 3 records" in events.warnings[-1]
     (synced,) = sync(uri=store)
     assert synced.unsent == 0
@@ -190,7 +190,9 @@ def test_a_server_that_rejects_requests_later_is_retried(home: Path, status: int
     assert not (directory / "tracking/chief").exists()
 
 
-def _server_on_port(port: int, status: int) -> ThreadingHTTPServer:
+def _absent_server(status: int) -> ThreadingHTTPServer:
+    """Return a server that keeps its port, but does not listen before it is activated."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -202,8 +204,8 @@ def _server_on_port(port: int, status: int) -> ThreadingHTTPServer:
         def log_message(self, *arguments: Any) -> None:
             """Log nothing, since it would go to stderr."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+    server.server_bind()
     return server
 
 

@@ -18,9 +18,18 @@ _OTHER_NODE = """
 import sys, time
 from pathlib import Path
 from farandole.spec import Tracking
-from farandole.tracking.system_metrics import record_system_metrics
-with record_system_metrics(Tracking(), Path(sys.argv[1]), None):
-    time.sleep(2)
+from farandole.tracking import system_metrics
+
+sampled, sample_node = [], system_metrics.sample_node
+
+def sample_and_count(log, started_ms):
+    return sample_node(lambda values, step: (log(values, step), sampled.append(step)), started_ms)
+
+system_metrics.sample_node = sample_and_count
+system_metrics._DRAIN_TIMEOUT_S = 60.0
+with system_metrics.record_system_metrics(Tracking(), Path(sys.argv[1]), None):
+    while len(sampled) < 3:
+        time.sleep(0.05)
 """
 
 

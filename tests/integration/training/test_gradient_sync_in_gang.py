@@ -18,7 +18,7 @@ from farandole.training import world
 from tests.support.in_gang import PLAIN, STEPS, VARIANTS, UnusualNetwork, embedding_ids, train
 from tests.support.paths import SUPPORT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
 SAME_AS = {

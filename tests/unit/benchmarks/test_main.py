@@ -14,7 +14,10 @@ from benchmarks.loader.bench import OWN_SYSTEMS, PEERS
 from benchmarks.loader.cases import CASES
 from tests.support.paths import ROOT
 
-COMMANDS = ["loader", "ingest", "train", "checkpoint", "recover", "start", "end_to_end", "serve", "tables", "queue"]
+COMMANDS = [
+    *("loader", "ingest", "train", "checkpoint", "recover", "start", "end_to_end"),
+    *("serve", "predict", "tables", "queue"),
+]
 
 
 def test_every_benchmark_is_a_command() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,18 @@ def test_dry_run_prints_the_objects() -> None:
     assert "*id" not in done.stdout
     as_json = _run("deploy", MODEL, "--name", "trips", "--dry-run", "--json")
     assert {each["metadata"]["name"] for each in json.loads(as_json.stdout)["objects"]} == {"serving-trips"}
+
+
+def test_job_file_names_the_model(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    start = "name: trips\ndata: {sources: {a: {path: a.csv}}, features: {b: {kind: numeric}}}\n"
+    job.write_text(start + "serve: {alias: best}", encoding="utf-8")
+    done = _run("deploy", str(job), "--replicas", "1:3", "--image", "example/serve:2", "--dry-run")
+    expected = render_service(ServiceSpec("models:/trips@best", "serving-trips", Replicas(1, 3), "example/serve:2"))
+    assert list(yaml.safe_load_all(done.stdout)) == expected
+    job.write_text(start + "serve: {split: {a: 0.5, b: 0.5}}", encoding="utf-8")
+    with pytest.raises(FarandoleError, match=r"serve: a service in a cluster answers with one version"):
+        _run("deploy", str(job), "--dry-run")
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,19 @@ import sys
 
 import pytest
 
+from farandole.cli import progress
 from farandole.cli.progress import event_display
 from farandole.events import Message, Progress, StageEnded, StageStarted
 
 _JOB = """
-import time
+import sys
 from farandole.cli.progress import event_display
 from farandole.events import Message, Progress, StageEnded, StageStarted
 with event_display() as on_event:
     on_event(StageStarted("train", "training on 2 workers"))
     for done in (100, 200):
         on_event(Progress("train", done, 400, "rows", "epoch 1 of 2", 1234.5))
-        time.sleep(0.3)
+        sys.stdin.readline()
     on_event(Message("a [/note] with [brackets]", level="warning"))
     on_event(StageEnded("train", "4 steps, [fast]"))
 """
@@ -29,9 +30,12 @@ with event_display() as on_event:
 def test_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -> None:
     shown, terminal = pty.openpty()
     variables = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen([sys.executable, "-c", _JOB], stderr=terminal, stdout=terminal, env=variables)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _JOB], stdin=subprocess.PIPE, stderr=terminal, stdout=terminal, env=variables
+    )
+    assert process.stdin is not None
     os.close(terminal)
-    text = b""
+    text, awaited = b"", [b"1,230 rows/s", b" left"]  # after the first event, and after the second
     while True:
         try:
             part = os.read(shown, 65536)
@@ -40,8 +44,13 @@ def test_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -
         if not part:
             break
         text += part
+        while awaited and awaited[0] in text:
+            del awaited[0]
+            process.stdin.write(b"\n")
+            process.stdin.flush()
     os.close(shown)
-    assert process.wait(timeout=30) == 0
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
     drawn = text.decode()
     assert "1,230 rows/s" in drawn
     assert "epoch 1 of 2" in drawn
@@ -50,7 +59,10 @@ def test_terminal_shows_the_rate_and_the_time_left_then_a_line_for_the_stage() -
     assert "4 steps, [fast]" in drawn
 
 
-def test_pipe_gets_lines_but_not_one_for_every_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_gets_lines_but_not_one_for_every_event(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 3600.0)
     with event_display() as on_event:
         on_event(StageStarted("prepare", "preparing x"))
         for done in range(50):

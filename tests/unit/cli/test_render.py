@@ -65,6 +65,13 @@ def _words(capsys: Capture) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
+def test_teacher_has_a_column_beside_its_student(capsys: Capture) -> None:
+    text = _training(capsys, evaluation={"baselines": {"teacher": {"roc_auc": 0.854}, "prior": {"roc_auc": 0.5}}})
+    assert "metric test teacher baseline" in text
+    assert "roc_auc 0.81 0.854 0.5" in text
+    assert "compared with teacher: the model of train.distill baseline: the frequencies of the classes" in text
+
+
 def test_training_is_shown_with_rounded_numbers_and_where_the_time_went(capsys: Capture) -> None:
     text = _training(capsys)
     assert "small: models:/small/3" in text

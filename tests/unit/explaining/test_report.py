@@ -75,20 +75,24 @@ def test_what_the_time_does_not_suffice_for_is_listed() -> None:
 
 
 def test_rows_without_labels_are_explained_without_a_metric() -> None:
-    document = _report("text", Limits(rows=20), labelled=False).document
+    document = _report("text", Limits(rows=20, seconds=1000), labelled=False).document
     assert document["score"] is None
     assert document["skipped"] == ["permutation importance: the rows have no label"]
     assert document["columns"]["words"]["attribution"]["share"] == 1
 
 
 def test_single_rows_can_be_withheld() -> None:
-    report = _report("text", Limits(rows=20, repeats=1, shows_rows=False))
+    report = _report("text", Limits(rows=20, repeats=1, seconds=1000, shows_rows=False))
     assert report.rows == []
     assert report.document["single_rows"] == []
 
 
 def test_results_are_the_same_every_time() -> None:
-    first, again = ({**_report("text", Limits(rows=30, repeats=2)).document, "seconds": 0} for _ in range(2))
+    first, again = (
+        {**_report("text", Limits(rows=30, repeats=2, seconds=1000)).document, "seconds": 0} for _ in range(2)
+    )
     assert first == again
-    other = _report("text", Limits(**{**dataclasses.asdict(Limits(rows=30, repeats=2)), "seed": 1})).document
+    other = _report(
+        "text", Limits(**{**dataclasses.asdict(Limits(rows=30, repeats=2, seconds=1000)), "seed": 1})
+    ).document
     assert other["columns"]["words"]["attribution"] == first["columns"]["words"]["attribution"]

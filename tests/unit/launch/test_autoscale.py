@@ -15,6 +15,7 @@ from farandole.launch.attempt import Attempt
 from farandole.launch.autoscale import Autoscaler
 from farandole.launch.hosts import Host
 from farandole.spec import Job, parse_job
+from tests.support.queued import wait_until
 
 
 def _job(hosts: Path, **resources: object) -> Job:
@@ -47,12 +48,16 @@ class Gang:
             time.sleep(0.005)
         return False
 
+    def wait_until_it_should_rescale(self) -> None:
+        """Wait for the survey of the hosts, which has a thread of its own."""
+        wait_until(lambda: self.autoscaler.should_rescale(self.attempt))
+
 
 def test_hosts_that_are_available_again_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gang = Gang(tmp_path, monkeypatch, regrow_s=0.01)
     assert not gang.should_rescale()
     gang.hosts.write_text("localhost:3\n")
-    assert gang.should_rescale()
+    gang.wait_until_it_should_rescale()
     assert gang.warnings == [], "nothing was requested"
 
 
@@ -72,15 +77,16 @@ def test_request_is_met_or_reported_once(tmp_path: Path, monkeypatch: pytest.Mon
     gang = Gang(tmp_path, monkeypatch, regrow_s=None)
     gang.request(4)
     assert not gang.should_rescale()
+    wait_until(lambda: gang.should_rescale(1) or bool(gang.warnings))
     assert [str(event) for event in gang.warnings] == [
         "warning: 4 workers are requested, but the hosts only have slots for 2"
     ]
     gang.hosts.write_text("localhost:9\n")
     assert not gang.should_rescale()
     gang.request(4)
-    assert gang.should_rescale()
+    gang.wait_until_it_should_rescale()
     gang.request(1)
-    assert gang.should_rescale()
+    gang.wait_until_it_should_rescale()
 
 
 @pytest.mark.parametrize("trained", [True, False])

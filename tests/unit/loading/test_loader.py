@@ -238,7 +238,7 @@ def test_an_error_in_the_caller_ends_the_thread(write_dataset: WriteDataset) -> 
 
     with pytest.raises(KeyError, match="mine"):
         use()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while loader_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert loader_threads() == []

@@ -10,7 +10,7 @@ import pytest
 
 from farandole.errors import DataError
 from farandole.preprocess import Summary
-from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
+from farandole.preprocess.times import TimeNumbersTransform, TimeTransform, _circle
 from farandole.spec import Time
 
 LEAP_DAY = datetime.datetime(2024, 2, 29, 23, 59, 30)
@@ -167,3 +167,12 @@ def test_dates_are_times_at_midnight() -> None:
 def test_column_without_any_time_is_rejected() -> None:
     with pytest.raises(DataError, match=r"features\.t_year: column raw: no training row has a value"):
         as_numbers_of("year", values=naive(None))
+
+
+@pytest.mark.parametrize("length", sorted({length for _, length, _ in PLACES}))
+def test_a_circle_has_the_bits_of_sine_and_cosine_of_each_row(length: int) -> None:
+    positions = np.random.default_rng(length).integers(0, length, 1001)
+    angles = positions * (2 * np.pi / length)
+    for table, wave in zip(_circle(length), (np.sin, np.cos), strict=True):
+        assert table[positions].tobytes() == wave(angles).astype(np.float32).tobytes()
+        assert table[length] == 0, "a missing time"

@@ -19,7 +19,9 @@ def _start_detached(mark: str, note: Path) -> int:
         "import os, sys, time\n"
         "if os.fork(): os._exit(0)\n"
         "os.setsid()\n"
+        "parent = os.getpid()\n"
         "if os.fork(): os._exit(0)\n"
+        "while os.getppid() == parent: time.sleep(0.01)\n"  # which carries the mark as well
         f"open({str(note)!r}, 'w').write(str(os.getpid()))\n"
         "time.sleep(300)"
     )
@@ -45,7 +47,7 @@ def test_stopped_process_is_killed(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: str(tmp_path)})
     psutil.Process(process.pid).suspend()
     assert kill_orphans(str(tmp_path)) == 1
-    assert process.wait(30) == -9
+    assert process.wait(60) == -9
 
 
 def test_nothing_is_killed_without_orphans(tmp_path: Path) -> None:

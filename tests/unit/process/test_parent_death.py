@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from farandole.process.parent_death import PARENT_VARIABLE, Parent, named_parent
+from tests.support.queued import wait_for_end
 
 _PARENT = """
 import subprocess, sys
@@ -36,10 +36,7 @@ def test_child_ends_with_its_parent() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 30
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_end(child)
 
 
 def test_parent_is_named_by_a_variable_that_children_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from farandole.bundle import Bundle, open_bundle
 from farandole.errors import DataError, UserError
 from farandole.events import Event, Progress
 from farandole.serving import score_files as files_module
+from farandole.serving.csv_rows import CsvOptions
 from farandole.serving.scoring import RowScorer, ScoringOptions, score_files
 from tests.support.bundles import ROWS, write_small_bundle
 
@@ -60,13 +61,36 @@ def test_predictions_can_be_csv(tmp_path: Path, bundle: Bundle) -> None:
     assert pacsv.read_csv(tmp_path / "out.csv").column_names == ["prediction", "probability"]
 
 
-def test_a_wrong_row_is_an_error_that_names_file_and_row(tmp_path: Path, bundle: Bundle) -> None:
+def test_a_wrong_row_is_an_error_that_names_file_and_line(tmp_path: Path, bundle: Bundle) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("size,colour\n1.5,red\n2,blue\nlarge,red\n")
-    with pytest.raises(DataError, match=r"rows\.csv: row 3: column size: 'large' is not double"):
+    with pytest.raises(DataError, match=r"rows\.csv: line 4: column size: 'large' is not double"):
         score_files(bundle, [path], tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_wrong_row_of_a_parquet_file_is_named_by_its_number(tmp_path: Path, bundle: Bundle) -> None:
+    path = write(tmp_path, "rows.parquet", pa.table({"size": ["1", "2", "large"], "colour": ["red"] * 3}))
+    with pytest.raises(DataError, match=r"rows\.parquet: row 3: column size: 'large' is not double"):
+        score_files(bundle, [path], tmp_path / "out.parquet")
+
+
+def test_csv_files_are_read_by_the_options(tmp_path: Path, bundle: Bundle) -> None:
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    plain.write_text("size,colour\n1.5,red\n,blue\n")
+    other.write_bytes("1.5;red\nkein Wert;blue\n".encode("utf-16"))
+    options = CsvOptions(";", "utf-16", False, ("size", "colour"), ("kein Wert",))
+    score_files(bundle, [plain], tmp_path / "plain.parquet")
+    score_files(bundle, [other], tmp_path / "other.parquet", options=ScoringOptions(csv=options))
+    assert pq.read_table(tmp_path / "other.parquet").equals(pq.read_table(tmp_path / "plain.parquet"))
+
+
+def test_csv_options_without_a_csv_file_are_refused(tmp_path: Path, bundle: Bundle) -> None:
+    path = write(tmp_path, "rows.parquet", table())
+    options = ScoringOptions(csv=CsvOptions(null_values=("NA",)))
+    with pytest.raises(UserError, match="--null-value: has no effect, since no file is CSV"):
+        score_files(bundle, [path], tmp_path / "out.parquet", options=options)
 
 
 def test_wrong_rows_can_be_counted_instead(tmp_path: Path, bundle: Bundle) -> None:
@@ -76,8 +100,10 @@ def test_wrong_rows_can_be_counted_instead(tmp_path: Path, bundle: Bundle) -> No
     found = pq.read_table(tmp_path / "out.parquet").column("prediction")
     assert [value is None for value in found.to_pylist()] == [False, True, False, True]
     assert result.failed == 2
-    assert result.first_failure == f"{path}: row 2: column size: 'huge' is not double (1 of 1 rows); send values as" + (
-        " training saw them, and missing ones as null"
+    assert (
+        result.first_failure
+        == f"{path}: line 3: column size: 'huge' is not double (1 of 1 rows); send values as"
+        + (" training saw them, and missing ones as null")
     )
 
 

@@ -45,6 +45,7 @@ def test_only_fields_that_differ_from_their_defaults_are_params() -> None:
 
 def test_where_a_job_runs_and_is_recorded_is_not_a_param() -> None:
     raw = {**RAW, "tracking": {"experiment": "mine"}, "backend": {"kubernetes": {"namespace": "ours"}}}
+    raw["serve"] = {"port": 9000}
     assert changed_params(parse_job(raw)) == changed_params(_job())
 
 

@@ -63,8 +63,8 @@ def _start(spool: Spool, delivery: Any) -> tuple[Sender, EventList]:
 def test_an_outage_is_reported_once_and_operations_are_retried_in_order(spool: Spool) -> None:
     delivery = ScriptedDelivery(TransientError("away"), TransientError("away"))
     sender, events = _start(spool, delivery)
-    assert isinstance(sender.first_answer(10), TransientError)
-    assert sender.drain(10)
+    assert isinstance(sender.first_answer(60), TransientError)
+    assert sender.drain(60)
     assert sender.stop()
     assert delivery.delivered == ["first", "second"]
     assert [str(event) for event in events] == [
@@ -77,7 +77,7 @@ def test_an_outage_is_reported_once_and_operations_are_retried_in_order(spool: S
 def test_rejected_credentials_at_the_start_end_the_thread(spool: Spool) -> None:
     delivery = ScriptedDelivery(AuthError("rejected"))
     sender, events = _start(spool, delivery)
-    assert isinstance(sender.first_answer(10), AuthError)
+    assert isinstance(sender.first_answer(60), AuthError)
     assert not sender.drain(0)
     assert sender.stop()
     assert (spool.pending, delivery.delivered, events) == (2, [], [])
@@ -86,7 +86,7 @@ def test_rejected_credentials_at_the_start_end_the_thread(spool: Spool) -> None:
 def test_credentials_that_are_rejected_after_an_outage_are_retried(spool: Spool) -> None:
     delivery = ScriptedDelivery(TransientError("away"), AuthError("rejected"), AuthError("rejected"))
     sender, events = _start(spool, delivery)
-    assert sender.drain(10)
+    assert sender.drain(60)
     assert sender.stop()
     assert events.warnings[1:] == ["http://store: MLflow rejects the pending records (rejected); they are retried"]
 
@@ -96,7 +96,7 @@ def test_only_the_invalid_metric_of_a_step_is_set_aside(tmp_path: Path) -> None:
     points = [["loss", 1.0, 0, 0], ["bad@name", 1.0, 0, 0]]
     spool.append({"op": "metrics", "name": "step", "points": points})
     sender, events = _start(spool, ScriptedDelivery(PermanentError("invalid")))
-    assert sender.drain(10)
+    assert sender.drain(60)
     assert sender.stop()
     spool.close()
     (warning,) = events.warnings
@@ -112,7 +112,7 @@ def test_the_files_of_a_rejected_model_are_kept(tmp_path: Path) -> None:
     (spool.files / folder / "MLmodel").write_text("model")
     spool.append({"op": "model", "name": "model", "place": folder})
     sender, events = _start(spool, ScriptedDelivery(PermanentError("invalid")))
-    assert sender.drain(10)
+    assert sender.drain(60)
     assert sender.stop()
     spool.close()
     assert len(events.warnings) == 1
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_sent_is_postponed_if_the_store_answers(tmp_path: 
     spool.append({"op": "tags", "name": "tags", "tags": {}})
     delivery = ScriptedDelivery(TransientError("no artifacts"), can_postpone=True)
     sender, _ = _start(spool, delivery)
-    assert sender.drain(10)
+    assert sender.drain(60)
     assert sender.stop()
     spool.close()
     assert delivery.delivered == ["tags", "plot"]

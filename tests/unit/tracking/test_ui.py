@@ -22,6 +22,7 @@ from farandole.tracking.ui import (
     runs_page,
     serve_ui,
 )
+from tests.support.ports import free_ports
 
 EXPERIMENTS = [
     {"experiment_id": "0", "name": "Default"},
@@ -103,9 +104,7 @@ def _refusal(host: str, port: int) -> str | None:
 
 
 def test_every_way_to_write_this_machine_can_be_listened_on() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
     hosts = ["127.0.0.1", "localhost", "0.0.0.0"]
     if socket.has_ipv6 and _bind_error(socket.AF_INET6, ("::1", 0)) is None:
         hosts.append("::1")

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
 import torch
 
+from farandole.explaining.report import Limits
 from farandole.process.messages import parse_line
 from farandole.spec import Job
+from farandole.training import explanation
 from farandole.training.checkpoint import weights_digest
 from farandole.training.explanation import explain_training
 from farandole.training.trainer import Trainer
@@ -16,6 +19,12 @@ from tests.support.networks import build_counting_ids
 from tests.support.trainer_harness import Harness
 
 MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(autouse=True)
+def _enough_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out nothing for want of time on a busy machine."""
+    monkeypatch.setattr(explanation, "Limits", partial(Limits, seconds=1000))
 
 
 class Files:

@@ -4,43 +4,78 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 from farandole.process.messages import parse_line
 
-
-def test_heartbeat_reports_the_first_step_at_once_and_the_position() -> None:
-    code = """
-import contextlib, io, time
+_STEPS = """
+import contextlib, io, sys
 from farandole.training import heartbeat
-heartbeat._INTERVAL_S = 0.4
+heartbeat._INTERVAL_S = float(sys.argv[1])
 heartbeat.start(4)
-time.sleep(0.1)
+sys.stdin.readline()
 with contextlib.redirect_stdout(io.StringIO()):  # a replaced sys.stdout must not hide a heartbeat
     assert heartbeat.current_position() is None
     heartbeat.record_step(101, 2)
-    heartbeat.record_batch()
-    time.sleep(0.2)
     assert heartbeat.current_position() == (101, 2)
-    time.sleep(0.5)
+    sys.stdin.readline()
+    heartbeat.record_batch()
+    sys.stdin.readline()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    beats = [data for data in (parse_line(line)[1] for line in done.stdout.splitlines()) if data]
-    assert all((beat["event"], beat["rank"]) == ("alive", 4) for beat in beats)
-    positions = [(beat["step"], beat["epoch"], beat["moves"]) for beat in beats]
-    assert positions[0] == (None, 0, 0)
-    assert positions[-1] == (101, 2, 2)
-    assert 3 <= len(beats) <= 5  # at the start, at the first step, and an interval later
+
+_COMPUTES = """
+import select, sys
+from farandole.training import heartbeat
+heartbeat._INTERVAL_S = float(sys.argv[1])
+heartbeat.start(4)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    sum(range(10000))
+"""
+
+Position = tuple[int | None, int, int]
+
+
+@contextmanager
+def _worker(code: str, interval_s: float) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Run code in a process; yield where it waits for lines, and where its heartbeats arrive."""
+    command = [sys.executable, "-c", code, str(interval_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdin, process.stdout
+        finally:
+            process.kill()
+
+
+def _position(line: str) -> Position:
+    """Return step, epoch and moves of a heartbeat."""
+    _, beat = parse_line(line)
+    assert beat is not None
+    assert (beat["event"], beat["rank"]) == ("alive", 4)
+    return beat["step"], beat["epoch"], beat["moves"]
+
+
+def test_heartbeat_reports_the_start_and_the_first_step_at_once_and_else_once_an_interval() -> None:
+    with _worker(_STEPS, 3600) as (commands, beats):
+        assert _position(beats.readline()) == (None, 0, 0)
+        commands.write("step\n")
+        assert _position(beats.readline()) == (101, 2, 1)
+        commands.write("batch\nend\n")
+        assert beats.readline() == ""
+
+
+def test_heartbeat_reports_the_position_an_interval_later() -> None:
+    with _worker(_STEPS, 0.05) as (commands, beats):
+        commands.write("step\nbatch\n")
+        positions = [_position(beats.readline())]
+        while positions[-1] != (101, 2, 2):
+            positions.append(_position(beats.readline()))
+    assert positions == sorted(positions, key=lambda position: position[2])
 
 
 def test_heartbeat_continues_while_the_process_computes() -> None:
-    code = """
-from farandole.training import heartbeat
-import time
-heartbeat._INTERVAL_S = 0.3
-heartbeat.start(0)
-end = time.monotonic() + 0.8
-while time.monotonic() < end:
-    sum(range(10000))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) >= 2
+    with _worker(_COMPUTES, 0.05) as (_, beats):
+        assert [_position(beats.readline()) for _ in range(4)] == [(None, 0, 0)] * 4

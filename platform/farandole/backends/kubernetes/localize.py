@@ -67,7 +67,18 @@ class _Localizer:
         else:  # never in a pod, which may be lost
             directory = join_location(self.storage or split_location(output)[0], "checkpoints")
         localized = checkpoint.model_copy(update={"directory": directory})
+        self.check_models()
         return self.job.train.model_copy(update={"checkpoint": localized})
+
+    def check_models(self) -> None:
+        """Add a problem for every trained model that is a directory which the launcher's pod would not see."""
+        for name, part in self.job.train.trained_models.items():
+            field_path, model = f"train.{name}.{'teacher' if name == 'distill' else 'model'}", part.model
+            if model.startswith("/") and not any(volume.contains(model) for volume in self.spec.volumes):
+                self.problems.append(
+                    f"{field_path}: {model} is on this machine, and pods would not see it; name a registered model"
+                    " (models:/NAME@ALIAS), or put the bundle into a volume of backend.kubernetes.volumes"
+                )
 
     def tracking(self) -> Any:
         tracking = self.job.tracking

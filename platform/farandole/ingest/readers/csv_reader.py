@@ -65,6 +65,20 @@ class CsvReader:
         for chunk in read_chunks(byte_range, self._find_cut, self.source.encoding):
             yield self._parse(chunk, self._header_end(chunk.data) if chunk.is_first else 0)[0]
 
+    def find_line(self, byte_range: ByteRange, row: int) -> int | None:
+        """Return the number of the line at which a row of a byte range begins, from 1; None: there is no such row.
+
+        Args:
+            byte_range: The range.
+            row: The row, from 0; rows that are not well-formed count.
+        """
+        for chunk in read_chunks(byte_range, self._find_cut, self.source.encoding):
+            for start, _ in self._records(chunk.data, self._header_end(chunk.data) if chunk.is_first else 0):
+                if not row:
+                    return chunk.line_number(start)
+                row -= 1
+        return None
+
     def _convert(self, chunk: RecordChunk, begin: int) -> RowBatch:
         texts, spans, malformed = self._parse(chunk, begin)
         patterns = {"timestamp": self.source.timestamp_format, "date": self.source.date_format}

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from farandole.bundle import Predictor
+from farandole.bundle import Bundle, Predictor
+from farandole.bundle.pruning import archive_bytes
 from farandole.errors import DatasetError
 from farandole.loading import EvaluationLoader
 from farandole.shards import Dataset, LabelColumn
@@ -29,10 +30,11 @@ class FormMeasure:
 
     Args:
         form: `eager`, `program` or `int8`.
-        bytes: The size of its file.
+        bytes: The size of its file. Zeros take as much room in it as other weights.
         row_ms: The median time for the outputs of one row, in ms, on one thread.
         rows_per_s: The rate for batches of up to 1,024 rows, on one thread.
         metric: The primary metric on the test split.
+        archive_bytes: The size of the file after gzip, as in an archive.
     """
 
     form: str
@@ -40,6 +42,7 @@ class FormMeasure:
     row_ms: float
     rows_per_s: float
     metric: float
+    archive_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""
@@ -57,29 +60,24 @@ def relative_drop(metric: str, before: float, after: float) -> float:
     return worse / abs(before) if before else worse
 
 
-def measure_form(
-    form: str,
-    size: int,
-    outputs: Outputs,
-    predictor: Predictor,
-    batches: list[tuple[dict[str, np.ndarray], np.ndarray]],
-) -> FormMeasure:
-    """Measure one form on the rows of the test split.
+def measure_form(bundle: Bundle, form: str, batches: list[tuple[dict[str, np.ndarray], np.ndarray]]) -> FormMeasure:
+    """Measure one form of a model on the rows of the test split.
 
     Args:
-        form: Its name.
-        size: The size of its file in bytes.
-        outputs: The network in this form.
-        predictor: Any predictor of the model, which turns outputs into predictions.
+        bundle: The model.
+        form: The form.
         batches: Features and labels of the test rows.
     """
+    predictor, file = bundle.predictor(form), bundle.path / bundle.model["forms"][form]["file"]
+    outputs: Outputs = predictor.outputs
     labels = np.concatenate([label for _, label in batches])
     with _one_thread():
         row_ms = _row_ms(outputs, batches[0][0])
         started_s = time.perf_counter()
         computed = [outputs(features) for features, _ in batches]
         rows_per_s = len(labels) / (time.perf_counter() - started_s)
-    return FormMeasure(form, size, row_ms, rows_per_s, _metric(np.concatenate(computed), labels, predictor))
+    metric, size = _metric(np.concatenate(computed), labels, predictor), file.stat().st_size
+    return FormMeasure(form, size, row_ms, rows_per_s, metric, archive_bytes(file))
 
 
 def read_rows(

@@ -3,11 +3,9 @@
 MLflow is imported when it is first asked: a bundle in a directory needs none.
 """
 
-from farandole.serving.registry.bundles import FetchedBundle, fetch, fetch_bundle
 from farandole.serving.registry.card import ModelCardText, model_card
 from farandole.serving.registry.comparison import ModelComparison, compare_models
 from farandole.serving.registry.promotion import GateResult, Promotion, plan_promotion, promote
-from farandole.serving.registry.reference import ModelReference, parse_model
 from farandole.serving.registry.steps import TraceStep
 from farandole.serving.registry.tracing import trace_model
 from farandole.serving.registry.versions import (
@@ -17,6 +15,8 @@ from farandole.serving.registry.versions import (
     list_models,
     show_model,
 )
+from farandole.tracking.model_store.bundles import FetchedBundle, fetch, fetch_bundle
+from farandole.tracking.model_store.reference import ModelReference, parse_model
 
 __all__ = [
     "FetchedBundle",

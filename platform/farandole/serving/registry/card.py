@@ -8,7 +8,7 @@ from typing import Any
 from farandole.bundle import open_bundle
 from farandole.errors import BundleError
 from farandole.events import EventHandler, ignore_event
-from farandole.serving.registry.bundles import fetch
+from farandole.tracking.model_store.bundles import fetch
 
 _CARD = "card.md"
 

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from farandole.errors import RegistryError
-from farandole.serving.registry.bundles import bundle_files
-from farandole.serving.registry.reference import parse_registered
 from farandole.serving.registry.runs import dataset_rows
 from farandole.serving.registry.versions import ModelVersion, find_version
+from farandole.tracking.model_store.bundles import bundle_files
+from farandole.tracking.model_store.reference import parse_registered
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
 Pair = tuple[Any, Any]
 """The values of both versions; None where one has none."""
@@ -56,7 +56,7 @@ def compare_models(first: str, second: str) -> ModelComparison:
         RegistryError: There is no such model, version or alias.
         UnavailableError: MLflow does not answer.
     """
-    from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
     registry = Registry()
     versions = []

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from farandole.errors import BundleError, RegistryError, UserError
 from farandole.events import format_metric
-from farandole.serving.registry.bundles import fetch_bundle
-from farandole.serving.registry.reference import ModelReference, parse_registered
 from farandole.serving.registry.versions import ModelVersion, find_version
 from farandole.spec import METRICS, metric_direction
+from farandole.tracking.model_store.bundles import fetch_bundle
+from farandole.tracking.model_store.reference import ModelReference, parse_registered
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
 Gate = Literal["better", "signature", "explanation"]
 GATES: tuple[Gate, ...] = ("better", "signature", "explanation")
@@ -106,7 +106,7 @@ def plan_promotion(
         UserError: A gate lacks its argument, or does not exist.
         UnavailableError: MLflow does not answer.
     """
-    from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
     _check_arguments(version, rollback=rollback, require=require, metric=metric, public_key=public_key)
     registry = Registry()
@@ -136,7 +136,7 @@ def promote(plan: Promotion) -> Promotion:
         RegistryError: The alias has moved since the plan was made, or its name is not allowed.
         UnavailableError: MLflow does not answer.
     """
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
     if not plan.passed:
         failed = "; ".join(f"{gate.gate}: {gate.text}" for gate in plan.gates if not gate.passed)

@@ -1,4 +1,4 @@
-"""Registration of a version that was made from another one without a training, as by compression."""
+"""Registration of a version that was made from another one, as by compression."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import yaml
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 
-from farandole.serving.registry.bundles import FetchedBundle, find_folder
-from farandole.serving.registry.connection import Registry
-from farandole.serving.registry.reference import parse_registered
 from farandole.serving.registry.versions import DERIVED_TAG
+from farandole.tracking.model_store.bundles import FetchedBundle, find_folder
+from farandole.tracking.model_store.connection import Registry
+from farandole.tracking.model_store.reference import parse_registered
 
 
-def register_bundle(source: FetchedBundle, bundle: Path, tags: Mapping[str, str], description: str) -> str:
+def register_bundle(
+    source: FetchedBundle, bundle: Path, tags: Mapping[str, str], description: str, run_id: str | None = None
+) -> str:
     """Add a version to a registered model: the MLflow model of another version, with another bundle in it.
 
     Args:
@@ -25,6 +27,7 @@ def register_bundle(source: FetchedBundle, bundle: Path, tags: Mapping[str, str]
         bundle: The directory of the new bundle.
         tags: Tags of the new version.
         description: Its description, in Markdown.
+        run_id: The MLflow run that trained the new bundle. Default: that of the other version.
 
     Returns:
         The URI of the new version.
@@ -43,9 +46,10 @@ def register_bundle(source: FetchedBundle, bundle: Path, tags: Mapping[str, str]
         model = Path(repository.download_artifacts("", scratch))
         shutil.rmtree(model / folder)
         shutil.copytree(bundle, model / folder)
-        location, model_id = _log_model(registry, model, found.run_id)
+        run_id = run_id or found.run_id
+        location, model_id = _log_model(registry, model, run_id)
         version = registry.client.create_model_version(
-            source.name, location, found.run_id, {**tags, DERIVED_TAG: uri}, description=description, model_id=model_id
+            source.name, location, run_id, {**tags, DERIVED_TAG: uri}, description=description, model_id=model_id
         )
     return f"models:/{source.name}/{version.version}"
 

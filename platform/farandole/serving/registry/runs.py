@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
 JOB_FILE = "job/job.yaml"
 ALL_FIELDS = "job/all_fields.json"

@@ -13,8 +13,8 @@ class TraceStep:
     """A step of a model's origin.
 
     Args:
-        kind: `model`, `bundle`, `run`, `job file`, `code`, `dataset`, `query`, `transform`, `privacy`, `source` or
-            `file`.
+        kind: `model`, `bundle`, `run`, `job file`, `code`, `dataset`, `query`, `transform`, `privacy`, `source`,
+            `file`, `teacher` or `pruned model`.
         name: What the step is called: a URI, an id, a path.
         facts: What was recorded of it, by name.
         missing: Why nothing is known of it; None if it is known.

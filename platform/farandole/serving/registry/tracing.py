@@ -7,19 +7,20 @@ that was never recorded, or cannot be read any more, is a step of its own with t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from farandole.bundle import Bundle, open_bundle
 from farandole.errors import BundleError, RegistryError, UnavailableError
 from farandole.serving.registry import runs
-from farandole.serving.registry.bundles import bundle_files, fetch_bundle
 from farandole.serving.registry.dataset_steps import dataset_step
-from farandole.serving.registry.reference import ModelReference, parse_model
 from farandole.serving.registry.steps import TraceStep, missing_step, present, utc
+from farandole.serving.registry.versions import DERIVED_TAG
+from farandole.tracking.model_store.bundles import bundle_files, fetch_bundle
+from farandole.tracking.model_store.reference import ModelReference, parse_model
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import LoggedModel, Registry
+    from farandole.tracking.model_store.connection import LoggedModel, Registry
 
 _LINEAGE = "lineage.json"
 _TEST = "test."
@@ -36,7 +37,7 @@ def trace_model(model: str) -> TraceStep:
         BundleError: A directory is not a bundle.
         UnavailableError: MLflow does not answer, and the model is not a directory.
     """
-    from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
     registry, reference = Registry(), parse_model(model)
     if reference.directory is not None:
@@ -57,7 +58,8 @@ def _version_facts(registry: Registry, found: LoggedModel) -> dict[str, Any]:
     with registry.errors():
         entry = registry.client.get_model_version(found.name, found.version)
     named = sorted(alias for alias, version in aliases.items() if str(version) == found.version)
-    return present(aliases=named, registered=utc((entry.creation_timestamp or 0) / 1000))
+    made_from = entry.tags.get(DERIVED_TAG)
+    return present(aliases=named, registered=utc((entry.creation_timestamp or 0) / 1000), made_from=made_from)
 
 
 def _registered_bundle_step(registry: Registry, reference: ModelReference, found: LoggedModel) -> TraceStep:
@@ -108,7 +110,12 @@ def _run_step(registry: Registry, run_id: str | None) -> TraceStep:
         weights=tags.get("farandole.weights_digest"),
     )
     job = runs.read_json(registry, run_id, runs.ALL_FIELDS) or {}
-    steps = (_job_step(registry, run_id, job), _code_step(registry, run_id, tags), _dataset(registry, run, job))
+    steps = (
+        _job_step(registry, run_id, job),
+        _code_step(registry, run_id, tags),
+        *_model_steps(job),
+        _dataset(registry, run, job),
+    )
     return TraceStep("run", run_id, facts, steps=steps)
 
 
@@ -140,6 +147,16 @@ def _code_step(registry: Registry, run_id: str, tags: Mapping[str, str]) -> Trac
         return missing_step("code", "code", "the job's folder was not in a git repository")
     name = f"git commit {commit}" if commit else "no git commit: the job's folder was not in a repository"
     return TraceStep("code", name, facts)
+
+
+def _model_steps(job: Mapping[str, Any]) -> Iterator[TraceStep]:
+    """Yield the trained models that a run learned from or started from."""
+    train = job.get("train") or {}
+    for part, kind, name in (("distill", "teacher", "teacher"), ("prune", "pruned model", "model")):
+        used = train.get(part)
+        if used:
+            facts = present(**{key: value for key, value in used.items() if key != name})
+            yield TraceStep(kind, str(used.get(name)), facts)
 
 
 def _dataset(registry: Registry, run: Any, job: Mapping[str, Any]) -> TraceStep:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from farandole.errors import RegistryError
-from farandole.serving.registry.reference import ModelReference, parse_registered
+from farandole.tracking.model_store.reference import ModelReference, parse_registered
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
 TEST_ROWS_TAG = "farandole.test_rows_digest"
 DATASET_TAG = "farandole.dataset_digest"
 DERIVED_TAG = "farandole.derived_from"
-"""The version that a version was made from, without a training: the metrics of the run are not its own."""
+"""The version that a version was made from by compression: its metrics are in its own tags."""
 _TEST = "test."
 
 
@@ -61,7 +61,7 @@ class ModelVersion:
         test_rows: Digest of the test rows: metrics of versions with different ones cannot be compared.
         params: The fields of the job that differ from their defaults, by field path.
         description: Its description, in Markdown.
-        derived_from: The version that it was made from without a training, as by compression.
+        derived_from: The version that it was made from by compression.
     """
 
     name: str
@@ -93,7 +93,7 @@ def list_models() -> list[RegisteredModel]:
     Raises:
         UnavailableError: MLflow does not answer, or there is no store.
     """
-    from farandole.serving.registry.connection import Registry  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry  # MLflow takes long to import
 
     registry = Registry()
     found: list[RegisteredModel] = []
@@ -117,7 +117,7 @@ def show_model(model: str) -> list[ModelVersion]:
         RegistryError: There is no such model, version or alias.
         UnavailableError: MLflow does not answer, or there is no store.
     """
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
     registry, reference = Registry(), parse_registered(model)
     if reference.version is not None or reference.alias is not None:
@@ -148,7 +148,7 @@ def current_version(model: str) -> str:
         RegistryError: There is no such model, version or alias.
         UnavailableError: MLflow does not answer.
     """
-    from farandole.serving.registry.connection import Registry
+    from farandole.tracking.model_store.connection import Registry
 
     return str(Registry().version(parse_registered(model)).version)
 

@@ -12,8 +12,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from farandole.serving.access import certificate_name
+from farandole.serving.service.answer_transport import AnswerTransport
 from farandole.serving.service.calls import CERTIFICATE
-from farandole.serving.service.connections import ConnectionBoard
+from farandole.serving.service.connections import UNDER_WAY, ConnectionBoard, Note
 from farandole.serving.service.settings import RequestLimits
 
 _KEEP_ALIVE_S = 75
@@ -23,7 +24,10 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-lengt
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection whose heads must arrive soon and be short: uvicorn itself waits for ever, and keeps any size."""
+    """A connection whose heads must arrive soon and be short: uvicorn itself waits for ever, and keeps any size.
+
+    Every answer is one write, and is noted before, for the case that the process is killed.
+    """
 
     limits = RequestLimits()
     board: ConnectionBoard | None = None
@@ -38,7 +42,11 @@ class LimitedProtocol(HttpToolsProtocol):
         tls = transport.get_extra_info("ssl_object")
         content = tls.getpeercert(binary_form=True) if tls is not None else None
         self.certificate = certificate_name(content) if content else None
+        self._answers = AnswerTransport(transport, self._note_write)
+        self.transport = self._answers
         self._head_bytes = self._waiting = 0
+        self._read_bytes = self._answered_bytes = self._written_bytes = 0
+        self._is_under_way = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._start_head()
 
@@ -52,21 +60,25 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head."""
+        self._read_bytes += len(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
             super().data_received(data)
             # a body that arrives with its head is not counted: then the head is complete
             if self._head_timer is not None and self._head_bytes > self.limits.max_head_bytes:
                 self._refuse(_TOO_LARGE)
-            return
-        super().data_received(data)
+        else:
+            super().data_received(data)
+        if self._waiting == 0 and self.board is not None and self.slot is not None:
+            self._answered_bytes = self._read_bytes
+            self.board.notes.set_read(self.slot, self._read_bytes)
 
     def on_message_begin(self) -> None:
         """Start the time of a later head."""
         super().on_message_begin()
         if self.certificate is not None:
             cast("dict[str, object]", self.scope)[CERTIFICATE] = self.certificate
-        self._count_waiting(1)
+        self._waiting += 1
         if self._head_timer is None:
             self._start_head()
 
@@ -76,15 +88,28 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Note the end of a request, once its answer is on the wire: the loop writes before it calls again."""
-        if self.board is not None:
-            self.loop.call_soon(self._count_waiting, -1)
+        """Write the answer."""
+        self._answers.end_answer()
+        self._waiting -= 1
         super().on_response_complete()
 
-    def _count_waiting(self, change: int) -> None:
-        if self.board is not None and self.slot is not None:
-            self._waiting += change
-            self.board.set_waiting(self.slot, self._waiting > 0)
+    def _note_write(self, size: int, is_end: bool | None) -> None:
+        """Note what is about to be written: see `AnswerTransport`."""
+        begin = self._written_bytes
+        self._written_bytes += size
+        if self.board is None or self.slot is None:
+            return
+        if is_end and self._waiting <= 1:
+            self._answered_bytes = self._read_bytes  # otherwise, another request waits already
+        self._is_under_way, was_under_way = is_end is False, self._is_under_way
+        self.board.notes.set_answer(
+            self.slot,
+            Note(
+                begin=UNDER_WAY if was_under_way else begin,
+                end=self._written_bytes,
+                read=UNDER_WAY if self._is_under_way else self._answered_bytes,
+            ),
+        )
 
     def _start_head(self) -> None:
         self._head_bytes = 0

@@ -23,7 +23,8 @@ from farandole.process.atomic import write_atomic, write_json
 from farandole.process.parent_death import PARENT_VARIABLE
 from farandole.process.retry import Backoff
 from farandole.process.signals import Terminated, describe_exit
-from farandole.serving.service.connections import ConnectionKeeper, board_file
+from farandole.serving.service.connection_keeper import ConnectionKeeper
+from farandole.serving.service.connections import board_file
 from farandole.serving.service.deployment import DeploymentPlan, describe, is_same
 from farandole.serving.service.logs import JsonLog
 from farandole.serving.service.settings import DEPLOYMENT, SETTINGS, Deployment, ServiceSettings
@@ -63,6 +64,17 @@ class _Worker:
     start_at_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Death:
+    """A worker that has died, and whose callers are being answered."""
+
+    number: int
+    pid: int
+    reason: str
+    restarts: int
+    keeper: ConnectionKeeper
+
+
 class Supervisor:
     """The service as a whole.
 
@@ -88,6 +100,8 @@ class Supervisor:
         self._log = log or JsonLog()
         self._workers = [_Worker(number) for number in range(workers)]
         self._restarts = 0
+        self._deaths: list[_Death] = []
+        """Deaths that are not in the log yet."""
         self._ending = threading.Event()
 
     def run(self) -> None:
@@ -112,6 +126,7 @@ class Supervisor:
             listener.close()  # the workers hold it until they end: afterwards, connections are refused at once
             try:
                 self._end()
+                self._log_deaths(list(self._deaths))
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
                 self._log.write("ended")
@@ -125,6 +140,7 @@ class Supervisor:
         while True:
             for worker in self._workers:
                 self._look_after(worker, directory, listener)
+            self._log_deaths([death for death in self._deaths if death.keeper.has_ended])
             if not is_announced and all(worker.is_ready for worker in self._workers):
                 is_announced = True
                 scheme = "https" if self._settings.tls else "http"
@@ -187,18 +203,25 @@ class Supervisor:
                 " row; the lines above have the reason"
             )
         self._restarts += 1
-        self._log.write(
-            "worker_died",
-            level="error",
-            worker=worker.number,
-            worker_pid=pid,
-            reason=describe_exit(code),
-            restarts=self._restarts,
-            answered_503=worker.keeper.finish() if worker.keeper is not None else 0,
-        )
-        worker.process, worker.is_ready = None, False
+        assert worker.keeper is not None
+        self._deaths.append(_Death(worker.number, pid, describe_exit(code), self._restarts, worker.keeper))
+        worker.process, worker.keeper, worker.is_ready = None, None, False
         worker.start_at_s = time.monotonic() + _BACKOFF.pause_s(worker.failures)
         self._count(directory)
+
+    def _log_deaths(self, deaths: list[_Death]) -> None:
+        """Log deaths with the number of requests that were answered for the worker."""
+        for death in deaths:
+            self._deaths.remove(death)
+            self._log.write(
+                "worker_died",
+                level="error",
+                worker=death.number,
+                worker_pid=death.pid,
+                reason=death.reason,
+                restarts=death.restarts,
+                answered_503=death.keeper.finish(),
+            )
 
     def _count(self, directory: Path) -> None:
         """Write the counts that only the supervisor has, for the metrics."""

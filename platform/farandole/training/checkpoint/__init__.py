@@ -5,7 +5,7 @@ part, copies the state, and lets a thread pass it to the `CheckpointManager`, wh
 decides which of them to keep. A `CheckpointBackend` stores them in a directory or an object store.
 """
 
-from farandole.training.checkpoint.backends import checkpoint_location, open_backend, read_checkpoint
+from farandole.training.checkpoint.backends import open_backend, read_checkpoint
 from farandole.training.checkpoint.controller import Checkpointable, CheckpointController
 from farandole.training.checkpoint.format import weights_digest
 from farandole.training.checkpoint.manager import BestMetric, CheckpointManager
@@ -15,7 +15,6 @@ __all__ = [
     "CheckpointController",
     "CheckpointManager",
     "Checkpointable",
-    "checkpoint_location",
     "open_backend",
     "read_checkpoint",
     "weights_digest",

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from farandole.jobdir.layout import CHECKPOINTS
 from farandole.process.atomic import atomic_directory, draft_path
-from farandole.spec import Job
-from farandole.storage import LocalStorage, Location, join_location, open_storage, parse_location
+from farandole.storage import LocalStorage, Location, open_storage
 from farandole.training.checkpoint.format import (
     META_FILE,
     STATE_FILE,
@@ -78,14 +76,6 @@ def open_backend(location: Location) -> CheckpointBackend:
     if isinstance(storage, LocalStorage):
         return DirectoryBackend(storage.directory)
     return ObjectStoreBackend(cast("ObjectStorage", storage))
-
-
-def checkpoint_location(job: Job, directory: Path) -> Location:
-    """Return where the job's checkpoints are. In a location that the user chose, each job has its own folder."""
-    configured = job.train.checkpoint.directory
-    if configured is None:
-        return directory / CHECKPOINTS
-    return parse_location(join_location(configured, directory.name))
 
 
 def read_checkpoint(location: Location, name: str | None = None) -> dict[str, Any]:

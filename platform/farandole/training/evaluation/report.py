@@ -33,6 +33,8 @@ from farandole.training.evaluation.rare_classes import explain_missing_metrics, 
 from farandole.training.losses import constant_loss
 from farandole.training.result import TrainingResult
 
+TEACHER = "teacher"
+"""The name, among the baselines, of the model that a network has learned from."""
 _RECENT = 0.2
 _MAX_CLASSES = 100
 """Of more classes, no figures are reported one by one."""
@@ -45,7 +47,7 @@ class Report:
     """The report on a model.
 
     Args:
-        baselines: Name of a baseline to its metrics on the test split.
+        baselines: Name of a baseline, or `teacher`, to its metrics on the test split.
         intervals: Split to metric to the ends of its 95% interval.
         classes: Class to precision, recall, F1 and rows, on the test split.
         test_rows_digest: Identifies the test rows: results with different digests cannot be compared.
@@ -71,14 +73,22 @@ class Reporter:
         dataset: The dataset.
         test: The evaluation of the test split; None if it is empty.
         boosting: The boosting baseline; None if there is none.
+        teacher: The evaluation of the teacher on the test split; None if there is none.
     """
 
     def __init__(
-        self, job: Job, dataset: Dataset, test: EvaluationResult | None, boosting: BoostingProcess | None
+        self,
+        job: Job,
+        dataset: Dataset,
+        test: EvaluationResult | None,
+        boosting: BoostingProcess | None,
+        teacher: EvaluationResult | None = None,
     ) -> None:
         self.job, self._dataset, self._test, self._boosting = job, dataset, test, boosting
         self._label = dataset.manifest.columns.target
         self.report = Report()
+        if teacher is not None:
+            self.report.baselines[TEACHER] = teacher.metrics
 
     def describe(self, result: TrainingResult) -> None:
         """Fill the report with what is known without waiting."""

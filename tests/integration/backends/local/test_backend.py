@@ -6,13 +6,20 @@ import json
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from farandole.backends.local.backend import LocalBackend
 from farandole.errors import SpecError, UnavailableError
 from farandole.spec import parse_job
-from tests.support.queued import MakeBackend, only_runner, others_of, shell_job, wait_for_state, wait_until
+from tests.support.queued import (
+    MakeBackend,
+    only_runner,
+    others_of,
+    shell_job,
+    wait_for_end,
+    wait_for_state,
+    wait_until,
+)
 
 
 def test_submitted_job_is_stored_with_its_spec_before_submit_returns(local: MakeBackend, farandole_home: Path) -> None:
@@ -88,7 +95,7 @@ def test_job_with_a_stopped_runner_can_be_cancelled(
     runner.send_signal(signal.SIGSTOP)
     backend.cancel(submitted.id)
     assert backend.status(submitted.id).state == "cancelled"
-    wait_until(lambda: not psutil.pid_exists(runner.pid) or runner.status() == psutil.STATUS_ZOMBIE)
+    wait_for_end(runner.pid)
 
 
 def test_impossible_requests_are_rejected_with_a_remedy(local: MakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,10 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from benchmarks.queue.scratch_queue import processes_of
-from farandole.process.orphans import GANG_VARIABLE
+from farandole.process.orphans import find_orphans
 from tests.support.queued import (
     MakeBackend,
     only_runner,
@@ -19,6 +18,7 @@ from tests.support.queued import (
     runners_of,
     shell_job,
     state_of,
+    wait_for_end,
     wait_for_state,
     wait_until,
 )
@@ -77,7 +77,7 @@ def test_processes_that_a_job_leaves_behind_end_with_it(
     submitted = backend.submit(shell_job())
     wait_for_state(backend, submitted.id, "succeeded")
     child = int((tmp_path / "child").read_text())
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_for_end(child)
     assert not others_of(farandole_home)
 
 
@@ -102,12 +102,11 @@ def test_killed_runner_ends_its_job_and_the_queue_continues(
     (tmp_path / "go").touch()
     runner = only_runner(farandole_home)
     runner.kill()
-    wait_until(lambda: not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE)
+    wait_for_end(runner.pid)
     status = backend.status(first)
     assert status.state == "failed"
     assert status.reason.startswith(f"its runner, process {runner.pid}, was killed; `farandole retry {first}`")
-    marks = [process.environ().get(GANG_VARIABLE) for process in processes_of(farandole_home)]
-    assert str(farandole_home / "jobs" / first) not in marks
+    assert not find_orphans(str(farandole_home / "jobs" / first))
     wait_for_state(backend, second, "succeeded")
     assert backend.retry(first).id == first
     wait_for_state(backend, first, "succeeded")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from farandole.serving.access import read_secret, verify_audit
-from tests.support.access import make_key
+from tests.support.access import avoid_midnight, make_key
 from tests.support.paths import SUPPORT
 
 Worker = subprocess.Popen[str]
@@ -66,6 +66,7 @@ def test_workers_share_the_rate(tmp_path: Path) -> None:
 
 
 def test_workers_share_the_daily_quota(tmp_path: Path) -> None:
+    avoid_midnight()
     key = make_key(tmp_path, daily_rows=1000)
     with _workers(tmp_path, key, 3, num_requests=50, rows=10) as workers:
         outcomes = _outcomes(workers)

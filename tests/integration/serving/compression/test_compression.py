@@ -29,7 +29,7 @@ MakeJob = Callable[..., Job]
 @pytest.fixture(scope="module")
 def trained(module_home: Path, make_module_job: MakeJob) -> RecordedRun:
     with pytest.MonkeyPatch.context() as patch:
-        return train_in_process(make_module_job(train__epochs=3), module_home, patch)
+        return train_in_process(make_module_job(train__epochs=3, train__baseline="trivial"), module_home, patch)
 
 
 @pytest.fixture
@@ -62,9 +62,12 @@ def test_compressed_version_is_registered_with_its_origin_and_its_metric(trained
         app, ["models", "compress", "models:/small/1", "--int8", "dynamic", "--register", "--json"]
     )
     document = json.loads(done.stdout)
-    assert (done.exit_code, document["registered"]) == (0, "models:/small/2")
+    (found,) = document["results"]
+    assert (done.exit_code, found["registered"]) == (0, "models:/small/2")
+    assert document["before"] == found["before"]
+    assert 0 < found["after"]["archive_bytes"] < found["after"]["bytes"]
     (version,) = registry.show_model("small/2")
-    assert version.metrics == {"roc_auc": document["after"]["metric"]}
+    assert version.metrics == {"roc_auc": found["after"]["metric"]}
     assert (version.derived_from, version.run_id) == ("models:/small/1", trained.run.info.run_id)
     assert open_bundle(registry.fetch_bundle("models:/small/2")).forms[-1] == "int8"
     assert open_bundle(registry.fetch_bundle("models:/small/1")).forms[-1] != "int8"

@@ -33,7 +33,7 @@ def trained(module_home: Path, make_module_job: MakeJob) -> list[RecordedRun]:
     found = []
     for epochs, register in ((1, True), (3, True), (1, False)):
         with pytest.MonkeyPatch.context() as patch:
-            job = make_module_job(train__epochs=epochs)
+            job = make_module_job(train__epochs=epochs, train__baseline="trivial")
             found.append(train_in_process(job, module_home, patch, register=register))
     return found
 

@@ -16,7 +16,7 @@ from farandole.spec import Job
 from tests.support.made_data import ROWS
 from tests.support.paths import SUPPORT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
 STEPS = ROWS["train"] // 100

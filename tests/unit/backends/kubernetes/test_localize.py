@@ -99,3 +99,14 @@ def test_source_in_a_volume_of_pods_is_remote_unless_it_exists_here(tmp_path: Pa
     localized = localize(cluster_job(tmp_path, data=data, model=None, kubernetes={"volumes": volumes}))
     assert localized.remote_sources == {"there"}
     assert not localized.prepares_here
+
+
+def test_teacher_in_a_directory_of_this_machine_is_reported(tmp_path: Path) -> None:
+    volumes = [{"mount_path": "/models", "claim": "models"}]
+    for teacher, is_reported in (("/home/me/bundle", True), ("/models/bundle", False), ("models:/small@best", False)):
+        job = cluster_job(tmp_path, kubernetes={"volumes": volumes}, train={"distill": {"teacher": teacher}})
+        problems = [text for text in localize(job).problems if text.startswith("train.distill.teacher: ")]
+        assert bool(problems) == is_reported, teacher
+    with_parent = cluster_job(tmp_path, train={"prune": {"model": "/home/me/bundle"}})
+    (problem, *_) = localize(with_parent).problems
+    assert problem.startswith("train.prune.model: /home/me/bundle is on this machine, and pods would not see it")

@@ -182,3 +182,10 @@ def test_files_with_their_columns_in_another_order_are_read_by_name(write: Write
     headers = read_headers("rows", source, SourceFiles("rows", paths))
     reader = CsvReader(source, headers.first, {"a": "string"}, headers.others)
     assert [_all(reader, path) for path in paths] == [(["x"], []), (["y"], [(3, FIELDS, None)])]
+
+
+def test_line_of_a_row_is_found(write: Write) -> None:
+    path = write("rows.csv", 'a,b\n1,"x\ny"\n\n2,z\n')
+    source = CsvSource(path=str(path), multiline=True)
+    reader = CsvReader(source, ("a", "b"), {})
+    assert [reader.find_line(ByteRange(path), row) for row in range(3)] == [2, 5, None]

@@ -15,6 +15,7 @@ import pytest
 from joserfc.jwk import Key
 
 from farandole.errors import UserError
+from farandole.serving.access import limits as limits_module
 from farandole.serving.access import tokens as tokens_module
 from farandole.serving.access.allowances import Rate
 from farandole.serving.access.callers import AccessDenied, Caller
@@ -55,8 +56,10 @@ def test_token_identifies_its_subject(verify: Callable[..., Caller], key: Key) -
 
 
 def test_tokens_of_a_subject_share_its_limits_and_subjects_do_not(
-    tmp_path: Path, verify: Callable[..., Caller], key: Key
+    tmp_path: Path, verify: Callable[..., Caller], key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    noon_s = 43_200.0 + 86_400 * 20_000
+    monkeypatch.setattr(limits_module, "time", SimpleNamespace(monotonic=lambda: noon_s, time=lambda: noon_s))
     limits = Limits(tmp_path)
     options: dict[str, Any] = {"rate": Rate(2, "h"), "daily_rows": 10}
     first, renewed, other = (

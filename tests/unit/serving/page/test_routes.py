@@ -203,7 +203,9 @@ def test_the_wheel_has_the_files_of_the_page() -> None:
     assert needed <= set(patterns)
 
 
-@pytest.mark.parametrize("path", [path for path in _FOLDER.iterdir() if path.suffix in (".css", ".js", ".j2")], ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(path for path in _FOLDER.iterdir() if path.suffix in (".css", ".js", ".j2")), ids=str
+)
 def test_files_stay_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 300

@@ -23,7 +23,7 @@ class Doubler:
         self.may_go.set()
 
     def compute(self, numbers: Sequence[int]) -> list[int | Exception]:
-        self.may_go.wait(30)
+        self.may_go.wait(60)
         self.batches.append(list(numbers))
         return [number * 2 if number >= 0 else ValueError(f"{number} is negative") for number in numbers]
 
@@ -136,10 +136,11 @@ def test_request_that_waits_too_long_fails_and_is_not_computed() -> None:
 
     async def ask() -> None:
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(doubler.compute, BatchLimits(deadline_s=0.05), executor)
+            batcher = Batcher(doubler.compute, BatchLimits(deadline_s=1.0), executor)
             futures = [batcher.submit(0, 1)]
             while batcher.queued_rows:
                 await asyncio.sleep(0)
+            batcher.limits = BatchLimits(deadline_s=0.05)  # the first one has begun
             futures.append(batcher.submit(1, 1))
             errors = await asyncio.gather(*futures, return_exceptions=True)
             assert [error.status for error in errors if isinstance(error, RequestError)] == [504, 504]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from farandole.process.messages import WORKERS_VARIABLE
 from farandole.shards import Dataset
 from farandole.spec import Job
 from farandole.training import world
-from farandole.training.checkpoint import CheckpointManager, open_backend, weights_digest
+from farandole.training.checkpoint import CheckpointManager, controller, open_backend, weights_digest
 from farandole.training.stop import Stopped
 from farandole.training.trainer import Trainer
 from tests.support.made_data import ROWS, Made
@@ -150,9 +151,8 @@ def test_checkpoints_are_saved_by_steps_and_at_the_end(harness: Harness) -> None
 
 
 def test_checkpoints_are_saved_by_minutes(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    now = iter(range(0, 10_000, 30))  # half a minute passes at each look at the clock
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    now = itertools.count(0, 30)  # half a minute passes at each look at the clock
+    monkeypatch.setattr(controller, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     harness.fit(every_minutes=2, every_epochs=5, keep=100, asynchronous=False)
     steps = [int(name[5:]) for name in reversed(harness.names())]
     assert steps[-1] == 2 * STEPS

@@ -83,7 +83,7 @@ def test_task_runs_in_a_thread_of_lower_priority() -> None:
 
     def work() -> None:
         seen.append((threading.current_thread().name, os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-        gate.wait(30)
+        gate.wait(60)
 
     writer.start(work)
     assert writer.is_busy
@@ -118,7 +118,7 @@ def test_error_of_a_task_is_raised_once_in_the_calling_thread() -> None:
 
 def test_waiting_ends_at_the_time_out() -> None:
     writer, gate = BackgroundWriter(asynchronous=True), threading.Event()
-    writer.start(lambda: gate.wait(30))
+    writer.start(lambda: gate.wait(60))
     writer.finish(0.01)
     assert writer.is_busy
     gate.set()

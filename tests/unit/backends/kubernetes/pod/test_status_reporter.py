@@ -73,7 +73,7 @@ def test_status_of_the_supervisor_is_followed_while_it_runs(tmp_path: Any, monke
     (tmp_path / STATUS_FILE).write_text(json.dumps(status))
     with _reporter(config_map, 1) as reporter:
         reporter.follow(tmp_path)
-        assert reported.wait(20)
+        assert reported.wait(60)
     assert (config_map.status.step, config_map.status.workers, config_map.status.attempt) == (7, 2, 1)
 
 

@@ -20,11 +20,13 @@ from farandole.bundle.manifest import SIGNATURE
 from farandole.errors import FarandoleError, RegistryError, UnavailableError, explain_os_error
 from farandole.events import EventHandler, Message, ignore_event
 from farandole.process.atomic import atomic_directory, draft_path, publish, write_atomic, write_json
-from farandole.serving.registry.reference import FORMS, ModelReference, parse_model
+from farandole.spec import Tracking
 from farandole.storage import home
+from farandole.tracking.model_store.reference import FORMS, ModelReference, parse_model
+from farandole.tracking.store import resolve_store
 
 if TYPE_CHECKING:
-    from farandole.serving.registry.connection import LoggedModel, Registry
+    from farandole.tracking.model_store.connection import LoggedModel, Registry
 
 _MODEL = "model.json"
 
@@ -55,12 +57,13 @@ def fetch_bundle(model: str, on_event: EventHandler = ignore_event) -> Path:
     return fetch(model, on_event).path
 
 
-def fetch(model: str, on_event: EventHandler = ignore_event) -> FetchedBundle:
+def fetch(model: str, on_event: EventHandler = ignore_event, *, tracking: Tracking | None = None) -> FetchedBundle:
     """Download the bundle of a model unless it is on this machine already.
 
     Args:
         model: A bundle's directory, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `runs:/RUN_ID/model`.
         on_event: Receives a warning where MLflow does not answer and the last known bundle is used.
+        tracking: Names the MLflow store. Default: `$MLFLOW_TRACKING_URI`, or the SQLite file in `$FARANDOLE_HOME`.
 
     Raises:
         RegistryError: There is no such model, or it holds no bundle.
@@ -71,9 +74,9 @@ def fetch(model: str, on_event: EventHandler = ignore_event) -> FetchedBundle:
     if reference.directory is not None:
         path = _find_in_directory(reference.directory)
         return FetchedBundle(path, digest_of((path / MANIFEST).read_bytes()))
-    from farandole.serving.registry.connection import Registry, StoreAwayError  # MLflow takes long to import
+    from farandole.tracking.model_store.connection import Registry, StoreAwayError  # MLflow takes long to import
 
-    registry = Registry()
+    registry = Registry(None if tracking is None else resolve_store(tracking))
     try:
         found = registry.find(reference)
         fetched = _fetch(registry, reference, found)
@@ -98,6 +101,12 @@ def bundle_files(registry: Registry, reference: ModelReference, found: LoggedMod
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(f"{reference.text}: the manifest of its bundle is damaged; log the model again") from error
     return digest_of(content), files
+
+
+def cached_bundle(digest: str) -> Path | None:
+    """Return the directory of a bundle that was fetched before; None if it was not, or is damaged."""
+    path = bundles_folder() / digest.removeprefix("sha256:")
+    return path if path.is_dir() and not _is_damaged(path) else None
 
 
 def bundles_folder() -> Path:

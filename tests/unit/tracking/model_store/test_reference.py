@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from farandole.errors import RegistryError
-from farandole.serving.registry.reference import ModelReference, parse_model, parse_registered
+from farandole.tracking.model_store.reference import ModelReference, parse_model, parse_registered
 
 
 @pytest.mark.parametrize(

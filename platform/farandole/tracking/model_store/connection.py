@@ -20,11 +20,11 @@ from farandole.errors import (
     explain_os_error,
     is_disk_full,
 )
-from farandole.serving.registry.reference import LATEST, ModelReference
 from farandole.spec import Tracking
 from farandole.storage import join_location, sqlite_path
 from farandole.tracking.client import AuthError, DeliveryError, PermanentError, classify_error, open_client
 from farandole.tracking.client import prepare_client as prepare_client
+from farandole.tracking.model_store.reference import LATEST, ModelReference
 from farandole.tracking.store import TrackingStore, resolve_store
 
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"

@@ -1,0 +1,1 @@
+"""Predictions for files of rows, compared with scripts that a person would write."""
