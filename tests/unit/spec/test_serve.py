@@ -34,7 +34,7 @@ def part(**fields: Any) -> Serve:
         ({"oidc_issuer": "https://a"}, r"serve\.oidc_audience: is missing; tokens need"),
         ({"oidc_rate": "10/s"}, r"serve\.oidc_issuer: is missing; tokens need"),
         ({"oidc_rate": "often"}, r"serve\.oidc_rate: 'often': must be a number of requests and a period, as in 10/s"),
-        ({"oidc_rate": "0/s"}, r"serve\.oidc_rate: '0/s': must be a number of requests"),
+        ({"oidc_rate": "0/s"}, r"serve\.oidc_rate: must be a number of requests"),
         ({"oidc_daily_rows": 0}, r"serve\.oidc_daily_rows: 0: must be at least 1"),
         ({"hsts_max_age": -1}, r"serve\.hsts_max_age: -1: must be at least 0"),
         ({"tls_cert": "a.pem"}, r"serve\.tls_cert, serve\.tls_key: one without the other; name both files"),
