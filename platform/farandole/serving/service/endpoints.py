@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from farandole.serving.access import Access, AccessDenied
 from farandole.serving.service import bodies, inference_protocol
+from farandole.serving.service.binary_tensors import EXTENSION, HEADER
 from farandole.serving.service.calls import Call
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.logs import JsonLog
@@ -59,7 +60,11 @@ class Endpoints:
         from importlib.metadata import version
 
         return bodies.json_response(
-            {"name": "farandole", "version": version("farandole"), "extensions": ["explain", "raw_rows", "arrow"]}
+            {
+                "name": "farandole",
+                "version": version("farandole"),
+                "extensions": ["explain", "raw_rows", "arrow", EXTENSION],
+            }
         )
 
     async def models(self, call: Call) -> Response:
@@ -100,7 +105,7 @@ class Endpoints:
         slot = self._choose(call, name, version)
         rows, document = await self._tensors(call, slot)
         found = await self._predict(call, slot, rows)
-        return bodies.json_response(inference_protocol.answer(slot.model, found, document))
+        return bodies.inference_response(*inference_protocol.answer(slot.model, found, document))
 
     async def explain(self, call: Call, name: str | None, version: str | None, target: str | None) -> Response:
         """Explain the predictions of raw rows."""
@@ -142,7 +147,14 @@ class Endpoints:
     async def _tensors(self, call: Call, slot: Slot) -> tuple[RawRows, dict[str, Any]]:
         limits = self.settings.limits
         body = await call.body(limits.max_body_bytes, limits.body_s)
-        read = partial(inference_protocol.read_request, body, slot.model.columns, limits, self.settings.not_a_number)
+        read = partial(
+            inference_protocol.read_request,
+            body,
+            slot.model.columns,
+            limits,
+            self.settings.not_a_number,
+            call.headers.get(HEADER.encode()),
+        )
         return await self._parse(body, read)
 
     @staticmethod

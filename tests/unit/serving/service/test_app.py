@@ -140,4 +140,4 @@ def test_openapi_document_describes_every_path_with_its_errors(bundle: Bundle) -
     assert {"200", "400", "401", "413", "422", "429", "504"} <= set(predict["responses"])
     assert set(predict["requestBody"]["content"]) == {"application/json", "application/vnd.apache.arrow.stream"}
     versioned = paths["/v2/models/{model}/versions/{version}/infer"]["post"]["parameters"]
-    assert {each["name"] for each in versioned} == {"model", "version"}
+    assert {each["name"] for each in versioned} == {"model", "version", "Inference-Header-Content-Length"}
