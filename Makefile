@@ -48,8 +48,8 @@ undeploy: ## Remove the services; their data stay, except with PURGE=1
 images-check: ## Build every image of k8s/images with buildah, and check its content
 	@k8s/images/check.sh $(IMAGES)
 
-lock: setup ## Renew requirements.lock within the ranges of pyproject.toml
-	$(bin)/python setup/lock.py
+lock: setup ## Write requirements.lock anew; LOCK_ARGS=--upgrade renews versions within the ranges of pyproject.toml
+	$(bin)/python setup/lock.py $(LOCK_ARGS)
 
 reference: setup ## Write docs/job_file.md and jobs/job.schema.json from the schema
 	$(bin)/farandole schema > jobs/job.schema.json

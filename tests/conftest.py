@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytest_plugins = [
+    "tests.support.guarded",
     "tests.support.made_data",
     "tests.support.object_store",
     "tests.support.opened",
@@ -25,11 +26,11 @@ pytest_plugins = [
 ]
 
 
-# A busy machine is slow at times, which says nothing about the code; and the same commit always has the same result.
-# `--hypothesis-profile=search` looks for other examples.
+# A busy machine is slow at times, which says nothing about the code.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("tests", settings.get_profile("search"), derandomize=True)
-settings.load_profile("tests")
+# For unit and integration tests: a commit always has the same result. `--hypothesis-profile=search` looks for others.
+settings.register_profile("repeated", settings.get_profile("search"), derandomize=True)
+settings.load_profile("search")
 
 
 def pytest_configure() -> None:

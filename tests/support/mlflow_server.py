@@ -31,6 +31,11 @@ class MlflowServer:
         self.uri = f"http://{host}:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """True between a start and a kill."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]

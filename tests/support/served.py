@@ -31,7 +31,7 @@ _FEATURES = {
     "delayed": {"kind": "numeric"},
 }
 _TYPES = {"distance": "double", "seats": "int", "carrier": "string", "delayed": "boolean"}
-_START_S = 120.0
+_START_S = 240.0
 
 
 def training_rows() -> pa.RecordBatch:

@@ -42,13 +42,17 @@ class TrainingRecord:
 
 def training_documents(record: TrainingRecord) -> dict[str, Any]:
     """Return the documents of a bundle that is written at the end of a training: file name to content."""
-    metrics, lineage = _metrics(record), _lineage(record)
     return {
         STATISTICS: training_statistics(record.manifest, record.outputs),
-        METRICS: metrics,
-        LINEAGE: lineage,
-        CARD: write_card(record.job.name, metrics, lineage),
+        METRICS: _metrics(record),
+        LINEAGE: _lineage(record),
+        CARD: training_card(record),
     }
+
+
+def training_card(record: TrainingRecord) -> str:
+    """Return the card of the model of a training, in Markdown."""
+    return write_card(record.job.name, _metrics(record), _lineage(record))
 
 
 def _metrics(record: TrainingRecord) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farandole.bundle.documents import LINEAGE
 from farandole.bundle.manifest import check_files, digest_of, read_manifest
 from farandole.bundle.predictor import Compute, Predictor
 from farandole.bundle.signing import check_signature
@@ -15,6 +16,7 @@ from farandole.bundle.write import CODE, MODEL, OWN_BUILDERS, PREPROCESSING, ROW
 from farandole.errors import BundleError
 from farandole.preprocess import Preprocessing, RawForm
 from farandole.shards import LabelColumn, Schema
+from farandole.spec import Policy, Privacy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +60,19 @@ class Bundle:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The fitted preprocessing."""
-        return Preprocessing.from_dict(self.read_json(PREPROCESSING))
+        fitted = Preprocessing.from_dict(self.read_json(PREPROCESSING))
+        return replace(fitted, policies={name: each for name, each in self.policies.items() if name in fitted.columns})
+
+    @cached_property
+    def policies(self) -> dict[str, Policy]:
+        """Column to the privacy policy of the job; empty if the bundle does not say where it comes from."""
+        lineage = self.read_json(LINEAGE) if self.has(LINEAGE) else {}
+        try:
+            return Privacy.model_validate((lineage.get("job") or {}).get("data", {}).get("privacy") or {}).protected
+        except (AttributeError, ValueError) as error:
+            raise BundleError(
+                f"{self.path}: {LINEAGE} holds privacy policies that cannot be read ({error}); export the model again"
+            ) from error
 
     @cached_property
     def row_forms(self) -> dict[str, RawForm]:

@@ -56,6 +56,28 @@ class JobProgress:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+class ProgressTracker:
+    """Event handler that keeps how far the job is."""
+
+    def __init__(self) -> None:
+        self.progress = JobProgress(None, "", "")
+        self._time_left = TimeLeft()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event into account."""
+        progress = replace(self.progress, text=str(event), at=timestamp())
+        stage = getattr(event, "stage", progress.stage)
+        if stage != progress.stage:
+            progress = replace(progress, stage=stage, done=0, total=0, unit="", rows_per_s=None, left_s=None)
+        if isinstance(event, Progress):
+            left_s = self._time_left.update(event, time.monotonic())
+            progress = replace(progress, done=event.done, total=event.total, unit=event.unit)
+            progress = replace(progress, rows_per_s=event.rows_per_s, left_s=left_s)
+        elif isinstance(event, EpochMetrics):
+            progress = replace(progress, epoch=event.epoch, epochs=event.epochs, metrics=event.metrics)
+        self.progress = progress
+
+
 class EventLogger:
     """Event handler that writes lines to the job's log, and the newest event to a file.
 
@@ -66,8 +88,7 @@ class EventLogger:
 
     def __init__(self, directory: Path, log: TextIO | None = None) -> None:
         self._directory, self._log = directory, log
-        self._progress = JobProgress(None, "", "")
-        self._time_left = TimeLeft()
+        self._tracker = ProgressTracker()
         self._logged_s = self._written_s = 0.0
         self._text = ""
 
@@ -78,10 +99,10 @@ class EventLogger:
 
     def _write(self, event: Event) -> None:
         now_s = time.monotonic()
-        self._progress = self._follow(event, now_s)
+        self._tracker(event)
         if not isinstance(event, Progress) or now_s - self._written_s >= _PROGRESS_EVERY_S:
             self._written_s = now_s
-            write_json(self._directory / PROGRESS, asdict(self._progress))
+            write_json(self._directory / PROGRESS, asdict(self._tracker.progress))
         if isinstance(event, Progress):
             often = event.unit == "rows" or event.text == self._text
             if often and now_s - self._logged_s < _LOG_EVERY_S:
@@ -90,20 +111,6 @@ class EventLogger:
         log = self._log or sys.stdout
         log.write(_format(str(event)))
         log.flush()
-
-    def _follow(self, event: Event, now_s: float) -> JobProgress:
-        """Return the progress after an event."""
-        progress = replace(self._progress, text=str(event), at=timestamp())
-        stage = getattr(event, "stage", progress.stage)
-        if stage != progress.stage:
-            progress = replace(progress, stage=stage, done=0, total=0, unit="", rows_per_s=None, left_s=None)
-        if isinstance(event, Progress):
-            left_s = self._time_left.update(event, now_s)
-            progress = replace(progress, done=event.done, total=event.total, unit=event.unit)
-            return replace(progress, rows_per_s=event.rows_per_s, left_s=left_s)
-        if isinstance(event, EpochMetrics):
-            return replace(progress, epoch=event.epoch, epochs=event.epochs, metrics=event.metrics)
-        return progress
 
 
 def read_progress(directory: Path) -> JobProgress | None:

@@ -27,7 +27,7 @@ from farandole.preprocess.times import TimeNumbersTransform, TimeTransform
 from farandole.preprocess.transform import Transform
 from farandole.preprocess.values import arrow_type
 from farandole.shards import LABEL, Group, Schema
-from farandole.spec import Data, Feature
+from farandole.spec import Data, Feature, Policy
 from farandole.spec.feature_groups import raw_column
 
 _TRANSFORMS: dict[str, type[Transform]] = {
@@ -52,11 +52,14 @@ class Preprocessing:
         transforms: One for each declared feature.
         label: The label's transform; None if there is no label.
         types: Raw column to its SQL type, which rows that do not come from Spark are cast to first.
+        policies: Raw column to the privacy policy that was applied to it before anything was fitted, and that rows
+            which do not come from Spark pass as well. Not part of `to_dict`.
     """
 
     transforms: tuple[Transform, ...]
     label: ClassLabel | NumberLabel | None
     types: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
     @classmethod
     def from_spec(cls, data: Data) -> Preprocessing:
@@ -149,7 +152,7 @@ class Preprocessing:
             forms: Column to how the sources write it.
 
         Raises:
-            DataError: A column is missing, or a value does not fit its column's type.
+            DataError: A column is missing, or a value does not fit its column's type or was not pseudonymised.
         """
         arrays = {}
         num_rows = next((len(columns[name]) for name in self.columns if hasattr(columns.get(name), "__len__")), 0)
@@ -158,11 +161,20 @@ class Preprocessing:
             if name not in columns and not (form and form.may_be_absent):
                 raise DataError(f"column {name}: is missing; the model needs {', '.join(self.columns)}")
             values = columns[name] if name in columns else [None] * num_rows
-            arrays[name] = convert_column(name, values, self.types[name], form, self._known_texts(name))
+            arrays[name] = self._protect(
+                name, convert_column(name, values, self.types[name], form, self._known_texts(name))
+            )
         lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"the columns have different numbers of rows ({lengths}); send equally many of each")
         return pa.record_batch(arrays)
+
+    def _protect(self, column: str, values: pa.Array) -> pa.Array:
+        if column not in self.policies:
+            return values
+        from farandole.privacy import as_in_training
+
+        return as_in_training(column, self.policies[column], values)
 
     def _known_texts(self, column: str) -> frozenset[str]:
         """Return the categories of a column that were learned."""
@@ -182,9 +194,17 @@ class Preprocessing:
         row: dict[str, list[Any]] = {}
         for transform in self.transforms:
             value = transform.typical(arrow_type(self.types[transform.column]))
-            if value is not None:
+            if value is not None and self._is_protected(transform.column, value):
                 row.setdefault(transform.column, [value])
         return {column: row.get(column, [None]) for column in self.columns}
+
+    def _is_protected(self, column: str, value: Any) -> bool:
+        """Return False for a value that no policy can have returned: nobody knows a pseudonym of a hashed column."""
+        try:
+            self._protect(column, convert_column(column, [value], self.types[column]))
+        except DataError:
+            return False
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the preprocessing as plain data, for the manifest and for the logged model."""

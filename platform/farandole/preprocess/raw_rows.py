@@ -104,7 +104,8 @@ def convert_column(
             converted = _convert_typed(found, sql_type, known)
             return _without(converted, _null_values_of(sql_type, form, known))
         return _convert_texts(column, _without(found, _null_texts(sql_type, form, known)), sql_type, form)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError, RecursionError) as error:
+        # a KeyError is an unknown time zone, a RecursionError a text of a thousand brackets
         raise DataError(f"column {column}: is not {sql_type} ({error}); send such values") from error
 
 
@@ -317,9 +318,16 @@ def _as_lists(found: pa.Array, sql_type: str) -> pa.Array:
     if pa.types.is_string(found.type):
         found = pa.array([None if text is None else json.loads(text) for text in found.to_pylist()])
     wanted = arrow_type(sql_type)
+    if not (_is_list(found.type) or pa.types.is_null(found.type)):
+        raise TypeError(f"values are {found.type}, and not lists")
     if pa.types.is_floating(wanted.value_type) and not pa.types.is_null(found.type):
         _as_floats(found.flatten(), wanted.value_type)
     return found.cast(wanted)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    found: bool = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return found
 
 
 def _without(values: pa.Array, missing: pa.Array) -> pa.Array:

@@ -3,7 +3,7 @@
 from farandole.privacy.cipher import decrypt, decrypt_text, encrypt, encrypt_text
 from farandole.privacy.detect import Detector, PiiFinding, redact
 from farandole.privacy.keys import Secret, read_key
-from farandole.privacy.policies import Protection, missing_policies, protected_type
+from farandole.privacy.policies import Protection, as_in_training, missing_policies, protected_type
 from farandole.privacy.redaction import recogniser_version
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "PiiFinding",
     "Protection",
     "Secret",
+    "as_in_training",
     "decrypt",
     "decrypt_text",
     "encrypt",

@@ -21,6 +21,8 @@ from farandole.privacy.redaction import Redactor
 from farandole.spec import Allow, Drop, Encrypt, Generalise, Mask, Policy, Privacy, Pseudonymise, Redact
 
 _PSEUDONYMS = "farandole pseudonyms"
+_ENCRYPTED = "^([A-Za-z0-9+/]{4}){9,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
+"""Base64 of at least the 28 bytes of a nonce and a tag."""
 _TEXT = (Mask, Pseudonymise, Encrypt)
 
 
@@ -67,6 +69,32 @@ class Protection:
             key = secret.derive(_PSEUDONYMS)
             return _map_distinct(values, lambda text: hmac.digest(key, text.encode(), "sha256").hex()[: policy.length])
         return _map_distinct(values, lambda text: encrypt_text(secret, column, text))
+
+
+def as_in_training(column: str, policy: Policy, values: pa.Array) -> pa.Array:
+    """Return values of rows to predict as the policy left those of the training.
+
+    Policies without a key are applied; what they have returned before, they return again. The key of the others is not
+    where a model is, so their values must come protected.
+
+    Raises:
+        DataError: A value was not pseudonymised or encrypted.
+    """
+    if isinstance(policy, Drop | Allow):
+        return values
+    if isinstance(policy, Pseudonymise):
+        form = f"^[0-9a-f]{{{policy.length}}}$"
+    elif isinstance(policy, Encrypt):
+        form = _ENCRYPTED
+    else:
+        return Protection({column: policy}).protect(column, values)
+    fits = pc.match_substring_regex(values.cast(pa.string()), form)
+    if pc.all(fits).as_py() is False:
+        raise DataError(
+            f"column {column}: a value is not protected as in training; apply `{policy.policy}` to the rows first, with"
+            " the job's key: farandole.privacy.Protection does it"
+        )
+    return values
 
 
 def protected_type(column: str, policy: Policy, arrow_type: pa.DataType) -> pa.DataType:

@@ -22,7 +22,7 @@ from torch import nn
 from farandole.bundle import BundleContents, write_bundle
 from farandole.bundle.documents import TrainingRecord, training_documents
 from farandole.preprocess import Preprocessing, find_forms
-from farandole.spec import Job
+from farandole.spec import Job, Redact
 from farandole.storage import file_uri
 
 _REQUIREMENTS = (
@@ -37,6 +37,7 @@ _REQUIREMENTS = (
     "torch",
     "xxhash",
 )
+_REDACTION_REQUIREMENTS = ("phonenumberslite", "python-stdnum")
 
 
 def save_model(
@@ -76,7 +77,7 @@ def save_model(
             signature=_signature(preprocessing),
             input_example=example,
             metadata={"columns": {column: preprocessing.types[column] for column in preprocessing.columns}},
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _requirements(job)],
         )
     return problem
 
@@ -93,6 +94,12 @@ def bundle_contents(preprocessing: Preprocessing, job: Job, record: TrainingReco
         documents=training_documents(record) if record is not None else {},
         code=(*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py"))),
     )
+
+
+def _requirements(job: Job) -> tuple[str, ...]:
+    """Return the packages that the logged model imports: for a policy of its job, what searches texts as well."""
+    redacts = any(isinstance(policy, Redact) for policy in job.data.privacy.columns.values())
+    return ("mlflow", *_REQUIREMENTS, *(_REDACTION_REQUIREMENTS if redacts else ()))
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from farandole.tracking.run_summary import (
     changed_params,
     describe_column,
     describe_run,
+    describe_version,
     name_run,
     runs_view,
 )
@@ -133,8 +134,8 @@ class Recorder:
         self.log_file("job/job.yaml", job_text(job))
         self.log_file("job/all_fields.json", job.model_dump_json(indent=1, exclude={"folder"}))
 
-    def describe(self, job: Job, manifest: Manifest, metrics: Mapping[str, Mapping[str, float]] | None = None) -> str:
-        """Set the description of the run, which MLflow shows above it; return it.
+    def describe(self, job: Job, manifest: Manifest, metrics: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        """Set the description of the run, which MLflow shows above it.
 
         Args:
             job: The job.
@@ -144,7 +145,11 @@ class Recorder:
         link = read_run_link(self._directory)
         text = describe_run(job, manifest, link.command if link else None, metrics)
         self.set_tags({"mlflow.note.content": text})
-        return text
+
+    def describe_version(self, card: str) -> str:
+        """Return the description of the registered version, given the card of its model."""
+        link = read_run_link(self._directory)
+        return describe_version(card, link.command if link else None)
 
     def log_dataset(self, manifest: Manifest, directory: str) -> None:
         """Log the dataset as an input, with the beginning of its content digest and the types of its raw columns."""

@@ -22,6 +22,9 @@ from farandole.tracking.run_link import RunLink
 
 DIGEST_CHARACTERS = 8
 """Characters of a digest that people see, as git abbreviates commits."""
+MAX_DESCRIPTION = 5000
+"""Characters that MLflow's table of versions has for a description."""
+_REST_OF_CARD = "\n… The rest is in `card.md` of the model's bundle: `farandole models card MODEL` shows it.\n"
 _MAX_NAME_CHARACTERS = 70
 _MAX_VALUE_CHARACTERS = 24
 _MAX_PARAM_CHARACTERS = 500
@@ -104,6 +107,21 @@ def describe_run(
     return "\n".join([*lines, "", *_metrics_table(metrics)]).strip() + "\n"
 
 
+def describe_version(card: str, command: str | None) -> str:
+    """Return the description of a registered version in Markdown: the card of its model, and what made it.
+
+    Args:
+        card: The card.
+        command: The command that started the job, if it was one.
+    """
+    made_by = "" if command is None else f"\n- command: `{_cut(command.replace('`', ''), MAX_DESCRIPTION // 2)}`\n"
+    room = MAX_DESCRIPTION - len(made_by)
+    if len(card) > room:
+        kept = card[: room - len(_REST_OF_CARD)]
+        card = kept[: kept.rfind("\n") + 1] + _REST_OF_CARD
+    return card + made_by
+
+
 def runs_view(job: Job) -> str:
     """Return the view of an experiment's runs, in the form in which MLflow's UI shares one: metrics come first."""
     metrics = [f"metrics.`{split}.{name}`" for split in ("test", "validation") for name in job.metric_keys[:4]]
@@ -172,10 +190,12 @@ def _value_at(document: Any, path: list[str]) -> Any:
 
 
 def _shown(field: str, value: Any) -> str:
-    text = " ".join(str(value).split())
-    if len(text) > _MAX_VALUE_CHARACTERS:
-        text = f"{text[: _MAX_VALUE_CHARACTERS - 1].rstrip()}…"
+    text = _cut(" ".join(str(value).split()), _MAX_VALUE_CHARACTERS)
     return f"{field.rpartition('.')[2]}={text}"
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1].rstrip()}…"
 
 
 def _load(directory: Path) -> Job | None:

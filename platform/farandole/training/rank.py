@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from farandole.bundle.documents import TrainingRecord
+from farandole.bundle.documents import TrainingRecord, training_card
 from farandole.errors import FarandoleError, UnavailableError
 from farandole.events import Event, Message, StageEnded, StageStarted, format_count, format_metric, ignore_event
 from farandole.explaining.model import require_captum
@@ -23,7 +23,7 @@ from farandole.jobdir.layout import PROFILES
 from farandole.preprocess import Preprocessing
 from farandole.process.collection import paused_collection
 from farandole.process.messages import Met, MlflowRunCreated, Result, send_message
-from farandole.shards import Dataset, Manifest, require_policies
+from farandole.shards import Dataset, require_policies
 from farandole.spec import Job
 from farandole.tracking.run_link import open_run_link, require_run_link
 from farandole.tracking.store import resolve_store
@@ -202,8 +202,7 @@ def _record_results(
 
         explain_training(trainer, recorder)
     metrics = {"test": test.metrics if test else {}, "validation": result.validation}
-    described = recorder.describe(job, manifest, metrics | reporter.report.baselines)
-    card = _model_card(job, manifest, result.weights_step, metrics, described)
+    recorder.describe(job, manifest, metrics | reporter.report.baselines)
     send_message(StageStarted("register", "logging the model"))
     preprocessing = Preprocessing.from_dict(manifest.preprocessing)
     register_as = job.tracking.register_as if register else None
@@ -217,6 +216,7 @@ def _record_results(
         run_id=recorder.run_id,
         commit=recorder.commit,
     )
+    card = _model_card(record, result.weights_step, recorder.describe_version(training_card(record)))
     with paused_collection():  # saving imports torch's compiler
         problem = recorder.log_model(
             lambda directory: save_model(trainer.model, preprocessing, job, directory, record),
@@ -290,17 +290,16 @@ def _record_report(reporter: Reporter, result: TrainingResult, recorder: Recorde
         send_message(Message(note, "warning"))
 
 
-def _model_card(
-    job: Job, manifest: Manifest, step: int, metrics: dict[str, dict[str, float]], description: str
-) -> ModelCard:
+def _model_card(record: TrainingRecord, step: int, description: str) -> ModelCard:
     """Return what MLflow shows of the model: its dataset, its metrics, and the description of its version."""
     from farandole.tracking.recorder import ModelCard, dataset_identity
 
-    flat = {f"{split}.{name}": value for split, values in metrics.items() for name, value in values.items()}
+    job = record.job
+    flat = {f"{split}.{name}": value for split, values in record.metrics.items() for name, value in values.items()}
     tags = {
         name: format_metric(flat[name]) for name in (f"test.{metric}" for metric in job.metric_keys) if name in flat
     }
-    dataset = dataset_identity(manifest, job.data.output)
+    dataset = dataset_identity(record.manifest, job.data.output)
     return ModelCard(job.name, step, flat, dataset, description, {**tags, "dataset": dataset["digest"]})
 
 

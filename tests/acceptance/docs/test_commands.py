@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.documents import blocks, commands, documents
 from tests.support.paths import ROOT
+from tests.support.served import RunningService
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _UI = "farandole ui"
+_SERVE = "farandole serve"
+_ADDRESS = "http://127.0.0.1:8000"
+"""The usual address of the service, in whose place the test has a port that the kernel chooses."""
 _ID = re.compile(r"flights-\d{8}-\d{6}-[0-9a-f]{4}")
 _ORDER = (
     "docs/first_job.md",
@@ -31,6 +38,8 @@ _ORDER = (
     "docs/models.md",
     "docs/bundle.md",
     "docs/explaining.md",
+    "docs/scoring.md",
+    "docs/serving.md",
     "docs/security.md",
 )
 """Documents with commands, in an order in which they build on each other."""
@@ -69,6 +78,29 @@ def _running(command: str, home: Path, folder: Path) -> Iterator[None]:
         process.wait(timeout=30)
 
 
+@contextmanager
+def _serving(command: str, home: Path, folder: Path) -> Iterator[str]:
+    """Run a service, which must end in peace; yield its address."""
+    arguments = [*shlex.split(command), "--port", "0"]
+    process = subprocess.Popen(arguments, cwd=folder, env=_variables(home), stderr=subprocess.PIPE)
+    try:
+        service = RunningService(process)
+        yield service.url
+        assert service.end() == 0
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=120)
+
+
+def _names(command: str) -> list[str]:
+    """Return the names under which the output of a command is kept: that of `farandole`, or the path that is asked."""
+    words = command.split()
+    if words[0] == "curl":
+        return [urlsplit(words[2]).path]
+    return [words[1], " ".join(words[1:3])]
+
+
 def _fetch(url: str, within_s: float) -> bytes:
     deadline = time.monotonic() + within_s
     while True:
@@ -87,25 +119,41 @@ def test_no_other_document_has_commands() -> None:
     assert {name for name in names if commands(name)} == set(_ORDER)
 
 
-@pytest.mark.slow(seconds=240)
-@pytest.mark.timeout(1200)
+def _run(command: str, home: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=_variables(home), capture_output=True, text=True, check=False
+    )
+
+
+def _check_service(output: dict[str, str], folder: Path) -> None:
+    """Check that the service predicts what `farandole predict` has written for the same rows of the source."""
+    assert "predictions for 27,004 rows" in output["predict"]
+    written = pq.read_table(folder / "predictions.parquet").slice(0, 2).drop_columns("flight").to_pylist()
+    assert json.loads(output["/v2/health/ready"]) == {"ready": True}
+    assert json.loads(output["/predict"])["predictions"] == written
+    explanations = json.loads(output["/explain"])["explanations"]
+    assert [found["unit"] for found in explanations] == ["log-odds"] * 2
+    assert "carrier" in explanations[0]["columns"]
+
+
+@pytest.mark.slow(seconds=280)
+@pytest.mark.timeout(1800)
 def test_every_command_of_the_documents_works(user_home: Path, checkout: Path) -> None:
     output: dict[str, str] = {}
-    for command in [command for name in _ORDER for command in commands(name)]:
-        if command == _UI:
-            continue
-        if "submit" in output:  # the document shows the id of some job
-            command = _ID.sub(output["submit"].strip(), command)
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=checkout,
-            env=_variables(user_home),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        output[command.split()[1]] = done.stdout
+    with ExitStack() as running:
+        address = ""
+        for command in [command for name in _ORDER for command in commands(name)]:
+            if command == _UI:
+                continue
+            if command.startswith(_SERVE):
+                running.close()
+                address = running.enter_context(_serving(command, user_home, checkout))
+                continue
+            if "submit" in output:  # the document shows the id of some job
+                command = _ID.sub(output["submit"].strip(), command)
+            done = _run(command.replace(_ADDRESS, address), user_home, checkout)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+            output |= dict.fromkeys(_names(command), done.stdout)
     assert "seats: regression" in output["init"]
     trained = json.loads(output["train"])
     assert trained["training"]["workers"] == 1
@@ -116,8 +164,9 @@ def test_every_command_of_the_documents_works(user_home: Path, checkout: Path) -
     assert output["retry"] == output["submit"]
     assert "models:/flights/2" in output["logs"].splitlines()[-1]
     assert "succeeded" in output["status"]
-    assert "source: flights" in output["models"]
+    assert "source: flights" in output["models trace"]
     assert "loss of roc_auc" in output["explain"]
+    _check_service(output, checkout)
     with _running(_UI, user_home, checkout):
         assert b"<title>MLflow" in _fetch("http://127.0.0.1:5000/", within_s=180)
 

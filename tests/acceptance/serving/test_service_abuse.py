@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,36 +19,19 @@ import psutil
 import pytest
 
 from farandole.bundle import Bundle
-from tests.support.access import make_key
-from tests.support.served import OTHER_ROW, ROW, RunningService, make_bundle, running_service
+from tests.support.fuzz_bodies import arrow_seeds
+from tests.support.served import OTHER_ROW, ROW, RunningService
 from tests.support.service_clients import ask
 
 SECONDS = float(os.environ.get("FARANDOLE_ABUSE_SECONDS", "30"))
 """Length of the mixed load; 600 for the ten minutes of a release."""
 ROWS = {"rows": [ROW, OTHER_ROW]}
+ARROW = arrow_seeds("flights")[0]
 _FLAT_MB = 64
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "flights")
-
-
-@pytest.fixture(scope="module")
-def access(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("access")
-
-
-@pytest.fixture(scope="module")
-def key(access: Path) -> str:
-    return make_key(access, "everything", ("predict", "explain", "admin"))
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Bundle, access: Path, key: str) -> Iterator[RunningService]:
-    limits = ["--max-body", "0.2", "--max-request-time", "2"]
-    with running_service(str(bundle.path), "--workers", "2", "--access-dir", str(access), *limits) as running:
-        yield running
+KEY_SCOPES = ("predict", "explain", "admin")
+SERVICE_OPTIONS = ("--workers", "2", "--max-body", "0.2", "--max-request-time", "2")
 
 
 @pytest.mark.slow(seconds=90)
@@ -85,11 +68,14 @@ class Abuse:
         self.wrong: list[str] = []
         self.end_s = time.monotonic() + SECONDS
 
-    def run(self) -> None:
-        callers = [self.good, self.good, self.good, self.malformed, self.oversized, self.slow, self.unauthorised]
+    def run(self, at_half_time: Callable[[], None]) -> None:
+        bad = [self.malformed, self.damaged, self.oversized, self.slow, self.unauthorised]
+        callers = [self.good, self.good, self.good, *bad]
         threads = [threading.Thread(target=self._repeat, args=(caller,)) for caller in callers]
         for thread in threads:
             thread.start()
+        time.sleep(SECONDS / 2)
+        at_half_time()
         for thread in threads:
             thread.join()
 
@@ -113,6 +99,14 @@ class Abuse:
         for _ in range(random.randint(1, 8)):
             body[random.randrange(len(body))] = random.randrange(256)
         return ask(self.url, "/predict", body=bytes(body), key=self.key).status
+
+    def damaged(self) -> int:
+        body = bytearray(ARROW)
+        for _ in range(random.randint(1, 3)):
+            body[random.randrange(len(body))] ^= 1 << random.randrange(8)
+        body = body[: random.choice([len(body), random.randrange(len(body))])]
+        headers = {"content-type": "application/vnd.apache.arrow.stream"}
+        return ask(self.url, "/predict", body=bytes(body), key=self.key, headers=headers).status
 
     def oversized(self) -> int:
         return ask(self.url, "/predict", body=b"[" * 400_000, key=self.key).status
@@ -138,17 +132,25 @@ def test_good_requests_among_bad_ones_are_answered_right_and_memory_stays_flat(
     workers = [psutil.Process(pid) for pid in service.worker_pids()]
     for _ in range(200):  # what is loaded by a first request does not count as growth
         ask(url, "/predict", ROWS, key=key)
-    before_mb = [worker.memory_info().rss / 2**20 for worker in workers]
+    memory_mb: list[list[float]] = []
+
+    def measure() -> None:
+        memory_mb.append([round(worker.memory_info().rss / 2**20, 1) for worker in workers])
+
+    measure()
     abuse = Abuse(url, key, expected)
-    abuse.run()
+    abuse.run(measure)
+    measure()
+    print(json.dumps({"seconds": SECONDS, "statuses": abuse.statuses, "memory_mb": memory_mb}))  # pytest -rP shows it
     assert abuse.wrong == []
-    assert set(abuse.statuses) == {"good", "malformed", "oversized", "slow", "unauthorised"}
+    assert set(abuse.statuses) == {"good", "malformed", "damaged", "oversized", "slow", "unauthorised"}
     assert set(abuse.statuses["good"]) == {200}
     assert set(abuse.statuses["malformed"]) <= {200, 400, 422}
+    assert set(abuse.statuses["damaged"]) <= {200, 400, 413, 422}
     assert set(abuse.statuses["oversized"]) <= {413, 0}
     assert set(abuse.statuses["slow"]) == {408}
     assert set(abuse.statuses["unauthorised"]) == {401}
-    after_mb = [worker.memory_info().rss / 2**20 for worker in workers]
+    before_mb, _, after_mb = memory_mb
     assert [after - before < _FLAT_MB for before, after in zip(before_mb, after_mb, strict=True)] == [True, True]
     assert service.events("worker_died") == []
     assert service.events("internal_error") == []

@@ -135,7 +135,9 @@ def test_the_model_is_registered_under_the_job_name(recorded: RecordedRun) -> No
     version = recorded.client.get_model_version("small", "1")
     assert version.run_id == recorded.run.info.run_id
     assert version.status == "READY"
-    assert version.description == recorded.run.data.tags["mlflow.note.content"]
+    model = recorded.client.get_logged_model(recorded.run.outputs.model_outputs[0].model_id)
+    (card,) = Path(model.artifact_location.removeprefix("file://")).glob("artifacts/*/card.md")
+    assert version.description == card.read_text(encoding="utf-8")
     metrics = recorded.result["training"]["metrics"]["test"]
     assert version.tags["test.roc_auc"] == format_metric(metrics["roc_auc"])
     assert version.tags["dataset"] == recorded.run.data.tags["farandole.dataset_digest"]

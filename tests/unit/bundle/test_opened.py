@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from farandole.bundle import add_form, open_bundle, write_bundle
+from farandole.bundle import Bundle, add_form, open_bundle, write_bundle
 from farandole.errors import BundleError, DataError
 from farandole.preprocess import RawForm
 from tests.support.bundles import OPTIONS, ROWS, contents, fitted, small_network, write_small_bundle
@@ -204,3 +204,40 @@ def test_weights_that_do_not_fit_are_an_error_of_the_bundle(tmp_path: Path) -> N
     write_manifest(folder, "small")
     with pytest.raises(BundleError, match=r"the builder farandole\.models\.mlp:build does not rebuild the network"):
         open_bundle(folder).predictor()
+
+
+def _protected(folder: Path, policies: dict[str, object]) -> Bundle:
+    """Write a bundle of a job with privacy policies."""
+    privacy: dict[str, object] = {"columns": policies}
+    if any(policy == {"policy": "pseudonymise"} for policy in policies.values()):
+        privacy["key"] = {"environment": "KEY_OF_A_TEST"}
+    preprocessing = fitted()
+    documents = {"lineage.json": {"job": {"data": {"privacy": privacy}}}}
+    assert write_bundle(folder, small_network(preprocessing), contents(preprocessing, documents=documents)) is None
+    return open_bundle(folder)
+
+
+def test_rows_pass_the_policies_of_the_training(tmp_path: Path) -> None:
+    bundle = _protected(tmp_path / "bundle", {"size": {"policy": "generalise", "width": 2}})
+    predictor = bundle.predictor()
+    raw = {"size": [1.5, 3.0, None, -0.5], "colour": ["red", "blue", "green", None]}
+    protected = {**raw, "size": [0.0, 2.0, None, -2.0]}
+    assert predictor.raw_batch(raw) == predictor.raw_batch(protected)
+    assert predictor.predict(raw)["probability"].tolist() == predictor.predict(protected)["probability"].tolist()
+    plain = write_small_bundle(tmp_path / "plain")
+    assert open_bundle(plain).predictor().raw_batch(raw) != predictor.raw_batch(raw)
+
+
+def test_raw_value_of_a_pseudonymised_column_is_refused_with_its_row(tmp_path: Path) -> None:
+    bundle = _protected(tmp_path / "bundle", {"colour": {"policy": "pseudonymise"}, "other": {"policy": "drop"}})
+    predictor = bundle.predictor()
+    assert predictor.raw_batch({"size": [1.0, 2.0], "colour": [None, "0" * 32]}).num_rows == 2
+    with pytest.raises(DataError, match=r"^row 1: column colour: a value is not protected as in training") as caught:
+        predictor.predict({"size": [1.0, 2.0], "colour": [None, "reddish"]})
+    assert "reddish" not in str(caught.value)
+    assert bundle.preprocessing.example()["colour"] == [None]
+
+
+def test_policies_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"lineage\.json holds privacy policies that cannot be read"):
+        _ = _protected(tmp_path / "bundle", {"size": {"policy": "unknown"}}).preprocessing

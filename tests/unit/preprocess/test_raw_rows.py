@@ -209,6 +209,11 @@ def test_dates_of_any_form_are_the_same_day(values: Any) -> None:
         ([b"\xff"], "string", "column c: is not string"),
         (["%"], "binary", "is not base64"),
         ([datetime.datetime(2013, 1, 1)], "double", "values are timestamp"),
+        ([5, None], "array<double>", "values are int64, and not lists"),
+        ([True], "array<double>", "values are bool, and not lists"),
+        (["[" * 100_000], "array<double>", "column c: is not array<double>"),
+        (pa.array([0], pa.timestamp("us", "No/Where")), "string", "column c: is not string"),
+        (pa.array([2**40 + 1], pa.timestamp("s")), "date", "column c: is not date"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(values: Any, kind: str, reason: str) -> None:

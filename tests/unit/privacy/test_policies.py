@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from farandole.errors import DataError
-from farandole.privacy import Protection, Secret, decrypt_text, missing_policies, protected_type
+from farandole.privacy import Protection, Secret, as_in_training, decrypt_text, missing_policies, protected_type
 from farandole.spec import Policy, Privacy
 
 SECRET = Secret(b"k" * 32, "spring")
@@ -163,3 +163,51 @@ def test_groups_must_be_large_enough_and_over_the_same_columns() -> None:
         assert missing_policies(WANTED, recorded(k_anonymity=measured)) == [
             f"data.privacy.k_anonymity: the job requires groups of 5 over age, city, the dataset has {text}"
         ]
+
+
+def _served(values: Any, kind: pa.DataType, **fields: Any) -> list[Any]:
+    found: list[Any] = as_in_training("c", policy(**fields), pa.array(values, kind)).to_pylist()
+    return found
+
+
+@given(texts, st.integers(0, 6))
+def test_raw_and_masked_values_of_a_caller_become_those_of_the_training(values: list[str | None], keep: int) -> None:
+    masked = protect(values, pa.string(), policy="mask", keep_last=keep)
+    assert _served(values, pa.string(), policy="mask", keep_last=keep) == masked
+    assert _served(masked, pa.string(), policy="mask", keep_last=keep) == masked
+
+
+@given(st.lists(st.none() | st.floats(-1e9, 1e9)), st.sampled_from([0.1, 0.25, 3, 10, 1000]))
+def test_raw_and_generalised_numbers_of_a_caller_become_those_of_the_training(
+    values: list[float | None], width: float
+) -> None:
+    ranges = protect(values, pa.float64(), policy="generalise", width=width)
+    assert _served(values, pa.float64(), policy="generalise", width=width) == ranges
+    assert _served(ranges, pa.float64(), policy="generalise", width=width) == ranges
+
+
+def test_raw_and_redacted_texts_of_a_caller_become_those_of_the_training() -> None:
+    values = ["write to ada@example.org", "card 4111 1111 1111 1111, or call +1 212-555-0123", None, "nothing"]
+    redacted = protect(values, pa.string(), policy="redact")
+    assert _served(values, pa.string(), policy="redact") == redacted
+    assert _served(redacted, pa.string(), policy="redact") == redacted
+
+
+@pytest.mark.parametrize("fields", [{"policy": "pseudonymise"}, {"policy": "pseudonymise", "length": 16},
+                                    {"policy": "encrypt"}])  # fmt: skip
+@given(values=texts)
+def test_values_of_a_caller_must_come_protected_where_that_needs_a_key(
+    fields: dict[str, Any], values: list[str | None]
+) -> None:
+    protected = protect(values, pa.string(), **fields)
+    assert _served(protected, pa.string(), **fields) == protected
+    if any(value is not None for value in values):
+        with pytest.raises(DataError, match=f"^column c: a value is not protected .*`{fields['policy']}`") as caught:
+            _served([*protected, *values], pa.string(), **fields)
+        assert not [value for value in values if value and len(value) > 4 and value in str(caught.value)]
+
+
+@pytest.mark.parametrize("raw", ["ada@example.org", "DE89370400440532013000", "1" * 32, "é" * 40])
+def test_raw_value_is_not_taken_for_an_encrypted_one(raw: str) -> None:
+    with pytest.raises(DataError, match="not protected"):
+        _served([raw], pa.string(), policy="encrypt")

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from farandole.process.orphans import GANG_VARIABLE, find_orphans, kill_orphans
+from tests.support.queued import wait_until
 
 
 def _start_detached(mark: str, note: Path) -> int:
@@ -43,8 +44,15 @@ def test_detached_process_is_killed_with_its_gang(tmp_path: Path) -> None:
     assert kill_orphans(str(tmp_path / "others")) == 1
 
 
+def _start_child(mark: str, **variables: str) -> subprocess.Popen[bytes]:
+    """Start a process, and wait until the kernel shows its environment: that may be after `Popen` returns."""
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: mark, **variables})
+    wait_until(lambda: psutil.Process(process.pid).environ().get(GANG_VARIABLE) == mark)
+    return process
+
+
 def test_stopped_process_is_killed(tmp_path: Path) -> None:
-    process = subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: str(tmp_path)})
+    process = _start_child(str(tmp_path))
     psutil.Process(process.pid).suspend()
     assert kill_orphans(str(tmp_path)) == 1
     assert process.wait(60) == -9
@@ -56,10 +64,7 @@ def test_nothing_is_killed_without_orphans(tmp_path: Path) -> None:
 
 def test_only_the_processes_of_a_named_worker_are_killed(tmp_path: Path) -> None:
     mark = str(tmp_path / "job")
-    started = [
-        subprocess.Popen(["sleep", "300"], env={**os.environ, GANG_VARIABLE: mark, "HOROVOD_RANK": rank})
-        for rank in ("0", "1")
-    ]
+    started = [_start_child(mark, HOROVOD_RANK=rank) for rank in ("0", "1")]
     assert kill_orphans(mark, rank=1) == 1
     assert started[1].wait(60) == -9
     assert started[0].poll() is None

@@ -17,9 +17,9 @@ from farandole.serving.scoring import RowScorer, ScoringOptions, score_files
 from tests.support.bundles import ROWS, write_small_bundle
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return open_bundle(write_small_bundle(tmp_path / "bundle"))
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return open_bundle(write_small_bundle(tmp_path_factory.mktemp("model") / "bundle"))
 
 
 def table(repeats: int = 1) -> pa.Table:

@@ -10,7 +10,7 @@ from farandole.defaults import TABULAR, Table, resolve_for
 from farandole.jobdir.directory import save_spec
 from farandole.spec import Job, parse_job, with_overrides
 from farandole.tracking.run_link import RunLink
-from farandole.tracking.run_summary import changed_params, describe_column, name_run
+from farandole.tracking.run_summary import MAX_DESCRIPTION, changed_params, describe_column, describe_version, name_run
 
 RAW: dict[str, Any] = {
     "name": "taxi",
@@ -121,3 +121,21 @@ def test_columns_have_the_types_of_mlflow() -> None:
     assert describe_column("a", "array<array<double>>") == {
         "type": "array", "items": nested, "name": "a", "required": False,
     }  # fmt: skip
+
+
+def test_description_of_a_version_is_its_card_and_the_command() -> None:
+    assert describe_version("# taxi\n", None) == "# taxi\n"
+    assert describe_version("# taxi\n", "farandole run `job.yaml`") == "# taxi\n\n- command: `farandole run job.yaml`\n"
+
+
+@pytest.mark.parametrize("command", [None, "farandole run job.yaml", "x" * 9000])
+def test_long_description_of_a_version_ends_after_a_line_and_names_the_card(command: str | None) -> None:
+    lines = [f"- note {number}: " + "é" * 90 for number in range(100)]
+    found = describe_version("\n".join(lines), command)
+    assert 0.9 * MAX_DESCRIPTION < len(found) <= MAX_DESCRIPTION
+    kept, mark, rest = found.partition(
+        "\n… The rest is in `card.md` of the model's bundle: `farandole models card MODEL`"
+    )
+    assert mark
+    assert set(kept.splitlines()) <= set(lines)
+    assert ("- command: `" in rest) is (command is not None)

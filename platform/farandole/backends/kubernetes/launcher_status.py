@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from farandole.errors import FarandoleError
+from farandole.jobdir.outcome import JobProgress
 from farandole.jobdir.status import JobState
 from farandole.process.messages import MessageError, decode_fields
 
@@ -28,6 +29,7 @@ class LauncherStatus:
         step: Number of completed steps.
         epoch: Number of completed epochs.
         since: Time at which the training entered its state, ISO 8601, UTC.
+        progress: The newest event of the training, and how far it is; None: there is none yet.
     """
 
     submission: int = 0
@@ -39,6 +41,7 @@ class LauncherStatus:
     step: int = 0
     epoch: int = 0
     since: str = ""
+    progress: JobProgress | None = None
 
     def to_json(self) -> str:
         """Return the value of the key `status`."""
@@ -53,13 +56,20 @@ class LauncherStatus:
         """
         try:
             data = json.loads(text)
-            if not isinstance(data, dict):
-                raise MessageError("it is not an object")
-            known = {field.name for field in fields(cls)}
-            status: LauncherStatus = decode_fields(cls, {name: data[name] for name in data if name in known})
+            values = _known_fields(cls, data)
+            if values.get("progress") is not None:
+                values["progress"] = decode_fields(JobProgress, _known_fields(JobProgress, values["progress"]))
+            status: LauncherStatus = decode_fields(cls, values)
         except ValueError as error:
             raise FarandoleError(
                 f"Kubernetes: the launcher reported a status that this farandole cannot read ({error}); use the version"
                 " of the pods' images"
             ) from error
         return status
+
+
+def _known_fields(kind: type[Any], data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise MessageError("it is not an object")
+    known = {field.name for field in fields(kind)}
+    return {name: data[name] for name in data if name in known}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from farandole.backends.kubernetes.launcher_status import RESULT, LauncherStatus
@@ -22,6 +23,7 @@ from farandole.backends.kubernetes.objects import JobObjects, label
 from farandole.backends.kubernetes.pending_reason import mpijob_pending_reason, pod_pending_reason
 from farandole.backends.protocol import TERMINAL_STATES, JobStatus
 from farandole.errors import FarandoleError
+from farandole.jobdir.outcome import JobProgress
 from farandole.jobdir.status import JobState
 
 Object = dict[str, Any]
@@ -68,6 +70,7 @@ def job_status(found: JobObjects) -> JobStatus:
         workers=launcher.workers,
         step=launcher.step,
         epoch=launcher.epoch,
+        progress=_progress(launcher, stage),
         priority=int(annotations.get(PRIORITY, "0")),
         submitted_at=annotations.get(SUBMITTED, ""),
         since=launcher.since or annotations.get(CANCELLED) or annotations.get(SUBMITTED, ""),
@@ -78,6 +81,14 @@ def job_status(found: JobObjects) -> JobStatus:
             "result": json.loads(found.reported[RESULT]) if RESULT in found.reported and state == "succeeded" else None,
         },
     )
+
+
+def _progress(launcher: LauncherStatus, stage: str | None) -> JobProgress | None:
+    """Return the progress; what is done in a part of the training that is not a stage of its own here is left out."""
+    progress = launcher.progress
+    if progress is None or progress.stage == stage:
+        return progress
+    return replace(progress, done=0, total=0, unit="", rows_per_s=None, left_s=None)
 
 
 def _verdict(found: JobObjects) -> _Verdict:

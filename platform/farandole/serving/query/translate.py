@@ -97,10 +97,10 @@ def translate_tables(
     """
     data, tree = job.data, _check(job)
     needed = list(columns or dict.fromkeys(raw_column(name, feature) for name, feature in data.features.items()))
-    protected = sorted(set(needed) & set(data.privacy.columns))
+    protected = sorted(set(needed) & set(data.privacy.protected))
     if protected:
         raise UntranslatableError(
-            f"data.privacy changes {protected[0]} after the query, with a key that a model does not carry"
+            f"data.privacy changes {protected[0]} after the query, so rows are needed as the query leaves them"
         )
     flat = flatten(tree, rows, types)
     missing = [name for name in needed if name not in flat.columns]

@@ -1,4 +1,4 @@
-"""The prediction service: HTTP, workers, batches, metrics, and the change between versions; hence 25 files.
+"""The prediction service: HTTP, workers, batches, metrics, and the change between versions; hence 27 files.
 
 `supervisor` holds the socket and starts each `worker`, whose `app` routes requests to `endpoints`. These take rows from
 bodies (`rows`, `inference_protocol`), and give them to a version of the `table`, which computes them in a `batcher`.

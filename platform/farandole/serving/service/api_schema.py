@@ -20,12 +20,16 @@ _COLUMNS = {
 }
 _TENSOR = {
     "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
+    "required": ["name", "shape", "datatype"],
     "properties": {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "datatype": {"enum": ["BOOL", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64", "BYTES"]},
         "data": {"type": "array", "items": _VALUE},
+        "parameters": {
+            "type": "object",
+            "properties": {"binary_data_size": {"type": "integer", "minimum": 0}},
+        },
     },
 }
 _INFERENCE = {
@@ -36,8 +40,16 @@ _INFERENCE = {
         "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
         "outputs": {
             "type": "array",
-            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+                },
+            },
         },
+        "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
     },
 }
 _ERROR = {
@@ -87,6 +99,13 @@ _CHOICE = [
     _parameter("version", "query", "The version, or its label in the split. Default: as the split says."),
 ]
 _TARGET = _parameter("target", "query", "The class whose output is explained. Default: the predicted one.")
+_JSON_LENGTH = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "The length of the JSON in front of binary tensors, in bytes.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 _RAW_BODY = {
     "required": True,
     "content": {
@@ -104,11 +123,17 @@ MODEL_GET: dict[str, Any] = {"parameters": [_MODEL], "responses": _GET_ERRORS}
 PREDICT: dict[str, Any] = {"parameters": _CHOICE, "requestBody": _RAW_BODY, "responses": _POST_ERRORS}
 EXPLAIN: dict[str, Any] = {"parameters": [*_CHOICE, _TARGET], "requestBody": _RAW_BODY, "responses": _POST_ERRORS}
 INFER: dict[str, Any] = {
-    "parameters": [_MODEL],
-    "requestBody": {"required": True, **_json(_INFERENCE)},
+    "parameters": [_MODEL, _JSON_LENGTH],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _INFERENCE},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
     "responses": _POST_ERRORS,
 }
-EXPLAIN_TENSORS: dict[str, Any] = {**INFER, "parameters": [_MODEL, _TARGET]}
+EXPLAIN_TENSORS: dict[str, Any] = {**INFER, "parameters": [_MODEL, _TARGET, _JSON_LENGTH]}
 
 
 def with_version(document: dict[str, Any]) -> dict[str, Any]:

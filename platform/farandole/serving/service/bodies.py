@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 from starlette.responses import Response
 
+from farandole.serving.service.arrow_rows import ARROW_TYPES, rows_from_arrow
+from farandole.serving.service.binary_tensors import HEADER
 from farandole.serving.service.calls import Call
 from farandole.serving.service.errors import RequestError
-from farandole.serving.service.rows import ARROW_TYPES, RawRows, RowColumns, rows_from_arrow, rows_from_json
+from farandole.serving.service.rows import RawRows, RowColumns, rows_from_json
 from farandole.serving.service.served import Predictions, ServedModel
 from farandole.serving.service.settings import NotANumber, RequestLimits
 
@@ -76,6 +78,15 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
         dict(headers) if headers else None,
         "application/json",
     )
+
+
+def inference_response(document: Mapping[str, Any], tail: Sequence[bytes]) -> Response:
+    """Return an answer of the Open Inference Protocol; outputs as bytes follow its JSON."""
+    answer = json_response(document)
+    if not tail:
+        return answer
+    text = bytes(answer.body)
+    return Response(b"".join([text, *tail]), headers={HEADER: str(len(text))}, media_type="application/octet-stream")
 
 
 def error_response(call: Call, error: RequestError, *, terse: bool) -> Response:

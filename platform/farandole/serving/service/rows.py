@@ -1,4 +1,4 @@
-"""Raw rows in the bodies of requests: JSON rows, JSON columns, or Arrow IPC bytes.
+"""Raw rows in the bodies of requests: JSON rows and JSON columns; see `arrow_rows` for Arrow IPC bytes.
 
 A body is only taken apart here. Its values are converted with the rows of other requests, by the preprocessing of the
 bundle, so rows are joined only where that changes nothing: see `RawRows.kinds`.
@@ -14,18 +14,12 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from farandole.bundle import Bundle
 from farandole.serving.query import TranslatedQuery
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.settings import NotANumber, RequestLimits
 
-ARROW_TYPES = frozenset(
-    {"application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.file", "application/x-apache-arrow-stream"}
-)
-"""Media types of Arrow IPC, as a stream or as a file."""
-_FILE_START = b"ARROW1"
 _FORM = 'send {"rows": [{COLUMN: VALUE, ...}, ...]} or {"columns": {COLUMN: [VALUE, ...], ...}}'
 _ABSENT = "absent"
 _NUMBER_TYPES = frozenset({"float", "double"})
@@ -93,9 +87,11 @@ def parse_json(body: bytes, not_a_number: NotANumber) -> Any:
                 400, f"the body is not JSON ({error}); NaN and infinities are not JSON: send null for a missing value"
             ) from None
     try:
-        return json.loads(body, parse_constant=_read_constant)
+        document = json.loads(body, parse_constant=_read_constant)
+        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is not a text
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body is not JSON ({error})") from None
+    return document
 
 
 def _read_constant(text: str) -> None:
@@ -221,55 +217,6 @@ def _kind(found: Mapping[str, Any], name: str, sql_type: str) -> object:
     if len(kinds) > 1:
         return object()
     return kinds.pop() if kinds else None
-
-
-def rows_from_arrow(body: bytes, columns: RowColumns, limits: RequestLimits, not_a_number: NotANumber) -> RawRows:
-    """Return the rows in Arrow IPC bytes, a stream or a file.
-
-    Raises:
-        RequestError: The bytes are damaged, hold too much, or hold NaN or an infinity against the policy.
-    """
-    try:
-        is_file = body.startswith(_FILE_START)
-        reader = pa.ipc.open_file(pa.BufferReader(body)) if is_file else pa.ipc.open_stream(pa.BufferReader(body))
-        check_size(0, len(reader.schema), limits)
-        table = _read(reader, limits)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
-        raise RequestError(400, "the body is not Arrow IPC, or damaged; send a whole stream or file") from None
-    names = table.schema.names
-    if len(set(names)) < len(names):
-        raise RequestError(422, "two columns have the same name; rename one")
-    found = {name: table.column(name).combine_chunks() for name in columns.names if name in names}
-    found = {name: each.chunk(0) if isinstance(each, pa.ChunkedArray) else each for name, each in found.items()}
-    if not_a_number == "refuse":
-        _refuse_nan(found)
-    return from_columns(found, columns, limits, by_columns=True)
-
-
-def _read(reader: Any, limits: RequestLimits) -> pa.Table:
-    """Read batch by batch, so that a body that unpacks to too many rows is not read to its end."""
-    batches, rows, unpacked = [], 0, 0
-    is_file = hasattr(reader, "num_record_batches")
-    source = (reader.get_batch(index) for index in range(reader.num_record_batches)) if is_file else reader
-    for batch in source:
-        rows += batch.num_rows
-        unpacked += batch.nbytes
-        check_size(rows, 0, limits)
-        if unpacked > 4 * limits.max_body_bytes:
-            raise RequestError(413, "the body unpacks to too much; send fewer rows, or do not compress them")
-        batches.append(batch)
-    return pa.Table.from_batches(batches, reader.schema)
-
-
-def _refuse_nan(found: Mapping[str, pa.Array]) -> None:
-    wrong = []
-    for name, values in found.items():
-        if pa.types.is_floating(values.type) and pc.any(is_nan := pc.is_nan(values)).as_py():
-            row = pc.index(is_nan, True).as_py()
-            wrong.append({"row": row, "column": name, "value": "NaN", "rule": "send null for a missing value"})
-    if wrong:
-        raise invalid_rows(wrong)
 
 
 def check_size(rows: int, columns: int, limits: RequestLimits) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from farandole.bundle import Bundle, Predictor
 from farandole.errors import DataError
@@ -16,12 +17,9 @@ from farandole.serving.query import TranslatedQuery, as_model_columns
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.rows import RawRows, RowColumns, group_by_kinds, invalid_rows, join_columns, shown_value
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Predictions = Mapping[str, np.ndarray]
 """Column of a prediction to its values, one for each row."""
-Observer = Callable[["pa.RecordBatch", Predictions], object]
+Observer = Callable[[pa.RecordBatch, Predictions], object]
 """Receives the converted rows and the predictions of a batch."""
 
 _MAX_ERRORS = 10
@@ -180,6 +178,8 @@ class ServedModel:
             if problem is None and self.query is None:
                 problem = self._problem({**example, name: values})
             if problem is not None:
+                if name in self.bundle.policies:  # what policies protect is in no error
+                    return {"column": name, "rule": problem}
                 return {"column": name, "value": shown_value(_plain(values[0])), "rule": problem}
         return {"rule": rule.removeprefix("row 0: ")}
 
@@ -212,5 +212,18 @@ def _with_excluded(found: Predictions, rows: ConvertedRows) -> Predictions:
 
 
 def _plain(value: Any) -> Any:
-    """Return an Arrow scalar as a Python value."""
-    return value.as_py() if hasattr(value, "as_py") else value
+    """Return an Arrow scalar as a Python value, or as a text where Python has none: a date of the year 20,000."""
+    if not isinstance(value, pa.Scalar):
+        return value
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError, KeyError):  # an unknown time zone is a KeyError
+        return _spelled(value)
+
+
+def _spelled(value: pa.Scalar) -> str:
+    """Return a scalar as Arrow writes it, or its type."""
+    try:
+        return str(value.cast(pa.string()).as_py())
+    except (pa.ArrowException, ValueError):
+        return f"a value of the type {value.type}"

@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 from farandole.errors import FarandoleError, UnavailableError, UserError, explain_os_error
 from farandole.events import Event, Message
@@ -253,22 +254,37 @@ class Supervisor:
         """Ask again and again which versions the models stand for, and write changes for the workers."""
         is_failing = False
         while self._poll_s > 0 and not self._ending.wait(self._poll_s):
-            try:
-                found = self._plan.resolve()
-            except (FarandoleError, OSError) as error:
-                if not is_failing:
-                    self._log.write("poll_failed", level="warning", error=str(error))
-                is_failing = True
-                continue
-            is_failing = False
-            if not is_same(found, current):
+            problems: list[str] = []
+            found = self._ask(problems)
+            if problems and not is_failing:
+                self._log.write("poll_failed", level="warning", error=problems[0])
+            elif is_failing and not problems:
+                self._log.write("poll_recovered")
+            is_failing = bool(problems)
+            if found is not None and not is_same(found, current):
                 current = replace(found, generation=current.generation + 1)
                 write_atomic(directory / DEPLOYMENT, current.to_json())
                 self._log.write("versions_changed", versions=describe(current))
 
+    def _ask(self, problems: list[str]) -> Deployment | None:
+        """Return the versions that the models stand for now, or that they stood for when MLflow answered last.
+
+        Args:
+            problems: Receives what went wrong.
+        """
+        try:
+            return self._plan.resolve(lambda event: problems.append(event.text) if _is_warning(event) else None)
+        except (FarandoleError, OSError) as error:
+            problems.append(str(error))
+            return None
+
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Message):
             self._log.write("message", level=event.level, text=event.text)
+
+
+def _is_warning(event: Event) -> TypeGuard[Message]:
+    return isinstance(event, Message) and event.level == "warning"
 
 
 def listen(address: Address) -> socket.socket:
@@ -282,4 +298,6 @@ def listen(address: Address) -> socket.socket:
         (family, *_, found) = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(found[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
+        if error.errno is not None and error.errno > 0:  # Python's text has the address again, as a tuple
+            error.strerror = os.strerror(error.errno)
         raise UserError(f"{explain_os_error(error, where)}; choose another --host or --port") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from farandole.bundle import Bundle
 from farandole.serving.access import SECURITY_HEADERS
 from tests.support.access import avoid_midnight, key_store, make_key
 from tests.support.identity_provider import AUDIENCE, ISSUER, key_set, make_claims, make_signing_key, make_token
-from tests.support.served import ROW, RunningService, make_bundle, running_service
+from tests.support.served import ROW, RunningService
 from tests.support.service_clients import Answer, ask
 
 ROWS = {"rows": [ROW]}
@@ -26,28 +25,16 @@ SIGNING_KEY = make_signing_key()
 PUBLIC = {"/v2/health/live", "/v2/health/ready"}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "first")
+KEY_SCOPES = ("predict",)
+SERVICE_OPTIONS = (
+    *("--workers", "2", "--poll", "0", "--max-body", "0.1"),
+    *("--oidc-issuer", ISSUER, "--oidc-audience", AUDIENCE, "--oidc-keys", "{access}/provider.json"),
+)
 
 
-@pytest.fixture(scope="module")
-def access(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("access")
-
-
-@pytest.fixture(scope="module")
-def key(access: Path) -> str:
-    return make_key(access, "web", ("predict",))
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Bundle, access: Path, key: str) -> Iterator[RunningService]:
+@pytest.fixture(scope="module", autouse=True)
+def _provider(access: Path) -> None:
     (access / "provider.json").write_text(key_set(SIGNING_KEY))
-    tokens = ["--oidc-issuer", ISSUER, "--oidc-audience", AUDIENCE, "--oidc-keys", str(access / "provider.json")]
-    options = ["--workers", "2", "--access-dir", str(access), "--poll", "0", "--max-body", "0.1", *tokens]
-    with running_service(str(bundle.path), *options) as service:
-        yield service
 
 
 def _predict(service: RunningService, credential: str, document: Any = ROWS, **options: Any) -> Answer:

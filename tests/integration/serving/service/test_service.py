@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,29 +25,8 @@ ROWS = {"rows": [ROW, OTHER_ROW]}
 COLUMNS = {name: [ROW[name], OTHER_ROW[name]] for name in ROW}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "first")
-
-
-@pytest.fixture(scope="module")
-def access(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("access")
-
-
-@pytest.fixture(scope="module")
-def key(access: Path) -> str:
-    return make_key(access, "web", ("predict", "explain"))
-
-
-@pytest.fixture(scope="module")
-def guarded(bundle: Bundle, access: Path, key: str) -> Iterator[RunningService]:
-    """One worker that demands keys, and gives slow callers three seconds."""
-    limits = ["--max-body", "0.1", "--max-rows", "20", "--max-request-time", "3"]
-    with running_service(
-        str(bundle.path), "--workers", "1", "--access-dir", str(access), "--poll", "0", *limits
-    ) as service:
-        yield service
+KEY_SCOPES = ("predict", "explain")
+SERVICE_OPTIONS = ("--workers", "1", "--poll", "0", "--max-body", "0.1", "--max-rows", "20", "--max-request-time", "3")
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +35,25 @@ def expected(bundle: Bundle) -> dict[str, np.ndarray]:
 
 
 def test_predictions_of_raw_rows_are_those_of_the_bundle_to_the_bit(
-    guarded: RunningService, bundle: Bundle, key: str, expected: dict[str, np.ndarray]
+    service: RunningService, bundle: Bundle, key: str, expected: dict[str, np.ndarray]
 ) -> None:
-    answer = ask(guarded.url, "/predict", ROWS, key=key)
+    answer = ask(service.url, "/predict", ROWS, key=key)
     assert answer.status == 200
     assert answer.json["model"] == {"name": "flights", "version": bundle.digest[7:19], "digest": bundle.digest}
     assert [row["probability"] for row in answer.json["predictions"]] == expected["probability"].tolist()
     assert [row["prediction"] for row in answer.json["predictions"]] == expected["prediction"].tolist()
-    columns = ask(guarded.url, "/predict?model=flights", {"columns": COLUMNS}, key=key)
+    columns = ask(service.url, "/predict?model=flights", {"columns": COLUMNS}, key=key)
     assert columns.json["predictions"]["probability"] == expected["probability"].tolist()
 
 
-def test_predictions_travel_as_arrow(guarded: RunningService, key: str, expected: dict[str, np.ndarray]) -> None:
+def test_predictions_travel_as_arrow(service: RunningService, key: str, expected: dict[str, np.ndarray]) -> None:
     table = pa.table(COLUMNS)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     media_type = "application/vnd.apache.arrow.stream"
     answer = ask(
-        guarded.url,
+        service.url,
         "/predict",
         body=sink.getvalue().to_pybytes(),
         key=key,
@@ -87,45 +65,73 @@ def test_predictions_travel_as_arrow(guarded: RunningService, key: str, expected
     assert found.schema.metadata[b"name"] == b"flights"
 
 
-def test_open_inference_protocol(guarded: RunningService, key: str, expected: dict[str, np.ndarray]) -> None:
-    document = ask(guarded.url, "/v2/models/flights", key=key).json
+def test_open_inference_protocol(service: RunningService, key: str, expected: dict[str, np.ndarray]) -> None:
+    document = ask(service.url, "/v2/models/flights", key=key).json
     inputs = [
         {"name": each["name"], "datatype": each["datatype"], "shape": [2], "data": COLUMNS[each["name"]]}
         for each in document["inputs"]
     ]
     version = document["versions"][0]
     for path in ("/v2/models/flights/infer", f"/v2/models/flights/versions/{version}/infer"):
-        answer = ask(guarded.url, path, {"id": "a", "inputs": inputs}, key=key).json
+        answer = ask(service.url, path, {"id": "a", "inputs": inputs}, key=key).json
         found = {each["name"]: each["data"] for each in answer["outputs"]}
         assert found["probability"] == expected["probability"].tolist()
         assert (answer["id"], answer["model_version"]) == ("a", version)
-    assert ask(guarded.url, "/v2/models/flights/versions/9/infer", {"inputs": inputs}, key=key).status == 404
-    assert ask(guarded.url, "/v2/models/flights/ready", key=key).json["ready"] is True
-    assert ask(guarded.url, "/v2/health/ready").json == {"ready": True}
-    assert ask(guarded.url, "/v2/health/live").json == {"live": True}
+    assert ask(service.url, "/v2/models/flights/versions/9/infer", {"inputs": inputs}, key=key).status == 404
+    assert ask(service.url, "/v2/models/flights/ready", key=key).json["ready"] is True
+    assert ask(service.url, "/v2/health/ready").json == {"ready": True}
+    assert ask(service.url, "/v2/health/live").json == {"live": True}
+
+
+def test_binary_tensors_have_the_same_answers(
+    service: RunningService, key: str, expected: dict[str, np.ndarray]
+) -> None:
+    carriers = b"".join(len(each).to_bytes(4, "little") + each.encode() for each in COLUMNS["carrier"])
+    binary = {
+        "distance": ("FP64", np.array(COLUMNS["distance"]).tobytes()),
+        "carrier": ("BYTES", carriers),
+        "delayed": ("BOOL", np.array(COLUMNS["delayed"]).tobytes()),
+    }
+    tensors: list[dict[str, object]] = [
+        {"name": name, "shape": [2], "datatype": datatype, "parameters": {"binary_data_size": len(content)}}
+        for name, (datatype, content) in binary.items()
+    ]
+    tensors.append({"name": "seats", "shape": [2], "datatype": "INT32", "data": COLUMNS["seats"]})
+    text = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}}).encode()
+    body = text + b"".join(content for _, content in binary.values())
+    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(text))}
+    answer = ask(service.url, "/v2/models/flights/infer", body=body, key=key, headers=headers)
+    length = int(answer.headers["inference-header-content-length"])
+    outputs = {each["name"]: each for each in json.loads(answer.body[:length])["outputs"]}
+    size = outputs["probability"]["parameters"]["binary_data_size"]
+    assert np.frombuffer(answer.body[-size:], "<f8").tolist() == expected["probability"].tolist()
+    assert length + sum(each["parameters"]["binary_data_size"] for each in outputs.values()) == len(answer.body)
+    assert "binary_tensor_data" in ask(service.url, "/v2", key=key).json["extensions"]
+    wrong = ask(service.url, "/v2/models/flights/infer", body=body + b"x", key=key, headers=headers)
+    assert (wrong.status, wrong.json["kind"]) == (400, "bad_request")
 
 
 @pytest.mark.parametrize(
     "path", ["/predict", "/explain", "/metrics", "/v2", "/v2/models", "/v2/models/flights", "/openapi.json", "/nothing"]
 )
-def test_caller_without_a_key_learns_nothing(guarded: RunningService, path: str) -> None:
+def test_caller_without_a_key_learns_nothing(service: RunningService, path: str) -> None:
     for key in (None, "wrong", "fara_" + "0" * 43):
-        answer = ask(guarded.url, path, {"rows": [{"distance": "secret-value"}]}, key=key)
+        answer = ask(service.url, path, {"rows": [{"distance": "secret-value"}]}, key=key)
         assert answer.status == 401
         assert set(answer.json) == {"error", "kind", "request_id"}
         assert not {"distance", "carrier", "secret-value", "flights"} & set(answer.body.decode().split('"'))
 
 
-def test_scope_is_needed(guarded: RunningService, access: Path, key: str) -> None:
-    assert ask(guarded.url, "/metrics", key=key).status == 403
+def test_scope_is_needed(service: RunningService, access: Path, key: str) -> None:
+    assert ask(service.url, "/metrics", key=key).status == 403
     admin = make_key(access, "prometheus", ("admin",))
-    guarded.wait_until(lambda: ask(guarded.url, "/metrics", key=admin).status == 200, "the new key")
-    assert b"farandole_requests_total" in ask(guarded.url, "/metrics", key=admin).body
-    assert ask(guarded.url, "/predict", ROWS, key=admin).status == 403
+    service.wait_until(lambda: ask(service.url, "/metrics", key=admin).status == 200, "the new key")
+    assert b"farandole_requests_total" in ask(service.url, "/metrics", key=admin).body
+    assert ask(service.url, "/predict", ROWS, key=admin).status == 403
 
 
-def test_error_names_row_column_value_and_rule_for_a_caller_with_a_key(guarded: RunningService, key: str) -> None:
-    answer = ask(guarded.url, "/predict", {"rows": [ROW, {**ROW, "distance": "far"}]}, key=key)
+def test_error_names_row_column_value_and_rule_for_a_caller_with_a_key(service: RunningService, key: str) -> None:
+    answer = ask(service.url, "/predict", {"rows": [ROW, {**ROW, "distance": "far"}]}, key=key)
     assert answer.status == 422
     (error,) = answer.json["errors"]
     assert (error["row"], error["column"], error["value"]) == (1, "distance", "far")
@@ -148,9 +154,9 @@ def test_error_names_row_column_value_and_rule_for_a_caller_with_a_key(guarded: 
     ids=lambda value: str(value)[:30],
 )
 def test_wrong_body_has_a_clear_answer(
-    guarded: RunningService, key: str, body: bytes, content_type: str, status: int
+    service: RunningService, key: str, body: bytes, content_type: str, status: int
 ) -> None:
-    answer = ask(guarded.url, "/predict", body=body, key=key, headers={"content-type": content_type})
+    answer = ask(service.url, "/predict", body=body, key=key, headers={"content-type": content_type})
     assert answer.status == status
     assert answer.json["request_id"] == answer.headers["x-request-id"]
 
@@ -178,25 +184,33 @@ def _talk(url: str, sent: bytes) -> bytes:
     ],
     ids=["silent", "slow head", "slow body", "endless head", "not http"],
 )
-def test_slow_and_endless_requests_are_ended(guarded: RunningService, key: str, sent: bytes, status: bytes) -> None:
-    assert status in _talk(guarded.url, sent.replace(b"KEY", key.encode())).partition(b"\r\n")[0] + b" "
+def test_slow_and_endless_requests_are_ended(service: RunningService, key: str, sent: bytes, status: bytes) -> None:
+    assert status in _talk(service.url, sent.replace(b"KEY", key.encode())).partition(b"\r\n")[0] + b" "
 
 
-def test_log_and_audit_hold_no_inputs(guarded: RunningService, access: Path, key: str) -> None:
-    ask(guarded.url, "/predict", {"rows": [{**ROW, "carrier": "never-logged"}]}, key=key)
-    guarded.wait_until(
-        lambda: any(line["status"] == 200 and line["rows"] == 1 for line in guarded.events("request")), "the log"
+def test_log_and_audit_hold_no_inputs(service: RunningService, access: Path, key: str) -> None:
+    ask(service.url, "/predict", {"rows": [{**ROW, "carrier": "never-logged"}]}, key=key)
+    service.wait_until(
+        lambda: any(line["status"] == 200 and line["rows"] == 1 for line in service.events("request")), "the log"
     )
-    (line, *_) = [line for line in guarded.events("request") if line["route"] == "predict" and line["status"] == 200]
+    (line, *_) = [line for line in service.events("request") if line["route"] == "predict" and line["status"] == 200]
     assert {"request_id", "ms", "model", "version", "caller"} <= set(line)
-    assert "never-logged" not in repr(guarded.lines)
+    assert "never-logged" not in repr(service.lines)
     assert verify_audit(access, read_secret(access, create=False)).is_intact
     assert b"never-logged" not in b"".join(path.read_bytes() for path in access.rglob("*") if path.is_file())
 
 
-def test_workers_end_with_a_killed_supervisor(bundle: Bundle) -> None:
-    with running_service(str(bundle.path), "--workers", "1", "--no-auth", "--poll", "0") as service:
-        service.wait_for("serving")
+def test_service_of_a_job_file_answers_and_its_workers_end_with_a_killed_supervisor(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.yaml"
+    data = "{sources: {flights: {path: flights.csv}}, features: {distance: {kind: numeric}}}"
+    part = f"{{models: [{bundle.path}], workers: 1, no_auth: true, poll: 0, max_rows: 1, port: 1}}"
+    job.write_text(f"name: flights\ndata: {data}\nserve: {part}\n", encoding="utf-8")
+    with running_service(str(job), "--set", "serve.max_columns=4") as service:  # which chooses a port, and so wins
+        assert ask(service.url, "/predict", {"rows": [ROW]}).json["model"]["digest"] == bundle.digest
+        assert ask(service.url, "/predict", ROWS).status == 413
+        assert ask(service.url, "/predict", {"rows": [{**ROW, "more": 1}]}).status == 413
         workers = [psutil.Process(pid) for pid in service.worker_pids()]
         assert workers
         service.process.kill()

@@ -14,6 +14,7 @@ from farandole.backends.kubernetes.manifests.names import CANCELLED
 from farandole.backends.kubernetes.objects import JobObjects
 from farandole.backends.kubernetes.status import job_status, job_status_or_problem
 from farandole.errors import FarandoleError
+from farandole.jobdir.outcome import JobProgress
 from tests.support.cluster_jobs import JOB_ID, cluster_job, submission
 
 Object = dict[str, Any]
@@ -104,6 +105,17 @@ def test_running_training(store: Object) -> None:
     assert status.mlflow_run_id == "0123456789abcdef"
 
 
+def test_progress_of_a_running_training(store: Object) -> None:
+    progress = {"stage": "train", "text": "step 37", "at": "2026-11-25T10:15:10+00:00", "done": 37, "total": 52}
+    progress |= {"unit": "steps", "left_s": 4.5, "epoch": 1, "epochs": 3, "metrics": {"roc_auc": 0.75}, "newer": 1}
+    pods = [pod("launcher"), pod("worker")]
+    for stage, done, left_s in (("train", 37, 4.5), ("register", 0, None)):
+        said = reported("running", stage="train", workers=2, progress={**progress, "stage": stage})
+        found = job_status(JobObjects(store, said, [job("prepare", "Complete"), job("launcher")], pods)).progress
+        assert found is not None
+        assert (found.done, found.left_s, found.epochs, found.metrics) == (done, left_s, 3, {"roc_auc": 0.75})
+
+
 def test_end_reported_by_the_launcher(store: Object) -> None:
     said = reported("succeeded", stage="train", reason="the training reached its end", step=52)
     said["result"] = json.dumps({"model": {"uri": "models:/small/1"}})
@@ -166,10 +178,11 @@ def test_status_that_cannot_be_decoded_is_refused(store: Object) -> None:
     found = JobObjects(store, {"status": json.dumps({"state": "resting", "submission": 1})})
     with pytest.raises(FarandoleError, match=r"this farandole cannot read \(LauncherStatus\.state cannot be"):
         job_status(found)
-    for text in ("[]", "{", '{"submission": "1"}'):
+    for text in ("[]", "{", '{"submission": "1"}', '{"progress": []}', '{"progress": {"stage": "train"}}'):
         with pytest.raises(FarandoleError, match="this farandole cannot read"):
             LauncherStatus.from_json(text)
-    status = LauncherStatus(2, "running", "train", "attempt 1 is training", attempt=1, workers=2)
+    progress = JobProgress("train", "step 3", "2026-11-25T10:15:10+00:00", 3, 9, left_s=1.5, metrics={"rmse": 2.0})
+    status = LauncherStatus(2, "running", "train", "attempt 1 is training", attempt=1, workers=2, progress=progress)
     assert LauncherStatus.from_json(status.to_json()) == status
 
 

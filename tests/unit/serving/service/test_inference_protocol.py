@@ -103,7 +103,8 @@ def test_metadata_lists_columns_outputs_and_versions(model: ServedModel) -> None
 
 def test_answer_names_model_version_and_digest_and_has_the_chosen_outputs(model: ServedModel) -> None:
     predictions = {"prediction": np.array(["no"], dtype=object), "probability": np.array([0.25])}
-    body = answer(model, predictions, {"id": "7", "outputs": [{"name": "probability"}]})
+    body, tail = answer(model, predictions, {"id": "7", "outputs": [{"name": "probability"}]})
+    assert tail == []
     assert body == {
         "model_name": "flights",
         "model_version": "3",
@@ -111,6 +112,61 @@ def test_answer_names_model_version_and_digest_and_has_the_chosen_outputs(model:
         "parameters": {"bundle_digest": model.digest},
         "outputs": [{"name": "probability", "datatype": "FP64", "shape": [1], "data": [0.25]}],
     }
-    assert answer(model, predictions, {})["outputs"][0]["datatype"] == "BYTES"
+    assert answer(model, predictions, {})[0]["outputs"][0]["datatype"] == "BYTES"
     with pytest.raises(RequestError, match="no output"):
         answer(model, predictions, {"outputs": [{"name": "certainty"}]})
+
+
+def test_output_that_is_asked_for_as_bytes_follows_the_document(model: ServedModel) -> None:
+    predictions = {"prediction": np.array(["no"], dtype=object), "probability": np.array([0.25])}
+    outputs = [{"name": "probability", "parameters": {"binary_data": True}}, {"name": "prediction"}]
+    body, tail = answer(model, predictions, {"outputs": outputs})
+    number = {"name": "probability", "datatype": "FP64", "shape": [1], "parameters": {"binary_data_size": 8}}
+    assert body["outputs"] == [number, {"name": "prediction", "datatype": "BYTES", "shape": [1], "data": ["no"]}]
+    assert tail == [np.array([0.25]).tobytes()]
+    assert answer(model, predictions, {"parameters": {"binary_data_output": True}})[1] == [b"\2\0\0\0no", tail[0]]
+
+
+def read_binary(document: Any, tail: bytes, columns: RowColumns = COLUMNS) -> Any:
+    text = json.dumps(document).encode()
+    return read_request(text + tail, columns, RequestLimits(max_rows=4), "refuse", str(len(text)).encode())[0]
+
+
+def binary(size: Any, **changed: Any) -> dict[str, Any]:
+    return {"name": "x", "shape": [2], "datatype": "FP64", "parameters": {"binary_data_size": size}, **changed}
+
+
+def test_binary_and_other_tensors_are_read_side_by_side() -> None:
+    numbers, texts = np.array([1.0, 2.5]).tobytes(), b"\1\0\0\0a\0\0\0\0"
+    name = {"name": "name", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(texts)}}
+    assert read_binary({"inputs": [binary(16), NAME]}, numbers).columns == {"x": [1.0, 2.5], "name": ["a", None]}
+    assert read_binary({"inputs": [name, binary(16)]}, texts + numbers).columns == {"x": [1.0, 2.5], "name": ["a", ""]}
+
+
+def test_binary_tensors_fill_lists_and_columns_of_bytes() -> None:
+    columns = RowColumns(("pixels", "image"), {"pixels": "array<int>", "image": "binary"})
+    pixels = binary(6, name="pixels", shape=[2, 3], datatype="UINT8")
+    image = binary(11, name="image", datatype="BYTES")
+    found = read_binary({"inputs": [pixels, image]}, b"\1\2\3\4\5\6" + b"\1\0\0\0\xff\2\0\0\0ab", columns)
+    assert found.columns == {"pixels": [[1, 2, 3], [4, 5, 6]], "image": [b"\xff", b"ab"]}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "tail"),
+    [
+        (binary(16), b"\0" * 15),
+        (binary(16), b"\0" * 17),
+        (binary(8), b"\0" * 8),
+        (binary(16, shape=[3]), b"\0" * 16),
+        (binary(-16), b"\0" * 16),
+        (binary("16"), b"\0" * 16),
+        (binary(16, data=[1, 2]), b"\0" * 16),
+        (binary(16, parameters=[]), b"\0" * 16),
+        (binary(16, datatype="BF16"), b"\0" * 16),
+        (binary(None), b""),
+    ],
+)
+def test_binary_tensor_of_a_wrong_size_is_refused(tensor: dict[str, Any], tail: bytes) -> None:
+    with pytest.raises(RequestError) as refused:
+        read_binary({"inputs": [tensor, NAME]}, tail)
+    assert refused.value.status == 400

@@ -3,10 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.rows import (
@@ -14,7 +11,6 @@ from farandole.serving.service.rows import (
     RowColumns,
     group_by_kinds,
     join_columns,
-    rows_from_arrow,
     rows_from_json,
     shown_value,
 )
@@ -27,14 +23,6 @@ LIMITS = RequestLimits(max_rows=5, max_columns=4, max_body_bytes=10_000)
 def parse(document: Any, columns: RowColumns = COLUMNS, **policy: Any) -> RawRows:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return rows_from_json(body, columns, LIMITS, policy.get("not_a_number", "refuse"))
-
-
-def arrow(table: pa.Table, *, is_file: bool = False) -> bytes:
-    sink = pa.BufferOutputStream()
-    make = pa.ipc.new_file if is_file else pa.ipc.new_stream
-    with make(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
 
 
 def test_rows_and_columns_mean_the_same() -> None:
@@ -92,45 +80,12 @@ def test_nan_is_a_missing_value_if_the_policy_says_so() -> None:
         parse(b'{"rows": [{"x": Infinity, "name": "a"}]}', not_a_number="missing")
 
 
-@pytest.mark.parametrize("is_file", [False, True])
-def test_arrow_columns_keep_their_types(is_file: bool) -> None:
-    table = pa.table({"name": ["a", None], "x": pa.array([1, 2], pa.int16())})
-    rows = rows_from_arrow(arrow(table, is_file=is_file), COLUMNS, LIMITS, "refuse")
-    assert rows.columns["x"].type == pa.int16()
-    assert rows.columns["name"].to_pylist() == ["a", None]
-    assert (rows.num_rows, rows.by_columns) == (2, True)
-
-
-@given(st.integers(0, 400), st.binary(max_size=3))
-def test_damaged_arrow_bytes_are_refused_or_read(cut: int, noise: bytes) -> None:
-    body = arrow(pa.table({"x": [1.0, 2.0], "name": ["a", "b"]}))
-    damaged = body[:cut] + noise + body[cut + len(noise) :]
-    try:
-        rows = rows_from_arrow(damaged[: max(cut, 1)] if cut % 2 else damaged, COLUMNS, LIMITS, "refuse")
-    except RequestError:  # and nothing else
-        return
-    assert rows.num_rows <= LIMITS.max_rows
-
-
-def test_arrow_body_that_unpacks_to_too_many_rows_is_refused() -> None:
-    table = pa.table({"x": [0.0] * 6, "name": ["a"] * 6})
-    with pytest.raises(RequestError) as refused:
-        rows_from_arrow(arrow(table), COLUMNS, LIMITS, "refuse")
-    assert refused.value.status == 413
-
-
-def test_arrow_nan_is_refused_by_row_unless_the_policy_allows_it() -> None:
-    body = arrow(pa.table({"x": [1.0, float("nan")], "name": ["a", "b"]}))
-    with pytest.raises(RequestError) as refused:
-        rows_from_arrow(body, COLUMNS, LIMITS, "refuse")
-    assert refused.value.errors[0]["row"] == 1
-    assert rows_from_arrow(body, COLUMNS, LIMITS, "missing").num_rows == 2
-
-
-def test_arrow_columns_of_one_name_are_refused() -> None:
-    table = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0]), pa.array(["a"])], names=["x", "x", "name"])
-    with pytest.raises(RequestError, match="same name"):
-        rows_from_arrow(arrow(table), COLUMNS, LIMITS, "refuse")
+@pytest.mark.parametrize("policy", ["refuse", "missing"])
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b"9" * 5_000, b"[" * 50_000])
+def test_value_that_is_not_json_is_refused_whatever_the_policy(policy: str, text: bytes) -> None:
+    with pytest.raises(RequestError, match="is not JSON") as refused:
+        parse(b'{"rows": [{"x": 1, "name": ' + text + b"}]}", not_a_number=policy)
+    assert refused.value.status == 400
 
 
 def test_rows_are_joined_only_with_rows_of_the_same_kinds() -> None:
@@ -150,13 +105,6 @@ def test_texts_with_a_pattern_are_never_joined() -> None:
     columns = RowColumns(("day",), {"day": "date"}, patterned=frozenset({"day"}))
     requests = [parse({"rows": [{"day": day}]}, columns) for day in ("2013-02-01", "2013-02-20", None)]
     assert group_by_kinds(requests) == [[0, 2], [1]]
-
-
-def test_arrow_columns_of_one_type_are_joined() -> None:
-    body = arrow(pa.table({"x": [1.0], "name": ["a"]}))
-    requests = [rows_from_arrow(body, COLUMNS, LIMITS, "refuse") for _ in range(2)]
-    assert group_by_kinds(requests) == [[0, 1]]
-    assert join_columns(requests)["x"].to_pylist() == [1.0, 1.0]
 
 
 def test_long_values_are_shortened_in_errors() -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from farandole.serving.service.errors import RequestError
 from farandole.serving.service.rows import RawRows, rows_from_json
 from farandole.serving.service.served import Predictions, ServedModel
 from farandole.serving.service.settings import RequestLimits
-from tests.support.served import OTHER_ROW, ROW, make_query_bundle
+from tests.support.served import OTHER_ROW, ROW, make_bundle, make_query_bundle
 
 
 def request(model: ServedModel, *rows: dict[str, Any]) -> RawRows:
@@ -52,6 +53,25 @@ def test_wrong_row_fails_alone(model: ServedModel) -> None:
     assert bits(also_good) == bits(model.compute([request(model, OTHER_ROW)])[0])
     assert isinstance(failed, RequestError)
     assert failed.status == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "shown"),
+    [
+        (pa.date32(), 2**30, f"<value out of range: {2**30}>"),
+        (pa.timestamp("s"), 2**40, f"<value out of range: {2**40}>"),
+        (pa.timestamp("s", "No/Where"), 0, "a value of the type timestamp[s, tz=No/Where]"),
+    ],
+    ids=str,
+)
+def test_value_that_python_does_not_have_is_shown(
+    model: ServedModel, kind: pa.DataType, number: int, shown: str
+) -> None:
+    columns = {name: pa.array([value]) for name, value in ROW.items()}
+    columns["distance"] = pa.array([number], kind)
+    (failed,) = model.compute([RawRows(columns, 1, ())])
+    assert isinstance(failed, RequestError)
+    assert (failed.errors[0]["column"], failed.errors[0]["value"]) == ("distance", shown)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +152,18 @@ def test_rows_of_the_source_pass_through_the_query_and_excluded_ones_have_no_pre
     assert excluded["prediction"][0] is None
     assert np.isnan(excluded["probability"][0])
     assert bits({name: values[1:] for name, values in excluded.items()}) == expected
+
+
+def test_raw_value_of_a_pseudonymised_column_is_refused_without_the_value(tmp_path: Path) -> None:
+    privacy = {"columns": {"carrier": {"policy": "pseudonymise"}}, "key": {"environment": "KEY_OF_A_TEST"}}
+    bundle = make_bundle(tmp_path / "bundle", documents={"lineage.json": {"job": {"data": {"privacy": privacy}}}})
+    model = ServedModel(bundle, bundle.predictor(), "1")
+    model.warm_up()
+    good = {**ROW, "carrier": "0123456789abcdef" * 2}
+    assert bits(model.compute([request(model, good)])[0])
+    (answer,) = model.compute([request(model, good, {**ROW, "carrier": "Acme Air"})])
+    assert isinstance(answer, RequestError)
+    (error,) = answer.errors
+    assert (error["row"], error["column"]) == (1, "carrier")
+    assert "apply `pseudonymise` to the rows first" in error["rule"]
+    assert "Acme" not in repr(answer.errors)

@@ -13,6 +13,8 @@ from typing import Any
 from farandole.backends.kubernetes.cluster import Cluster
 from farandole.backends.kubernetes.launcher_status import CANCEL, RESULT, STATUS, LauncherStatus
 from farandole.errors import FarandoleError
+from farandole.events import Event
+from farandole.jobdir.outcome import ProgressTracker
 from farandole.jobdir.status import read_status
 
 _POLL_S = 1.0
@@ -34,6 +36,7 @@ class StatusReporter:
         self._cluster, self._name, self._submission = cluster, name, submission
         self._on_cancel = on_cancel
         self._directory: Path | None = None
+        self._tracker = ProgressTracker()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._status = LauncherStatus(submission)
@@ -66,6 +69,10 @@ class StatusReporter:
         """Report from now on what the supervisor writes into the job's directory."""
         self._directory = directory
 
+    def on_event(self, event: Event) -> None:
+        """Take an event of the training into account, for the next report."""
+        self._tracker(event)
+
     def close(self) -> None:
         """Stop the thread; `report` still works."""
         self._stopped.set()
@@ -85,7 +92,8 @@ class StatusReporter:
         """Report the supervisor's status while it runs; its end is reported at the end, with the result."""
         status = read_status(self._directory) if self._directory is not None else None
         if status is not None and status.state in ("queued", "running"):
-            self.report(**{name: getattr(status, name) for name in _SUPERVISOR_FIELDS})
+            progress = self._tracker.progress if self._tracker.progress.at else None
+            self.report(**{name: getattr(status, name) for name in _SUPERVISOR_FIELDS}, progress=progress)
 
     def _patch(self, data: dict[str, str]) -> dict[str, str]:
         """Change the ConfigMap and return its content, which also says whether the job is cancelled."""

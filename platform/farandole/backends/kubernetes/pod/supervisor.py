@@ -21,7 +21,7 @@ from farandole.backends.kubernetes.pod.worker import private_copy
 from farandole.backends.kubernetes.pod.worker_pods import HostFile, WorkerPods
 from farandole.backends.kubernetes.status import failure_reason, has_succeeded
 from farandole.errors import FarandoleError, JobFailedError, PreparationError
-from farandole.events import Message
+from farandole.events import Event, Message
 from farandole.jobdir.layout import RUN_LINK, TRACKING, attempt_logs, job_directory
 from farandole.process.signals import Terminated
 from farandole.spec import Hosts, Job, Ssh
@@ -43,7 +43,12 @@ class _Launch:
 
     def run(self) -> None:
         """Wait for the dataset and the workers, train, and report the end."""
-        on_event = event_printer()
+        print_event = event_printer()
+
+        def on_event(event: Event) -> None:
+            self.reporter.on_event(event)
+            print_event(event)
+
         # This import takes seconds; the preparation, which runs meanwhile, takes longer.
         threading.Thread(target=importlib.import_module, args=("farandole.launch.supervisor",), daemon=True).start()
         try:

@@ -10,6 +10,7 @@ from farandole.backends.kubernetes.cluster import Cluster
 from farandole.backends.kubernetes.launcher_status import CANCEL, RESULT, STATUS, LauncherStatus
 from farandole.backends.kubernetes.pod import status_reporter
 from farandole.backends.kubernetes.pod.status_reporter import StatusReporter
+from farandole.events import EpochMetrics
 from farandole.jobdir.layout import STATUS as STATUS_FILE
 
 
@@ -72,8 +73,12 @@ def test_status_of_the_supervisor_is_followed_while_it_runs(tmp_path: Any, monke
     status = {"state": "running", "reason": "step 7", "attempt": 1, "workers": 2, "step": 7, "pid": 1, "hosts": []}
     (tmp_path / STATUS_FILE).write_text(json.dumps(status))
     with _reporter(config_map, 1) as reporter:
+        reporter.on_event(EpochMetrics(1, 3, {"roc_auc": 0.75}))
         reporter.follow(tmp_path)
         assert reported.wait(60)
+    progress = config_map.status.progress
+    assert progress is not None
+    assert (progress.epoch, progress.epochs, progress.metrics) == (1, 3, {"roc_auc": 0.75})
     assert (config_map.status.step, config_map.status.workers, config_map.status.attempt) == (7, 2, 1)
 
 

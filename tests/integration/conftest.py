@@ -1,0 +1,7 @@
+"""Settings of integration tests."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.load_profile("repeated")
