@@ -41,6 +41,11 @@ def authorize(access: Access, credential: str, scope: Scope = "predict") -> Call
     return asyncio.run(access.authorize(bearer(credential), scope))
 
 
+def record(access: Access, caller: Caller, action: str, status: int, **fields: Any) -> None:
+    """Record one answer."""
+    asyncio.run(access.record(caller, action, status, **fields))
+
+
 def avoid_midnight(margin_s: float = 120.0) -> None:
     """Wait until the day (UTC) has begun if it ends soon: daily quotas begin again."""
     left_s = 86_400 - time.time() % 86_400

@@ -26,7 +26,7 @@ async def _serve(access: Access, key: str, num_requests: int, rows: int) -> None
             print(denied.code, flush=True)
             continue
         request = f"{os.getpid()}-{number}"
-        access.record(caller, "predict", 200, model="m", version="1", digest="d", rows=rows, request=request)
+        await access.record(caller, "predict", 200, model="m", version="1", digest="d", rows=rows, request=request)
         print(f"ok {request}", flush=True)
 
 

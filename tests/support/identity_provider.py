@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+
+from tests.support.certificates import Identity
 
 ISSUER, AUDIENCE = "https://login.example.org", "flights"
 
@@ -64,9 +67,10 @@ class KeySetServer:
 
     Args:
         content: What it answers; can be replaced at any time.
+        identity: Its certificate and key: then it answers by TLS.
     """
 
-    def __init__(self, content: str) -> None:
+    def __init__(self, content: str, identity: Identity | None = None) -> None:
         self.content, self.status, self.requests = content, 200, 0
         self.headers: dict[str, str] = {}
         outer = self
@@ -84,7 +88,16 @@ class KeySetServer:
                 """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        scheme = "http"
+        if identity is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(identity.certificate_path, identity.key_path)
+            # the handshake is made by the thread of the connection: a stranger's must not stop the others
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            scheme = "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}/keys"
 
     @contextmanager
     def running(self) -> Iterator[KeySetServer]:

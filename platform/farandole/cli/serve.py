@@ -86,12 +86,24 @@ def serve(
     oidc_issuer: Annotated[str | None, typer.Option(metavar="URL", help="Accept bearer tokens of it.")] = None,
     oidc_audience: Annotated[str | None, typer.Option(metavar="TEXT", help="The audience of its tokens.")] = None,
     oidc_keys: Annotated[str | None, typer.Option(metavar="URL|FILE", help="Its JWK set.")] = None,
+    oidc_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority of the keys' server, PEM.")
+    ] = None,
     oidc_roles: Annotated[str, typer.Option(metavar="CLAIM", help="The claim with the roles.")] = "roles",
+    oidc_rate: Annotated[
+        str | None, typer.Option(metavar="N/PERIOD", help="Most requests of each subject, as in 10/s or 600/min.")
+    ] = None,
+    oidc_daily_rows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most rows of each subject in a day (UTC).")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     tls_client_ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Demand clients' certificates of this authority.")
     ] = None,
+    hsts_max_age: Annotated[
+        int, typer.Option(metavar="SECONDS", min=0, help="With TLS: how long browsers use nothing else; 0: not asked.")
+    ] = 31_536_000,
 ) -> None:
     """Serve models: predictions, explanations, metrics. A job file's `serve` part may give all options."""
     from farandole.cli import serve_options
@@ -125,6 +137,7 @@ def serve(
         payload_log=chosen.payload_log,
         access=serve_options.access(chosen),
         tls=serve_options.tls(chosen),
+        hsts_s=chosen.hsts_max_age,
         public_key=chosen.public_key,
     )
     address = Address(chosen.host, chosen.port)

@@ -101,7 +101,7 @@ def access(chosen: Serve) -> dict[str, Any]:
     """Return the options of access control.
 
     Raises:
-        UserError: Options for tokens are incomplete.
+        UserError: Options for tokens are incomplete, or the rate of their subjects is not one.
     """
     from farandole.serving.access import access_directory
 
@@ -110,13 +110,27 @@ def access(chosen: Serve) -> dict[str, Any]:
         "audit": chosen.audit != "off",
         "audit_required": chosen.audit == "required",
     }
-    tokens = {"issuer": chosen.oidc_issuer, "audience": chosen.oidc_audience, "keys": chosen.oidc_keys}
-    if any(tokens.values()):
-        missing = [f"--oidc-{name}" for name, value in tokens.items() if not value]
-        if missing:
-            raise UserError(f"{missing[0]}: is missing; tokens need --oidc-issuer, --oidc-audience and --oidc-keys")
-        options["tokens"] = {**tokens, "roles_claim": chosen.oidc_roles}
-    return options
+    tokens = _tokens(chosen)
+    return {**options, "tokens": tokens} if tokens else options
+
+
+def _tokens(chosen: Serve) -> dict[str, Any] | None:
+    """Return the rules for bearer tokens; None: they are not accepted."""
+    from farandole.serving.access import parse_rate
+
+    needed = {"issuer": chosen.oidc_issuer, "audience": chosen.oidc_audience, "keys": chosen.oidc_keys}
+    if not any((*needed.values(), chosen.oidc_ca, chosen.oidc_rate, chosen.oidc_daily_rows)):
+        return None
+    missing = [f"--oidc-{name}" for name, value in needed.items() if not value]
+    if missing:
+        raise UserError(f"{missing[0]}: is missing; tokens need --oidc-issuer, --oidc-audience and --oidc-keys")
+    return {
+        **needed,
+        "authority": chosen.oidc_ca,
+        "roles_claim": chosen.oidc_roles,
+        "rate": str(parse_rate(chosen.oidc_rate, "--oidc-rate")) if chosen.oidc_rate else None,
+        "daily_rows": chosen.oidc_daily_rows,
+    }
 
 
 def tls(chosen: Serve) -> dict[str, str | None]:

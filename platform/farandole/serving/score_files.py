@@ -16,8 +16,8 @@ from farandole.errors import DataError, closest_match
 from farandole.process.atomic import atomic_file
 from farandole.serving.csv_rows import CsvFormat, read_header, read_texts, separator_hint
 
-BLOCK_ROWS = 131_072
-"""Rows of a block. Each execution of a query builds the hash tables of its lookups again, which fewer rows pay for."""
+BLOCK_ROWS = 65_536
+"""Rows of a block. Twice as many need 150 MB more, and no less processor time that could be measured."""
 PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 CSV_DEFAULT = CsvFormat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from farandole.errors import SpecError
 from farandole.spec.base import PathText, SecretError, Spec, expand_variables, resolve_path
 
 Share = Annotated[float, Field(ge=0, le=1)]
-_SECRET_PATHS = ("public_key", "tls_cert", "tls_key", "tls_client_ca")
+_SECRET_PATHS = ("public_key", "tls_cert", "tls_key", "tls_client_ca", "oidc_ca")
 _PEM = "-----BEGIN"
 _REGISTRY = ("models:/", "runs:/")
 
@@ -26,6 +27,15 @@ def _check_address(uri: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
+
+
+def _check_rate(rate: str) -> str:
+    if not re.fullmatch(r"0*[1-9]\d{0,8} */ *(s|min|h)", rate.strip()):
+        raise ValueError("must be a number of requests and a period, as in 10/s, 600/min or 5000/h")
+    return rate
+
+
+RateText = Annotated[str, AfterValidator(_check_rate)]
 
 
 def _resolve_model(model: str, info: ValidationInfo) -> str:
@@ -100,14 +110,22 @@ class Serve(Spec):
     """The audience of its tokens."""
     oidc_keys: PathText | None = None
     """The address or file of its JWK set, which holds public keys."""
+    oidc_ca: PathText | None = None
+    """The file of the authority of that address's server, PEM. Default: those that the machine trusts."""
     oidc_roles: Annotated[str, Field(min_length=1)] = "roles"
     """The claim with the roles."""
+    oidc_rate: RateText | None = None
+    """The most requests of each subject: `10/s`, `600/min` or `5000/h`. Default: no limit."""
+    oidc_daily_rows: Annotated[int, Field(ge=1)] | None = None
+    """The most rows of each subject in a day (UTC). Default: no limit."""
     tls_cert: PathText | None = None
     """The file of the server's certificate, PEM."""
     tls_key: PathText | None = None
     """The file of its private key, PEM."""
     tls_client_ca: PathText | None = None
     """The file of the authority whose certificates clients must have."""
+    hsts_max_age: Annotated[int, Field(ge=0)] = 31_536_000
+    """With TLS: for how long browsers use nothing else, in seconds; 0: they are not asked."""
 
     @field_validator(*_SECRET_PATHS, mode="before")
     @classmethod
@@ -134,7 +152,8 @@ class Serve(Spec):
     def _token_problems(self) -> list[str]:
         tokens = {"oidc_issuer": self.oidc_issuer, "oidc_audience": self.oidc_audience, "oidc_keys": self.oidc_keys}
         missing = [name for name, value in tokens.items() if not value]
-        if missing and len(missing) < len(tokens):
+        others = (self.oidc_ca, self.oidc_rate, self.oidc_daily_rows)
+        if missing and (len(missing) < len(tokens) or any(others)):
             return [f"serve.{missing[0]}: is missing; tokens need oidc_issuer, oidc_audience and oidc_keys"]
         return []
 

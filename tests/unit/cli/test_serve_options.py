@@ -101,9 +101,30 @@ def test_access_options_have_absolute_paths_and_complete_tokens(farandole_home: 
         "issuer": "https://issuer",
         "audience": "service",
         "keys": "keys.json",
+        "authority": None,
         "roles_claim": "roles",
+        "rate": None,
+        "daily_rows": None,
     }
     assert "tokens" not in serve_options.access(Serve(access_dir="a", audit="off"))
+
+
+def test_limits_of_subjects_are_written_as_those_of_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    provider = ["--oidc-issuer", "https://issuer", "--oidc-audience", "service", "--oidc-keys", "https://issuer/keys"]
+    limits = ["--oidc-rate", "600 / min", "--oidc-daily-rows", "1000", "--oidc-ca", str(tmp_path / "ca.pem")]
+    found = serve_options.chosen(given(monkeypatch, "bundle", *provider, *limits), ["bundle"])
+    tokens = serve_options.access(found)["tokens"]
+    assert (tokens["rate"], tokens["daily_rows"]) == ("600/min", 1000)
+    assert tokens["authority"] == str(tmp_path / "ca.pem")
+    found = serve_options.chosen(given(monkeypatch, "bundle", *provider, "--oidc-rate", "often"), ["bundle"])
+    with pytest.raises(UserError, match="--oidc-rate: 'often' is not a rate; write a number of requests and a period"):
+        serve_options.access(found)
+
+
+@pytest.mark.parametrize("limit", [{"oidc_rate": "10/s"}, {"oidc_daily_rows": 5}, {"oidc_ca": "ca.pem"}])
+def test_limits_of_subjects_without_a_provider_are_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="--oidc-issuer: is missing; tokens need"):
+        serve_options.access(Serve().model_copy(update=limit))
 
 
 def test_options_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

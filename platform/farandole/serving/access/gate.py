@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -75,6 +76,8 @@ class Access:
         self._limits = Limits(config.directory)
         self._tokens = TokenVerifier(config.tokens, config.directory) if config.tokens else None
         self._audit = AuditLog(config.directory, secret) if config.audit or config.audit_required else None
+        self._looked_in: asyncio.AbstractEventLoop | None = None
+        """The event loop whose present turn has looked at the file of the keys."""
         self._logged_s = -_LOG_EVERY_S
         self.audit_failures = 0
         """Lines of the audit log that could not be written."""
@@ -89,7 +92,7 @@ class Access:
         """
         return cls(config)
 
-    async def authorize(self, headers: Headers, scope: Scope) -> Caller:
+    async def authorize(self, headers: Headers, scope: Scope, certificate: str | None = None) -> Caller:
         """Identify the caller by the key or token in the headers, and take one request from its rate.
 
         Accepts `Authorization: Bearer KEY` (or a token) and `X-API-Key: KEY`.
@@ -97,21 +100,28 @@ class Access:
         Args:
             headers: `scope["headers"]` of ASGI.
             scope: What the request needs.
+            certificate: The name of the client's certificate, for the audit log; None: it showed none.
 
         Raises:
             AccessDenied: 401, 403, 429 or 503. It has been counted in the audit log.
         """
         try:
-            caller = await self._identify(headers)
+            credential = _credential(headers)
+            caller = self._by_key(credential) if credential.startswith(PREFIX) else await self._by_token(credential)
             caller.require(scope)
             self._limits.take_request(caller)
         except AccessDenied as denied:
-            self.record_refusal(denied)
+            self.record_refusal(denied, certificate)
             raise
         return caller
 
-    def charge(self, caller: Caller, num_rows: int) -> None:
+    def charge(self, caller: Caller, num_rows: int, certificate: str | None = None) -> None:
         """Charge rows to the caller's daily quota, before they are predicted.
+
+        Args:
+            caller: Who asks.
+            num_rows: Number of rows.
+            certificate: As in `authorize`.
 
         Raises:
             AccessDenied: 429, or 413 if the quota is smaller than this request. It has been counted in the audit log.
@@ -119,17 +129,17 @@ class Access:
         try:
             self._limits.take_rows(caller, num_rows)
         except AccessDenied as denied:
-            self.record_refusal(denied)
+            self.record_refusal(denied, certificate)
             raise
 
     def give_back(self, caller: Caller, num_rows: int) -> None:
         """Return charged rows for which the service failed to answer."""
         self._limits.give_back_rows(caller, num_rows)
 
-    def record(
+    async def record(
         self, caller: Caller, action: str, status: int, *, model: str, version: str, digest: str, rows: int, **more: Any
     ) -> None:
-        """Write a line of the audit log; call it before the answer is sent.
+        """Write a line of the audit log; the answer may be sent once this returns.
 
         Args:
             caller: Who asked.
@@ -148,18 +158,18 @@ class Access:
             return
         fields = {"model": model, "version": version, "digest": digest, "rows": rows, **more}
         try:
-            self._audit.record(caller, action, status, fields)
+            await self._audit.record(caller, action, status, fields)
         except AuditError as error:
             self._count_failure(error)
             if self._config.audit_required:
                 raise unavailable("audit_unavailable", caller) from error
 
-    def record_refusal(self, denied: AccessDenied) -> None:
+    def record_refusal(self, denied: AccessDenied, certificate: str | None = None) -> None:
         """Count a refusal in the audit log; `authorize` and `charge` have done so for theirs."""
         if self._audit is None:
             return
         try:
-            self._audit.record_refusal(denied)
+            self._audit.record_refusal(denied, certificate)
         except AuditError as error:
             self._count_failure(error)
 
@@ -181,18 +191,14 @@ class Access:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _identify(self, headers: Headers) -> Caller:
-        credential = _credential(headers)
-        if credential is None:
-            raise AccessDenied(401, "unauthenticated", "An API key or a bearer token is required.")
-        if credential.startswith(PREFIX):
-            return self._by_key(credential)
+    async def _by_token(self, token: str) -> Caller:
         if self._tokens is None:
             raise not_valid()
-        return await self._tokens.verify(credential)
+        return await self._tokens.verify(token)
 
     def _by_key(self, key: str) -> Caller:
         try:
+            self._refresh_keys()
             known = self._keys.find(key)
         except UserError as error:
             self._log(str(error))
@@ -206,6 +212,25 @@ class Access:
             raise AccessDenied(401, "key_expired", message, caller=known.caller)
         return known.caller
 
+    def _refresh_keys(self) -> None:
+        """Read the keys again if their file has changed; look at it once in a turn of the event loop.
+
+        A turn handles what was read from the connections before it began. So all its requests were sent before the
+        look, and a key that is revoked afterwards was still valid when they were.
+
+        Raises:
+            UserError: The file cannot be read, or is damaged.
+        """
+        loop = asyncio.get_running_loop()
+        if self._looked_in is loop:
+            return
+        self._keys.refresh()
+        self._looked_in = loop
+        loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._looked_in = None
+
     def _count_failure(self, error: AuditError) -> None:
         self.audit_failures += 1
         self._log(str(error))
@@ -218,11 +243,11 @@ class Access:
             _LOGGER.error("%s", text)
 
 
-def _credential(headers: Headers) -> str | None:
+def _credential(headers: Headers) -> str:
     """Return the key or token of a request.
 
     Raises:
-        AccessDenied: There are several, or one in another form (401).
+        AccessDenied: There is none, there are several, or one has another form (401).
     """
     found: list[str] = []
     for name, value in headers:
@@ -235,6 +260,8 @@ def _credential(headers: Headers) -> str | None:
             found.append(text.strip())
         elif name == b"x-api-key":
             found.append(value.decode("latin-1").strip())
+    if not found:
+        raise AccessDenied(401, "unauthenticated", "An API key or a bearer token is required.")
     if len(found) > 1:
         raise AccessDenied(401, "unauthenticated", "The request has several keys or tokens; send one.")
-    return found[0] if found else None
+    return found[0]

@@ -36,7 +36,9 @@ the file is in the access directory."""
 FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[\w.@:+-][\w .@:+-]{0,63}")
-_KEY = re.compile(r"fdl_(?P<id>[0-9a-f]{12})_[0-9a-f]{64}")
+_ID = slice(len(PREFIX), len(PREFIX) + 12)
+_NO_KEY = bytes(len(PREFIX) + 12 + 1 + 64)
+_NO_HASH = "0" * 64
 _FILE = "keys.json"
 _LOCK = "keys.lock"
 
@@ -222,24 +224,28 @@ class KeyCache:
     def __init__(self, store: KeyStore) -> None:
         self._store = store
         self._keys: dict[str, KnownKey] = {}
+        self._found: dict[str, bytes] = {}
+        """Keys that were found in this version of the file, by id."""
         self._version: tuple[int, ...] | None = None
         self._descriptor: int | None = None
         self._lock = threading.Lock()
-        self._no_key = "0" * 64
 
     def find(self, key: str) -> KnownKey | None:
-        """Return what is known about a key; None if it is not one of these keys.
+        """Return what is known about a key; None if it is not one of these keys. `refresh` first.
 
-        Takes the same time for an unknown id as for a wrong secret.
-
-        Raises:
-            UserError: The file cannot be read, or is damaged.
+        Takes the same time for an unknown id as for a wrong secret. A key that was found is remembered until the file
+        changes: comparing it takes less time than hashing it.
         """
-        self.refresh()
-        match = _KEY.fullmatch(key)
-        known = self._keys.get(match["id"]) if match else None
-        expected = known.record.hash if known else self._no_key
-        return known if hmac.compare_digest(self._store.hash(key), expected) else None
+        keys, found = self._keys, self._found  # of one version of the file, whatever other threads do
+        key_id, presented = key[_ID], key.encode()
+        known = keys.get(key_id)
+        if hmac.compare_digest(presented, found.get(key_id, _NO_KEY)):
+            return known
+        expected = known.record.hash if known else _NO_HASH
+        if not hmac.compare_digest(self._store.hash(key), expected):
+            return None
+        found[key_id] = presented
+        return known
 
     def refresh(self) -> None:
         """Read the file again if it has changed.
@@ -263,7 +269,7 @@ class KeyCache:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self.close()
-            self._keys, self._version = {}, None
+            self._keys, self._found, self._version = {}, {}, None
             return
         except OSError as error:
             raise UserError(explain_os_error(error, path)) from error
@@ -275,7 +281,7 @@ class KeyCache:
             os.close(descriptor)
             raise
         self.close()
-        self._keys = {record.id: _known(record) for record in records}
+        self._keys, self._found = {record.id: _known(record) for record in records}, {}
         self._version, self._descriptor = version, descriptor
 
     def close(self) -> None:

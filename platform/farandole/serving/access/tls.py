@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _SOON = timedelta(days=14)
+_LONGEST_NAME = 512
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class TlsFiles:
         key: PEM: its private key.
         key_password: A file with the key's password; None: the key is not encrypted.
         client_authority: PEM: certificates of the authorities of clients (mutual TLS). Then every caller needs a
-            certificate that one of them signed, before it can send a request; keys and tokens are checked as well.
+            certificate that one of them signed, before it can send a request; keys and tokens are checked as well, and
+            the audit log names the certificate.
     """
 
     certificate: Path
@@ -90,6 +92,20 @@ class TlsFiles:
                 f"{self.key}: does not belong to the first certificate in {self.certificate}"
                 f" ({certificate.subject.rfc4514_string()}); give the key with which it was requested"
             )
+
+
+def certificate_name(content: bytes) -> str:
+    """Return the subject of a client's certificate as text (RFC 4514); of one without a subject, its digest.
+
+    Args:
+        content: The certificate in DER form, which an authority of clients has signed.
+    """
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.x509 import load_der_x509_certificate
+
+    certificate = load_der_x509_certificate(content)
+    subject = certificate.subject.rfc4514_string()
+    return subject[:_LONGEST_NAME] or f"sha256:{certificate.fingerprint(SHA256()).hex()}"
 
 
 def _context(config: Any, default: Any) -> ssl.SSLContext:

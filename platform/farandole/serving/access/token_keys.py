@@ -11,6 +11,7 @@ import asyncio
 import http.client
 import json
 import logging
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from farandole.errors import UnavailableError, UserError
+from farandole.errors import UnavailableError, UserError, explain_os_error
 from farandole.process.atomic import write_atomic
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class TokenKeys:
     Args:
         location: An https URL (http only for this machine), or a file.
         directory: The access directory, where the last good set is kept.
+        authority: PEM: the only authorities that may vouch for the server; None: those that this machine trusts.
 
     Raises:
-        UserError: The location cannot be used.
+        UserError: The location or the authority cannot be used.
         UnavailableError: The set cannot be read and never could be.
     """
 
-    def __init__(self, location: str, directory: Path) -> None:
+    def __init__(self, location: str, directory: Path, authority: Path | None = None) -> None:
         self._location, self._kept_path = location, directory / _FILE
         self._is_url = "://" in location
         self._min_pause_s = _MIN_PAUSE_S["url" if self._is_url else "file"]
@@ -56,8 +58,13 @@ class TokenKeys:
         self._refreshing: asyncio.Task[None] | None = None
         self.version = 0
         """Number of times that the set was read; what was derived from an older one is obsolete."""
+        self._tls: ssl.SSLContext | None = None
         if self._is_url:
             _check_url(location)
+        if location.startswith("https://"):
+            self._tls = _tls_context(authority)
+        elif authority is not None:
+            raise UserError(f"{authority}: is the authority of a server, and the token keys are not read by https")
         try:
             self._use(self._read())
         except (OSError, ValueError) as error:
@@ -112,9 +119,10 @@ class TokenKeys:
         """
         if not self._is_url:
             return Path(self._location).expanduser().read_bytes()
+        handlers = (_NoRedirects, urllib.request.HTTPSHandler(context=self._tls))
         request = urllib.request.Request(self._location, headers={"Accept": "application/json"})
         try:
-            with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S) as answer:
+            with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as answer:
                 content: bytes = answer.read(_MAX_BYTES + 1)
         except http.client.HTTPException as error:
             raise ValueError(f"the answer is not HTTP: {type(error).__name__}") from error
@@ -154,9 +162,11 @@ class TokenKeys:
             self._keys = parse_key_set(kept["keys"].encode())
             self.version += 1
         except (OSError, ValueError, KeyError, TypeError) as kept_error:
+            remedy = "start the provider, or correct the URL"
+            if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+                remedy = "name the authority that signed its certificate with --oidc-ca, or renew the certificate"
             raise UnavailableError(
-                f"{self._explain(error)}; tokens cannot be checked without these keys: start the provider, or correct"
-                " the URL"
+                f"{self._explain(error)}; tokens cannot be checked without these keys: {remedy}"
             ) from kept_error
         _LOGGER.warning("%s; the keys that were read at an earlier start are used", self._explain(error))
 
@@ -220,6 +230,21 @@ def _check_url(location: str) -> None:
         f"{location}: token keys are read by https, or by http from this machine: whoever can change them on the way"
         " can make tokens; use an https URL, or a file"
     )
+
+
+def _tls_context(authority: Path | None) -> ssl.SSLContext:
+    """Return how the server of the keys is checked.
+
+    Raises:
+        UserError: The file of the authority cannot be read, or has no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except ssl.SSLError as error:
+        raise UserError(f"{authority}: is not a certificate in PEM form; give the authority's certificate") from error
+    except OSError as error:
+        assert authority is not None
+        raise UserError(explain_os_error(error, authority)) from error
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -47,6 +47,8 @@ class TokenRules:
         scopes_by_role: The scope that a role gives; by default a role of the same name does.
         rate: Limit of requests of each subject; None: no limit.
         daily_rows: Limit of rows of each subject in a day (UTC); None: no limit.
+        authority: PEM: the certificates of the only authorities that may vouch for the keys' server; None: those that
+            this machine trusts.
 
     Raises:
         UserError: An algorithm or a scope does not exist, or a value is empty.
@@ -61,6 +63,7 @@ class TokenRules:
     scopes_by_role: Mapping[str, Scope] = field(default_factory=lambda: {scope: scope for scope in SCOPES})
     rate: Rate | None = None
     daily_rows: int | None = None
+    authority: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("issuer", "audience", "keys", "roles_claim"):
@@ -101,7 +104,7 @@ class TokenVerifier:
                 "joserfc is not installed, and bearer tokens need it; `pip install 'farandole[serve]'`"
             ) from error
         self._rules = rules
-        self._keys = TokenKeys(rules.keys, directory)
+        self._keys = TokenKeys(rules.keys, directory, rules.authority)
         self._verified: dict[bytes, tuple[_Identity, float]] = {}
         self._version = self._keys.version
 

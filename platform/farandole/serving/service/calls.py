@@ -17,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 _ID_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _MAX_ID = 64
+CERTIFICATE = "farandole.certificate"
+"""The key of the name of the client's certificate in ASGI's scope; it is missing where none was demanded."""
 
 
 class Call:
@@ -29,6 +31,7 @@ class Call:
 
     __slots__ = (
         "caller",
+        "certificate",
         "charged",
         "digest",
         "error",
@@ -50,6 +53,7 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
         self.caller: Caller | None = None
+        self.certificate: str | None = scope.get(CERTIFICATE)
         self.route = "other"
         self.model = self.version = self.digest = ""
         self.rows = self.charged = 0

@@ -164,7 +164,7 @@ class Endpoints:
     def _charge(self, call: Call, rows: int) -> None:
         call.rows = rows
         if self.access is not None and call.caller is not None:
-            self.access.charge(call.caller, rows)
+            self.access.charge(call.caller, rows, call.certificate)
             call.charged = rows
 
     # Around every answer -------------------------------------------------------------------------------------------
@@ -180,10 +180,10 @@ class Endpoints:
         try:
             response = await answering(call)
             if action is not None:
-                self._record(call, action, response.status_code)
+                await self._record(call, action, response.status_code)
             return response
         except RequestError as error:
-            return self._failed(call, error, action)
+            return await self._failed(call, error, action)
         except AccessDenied as error:
             return self.denied(call, error)
         except asyncio.CancelledError:
@@ -192,7 +192,7 @@ class Endpoints:
             self.log.write(
                 "internal_error", level="error", request_id=call.request_id, error=f"{type(error).__name__}: {error}"
             )
-            return self._failed(call, RequestError(500, "the service failed; the log has the reason"), action)
+            return await self._failed(call, RequestError(500, "the service failed; the log has the reason"), action)
 
     def denied(self, call: Call, error: AccessDenied) -> Response:
         """Return the answer to a caller who may not do this; it says no more than the refusal does."""
@@ -202,25 +202,26 @@ class Endpoints:
             call, RequestError(error.status, error.public_message, kind=error.code, headers=error.headers), terse=True
         )
 
-    def _failed(self, call: Call, error: RequestError, action: str | None) -> Response:
+    async def _failed(self, call: Call, error: RequestError, action: str | None) -> Response:
         call.kind = error.kind
         if call.charged and error.status >= 429 and self.access is not None and call.caller is not None:
             self.access.give_back(call.caller, call.charged)
         try:
             if action is not None:
-                self._record(call, action, error.status)
+                await self._record(call, action, error.status)
         except AccessDenied as denied:
             return self.denied(call, denied)
         return bodies.error_response(call, error, terse=self.settings.terse_errors)
 
-    def _record(self, call: Call, action: str, status: int) -> None:
+    async def _record(self, call: Call, action: str, status: int) -> None:
         """Write the audit log.
 
         Raises:
             AccessDenied: It cannot be written, and must be.
         """
         if self.access is not None and call.caller is not None:
-            self.access.record(
+            more = {"certificate": call.certificate} if call.certificate is not None else {}
+            await self.access.record(
                 call.caller,
                 action,
                 status,
@@ -229,4 +230,5 @@ class Endpoints:
                 digest=call.digest,
                 rows=call.rows,
                 request_id=call.request_id,
+                **more,
             )

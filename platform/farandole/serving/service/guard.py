@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 
-from farandole.serving.access import SECURITY_HEADERS, AccessDenied, Scope
+from farandole.serving.access import AccessDenied, Scope, security_headers
 from farandole.serving.service.calls import Call, Message, Receive, Send
 from farandole.serving.service.endpoints import Endpoints
 from farandole.serving.service.traces import Tracer
@@ -24,7 +24,6 @@ _FIXED: dict[str, tuple[str, Scope]] = {
     "/explain": ("explain", "explain"),
     "/metrics": ("metrics", "admin"),
 }
-_SECURITY_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 def route_of(path: str, public_paths: tuple[str, ...] = ()) -> tuple[str, Scope | None]:
@@ -69,6 +68,9 @@ class Guard:
     ) -> None:
         self._app, self._endpoints, self._short_cut = app, endpoints, short_cut
         self._tracer, self._public_paths = tracer, public_paths
+        settings = endpoints.settings
+        headers = security_headers(tls=bool(settings.tls), hsts_s=settings.hsts_s)
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -80,7 +82,7 @@ class Guard:
         scope[CALL] = call
         span = self._tracer.start(call.route, scope["headers"]) if self._tracer is not None else None
         status = 0
-        own_headers = [(b"x-request-id", call.request_id.encode()), *_SECURITY_HEADERS]
+        own_headers = [(b"x-request-id", call.request_id.encode()), *self._headers]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -117,7 +119,7 @@ class Guard:
         if needed is None or access is None:
             return None
         try:
-            call.caller = await access.authorize(call.scope["headers"], needed)
+            call.caller = await access.authorize(call.scope["headers"], needed, call.certificate)
         except AccessDenied as denied:
             return self._endpoints.denied(call, denied)
         return None

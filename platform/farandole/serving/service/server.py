@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from farandole.serving.access import certificate_name
 from farandole.serving.service.answer_transport import AnswerTransport
+from farandole.serving.service.calls import CERTIFICATE
 from farandole.serving.service.connections import UNDER_WAY, ConnectionBoard, Note
 from farandole.serving.service.settings import RequestLimits
 
@@ -30,12 +32,16 @@ class LimitedProtocol(HttpToolsProtocol):
     limits = RequestLimits()
     board: ConnectionBoard | None = None
     slot: int | None = None
+    certificate: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time of the first head."""
         super().connection_made(transport)
         if self.board is not None:
             self.slot = self.board.open(transport.get_extra_info("socket").fileno())
+        tls = transport.get_extra_info("ssl_object")
+        content = tls.getpeercert(binary_form=True) if tls is not None else None
+        self.certificate = certificate_name(content) if content else None
         self._answers = AnswerTransport(transport, self._note_write)
         self.transport = self._answers
         self._head_bytes = self._waiting = 0
@@ -70,6 +76,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time of a later head."""
         super().on_message_begin()
+        if self.certificate is not None:
+            cast("dict[str, object]", self.scope)[CERTIFICATE] = self.certificate
         self._waiting += 1
         if self._head_timer is None:
             self._start_head()

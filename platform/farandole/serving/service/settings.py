@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farandole.errors import UserError
+from farandole.serving.access import ONE_YEAR_S
 from farandole.serving.service.batcher import BatchLimits
 
 NotANumber = Literal["refuse", "missing"]
@@ -52,6 +53,7 @@ class ServiceSettings:
         payload_log: The folder of the payload log; None: there is none.
         access: Options of access control: those of `AccessConfig`.
         tls: Files for TLS: those of `TlsFiles`; empty: plain HTTP.
+        hsts_s: For how long browsers that were answered by TLS ask by nothing else, in seconds; 0: that is not asked.
         public_key: The file of the key that bundles must be signed with; None: signatures are not checked.
     """
 
@@ -67,6 +69,7 @@ class ServiceSettings:
     payload_log: str | None = None
     access: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, str | None] = field(default_factory=dict)
+    hsts_s: int = ONE_YEAR_S
     public_key: str | None = None
 
     def to_json(self) -> str:

@@ -19,7 +19,7 @@ import uvloop
 
 from farandole.errors import FarandoleError
 from farandole.process.parent_death import named_parent, signal_on_parent_death
-from farandole.serving.access import Access, AccessConfig, TlsFiles, TokenRules
+from farandole.serving.access import Access, AccessConfig, TlsFiles, TokenRules, parse_rate
 from farandole.serving.service.app import make_app
 from farandole.serving.service.connections import ConnectionBoard, board_file
 from farandole.serving.service.endpoints import Endpoints
@@ -115,9 +115,20 @@ def _open_access(settings: ServiceSettings) -> Access | None:
     options: dict[str, Any] = dict(settings.access)
     tokens = options.pop("tokens", None)
     options["directory"] = Path(options["directory"])
-    if tokens is not None:
-        tokens = TokenRules(**{**tokens, "algorithms": tuple(tokens.get("algorithms") or TokenRules.algorithms)})
-    return Access.open(AccessConfig(tokens=tokens, **options))
+    return Access.open(AccessConfig(tokens=_token_rules(tokens) if tokens else None, **options))
+
+
+def _token_rules(options: dict[str, Any]) -> TokenRules:
+    """Return the rules that plain options describe."""
+    rate, authority, algorithms = (options.get(name) for name in ("rate", "authority", "algorithms"))
+    return TokenRules(
+        **{
+            **options,
+            "rate": parse_rate(rate, "--oidc-rate") if rate else None,
+            "authority": Path(authority) if authority else None,
+            "algorithms": tuple(algorithms or TokenRules.algorithms),
+        }
+    )
 
 
 def _tls_options(settings: ServiceSettings) -> dict[str, Any]:

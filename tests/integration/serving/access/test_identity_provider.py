@@ -13,6 +13,7 @@ import pytest
 from farandole.errors import UnavailableError
 from farandole.serving.access import Access, AccessDenied, TokenRules, token_keys
 from tests.support.access import authorize, bearer, make_key, open_access
+from tests.support.certificates import make_identity
 from tests.support.identity_provider import (
     AUDIENCE,
     ISSUER,
@@ -67,6 +68,29 @@ def test_withdrawn_key_ends_the_tokens_that_were_remembered(
         authorize(access, make_token(SECOND))
         with pytest.raises(AccessDenied, match="not valid"):
             authorize(access, token)
+
+
+def test_keys_are_read_by_https_from_a_server_that_the_authority_vouches_for(tmp_path: Path, no_pause: None) -> None:
+    authority = make_identity(tmp_path, "authority", is_authority=True)
+    with KeySetServer(key_set(FIRST), make_identity(tmp_path, "server", authority)).running() as provider:
+        rules = TokenRules(ISSUER, AUDIENCE, provider.url, authority=authority.certificate_path)
+        with open_access(tmp_path / "access", tokens=rules) as access:
+            first = make_token(FIRST)
+            assert authorize(access, first).name == "ada"
+            provider.content = key_set(SECOND)
+            assert authorize(access, make_token(SECOND)).name == "ada"
+            with pytest.raises(AccessDenied, match="not valid"):
+                authorize(access, first)
+
+
+@pytest.mark.parametrize("named", ["none", "other"])
+def test_server_of_another_authority_is_not_trusted(tmp_path: Path, named: str) -> None:
+    authority, other = (make_identity(tmp_path, name, is_authority=True) for name in ("authority", "other"))
+    trusted = other.certificate_path if named == "other" else None
+    with KeySetServer(key_set(FIRST), make_identity(tmp_path, "server", authority)).running() as provider:
+        with pytest.raises(UnavailableError, match="name the authority that signed its certificate with --oidc-ca"):
+            open_access(tmp_path / "access", tokens=TokenRules(ISSUER, AUDIENCE, provider.url, authority=trusted))
+        assert provider.requests == 0
 
 
 def test_invented_key_ids_do_not_flood_the_provider(tmp_path: Path, provider: KeySetServer) -> None:

@@ -17,6 +17,9 @@ import pytest
 import uvicorn
 
 from farandole.serving.access import TlsFiles
+from farandole.serving.service.calls import CERTIFICATE
+from farandole.serving.service.server import make_config
+from farandole.serving.service.settings import RequestLimits
 from tests.support.certificates import Identity, make_identity
 
 
@@ -28,7 +31,14 @@ def _service(files: TlsFiles) -> Iterator[int]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", **files.uvicorn_options()))
+    with _running(uvicorn.Config(app, log_level="warning", lifespan="off", **files.uvicorn_options())) as port:
+        yield port
+
+
+@contextmanager
+def _running(config: uvicorn.Config) -> Iterator[int]:
+    """Run a server in a thread until the block ends; yield the port."""
+    server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -60,6 +70,46 @@ def _get(port: int, context: ssl.SSLContext) -> tuple[int, str]:
         return answer.status, version
     finally:
         connection.close()
+
+
+def test_service_learns_the_name_of_the_client_on_every_request_of_a_connection(
+    tmp_path: Path, authority: Identity
+) -> None:
+    server, client = (make_identity(tmp_path, name, authority) for name in ("server", "client"))
+    files = TlsFiles(server.certificate_path, server.key_path, client_authority=authority.certificate_path)
+    context = ssl.create_default_context(cafile=str(authority.certificate_path))
+    context.load_cert_chain(client.certificate_path, client.key_path)
+    names: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names.append(scope.get(CERTIFICATE))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with _running(make_config(app, RequestLimits(), 10.0, files.uvicorn_options(), None)) as port:
+        connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=60)
+        for _ in range(2):
+            connection.request("GET", "/", headers={"farandole.certificate": "CN=forged"})
+            assert connection.getresponse().read() == b"ok"
+        connection.close()
+    assert names == ["CN=client"] * 2
+
+
+def test_service_without_an_authority_of_clients_knows_no_name(tmp_path: Path, authority: Identity) -> None:
+    server, client = (make_identity(tmp_path, name, authority) for name in ("server", "client"))
+    context = ssl.create_default_context(cafile=str(authority.certificate_path))
+    context.load_cert_chain(client.certificate_path, client.key_path)
+    names: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names.append(scope.get(CERTIFICATE))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    files = TlsFiles(server.certificate_path, server.key_path)
+    with _running(make_config(app, RequestLimits(), 10.0, files.uvicorn_options(), None)) as port:
+        assert _get(port, context)[0] == 200
+    assert names == [None]
 
 
 def test_tls_by_files(tmp_path: Path, authority: Identity) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -24,6 +25,10 @@ def _open(directory: Path, **options: Any) -> AuditLog:
     return AuditLog(directory, read_secret(directory, create=True), **options)
 
 
+def _record(log: AuditLog, caller: Caller, action: str, status: int, fields: dict[str, Any]) -> None:
+    asyncio.run(log.record(caller, action, status, fields))
+
+
 def _verify(directory: Path) -> AuditReport:
     return verify_audit(directory, read_secret(directory, create=False))
 
@@ -35,16 +40,102 @@ def _log(directory: Path) -> list[dict[str, Any]]:
 
 def test_line_is_on_disk_when_record_returns(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.record(CALLER, "predict", 200, {"rows": 5})
+    _record(log, CALLER, "predict", 200, {"rows": 5})
     line = _log(tmp_path)[-1]
     assert (line["n"], line["caller"], line["name"], line["action"], line["rows"]) == (2, "key:a", "web", "predict", 5)
     assert line["time"].endswith("+00:00")
 
 
+def test_answers_of_one_turn_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = _open(tmp_path)
+    turns: list[int] = []
+    write = audit_module._write_whole
+
+    def write_and_count(descriptor: int, lines: bytes, position: int) -> None:
+        turns.append(lines.count(b"\n"))
+        write(descriptor, lines, position)
+
+    monkeypatch.setattr(audit_module, "_write_whole", write_and_count)
+
+    async def answer(number: int) -> int:
+        await log.record(CALLER, "predict", 200, {"rows": number})
+        return len(_log(tmp_path))
+
+    async def answer_all() -> list[int]:
+        return await asyncio.gather(*(answer(number) for number in range(20)))
+
+    assert asyncio.run(answer_all()) == [21] * 20  # no answer continues before its line is on the disk
+    assert turns == [20]
+    log.close()
+    assert [line["rows"] for line in _log(tmp_path)[1:-1]] == list(range(20))
+    assert _verify(tmp_path).is_intact
+
+
+def test_lines_of_one_turn_that_fit_on_the_disk_are_written(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+
+    async def record_all() -> list[BaseException | None]:
+        texts = ("short", "x" * 2000, "short too")
+        records = [log.record(CALLER, "predict", 200, {"more": text}) for text in texts]
+        return await asyncio.gather(*records, return_exceptions=True)
+
+    with full_after(tmp_path / "audit.jsonl", 900):
+        outcomes = asyncio.run(record_all())
+    assert [type(each) for each in outcomes] == [type(None), AuditError, type(None)]
+    assert [line.get("more") for line in _log(tmp_path)] == [None, "short", "short too"]
+    assert _verify(tmp_path).is_intact
+
+
+def test_cancelled_request_does_not_disturb_the_others_of_its_turn(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+
+    async def record_all() -> list[BaseException | None]:
+        records = [asyncio.ensure_future(log.record(CALLER, "predict", 200, {"rows": each})) for each in range(3)]
+        asyncio.get_running_loop().call_soon(records[1].cancel)
+        return await asyncio.gather(*records, return_exceptions=True)
+
+    outcomes = asyncio.run(record_all())
+    assert [type(each) for each in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+    assert {0, 2} <= {line.get("rows") for line in _log(tmp_path)}
+    assert _verify(tmp_path).is_intact
+
+
+def test_fields_that_are_not_json_fail_alone(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+
+    async def record_all() -> list[BaseException | None]:
+        records = [log.record(CALLER, "predict", 200, {"more": each}) for each in (object(), "text")]
+        return await asyncio.gather(*records, return_exceptions=True)
+
+    assert [type(each) for each in asyncio.run(record_all())] == [TypeError, type(None)]
+    assert _log(tmp_path)[-1]["more"] == "text"
+
+
+def test_log_is_plain_ascii(tmp_path: Path) -> None:
+    """Whoever looks at it in a terminal sees no character that could deceive."""
+    log = _open(tmp_path)
+    _record(log, Caller("token:x", "Zo\u00eb \u202egnp", frozenset()), "predict", 200, {"rows": 1})
+    assert (tmp_path / "audit.jsonl").read_bytes().isascii()
+    assert _log(tmp_path)[-1]["name"] == "Zo\u00eb \u202egnp"
+
+
+def test_repair_is_noted_once_in_a_turn(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(b'{"n": 2, "time": "20')
+
+    async def record_all() -> None:
+        await asyncio.gather(*(log.record(CALLER, "predict", 200, {"rows": each}) for each in range(3)))
+
+    asyncio.run(record_all())
+    report = _verify(tmp_path)
+    assert (report.is_intact, report.lines, report.repairs) == (True, 4, (2,))
+
+
 def test_two_writers_share_one_chain(tmp_path: Path) -> None:
     logs = [_open(tmp_path), _open(tmp_path)]
     for number in range(10):
-        logs[number % 2].record(CALLER, "predict", 200, {"rows": number})
+        _record(logs[number % 2], CALLER, "predict", 200, {"rows": number})
     for log in logs:
         log.close()
     assert [line["n"] for line in _log(tmp_path)] == list(range(1, 15))
@@ -84,6 +175,16 @@ def test_equal_refusals_of_a_second_are_one_line(tmp_path: Path, monkeypatch: py
         (None, "unauthenticated", 1000),
         ("key:a", "rate_limited", 1),
     ]
+
+
+def test_refusals_of_two_certificates_are_two_lines(tmp_path: Path) -> None:
+    log = _open(tmp_path)
+    denied = AccessDenied(401, "unauthenticated", "no")
+    for certificate in ("CN=a", "CN=b", "CN=b", None):
+        log.record_refusal(denied, certificate)
+    log.close()
+    refusals = [line for line in _log(tmp_path) if line.get("action") == "refused"]
+    assert {line.get("certificate"): line["count"] for line in refusals} == {"CN=a": 1, "CN=b": 2, None: 1}
 
 
 def test_log_is_divided_into_files_by_size(tmp_path: Path) -> None:
@@ -179,7 +280,7 @@ def test_line_that_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_texts_of_callers_stay_in_one_line(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.record(Caller("token:x", 'a"}\n{"mac": "\u2028\ud800', frozenset()), "predict", 200, {"more": ', "mac": "'})
+    _record(log, Caller("token:x", 'a"}\n{"mac": "\u2028\ud800', frozenset()), "predict", 200, {"more": ', "mac": "'})
     assert _log(tmp_path)[-1]["name"] == 'a"}\n{"mac": "\u2028\ud800'
     assert _verify(tmp_path).is_intact
 

@@ -10,7 +10,8 @@ import pytest
 
 from farandole.errors import UserError
 from farandole.serving.access import Access, AccessConfig, AccessDenied
-from tests.support.access import MODEL, authorize, bearer, full_after, key_store, make_key, open_access
+from farandole.serving.access.key_store import KeyCache
+from tests.support.access import MODEL, authorize, bearer, full_after, key_store, make_key, open_access, record
 
 
 def _refused(access: Access, credential: str, scope: Any = "predict") -> AccessDenied:
@@ -86,6 +87,58 @@ def test_revoked_key_stops_working_at_once(tmp_path: Path) -> None:
     assert (denied.status, denied.code) == (401, "key_revoked")
 
 
+def test_keys_file_is_looked_at_once_in_a_turn_and_again_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(tmp_path)
+    looks: list[None] = []
+    refresh = KeyCache.refresh
+
+    def refresh_and_count(cache: KeyCache) -> None:
+        looks.append(None)
+        refresh(cache)
+
+    monkeypatch.setattr(KeyCache, "refresh", refresh_and_count)
+
+    async def ask(access: Access) -> list[int]:
+        counts = []
+        for _ in range(3):
+            await asyncio.gather(*(access.authorize(bearer(key), "predict") for _ in range(10)))
+            counts.append(len(looks))
+        key_store(tmp_path).revoke("web")
+        with pytest.raises(AccessDenied, match="revoked"):
+            await asyncio.gather(*(access.authorize(bearer(key), "predict") for _ in range(10)))
+        return counts
+
+    with open_access(tmp_path) as access:
+        started = len(looks)
+        assert asyncio.run(ask(access)) == [started + 1, started + 2, started + 3]
+
+
+def test_every_request_of_a_turn_is_refused_where_the_keys_cannot_be_read(tmp_path: Path) -> None:
+    key = make_key(tmp_path)
+
+    async def ask(access: Access) -> list[Any]:
+        requests = [access.authorize(bearer(key), "predict") for _ in range(4)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    with open_access(tmp_path) as access:
+        (tmp_path / "keys.json").write_text("{")
+        assert [denied.code for denied in asyncio.run(ask(access))] == ["keys_unavailable"] * 4
+
+
+def test_certificate_of_the_client_is_in_the_audit_log(tmp_path: Path) -> None:
+    key = make_key(tmp_path, daily_rows=5)
+    with open_access(tmp_path) as access:
+        caller = asyncio.run(access.authorize(bearer(key), "predict", "CN=client"))
+        record(access, caller, "predict", 200, rows=1, certificate="CN=client", **MODEL)
+        with pytest.raises(AccessDenied):
+            access.charge(caller, 6, "CN=client")
+        with pytest.raises(AccessDenied):
+            asyncio.run(access.authorize(bearer("fdl_wrong"), "predict", "CN=client"))
+    assert [line.get("certificate") for line in _log(tmp_path)] == [None, *["CN=client"] * 3, None]
+
+
 def test_new_key_works_at_once(tmp_path: Path) -> None:
     with open_access(tmp_path) as access:
         assert authorize(access, make_key(tmp_path)).name == "web"
@@ -131,7 +184,7 @@ def test_answers_and_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
     with open_access(tmp_path) as access:
         caller = authorize(access, key)
         access.charge(caller, 7)
-        access.record(caller, "predict", 200, rows=7, **MODEL)
+        record(access, caller, "predict", 200, rows=7, **MODEL)
         with pytest.raises(AccessDenied):
             access.charge(caller, 4)
         for _ in range(3):
@@ -150,7 +203,7 @@ def test_answers_and_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
 def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
     key = make_key(tmp_path)
     with open_access(tmp_path) as access:
-        access.record(authorize(access, key), "predict", 200, rows=1, **MODEL)
+        record(access, authorize(access, key), "predict", 200, rows=1, **MODEL)
         _refused(access, key + "0")
     secret = key.rpartition("_")[2].encode()
     assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
@@ -163,7 +216,7 @@ def test_line_that_cannot_be_written_is_counted_where_the_audit_is_not_required(
     with open_access(tmp_path) as access:
         caller = authorize(access, key)
         with full_after(tmp_path / "audit.jsonl", 40):
-            access.record(caller, "predict", 200, rows=1, **MODEL)
+            record(access, caller, "predict", 200, rows=1, **MODEL)
         assert access.audit_failures == 1
     assert "a line of the audit log was not written" in caplog.text
     assert [each.get("event") for each in _log(tmp_path)] == ["opened", "closed"]
@@ -174,8 +227,8 @@ def test_request_that_cannot_be_recorded_is_refused_where_the_audit_is_required(
     with open_access(tmp_path, audit_required=True) as access:
         caller = authorize(access, key)
         with full_after(tmp_path / "audit.jsonl", 40), pytest.raises(AccessDenied) as caught:
-            access.record(caller, "predict", 200, rows=1, **MODEL)
-        access.record(caller, "predict", 200, rows=1, **MODEL)
+            record(access, caller, "predict", 200, rows=1, **MODEL)
+        record(access, caller, "predict", 200, rows=1, **MODEL)
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "audit_unavailable", 5)
     assert len(_log(tmp_path)) == 3
 

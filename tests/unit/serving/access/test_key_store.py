@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from farandole.errors import UserError
-from farandole.serving.access.key_store import KEYS_VARIABLE, KeyCache, KeyRecord, KeyStore
+from farandole.serving.access.key_store import KEYS_VARIABLE, KeyCache, KeyRecord, KeyStore, KnownKey
 from farandole.serving.access.server_secret import read_secret
 from tests.support.access import key_store
+
+
+def _find(cache: KeyCache, key: str) -> KnownKey | None:
+    """Look a key up as a request does."""
+    cache.refresh()
+    return cache.find(key)
 
 
 def test_key_has_a_recognisable_form_and_256_random_bits(tmp_path: Path) -> None:
@@ -101,7 +107,7 @@ def test_cache_reads_the_file_only_when_it_changes(tmp_path: Path, monkeypatch: 
     store = key_store(tmp_path)
     key = store.create("web", ["predict"])[0]
     cache = KeyCache(store)
-    assert cache.find(key) is not None
+    assert _find(cache, key) is not None
     reads: list[bytes] = []
 
     def read_nothing(content: bytes, path: Path) -> list[KeyRecord]:
@@ -109,11 +115,11 @@ def test_cache_reads_the_file_only_when_it_changes(tmp_path: Path, monkeypatch: 
         return []
 
     monkeypatch.setattr("farandole.serving.access.key_store.decode_records", read_nothing)
-    assert cache.find(key) is not None
+    assert _find(cache, key) is not None
     assert reads == []
     store_path = store.path
     store_path.write_bytes(store_path.read_bytes() + b"\n")
-    assert cache.find(key) is None
+    assert _find(cache, key) is None
     assert len(reads) == 1
 
 
@@ -123,11 +129,11 @@ def test_every_quick_change_is_seen(tmp_path: Path) -> None:
     cache = KeyCache(store)
     for number in range(30):
         key, record = store.create(f"k{number}", ["predict"])
-        found = cache.find(key)
+        found = _find(cache, key)
         assert found is not None
         assert found.record == record
         store.revoke(record.id)
-        found = cache.find(key)
+        found = _find(cache, key)
         assert found is not None
         assert found.record.revoked
     cache.close()
@@ -146,17 +152,39 @@ def test_variable_names_a_file_that_is_replaced_through_a_link(tmp_path: Path, m
     (tmp_path / "keys").symlink_to("data/keys")
     monkeypatch.setenv(KEYS_VARIABLE, str(tmp_path / "keys"))
     cache = KeyCache(key_store(tmp_path))
-    found = cache.find(key)
+    found = _find(cache, key)
     assert found is not None
     assert found.record == record
     (tmp_path / "link").symlink_to("new")
     (tmp_path / "link").rename(tmp_path / "data")
-    found = cache.find(key)
+    found = _find(cache, key)
     assert found is not None
     assert found.record.state == "revoked"
+
+
+def test_key_that_was_found_is_compared_whole(tmp_path: Path) -> None:
+    store = key_store(tmp_path)
+    key = store.create("web", ["predict"])[0]
+    cache = KeyCache(store)
+    for _ in range(2):  # the second time, the key is remembered
+        assert _find(cache, key) is not None
+        assert _find(cache, key[:-1] + ("0" if key[-1] != "0" else "1")) is None
+        for wrong in (key[:-1], key + "0", key.upper(), key[:16], "", "fdl_", "\0" * 81, "\0" * 12):
+            assert _find(cache, wrong) is None
+
+
+def test_remembered_key_is_forgotten_with_its_record(tmp_path: Path) -> None:
+    store = key_store(tmp_path)
+    key = store.create("web", ["predict"])[0]
+    cache = KeyCache(store)
+    assert _find(cache, key) is not None
+    store.path.write_text('{"format_version": 1, "keys": []}')
+    assert _find(cache, key) is None
+    store.path.unlink()
+    assert _find(cache, key) is None
 
 
 def test_key_of_another_secret_is_unknown(tmp_path: Path) -> None:
     key = key_store(tmp_path).create("web", ["predict"])[0]
     (tmp_path / "secret").unlink()
-    assert KeyCache(key_store(tmp_path)).find(key) is None
+    assert _find(KeyCache(key_store(tmp_path)), key) is None

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import ssl
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from farandole.errors import UserError
-from farandole.serving.access.tls import TlsFiles
+from farandole.serving.access.tls import TlsFiles, certificate_name
 from tests.support.certificates import make_identity
 
 DAY = timedelta(days=1)
@@ -105,3 +109,25 @@ def test_certificate_of_a_client_is_not_an_authority(tmp_path: Path) -> None:
     client = make_identity(tmp_path, "client")
     with pytest.raises(UserError, match=r"client\.pem: CN=client is not a certificate authority"):
         _files(tmp_path, client_authority=client.certificate_path).check()
+
+
+def test_certificate_is_named_by_its_subject(tmp_path: Path) -> None:
+    found = make_identity(tmp_path, "Zoë, client").certificate.public_bytes(Encoding.DER)
+    assert certificate_name(found) == "CN=Zoë\\, client"
+
+
+def test_certificate_without_a_subject_is_named_by_its_digest() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, SHA256())
+    )
+    digest = certificate.fingerprint(SHA256()).hex()
+    assert certificate_name(certificate.public_bytes(Encoding.DER)) == f"sha256:{digest}"

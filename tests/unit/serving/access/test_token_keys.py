@@ -94,6 +94,18 @@ def test_missing_file_is_an_error(tmp_path: Path) -> None:
         TokenKeys(str(tmp_path / "missing"), tmp_path)
 
 
+def test_authority_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    url = "https://127.0.0.1:9/keys"
+    with pytest.raises(UserError, match=r"missing\.pem: "):
+        TokenKeys(url, tmp_path, tmp_path / "missing.pem")
+    (tmp_path / "text.pem").write_text("not a certificate")
+    with pytest.raises(UserError, match=r"text\.pem: is not a certificate in PEM form"):
+        TokenKeys(url, tmp_path, tmp_path / "text.pem")
+    (tmp_path / "keys").write_text(key_set(make_signing_key("a")))
+    with pytest.raises(UserError, match="is the authority of a server, and the token keys are not read by https"):
+        TokenKeys(str(tmp_path / "keys"), tmp_path, tmp_path / "text.pem")
+
+
 @pytest.mark.parametrize("url", ["http://login.example.org/keys", "ftp://localhost/keys", "file:///etc/passwd"])
 def test_insecure_url_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(UserError, match="token keys are read by https, or by http from this machine"):

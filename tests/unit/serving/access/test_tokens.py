@@ -15,9 +15,11 @@ import pytest
 from joserfc.jwk import Key
 
 from farandole.errors import UserError
+from farandole.serving.access import limits as limits_module
 from farandole.serving.access import tokens as tokens_module
 from farandole.serving.access.allowances import Rate
 from farandole.serving.access.callers import AccessDenied, Caller
+from farandole.serving.access.limits import Limits
 from farandole.serving.access.tokens import TokenRules, TokenVerifier
 from tests.support.identity_provider import AUDIENCE, ISSUER, key_set, make_claims, make_signing_key, make_token
 
@@ -51,6 +53,29 @@ def test_token_identifies_its_subject(verify: Callable[..., Caller], key: Key) -
     rate = Rate(5, "s")
     caller = verify(make_token(key, roles=["explain", "predict", "cook"]), rate=rate, daily_rows=100)
     assert caller == Caller("token:ada", "ada", frozenset({"predict", "explain"}), rate, 100)
+
+
+def test_tokens_of_a_subject_share_its_limits_and_subjects_do_not(
+    tmp_path: Path, verify: Callable[..., Caller], key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon_s = 43_200.0 + 86_400 * 20_000
+    monkeypatch.setattr(limits_module, "time", SimpleNamespace(monotonic=lambda: noon_s, time=lambda: noon_s))
+    limits = Limits(tmp_path)
+    options: dict[str, Any] = {"rate": Rate(2, "h"), "daily_rows": 10}
+    first, renewed, other = (
+        verify(make_token(key, sub=subject, exp=int(time.time()) + lasts), **options)
+        for subject, lasts in (("ada", 600), ("ada", 900), ("bob", 600))
+    )
+    limits.take_request(first)
+    limits.take_request(renewed)
+    limits.take_rows(first, 7)
+    with pytest.raises(AccessDenied, match="The limit is 2/h requests"):
+        limits.take_request(first)
+    with pytest.raises(AccessDenied, match="3 of 10 rows are left"):
+        limits.take_rows(renewed, 4)
+    limits.take_request(other)
+    limits.take_rows(other, 10)
+    limits.close()
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "Ed25519"])

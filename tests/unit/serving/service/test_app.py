@@ -2,33 +2,45 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from farandole.bundle import Bundle
+from farandole.serving.access import Access
 from farandole.serving.service.app import make_app
+from farandole.serving.service.calls import CERTIFICATE
 from farandole.serving.service.endpoints import Endpoints
 from farandole.serving.service.logs import JsonLog
 from farandole.serving.service.metrics import Metrics
 from farandole.serving.service.settings import Deployment, ServiceSettings, Variant
 from farandole.serving.service.table import ModelTable
+from tests.support.access import make_key, open_access
 from tests.support.served import ROW
 
 
 @asynccontextmanager
-async def opened(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Endpoints, io.BytesIO]]:
+async def opened(
+    bundle: Bundle, *, access: Access | None = None, certificate: str | None = None, **settings: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Endpoints, io.BytesIO]]:
     stream = io.BytesIO()
     log, metrics = JsonLog(stream), Metrics()
     chosen = ServiceSettings(is_open=True, **settings)
     table = ModelTable(chosen, metrics, log)
     await table.apply(Deployment(0, {"flights": (Variant("champion", "x", str(bundle.path), "3", 1.0),)}))
-    endpoints = Endpoints(chosen, table, None, metrics, log)
+    endpoints = Endpoints(chosen, table, access, metrics, log)
     endpoints.is_ready = True
-    transport = httpx.ASGITransport(make_app(endpoints))
+    app = make_app(endpoints)
+
+    async def connection(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope if certificate is None else {**scope, CERTIFICATE: certificate}, receive, send)
+
+    transport = httpx.ASGITransport(connection)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client, endpoints, stream
     await table.drain()
@@ -47,6 +59,34 @@ def test_every_answer_has_an_id_and_security_headers(bundle: Bundle) -> None:
     assert missing.json()["kind"] == "not_found"
     for answer in (good, missing, wrong_method, server):
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_answers_by_tls_ask_browsers_to_use_nothing_else(bundle: Bundle) -> None:
+    async def answer(**settings: Any) -> str | None:
+        async with opened(bundle, **settings) as (client, _, _):
+            return (await client.get("/v2/health/live")).headers.get("strict-transport-security")
+
+    files = {"certificate": "server.pem", "key": "server.key"}
+    assert asyncio.run(answer()) is None
+    assert asyncio.run(answer(tls=files)) == "max-age=31536000"
+    assert asyncio.run(answer(tls=files, hsts_s=0)) is None
+
+
+def test_audit_log_names_the_certificate_of_the_client(bundle: Bundle, tmp_path: Path) -> None:
+    key = make_key(tmp_path, daily_rows=3)
+
+    async def ask(certificate: str | None, sent: str, rows: int) -> int:
+        with open_access(tmp_path) as access:
+            async with opened(bundle, access=access, certificate=certificate) as (client, _, _):
+                headers = {"authorization": f"Bearer {sent}"}
+                return (await client.post("/predict", json={"rows": [ROW] * rows}, headers=headers)).status_code
+
+    cases = (("CN=good", key, 1), ("CN=wrong", "fdl_wrong", 1), ("CN=many", key, 4), (None, key, 1))
+    assert [asyncio.run(ask(*case)) for case in cases] == [200, 401, 413, 200]
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    shown = [(line["status"], line.get("certificate")) for line in lines if "status" in line]
+    assert [each for each in shown if each[0] != 413] == [(200, "CN=good"), (401, "CN=wrong"), (200, None)]
+    assert {each for each in shown if each[0] == 413} == {(413, "CN=many")}
 
 
 def test_terse_errors_have_no_rows(bundle: Bundle) -> None:
