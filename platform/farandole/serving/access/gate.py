@@ -90,7 +90,10 @@ class Access:
             UserError: A file cannot be used: permissions, damage, a full disk.
             UnavailableError: The token keys cannot be fetched and were never fetched before, or a library is missing.
         """
-        return cls(config)
+        try:
+            return cls(config)
+        except OSError as error:
+            raise UserError(explain_os_error(error, error.filename or config.directory)) from error
 
     async def authorize(self, headers: Headers, scope: Scope, certificate: str | None = None) -> Caller:
         """Identify the caller by the key or token in the headers, and take one request from its rate.

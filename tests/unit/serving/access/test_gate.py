@@ -239,6 +239,12 @@ def test_directory_that_cannot_be_created_is_an_error_with_a_remedy(tmp_path: Pa
         Access.open(AccessConfig(directory=tmp_path / "file" / "access"))
 
 
+def test_log_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"audit\.jsonl: Is a directory"):
+        Access.open(AccessConfig(directory=tmp_path))
+
+
 def test_directory_is_private(tmp_path: Path) -> None:
     with open_access(tmp_path / "access"):
         modes = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "access").iterdir()}
