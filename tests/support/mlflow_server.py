@@ -44,6 +44,8 @@ class MlflowServer:
         command += ["--artifacts-destination", str(self._directory / "artifacts")]
         # Variables that point clients to the server must not reach the server itself.
         variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        # Nobody uses MLflow's own jobs, whose seven processes each import all of it.
+        variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_S
