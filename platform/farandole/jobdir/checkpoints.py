@@ -7,10 +7,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from farandole.jobdir.layout import CHECKPOINTS, SPEC
-from farandole.spec import Job
 from farandole.storage import Location, is_uri, join_location, parse_location
+
+if TYPE_CHECKING:  # `submit` waits until the runner of the local queue has imported this module
+    from farandole.spec import Job
 
 _NAME = re.compile(r"step-(?P<step>\d{9,})(?:-\d+)?")
 
