@@ -119,7 +119,7 @@ def test_training_document_is_complete(by_workers: dict[int, RecordedTraining]) 
         assert set(training.to_dict()) == {
             "mlflow_run_id", "attempts", "workers", "steps", "rows_per_s", "weights_digest", "metrics", "time_split",
             "recoveries",
-            "time_by_rank", "straggler", "epochs", "best_epoch", "weights_step", "evaluation",
+            "time_by_rank", "straggler", "epochs", "best_epoch", "weights_step", "refit_steps", "evaluation",
         }  # fmt: skip
         assert training.workers == workers
         assert training.attempts == 1
