@@ -71,7 +71,9 @@ def test_missing_dataset_is_reported_with_the_command_that_creates_it(
 
 @pytest.mark.slow
 def test_run_prints_one_document_on_stdout_and_plain_progress_on_stderr(home: Path, write_job: WriteJob) -> None:
-    done = farandole("run", write_job(), "--json", "--set", "train.epochs=1", "--set", "resources.workers=1")
+    # The boosted trees are late on a busy machine, which is a warning among the stages.
+    job = write_job(train__baseline="trivial")
+    done = farandole("run", job, "--json", "--set", "train.epochs=1", "--set", "resources.workers=1")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert set(document) >= {"job", "dataset", "training", "model"}
