@@ -1,7 +1,7 @@
 """Batch scoring benchmark: rows a second, processor time and memory of predictions from Parquet to Parquet.
 
 The model is trained once by the example job `flights`, with its query, so that rows are those of the source. Every
-system is a command of its own. Rows a second count from the first row that is read, without the start of Python and the
+system is a separate command. Rows a second count from the first row that is read, without the start of Python and the
 loading of the model; processor seconds and memory are those of the whole process.
 """
 

@@ -175,7 +175,7 @@ TARGETS: dict[str, tuple[Callable[[Data], Body], Callable[[str], list[bytes]]]] 
     "made-tables": (_made_tables, _choices),
     "explained": (_explained, _choices),
 }
-"""How the bytes of the fuzzer become a request, and good bytes to begin with."""
+"""Conversion of the fuzzer's bytes to a request, and good bytes to begin with."""
 
 
 def write_seeds(target: str, folder: Path) -> None:

@@ -133,7 +133,7 @@ class RowScorer:
         """Those of them that rows may lack."""
         source = self._query.source if self._query is not None else source_of_rows(self.bundle)
         self.csv_format = csv_format(self.bundle, source, self.csv)
-        """How CSV files are read."""
+        """The form of CSV files: separator, encoding, null values, header."""
         empty = self._predictor.predictions(self._predictor.outputs(self._features_of_nothing()))
         clash = sorted(set(self.keep) & set(empty))
         if clash:

@@ -51,7 +51,7 @@ class Job(Spec):
     sweep: Sweep | None = None
     """Which fields `farandole sweep` varies; all other commands ignore it."""
     serve: Serve | None = None
-    """How `farandole serve` answers with the job's model; all other commands but `farandole deploy` ignore it."""
+    """The settings of `farandole serve` for the job's model; all other commands but `farandole deploy` ignore it."""
     folder: str | None = Field(default=None, json_schema_extra=INTERNAL)
     """The folder of the user's modules. Default: the job file's folder."""
 

@@ -1,4 +1,4 @@
-"""The `serve` part of a job file: how `farandole serve` answers requests with the job's model."""
+"""The `serve` part of a job file: the settings of `farandole serve` for the job's model."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class Serve(Spec):
     public_key: PathText | None = None
     """The file of the key that must have signed every bundle."""
     poll: Annotated[float, Field(ge=0)] = 10.0
-    """How often aliases are looked up, in seconds; 0: never."""
+    """The seconds between two lookups of aliases; 0: never."""
     batch_rows: Annotated[int, Field(ge=1)] = 64
     """The most rows of a batch."""
     batch_delay: Annotated[float, Field(ge=0)] = 0.0
-    """How long an idle worker waits for more rows, in milliseconds."""
+    """The milliseconds that an idle worker waits for more rows."""
     queue_rows: Annotated[int, Field(ge=1)] = 4096
     """The rows that may wait in a worker; further requests are refused (429)."""
     deadline: Annotated[float, Field(ge=0.001)] = 10.0

@@ -349,8 +349,9 @@ class Train(Spec):
     """An average of the weights that replaces them when training ends; `null`: none. `auto`: see `epochs`; none for
     other builders."""
     refit: Annotated[Annotated[Refit | None, _VALUE] | Annotated[Auto, _AUTO], _BY_VALUE] = "auto"
-    """Whether the validation rows are learned at the end, once they have chosen the best epoch; `null`: no. `auto`: for
-    `farandole.models.tabular` with `data.split.time`, where they are newer than all training rows; not otherwise."""
+    """A last phase in which the validation rows are learned too, once they have chosen the best epoch; `null`: none.
+    `auto`: for `farandole.models.tabular` with `data.split.time`, where they are newer than all training rows; not
+    otherwise."""
     shard_optimizer: bool = False
     """Each worker keeps only the optimizer state of its part of the weights (ZeRO stage 1, Rajbhandari et al. 2020,
     section 5.1): with N workers 1/N of the memory. The result is the same."""

@@ -69,6 +69,8 @@ def test_other_declaration_is_refused(bundle: Bundle, changes: dict[str, Any], f
 def test_label_and_features_that_are_still_guessed_are_not_compared(bundle: Bundle) -> None:
     guessed = {"features": "auto", "label": {"column": "y", "kind": "auto"}}
     check_declared(bundle, _job(data=guessed), TEACHER)
+    with pytest.raises(ModelError, match="predicts y"):
+        check_declared(bundle, _job(data={**guessed, "label": {"column": "z", "kind": "auto"}}), TEACHER)
 
 
 def test_feature_with_other_learned_values_is_refused(bundle: Bundle) -> None:

@@ -49,7 +49,7 @@ class Gang:
         return False
 
     def wait_until_it_should_rescale(self) -> None:
-        """Wait for the survey of the hosts, which has a thread of its own."""
+        """Wait for the survey of the hosts, which has a separate thread."""
         wait_until(lambda: self.autoscaler.should_rescale(self.attempt))
 
 

@@ -84,7 +84,7 @@ def job_status(found: JobObjects) -> JobStatus:
 
 
 def _progress(launcher: LauncherStatus, stage: str | None) -> JobProgress | None:
-    """Return the progress; what is done in a part of the training that is not a stage of its own here is left out."""
+    """Return the progress; what is done in a part of the training that is not a separate stage here is left out."""
     progress = launcher.progress
     if progress is None or progress.stage == stage:
         return progress

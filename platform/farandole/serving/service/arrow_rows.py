@@ -25,7 +25,7 @@ ARROW_TYPES = frozenset(
 """Media types of Arrow IPC, as a stream or as a file."""
 _FILE_START = b"ARROW1"
 _MAX_GROWTH = 4
-"""How many times as large as the largest body its unpacked columns may be."""
+"""The largest allowed size of a body's unpacked columns, as a multiple of the largest body."""
 _VALUE_BYTES = 8
 """A value of a list needs so much at most, even if it is a null that takes no room in the bytes."""
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +72,17 @@ def _get(port: int, context: ssl.SSLContext) -> tuple[int, str]:
         connection.close()
 
 
+def _recording_app(names: list[Any]) -> Callable[..., Awaitable[None]]:
+    """Return an application that adds the name of each request's client to `names`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names.append(scope.get(CERTIFICATE))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    return app
+
+
 def test_service_learns_the_name_of_the_client_on_every_request_of_a_connection(
     tmp_path: Path, authority: Identity
 ) -> None:
@@ -80,12 +91,7 @@ def test_service_learns_the_name_of_the_client_on_every_request_of_a_connection(
     context = ssl.create_default_context(cafile=str(authority.certificate_path))
     context.load_cert_chain(client.certificate_path, client.key_path)
     names: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        names.append(scope.get(CERTIFICATE))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-
+    app = _recording_app(names)
     with _running(make_config(app, RequestLimits(), 10.0, files.uvicorn_options(), None)) as port:
         connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=60)
         for _ in range(2):
@@ -100,12 +106,7 @@ def test_service_without_an_authority_of_clients_knows_no_name(tmp_path: Path, a
     context = ssl.create_default_context(cafile=str(authority.certificate_path))
     context.load_cert_chain(client.certificate_path, client.key_path)
     names: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        names.append(scope.get(CERTIFICATE))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-
+    app = _recording_app(names)
     files = TlsFiles(server.certificate_path, server.key_path)
     with _running(make_config(app, RequestLimits(), 10.0, files.uvicorn_options(), None)) as port:
         assert _get(port, context)[0] == 200
