@@ -24,6 +24,9 @@ _FIRST_RATE = 1000.0
 """Rows a second that are assumed before the first batch."""
 _WEIGHT = 0.2
 """Weight of the newest batch in the mean rate."""
+_ANSWER_TURNS = 3
+"""Turns of the event loop until the answers of a batch have left: handlers continue, audit lines are written, handlers
+send. A batch that is computed in the loop before that would delay all of them by its own time."""
 
 
 @dataclass(frozen=True)
@@ -177,17 +180,19 @@ class Batcher(Generic[Request, Answer]):
                 entry.future.set_result(answer)
         self._rate += _WEIGHT * (rows / max(seconds, 1e-6) - self._rate)
         self._is_busy = False
-        if self._waiting:
-            self._schedule_next()
-        else:
+        if not self._waiting:
             self._idle.set()
+        if self._waiting or not self.limits.delay_s:
+            self._schedule_next()
         if self._on_batch is not None:
             self._on_batch(rows, seconds, self._queued_rows)
 
-    def _schedule_next(self) -> None:
-        """Start the next batch after the answers of this one are on their way."""
-        if self._timer is None:
+    def _schedule_next(self, turns: int = _ANSWER_TURNS) -> None:
+        """Start the next batch after the answers of this one have left."""
+        if turns == 0:
             self._timer = self._loop.call_soon(self._start)
+        else:
+            self._timer = self._loop.call_soon(self._schedule_next, turns - 1)
 
     @staticmethod
     def _cancel_timer(entry: _Waiting[Request, Answer]) -> None:

@@ -43,6 +43,28 @@ def test_requests_of_one_moment_are_one_batch() -> None:
     assert doubler.batches == [[0, 1, 2, 3, 4]]
 
 
+def test_answers_leave_before_the_next_batch_is_computed() -> None:
+    """A handler needs two more turns of the loop: one until its audit line is written, one to send."""
+    order: list[str] = []
+
+    def compute(numbers: Sequence[int]) -> list[int | Exception]:
+        order.append(f"batch {list(numbers)}")
+        return list(numbers)
+
+    async def handle(batcher: Batcher[int, int], number: int) -> None:
+        await batcher.submit(number, 1)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        order.append(f"answer {number}")
+
+    async def ask() -> None:
+        batcher = Batcher(compute, BatchLimits(max_rows=2))
+        await asyncio.gather(*(handle(batcher, number) for number in range(4)))
+
+    run(ask())
+    assert order == ["batch [0, 1]", "answer 0", "answer 1", "batch [2, 3]", "answer 2", "answer 3"]
+
+
 def test_requests_that_arrive_during_a_batch_are_the_next_one() -> None:
     doubler = Doubler()
     doubler.may_go.clear()
